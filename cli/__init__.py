@@ -1,0 +1,1 @@
+"""The `nann` command, one file a command."""

@@ -1,0 +1,1 @@
+"""Clients of the served ensemble over gRPC and HTTP."""

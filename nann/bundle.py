@@ -1,0 +1,196 @@
+"""The bundle: one folder with everything that serving needs, and a manifest that proves it is whole.
+
+    manifest.json            format version, counts, graph parameters, provenance, metrics, sha256 and size of each file
+    item_ids.npy             int64[N], ascending: item index -> external id
+    item_vectors.npy         float32[N, d]: e_v
+    levels.npy, layerN.*.npy the HNSW graph (`nann.graph`)
+    item_names.txt           optional: one line an item, for people
+    user_encoder.onnx, scorer.onnx
+
+Arrays are memory-mapped read-only. Nothing in a bundle is executable or pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nann.errors import BundleError
+from nann.features import FeatureTransform
+from nann.graph import HnswGraph, graph_files, load_array
+from nann.search_params import SearchParams
+
+FORMAT_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+ITEM_IDS_FILE = "item_ids.npy"
+ITEM_VECTORS_FILE = "item_vectors.npy"
+ITEM_NAMES_FILE = "item_names.txt"
+USER_ENCODER_FILE = "user_encoder.onnx"
+SCORER_FILE = "scorer.onnx"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle. Open one with `Bundle.open`."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: Path | str, files: Iterable[str] | None = None) -> Bundle:
+        """Reads the manifest and verifies the files' hashes.
+
+        Args:
+            path: the bundle's folder.
+            files: names of the files that will be used (None: all); only these must exist and are verified.
+
+        Raises:
+            BundleError: naming the file, what was found and what was expected.
+        """
+        path = Path(path)
+        manifest = _read_manifest(path)
+        listed = manifest["files"]
+        for name in listed if files is None else files:
+            if name not in listed:
+                raise BundleError(f"{path / MANIFEST_FILE} does not list {name}; run `nann export` to complete the bundle")
+            verify_file(path / name, listed[name])
+        return cls(path, manifest)
+
+    @property
+    def bundle_id(self) -> str:
+        """Hash over all files' hashes: two bundles with the same id are the same."""
+        return str(self.manifest["bundle_id"])
+
+    @property
+    def item_count(self) -> int:
+        """N."""
+        return int(self.manifest["item_count"])
+
+    @property
+    def sequence_length(self) -> int:
+        """How many behaviours the user encoder reads."""
+        return int(self.manifest["sequence_length"])
+
+    @property
+    def search_params(self) -> SearchParams:
+        """The recommended top_k, ef and rounds: the server's defaults."""
+        search = self.manifest["search"]
+        return SearchParams(int(search["top_k"]), tuple(search["ef"]), tuple(search["rounds"]))
+
+    @cached_property
+    def item_ids(self) -> npt.NDArray[np.int64]:
+        """`int64[N]`, ascending."""
+        ids = load_array(self.path / ITEM_IDS_FILE, np.int64, 1)
+        if ids.shape[0] != self.item_count or np.any(np.diff(ids) <= 0):
+            raise BundleError(f"{self.path / ITEM_IDS_FILE} is not {self.item_count} ids in strictly ascending order")
+        return ids
+
+    @cached_property
+    def item_vectors(self) -> npt.NDArray[np.float32]:
+        """`float32[N, d]`."""
+        return load_array(self.path / ITEM_VECTORS_FILE, np.float32, 2)
+
+    @cached_property
+    def item_names(self) -> list[str] | None:
+        """One name an item, or None where the data set has none."""
+        path = self.path / ITEM_NAMES_FILE
+        return path.read_text(encoding="utf-8").split("\n")[: self.item_count] if path.exists() else None
+
+    @cached_property
+    def graph(self) -> HnswGraph:
+        """The HNSW graph, every index checked."""
+        info = self.manifest["graph"]
+        graph = HnswGraph.load(
+            self.path, int(info["layer_count"]), int(info["entry_layer"]), int(info["hnsw_entry_point"])
+        )
+        if graph.item_count != self.item_count:
+            raise BundleError(f"the graph has {graph.item_count} items and the manifest says {self.item_count}")
+        graph.validate()
+        return graph
+
+    @cached_property
+    def features(self) -> FeatureTransform:
+        """Maps requests to the user encoder's inputs."""
+        sizes = tuple(len(field["values"]) + 1 for field in self.manifest["profile_fields"])
+        return FeatureTransform(self.item_ids, self.sequence_length, sizes)
+
+
+def graph_file_names(manifest: Mapping[str, Any]) -> list[str]:
+    """Names of the graph's files in a bundle with this manifest."""
+    return graph_files(int(manifest["graph"]["layer_count"]))
+
+
+def write_manifest(path: Path, manifest: Mapping[str, Any], files: Iterable[str]) -> Bundle:
+    """Hashes `files` and writes the manifest, last and atomically: a folder without one is no bundle.
+
+    Args:
+        path: the bundle's folder, the files already in it.
+        manifest: everything but `format_version`, `bundle_id` and `files`.
+        files: names of all the bundle's files.
+    """
+    entries = {name: {"sha256": sha256_of(path / name), "bytes": (path / name).stat().st_size} for name in sorted(files)}
+    bundle_id = hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:16]
+    body = {**manifest, "format_version": FORMAT_VERSION, "bundle_id": bundle_id, "files": entries}
+    temporary = path / f".{MANIFEST_FILE}.tmp"
+    temporary.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path / MANIFEST_FILE)
+    return Bundle(path, body)
+
+
+def verify_file(path: Path, entry: Mapping[str, Any]) -> None:
+    """Compares one file with its manifest entry.
+
+    Raises:
+        BundleError: if it is missing, or its size or hash differs.
+    """
+    if not path.is_file():
+        raise BundleError(f"{path} is missing; make the bundle again with `nann index` and `nann export`")
+    size = path.stat().st_size
+    if size != entry["bytes"]:
+        raise BundleError(f"{path} has {size} bytes; the manifest says {entry['bytes']}; make the bundle again")
+    digest = sha256_of(path)
+    if digest != entry["sha256"]:
+        raise BundleError(
+            f"{path} has sha256 {digest[:12]}...; the manifest says {entry['sha256'][:12]}...: "
+            "the file was changed after the bundle was made; make the bundle again"
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _read_manifest(path: Path) -> Mapping[str, Any]:
+    manifest_path = path / MANIFEST_FILE
+    if not manifest_path.is_file():
+        raise BundleError(f"{path} is not a bundle: it has no {MANIFEST_FILE}; make one with `nann index`")
+    try:
+        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BundleError(f"{manifest_path} is not JSON: {error}; make the bundle again") from error
+    if not isinstance(manifest, dict):
+        raise BundleError(f"{manifest_path} holds no JSON object; make the bundle again")
+    version = manifest.get("format_version")
+    if version != FORMAT_VERSION:
+        raise BundleError(f"{manifest_path} has format version {version}; this release reads version {FORMAT_VERSION}")
+    missing = [key for key in _REQUIRED_KEYS if key not in manifest]
+    if missing:
+        raise BundleError(f"{manifest_path} lacks {', '.join(missing)}; make the bundle again")
+    return manifest
+
+
+_REQUIRED_KEYS = ("bundle_id", "item_count", "sequence_length", "profile_fields", "graph", "search", "files")

@@ -1,0 +1,58 @@
+"""The exceptions of this project.
+
+NannError
+ +-- InvalidInputError        the caller's mistake: a value, a file or a tensor that can't be right
+ |    +-- DataError           an interaction log or a prepared data set
+ |    +-- ConfigError         a configuration file or command line option
+ |    +-- BundleError         a bundle folder: missing, changed or inconsistent files
+ |    +-- RequestError        a request to the server (Triton: INVALID_ARGUMENT)
+ +-- ScorerError              the scorer failed or broke its contract
+ +-- ServerError              Triton: could not start, stopped, or can't be reached
+      +-- ServerUnavailable   not reachable or not ready
+      +-- RequestTimeout      no answer within the client's timeout
+
+Every message says what came, what was expected and what to do. Commands print it without a traceback
+and exit with code 2.
+"""
+
+from __future__ import annotations
+
+
+class NannError(Exception):
+    """Base of every error raised on purpose in this project."""
+
+
+class InvalidInputError(NannError):
+    """The caller's mistake: a value, a file or a tensor that can't be right."""
+
+
+class DataError(InvalidInputError):
+    """An interaction log or a prepared data set is not usable."""
+
+
+class ConfigError(InvalidInputError):
+    """A configuration file or an option is not usable."""
+
+
+class BundleError(InvalidInputError):
+    """A bundle folder is missing, changed or inconsistent."""
+
+
+class RequestError(InvalidInputError):
+    """A request can't be answered as it was asked; becomes Triton's INVALID_ARGUMENT."""
+
+
+class ScorerError(NannError):
+    """The scorer failed, or returned something other than its contract says."""
+
+
+class ServerError(NannError):
+    """Triton could not start, stopped, or can't be reached."""
+
+
+class ServerUnavailable(ServerError):  # noqa: N818 - named after the status it reports
+    """Nothing answers at the address, or the server is not ready."""
+
+
+class RequestTimeout(ServerError):  # noqa: N818
+    """No answer came within the client's timeout."""

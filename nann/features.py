@@ -1,0 +1,73 @@
+"""From what a request says to what the user encoder reads; the same code trains, evaluates and serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nann.errors import RequestError
+from nann.signature import BEHAVIOR_ITEM_IDS, PADDING_IDS, PADDING_ITEM, USER_PROFILE
+
+
+@dataclass(frozen=True)
+class FeatureTransform:
+    """Maps external ids to item indices and cuts the sequence to what the model reads.
+
+    Attributes:
+        item_ids: `int64[N]`, strictly ascending; position = item index.
+        sequence_length: how many behaviours the model reads; the newest known ones are kept.
+        profile_sizes: number of codes of each profile field, code 0 = unknown included; empty without a profile.
+    """
+
+    item_ids: npt.NDArray[np.int64]
+    sequence_length: int
+    profile_sizes: tuple[int, ...] = ()
+
+    def item_indices(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """Item index of each external id, -1 where the id is unknown or padding; any shape."""
+        place = np.searchsorted(self.item_ids, ids)
+        place[place == self.item_ids.shape[0]] = 0
+        known = (self.item_ids[place] == ids) & ~np.isin(ids, PADDING_IDS)
+        return np.where(known, place, PADDING_ITEM).astype(np.int32)
+
+    def behaviors(self, ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """The newest known behaviours of each user.
+
+        Args:
+            ids: `int64[B, L]` external ids, oldest first, 0 or -1 = padding, L >= 1.
+
+        Returns:
+            `int32[B, sequence_length]` item indices, oldest first, padded on the left with -1, and
+            `int32[B, 1]`, how many ids of each user are unknown.
+
+        Raises:
+            RequestError: naming the tensor, if its rank is wrong or the sequence is empty.
+        """
+        if ids.ndim != 2 or ids.shape[1] < 1:
+            raise RequestError(
+                f"{BEHAVIOR_ITEM_IDS.name} has shape {list(ids.shape)}; expected [batch, length] with length >= 1"
+            )
+        indices = self.item_indices(ids)
+        known = indices != PADDING_ITEM
+        unknown = (~known & ~np.isin(ids, PADDING_IDS)).sum(axis=1, dtype=np.int32)[:, None]
+        # A stable sort on "known" moves the known ones to the right and keeps their order.
+        order = np.argsort(known, axis=1, kind="stable")
+        packed = np.take_along_axis(indices, order, axis=1)[:, -self.sequence_length :]
+        missing = self.sequence_length - packed.shape[1]
+        return np.pad(packed, ((0, 0), (max(missing, 0), 0)), constant_values=PADDING_ITEM), unknown
+
+    def profile(self, codes: npt.NDArray[np.int64] | None, batch: int) -> npt.NDArray[np.int32]:
+        """Profile codes, `int32[B, max(P, 1)]`; codes the data set never had become 0 (unknown).
+
+        Raises:
+            RequestError: naming the tensor, if it does not have one column a profile field.
+        """
+        width = len(self.profile_sizes)
+        if codes is None or width == 0:
+            return np.zeros((batch, max(width, 1)), np.int32)
+        if codes.shape != (batch, width):
+            raise RequestError(f"{USER_PROFILE.name} has shape {list(codes.shape)}; expected [{batch}, {width}]")
+        valid = (codes >= 0) & (codes < np.asarray(self.profile_sizes))
+        return np.where(valid, codes, 0).astype(np.int32)

@@ -1,0 +1,113 @@
+"""Every model and tensor of the served pipeline: name, dtype and shape, written once.
+
+The hand-written `config.pbtxt` files, the ONNX export, the Python backend and the clients all use these; a test
+compares each config with this file. Shapes leave out the batch dimension, which always comes first; -1 is a
+dimension that varies between requests or between bundles.
+
+    nann (ensemble)
+      behavior_item_ids [, user_profile] -> feature_transform -> behaviors, profile_codes, unknown_items
+      behaviors, profile_codes           -> user_encoder      -> user_state
+      user_state                         -> beam_retrieval    -> item_ids, scores, items_scored
+                                             | per round: one BLS call for the whole batch
+                                             +-> scorer: user_state, candidates -> candidate_scores
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+PADDING_ITEM = -1
+"""Item index (int32) of a padded position. External ids 0 and -1 are padding in requests."""
+PADDING_IDS = (0, -1)
+"""External ids (int64) that mean "no item here" in `behavior_item_ids`."""
+PADDING_SCORE = float("-inf")
+"""Score that goes with a padded result."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor: `shape` leaves out the batch dimension, -1 varies."""
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def triton_dtype(self) -> str:
+        """The KServe V2 name of the dtype, as in `INT64`."""
+        return _TRITON_DTYPES[self.dtype]
+
+    @property
+    def config_dtype(self) -> str:
+        """The name of the dtype in `config.pbtxt`, as in `TYPE_INT64`."""
+        return f"TYPE_{self.triton_dtype}"
+
+
+_TRITON_DTYPES = {
+    np.dtype(np.int32): "INT32",
+    np.dtype(np.int64): "INT64",
+    np.dtype(np.float16): "FP16",
+    np.dtype(np.float32): "FP32",
+}
+
+
+def _spec(name: str, dtype: type, *shape: int) -> TensorSpec:
+    return TensorSpec(name, np.dtype(dtype), shape)
+
+
+# Public: what a client sends and gets.
+BEHAVIOR_ITEM_IDS = _spec("behavior_item_ids", np.int64, -1)
+"""External item ids, oldest first; 0 and -1 are padding; unknown ids are dropped and counted."""
+USER_PROFILE = _spec("user_profile", np.int64, -1)
+"""Optional. One code per profile field of the data set, 0 = unknown."""
+ITEM_IDS = _spec("item_ids", np.int64, -1)
+"""External ids of the retrieved items, best first, padded with -1."""
+SCORES = _spec("scores", np.float32, -1)
+"""Their scores, padded with -inf."""
+UNKNOWN_ITEMS = _spec("unknown_items", np.int32, 1)
+"""How many of the request's ids the bundle does not know."""
+ITEMS_SCORED = _spec("items_scored", np.int32, 1)
+"""How many candidates the scorer evaluated for the user."""
+
+# Inside the ensemble.
+BEHAVIORS = _spec("behaviors", np.int32, -1)
+"""Item indices, oldest first, left-padded with -1 to the bundle's sequence length."""
+PROFILE_CODES = _spec("profile_codes", np.int32, -1)
+"""Profile codes, one a field, 0 = unknown; one column of 0 where the data set has no profile."""
+USER_STATE = _spec("user_state", np.float32, -1)
+"""Whatever of the user the scorer needs, flat; only user_encoder and scorer know its layout."""
+CANDIDATES = _spec("candidates", np.int32, -1)
+"""Item indices to score, -1 = padding."""
+CANDIDATE_SCORES = _spec("candidate_scores", np.float32, -1)
+"""One score a candidate; whatever stands at padded places is ignored."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One served model: its name in the repository and its tensors."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+ENSEMBLE = ModelSpec("nann", (BEHAVIOR_ITEM_IDS, USER_PROFILE), (ITEM_IDS, SCORES, UNKNOWN_ITEMS, ITEMS_SCORED))
+FEATURE_TRANSFORM = ModelSpec(
+    "feature_transform", (BEHAVIOR_ITEM_IDS, USER_PROFILE), (BEHAVIORS, PROFILE_CODES, UNKNOWN_ITEMS)
+)
+USER_ENCODER = ModelSpec("user_encoder", (BEHAVIORS, PROFILE_CODES), (USER_STATE,))
+BEAM_RETRIEVAL = ModelSpec("beam_retrieval", (USER_STATE,), (ITEM_IDS, SCORES, ITEMS_SCORED))
+SCORER = ModelSpec("scorer", (USER_STATE, CANDIDATES), (CANDIDATE_SCORES,))
+
+MODELS = (ENSEMBLE, FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL, SCORER)
+
+# Request parameters (KServe `parameters`).
+PARAM_TOP_K = "top_k"
+"""Integer: how many items to return."""
+PARAM_EF = "ef"
+"""String of integers, one a layer, entry layer first: "100,200,400"."""
+PARAM_ROUNDS = "rounds"
+"""String of integers, one a layer, entry layer first: "1,1,3"."""
+REQUEST_PARAMETERS = (PARAM_TOP_K, PARAM_EF, PARAM_ROUNDS)
