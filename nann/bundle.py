@@ -61,7 +61,7 @@ class Bundle:
         listed = manifest["files"]
         for name in listed if files is None else files:
             if name not in listed:
-                raise BundleError(f"{path / MANIFEST_FILE} does not list {name}; run `nann export` to complete the bundle")
+                raise BundleError(f"{path / MANIFEST_FILE} does not list {name}; run `nann export`")
             verify_file(path / name, listed[name])
         return cls(path, manifest)
 
@@ -137,7 +137,9 @@ def write_manifest(path: Path, manifest: Mapping[str, Any], files: Iterable[str]
         manifest: everything but `format_version`, `bundle_id` and `files`.
         files: names of all the bundle's files.
     """
-    entries = {name: {"sha256": sha256_of(path / name), "bytes": (path / name).stat().st_size} for name in sorted(files)}
+    entries = {
+        name: {"sha256": sha256_of(path / name), "bytes": (path / name).stat().st_size} for name in sorted(files)
+    }
     bundle_id = hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:16]
     body = {**manifest, "format_version": FORMAT_VERSION, "bundle_id": bundle_id, "files": entries}
     temporary = path / f".{MANIFEST_FILE}.tmp"

@@ -1,0 +1,93 @@
+// Binds `_kernels.hpp` to NumPy arrays. Nothing is copied or converted on the way in: `nann.kernels` checks dtypes and
+// shapes and says what is wrong; what still does not fit is refused by nanobind with a TypeError.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <memory>
+
+#include "_kernels.hpp"
+
+namespace nb = nanobind;
+
+namespace {
+
+template <typename T>
+using Array1 = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+template <typename T>
+using Array2 = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+template <typename T>
+using NumpyArray2 = nb::ndarray<nb::numpy, T, nb::ndim<2>>;
+
+template <typename T>
+nann::Matrix<T> matrix(const Array2<T>& array) {
+  return {array.data(), array.shape(0), array.shape(1)};
+}
+
+// A new matrix for the core to fill and then for NumPy to own.
+template <typename T>
+class Result {
+ public:
+  Result(size_t rows, size_t cols) : data_(new T[rows * cols]), rows_(rows), cols_(cols) {}
+
+  nann::Matrix<T> matrix() const { return {data_.get(), rows_, cols_}; }
+
+  NumpyArray2<T> release() {
+    T* data = data_.release();
+    nb::capsule owner(data, [](void* pointer) noexcept { delete[] static_cast<T*>(pointer); });
+    return NumpyArray2<T>(data, {rows_, cols_}, owner);
+  }
+
+ private:
+  std::unique_ptr<T[]> data_;
+  size_t rows_, cols_;
+};
+
+void mark(Array2<uint64_t> visited, Array2<const int32_t> items) {
+  nb::gil_scoped_release release;
+  nann::mark(matrix(visited), matrix(items));
+}
+
+NumpyArray2<int32_t> expand(Array1<const int32_t> indptr, Array1<const int32_t> neighbors, Array2<uint64_t> visited,
+                            Array2<const int32_t> frontier) {
+  if (indptr.shape(0) == 0) throw std::invalid_argument("indptr is empty; expected one value more than items");
+  const nann::Csr layer{indptr.data(), neighbors.data(), indptr.shape(0) - 1, neighbors.shape(0)};
+  auto out = [&] {
+    nb::gil_scoped_release release;
+    const nann::Ragged found = nann::expand(layer, matrix(visited), matrix(frontier));
+    Result<int32_t> padded(frontier.shape(0), found.longest_row());
+    found.copy_padded(padded.matrix());
+    return padded;
+  }();
+  return out.release();
+}
+
+nb::tuple merge_top(Array2<const int32_t> items, Array2<const float> scores, Array2<const int32_t> new_items,
+                    Array2<const float> new_scores, Array1<const int32_t> ef) {
+  const nann::MergeInput in{matrix(items), matrix(scores), matrix(new_items), matrix(new_scores),
+                            {ef.data(), 1, ef.shape(0)}};
+  const size_t rows = items.shape(0), width = nann::merge_width(in);
+  Result<int32_t> top_items(rows, width);
+  Result<float> top_scores(rows, width);
+  Result<bool> is_new(rows, width);
+  {
+    nb::gil_scoped_release release;
+    nann::merge_top(in, {top_items.matrix(), top_scores.matrix(), is_new.matrix()});
+  }
+  return nb::make_tuple(top_items.release(), top_scores.release(), is_new.release());
+}
+
+}  // namespace
+
+NB_MODULE(_kernels, module) {
+  using namespace nb::literals;
+  module.doc() = "Native kernels of the search; call them through `nann.kernels`, which checks and documents.";
+
+  module.def("mark", &mark, "visited"_a.noconvert(), "items"_a.noconvert(),
+             "Sets the bits of `items` (int32[B, X], -1 ignored) in `visited` (uint64[B, W]).");
+  module.def("expand", &expand, "indptr"_a.noconvert(), "neighbors"_a.noconvert(), "visited"_a.noconvert(),
+             "frontier"_a.noconvert(),
+             "Unvisited neighbours of `frontier` (int32[B, F]) as int32[B, C]; marks them in `visited` (uint64[B, W]).");
+  module.def("merge_top", &merge_top, "items"_a.noconvert(), "scores"_a.noconvert(), "new_items"_a.noconvert(),
+             "new_scores"_a.noconvert(), "ef"_a.noconvert(),
+             "The ef best of items (int32[B, R]) and new_items (int32[B, C]): int32, float32 and bool [B, E].");
+}

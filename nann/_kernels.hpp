@@ -1,0 +1,274 @@
+// The search's inner loops. Knows nothing of Python; `_kernels.cpp` binds it, `kernels_numpy.py` specifies it.
+//
+// Whatever the arrays hold, nothing here reads or writes out of range: a bad id throws std::out_of_range, and what
+// can't be a valid call throws std::invalid_argument.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#if defined(__GNUC__) || defined(__clang__)
+#define NANN_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define NANN_PREFETCH(address) ((void)(address))
+#endif
+
+namespace nann {
+
+constexpr int32_t kPaddingItem = -1;
+constexpr float kPaddingScore = -INFINITY;
+
+// A C-contiguous matrix that someone else owns.
+template <typename T>
+struct Matrix {
+  T* data;
+  size_t rows;
+  size_t cols;
+
+  T* row(size_t index) const { return data + index * cols; }
+};
+
+// Neighbour lists of one layer: item v's stand at neighbors[indptr[v]] .. neighbors[indptr[v + 1] - 1].
+struct Csr {
+  const int32_t* indptr;
+  const int32_t* neighbors;
+  size_t item_count;
+  size_t neighbor_count;
+};
+
+// Rows of different lengths, one after the other; row r ends at ends[r].
+struct Ragged {
+  std::vector<int32_t> values;
+  std::vector<size_t> ends;
+
+  size_t longest_row() const {
+    size_t longest = 0, start = 0;
+    for (size_t end : ends) {
+      longest = std::max(longest, end - start);
+      start = end;
+    }
+    return longest;
+  }
+
+  void copy_padded(Matrix<int32_t> out) const {
+    size_t start = 0;
+    for (size_t r = 0; r < ends.size(); ++r) {
+      int32_t* rest = std::copy(values.begin() + start, values.begin() + ends[r], out.row(r));
+      std::fill(rest, out.row(r) + out.cols, kPaddingItem);
+      start = ends[r];
+    }
+  }
+};
+
+namespace detail {
+
+// A negative id becomes a huge unsigned one: a single comparison covers both ends of the range.
+inline bool in_range(int32_t item, size_t limit) { return static_cast<uint32_t>(item) < limit; }
+
+[[noreturn]] inline void bad_item(const std::string& array, int32_t item, const std::string& expected) {
+  throw std::out_of_range(array + " holds " + std::to_string(item) + "; expected " + expected);
+}
+
+inline std::string items_below(size_t limit) { return "an item of 0 <= item < " + std::to_string(limit); }
+
+inline void require_rows(const char* array, size_t rows, size_t expected) {
+  if (rows != expected)
+    throw std::invalid_argument(std::string(array) + " has " + std::to_string(rows) + " rows; expected " +
+                                std::to_string(expected) + ", one a user");
+}
+
+// Sets the item's bit; true if it was clear.
+inline bool test_and_set(uint64_t* bits, uint32_t item) {
+  uint64_t& word = bits[item >> 6];
+  const uint64_t mask = uint64_t{1} << (item & 63);
+  const bool was_clear = (word & mask) == 0;
+  word |= mask;
+  return was_clear;
+}
+
+struct Range {
+  int32_t start, stop;
+};
+
+// Looks up the neighbour lists of one frontier; returns their total length.
+inline size_t find_lists(const Csr& layer, const int32_t* frontier, size_t count, std::vector<Range>& lists) {
+  constexpr size_t kAhead = 16;  // indptr is far larger than a cache: have several reads under way
+  size_t total = 0;
+  lists.clear();
+  for (size_t i = 0; i < count; ++i) {
+    if (i + kAhead < count && in_range(frontier[i + kAhead], layer.item_count))
+      NANN_PREFETCH(layer.indptr + frontier[i + kAhead]);
+    const int32_t item = frontier[i];
+    if (item == kPaddingItem) continue;
+    if (!in_range(item, layer.item_count)) bad_item("frontier", item, items_below(layer.item_count) + ", or -1");
+    const Range list{layer.indptr[item], layer.indptr[item + 1]};
+    if (list.start < 0 || list.stop < list.start || static_cast<size_t>(list.stop) > layer.neighbor_count)
+      throw std::out_of_range("indptr of item " + std::to_string(item) + " is " + std::to_string(list.start) + ":" +
+                              std::to_string(list.stop) + "; expected a range within 0:" +
+                              std::to_string(layer.neighbor_count));
+    lists.push_back(list);
+    total += static_cast<size_t>(list.stop - list.start);
+  }
+  return total;
+}
+
+inline void prefetch_list(const Csr& layer, Range list) {
+  constexpr int32_t kLine = 64 / sizeof(int32_t);
+  for (int32_t at = list.start; at < list.stop; at += kLine) NANN_PREFETCH(layer.neighbors + at);
+}
+
+// Appends to `out` every neighbour whose bit was clear, and sets the bits; returns how many.
+// `out` must have room for all of them: writing always and advancing only on a fresh one leaves no branch to mispredict.
+inline size_t collect(const Csr& layer, const std::vector<Range>& lists, uint64_t* bits, int32_t* out) {
+  constexpr size_t kAhead = 4;
+  size_t count = 0;
+  for (size_t i = 0; i < lists.size(); ++i) {
+    if (i + kAhead < lists.size()) prefetch_list(layer, lists[i + kAhead]);
+    for (int32_t at = lists[i].start; at < lists[i].stop; ++at) {
+      const int32_t item = layer.neighbors[at];
+      if (!in_range(item, layer.item_count)) bad_item("neighbors", item, items_below(layer.item_count));
+      out[count] = item;
+      count += test_and_set(bits, static_cast<uint32_t>(item));
+    }
+  }
+  return count;
+}
+
+// One entry of a merge. Entries sort best first: higher score, then smaller item, then earlier position.
+struct Entry {
+  uint64_t key;
+  uint32_t position;
+
+  bool operator<(const Entry& other) const {
+    return key != other.key ? key < other.key : position < other.position;
+  }
+};
+
+// Packs (score, item) into one integer that sorts as (-score, item).
+inline uint64_t sort_key(float score, int32_t item) {
+  score += 0.0f;  // -0.0 and 0.0 are the same score
+  uint32_t bits;
+  std::memcpy(&bits, &score, sizeof bits);
+  const uint32_t ascending = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+  return uint64_t{~ascending} << 32 | static_cast<uint32_t>(item);
+}
+
+// Appends the entries of one list that are not worse than `worst_key`.
+inline void append_entries(const char* array, const int32_t* items, const float* scores, size_t count, size_t offset,
+                           uint64_t worst_key, std::vector<Entry>& entries) {
+  for (size_t i = 0; i < count; ++i) {
+    if (items[i] == kPaddingItem) continue;
+    if (items[i] < 0) bad_item(array, items[i], "an item, or -1");
+    if (std::isnan(scores[i]))
+      throw std::invalid_argument("the score of item " + std::to_string(items[i]) + " is NaN; expected a number");
+    const uint64_t key = sort_key(scores[i], items[i]);
+    if (key <= worst_key) entries.push_back({key, static_cast<uint32_t>(offset + i)});
+  }
+}
+
+// The key that a further entry must not exceed to be among the ef best.
+inline uint64_t worst_useful_key(const std::vector<Entry>& entries, size_t ef) {
+  if (entries.size() != ef) return UINT64_MAX;  // more than ef never happens in a search: not worth a selection
+  return std::max_element(entries.begin(), entries.end())->key;
+}
+
+}  // namespace detail
+
+// Sets the bits of each row's items; -1 is ignored.
+inline void mark(Matrix<uint64_t> visited, Matrix<const int32_t> items) {
+  detail::require_rows("items", items.rows, visited.rows);
+  const size_t limit = visited.cols * 64;
+  for (size_t r = 0; r < items.rows; ++r)
+    for (size_t i = 0; i < items.cols; ++i) {
+      const int32_t item = items.row(r)[i];
+      if (item == kPaddingItem) continue;
+      if (!detail::in_range(item, limit)) detail::bad_item("items", item, detail::items_below(limit) + ", or -1");
+      detail::test_and_set(visited.row(r), static_cast<uint32_t>(item));
+    }
+}
+
+// Per row: the unvisited neighbours of the frontier in order of first discovery, which become visited.
+inline Ragged expand(const Csr& layer, Matrix<uint64_t> visited, Matrix<const int32_t> frontier) {
+  detail::require_rows("frontier", frontier.rows, visited.rows);
+  if (visited.cols * 64 < layer.item_count)
+    throw std::invalid_argument("visited has " + std::to_string(visited.cols) + " words a row; expected at least " +
+                                std::to_string((layer.item_count + 63) / 64) + " for " +
+                                std::to_string(layer.item_count) + " items");
+  Ragged found;
+  std::vector<detail::Range> lists;
+  lists.reserve(frontier.cols);
+  for (size_t r = 0; r < frontier.rows; ++r) {
+    const size_t start = found.values.size();
+    found.values.resize(start + detail::find_lists(layer, frontier.row(r), frontier.cols, lists));
+    const size_t count = detail::collect(layer, lists, visited.row(r), found.values.data() + start);
+    found.values.resize(start + count);
+    found.ends.push_back(start + count);
+  }
+  return found;
+}
+
+struct MergeInput {
+  Matrix<const int32_t> items;
+  Matrix<const float> scores;
+  Matrix<const int32_t> new_items;
+  Matrix<const float> new_scores;
+  Matrix<const int32_t> ef;  // one row
+};
+
+struct MergeOutput {
+  Matrix<int32_t> items;
+  Matrix<float> scores;
+  Matrix<bool> is_new;
+};
+
+// How many columns a merge's output has. Throws if the input's shapes or its ef can't be.
+inline size_t merge_width(const MergeInput& in) {
+  const auto same_shape = [](auto left, auto right) { return left.rows == right.rows && left.cols == right.cols; };
+  if (!same_shape(in.items, in.scores) || !same_shape(in.new_items, in.new_scores))
+    throw std::invalid_argument("items and scores differ in shape; expected one score an item");
+  detail::require_rows("new_items", in.new_items.rows, in.items.rows);
+  detail::require_rows("ef", in.ef.cols, in.items.rows);
+  int32_t widest = 0;
+  for (size_t r = 0; r < in.ef.cols; ++r) {
+    if (in.ef.data[r] < 1)
+      throw std::invalid_argument("ef holds " + std::to_string(in.ef.data[r]) + "; expected at least 1");
+    widest = std::max(widest, in.ef.data[r]);
+  }
+  return std::min(static_cast<size_t>(widest), in.items.cols + in.new_items.cols);
+}
+
+// Per row: the ef best of items and new_items, best first, padded to merge_width(in) columns.
+inline void merge_top(const MergeInput& in, const MergeOutput& out) {
+  std::vector<detail::Entry> entries;
+  const size_t old_cols = in.items.cols;
+  entries.reserve(old_cols + in.new_items.cols);
+  for (size_t r = 0; r < in.items.rows; ++r) {
+    entries.clear();
+    detail::append_entries("items", in.items.row(r), in.scores.row(r), old_cols, 0, UINT64_MAX, entries);
+    // Once W is full most new items are worse than all of it: dropping them here leaves little to select from.
+    const size_t ef = static_cast<size_t>(in.ef.data[r]);
+    detail::append_entries("new_items", in.new_items.row(r), in.new_scores.row(r), in.new_items.cols, old_cols,
+                           detail::worst_useful_key(entries, ef), entries);
+    const size_t kept = std::min(ef, entries.size());
+    if (kept < entries.size()) std::nth_element(entries.begin(), entries.begin() + kept, entries.end());
+    std::sort(entries.begin(), entries.begin() + kept);
+    for (size_t i = 0; i < kept; ++i) {
+      const size_t at = entries[i].position;
+      const bool is_new = at >= old_cols;
+      out.items.row(r)[i] = is_new ? in.new_items.row(r)[at - old_cols] : in.items.row(r)[at];
+      out.scores.row(r)[i] = is_new ? in.new_scores.row(r)[at - old_cols] : in.scores.row(r)[at];
+      out.is_new.row(r)[i] = is_new;
+    }
+    std::fill(out.items.row(r) + kept, out.items.row(r) + out.items.cols, kPaddingItem);
+    std::fill(out.scores.row(r) + kept, out.scores.row(r) + out.scores.cols, kPaddingScore);
+    std::fill(out.is_new.row(r) + kept, out.is_new.row(r) + out.is_new.cols, false);
+  }
+}
+
+}  // namespace nann

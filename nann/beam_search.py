@@ -1,0 +1,180 @@
+"""Beam-retrieval (Algorithms 1 and 2) for a batch of users in lockstep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nann.errors import RequestError
+from nann.graph import HnswGraph
+from nann.kernels import NATIVE, BoolArray, Float32Array, Int32Array, Kernels
+from nann.lockstep import Lockstep, has_items, keep_rows, overlay
+from nann.scorer import Scorer
+from nann.search_params import SearchParams
+from nann.search_result import SearchResult
+from nann.signature import PADDING_ITEM
+
+
+@dataclass(frozen=True, eq=False)
+class RoundTrace:
+    """What one scorer call led to; A is the number of users who took part.
+
+    A round that finds nothing unvisited calls no scorer and is not reported.
+
+    Attributes:
+        rows: `intp[A]`, the users' rows in the batch, ascending.
+        layers: `int32[A]`, the layer each of them is on.
+        rounds: `int32[A]`, the round of that layer, counted from 1; 0 = the entry points.
+        items: `int32[A, width]`, W of each after the round, best first, padded with -1.
+    """
+
+    rows: npt.NDArray[np.intp]
+    layers: Int32Array
+    rounds: Int32Array
+    items: Int32Array
+
+
+Observer = Callable[[RoundTrace], None]
+
+
+def beam_search(
+    graph: HnswGraph,
+    scorer: Scorer,
+    user_states: Float32Array,
+    params: SearchParams | Sequence[SearchParams],
+    *,
+    kernels: Kernels = NATIVE,
+    observer: Observer | None = None,
+) -> SearchResult:
+    """Finds the top_k best items of each user by walking the graph with the scorer.
+
+    Each user has a layer and a round of their own and never waits for another: one who finds nothing new goes on to
+    the next layer in the same step. A step is one scorer call for all who have candidates, so the batch takes as many
+    calls as its slowest user, at most 1 + the sum of that user's rounds.
+
+    Args:
+        graph: the layers to walk.
+        scorer: gives the score of each candidate for its user; larger is better.
+        user_states: `float32[B, S]`, handed to the scorer.
+        params: of all users, or one a user.
+        kernels: the inner loops.
+        observer: called after every scorer call, for studies of recall by round (Figure 5).
+
+    Returns:
+        The items; rows of users with a smaller top_k than the largest, or with too few reachable items, are padded.
+
+    Raises:
+        RequestError: if `params` do not fit the batch or the graph, or `user_states` is not `float32[B, S]`.
+        ScorerError: if the scorer's answer has the wrong shape or dtype, or holds NaN.
+    """
+    plan = _Plan.of(params, len(user_states), graph)
+    walk = _BeamWalk(graph, Lockstep(graph, scorer, user_states, kernels, int(plan.ef.max(initial=1))), plan, observer)
+    if len(user_states):
+        walk.enter()
+        while (candidates := walk.next_candidates()) is not None:
+            walk.advance(candidates)
+    return walk.users.result(plan.top_k, plan.width)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The parameters of B users: `top_k` is `int64[B]`, `ef` and `rounds` are `int32[layers, B]`, ground first.
+
+    `width` is the result's K, stated apart because a batch may have no users.
+
+    More than N of either can't be used: W holds distinct items, and every round but the last finds a new one.
+    """
+
+    top_k: npt.NDArray[np.int64]
+    width: int
+    ef: Int32Array
+    rounds: Int32Array
+
+    @classmethod
+    def of(cls, params: SearchParams | Sequence[SearchParams], users: int, graph: HnswGraph) -> _Plan:
+        layers = graph.entry_layer + 1
+        each = [params] * users if isinstance(params, SearchParams) else list(params)
+        if len(each) != users:
+            raise RequestError(f"got {len(each)} search parameters for {users} users; expected one, or one a user")
+        for one in each:
+            if len(one.ef) != layers:
+                raise RequestError(
+                    f"ef and rounds have {len(one.ef)} values; expected {layers}, "
+                    f"one a layer from layer {graph.entry_layer} down to the ground"
+                )
+        top_k = np.array([one.top_k for one in each], np.int64)
+        width = params.top_k if isinstance(params, SearchParams) else int(top_k.max(initial=0))
+        values = np.array([(one.ef, one.rounds) for one in each], np.int64).reshape(users, 2, layers)
+        ef, rounds = values.clip(max=graph.item_count).transpose(1, 2, 0)[:, ::-1].astype(np.int32, order="C")
+        return cls(top_k, width, ef, rounds)
+
+
+class _BeamWalk:
+    """Where each of B users stands: layer, rounds left on it, and frontier (C of the paper)."""
+
+    def __init__(self, graph: HnswGraph, users: Lockstep, plan: _Plan, observer: Observer | None) -> None:
+        self.users = users
+        self._graph = graph
+        self._plan = plan
+        self._observer = observer
+        self._everyone = np.arange(len(plan.top_k))
+        self._layer = np.full(len(plan.top_k), graph.entry_layer, np.int32)
+        self._rounds_left = np.zeros(len(plan.top_k), np.int32)
+        self._frontier = np.full_like(users.items, PADDING_ITEM)
+
+    def enter(self) -> None:
+        """Algorithm 1, the start: scores every item of the entry layer.
+
+        That also completes the layer, whatever its T: all of its items are scored, W holds the best of them, and no
+        round could bring in another. So `_rounds_left` stays 0 there.
+        """
+        entry_points = self._graph.entry_points
+        candidates = np.tile(entry_points, (len(self._everyone), 1))  # [B, E]
+        rows, _ = self.users.score(candidates, self._plan.ef[self._graph.entry_layer])
+        self._report(rows, rounds=np.zeros_like(rows, np.int32))
+
+    def next_candidates(self) -> Int32Array | None:
+        """The unvisited neighbours of every user's frontier, `int32[B, C]`; None if all users are done.
+
+        Layers are handled downwards, so that whoever finds nothing on one gets candidates from the next at once.
+        """
+        found = []
+        for layer in range(self._graph.entry_layer, -1, -1):
+            here = self._layer == layer
+            expanding = here & (self._rounds_left > 0)
+            if expanding.any():
+                candidates = self.users.expand(layer, keep_rows(self._frontier, expanding))
+                stuck = expanding & ~has_items(candidates)
+                # N is empty. If C was not, the round took place and cuts W; if it was, W has been cut already.
+                self.users.truncate(stuck, self._plan.ef[layer])
+                self._rounds_left[stuck] = 0
+                found.append(candidates)
+            self._descend(here & (self._rounds_left == 0), layer - 1)
+        return overlay(found)
+
+    def advance(self, candidates: Int32Array) -> None:
+        """Algorithm 2, the rest of a round: scores N, keeps the ef best in W; the new ones are the next frontier."""
+        rows, is_new = self.users.score(candidates, self._plan.ef[self._layer, self._everyone])
+        self._rounds_left[rows] -= 1
+        self._frontier[rows] = np.where(is_new, self.users.items[rows], PADDING_ITEM)
+        self._report(rows, (self._plan.rounds[self._layer, self._everyone] - self._rounds_left)[rows])
+
+    def _descend(self, users: BoolArray, layer: int) -> None:
+        """Moves these users to `layer`, or to -1, the end."""
+        if not users.any():
+            return
+        self._layer[users] = layer
+        if layer < 0:
+            return
+        self._rounds_left[users] = self._plan.rounds[layer, users]
+        walking = users & (self._rounds_left > 0)
+        if walking.any():
+            self.users.start_layer(walking)
+            self._frontier[walking] = self.users.items[walking]
+
+    def _report(self, rows: npt.NDArray[np.intp], rounds: Int32Array) -> None:
+        if self._observer is not None:
+            self._observer(RoundTrace(rows, self._layer[rows], rounds, self.users.items[rows]))

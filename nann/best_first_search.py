@@ -1,0 +1,105 @@
+"""HNSW-retrieval, the baseline: the original HNSW search with a scorer in the place of the distance (section 6).
+
+Its while loop has no bound on its rounds; it is here to be compared with `beam_search`, not to be served.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nann.graph import HnswGraph
+from nann.kernels import NATIVE, BoolArray, Float32Array, Int32Array, Kernels
+from nann.lockstep import Lockstep, bitmap_words, has_items, keep_rows, overlay
+from nann.scorer import Scorer
+from nann.search_params import SearchParams
+from nann.search_result import SearchResult
+from nann.signature import PADDING_ITEM
+
+
+def best_first_search(
+    graph: HnswGraph, scorer: Scorer, user_states: Float32Array, top_k: int, ef: int, *, kernels: Kernels = NATIVE
+) -> SearchResult:
+    """Finds each user's best items as hnswlib's `knn_query` does: greedily to the ground, then best first.
+
+    With scores that are negative L2 distances it returns what `knn_query` returns, ties aside. Users walk in lockstep:
+    each expands one item a step, and a step is one scorer call for all of them.
+
+    Args:
+        graph: the layers, all of which are used.
+        scorer: gives the score of each candidate for its user; larger is better.
+        user_states: `float32[B, S]`, handed to the scorer.
+        top_k: how many items to return.
+        ef: length of the result list on the ground layer, at least top_k; above the ground it is 1.
+        kernels: the inner loops.
+
+    Raises:
+        RequestError: if ef is below top_k, or `user_states` is not `float32[B, S]`.
+        ScorerError: if the scorer's answer has the wrong shape or dtype, or holds NaN.
+    """
+    SearchParams(top_k, (ef,), (0,))  # checks both
+    ef = min(ef, graph.item_count)
+    walk = _BestFirstWalk(graph, Lockstep(graph, scorer, user_states, kernels, ef), kernels, ef)
+    if len(user_states):
+        walk.enter()
+        while (candidates := walk.next_candidates()) is not None:
+            walk.users.score(candidates, walk.current_ef())
+    return walk.users.result(np.full(len(user_states), top_k, np.int64), top_k)
+
+
+class _BestFirstWalk:
+    """Which layer each of B users is on, and which items they have expanded there."""
+
+    def __init__(self, graph: HnswGraph, users: Lockstep, kernels: Kernels, ef: int) -> None:
+        self.users = users
+        self._graph = graph
+        self._kernels = kernels
+        self._ef = ef
+        self._layer = np.full(len(users.items), len(graph.layers) - 1, np.int32)
+        self._expanded = np.zeros((len(users.items), bitmap_words(graph.item_count)), np.uint64)
+
+    def current_ef(self) -> Int32Array:
+        """`int32[B]`: `ef` for users on the ground, 1 for those above it."""
+        return np.where(self._layer > 0, 1, self._ef).astype(np.int32)
+
+    def enter(self) -> None:
+        """Scores the entry point and starts the highest layer from it."""
+        entry = np.full((len(self._layer), 1), self._graph.hnsw_entry_point, np.int32)
+        self.users.score(entry, self.current_ef())
+        self.users.start_layer(np.ones(len(self._layer), np.bool_))
+
+    def next_candidates(self) -> Int32Array | None:
+        """Expands items until each user has a candidate or is done; `int32[B, C]`, None if all are done.
+
+        hnswlib stops when the best unexpanded candidate is worse than the worst of a full result list. Such a
+        candidate has been pushed out of the list, so that is when W has no unexpanded member.
+        """
+        found = []
+        searching = self._layer >= 0
+        while searching.any():
+            best = self._best_unexpanded(searching)
+            expanding = has_items(best)
+            for layer in np.unique(self._layer[expanding]):
+                candidates = self.users.expand(int(layer), keep_rows(best, self._layer == layer))
+                found.append(candidates)
+                searching &= ~has_items(candidates)
+            self._descend(searching & ~expanding)
+            searching &= self._layer >= 0
+        return overlay(found)
+
+    def _best_unexpanded(self, users: BoolArray) -> Int32Array:
+        """The best unexpanded member of W of these users (`bool[B]`), now expanded; `int32[B, 1]`, -1 = none."""
+        items = self.users.items
+        row = np.arange(len(items))[:, None]
+        expanded = self._expanded[row, items >> 6] >> (items & 63).astype(np.uint64) & np.uint64(1) == 1
+        open_places = (items != PADDING_ITEM) & ~expanded & users[:, None]  # [B, width]
+        first = open_places.argmax(axis=1)[:, None]  # W stands best first
+        best = np.where(np.take_along_axis(open_places, first, axis=1), items[row, first], np.int32(PADDING_ITEM))
+        self._kernels.mark(self._expanded, best)
+        return best
+
+    def _descend(self, users: BoolArray) -> None:
+        self._layer[users] -= 1
+        landed = users & (self._layer >= 0)
+        if landed.any():
+            self._expanded[landed] = 0
+            self.users.start_layer(landed)

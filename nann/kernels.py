@@ -1,0 +1,167 @@
+"""The search's inner loops on a batch of users: mark items as visited, expand a frontier, keep the best (section 7).
+
+`NATIVE` runs the C++ kernel and is what searches use; `NUMPY` states the same in NumPy and is what tests compare it
+with. Both hold to the contract of `Kernels` and give the same results bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from nann import kernels_numpy
+
+try:
+    from nann import _kernels
+except ImportError as error:
+    raise ImportError(
+        "nann._kernels, the native kernel, is missing or was built for another Python; "
+        "run `pip install .` in the repository (it needs a C++ compiler)"
+    ) from error
+
+Int32Array = npt.NDArray[np.int32]
+Float32Array = npt.NDArray[np.float32]
+Uint64Array = npt.NDArray[np.uint64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+class Implementation(Protocol):
+    """The three functions as an implementation provides them; see `Kernels` for what they do."""
+
+    def mark(self, visited: Uint64Array, items: Int32Array) -> None:
+        """`Kernels.mark`, arrays already checked."""
+
+    def expand(
+        self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array
+    ) -> Int32Array:
+        """`Kernels.expand`, arrays already checked."""
+
+    def merge_top(
+        self, items: Int32Array, scores: Float32Array, new_items: Int32Array, new_scores: Float32Array, ef: Int32Array
+    ) -> tuple[Int32Array, Float32Array, BoolArray]:
+        """`Kernels.merge_top`, arrays already checked."""
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """One implementation behind the checks that all share.
+
+    Arrays are NumPy, C-contiguous and of exactly the dtype written; nothing is converted or copied on the way in.
+    B is the number of users, row b of every array belongs to user b. The native one releases the GIL.
+
+    Attributes:
+        name: "native" or "numpy".
+        implementation: where the work is done.
+    """
+
+    name: str
+    implementation: Implementation
+
+    def mark(self, visited: Uint64Array, items: Int32Array) -> None:
+        """Marks items as visited.
+
+        Args:
+            visited: `uint64[B, W]` bitmap, changed in place; item v is bit v % 64 of word v // 64.
+            items: `int32[B, X]` item indices below 64 W, -1 ignored.
+
+        Raises:
+            TypeError: an array of another dtype, or not contiguous, or read-only where it is written.
+            ValueError: an array of another shape.
+            IndexError: an item out of range.
+        """
+        _check("visited", visited, np.uint64, 2, writeable=True)
+        _check("items", items, np.int32, 2, rows=len(visited))
+        self.implementation.mark(visited, items)
+
+    def expand(
+        self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array
+    ) -> Int32Array:
+        """Union of the frontier's neighbours minus the visited ones, which become visited.
+
+        One pass over the neighbour lists, with test-and-set on the bitmap. After an error some may be marked.
+
+        Args:
+            indptr: `int32[N + 1]` of one layer.
+            neighbors: `int32[E]` of that layer, all in 0..N-1.
+            visited: `uint64[B, W]` bitmap, W >= N / 64, changed in place.
+            frontier: `int32[B, F]` items to expand, -1 ignored.
+
+        Returns:
+            `int32[B, C]`, each row in order of first discovery and without duplicates, padded with -1; C is the
+            largest count of the batch and may be 0.
+
+        Raises:
+            TypeError: an array of another dtype, or not contiguous, or read-only where it is written.
+            ValueError: an array of another shape.
+            IndexError: an item, or an indptr that was followed, out of range.
+        """
+        _check("indptr", indptr, np.int32, 1)
+        _check("neighbors", neighbors, np.int32, 1)
+        _check("visited", visited, np.uint64, 2, writeable=True)
+        _check("frontier", frontier, np.int32, 2, rows=len(visited))
+        if len(indptr) == 0:
+            raise ValueError("indptr is empty; expected one value more than items")
+        return self.implementation.expand(indptr, neighbors, visited, frontier)
+
+    def merge_top(
+        self, items: Int32Array, scores: Float32Array, new_items: Int32Array, new_scores: Float32Array, ef: Int32Array
+    ) -> tuple[Int32Array, Float32Array, BoolArray]:
+        """The `ef` best of two scored lists: best first, equal scores by smaller item.
+
+        An item in both lists stands in the result twice; a search never has one, since it scores an item once a layer.
+
+        Args:
+            items: `int32[B, R]` in any order, -1 ignored.
+            scores: `float32[B, R]`; infinities are scores like any other, NaN is not.
+            new_items: `int32[B, C]`, -1 ignored.
+            new_scores: `float32[B, C]`.
+            ef: `int32[B]`, how many each user keeps; at least 1.
+
+        Returns:
+            `int32[B, E]` items padded with -1, `float32[B, E]` scores padded with -inf, and `bool[B, E]`, true where
+            an item came from `new_items`. E = min(max(ef), R + C).
+
+        Raises:
+            TypeError: an array of another dtype, or not contiguous.
+            ValueError: an array of another shape, an ef below 1, or an item whose score is NaN.
+            IndexError: an item below -1.
+        """
+        _check("items", items, np.int32, 2)
+        _check("scores", scores, np.float32, 2)
+        _check("new_items", new_items, np.int32, 2, rows=len(items))
+        _check("new_scores", new_scores, np.float32, 2)
+        _check("ef", ef, np.int32, 1, rows=len(items))
+        for name, ids, values in (("", items, scores), ("new_", new_items, new_scores)):
+            if ids.shape != values.shape:
+                raise ValueError(
+                    f"{name}items has shape {list(ids.shape)} and {name}scores {list(values.shape)}; "
+                    "expected one score an item"
+                )
+        return self.implementation.merge_top(items, scores, new_items, new_scores, ef)
+
+
+NATIVE = Kernels("native", _kernels)
+"""The C++ kernel."""
+NUMPY = Kernels("numpy", kernels_numpy)
+"""The specification; slow."""
+
+
+def _check(
+    name: str, array: Any, dtype: type[np.generic], ndim: int, rows: int | None = None, writeable: bool = False
+) -> None:
+    expected = f"{np.dtype(dtype)}[{ndim} dimensions]"
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} is a {type(array).__name__}; expected a NumPy array {expected}")
+    if array.dtype != dtype:
+        raise TypeError(f"{name} is {array.dtype}; expected {expected}")
+    if array.ndim != ndim:
+        raise ValueError(f"{name} has shape {list(array.shape)}; expected {expected}")
+    if not array.flags.c_contiguous:
+        raise TypeError(f"{name} is not C-contiguous; pass np.ascontiguousarray({name})")
+    if writeable and not array.flags.writeable:
+        raise TypeError(f"{name} is read-only; expected an array that can be changed in place")
+    if rows is not None and len(array) != rows:
+        raise ValueError(f"{name} has {len(array)} rows; expected {rows}, one a user")

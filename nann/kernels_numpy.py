@@ -1,0 +1,95 @@
+"""What the native kernel does, said in NumPy: the specification that tests hold it to, and the slow twin.
+
+`nann.kernels.Kernels` documents the contract and checks dtypes and shapes before these functions see the arrays.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from nann.signature import PADDING_ITEM, PADDING_SCORE
+
+Int32Array = npt.NDArray[np.int32]
+Float32Array = npt.NDArray[np.float32]
+Uint64Array = npt.NDArray[np.uint64]
+
+
+def mark(visited: Uint64Array, items: Int32Array) -> None:
+    """Sets the bits of `items` (`int32[B, X]`) in `visited` (`uint64[B, W]`)."""
+    _require_items("items", items, visited.shape[1] * 64)
+    for bits, row in zip(visited, items, strict=True):
+        _set_bits(bits, row[row != PADDING_ITEM])
+
+
+def expand(indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array) -> Int32Array:
+    """Unvisited neighbours of `frontier` (`int32[B, F]`), which become visited (`uint64[B, W]`): `int32[B, C]`."""
+    item_count = indptr.shape[0] - 1
+    words = -(-item_count // 64)
+    if visited.shape[1] < words:
+        raise ValueError(
+            f"visited has {visited.shape[1]} words a row; expected at least {words} for {item_count} items"
+        )
+    rows = [_expand_row(indptr, neighbors, bits, row) for bits, row in zip(visited, frontier, strict=True)]
+    found = np.full((len(rows), max(map(len, rows), default=0)), PADDING_ITEM, np.int32)
+    for padded, row in zip(found, rows, strict=True):
+        padded[: len(row)] = row
+    return found
+
+
+def merge_top(
+    items: Int32Array, scores: Float32Array, new_items: Int32Array, new_scores: Float32Array, ef: Int32Array
+) -> tuple[Int32Array, Float32Array, npt.NDArray[np.bool_]]:
+    """The `ef` best of items (`int32[B, R]`) and new_items (`int32[B, C]`): int32, float32 and bool `[B, E]`."""
+    if np.any(ef < 1):
+        raise ValueError(f"ef holds {ef[ef < 1][0]}; expected at least 1")
+    _require_items("items", items)
+    _require_items("new_items", new_items)
+    all_items = np.concatenate([items, new_items], axis=1)  # [B, R + C]
+    all_scores = np.concatenate([scores, new_scores], axis=1)
+    padding = all_items == PADDING_ITEM
+    if np.any(nan := np.isnan(all_scores) & ~padding):
+        raise ValueError(f"the score of item {all_items[nan][0]} is NaN; expected a number")
+    # The last key sorts first; the sort is stable, so what ties in all of them keeps its order.
+    order = np.lexsort((all_items, np.where(padding, np.inf, -all_scores), padding), axis=-1)
+    order = order[:, : min(int(ef.max(initial=0)), order.shape[1])]  # [B, E]
+    top = np.take_along_axis(all_items, order, axis=1)
+    kept = (np.arange(order.shape[1]) < ef[:, None]) & (top != PADDING_ITEM)
+    top_scores = np.take_along_axis(all_scores, order, axis=1)
+    return (
+        np.where(kept, top, np.int32(PADDING_ITEM)),
+        np.where(kept, top_scores, np.float32(PADDING_SCORE)),
+        kept & (order >= items.shape[1]),
+    )
+
+
+def _expand_row(indptr: Int32Array, neighbors: Int32Array, bits: Uint64Array, frontier: Int32Array) -> Int32Array:
+    item_count = indptr.shape[0] - 1
+    _require_items("frontier", frontier, item_count)
+    nodes = frontier[frontier != PADDING_ITEM]
+    for node, start, stop in zip(nodes, indptr[nodes], indptr[nodes + 1], strict=True):
+        if not 0 <= start <= stop <= len(neighbors):
+            raise IndexError(f"indptr of item {node} is {start}:{stop}; expected a range within 0:{len(neighbors)}")
+    lists = [neighbors[indptr[node] : indptr[node + 1]] for node in nodes]
+    found = np.concatenate([np.empty(0, np.int32), *lists])
+    if np.any(bad := (found < 0) | (found >= item_count)):
+        raise IndexError(f"neighbors holds {found[bad][0]}; expected an item of 0 <= item < {item_count}")
+    fresh = found[bits[found >> 6] & _mask(found) == 0]
+    first = np.unique(fresh, return_index=True)[1]
+    _set_bits(bits, fresh)
+    return fresh[np.sort(first)]
+
+
+def _set_bits(bits: Uint64Array, items: Int32Array) -> None:
+    np.bitwise_or.at(bits, items >> 6, _mask(items))  # unbuffered: two items may share a word
+
+
+def _mask(items: Int32Array) -> Uint64Array:
+    return np.uint64(1) << (items & 63).astype(np.uint64)
+
+
+def _require_items(array: str, items: Int32Array, limit: int | None = None) -> None:
+    bad = items < PADDING_ITEM if limit is None else (items < PADDING_ITEM) | (items >= limit)
+    if bad.any():
+        expected = "an item" if limit is None else f"an item of 0 <= item < {limit}"
+        raise IndexError(f"{array} holds {items[bad][0]}; expected {expected}, or -1")

@@ -1,0 +1,52 @@
+"""What every search returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nann.signature import PADDING_ITEM, PADDING_SCORE
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """The best items of B users, and what finding them took.
+
+    Attributes:
+        items: `int32[B, K]` item indices, best first, equal scores by smaller index; padded with -1. K is the largest
+            top_k of the batch.
+        scores: `float32[B, K]`, padded with -inf.
+        items_scored: `int32[B]`, how many candidates the scorer evaluated for each user.
+        rounds: `int32[B]`, in how many scorer calls each user took part, the one for the entry points included. The
+            search made as many calls as the largest of these.
+    """
+
+    items: npt.NDArray[np.int32]
+    scores: npt.NDArray[np.float32]
+    items_scored: npt.NDArray[np.int32]
+    rounds: npt.NDArray[np.int32]
+
+
+def fit(
+    items: npt.NDArray[np.int32], scores: npt.NDArray[np.float32], top_k: npt.NDArray[np.int64], width: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Cuts or pads sorted results to each user's top_k.
+
+    Args:
+        items: `int32[B, R]`, best first, padded with -1.
+        scores: `float32[B, R]`.
+        top_k: `int64[B]`.
+        width: K, at least max(top_k).
+
+    Returns:
+        `int32[B, K]` and `float32[B, K]`, padded with -1 and -inf.
+    """
+    out_items = np.full((len(items), width), PADDING_ITEM, np.int32)
+    out_scores = np.full((len(items), width), PADDING_SCORE, np.float32)
+    shared = min(width, items.shape[1])
+    wanted = np.arange(shared) < top_k[:, None]  # [B, shared]
+    out_items[:, :shared] = np.where(wanted, items[:, :shared], PADDING_ITEM)
+    out_scores[:, :shared] = np.where(wanted, scores[:, :shared], PADDING_SCORE)
+    return out_items, out_scores

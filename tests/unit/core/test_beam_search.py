@@ -1,0 +1,218 @@
+"""Beam-retrieval against a transcription of the paper's pseudocode, one user at a time."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from searching import BROKEN_ANSWERS, BrokenScorer, L2Scorer, TableScorer, make_graph, random_graph, walks
+
+from nann.beam_search import beam_search
+from nann.errors import RequestError, ScorerError
+from nann.exact_search import exact_search
+from nann.kernels import NATIVE, NUMPY
+from nann.search_params import PAPER_SEARCH_PARAMS, SearchParams
+
+BOTH = pytest.mark.parametrize("kernel", [NATIVE, NUMPY], ids=lambda kernel: kernel.name)
+
+
+def best(items, score, count):
+    return sorted(items, key=lambda item: (-score[item], item))[:count]
+
+
+def search_layer(graph, score, ep, ef, layer, rounds, counted):
+    """Algorithm 2. `counted` collects the sizes of the scored sets."""
+    visited, frontier, results = set(ep), set(ep), set(ep)
+    for _ in range(rounds):
+        new = {int(n) for c in frontier for n in graph.layers[layer].neighbors_of(c)} - visited
+        visited |= new
+        results = set(best(results | new, score, ef))
+        frontier = results & new
+        if new:
+            counted.append(len(new))
+        if not frontier:
+            break
+    return results
+
+
+def knn_search(graph, score, params):
+    """Algorithm 1: items best first, and how many were scored in each round."""
+    counted = [len(graph.entry_points)]
+    results = set(best(graph.entry_points.tolist(), score, params.ef[0]))
+    for place, layer in enumerate(range(graph.entry_layer, -1, -1)):
+        # All of the entry layer is scored already: what its rounds would score again is not counted.
+        scored_here = [] if layer == graph.entry_layer else counted
+        results = search_layer(graph, score, results, params.ef[place], layer, params.rounds[place], scored_here)
+    return best(results, score, params.top_k), counted
+
+
+@st.composite
+def some_params(draw, layers):
+    ef = draw(st.lists(st.integers(1, 30), min_size=layers, max_size=layers))
+    rounds = draw(st.lists(st.integers(0, 4), min_size=layers, max_size=layers))
+    return SearchParams(draw(st.integers(1, ef[-1])), tuple(ef), tuple(rounds))
+
+
+@st.composite
+def mixed_searches(draw):
+    graph, scorer = draw(walks())
+    return graph, scorer, [draw(some_params(graph.entry_layer + 1)) for _ in scorer.table]
+
+
+def assert_row(result, row, items, score):
+    expected = np.full(result.items.shape[1], -1)
+    expected[: len(items)] = items
+    np.testing.assert_array_equal(result.items[row], expected)
+    np.testing.assert_array_equal(result.scores[row], np.where(expected == -1, -np.inf, score[expected]))
+
+
+@BOTH
+@settings(max_examples=250, deadline=None)
+@given(case=mixed_searches())
+def test_equals_the_pseudocode_for_every_user_of_a_mixed_batch(kernel, case):
+    graph, scorer, params = case
+    result = beam_search(graph, scorer, scorer.states(), params, kernels=kernel)
+    assert result.items.shape == result.scores.shape == (len(params), max(one.top_k for one in params))
+    assert result.items.dtype == np.int32
+    assert result.scores.dtype == np.float32
+    for row, (score, one) in enumerate(zip(scorer.table, params, strict=True)):
+        items, counted = knn_search(graph, score, one)
+        assert_row(result, row, items, score)
+        assert result.items_scored[row] == sum(counted)
+        assert result.rounds[row] == len(counted)
+    assert len(scorer.calls) == result.rounds.max()
+
+
+@settings(max_examples=60, deadline=None)
+@given(case=mixed_searches())
+def test_a_batch_equals_each_user_alone(case):
+    graph, scorer, params = case
+    together = beam_search(graph, scorer, scorer.states(), params)
+    for row, one in enumerate(params):
+        alone = beam_search(graph, scorer, scorer.states([row]), one)
+        np.testing.assert_array_equal(together.items[row, : one.top_k], alone.items[0])
+        np.testing.assert_array_equal(together.scores[row, : one.top_k], alone.scores[0])
+        assert (together.items[row, one.top_k :] == -1).all()
+        assert together.items_scored[row] == alone.items_scored[0]
+        assert together.rounds[row] == alone.rounds[0]
+
+
+def test_one_user_who_finishes_early_is_dropped_from_the_calls():
+    chain = [[1], [2], [3], [4], []]
+    graph = make_graph([chain, [[], [], [], [], []]], [1, 0, 0, 0, 0])
+    scorer = TableScorer(np.arange(10).reshape(2, 5))
+    short, long = SearchParams(1, (1, 5), (1, 1)), SearchParams(5, (1, 5), (1, 4))
+    result = beam_search(graph, scorer, scorer.states(), [short, long])
+    assert [len(call) for call in scorer.calls] == [2, 2, 1, 1, 1]
+    np.testing.assert_array_equal(result.rounds, [2, 5])
+    np.testing.assert_array_equal(result.items, [[1, -1, -1, -1, -1], [4, 3, 2, 1, 0]])
+
+
+def test_users_on_different_layers_share_a_call():
+    ground = [[], [3], [4], [], []]
+    middle = [[1], [2], [], [], []]
+    graph = make_graph([ground, middle, [[]] * 5], [2, 1, 1, 0, 0])
+    scorer = TableScorer([[0, 1, 2, 3, 4]] * 2)
+    quick, thorough = SearchParams(1, (1, 1, 9), (0, 1, 1)), SearchParams(1, (1, 9, 9), (0, 2, 1))
+    result = beam_search(graph, scorer, scorer.states(), [quick, thorough])
+    # In the third call user 0 is on the ground and user 1 still on layer 1.
+    assert [call.tolist() for call in scorer.calls] == [[[0], [0]], [[1], [1]], [[3], [2]], [[4, 3]]]
+    np.testing.assert_array_equal(result.items, [[3], [4]])
+
+
+def test_layers_without_rounds_pass_w_on_as_it_came():
+    graph = make_graph([[[1], [0]], [[], []]], [1, 1])
+    scorer = TableScorer([[1, 2]])
+    result = beam_search(graph, scorer, scorer.states(), SearchParams(1, (2, 1), (0, 0)))
+    np.testing.assert_array_equal(result.items, [[1]])
+    assert len(scorer.calls) == 1
+
+
+def test_a_round_that_finds_nothing_still_cuts_w_to_ef():
+    # Layer 1 has no links: its only round leaves the best one of W, so item 1's neighbour 2 is never reached.
+    graph = make_graph([[[], [2], []], [[]] * 3, [[]] * 3], [2, 2, 0])
+    scorer = TableScorer([[2, 1, 9]])
+    result = beam_search(graph, scorer, scorer.states(), SearchParams(3, (2, 1, 3), (1, 1, 1)))
+    np.testing.assert_array_equal(result.items, [[0, -1, -1]])
+
+
+def test_no_users():
+    graph = make_graph([[[]]], [0])
+    result = beam_search(
+        graph, TableScorer(np.empty((0, 1))), np.empty((0, 3), np.float32), SearchParams(4, (4,), (1,))
+    )
+    assert result.items_scored.shape == (0,)
+    assert result.items.shape == (0, 4)
+
+
+def test_ef_far_beyond_the_corpus_costs_no_memory():
+    graph = make_graph([[[1], [0]], [[], []]], [1, 0])
+    scorer = TableScorer([[1, 2]])
+    result = beam_search(graph, scorer, scorer.states(), SearchParams(3, (10**12, 10**12), (1, 10**12)))
+    np.testing.assert_array_equal(result.items, [[1, 0, -1]])
+
+
+def test_observer_sees_w_after_every_call():
+    graph = make_graph([[[1], [2], []], [[]] * 3], [1, 0, 0])
+    scorer = TableScorer([[0, 1, 2], [0, -1, -2]])
+    traces = []
+    params = SearchParams(1, (1, 2), (1, 3))
+    beam_search(graph, scorer, scorer.states(), params, observer=traces.append)
+    assert [trace.rows.tolist() for trace in traces] == [[0, 1], [0, 1], [0, 1]]
+    assert [trace.layers.tolist() for trace in traces] == [[1, 1], [0, 0], [0, 0]]
+    assert [trace.rounds.tolist() for trace in traces] == [[0, 0], [1, 1], [2, 2]]
+    assert [trace.items.tolist() for trace in traces] == [[[0, -1]] * 2, [[1, 0], [0, 1]], [[2, 1], [0, 1]]]
+
+
+def test_equals_the_pseudocode_at_the_paper_s_parameters():
+    rng = np.random.default_rng(5)
+    graph = random_graph(rng, 4000, 3, 24)
+    scorer = TableScorer(rng.normal(size=(8, 4000)))
+    result = beam_search(graph, scorer, scorer.states(), PAPER_SEARCH_PARAMS)
+    for row, score in enumerate(scorer.table):
+        assert_row(result, row, knn_search(graph, score, PAPER_SEARCH_PARAMS)[0], score)
+
+
+@pytest.fixture(scope="module")
+def l2_world():
+    hnswlib = pytest.importorskip("hnswlib")
+    from hnswlib_graph import graph_of_index
+
+    rng = np.random.default_rng(7)
+    vectors = rng.normal(size=(5000, 16)).astype(np.float32)
+    index = hnswlib.Index("l2", 16)
+    index.init_index(5000, M=16, ef_construction=100, random_seed=3)
+    index.add_items(vectors, num_threads=1)
+    return graph_of_index(index, entry_layer=2), vectors, rng.normal(size=(50, 16)).astype(np.float32)
+
+
+def test_generous_ef_finds_the_exact_nearest_neighbours(l2_world):
+    graph, vectors, queries = l2_world
+    scorer = L2Scorer(vectors)
+    found = beam_search(graph, scorer, queries, SearchParams(20, (20, 100, 400), (1, 2, 4)))
+    exact = exact_search(scorer, queries, len(vectors), 20)
+    recall = np.mean([np.isin(a, b).mean() for a, b in zip(found.items, exact.items, strict=True)])
+    assert recall >= 0.99
+    assert found.items_scored.max() < len(vectors)
+
+
+@pytest.mark.parametrize(("params", "message"), [
+    (SearchParams(1, (4, 4), (1, 1)), "ef and rounds have 2 values; expected 3, one a layer from layer 2 down"),
+    ([SearchParams(1, (4, 4, 4), (1, 1, 1))], "got 1 search parameters for 2 users; expected one, or one a user"),
+])  # fmt: skip
+def test_params_that_do_not_fit_are_refused(params, message):
+    graph = make_graph([[[]], [[]], [[]]], [2])
+    with pytest.raises(RequestError, match=message):
+        beam_search(graph, TableScorer([[1]]), np.zeros((2, 1), np.float32), params)
+
+
+@pytest.mark.parametrize("states", [np.zeros((2, 1)), np.zeros(2, np.float32)])
+def test_user_states_of_another_kind_are_refused(states):
+    with pytest.raises(RequestError, match=r"user_states is float\d+\[2.*\]; expected float32\[B, S\]"):
+        beam_search(make_graph([[[]]], [0]), TableScorer([[1]]), states, SearchParams(1, (1,), (1,)))
+
+
+@pytest.mark.parametrize(("answer", "message"), BROKEN_ANSWERS)
+def test_a_scorer_that_breaks_its_contract_is_named(answer, message):
+    graph = make_graph([[[], []]], [0, 0])
+    with pytest.raises(ScorerError, match=message):
+        beam_search(graph, BrokenScorer(answer), np.zeros((2, 1), np.float32), SearchParams(1, (1,), (1,)))

@@ -1,0 +1,70 @@
+"""Metrics, computed by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from nann.errors import DataError
+from nann.metrics import coverage, recall, recall_delta, share_scored
+
+RETRIEVED = np.array([[1, 2, 3], [4, 5, -1]], np.int32)
+
+
+def test_recall_is_the_mean_of_the_users_shares():
+    # User 0 finds 1 of {1, 9}, user 1 all of {5}: (1/2 + 1) / 2.
+    assert recall(RETRIEVED, np.array([0, 2, 3]), np.array([9, 1, 5])) == pytest.approx(0.75)
+
+
+def test_one_user_s_hit_is_no_other_s():
+    assert recall(RETRIEVED, np.array([0, 1, 2]), np.array([4, 1])) == 0.0
+
+
+def test_items_are_sets_and_padding_is_no_item():
+    # Targets {3, 8} and {4}; duplicates and -1 on both sides change nothing.
+    twice = np.array([[3, 3, -1], [4, -1, 4]])
+    assert recall(twice, np.array([0, 4, 6]), np.array([3, 8, 8, -1, 4, 4])) == pytest.approx(0.75)
+
+
+def test_item_ids_may_be_as_large_as_int64():
+    big = np.array([[2**62, 5]])
+    assert recall(big, np.array([0, 2]), np.array([2**62, 2**62 + 1])) == pytest.approx(0.5)
+
+
+def test_coverage_is_the_share_of_the_exact_items_found():
+    # 2 of {1, 2, 7} and 1 of {5}, in any order.
+    assert coverage(RETRIEVED, np.array([[7, 2, 1], [5, -1, -1]])) == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_recall_delta_is_relative_to_recall_all():
+    assert recall_delta(0.25, 0.24) == pytest.approx(0.04)
+    assert math.isnan(recall_delta(0.0, 0.0))
+
+
+def test_share_scored_is_the_mean_over_users():
+    assert share_scored(np.array([10, 30], np.int32), 1000) == pytest.approx(0.02)
+
+
+def test_users_without_targets_are_refused():
+    with pytest.raises(DataError, match="1 of 2 users have no target item; leave them out"):
+        recall(RETRIEVED, np.array([0, 0, 1]), np.array([5]))
+    with pytest.raises(DataError, match="1 of 2 users have no exact item; leave them out"):
+        coverage(RETRIEVED, np.array([[1, 2], [-1, -1]]))
+
+
+def test_nobody_has_no_mean():
+    with pytest.raises(DataError, match="0 of 0 users have no exact item"):
+        coverage(np.empty((0, 2), np.int32), np.empty((0, 2), np.int32))
+    with pytest.raises(DataError, match="items_scored is empty; expected at least one user"):
+        share_scored(np.array([], np.int32), 10)
+
+
+@pytest.mark.parametrize("indptr", [[0, 2], [0, 1, 3]])
+def test_targets_that_do_not_fit_are_refused(indptr):
+    with pytest.raises(DataError, match=r"targets are those of \d users and hold 2 items where \d are announced"):
+        recall(RETRIEVED, np.array(indptr), np.array([1, 2]))
+
+
+def test_exact_items_of_other_users_are_refused():
+    with pytest.raises(DataError, match="exact has 1 rows; expected 2, as in retrieved"):
+        coverage(RETRIEVED, np.array([[1]]))
