@@ -1,0 +1,182 @@
+"""`nann prepare`: from an interaction log to a prepared data set folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cli.support import JsonOption, console, print_json
+
+if TYPE_CHECKING:
+    from training.data.rows import InteractionLog
+
+app = typer.Typer(
+    name="prepare",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Turn an interaction log into a prepared data set: users split, items numbered, rows in order.\n\n"
+    "A user's ground truth is the middle behaviour (or basket), predicted from all before it. "
+    "Training reads the folder that this writes.",
+)
+
+DATA_FOLDER = Path("build/data")
+
+FilesArgument = Annotated[list[Path], typer.Argument(help="The log's files, in order.", metavar="FILE")]
+OutOption = Annotated[
+    Path | None, typer.Option(help="Folder to write; a prepared data set there is replaced. Default: build/data/NAME.")
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of the random split.", min=0)]
+MinBehaviorsOption = Annotated[int, typer.Option(help="Leave out users with fewer behaviours.", min=1)]
+MaxBadShareOption = Annotated[
+    float, typer.Option(help="Refuse the log if more than this share of its rows is bad.", min=0.0, max=1.0)
+]
+ValidationOption = Annotated[int, typer.Option(help="How many random users to validate on.", min=0)]
+TestOption = Annotated[int, typer.Option(help="How many random users to test on.", min=0)]
+ShareHelp = "How many random users to {} on. Default: a tenth, at most 10,000."
+
+
+@app.command("userbehavior")
+def userbehavior(
+    files: FilesArgument,
+    out: OutOption = None,
+    validation_users: ValidationOption = 10_000,
+    test_users: TestOption = 10_000,
+    min_behaviors: MinBehaviorsOption = 10,
+    seed: SeedOption = 0,
+    max_bad_share: MaxBadShareOption = 0.01,
+    behavior_types: Annotated[
+        str, typer.Option(help="Which types count as behaviours, separated by commas.")
+    ] = "pv,cart,fav,buy",
+    json_output: JsonOption = False,
+) -> None:
+    """Prepare Taobao's UserBehavior (user, item, category, type, Unix seconds; no header; plain or gzip).
+
+    Example: nann prepare userbehavior UserBehavior.csv --validation-users 10000 --test-users 10000
+    """
+    from training.data.user_behavior import read_user_behavior
+
+    types = tuple(part.strip() for part in behavior_types.split(",") if part.strip())
+
+    def read(scratch: Path) -> InteractionLog:
+        return read_user_behavior(files, scratch, behavior_types=types, max_bad_share=max_bad_share)
+
+    protocol = (min_behaviors, validation_users, test_users, seed, False)
+    _prepare(read, "userbehavior", out, protocol, json_output)
+
+
+@app.command("complete-journey")
+def complete_journey(
+    out: OutOption = None,
+    validation_users: ValidationOption = 200,
+    test_users: TestOption = 600,
+    min_behaviors: MinBehaviorsOption = 10,
+    seed: SeedOption = 0,
+    with_profile: Annotated[
+        bool, typer.Option("--with-profile", help="Take household demographics as user profile fields.")
+    ] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Prepare Complete Journey, a year of grocery baskets (simulated from real shopping patterns), from its package.
+
+    Example: nann prepare complete-journey --with-profile
+    """
+    from training.data.complete_journey import read_complete_journey
+
+    def read(scratch: Path) -> InteractionLog:
+        return read_complete_journey(scratch, with_profile=with_profile)
+
+    # The shop's whole range stays the corpus, whichever households are left out.
+    protocol = (min_behaviors, validation_users, test_users, seed, True)
+    _prepare(read, "complete_journey", out, protocol, json_output)
+
+
+@app.command("log")
+def log(
+    files: FilesArgument,
+    out: OutOption = None,
+    name: Annotated[str, typer.Option(help="Name of the data set.")] = "log",
+    user: Annotated[str, typer.Option(help="Column with the user: a number or text.")] = "user",
+    item: Annotated[str, typer.Option(help="Column with the item: a positive whole number.")] = "item",
+    time: Annotated[str, typer.Option(help="Column with the time: seconds, a timestamp or ISO 8601 text.")] = "time",
+    category: Annotated[str | None, typer.Option(help="Column with the item's category.")] = None,
+    basket: Annotated[str | None, typer.Option(help="Column with the basket or session.")] = None,
+    separator: Annotated[str, typer.Option(help="Between the fields of a CSV; 'tab' for a tab.")] = ",",
+    profile: Annotated[Path | None, typer.Option(help="CSV or Parquet file with one row a user.")] = None,
+    profile_user: Annotated[str | None, typer.Option(help="Its column with the user. Default: --user.")] = None,
+    profile_fields: Annotated[
+        str, typer.Option(help="Its categorical columns, separated by commas. Default: all.")
+    ] = "",
+    validation_users: Annotated[int | None, typer.Option(help=ShareHelp.format("validate"), min=0)] = None,
+    test_users: Annotated[int | None, typer.Option(help=ShareHelp.format("test"), min=0)] = None,
+    min_behaviors: MinBehaviorsOption = 10,
+    seed: SeedOption = 0,
+    max_bad_share: MaxBadShareOption = 0.01,
+    json_output: JsonOption = False,
+) -> None:
+    """Prepare any CSV (with a header; plain or gzip) or Parquet log by naming its columns.
+
+    Example: nann prepare log events.parquet --user uid --item sku --time at --basket session_id --name shop
+    """
+    from training.data.custom_log import LogColumns, ProfileTable, read_log
+
+    columns = LogColumns(user, item, time, category, basket)
+    fields = tuple(part.strip() for part in profile_fields.split(",") if part.strip())
+    table = None if profile is None else ProfileTable(profile, profile_user or user, fields)
+    mark = "\t" if separator in ("tab", "\\t") else separator
+
+    def read(scratch: Path) -> InteractionLog:
+        options = {"name": name, "separator": mark, "profile": table, "max_bad_share": max_bad_share}
+        return read_log(files, columns, scratch, **options)  # type: ignore[arg-type]
+
+    _prepare(read, name, out, (min_behaviors, validation_users, test_users, seed, False), json_output)
+
+
+def _prepare(
+    read: Callable[[Path], InteractionLog],
+    name: str,
+    out: Path | None,
+    protocol: tuple[int, int | None, int | None, int, bool],
+    json_output: bool,
+) -> None:
+    from training.data.prepare import prepare
+    from training.data.protocol import Protocol
+
+    folder = out or DATA_FOLDER / name
+    with console.status("Starting") as status:
+        manifest = prepare(read, folder, Protocol(*protocol), lambda step: status.update(f"{step} ..."), name)
+    _show(manifest, folder)
+    if json_output:
+        print_json({"path": str(folder), **_summary(manifest)})
+
+
+def _summary(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: manifest[key] for key in ("name", "counts", "rows", "protocol")}
+
+
+def _show(manifest: Mapping[str, Any], folder: Path) -> None:
+    counts, rows = manifest["counts"], manifest["rows"]
+    table = Table(title=f"{manifest['name']} in {folder}", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    split = " / ".join(f"{counts[f'{name}_users']:,}" for name in ("train", "validation", "test"))
+    lines = {
+        "users to train / validate / test": split,
+        "users left out": f"{counts['dropped_users']:,}",
+        "items": f"{counts['items']:,}",
+        "categories": f"{counts['categories']:,}",
+        "behaviours": f"{counts['behaviors']:,}",
+        "bad rows": f"{rows['bad']:,}",
+    }
+    if manifest["has_groups"]:
+        lines["baskets"] = f"{counts['groups']:,}"
+    if rows["cut_last_lines"]:
+        lines["cut last lines"] = f"{rows['cut_last_lines']:,}"
+    for label, value in lines.items():
+        table.add_row(label, value)
+    console.print(table)
+    for example in rows["bad_examples"]:
+        console.print(f"bad row: {example}", markup=False, highlight=False)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.prepare import app
+from nann.errors import DataError
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_log_with_all_options(write, tmp_path):
+    lines = "".join(f"u{user}\t{item}\t{item}\t{item}\n" for user in range(9) for item in (1, 2, 3))
+    log = write("events.tsv", "uid\tsku\tat\tvisit\n" + lines)
+    users = write("users.tsv", "id\ttown\tage\nu1\tOslo\t9\n")
+    out = tmp_path / "shop"
+    arguments = [
+        "log",
+        log,
+        "--user",
+        "uid",
+        "--item",
+        "sku",
+        "--time",
+        "at",
+        "--basket",
+        "visit",
+        "--separator",
+        "tab",
+    ]
+    arguments += ["--profile", users, "--profile-user", "id", "--profile-fields", "age", "--name", "shop", "--json"]
+    arguments += ["--out", out, "--min-behaviors", 3, "--validation-users", 2, "--test-users", 3, "--seed", 5]
+    result = run(*arguments)
+    assert result.exit_code == 0
+    body = json.loads(result.stdout.strip().splitlines()[-1])
+    assert (body["name"], body["path"]) == ("shop", str(out))
+    counts = [body["counts"][f"{split}_users"] for split in ("train", "validation", "test")]
+    assert counts == [4, 2, 3]
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["profile_fields"] == [{"name": "age", "values": ["9"]}]
+    assert manifest["has_groups"]
+
+
+def test_userbehavior_goes_to_the_default_folder(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"{user},{item},1,pv,{item}\n" for user in range(1, 6) for item in range(1, 12))
+    log = write("u.csv", rows + "1,2\n")
+    arguments = ["userbehavior", log, "--validation-users", 1, "--test-users", 1, "--max-bad-share", 0.1]
+    assert run(*arguments).exit_code == 0
+    manifest = json.loads((tmp_path / "build/data/userbehavior/manifest.json").read_text())
+    assert manifest["counts"]["train_users"] == 3
+    assert manifest["rows"]["bad_examples"] == ["u.csv:56 (wrong number of columns)"]
+    assert run(*arguments, "--behavior-types", "pv,buy").exit_code == 0
+    with pytest.raises(DataError, match="the log is empty"):
+        run(*arguments, "--behavior-types", "buy")
+
+
+def test_a_share_outside_0_to_1_is_refused(write):
+    assert run("userbehavior", write("u.csv", "1,2,3,pv,4\n"), "--max-bad-share", 2).exit_code == 2
+
+
+def test_help_teaches_with_an_example():
+    for command in ("userbehavior", "complete-journey", "log"):
+        assert f"nann prepare {command}" in run(command, "--help").stdout

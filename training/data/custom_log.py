@@ -1,0 +1,208 @@
+"""Reader for any CSV or Parquet log, by naming its columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from nann.errors import DataError
+from training.data.profiles import UserProfiles, encode_profiles
+from training.data.rows import MAX_BAD_SHARE, InteractionLog, RowStage, first_problem, mark_cut
+from training.data.sources import BATCH_BYTES, BATCH_ROWS
+from training.data.tables import LINE, MALFORMED, check_columns, table_batches, table_schema
+
+_MICROSECONDS = 1_000_000
+_MAX_SECONDS = (1 << 63) // _MICROSECONDS - 1
+_MAX_EXACT_FLOAT = float(1 << 53)
+_TIME_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
+
+
+@dataclass(frozen=True)
+class LogColumns:
+    """Names of a log's columns; None: the log has no such column."""
+
+    user: str = "user"
+    item: str = "item"
+    time: str = "time"
+    category: str | None = None
+    basket: str | None = None
+
+    def named(self) -> dict[str, str]:
+        """Canonical name -> the log's name, for the columns it has."""
+        pairs = {"user": self.user, "item": self.item, "time": self.time, "category": self.category}
+        return {key: name for key, name in {**pairs, "basket": self.basket}.items() if name is not None}
+
+
+@dataclass(frozen=True)
+class ProfileTable:
+    """A table of users: its file, the column with the user's id, the columns to take (all others if empty)."""
+
+    path: Path
+    user: str = "user"
+    fields: tuple[str, ...] = ()
+
+
+def read_log(
+    files: Sequence[Path],
+    columns: LogColumns,
+    scratch: Path,
+    *,
+    name: str = "log",
+    separator: str = ",",
+    profile: ProfileTable | None = None,
+    max_bad_share: float = MAX_BAD_SHARE,
+    batch_bytes: int = BATCH_BYTES,
+    batch_rows: int = BATCH_ROWS,
+) -> InteractionLog:
+    """Reads CSV (with a header; plain or gzip) and Parquet files, in order.
+
+    Users are numbers or text. Items are positive whole numbers that fit int64. Time is in seconds (whole or
+    fractional), a timestamp, or ISO 8601 text (UTC where it names no zone).
+
+    Args:
+        files: the log's files; each has all the columns.
+        columns: names of the columns.
+        scratch: folder for intermediate files; must stay until the log has been used.
+        name: name of the data set.
+        separator: between the fields of a CSV.
+        profile: table with user profile fields.
+        max_bad_share: share of bad rows above which the log is refused.
+        batch_bytes: text of a CSV read at once.
+        batch_rows: rows of a Parquet file read at once.
+
+    Raises:
+        ConfigError: if the separator or the share is not usable.
+        DataError: if a file can't be read, lacks a column, has too many bad rows or none to keep.
+    """
+    named = columns.named()
+    stage = RowStage(scratch, max_bad_share)
+    key_types = _key_types(files, named, separator)
+    for path in files:
+        for batch in table_batches(path, list(named.values()), separator, batch_bytes, batch_rows):
+            rows = _canonical(batch.rows, named, key_types, path)
+            stage.add(path.name, mark_cut(rows) if batch.unterminated else rows)
+    good, counts = stage.finish()
+    good = _number_users(good)
+    return InteractionLog(
+        name,
+        tuple(str(path) for path in files),
+        good,
+        counts,
+        profiles=None if profile is None else _read_profiles(profile, good, separator),
+        settings={"columns": named},
+    )
+
+
+def _key_types(files: Sequence[Path], named: dict[str, str], separator: str) -> dict[str, pl.DataType]:
+    """Int64 for a key that is a whole number in all files, String for any other."""
+    types: dict[str, pl.DataType] = {key: pl.Int64() for key in named if key in ("user", "category", "basket")}
+    for path in files:
+        schema = table_schema(path, separator)
+        check_columns(path, schema, list(named.values()))
+        for key in types:
+            if not schema[named[key]].is_integer():
+                types[key] = pl.String()
+    return types
+
+
+def _canonical(raw: pl.DataFrame, named: dict[str, str], key_types: dict[str, pl.DataType], path: Path) -> pl.DataFrame:
+    schema = raw.schema
+    columns = [_integer(named["item"], schema, path).alias("item"), _time(named["time"], schema, path).alias("time")]
+    columns += [_key(named[key], schema, kind, path).alias(key) for key, kind in key_types.items()]
+    required = [key for key in ("user", "basket") if key in named]
+    problem = first_problem(
+        [
+            *((pl.col(key).is_null(), f"empty {key} (column {named[key]!r})") for key in required),
+            (~(pl.col("item") > 0).fill_null(False), f"item (column {named['item']!r}) is not a positive whole number"),
+            (pl.col("time").is_null(), f"time (column {named['time']!r}) is neither seconds nor an ISO timestamp"),
+        ]
+    )
+    rows = raw.select(*columns, pl.col(LINE).alias("number"), pl.col(MALFORMED).alias("malformed"))
+    return rows.with_columns(pl.coalesce("malformed", problem).alias("problem")).drop("malformed")
+
+
+def _integer(name: str, schema: pl.Schema, path: Path) -> pl.Expr:
+    """A column as Int64; null where it is no whole number, or does not fit."""
+    column, kind = pl.col(name), schema[name]
+    if kind.is_integer():
+        return column.cast(pl.Int64, strict=False)
+    if kind.is_float():
+        whole = (column == column.floor()) & (column.abs() <= _MAX_EXACT_FLOAT)
+        return pl.when(whole).then(column).cast(pl.Int64, strict=False)
+    if kind == pl.String:
+        # Tables with gaps are often written with whole numbers as "12.0".
+        return column.str.strip_chars().str.replace(r"\.0+$", "").cast(pl.Int64, strict=False)
+    raise DataError(f"column {name!r} of {path} has type {kind}; expected whole numbers: number the items from 1")
+
+
+def _time(name: str, schema: pl.Schema, path: Path) -> pl.Expr:
+    """A column as microseconds, Int64; null where it is no time."""
+    column, kind = pl.col(name), schema[name]
+    if kind == pl.Date:
+        return column.cast(pl.Datetime("us")).dt.epoch("us")
+    if isinstance(kind, pl.Datetime):
+        return column.dt.epoch("us")
+    if kind.is_integer():
+        return _from_seconds(column.cast(pl.Int64, strict=False))
+    if kind.is_float():
+        return _from_seconds(column)
+    if kind == pl.String:
+        text = column.str.strip_chars()
+        numbers = [_from_seconds(text.cast(pl.Int64, strict=False)), _from_seconds(text.cast(pl.Float64, strict=False))]
+        return pl.coalesce([*numbers, *_from_iso(text)])
+    raise DataError(f"column {name!r} of {path} has type {kind}; expected seconds, a timestamp or ISO 8601 text")
+
+
+def _from_seconds(seconds: pl.Expr) -> pl.Expr:
+    # Microseconds or nanoseconds passed as seconds would overflow: they become null, a bad row.
+    inside = pl.when(seconds.abs() <= _MAX_SECONDS).then(seconds)
+    return (inside * _MICROSECONDS).round().cast(pl.Int64, strict=False)
+
+
+def _from_iso(text: pl.Expr) -> list[pl.Expr]:
+    spaced = text.str.replace("T", " ", literal=True).str.replace(r"[Zz]$", "+00:00")
+    local = [spaced.str.to_datetime(form, time_unit="us", strict=False).dt.epoch("us") for form in _TIME_FORMATS]
+    zoned = spaced.str.to_datetime(f"{_TIME_FORMATS[0]}%z", time_unit="us", time_zone="UTC", strict=False)
+    return [*local, zoned.dt.epoch("us")]
+
+
+def _key(name: str, schema: pl.Schema, wanted: pl.DataType, path: Path) -> pl.Expr:
+    """A user, category or basket column as Int64 or String; null where it is empty."""
+    column, kind = pl.col(name), schema[name]
+    if wanted == pl.Int64:
+        return column.cast(pl.Int64, strict=False)
+    if kind.is_float():
+        return _integer(name, schema, path).cast(pl.String)
+    if kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum):
+        text = column.cast(pl.String).str.strip_chars()
+        return pl.when(text.str.len_bytes() > 0).then(text)
+    raise DataError(f"column {name!r} of {path} has type {kind}; expected whole numbers or text")
+
+
+def _number_users(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Users written as plain whole numbers become Int64; "007" or "u7" keep all of them text."""
+    if rows.collect_schema()["user"] != pl.String:
+        return rows
+    number = pl.col("user").cast(pl.Int64, strict=False)
+    plain = (number.cast(pl.String) == pl.col("user")).fill_null(False)
+    if not rows.select(plain.all()).collect().item():
+        return rows
+    return rows.with_columns(number)
+
+
+def _read_profiles(profile: ProfileTable, rows: pl.LazyFrame, separator: str) -> UserProfiles:
+    schema = table_schema(profile.path, separator)
+    fields = list(profile.fields) or [name for name in schema if name != profile.user]
+    check_columns(profile.path, schema, [profile.user, *fields])
+    batches = [batch.rows for batch in table_batches(profile.path, [profile.user, *fields], separator)]
+    if not batches:
+        raise DataError(f"{profile.path} has no rows; expected one row a user")
+    table = pl.concat(batches)
+    malformed = table.filter(pl.col(MALFORMED).is_not_null())
+    if malformed.height:
+        number, reason = malformed.select(LINE, MALFORMED).row(0)
+        raise DataError(f"{profile.path}:{number}: {reason}; correct the line")
+    return encode_profiles(table, profile.user, fields, rows, str(profile.path))

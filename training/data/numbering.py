@@ -1,0 +1,143 @@
+"""Numbers for users, items and categories, and the log's rows in their order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from nann.errors import DataError
+
+NO_CATEGORY = "(none)"
+"""The only category of a log without categories."""
+
+UNKNOWN_CATEGORY = "(unknown)"
+"""Category of items that have none in a log with categories; the last one."""
+
+_NEW_ENGINE = (1, 31)
+"""From here on polars' streaming engine does all that is asked of it here; before, the one in memory does."""
+
+
+@dataclass(frozen=True)
+class KeptUsers:
+    """The users that are kept.
+
+    Attributes:
+        frame: `user` (ascending) and `user_index` (Int32).
+        dropped: how many users have too few behaviours.
+        first: `int64[U]`, each user's first row.
+        end: `int64[U]`, the row after each user's last.
+    """
+
+    frame: pl.DataFrame
+    dropped: int
+    first: npt.NDArray[np.int64]
+    end: npt.NDArray[np.int64]
+
+
+def collect(frame: pl.LazyFrame) -> pl.DataFrame:
+    """Runs a query, streaming where this polars can."""
+    version = tuple(int(part) for part in pl.__version__.split(".")[:2])
+    return frame.collect(engine="streaming") if version >= _NEW_ENGINE else frame.collect()
+
+
+def kept_users(rows: pl.LazyFrame, min_behaviors: int) -> KeptUsers:
+    """Users with at least `min_behaviors` rows, numbered by ascending id.
+
+    Raises:
+        DataError: if there are none.
+    """
+    everyone = collect(rows.group_by("user").agg(pl.len().cast(pl.Int64).alias("count")))
+    kept = everyone.filter(pl.col("count") >= min_behaviors).sort("user")
+    if not kept.height:
+        raise DataError(
+            f"none of the log's {everyone.height:,} users has {min_behaviors} behaviours (the most active has "
+            f"{everyone['count'].to_numpy().max():,}); lower --min-behaviors or give a longer log"
+        )
+    frame = kept.select("user", pl.int_range(pl.len(), dtype=pl.Int32).alias("user_index"))
+    end = kept["count"].cum_sum().to_numpy()
+    return KeptUsers(frame, everyone.height - kept.height, end - kept["count"].to_numpy(), end)
+
+
+def rows_of(users: KeptUsers, rows: pl.LazyFrame) -> pl.LazyFrame:
+    """The rows of the kept users."""
+    return rows.join(users.frame.lazy().select("user"), on="user", how="semi")
+
+
+def numbered_items(rows: pl.LazyFrame, table: pl.LazyFrame | None) -> pl.DataFrame:
+    """All items of some rows, numbered by ascending id.
+
+    Args:
+        rows: rows of the log.
+        table: `item` and optionally `category`, `name` of items, one row an item.
+
+    Returns:
+        `item` (Int64, ascending) and where there are any `category`, `several` (whether the rows name more than one
+        category) and `name`.
+    """
+    if "category" in rows.collect_schema():
+        # An item listed under several categories takes the smallest: the same whatever the order of the rows.
+        least, greatest = pl.col("category").min(), pl.col("category").max()
+        several = (least != greatest).fill_null(False)
+        items = rows.group_by("item").agg(least.alias("category"), several.alias("several"))
+    else:
+        items = rows.select("item").unique()
+    if table is not None:
+        items = items.join(table, on="item", how="left")
+        if "name" in table.collect_schema():
+            items = items.with_columns(pl.col("name").fill_null(pl.format("item {}", "item")))
+    return collect(items).sort("item")
+
+
+def numbered_categories(items: pl.DataFrame) -> tuple[list[str], pl.DataFrame]:
+    """Numbers the categories by sorted label.
+
+    Args:
+        items: frame with `item`, and `category` if the log has categories.
+
+    Returns:
+        Labels, and `items` with `category` as Int32.
+    """
+    if "category" not in items.columns:
+        return [NO_CATEGORY], items.with_columns(pl.lit(0, pl.Int32).alias("category"))
+    values = items.select("category").drop_nulls().unique().sort("category")
+    codes = values.with_columns(pl.int_range(pl.len(), dtype=pl.Int32).alias("code"))
+    labels = values["category"].cast(pl.String).to_list()
+    coded = items.join(codes, on="category", how="left").sort("item")
+    if coded["code"].null_count():
+        labels.append(UNKNOWN_CATEGORY)
+    code = pl.col("code").fill_null(values.height).alias("category")
+    return labels, coded.with_columns(code).drop("code")
+
+
+def ordered_behaviors(rows: pl.LazyFrame, users: KeptUsers, items: pl.DataFrame) -> pl.DataFrame:
+    """The kept users' rows by user, then time, then place in the log.
+
+    A basket stays in one piece, at its earliest time.
+
+    Returns:
+        `user` Int32, `item` Int32 (indices) and `group_first` Int64 (the first row of this row's basket; without
+        baskets its own).
+    """
+    numbered = rows.with_row_index("row")
+    order = ["user_index", "time", "row"]
+    if has_baskets := "basket" in rows.collect_schema():
+        order = ["user_index", "basket_time", "basket_row", "row"]
+        first = [pl.col("time").min().alias("basket_time"), pl.col("row").min().alias("basket_row")]
+        numbered = numbered.join(numbered.group_by("user", "basket").agg(first), on=["user", "basket"], how="inner")
+    item_index = items.lazy().select("item", pl.int_range(pl.len(), dtype=pl.Int32).alias("item_index"))
+    frame = collect(
+        numbered.join(users.frame.lazy(), on="user", how="inner")
+        .join(item_index, on="item", how="inner")
+        .select(*order, "item_index")
+        .sort(order)
+    )
+    place = np.arange(frame.height, dtype=np.int64)
+    if has_baskets:
+        basket = frame["basket_row"].to_numpy()
+        begins = np.append(True, basket[1:] != basket[:-1])
+        place = np.maximum.accumulate(np.where(begins, place, 0))
+    group_first = pl.Series("group_first", place)
+    return frame.select(pl.col("user_index").alias("user"), pl.col("item_index").alias("item"), group_first)

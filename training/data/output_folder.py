@@ -1,0 +1,61 @@
+"""A folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nann.errors import DataError
+
+MANIFEST_FILE = "manifest.json"
+KIND = "nann prepared data set"
+
+
+def is_prepared(path: Path) -> bool:
+    """Whether the folder has a prepared data set's manifest."""
+    try:
+        manifest = json.loads((path / MANIFEST_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("kind") == KIND
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Gives a folder beside `out` to write to; on success it takes `out`'s name, on failure it goes.
+
+    Raises:
+        DataError: if `out` exists and is neither empty nor a prepared data set.
+    """
+    out = out.absolute()
+    _check_replaceable(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    mark = secrets.token_hex(4)
+    folder = out.with_name(f".{out.name}.{mark}.partial")
+    folder.mkdir()
+    try:
+        yield folder
+        _check_replaceable(out)
+        if out.exists():
+            old = out.with_name(f".{out.name}.{mark}.old")
+            os.replace(out, old)
+            os.replace(folder, out)
+            shutil.rmtree(old)
+        else:
+            os.replace(folder, out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_replaceable(out: Path) -> None:
+    if not out.exists() or is_prepared(out):
+        return
+    if not out.is_dir():
+        raise DataError(f"{out} is a file; expected a folder for the prepared data set: choose another --out")
+    if any(out.iterdir()):
+        raise DataError(f"{out} exists and is no prepared data set; it is left as it is: choose another --out")

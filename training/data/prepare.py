@@ -1,0 +1,152 @@
+"""From a canonical log to the prepared data set folder; item index and external id are mapped here, once and for all.
+
+manifest.json        format version, sources, protocol, counts, profile fields
+items.parquet        item_id int64 ascending, category int32, train_count int64, name: row number = item index
+categories.parquet   label: row number = category
+behaviors.parquet    user int32, item int32, group_first int64: sorted by user and time
+users.parquet        user_id, first, end, split, target_first, target_end, profile_0, ...: row number = user index
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from training.data.numbering import (
+    KeptUsers,
+    kept_users,
+    numbered_categories,
+    numbered_items,
+    ordered_behaviors,
+    rows_of,
+)
+from training.data.output_folder import KIND, MANIFEST_FILE, new_folder
+from training.data.profiles import UserProfiles
+from training.data.protocol import SPLITS, TRAIN, Groups, Protocol, split_users, target_rows
+from training.data.rows import InteractionLog
+
+FORMAT_VERSION = 1
+ITEMS_FILE = "items.parquet"
+CATEGORIES_FILE = "categories.parquet"
+BEHAVIORS_FILE = "behaviors.parquet"
+USERS_FILE = "users.parquet"
+
+
+def prepare(
+    read: Callable[[Path], InteractionLog],
+    out: Path,
+    protocol: Protocol,
+    on_step: Callable[[str], None] = lambda step: None,
+    name: str | None = None,
+) -> dict[str, Any]:
+    """Reads a log, applies the protocol and writes the prepared data set folder.
+
+    Args:
+        read: gives the log; its argument is a folder for intermediate files.
+        out: the folder to write; a prepared data set there is replaced, anything else is left and refused.
+        protocol: which users are kept, and how they are split.
+        on_step: called with a few words before each long step.
+        name: name of the data set; None: the log's.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DataError: if the log is not usable, has too few users, or `out` is taken.
+    """
+    with new_folder(out) as folder:
+        scratch = folder / "scratch"
+        scratch.mkdir()
+        on_step("Reading the log")
+        log = read(scratch)
+        manifest = _write(log, folder, protocol, on_step, name or log.name)
+        shutil.rmtree(scratch)
+        text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+        (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
+    return manifest
+
+
+def _write(
+    log: InteractionLog, folder: Path, protocol: Protocol, on_step: Callable[[str], None], name: str
+) -> dict[str, Any]:
+    on_step("Counting users and items")
+    users = kept_users(log.rows, protocol.min_behaviors)
+    items = numbered_items(log.rows if protocol.whole_corpus else rows_of(users, log.rows), log.items)
+    on_step("Sorting behaviours by user and time")
+    behaviors = ordered_behaviors(log.rows, users, items)
+    groups = Groups.of(behaviors["group_first"].to_numpy(), users.first, users.end)
+    split = split_users(groups, protocol)
+    targets = target_rows(groups, split)
+    on_step("Writing")
+    behaviors.write_parquet(folder / BEHAVIORS_FILE)
+    _write_users(folder, users, split, targets, log.profiles)
+    train_rows = np.repeat(split == TRAIN, users.end - users.first)  # [R]
+    train_counts = np.bincount(behaviors["item"].to_numpy()[train_rows], minlength=items.height)
+    counts = {
+        "users": len(split),
+        **{f"{label}_users": int((split == code).sum()) for label, code in SPLITS.items()},
+        "dropped_users": users.dropped,
+        "items": items.height,
+        "items_of_several_categories": int(items["several"].sum()) if "several" in items.columns else 0,
+        "categories": _write_items(folder, items, train_counts),
+        "behaviors": behaviors.height,
+        "groups": int(groups.counts.sum()),
+    }
+    return _manifest(log, protocol, name, counts)
+
+
+def _manifest(log: InteractionLog, protocol: Protocol, name: str, counts: dict[str, int]) -> dict[str, Any]:
+    return {
+        "kind": KIND,
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "sources": list(log.sources),
+        "reader": dict(log.settings),
+        "protocol": protocol.settings(),
+        "has_groups": "basket" in log.rows.collect_schema(),
+        "counts": counts,
+        "rows": log.counts.manifest(),
+        "profile_fields": list(log.profiles.fields) if log.profiles else [],
+    }
+
+
+def _write_users(
+    folder: Path,
+    users: KeptUsers,
+    split: npt.NDArray[np.uint8],
+    targets: npt.NDArray[np.int64],
+    profiles: UserProfiles | None,
+) -> None:
+    frame = users.frame.select(pl.col("user").alias("user_id")).with_columns(
+        pl.Series("first", users.first),
+        pl.Series("end", users.end),
+        pl.Series("split", split),
+        pl.Series("target_first", targets[:, 0]),
+        pl.Series("target_end", targets[:, 1]),
+    )
+    if profiles is not None:
+        # Sorted again by the index, for a left join promises no order.
+        codes = users.frame.join(profiles.codes, on="user", how="left").sort("user_index")
+        names = [f"profile_{i}" for i in range(len(profiles.fields))]
+        frame = frame.with_columns(codes.select(pl.col(names).fill_null(0)))
+    frame.write_parquet(folder / USERS_FILE)
+
+
+def _write_items(folder: Path, items: pl.DataFrame, train_counts: npt.NDArray[np.int64]) -> int:
+    """Writes items and categories; returns how many categories there are."""
+    labels, coded = numbered_categories(items)
+    name = pl.col("name") if "name" in coded.columns else pl.lit(None, pl.String).alias("name")
+    train_count = pl.Series("train_count", train_counts.astype(np.int64))
+    columns = [pl.col("item").alias("item_id"), pl.col("category"), train_count, name]
+    coded.select(columns).write_parquet(folder / ITEMS_FILE)
+    pl.DataFrame({"label": labels}, schema={"label": pl.String}).write_parquet(folder / CATEGORIES_FILE)
+    return len(labels)

@@ -1,0 +1,252 @@
+"""A prepared data set as arrays, and what training and evaluation ask of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from nann.errors import DataError
+from nann.signature import PADDING_ITEM
+from training.data.output_folder import KIND, MANIFEST_FILE
+from training.data.prepare import BEHAVIORS_FILE, CATEGORIES_FILE, FORMAT_VERSION, ITEMS_FILE, USERS_FILE
+from training.data.protocol import SPLITS, TRAIN
+
+EXTERNAL_PADDING = 0
+"""What a request's sequence is padded with."""
+
+_QUERY_ORDER_SEED = 0
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Users to predict for, and what they went on to do.
+
+    Attributes:
+        behaviors: `int32[Q, length]` item indices, oldest first, padded on the left with -1.
+        external_ids: `int64[Q, length]`, the same as external ids, padded with 0.
+        profiles: `int32[Q, max(P, 1)]` profile codes; a column of zeros without profile fields.
+        target_indptr: `int64[Q + 1]`, query q's ground truth stands at `target_indptr[q]:target_indptr[q + 1]`.
+        target_items: `int32[T]` item indices, ascending and unique within a query.
+        users: `int32[Q]` user indices.
+    """
+
+    behaviors: npt.NDArray[np.int32]
+    external_ids: npt.NDArray[np.int64]
+    profiles: npt.NDArray[np.int32]
+    target_indptr: npt.NDArray[np.int64]
+    target_items: npt.NDArray[np.int32]
+    users: npt.NDArray[np.int32]
+
+    def targets_of(self, query: int) -> npt.NDArray[np.int32]:
+        """Ground truth of one query, `int32[n]` item indices."""
+        return self.target_items[self.target_indptr[query] : self.target_indptr[query + 1]]
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A prepared data set. Read one with `PreparedData.load`.
+
+    N items, R behaviours sorted by user and time, U users, P profile fields. A group is a basket, or one behaviour
+    where the log has no baskets.
+
+    Attributes:
+        item_ids: `int64[N]`, ascending: item index -> external id.
+        item_categories: `int32[N]`.
+        category_count: number of categories.
+        train_counts: `int64[N]`, how often each item occurs in the behaviours of users to train on.
+        item_names: one name an item, empty where it has none; None if the log has no names.
+        behavior_items: `int32[R]` item indices.
+        behavior_group_first: `int64[R]`, the first row of each row's group.
+        user_ids: the users' own ids, Int64 or String, one a user.
+        user_first: `int64[U]`, each user's first row.
+        user_end: `int64[U]`, the row after each user's last.
+        user_split: `uint8[U]`: 0 train, 1 validation, 2 test.
+        user_target: `int64[U, 2]`, the ground truth's first row and the row after its last; -1 for users to train on.
+        user_profiles: `int32[U, P]` codes; 0 = unknown.
+        profile_fields: `{"name": ..., "values": [...]}` per field; code i + 1 stands for `values[i]`.
+        manifest: everything else that is known about the data set.
+    """
+
+    item_ids: npt.NDArray[np.int64]
+    item_categories: npt.NDArray[np.int32]
+    category_count: int
+    train_counts: npt.NDArray[np.int64]
+    item_names: list[str] | None
+    behavior_items: npt.NDArray[np.int32]
+    behavior_group_first: npt.NDArray[np.int64]
+    user_ids: pl.Series
+    user_first: npt.NDArray[np.int64]
+    user_end: npt.NDArray[np.int64]
+    user_split: npt.NDArray[np.uint8]
+    user_target: npt.NDArray[np.int64]
+    user_profiles: npt.NDArray[np.int32]
+    profile_fields: tuple[Mapping[str, Any], ...]
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, path: Path | str) -> PreparedData:
+        """Reads the folder that `nann prepare` wrote.
+
+        Raises:
+            DataError: if it is no prepared data set, of another format version, or incomplete.
+        """
+        path = Path(path)
+        manifest = read_manifest(path)
+        items = _read(path, ITEMS_FILE)
+        behaviors = _read(path, BEHAVIORS_FILE, ["item", "group_first"])
+        users = _read(path, USERS_FILE)
+        counts = manifest["counts"]
+        for name, frame in (("items", items), ("behaviors", behaviors), ("users", users)):
+            if frame.height != counts[name]:
+                raise DataError(
+                    f"{path} has {frame.height:,} {name} and its manifest says {counts[name]:,}; prepare it again"
+                )
+        fields = tuple(manifest["profile_fields"])
+        return cls(
+            item_ids=_array(items, "item_id", np.int64),
+            item_categories=_array(items, "category", np.int32),
+            category_count=_read(path, CATEGORIES_FILE).height,
+            train_counts=_array(items, "train_count", np.int64),
+            item_names=_names(items["name"]),
+            behavior_items=_array(behaviors, "item", np.int32),
+            behavior_group_first=_array(behaviors, "group_first", np.int64),
+            user_ids=users["user_id"],
+            user_first=_array(users, "first", np.int64),
+            user_end=_array(users, "end", np.int64),
+            user_split=_array(users, "split", np.uint8),
+            user_target=np.stack([_array(users, f"target_{side}", np.int64) for side in ("first", "end")], axis=1),
+            user_profiles=_profiles(users, len(fields)),
+            profile_fields=fields,
+            manifest=manifest,
+        )
+
+    @property
+    def item_count(self) -> int:
+        """N."""
+        return int(self.item_ids.shape[0])
+
+    @property
+    def user_count(self) -> int:
+        """U."""
+        return int(self.user_first.shape[0])
+
+    def contexts(
+        self, rows_first: npt.NDArray[np.int64], rows_end: npt.NDArray[np.int64], length: int
+    ) -> npt.NDArray[np.int32]:
+        """The last `length` behaviours of each row range.
+
+        Args:
+            rows_first: `int64[n]`, first row of each range.
+            rows_end: `int64[n]`, the row after each range's last; an empty range gives padding only.
+            length: behaviours a range, at least 1.
+
+        Returns:
+            `int32[n, length]` item indices, oldest first, padded on the left with -1.
+        """
+        rows = rows_end[:, None] + np.arange(-length, 0)  # [n, length]
+        inside = rows >= rows_first[:, None]
+        items = self.behavior_items[np.where(inside, rows, 0)]
+        return np.where(inside, items, np.int32(PADDING_ITEM))
+
+    def training_rows(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+        """Rows to train on: those of training users with an earlier group to predict them from.
+
+        Row r's context is `contexts(user_first[user], behavior_group_first[r], length)`.
+
+        Returns:
+            `int64[n]` rows, ascending, and `int32[n]`, the user of each.
+        """
+        lengths = self.user_end - self.user_first
+        users = np.repeat(np.arange(self.user_count, dtype=np.int32), lengths)  # [R]
+        # A user's first row begins a group, so a row has a context when its group is another.
+        usable = np.repeat(self.user_split == TRAIN, lengths) & (self.behavior_group_first > self.user_first[users])
+        rows = np.flatnonzero(usable)
+        return rows.astype(np.int64, copy=False), users[rows]
+
+    def queries(self, split: str, length: int, limit: int | None = None) -> Queries:
+        """The validation or test users' histories and ground truth.
+
+        Args:
+            split: "validation" or "test".
+            length: behaviours a history.
+            limit: only the first so many. The order is random and always the same, so a limit takes a fair sample, and
+                a smaller one a part of it.
+
+        Raises:
+            DataError: for another split, a limit below 1, or a split without users.
+        """
+        users = self._query_users(split, limit)
+        first, target = self.user_first[users], self.user_target[users]
+        behaviors = self.contexts(first, target[:, 0], length)
+        padding = behaviors == PADDING_ITEM
+        external_ids = np.where(padding, np.int64(EXTERNAL_PADDING), self.item_ids[np.where(padding, 0, behaviors)])
+        indptr, items = self._targets(target)
+        profiles = self.user_profiles[users] if self.profile_fields else np.zeros((users.shape[0], 1), np.int32)
+        return Queries(behaviors, external_ids, profiles, indptr, items, users)
+
+    def _query_users(self, split: str, limit: int | None) -> npt.NDArray[np.int32]:
+        if SPLITS.get(split, TRAIN) == TRAIN:
+            raise DataError(f"split is {split!r}; expected 'validation' or 'test': training users have no ground truth")
+        if limit is not None and limit < 1:
+            raise DataError(f"limit is {limit}; expected at least 1, or none for all users")
+        users = np.flatnonzero(self.user_split == SPLITS[split]).astype(np.int32)
+        if not users.size:
+            raise DataError(f"the data set has no {split} users; prepare it again with --{split}-users")
+        return np.random.default_rng(_QUERY_ORDER_SEED).permutation(users)[:limit]
+
+    def _targets(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+        """CSR of the unique items in the row ranges `int64[Q, 2]`."""
+        lengths = rows[:, 1] - rows[:, 0]
+        query = np.repeat(np.arange(rows.shape[0]), lengths)  # [T]
+        offset = np.arange(query.shape[0]) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        items = self.behavior_items[rows[query, 0] + offset]
+        pairs = np.unique(query * self.item_count + items)  # one number a (query, item)
+        per_query = np.bincount(pairs // self.item_count, minlength=rows.shape[0])
+        return np.append(0, np.cumsum(per_query)).astype(np.int64), (pairs % self.item_count).astype(np.int32)
+
+
+def read_manifest(path: Path) -> Mapping[str, Any]:
+    """The manifest of a prepared data set.
+
+    Raises:
+        DataError: if there is none, or it is another kind's or another version's.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is no prepared data set: no {MANIFEST_FILE}; make one with `nann prepare`") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path / MANIFEST_FILE} can't be read ({error}); prepare the data set again") from error
+    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
+        raise DataError(f"{path} is no prepared data set: its {MANIFEST_FILE} is another kind's; see `nann prepare`")
+    version = manifest.get("format_version")
+    if version != FORMAT_VERSION:
+        raise DataError(f"{path} has format version {version}; this release reads {FORMAT_VERSION}: prepare it again")
+    return manifest
+
+
+def _read(path: Path, name: str, columns: list[str] | None = None) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path / name, columns=columns)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path / name} is missing or damaged; prepare the data set again") from error
+
+
+def _array(frame: pl.DataFrame, column: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(frame[column].to_numpy(), dtype=dtype)
+
+
+def _names(names: pl.Series) -> list[str] | None:
+    return None if names.null_count() == len(names) else names.fill_null("").to_list()
+
+
+def _profiles(users: pl.DataFrame, count: int) -> npt.NDArray[np.int32]:
+    columns = [_array(users, f"profile_{i}", np.int32) for i in range(count)]
+    return np.stack(columns, axis=1) if columns else np.zeros((users.height, 0), np.int32)

@@ -1,0 +1,174 @@
+"""Any CSV or Parquet file as batches of named columns, with the line or row number of each row."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from nann.errors import ConfigError, DataError
+from training.data.sources import BATCH_BYTES, BATCH_ROWS, TextBatch, is_parquet, text_batches
+
+WRONG_COLUMNS = "wrong number of columns"
+BROKEN_QUOTES = "a quote that does not close on its line"
+
+_HEADER_BYTES = 1 << 16
+
+LINE = "__line__"
+MALFORMED = "__malformed__"
+"""Names that no log's own column should have."""
+
+
+@dataclass(frozen=True)
+class TableBatch:
+    """Some rows of a table.
+
+    Attributes:
+        rows: the columns asked for, as they are named in the file, all String if it is a CSV; `LINE` (Int64, 1-based
+            line or row of the file) and `MALFORMED` (String: why the line can't be split, else null).
+        unterminated: the batch is the last line of a CSV, and no line end follows it.
+    """
+
+    rows: pl.DataFrame
+    unterminated: bool = False
+
+
+def table_schema(path: Path, separator: str) -> dict[str, pl.DataType]:
+    """Columns of a CSV (its first line) or Parquet file and their types.
+
+    Raises:
+        ConfigError: if the separator is not one character.
+        DataError: if the file is missing, empty, damaged, or neither.
+    """
+    if len(separator) != 1 or separator.isalnum() or separator in '"\n\r':
+        raise ConfigError(f"separator is {separator!r}; expected one character that is no letter, digit or quote")
+    if is_parquet(path):
+        try:
+            return dict(pl.scan_parquet(path).collect_schema())
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise _damaged(path, error) from error
+    first = next(text_batches(path, _HEADER_BYTES), None)
+    if first is None or not first.lines.height:
+        raise DataError(f"{path} has no header; expected a first line that names the columns")
+    fields = [name.strip() for name in _quoted_fields(first.lines["text"].head(1), separator)[0][0]]
+    if len(set(fields)) < len(fields):
+        repeated = next(name for name in fields if fields.count(name) > 1)
+        raise DataError(f"the header of {path} has column {repeated!r} twice; give each column its own name")
+    return dict.fromkeys(fields, pl.String())
+
+
+def check_columns(path: Path, schema: dict[str, pl.DataType], wanted: Sequence[str]) -> None:
+    """Checks that a table has the columns asked for.
+
+    Raises:
+        DataError: naming the missing columns and those it has.
+    """
+    missing = [name for name in wanted if name not in schema]
+    if missing:
+        raise DataError(
+            f"{path} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, schema))}. "
+            "Name its columns (and for a CSV its separator) with the options"
+        )
+
+
+def table_batches(
+    path: Path, columns: Sequence[str], separator: str, batch_bytes: int = BATCH_BYTES, batch_rows: int = BATCH_ROWS
+) -> Iterator[TableBatch]:
+    """Reads the named columns of a CSV (plain or gzip) or Parquet file.
+
+    Args:
+        path: the file.
+        columns: names of the columns to read.
+        separator: between the fields of a CSV.
+        batch_bytes: text of a CSV read at once.
+        batch_rows: rows of a Parquet file read at once.
+
+    Raises:
+        DataError: if the file can't be read or lacks a column.
+    """
+    schema = table_schema(path, separator)
+    names = list(dict.fromkeys(columns))
+    check_columns(path, schema, names)
+    if is_parquet(path):
+        yield from _parquet_batches(path, names, batch_rows)
+        return
+    header_seen = False
+    for batch in text_batches(path, batch_bytes):
+        lines = batch if header_seen else TextBatch(batch.lines.slice(1), batch.unterminated)
+        header_seen = header_seen or batch.lines.height > 0
+        if lines.lines.height:
+            yield TableBatch(_split(lines.lines, list(schema), names, separator), batch.unterminated)
+
+
+def _parquet_batches(path: Path, names: list[str], batch_rows: int) -> Iterator[TableBatch]:
+    try:
+        frame = pl.scan_parquet(path).select(names)
+        count = frame.select(pl.len()).collect().item()
+        for start in range(0, count, batch_rows):
+            rows = frame.slice(start, batch_rows).collect()
+            number = pl.int_range(start + 1, start + rows.height + 1, dtype=pl.Int64).alias(LINE)
+            yield TableBatch(rows.with_columns(number, pl.lit(None, pl.String).alias(MALFORMED)))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _split(lines: pl.DataFrame, schema: list[str], names: list[str], separator: str) -> pl.DataFrame:
+    """Splits lines into fields; the slow way only for those with a quote in them."""
+    has_quote = pl.col("text").str.contains('"', literal=True)
+    quoted = lines.filter(has_quote)
+    plain = _plain_rows(lines.filter(~has_quote) if quoted.height else lines, schema, names, separator)
+    if not quoted.height:
+        return plain
+    return pl.concat([plain, _quoted_rows(quoted, schema, names, separator)]).sort(LINE)
+
+
+def _plain_rows(lines: pl.DataFrame, schema: list[str], names: list[str], separator: str) -> pl.DataFrame:
+    # One part more than there are columns shows a line with too many.
+    parts = [str(position) for position in range(len(schema) + 1)]
+    fields = lines.with_columns(
+        pl.col("text").str.split_exact(separator, len(schema)).struct.rename_fields(parts)
+    ).unnest("text")
+    wrong = pl.col(parts[-2]).is_null() | pl.col(parts[-1]).is_not_null()
+    return fields.select(
+        *(pl.col(parts[schema.index(name)]).alias(name) for name in names),
+        pl.col("number").alias(LINE),
+        pl.when(wrong).then(pl.lit(WRONG_COLUMNS)).alias(MALFORMED),
+    )
+
+
+def _quoted_rows(lines: pl.DataFrame, schema: list[str], names: list[str], separator: str) -> pl.DataFrame:
+    fields, whole = _quoted_fields(lines["text"], separator)
+    frame = lines.select("number").with_columns(fields.alias("fields"), whole.alias("whole"))
+    malformed = (
+        pl.when(~pl.col("whole"))
+        .then(pl.lit(BROKEN_QUOTES))
+        .when(pl.col("fields").list.len() != len(schema))
+        .then(pl.lit(WRONG_COLUMNS))
+    )
+    columns = [pl.col("fields").list.get(schema.index(name), null_on_oob=True).alias(name) for name in names]
+    return frame.select(*columns, pl.col("number").alias(LINE), malformed.alias(MALFORMED))
+
+
+def _quoted_fields(text: pl.Series, separator: str) -> tuple[pl.Series, pl.Series]:
+    """Fields of each line, quotes taken off (List(String)), and whether the whole line could be read as fields."""
+    end = f"\\{separator}" if separator in string.punctuation else separator
+    # With a separator after the last field too, a field is what ends in a separator.
+    pattern = rf'(?:"(?:[^"]|"")*"|[^"{end}][^{end}]*|){end}'
+    ended = text + separator
+    raw = ended.str.extract_all(pattern)
+    whole = raw.list.join("").str.len_bytes() == ended.str.len_bytes()
+    unquoted = raw.list.eval(
+        pl.element()
+        .str.strip_suffix(separator)
+        .str.replace(r'(?s)^"(.*)"$', "$1")
+        .str.replace_all('""', '"', literal=True)
+    )
+    return unquoted, whole
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return DataError(f"{path} can't be read as Parquet ({first_line}); expected a whole Parquet file: write it again")

@@ -1,0 +1,82 @@
+"""Reader for Taobao's UserBehavior: user, item, category, behaviour type, Unix seconds; no header."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from nann.errors import ConfigError
+from training.data.rows import MAX_BAD_SHARE, InteractionLog, RowStage, first_problem, mark_cut
+from training.data.sources import BATCH_BYTES, TextBatch, text_batches
+
+BEHAVIOR_TYPES = ("pv", "cart", "fav", "buy")
+"""Page view, into the cart, into the favourites, purchase: each is a behaviour."""
+
+_COLUMNS = ("user", "item", "category", "type", "time")
+
+
+def read_user_behavior(
+    files: Sequence[Path],
+    scratch: Path,
+    *,
+    behavior_types: Sequence[str] = BEHAVIOR_TYPES,
+    max_bad_share: float = MAX_BAD_SHARE,
+    batch_bytes: int = BATCH_BYTES,
+) -> InteractionLog:
+    """Reads UserBehavior, gzip or plain, one file or several in order.
+
+    Args:
+        files: the CSV files.
+        scratch: folder for intermediate files; must stay until the log has been used.
+        behavior_types: the types to keep; rows of the others are left out and counted.
+        max_bad_share: share of bad rows above which the log is refused.
+        batch_bytes: text read at once.
+
+    Raises:
+        ConfigError: if a behaviour type is unknown.
+        DataError: if a file can't be read, has too many bad rows or none to keep.
+    """
+    unknown = sorted(set(behavior_types) - set(BEHAVIOR_TYPES))
+    if unknown or not behavior_types:
+        raise ConfigError(f"behaviour types {unknown or 'none'}; expected some of {', '.join(BEHAVIOR_TYPES)}")
+    stage = RowStage(scratch, max_bad_share)
+    for path in files:
+        time_digits = 0
+        for batch in text_batches(path, batch_bytes):
+            rows = _parse(batch, time_digits)
+            stage.add(path.name, rows.drop("time_digits"), pl.col("type").is_in(list(behavior_types)))
+            last = rows["time_digits"].tail(1).to_list()
+            # Nothing to compare the next line with where this one has no time.
+            time_digits = last[0] or 0 if last else 0
+    good, counts = stage.finish()
+    settings = {"behavior_types": sorted(behavior_types, key=BEHAVIOR_TYPES.index)}
+    return InteractionLog("userbehavior", tuple(str(path) for path in files), good, counts, settings=settings)
+
+
+def _parse(batch: TextBatch, time_digits: int) -> pl.DataFrame:
+    """Casts one batch; `time_digits` is the length of the time in the line before it."""
+    # One part more than there are columns shows a line with too many.
+    fields = batch.lines.with_columns(
+        pl.col("text").str.split_exact(",", len(_COLUMNS)).struct.rename_fields([*_COLUMNS, "more"])
+    ).unnest("text")
+    numbers = [
+        pl.col(name).str.strip_chars().cast(pl.Int64, strict=False) for name in ("user", "item", "category", "time")
+    ]
+    digits = pl.col("time").str.strip_chars().str.len_bytes().cast(pl.Int64).alias("time_digits")
+    wrong_count = pl.col("time").is_null() | pl.col("more").is_not_null()
+    checked = fields.with_columns(*numbers, digits, pl.col("type").str.strip_chars(), wrong_count=wrong_count)
+    problem = first_problem(
+        [
+            (pl.col("wrong_count"), "wrong number of columns"),
+            (~(pl.col("user") > 0).fill_null(False), "user is not a positive whole number"),
+            (~(pl.col("item") > 0).fill_null(False), "item is not a positive whole number"),
+            (pl.col("category").is_null(), "category is not a whole number"),
+            (~pl.col("type").is_in(list(BEHAVIOR_TYPES)).fill_null(False), "unknown behaviour type"),
+            (pl.col("time").is_null(), "time is not a whole number"),
+        ]
+    )
+    rows = checked.with_columns(problem).drop("more", "wrong_count")
+    # A line cut inside its last field still has five columns: its time is shorter than the one before.
+    return mark_cut(rows, pl.col("time_digits") < time_digits) if batch.unterminated else rows
