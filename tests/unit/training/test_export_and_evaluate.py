@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from nann.bundle import Bundle
+from nann.errors import BundleError, ConfigError, DataError, ScorerError
+from nann.exact_search import exact_search
+from training.checkpoint import Checkpoint
+from training.config import ModelConfig
+from training.evaluate import evaluate_bundle
+from training.export import PARITY_SHAPES, export_to_bundle
+from training.pipeline import export_checkpoint, index_checkpoint
+from training.scorers import OnnxScorer, OnnxUserEncoder, TorchScorer, encode_users_torch
+from training.serving_modules import serving_modules
+from training.train import train
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("export")
+
+
+@pytest.fixture
+def checkpoint(data, config, tmp_path):
+    return Checkpoint.load(train(data, config, tmp_path / "train").checkpoint)
+
+
+@pytest.mark.parametrize("architecture", ["attention", "no_attention", "two_sided"])
+def test_exported_scores_are_torchs(data, config, tmp_path, architecture):
+    model = ModelConfig.model_validate({**config.model.model_dump(), "architecture": architecture, "profile": {}})
+    trained = train(data, config.model_copy(update={"model": model}), tmp_path / "train", stop_at_step=5)
+    checkpoint = Checkpoint.load(trained.checkpoint)
+    bundle = index_checkpoint(checkpoint, data, tmp_path / "bundle", threads=1)
+    report = export_checkpoint(checkpoint, data, bundle)
+    assert report.max_difference < 1e-4
+    assert report.shapes_checked == len(PARITY_SHAPES)
+    opened = Bundle.open(tmp_path / "bundle")
+    assert [field["name"] for field in opened.manifest["profile_fields"]] == ["age", "sex"]
+    # Users of the data set, and shapes the export did not try itself.
+    queries = data.queries("test", 8)
+    user_encoder, scorer = serving_modules(checkpoint.restore(data))
+    states = encode_users_torch(user_encoder, queries.behaviors, queries.profiles)
+    onnx_states = OnnxUserEncoder(opened.path / "user_encoder.onnx").encode(queries.behaviors, queries.profiles)
+    np.testing.assert_allclose(onnx_states, states, atol=1e-4)
+    candidates = np.tile(np.arange(-1, 36, dtype=np.int32), (len(states), 1))
+    expected = TorchScorer(scorer).score(states, candidates)
+    got = OnnxScorer(opened.path / "scorer.onnx").score(onnx_states, candidates)
+    np.testing.assert_allclose(got[:, 1:], expected[:, 1:], atol=1e-4)
+
+
+def test_evaluation_of_a_generous_search_is_the_exhaustive_one(data, checkpoint, tmp_path):
+    bundle = index_checkpoint(checkpoint, data, tmp_path / "bundle", threads=1)
+    export_checkpoint(checkpoint, data, bundle)
+    result = evaluate_bundle(Bundle.open(bundle.path), data, ef=(300, 300), rounds=(1, 50))
+    assert result.coverage == 1
+    assert result.recall_retrieval == result.recall_all
+    assert result.recall_delta == 0
+    assert result.users == 20
+    noted = json.loads((bundle.path / "manifest.json").read_text())["metrics"]["test"]
+    assert noted["recall_all"] == result.recall_all
+    # recall-all from first principles
+    queries = data.queries("test", 8)
+    user_encoder, scorer = serving_modules(checkpoint.restore(data))
+    states = encode_users_torch(user_encoder, queries.behaviors, queries.profiles)
+    top = exact_search(TorchScorer(scorer), states, data.item_count, 10).items
+    hits = [np.isin(queries.targets_of(q), top[q]).mean() for q in range(20)]
+    assert result.recall_all == pytest.approx(np.mean(hits))
+
+
+def test_evaluation_says_what_is_missing(data, checkpoint, tmp_path):
+    bundle = index_checkpoint(checkpoint, data, tmp_path / "bundle", threads=1)
+    with pytest.raises(BundleError, match="lacks user_encoder.onnx and scorer.onnx; run `nann export`"):
+        evaluate_bundle(bundle, data)
+    export_checkpoint(checkpoint, data, bundle)
+    with pytest.raises(ConfigError, match="expected validation or test"):
+        evaluate_bundle(Bundle.open(bundle.path), data, split="train")
+    other = data.__class__(**{**data.__dict__, "item_ids": data.item_ids + 1})
+    with pytest.raises(DataError, match="use the data set the bundle was made from"):
+        evaluate_bundle(Bundle.open(bundle.path), other)
+
+
+def test_a_graph_and_a_scorer_of_different_weights_are_refused(data, config, checkpoint, tmp_path):
+    bundle = index_checkpoint(checkpoint, data, tmp_path / "bundle", threads=1)
+    other = Checkpoint.load(train(data, config, tmp_path / "other", stop_at_step=2).checkpoint)
+    with pytest.raises(BundleError, match="indexed from another checkpoint"):
+        export_checkpoint(other, data, bundle)
+
+
+class Encoder(torch.nn.Module):
+    def forward(self, behaviors, profile_codes):
+        return (behaviors >= 0).float() + profile_codes.sum(dim=1, keepdim=True) * 0.1
+
+
+class Dot(torch.nn.Module):
+    def __init__(self, items, width):
+        super().__init__()
+        self.register_buffer("table", torch.randn(items, width, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, user_state, candidates):
+        vectors = torch.nn.functional.embedding(candidates.clamp(min=0), self.table)
+        return (vectors * user_state[:, None]).sum(-1)
+
+
+class ChangedInExport(Dot):
+    """Gives one thing when run and another when exported, as a module with a training-only branch might."""
+
+    def forward(self, user_state, candidates):
+        return super().forward(user_state, candidates) + (1.0 if torch.compiler.is_exporting() else 0.0)
+
+
+class WrongShape(Dot):
+    def forward(self, user_state, candidates):
+        return super().forward(user_state, candidates)[:, :, None]
+
+
+class WrongState(Encoder):
+    def forward(self, behaviors, profile_codes):
+        return super().forward(behaviors, profile_codes)[:, None]
+
+
+def test_anyones_modules_may_be_exported(data, checkpoint, tmp_path):
+    bundle = index_checkpoint(checkpoint, data, tmp_path / "bundle", threads=1)
+    report = export_to_bundle(bundle, Encoder(), Dot(300, 8))
+    assert report.user_state_width == 8
+
+
+@pytest.mark.parametrize(
+    ("encoder", "scorer", "message"),
+    [
+        (Encoder(), ChangedInExport(300, 8), "onnxruntime differs from torch"),
+        (Encoder(), WrongShape(300, 8), r"the scorer gives torch.float32\[2, 3, 1\]"),
+        (WrongState(), Dot(300, 8), r"the user encoder gives torch.float32\[2, 1, 8\]"),
+    ],
+)
+def test_modules_that_break_the_contract_are_refused_and_nothing_is_written(
+    data, checkpoint, tmp_path, encoder, scorer, message
+):
+    bundle = index_checkpoint(checkpoint, data, tmp_path / "bundle", threads=1)
+    before = sorted(path.name for path in bundle.path.iterdir())
+    with pytest.raises(ScorerError, match=message):
+        export_to_bundle(bundle, encoder, scorer)
+    assert sorted(path.name for path in bundle.path.iterdir()) == before
+
+
+def test_dimensions_are_dynamic_in_the_onnx_files(data, checkpoint, tmp_path):
+    bundle = index_checkpoint(checkpoint, data, tmp_path / "bundle", threads=1)
+    export_checkpoint(checkpoint, data, bundle)
+    graph = onnx.load(bundle.path / "scorer.onnx").graph
+    shapes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in [*graph.input, *graph.output]
+    }
+    assert shapes["candidates"] == ["B", "C"]
+    assert shapes["candidate_scores"] == ["B", "C"]
+    assert shapes["user_state"][0] == "B"

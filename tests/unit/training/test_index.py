@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+
+import hnswlib
+import numpy as np
+import pytest
+
+from nann.best_first_search import best_first_search
+from nann.bundle import Bundle
+from nann.errors import BundleError, ConfigError, DataError
+from training.config import IndexConfig, SearchConfig
+from training.index import build_hnsw, create_bundle, graph_from_hnswlib
+
+CONFIG = IndexConfig(m=8, ef_construction=40, entry_layer=2)
+SEARCH = SearchConfig(top_k=5, ef=(10, 20, 40), rounds=(1, 2, 3))
+
+
+class L2Scorer:
+    """The user state is a query vector; the score is the negative squared distance."""
+
+    def __init__(self, vectors):
+        self._vectors = vectors
+
+    def score(self, user_states, candidates):
+        return -((self._vectors[candidates] - user_states[:, None]) ** 2).sum(axis=-1)
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    # Small integers: distances are exact in float32 whatever the order of summation.
+    return np.random.default_rng(0).integers(-50, 50, size=(3000, 12)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def queries():
+    return np.random.default_rng(1).integers(-50, 50, size=(40, 12)).astype(np.float32)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("ef", [10, 64])
+def test_the_layers_are_hnswlibs_own(vectors, queries, threads, ef):
+    """The while-loop search under an L2 scorer on our layers finds what hnswlib finds on its own."""
+    index = build_hnsw(vectors, CONFIG, threads=threads)
+    graph = graph_from_hnswlib(index, entry_layer=2)
+    index.set_ef(ef)
+    index.set_num_threads(1)
+    _, distances = index.knn_query(queries, k=10)
+    found = best_first_search(graph, L2Scorer(vectors), queries, top_k=10, ef=ef)
+    np.testing.assert_array_equal(-found.scores, distances)
+
+
+def test_labels_need_not_follow_insertion(vectors, queries):
+    labels = np.random.default_rng(2).permutation(len(vectors))
+    index = hnswlib.Index("l2", vectors.shape[1])
+    index.init_index(len(vectors), M=8, ef_construction=40)
+    index.add_items(vectors[labels], labels, num_threads=1)
+    graph = graph_from_hnswlib(index, entry_layer=1)
+    index.set_ef(50)
+    _, distances = index.knn_query(queries, k=10)
+    found = best_first_search(graph, L2Scorer(vectors), queries, top_k=10, ef=50)
+    np.testing.assert_array_equal(-found.scores, distances)
+
+
+def test_levels_and_degrees_are_those_of_the_index(vectors):
+    index = build_hnsw(vectors, CONFIG, threads=1)
+    state = index.__getstate__()[0]
+    graph = graph_from_hnswlib(index, entry_layer=1)
+    assert graph.layer_sizes == tuple(
+        np.count_nonzero(state["element_levels"] >= n) for n in range(state["max_level"] + 1)
+    )
+    assert np.diff(graph.layers[0].indptr).max() <= 16
+    assert all(np.diff(layer.indptr).max() <= 8 for layer in graph.layers[1:])
+
+
+def test_the_same_vectors_and_one_thread_give_the_same_graph(vectors):
+    first, second = (graph_from_hnswlib(build_hnsw(vectors, CONFIG, threads=1), 2) for _ in range(2))
+    for a, b in zip(first.layers, second.layers, strict=True):
+        np.testing.assert_array_equal(a.neighbors, b.neighbors)
+
+
+def test_a_small_corpus_has_only_the_ground_layer():
+    vectors = np.arange(12, dtype=np.float32)[:, None]
+    graph = graph_from_hnswlib(build_hnsw(vectors, IndexConfig(m=16), threads=1), entry_layer=2)
+    assert graph.entry_layer == len(graph.layers) - 1
+
+
+def make_bundle(folder, vectors, **changes):
+    arguments = {
+        "item_ids": np.arange(1, len(vectors) + 1),
+        "item_vectors": vectors,
+        "sequence_length": 4,
+        "index": CONFIG,
+        "search": SEARCH,
+        **changes,
+    }
+    return create_bundle(folder, **arguments)
+
+
+def test_the_bundle_holds_what_was_given(vectors, tmp_path):
+    bundle = make_bundle(tmp_path / "bundle", vectors, item_names=[f"item\n{i}" for i in range(3000)])
+    opened = Bundle.open(tmp_path / "bundle")
+    np.testing.assert_array_equal(opened.item_vectors, vectors)
+    assert opened.item_names[7] == "item 7"
+    assert opened.bundle_id == bundle.bundle_id
+    assert opened.search_params.ef == (10, 20, 40)
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    assert manifest["graph"]["m"] == 8
+    assert manifest["graph"]["layer_sizes"][0] == 3000
+
+
+def test_a_bundle_is_replaced_and_anything_else_is_not(vectors, tmp_path):
+    first = make_bundle(tmp_path / "bundle", vectors)
+    second = make_bundle(tmp_path / "bundle", vectors + 1)
+    assert first.bundle_id != second.bundle_id
+    other = tmp_path / "thesis"
+    other.mkdir()
+    (other / "chapter1.tex").write_text("irreplaceable")
+    with pytest.raises(BundleError, match="is not a bundle"):
+        make_bundle(other, vectors)
+    assert (other / "chapter1.tex").read_text() == "irreplaceable"
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"item_ids": np.arange(1, 10)}, DataError, "9 item ids came with 3000 item vectors"),
+        ({"item_ids": np.arange(3000)}, DataError, "must be positive"),
+        ({"item_ids": np.arange(3001, 1, -1)}, DataError, "strictly ascending"),
+        (
+            {"search": SearchConfig(top_k=4000, ef=(1, 1, 4000), rounds=(1, 1, 1))},
+            ConfigError,
+            "has 3000 items and top_k",
+        ),
+        ({"search": SearchConfig(top_k=5, ef=(5,), rounds=(1,))}, ConfigError, "1 values and the graph 3 layers"),
+    ],
+)
+def test_what_does_not_fit_is_refused(vectors, tmp_path, changes, error, message):
+    with pytest.raises(error, match=message):
+        make_bundle(tmp_path / "bundle", vectors, **changes)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_vectors_that_are_not_finite_are_refused(vectors, tmp_path):
+    broken = vectors.copy()
+    broken[5, 3] = np.nan
+    with pytest.raises(DataError, match="not finite"):
+        make_bundle(tmp_path / "bundle", broken)

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from nann.errors import ConfigError, DataError
+from training.checkpoint import Checkpoint, build_model
+from training.config import load_config
+from training.objective import TrainingObjective
+from training.sampling import BatchSampler, UnigramSampler
+from training.train import learning_rate, train
+
+
+def weights_of(path):
+    return Checkpoint.load(path).model
+
+
+def test_the_loss_falls(data, config, tmp_path):
+    longer = config.model_copy(update={"optimization": config.optimization.model_copy(update={"steps": 200})})
+    objective = TrainingObjective(build_model(config, data), config.loss, torch.from_numpy(data.train_counts))
+    before = objective(BatchSampler(data, config).batch(0)).nce.item()
+    report = train(data, longer, tmp_path)
+    assert report.nce_loss < before - 0.3
+    assert (tmp_path / "tensorboard").is_dir()
+
+
+def test_resuming_gives_the_uninterrupted_run(data, config, tmp_path):
+    whole = train(data, config, tmp_path / "whole")
+    train(data, config, tmp_path / "parts", stop_at_step=11)
+    resumed = train(data, config, tmp_path / "parts", resume=True)
+    assert resumed.examples == 19 * 32
+    expected, got = weights_of(whole.checkpoint), weights_of(resumed.checkpoint)
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, got[name]), name
+
+
+@pytest.mark.parametrize("reading", ["none", "eq5", "row_kl"])
+@pytest.mark.parametrize("nce", ["binary", "ranking"])
+def test_every_loss_trains(data, config, tmp_path, reading, nce):
+    auxiliary = config.loss.auxiliary.model_copy(update={"reading": reading, "candidates": None})
+    loss = config.loss.model_copy(update={"nce": nce, "auxiliary": auxiliary})
+    report = train(data, config.model_copy(update={"loss": loss}), tmp_path, stop_at_step=4)
+    assert np.isfinite(report.nce_loss)
+    assert (report.auxiliary_loss != 0) == (reading != "none")
+
+
+def test_bf16_trains(data, config, tmp_path):
+    optimization = config.optimization.model_copy(update={"precision": "bf16"})
+    report = train(data, config.model_copy(update={"optimization": optimization}), tmp_path, stop_at_step=4)
+    assert np.isfinite(report.nce_loss)
+    assert report.auxiliary_loss != 0
+
+
+def test_the_auxiliary_loss_leaves_the_batch_norm_statistics_alone(data, config):
+    batch = BatchSampler(data, config).batch(0)
+
+    def statistics(reading):
+        torch.manual_seed(0)
+        auxiliary = config.loss.auxiliary.model_copy(update={"reading": reading})
+        loss = config.loss.model_copy(update={"auxiliary": auxiliary})
+        objective = TrainingObjective(build_model(config, data), loss, torch.from_numpy(data.train_counts)).train()
+        objective(batch)
+        return [b for name, b in objective.model.named_buffers() if "running" in name]
+
+    for with_auxiliary, without in zip(statistics("row_kl"), statistics("none"), strict=True):
+        torch.testing.assert_close(with_auxiliary, without)
+
+
+def test_two_processes_train(data_folder, config, tmp_path):
+    """torchrun with gloo: both take part, disjoint slices of the batches, one checkpoint."""
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys\n"
+        "from training.config import TrainingConfig\n"
+        "from training.data.prepared import PreparedData\n"
+        "from training.train import train\n"
+        "from pathlib import Path\n"
+        f"config = TrainingConfig.model_validate_json({config.model_dump_json()!r})\n"
+        f"report = train(PreparedData.load({str(data_folder)!r}), config, Path({str(tmp_path / 'out')!r}))\n"
+        "print('EXAMPLES', report.examples)\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count(f"EXAMPLES {2 * 30 * 32}") == 2
+    assert Checkpoint.load(tmp_path / "out" / "checkpoint.pt").step == 30
+
+
+def test_processes_take_disjoint_examples_and_epochs_visit_each_once(data, config):
+    samplers = [BatchSampler(data, config, rank, 2) for rank in range(2)]
+    seen = []
+    for step in range(samplers[0].example_count // 64):
+        for sampler in samplers:
+            seen.append(sampler._examples(step))
+    seen = np.concatenate(seen)
+    assert len(np.unique(seen)) == len(seen)
+
+
+def test_batches_hold_the_behaviours_before_the_positive(data, config):
+    sampler = BatchSampler(data, config)
+    batch = sampler.batch(3)
+    chosen = sampler._examples(3)
+    rows, users = (column[chosen] for column in data.training_rows())
+    for i, (row, user) in enumerate(zip(rows, users, strict=True)):
+        assert batch.items[batch.candidates[i, 0]] == data.behavior_items[row]
+        history = data.behavior_items[data.user_first[user] : row][-8:]
+        np.testing.assert_array_equal(batch.behaviors[i].numpy(), np.r_[[-1] * (8 - len(history)), history])
+
+
+def test_unigram_sampler_follows_the_counts():
+    counts = np.array([0, 1, 0, 6, 3, 0])
+    drawn = np.bincount(UnigramSampler(counts).draw(np.random.default_rng(0), (100_000,)), minlength=6)
+    np.testing.assert_allclose(drawn / 100_000, counts / 10, atol=0.01)
+    assert drawn[counts == 0].sum() == 0
+
+
+def test_learning_rate_warms_up_and_falls(config):
+    schedule = [learning_rate(config.optimization, step) for step in range(31)]
+    assert schedule[0] == pytest.approx(3e-3 / 5)
+    assert max(schedule) == pytest.approx(3e-3)
+    assert schedule[-1] == pytest.approx(3e-5)
+    assert all(a >= b for a, b in zip(schedule[5:], schedule[6:], strict=False))
+
+
+def test_resuming_with_another_configuration_is_refused(data, config, tmp_path):
+    train(data, config, tmp_path, stop_at_step=2)
+    with pytest.raises(ConfigError, match="another configuration"):
+        train(data, config.model_copy(update={"seed": 2}), tmp_path, resume=True)
+
+
+def test_resuming_without_a_checkpoint_is_refused(data, config, tmp_path):
+    with pytest.raises(ConfigError, match="does not exist"):
+        train(data, config, tmp_path, resume=True)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(data, config, tmp_path):
+    checkpoint = Checkpoint.load(train(data, config, tmp_path, stop_at_step=1).checkpoint)
+    other = config.model_copy(update={"model": config.model.model_copy(update={"architecture": "two_sided"})})
+    with pytest.raises(ConfigError, match="another architecture than `two_sided`"):
+        Checkpoint(other, 1, checkpoint.model, checkpoint.optimizer).restore(data)
+
+
+def test_a_checkpoint_of_another_data_set_is_refused(data, config, tmp_path):
+    checkpoint = Checkpoint.load(train(data, config, tmp_path, stop_at_step=1).checkpoint)
+    fewer = {**checkpoint.model, "item_embedding.weight": checkpoint.model["item_embedding.weight"][:-1]}
+    with pytest.raises(DataError, match=f"was trained on {data.item_count - 1} items"):
+        Checkpoint(config, 1, fewer, checkpoint.optimizer).restore(data)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x04K\x01."])
+def test_what_is_no_checkpoint_is_refused(tmp_path, content):
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="is not a checkpoint"):
+        Checkpoint.load(path)
+
+
+def test_a_checkpoint_of_another_format_is_refused(tmp_path):
+    torch.save({"format_version": 99}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ConfigError, match="has format 99; this release reads 1"):
+        Checkpoint.load(tmp_path / "checkpoint.pt")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: {depth: 3}", "model.depth"),
+        ("optimization: {learning_rate: -1}", "optimization.learning_rate"),
+        ("loss: [", "is not YAML"),
+        ("- 1", "expected sections"),
+        ("search: {top_k: 500}", "last ef at least top_k"),
+    ],
+)
+def test_configuration_mistakes_are_named(tmp_path, text, message):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(path)
+
+
+def test_a_missing_configuration_lists_the_ready_made_ones(tmp_path):
+    with pytest.raises(ConfigError, match=r"complete_journey_demo\.yaml"):
+        load_config(tmp_path / "none.yaml")

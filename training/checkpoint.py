@@ -1,0 +1,96 @@
+"""Checkpoints: weights, optimizer, step, configuration; read without unpickling anything but tensors."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nann.errors import ConfigError, DataError
+from training.config import TrainingConfig
+from training.data.prepared import PreparedData
+from training.models.neural_scorer import NeuralScorer
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One saved state of a run. Sampler and random state are functions of `step` (`training.sampling`)."""
+
+    config: TrainingConfig
+    step: int
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+
+    def save(self, path: Path) -> None:
+        """Writes through a temporary name, so that a killed run leaves the previous checkpoint whole."""
+        body = {
+            "format_version": FORMAT_VERSION,
+            "config": self.config.model_dump_json(),
+            "step": self.step,
+            "model": self.model,
+            "optimizer": self.optimizer,
+        }
+        temporary = path.with_name(path.name + ".tmp")
+        torch.save(body, temporary)
+        os.replace(temporary, path)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Checkpoint:
+        """Reads a checkpoint.
+
+        Raises:
+            ConfigError: if the file is missing or is not a checkpoint of this project.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ConfigError(f"checkpoint {path} does not exist; train one with `nann train`")
+        try:
+            body = torch.load(path, map_location="cpu", weights_only=True)
+            version = body["format_version"]
+            if version != FORMAT_VERSION:
+                raise ConfigError(f"checkpoint {path} has format {version}; this release reads {FORMAT_VERSION}")
+            config = TrainingConfig.model_validate_json(body["config"])
+            return cls(config, body["step"], body["model"], body["optimizer"])
+        except ConfigError:
+            raise
+        except Exception as error:  # torch.load raises whatever the broken bytes lead it to
+            raise ConfigError(f"{path} is not a checkpoint of `nann train`: {type(error).__name__}: {error}") from error
+
+    def restore(self, data: PreparedData) -> NeuralScorer:
+        """The trained scorer, in evaluation mode.
+
+        Raises:
+            ConfigError: if the weights are of another architecture than the configuration says.
+            DataError: if they belong to another data set.
+        """
+        model = build_model(self.config, data)
+        load_weights(model, self.model)
+        return model.eval()
+
+
+def build_model(config: TrainingConfig, data: PreparedData) -> NeuralScorer:
+    """A fresh scorer for a data set."""
+    sizes = [len(field["values"]) + 1 for field in data.profile_fields]
+    return NeuralScorer(config.model, torch.tensor(data.item_categories), data.category_count, sizes)
+
+
+def load_weights(model: NeuralScorer, weights: dict[str, Any]) -> None:
+    """Loads a state dict, telling a foreign data set from a foreign architecture."""
+    items = weights.get("item_embedding.weight")
+    if items is not None and len(items) != model.item_count:
+        raise DataError(
+            f"the checkpoint was trained on {len(items)} items and the data set has {model.item_count}; "
+            "use the data set it was trained on"
+        )
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise ConfigError(
+            f"the checkpoint is of another architecture than `{model.config.architecture}` as configured: {first}"
+        ) from error

@@ -1,0 +1,155 @@
+"""Training configuration: what a YAML file in `training/configs/` may say, with the paper's values as defaults."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from nann.errors import ConfigError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProfileConfig(_Section):
+    """The industrial variant's Transformer over user profile fields (paper, section 5.1)."""
+
+    d_model: int = Field(16, ge=1)
+    heads: int = Field(1, ge=1)
+    feed_forward: int = Field(24, ge=1)
+
+
+class ModelConfig(_Section):
+    """The scorer's shape. Defaults are the UserBehavior variant's."""
+
+    architecture: Literal["attention", "no_attention", "two_sided"] = "attention"
+    sequence_length: int = Field(50, ge=1)
+    embedding_dim: int = Field(32, ge=1)
+    item_layers: tuple[int, ...] = (64, 64, 64)
+    attention_dim: int = Field(64, ge=1)
+    key_hidden: int = Field(64, ge=1)
+    query_hidden: int = Field(64, ge=1)
+    score_layers: tuple[int, ...] = (128, 64, 32)
+    profile: ProfileConfig | None = None
+
+    @property
+    def vector_dim(self) -> int:
+        """Width of e_v."""
+        return self.item_layers[-1]
+
+
+class AuxiliaryConfig(_Section):
+    """The adversarial auxiliary loss (paper, eq. 3, 5 and 6)."""
+
+    reading: Literal["none", "eq5", "row_kl"] = "row_kl"
+    epsilon: float = Field(3e-4, gt=0)
+    weight: float = Field(1.0, ge=0)
+    candidates: int | None = Field(None, ge=2)
+    """How many of a row's candidates are perturbed, the positive first; None: all of them, as in the paper."""
+
+
+class LossConfig(_Section):
+    """Noise-contrastive estimation with unigram negatives."""
+
+    nce: Literal["binary", "ranking"] = "binary"
+    negatives: int = Field(199, ge=1)
+    auxiliary: AuxiliaryConfig = AuxiliaryConfig()
+
+
+class OptimizationConfig(_Section):
+    """Adam with warm-up and a cosine schedule."""
+
+    steps: int = Field(10_000, ge=1)
+    batch_size: int = Field(800, ge=2)
+    """Examples a step and process."""
+    learning_rate: float = Field(3e-3, gt=0)
+    warmup_steps: int = Field(100, ge=0)
+    final_learning_rate_ratio: float = Field(0.01, ge=0, le=1)
+    weight_decay: float = Field(0.0, ge=0)
+    clip_norm: float = Field(5.0, gt=0)
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    """bf16: matrix products in bfloat16 (autocast). auto: bf16 where the processor has instructions for it."""
+
+
+class IndexConfig(_Section):
+    """HNSW construction (paper, section 5.1)."""
+
+    m: int = Field(32, ge=2)
+    ef_construction: int = Field(40, ge=1)
+    entry_layer: int = Field(2, ge=0)
+    seed: int = 100
+
+
+class SearchConfig(_Section):
+    """What the bundle recommends: one ef and rounds a layer, entry layer first."""
+
+    top_k: int = Field(200, ge=1)
+    ef: tuple[int, ...] = (100, 200, 400)
+    rounds: tuple[int, ...] = (1, 1, 3)
+
+    @model_validator(mode="after")
+    def _one_value_a_layer(self) -> SearchConfig:
+        if len(self.ef) != len(self.rounds) or not self.ef or self.ef[-1] < self.top_k:
+            raise ValueError("ef and rounds need one value a layer each, and the last ef at least top_k")
+        return self
+
+
+class TrainingConfig(_Section):
+    """Everything one training run depends on, besides the data."""
+
+    seed: int = 1
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optimization: OptimizationConfig = OptimizationConfig()
+    index: IndexConfig = IndexConfig()
+    search: SearchConfig = SearchConfig()
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of the whole configuration."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+
+
+def load_config(path: Path | str) -> TrainingConfig:
+    """Reads a YAML configuration file.
+
+    Raises:
+        ConfigError: naming the file, the field, what came and what was expected.
+    """
+    path = Path(path)
+    try:
+        body = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        names = ", ".join(sorted(file.name for file in CONFIG_FOLDER.glob("*.yaml")))
+        raise ConfigError(f"configuration {path} can't be read: {error.strerror}; ready-made ones: {names}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"configuration {path} is not YAML: {error}") from error
+    if not isinstance(body, dict | None):
+        raise ConfigError(f"configuration {path} holds {type(body).__name__}; expected sections such as `model:`")
+    try:
+        return TrainingConfig.model_validate(body or {})
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise ConfigError(f"configuration {path}: {problems}") from error
+
+
+def resolve_config(name: str, *, steps: int | None = None, seed: int | None = None) -> TrainingConfig:
+    """A configuration by path, or by the name of a ready-made one; with the most used settings overridden.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    ready_made = CONFIG_FOLDER / f"{name}.yaml"
+    config = load_config(ready_made if ready_made.is_file() else name)
+    if steps is not None:
+        optimization = config.optimization.model_copy(update={"steps": steps})
+        config = config.model_copy(update={"optimization": optimization})
+    return config if seed is None else config.model_copy(update={"seed": seed})
+
+
+CONFIG_FOLDER = Path(__file__).parent / "configs"

@@ -1,0 +1,49 @@
+"""What `torchrun` changes: nothing in the loop, only which slice of the batches a process takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class ProcessInfo:
+    """This process among those of the run."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """The one process that logs and writes."""
+        return self.rank == 0
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether there are others."""
+        return self.world_size > 1
+
+
+@contextmanager
+def process_group() -> Iterator[ProcessInfo]:
+    """Joins torchrun's processes if there are any: NCCL where every process has its GPU, else gloo."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    on_gpu = torch.cuda.device_count() > local_rank
+    device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)
+    if world_size > 1:
+        dist.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield ProcessInfo(rank, world_size, device)
+    finally:
+        if world_size > 1:
+            dist.destroy_process_group()

@@ -1,0 +1,172 @@
+"""The paper's scorer s_u(e_v) (section 3.1): user network, target attention, item network, score network.
+
+It is written in the form in which it is served: whatever depends only on the user (`UserContext`) or only on the item
+(`ItemFeatures`) is computed apart from the pair. That is the same function as the plain form, since
+
+    W [user, attention, e_v] = W_u user + softmax(q k^T) (X W_a^T) + W_e e_v
+
+where W is the score network's first layer and X the behaviour embeddings: the weighted sum commutes with W_a.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from training.config import ModelConfig
+from training.models.layers import ProfileTransformer, hidden_block, item_network, projection
+
+MASKED = -1e9
+"""Added to the attention logit of a padded behaviour. Finite: an empty history then gives zeros, not NaN."""
+
+
+class UserContext(NamedTuple):
+    """The user's side of the score network.
+
+    Attributes:
+        base: `float[B, H]`, the user's share of the first score layer, bias included; the user vector of `two_sided`.
+        keys: `float[B, L, A]` attention keys; None without attention.
+        values: `float[B, L, H]` behaviours through the first score layer, zero where padded; None without attention.
+        mask: `float[B, L]`, 0 or `MASKED`; None without attention.
+    """
+
+    base: Tensor
+    keys: Tensor | None = None
+    values: Tensor | None = None
+    mask: Tensor | None = None
+
+
+class ItemFeatures(NamedTuple):
+    """The item's side of the score network.
+
+    Attributes:
+        share: `float[..., H]`, the item's share of the first score layer; e_v itself for `two_sided`.
+        query: `float[..., A]` attention query, already divided by sqrt(A); None without attention.
+    """
+
+    share: Tensor
+    query: Tensor | None = None
+
+
+class NeuralScorer(nn.Module):
+    """The three architectures of Table 3: `attention`, `no_attention`, `two_sided`.
+
+    Args:
+        config: widths and architecture.
+        item_categories: `int64[N]`, category of each item.
+        category_count: number of categories.
+        profile_sizes: number of codes of each user profile field; only read if `config.profile` is set.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        item_categories: Tensor,
+        category_count: int,
+        profile_sizes: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.embedding_dim
+        self.item_embedding = nn.Embedding(item_categories.shape[0], dim)
+        self.category_embedding = nn.Embedding(category_count, dim)
+        for table in (self.item_embedding, self.category_embedding):
+            nn.init.normal_(table.weight, std=0.05)
+        self.register_buffer("item_categories", item_categories.long())
+        self.item_network = item_network(2 * dim, config.item_layers)
+        self.profile_transformer: ProfileTransformer | None = None
+        user_dim = 2 * dim
+        if config.profile is not None and profile_sizes:
+            profile = config.profile
+            self.profile_transformer = ProfileTransformer(
+                profile_sizes, profile.d_model, profile.heads, profile.feed_forward
+            )
+            user_dim += profile.d_model
+        self.user_dim = user_dim
+        if config.architecture == "two_sided":
+            width = config.vector_dim
+            self.user_tower = nn.Sequential(hidden_block(user_dim, width), nn.Linear(width, width))
+            return
+        # Behaviours enter twice, by the user network and by the attention (or, without it, by a second sum-pool).
+        self.score_network = _score_network(user_dim + 2 * dim + config.vector_dim, config.score_layers)
+        if config.architecture == "attention":
+            self.key_network = projection(2 * dim, config.key_hidden, config.attention_dim)
+            self.query_network = projection(config.vector_dim, config.query_hidden, config.attention_dim)
+
+    @property
+    def item_count(self) -> int:
+        """N."""
+        return self.item_embedding.num_embeddings
+
+    def item_vectors(self, items: Tensor) -> Tensor:
+        """e_v: int[...] item indices -> float[..., vector_dim]."""
+        return self.item_network(self._embed(items.long()))
+
+    def user_context(self, behaviors: Tensor, profile_codes: Tensor) -> UserContext:
+        """Everything of the users that their scores need.
+
+        Args:
+            behaviors: `int[B, L]` item indices, -1 = padding.
+            profile_codes: `int[B, P]`; ignored by a model without profile.
+        """
+        known = behaviors >= 0
+        embedded = self._embed(behaviors.clamp(min=0).long()) * known[..., None]  # [B, L, 2 * embedding_dim]
+        pooled = embedded.sum(dim=1)
+        user = pooled
+        if self.profile_transformer is not None:
+            user = torch.cat([pooled, self.profile_transformer(profile_codes)], dim=-1)
+        if self.config.architecture == "two_sided":
+            return UserContext(self.user_tower(user))
+        user_weight, behavior_weight, _ = self._first_layer_weights()
+        base = nn.functional.linear(user, user_weight, self.score_network[0].bias)
+        if self.config.architecture == "no_attention":
+            return UserContext(base + nn.functional.linear(pooled, behavior_weight))
+        mask = torch.where(known, 0.0, MASKED).to(embedded.dtype)
+        return UserContext(base, self.key_network(embedded), nn.functional.linear(embedded, behavior_weight), mask)
+
+    def item_features(self, vectors: Tensor) -> ItemFeatures:
+        """The item's side of the score: float[..., vector_dim] e_v -> float[..., H] and float[..., A]."""
+        if self.config.architecture == "two_sided":
+            return ItemFeatures(vectors)
+        share = nn.functional.linear(vectors, self._first_layer_weights()[2])
+        if self.config.architecture == "no_attention":
+            return ItemFeatures(share)
+        return ItemFeatures(share, self.query_network(vectors) / math.sqrt(self.config.attention_dim))
+
+    def score(self, user: UserContext, item: ItemFeatures) -> Tensor:
+        """s_u(e_v) for every pair: float[B, C].
+
+        `item` holds [B, C, ...], or [1, C, ...] where all users share the candidates.
+        """
+        if self.config.architecture == "two_sided":
+            return (item.share @ user.base[:, :, None]).squeeze(-1)
+        hidden = item.share + user.base[:, None, :]  # [B, C, H]
+        if user.keys is not None and user.values is not None and user.mask is not None and item.query is not None:
+            logits = item.query @ user.keys.transpose(1, 2) + user.mask[:, None, :]  # [B, C, L]
+            hidden = hidden + logits.softmax(dim=-1) @ user.values
+        return self.score_network[1:](hidden).squeeze(-1)
+
+    def forward(self, behaviors: Tensor, profile_codes: Tensor, candidates: Tensor) -> Tensor:
+        """Scores of candidates: int[B, L], int[B, P], int[B or 1, C] -> float[B, C]."""
+        vectors = self.item_vectors(candidates)
+        return self.score(self.user_context(behaviors, profile_codes), self.item_features(vectors))
+
+    def _embed(self, items: Tensor) -> Tensor:
+        categories = self.item_categories.index_select(0, items.flatten()).reshape(items.shape)
+        return torch.cat([self.item_embedding(items), self.category_embedding(categories)], dim=-1)
+
+    def _first_layer_weights(self) -> tuple[Tensor, ...]:
+        weight: Tensor = self.score_network[0].weight
+        return weight.split([self.user_dim, 2 * self.config.embedding_dim, self.config.vector_dim], dim=1)
+
+
+def _score_network(width_in: int, widths: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width in widths:
+        layers += hidden_block(width_in, width)
+        width_in = width
+    return nn.Sequential(*layers, nn.Linear(width_in, 1))

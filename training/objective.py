@@ -1,0 +1,112 @@
+"""One training step's loss, as a module: so that DistributedDataParallel sees a single forward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from training.config import LossConfig
+from training.losses import auxiliary_loss, corrected_logits, fgsm_perturbation, nce_loss
+from training.models.neural_scorer import ItemFeatures, NeuralScorer, UserContext
+
+
+class Batch(NamedTuple):
+    """One batch of examples.
+
+    Attributes:
+        behaviors: `int32[B, L]` item indices, -1 = padding.
+        profile_codes: `int32[B, P]`.
+        items: `int64[M]`, the distinct items among the candidates: the item side is computed once for each.
+        candidates: `int64[B, 1 + C]` places in `items`; the positive first, then its negatives.
+    """
+
+    behaviors: Tensor
+    profile_codes: Tensor
+    items: Tensor
+    candidates: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+class Losses(NamedTuple):
+    """The terms of eq. 3; `total` is differentiable."""
+
+    total: Tensor
+    nce: Tensor
+    auxiliary: Tensor
+
+
+class TrainingObjective(nn.Module):
+    """L_NCE + weight * L_AUX of a batch (eq. 3).
+
+    Args:
+        model: the scorer.
+        config: which losses.
+        item_counts: `int64[N]`, occurrences in the training log: the unigram distribution of the negatives.
+    """
+
+    def __init__(self, model: NeuralScorer, config: LossConfig, item_counts: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        # Items that no training user touched are never drawn; the floor keeps their logarithm finite.
+        log_expected = torch.log(item_counts.clamp(min=1).float() / item_counts.sum()) + _log(config.negatives)
+        self.register_buffer("log_expected_count", log_expected, persistent=False)
+
+    def forward(self, batch: Batch) -> Losses:
+        """Losses of one batch."""
+        user = self.model.user_context(batch.behaviors, batch.profile_codes)
+        features = self.model.item_features(self.model.item_vectors(batch.items))
+        pairs = ItemFeatures(*(None if part is None else F.embedding(batch.candidates, part) for part in features))
+        logits = self.model.score(user, pairs).float()
+        nce = nce_loss(self._corrected(logits, batch.items, batch.candidates), self.config.nce)
+        settings = self.config.auxiliary
+        if settings.reading == "none" or settings.weight == 0:
+            return Losses(nce, nce.detach(), torch.zeros_like(nce))
+        # In float32 whatever the precision: a Delta of eps would be lost in bfloat16's rounding of e_v.
+        with _running_statistics(self.model), torch.autocast(logits.device.type, enabled=False):
+            user = UserContext(*(None if part is None else part.float() for part in user))
+            auxiliary = self._auxiliary(user, batch)
+        return Losses(nce + settings.weight * auxiliary, nce.detach(), auxiliary.detach())
+
+    def _auxiliary(self, user: UserContext, batch: Batch) -> Tensor:
+        settings = self.config.auxiliary
+        candidates = batch.candidates[:, : settings.candidates]
+        # [B, C, d]: each pair has its own Delta.
+        vectors = F.embedding(candidates, self.model.item_vectors(batch.items))
+        clean = self.model.score(user, self.model.item_features(vectors))
+        objective = clean.sum()
+        if settings.reading == "row_kl":
+            corrected = self._corrected(clean, batch.items, candidates)
+            objective = nce_loss(corrected, self.config.nce) * len(candidates)
+        delta = fgsm_perturbation(objective, vectors, settings.epsilon)
+        perturbed = self.model.score(user, self.model.item_features(vectors + delta))
+        return auxiliary_loss(clean, perturbed, settings.reading)
+
+    def _corrected(self, logits: Tensor, items: Tensor, candidates: Tensor) -> Tensor:
+        hits = candidates[:, 1:] == candidates[:, :1]
+        return corrected_logits(logits, self.log_expected_count[items][candidates], hits)
+
+
+@contextmanager
+def _running_statistics(model: nn.Module) -> Iterator[None]:
+    """Batch norm as it is served: what must be flat is the served function, and its statistics stay the NCE batch's."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d) and module.training]
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
+
+
+def _log(value: float) -> float:
+    return float(torch.log(torch.tensor(value)))

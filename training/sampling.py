@@ -1,0 +1,87 @@
+"""Which examples and which negatives a step sees.
+
+All of it is a function of (seed, step, rank), so that a checkpoint of the step count alone resumes the same stream.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from training.config import TrainingConfig
+from training.data.prepared import PreparedData
+from training.objective import Batch
+
+_EPOCH_STREAM, _NEGATIVE_STREAM = 0, 1
+
+
+class UnigramSampler:
+    """Draws items in proportion to their counts, by binary search in the cumulative counts.
+
+    Args:
+        counts: `int64[N]` occurrences; items with count 0 are never drawn.
+    """
+
+    def __init__(self, counts: npt.NDArray[np.int64]) -> None:
+        self._cumulative = np.cumsum(counts)
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+        """Item indices, `int64[shape]`."""
+        tickets = rng.integers(self._cumulative[-1], size=shape)
+        return np.searchsorted(self._cumulative, tickets, side="right")
+
+
+class BatchSampler:
+    """Assembles the batch of any step, vectorised.
+
+    Every epoch visits each training example once, in an order shuffled by (seed, epoch); the processes of a
+    distributed run take disjoint slices of it.
+    """
+
+    def __init__(self, data: PreparedData, config: TrainingConfig, rank: int = 0, world_size: int = 1) -> None:
+        self._data = data
+        self._config = config
+        self._rank = rank
+        self._world_size = world_size
+        self._rows, self._users = data.training_rows()
+        self._negatives = UnigramSampler(data.train_counts)
+        self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, np.int64))
+
+    @property
+    def example_count(self) -> int:
+        """Training examples of one epoch."""
+        return len(self._rows)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step of this process."""
+        chosen = self._examples(step)
+        rows, users = self._rows[chosen], self._users[chosen]
+        data, loss = self._data, self._config.loss
+        behaviors = data.contexts(
+            data.user_first[users], data.behavior_group_first[rows], self._config.model.sequence_length
+        )
+        profiles = data.user_profiles[users] if data.user_profiles.shape[1] else np.zeros((len(users), 1), np.int32)
+        rng = np.random.default_rng((self._config.seed, _NEGATIVE_STREAM, step, self._rank))
+        negatives = self._negatives.draw(rng, (len(rows), loss.negatives))
+        candidates = np.concatenate([data.behavior_items[rows, None].astype(np.int64), negatives], axis=1)
+        items, places = np.unique(candidates, return_inverse=True)
+        arrays = (behaviors, profiles, items, places.reshape(candidates.shape))
+        return Batch(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+
+    def _examples(self, step: int) -> npt.NDArray[np.int64]:
+        size = self._config.optimization.batch_size
+        start = (step * self._world_size + self._rank) * size
+        places = np.arange(start, start + size)
+        epochs, offsets = places // self.example_count, places % self.example_count
+        chosen = np.empty(size, np.int64)
+        for epoch in np.unique(epochs):
+            inside = epochs == epoch
+            chosen[inside] = self._shuffled(int(epoch))[offsets[inside]]
+        return chosen
+
+    def _shuffled(self, epoch: int) -> npt.NDArray[np.int64]:
+        if self._order[0] != epoch:
+            rng = np.random.default_rng((self._config.seed, _EPOCH_STREAM, epoch))
+            self._order = (epoch, rng.permutation(self.example_count))
+        return self._order[1]

@@ -1,0 +1,85 @@
+"""Scorers for offline work: the torch module itself, and the exported ONNX file in onnxruntime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import nn
+
+from nann.errors import BundleError
+from nann.scorer import Float32Array, Int32Array
+from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES, PROFILE_CODES, USER_STATE
+
+
+class TorchScorer:
+    """A Scorer around a torch module (user_state, candidates) -> scores."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        tensors = [*module.parameters(), *module.buffers()]
+        self._device = tensors[0].device if tensors else torch.device("cpu")
+
+    @torch.inference_mode()
+    def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
+        """See `nann.scorer.Scorer`."""
+        states = torch.from_numpy(user_states).to(self._device)
+        scores: Float32Array = self._module(states, torch.from_numpy(candidates).to(self._device)).float().cpu().numpy()
+        return scores
+
+
+@torch.inference_mode()
+def encode_users_torch(module: nn.Module, behaviors: Int32Array, profile_codes: Int32Array) -> Float32Array:
+    """User states by a torch user encoder: int32[B, L], int32[B, P] -> float32[B, S]."""
+    states: Float32Array = module(torch.from_numpy(behaviors), torch.from_numpy(profile_codes)).numpy()
+    return states
+
+
+class OnnxScorer:
+    """A Scorer around an exported scorer.
+
+    Args:
+        path: the ONNX file.
+        threads: intra-op threads, 0 = as many as cores.
+    """
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        self._session = onnx_session(path, threads)
+
+    def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
+        """See `nann.scorer.Scorer`."""
+        feeds = {USER_STATE.name: user_states, CANDIDATES.name: candidates}
+        scores: Float32Array = self._session.run([CANDIDATE_SCORES.name], feeds)[0]
+        return scores
+
+
+class OnnxUserEncoder:
+    """The exported user encoder: (int32[B, L], int32[B, P]) -> float32[B, S]."""
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        self._session = onnx_session(path, threads)
+        self._inputs = {value.name for value in self._session.get_inputs()}
+
+    def encode(self, behaviors: Int32Array, profile_codes: Int32Array) -> Float32Array:
+        """User states of a batch."""
+        feeds: dict[str, np.ndarray] = {BEHAVIORS.name: behaviors, PROFILE_CODES.name: profile_codes}
+        kept = {name: value for name, value in feeds.items() if name in self._inputs}
+        states: Float32Array = self._session.run([USER_STATE.name], kept)[0]
+        return states
+
+
+def onnx_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """Opens an ONNX file in onnxruntime on the CPU.
+
+    Raises:
+        BundleError: if the file is not an ONNX model that onnxruntime can run.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own types, one a status code
+        raise BundleError(f"{path} can't be run by onnxruntime: {error}; export it again with `nann export`") from error
