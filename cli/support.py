@@ -10,13 +10,31 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from nann.errors import ConfigError
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 
 console = Console(stderr=True)
 """Progress and words for people go to standard error; standard output carries results."""
+output = Console()
+"""Results for people, on standard output."""
 
 
 def print_json(body: Mapping[str, Any]) -> None:
     """Prints one JSON object on one line of standard output."""
     sys.stdout.write(json.dumps(body, ensure_ascii=False) + "\n")
     sys.stdout.flush()
+
+
+def parse_integers(option: str, text: str | None) -> tuple[int, ...] | None:
+    """Reads "100,200,400"; None stays None.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f'{option} is "{text}"; expected integers as in "100,200,400"') from error

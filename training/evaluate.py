@@ -88,7 +88,7 @@ def evaluate_bundle(
     params = SearchParams(top_k or defaults.top_k, ef or defaults.ef, rounds or defaults.rounds)
     queries = data.queries(split, bundle.sequence_length, users)
     encoder = OnnxUserEncoder(bundle.path / USER_ENCODER_FILE)
-    states = encode_queries(encoder, queries)
+    states = encode_queries(encoder, bundle, queries)
     scorer = OnnxScorer(bundle.path / SCORER_FILE)
     result = evaluate_search(bundle, scorer, states, queries, params, split)
     metrics = {**bundle.manifest["metrics"], split: asdict(result)}
@@ -143,11 +143,13 @@ def search_in_blocks(bundle: Bundle, scorer: Scorer, states: Float32Array, param
     return SearchResult(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def encode_queries(encoder: OnnxUserEncoder, queries: Queries) -> Float32Array:
+def encode_queries(encoder: OnnxUserEncoder, bundle: Bundle, queries: Queries) -> Float32Array:
     """User states of all queries, a block at a time: float32[Q, S]."""
-    blocks = range(0, len(queries.behaviors), _USER_BLOCK)
+    # As the server does it: a model without a profile gets none, even where the data set has one.
+    profiles = bundle.features.profile(queries.profiles.astype(np.int64), len(queries.behaviors))
+    blocks = range(0, len(profiles), _USER_BLOCK)
     return np.concatenate(
-        [encoder.encode(queries.behaviors[i : i + _USER_BLOCK], queries.profiles[i : i + _USER_BLOCK]) for i in blocks]
+        [encoder.encode(queries.behaviors[i : i + _USER_BLOCK], profiles[i : i + _USER_BLOCK]) for i in blocks]
     )
 
 

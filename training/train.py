@@ -67,7 +67,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     with process_group() as process:
         torch.manual_seed(config.seed)
-        objective = TrainingObjective(build_model(config, data), config.loss, torch.from_numpy(data.train_counts))
+        objective = TrainingObjective(build_model(config, data), config.loss, torch.tensor(data.train_counts))
         objective.to(process.device)
         optimizer = torch.optim.AdamW(
             objective.parameters(), lr=config.optimization.learning_rate, weight_decay=config.optimization.weight_decay

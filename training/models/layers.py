@@ -22,7 +22,7 @@ def hidden_block(width_in: int, width_out: int) -> nn.Sequential:
 
 
 def item_network(width_in: int, widths: Sequence[int]) -> nn.Sequential:
-    """The item network: blocks as above, the last FC plain (as in the paper's figure): e_v is unbounded on both sides."""
+    """The item network: blocks as above, the last FC plain, as in the paper's figure: e_v may be negative."""
     blocks: list[nn.Module] = []
     for width in widths[:-1]:
         blocks.append(hidden_block(width_in, width))

@@ -54,7 +54,7 @@ def data(data_folder: Path) -> PreparedData:
     return PreparedData.load(data_folder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config() -> TrainingConfig:
     return TrainingConfig.model_validate(
         {

@@ -21,13 +21,20 @@ from training.train import train
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("export")
+def checkpoint(data, config, tmp_path_factory):
+    return Checkpoint.load(train(data, config, tmp_path_factory.mktemp("train")).checkpoint)
+
+
+@pytest.fixture(scope="module")
+def exported(data, checkpoint, tmp_path_factory):
+    bundle = index_checkpoint(checkpoint, data, tmp_path_factory.mktemp("exported") / "bundle", threads=1)
+    export_checkpoint(checkpoint, data, bundle)
+    return Bundle.open(bundle.path)
 
 
 @pytest.fixture
-def checkpoint(data, config, tmp_path):
-    return Checkpoint.load(train(data, config, tmp_path / "train").checkpoint)
+def indexed(data, checkpoint, tmp_path):
+    return index_checkpoint(checkpoint, data, tmp_path / "bundle", threads=1)
 
 
 @pytest.mark.parametrize("architecture", ["attention", "no_attention", "two_sided"])
@@ -53,15 +60,13 @@ def test_exported_scores_are_torchs(data, config, tmp_path, architecture):
     np.testing.assert_allclose(got[:, 1:], expected[:, 1:], atol=1e-4)
 
 
-def test_evaluation_of_a_generous_search_is_the_exhaustive_one(data, checkpoint, tmp_path):
-    bundle = index_checkpoint(checkpoint, data, tmp_path / "bundle", threads=1)
-    export_checkpoint(checkpoint, data, bundle)
-    result = evaluate_bundle(Bundle.open(bundle.path), data, ef=(300, 300), rounds=(1, 50))
+def test_evaluation_of_a_generous_search_is_the_exhaustive_one(data, checkpoint, exported):
+    result = evaluate_bundle(exported, data, ef=(300, 300), rounds=(1, 50))
     assert result.coverage == 1
     assert result.recall_retrieval == result.recall_all
     assert result.recall_delta == 0
     assert result.users == 20
-    noted = json.loads((bundle.path / "manifest.json").read_text())["metrics"]["test"]
+    noted = json.loads((exported.path / "manifest.json").read_text())["metrics"]["test"]
     assert noted["recall_all"] == result.recall_all
     # recall-all from first principles
     queries = data.queries("test", 8)
@@ -72,23 +77,20 @@ def test_evaluation_of_a_generous_search_is_the_exhaustive_one(data, checkpoint,
     assert result.recall_all == pytest.approx(np.mean(hits))
 
 
-def test_evaluation_says_what_is_missing(data, checkpoint, tmp_path):
-    bundle = index_checkpoint(checkpoint, data, tmp_path / "bundle", threads=1)
+def test_evaluation_says_what_is_missing(data, indexed, exported):
     with pytest.raises(BundleError, match="lacks user_encoder.onnx and scorer.onnx; run `nann export`"):
-        evaluate_bundle(bundle, data)
-    export_checkpoint(checkpoint, data, bundle)
+        evaluate_bundle(indexed, data)
     with pytest.raises(ConfigError, match="expected validation or test"):
-        evaluate_bundle(Bundle.open(bundle.path), data, split="train")
+        evaluate_bundle(exported, data, split="train")
     other = data.__class__(**{**data.__dict__, "item_ids": data.item_ids + 1})
     with pytest.raises(DataError, match="use the data set the bundle was made from"):
-        evaluate_bundle(Bundle.open(bundle.path), other)
+        evaluate_bundle(exported, other)
 
 
-def test_a_graph_and_a_scorer_of_different_weights_are_refused(data, config, checkpoint, tmp_path):
-    bundle = index_checkpoint(checkpoint, data, tmp_path / "bundle", threads=1)
+def test_a_graph_and_a_scorer_of_different_weights_are_refused(data, config, indexed, tmp_path):
     other = Checkpoint.load(train(data, config, tmp_path / "other", stop_at_step=2).checkpoint)
     with pytest.raises(BundleError, match="indexed from another checkpoint"):
-        export_checkpoint(other, data, bundle)
+        export_checkpoint(other, data, indexed)
 
 
 class Encoder(torch.nn.Module):
@@ -123,9 +125,8 @@ class WrongState(Encoder):
         return super().forward(behaviors, profile_codes)[:, None]
 
 
-def test_anyones_modules_may_be_exported(data, checkpoint, tmp_path):
-    bundle = index_checkpoint(checkpoint, data, tmp_path / "bundle", threads=1)
-    report = export_to_bundle(bundle, Encoder(), Dot(300, 8))
+def test_anyones_modules_may_be_exported(indexed):
+    report = export_to_bundle(indexed, Encoder(), Dot(300, 8))
     assert report.user_state_width == 8
 
 
@@ -137,20 +138,15 @@ def test_anyones_modules_may_be_exported(data, checkpoint, tmp_path):
         (WrongState(), Dot(300, 8), r"the user encoder gives torch.float32\[2, 1, 8\]"),
     ],
 )
-def test_modules_that_break_the_contract_are_refused_and_nothing_is_written(
-    data, checkpoint, tmp_path, encoder, scorer, message
-):
-    bundle = index_checkpoint(checkpoint, data, tmp_path / "bundle", threads=1)
-    before = sorted(path.name for path in bundle.path.iterdir())
+def test_modules_that_break_the_contract_are_refused_and_nothing_is_written(indexed, encoder, scorer, message):
+    before = sorted(path.name for path in indexed.path.iterdir())
     with pytest.raises(ScorerError, match=message):
-        export_to_bundle(bundle, encoder, scorer)
-    assert sorted(path.name for path in bundle.path.iterdir()) == before
+        export_to_bundle(indexed, encoder, scorer)
+    assert sorted(path.name for path in indexed.path.iterdir()) == before
 
 
-def test_dimensions_are_dynamic_in_the_onnx_files(data, checkpoint, tmp_path):
-    bundle = index_checkpoint(checkpoint, data, tmp_path / "bundle", threads=1)
-    export_checkpoint(checkpoint, data, bundle)
-    graph = onnx.load(bundle.path / "scorer.onnx").graph
+def test_dimensions_are_dynamic_in_the_onnx_files(exported):
+    graph = onnx.load(exported.path / "scorer.onnx").graph
     shapes = {
         value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
         for value in [*graph.input, *graph.output]

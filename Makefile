@@ -1,0 +1,49 @@
+# Each target makes what it needs on a machine with Python 3.10 to 3.12, make and a C++ compiler.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo test test-slow check format serve clean
+
+help:
+	@echo "make demo       the whole way on Complete Journey: log -> scorer -> graph -> Triton -> answer (about 10 minutes)"
+	@echo "make serve      serve what the demo built, until Ctrl-C"
+	@echo "make test       all tests but the slow and the GPU ones, a live Triton among them"
+	@echo "make test-slow  the slow ones"
+	@echo "make check      ruff, mypy, import-linter"
+	@echo "make format     let ruff format the code"
+	@echo "make clean      remove what the other targets built"
+
+# Packages, native kernel and a real Triton. Made again when what it depends on changes.
+$(INSTALLED): pyproject.toml CMakeLists.txt $(wildcard nann/_kernels*pp)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/nann demo
+
+serve: $(INSTALLED)
+	$(BIN)/nann serve
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build
+	git clean -fdXq model_repository

@@ -1,0 +1,174 @@
+"""`nann demo`: the whole way, once, on Complete Journey."""
+
+from __future__ import annotations
+
+import json as json_module
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cli.demo_checks import ask_one_by_one, offline_answers, same_items, stacked
+from cli.support import JsonOption, console, output, print_json
+from nann.errors import ServerError
+
+if TYPE_CHECKING:
+    from clients import RetrievalResult
+    from nann.bundle import Bundle
+    from training.data.prepared import Queries
+    from training.evaluate import Evaluation
+
+SHOWN_ITEMS = 10
+COMPARED_USERS = 200
+"""Test users whose served answers are compared with the offline search under torch."""
+
+
+@dataclass
+class _Clock:
+    """Seconds of each step, announced as it starts."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str, words: str) -> Iterator[None]:
+        console.rule(f"[bold]{name}[/]: {words}", align="left")
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 2)
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where everything is built.")] = Path("build"),
+    config: Annotated[str, typer.Option(help="Training configuration.")] = "complete_journey_demo",
+    steps: Annotated[int | None, typer.Option(min=1, help="Fewer training steps, for a quick look.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Go the whole way on Complete Journey, from the log to the served answer.
+
+    Prepares the data, trains the scorer, builds graph and bundle, exports, evaluates, serves and asks, then stops the
+    server. What it built stays: `nann serve` serves it. Complete Journey is a year of grocery baskets, simulated from
+    real shopping patterns.
+    """
+    clock = _Clock()
+    data_folder, bundle_folder, train_folder = folder / "data/complete_journey", folder / "bundle", folder / "train"
+    _build(clock, data_folder, train_folder, bundle_folder, config, steps)
+    evaluation = _evaluate(clock, data_folder, bundle_folder)
+    served = _serve_and_ask(clock, data_folder, train_folder, bundle_folder, folder / "demo_repository")
+    body = {
+        "recall_all": evaluation.recall_all,
+        "recall_retrieval": evaluation.recall_retrieval,
+        "recall_delta": evaluation.recall_delta,
+        "coverage": evaluation.coverage,
+        "share_scored": evaluation.share_scored,
+        **served,
+        "test_users": evaluation.users,
+        "seconds": clock.seconds,
+    }
+    _print_table(evaluation, served)
+    result = folder / "demo.json"
+    result.write_text(json_module.dumps(body, indent=2) + "\n", encoding="utf-8")
+    console.print(f"written to {result}; {sum(clock.seconds.values()):.0f} s in all. Next: `make serve`")
+    if json:
+        print_json(body)
+    if not (served["grpc_equals_http"] and served["served_equals_offline"]):
+        raise ServerError("the served answers differ from each other or from the offline search; see the lines above")
+
+
+def _build(
+    clock: _Clock, data_folder: Path, train_folder: Path, bundle_folder: Path, config: str, steps: int | None
+) -> None:
+    from cli.export import export
+    from cli.index import index
+    from cli.prepare import complete_journey
+    from cli.train import train
+
+    checkpoint = train_folder / "checkpoint.pt"
+    with clock.step("prepare", "a year of grocery baskets into a data set"):
+        complete_journey(out=data_folder)
+    with clock.step("train", "the scorer: user network, target attention, item network, score network"):
+        train(data_folder, train_folder, config, steps=steps)
+    with clock.step("index", "an HNSW graph on the item vectors"):
+        index(data_folder, checkpoint, bundle_folder)
+    with clock.step("export", "user encoder and scorer to ONNX, compared with torch"):
+        export(data_folder, checkpoint, bundle_folder)
+
+
+def _evaluate(clock: _Clock, data_folder: Path, bundle_folder: Path) -> Evaluation:
+    from nann.bundle import Bundle
+    from training.data.prepared import PreparedData
+    from training.evaluate import evaluate_bundle
+
+    with clock.step("evaluate", "the walk against scoring every item, for every test household"):
+        return evaluate_bundle(Bundle.open(bundle_folder), PreparedData.load(data_folder))
+
+
+def _serve_and_ask(
+    clock: _Clock, data_folder: Path, train_folder: Path, bundle_folder: Path, repository: Path
+) -> dict[str, Any]:
+    from clients import RetrievalClient
+    from nann.bundle import Bundle
+    from python_backend.ports import free_ports
+    from python_backend.repository import install_bundle
+    from python_backend.server import ServerOptions, TritonServer
+    from training.data.prepared import PreparedData
+
+    data, bundle = PreparedData.load(data_folder), Bundle.open(bundle_folder)
+    queries = data.queries("test", bundle.sequence_length, COMPARED_USERS)
+    install_bundle(bundle_folder, repository)
+    http_port, grpc_port, metrics_port = free_ports(3)
+    log = repository.with_suffix(".log")
+    options = ServerOptions(repository, "127.0.0.1", http_port, grpc_port, metrics_port, log_file=log)
+    with clock.step("serve", "the ensemble in a real Triton Inference Server"):
+        server = TritonServer(options)
+        server.start()
+    with (
+        server,
+        RetrievalClient(server.grpc_url) as grpc,
+        RetrievalClient(server.http_url, "http") as http,
+        clock.step("query", f"{len(queries.users)} test households over gRPC and HTTP"),
+    ):
+        answers = ask_one_by_one(grpc, queries.external_ids)
+        http_answers = ask_one_by_one(http, queries.external_ids)
+    with clock.step("compare", "the served answers with the offline search under torch"):
+        ids, scores = stacked(answers)
+        http_ids, http_scores = stacked(http_answers)
+        agree = bool((ids == http_ids).all() and (scores == http_scores).all())
+        same = same_items(ids, scores, *offline_answers(data, bundle, train_folder / "checkpoint.pt", queries))
+    _print_example(bundle, queries, answers[0])
+    console.print(f"gRPC and HTTP agree: {'yes' if agree else 'NO'}")
+    console.print(f"served = offline search with the torch scorer: {same.sum()} of {len(same)} households")
+    return {
+        "grpc_equals_http": agree,
+        "served_equals_offline": bool(same.all()),
+        "latency_p50_ms": round(statistics.median(answer.latency_ms for answer in answers), 3),
+        "items": bundle.item_count,
+    }
+
+
+def _print_example(bundle: Bundle, queries: Queries, answer: RetrievalResult) -> None:
+    names = bundle.item_names or [str(item) for item in bundle.item_ids]
+    bought = [item for item in queries.behaviors[0] if item >= 0][-SHOWN_ITEMS:]
+    table = Table(title="one test household")
+    for column, style in (("last purchases", "dim"), ("retrieved", "bold"), ("score", None), ("bought next", None)):
+        table.add_column(column, style=style, justify="right" if column == "score" else "left")
+    retrieved = bundle.features.item_indices(answer.item_ids[0, :SHOWN_ITEMS])
+    next_basket = set(queries.targets_of(0).tolist())
+    for before, item, score in zip_longest(reversed(bought), retrieved, answer.scores[0, :SHOWN_ITEMS]):
+        hit = "yes" if item in next_basket else ""
+        table.add_row(names[before] if before is not None else "", names[item], f"{score:.2f}", hit)
+    output.print(table)
+
+
+def _print_table(evaluation: Evaluation, served: dict[str, Any]) -> None:
+    table = Table(title=f"{evaluation.users} test households, {served['items']:,} items, top {evaluation.top_k}")
+    for column in ("recall-all", "recall-retrieval", "recall-Delta", "coverage", "share scored", "p50 latency"):
+        table.add_column(column, justify="right")
+    table.add_row(*evaluation.percentages(), f"{served['latency_p50_ms']:.1f} ms")
+    output.print(table)

@@ -1,0 +1,52 @@
+"""`nann evaluate`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from cli.support import JsonOption, output, parse_integers, print_json
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option(help="Prepared data set, for its test users.")],
+    bundle: Annotated[Path, typer.Option(help="From `nann index` and `nann export`.")] = Path("build/bundle"),
+    split: Annotated[str, typer.Option(help="validation or test.")] = "test",
+    users: Annotated[int | None, typer.Option(min=1, help="Evaluate this many users only.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="How many items to retrieve. Default: the bundle's, as for ef and rounds.")
+    ] = None,
+    ef: Annotated[str | None, typer.Option(help='One a layer, entry layer first: "100,200,400".')] = None,
+    rounds: Annotated[str | None, typer.Option(help='One a layer, entry layer first: "1,1,3".')] = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure what the search loses against scoring every item.
+
+    recall-all is the recall of exhaustive scoring, recall-retrieval that of the search, coverage the share of the
+    exhaustive top K that the search finds. The figures are noted in the bundle's manifest.
+    """
+    from nann.bundle import Bundle
+    from training.data.prepared import PreparedData
+    from training.evaluate import evaluate_bundle
+
+    result = evaluate_bundle(
+        Bundle.open(bundle),
+        PreparedData.load(data),
+        split=split,
+        users=users,
+        top_k=top_k,
+        ef=parse_integers("--ef", ef),
+        rounds=parse_integers("--rounds", rounds),
+    )
+    settings = f"top {result.top_k}, ef {list(result.ef)}, rounds {list(result.rounds)}"
+    table = Table(title=f"{result.users} {split} users, {settings}")
+    for column in ("recall-all", "recall-retrieval", "recall-Delta", "coverage", "share scored"):
+        table.add_column(column, justify="right")
+    table.add_row(*result.percentages())
+    output.print(table)
+    if json:
+        print_json(asdict(result))

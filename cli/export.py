@@ -1,0 +1,36 @@
+"""`nann export`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.support import JsonOption, console, print_json
+
+
+def export(
+    data: Annotated[Path, typer.Option(help="Prepared data set the checkpoint was trained on.")],
+    checkpoint: Annotated[Path, typer.Option(help="The one that was indexed.")] = Path("build/train/checkpoint.pt"),
+    bundle: Annotated[Path, typer.Option(help="From `nann index`.")] = Path("build/bundle"),
+    json: JsonOption = False,
+) -> None:
+    """Export user encoder and scorer to ONNX into the bundle.
+
+    The files are compared with torch at several shapes; a mismatch fails the command and writes nothing.
+    """
+    from nann.bundle import Bundle
+    from training.checkpoint import Checkpoint
+    from training.data.prepared import PreparedData
+    from training.pipeline import export_checkpoint
+
+    report = export_checkpoint(Checkpoint.load(checkpoint), PreparedData.load(data), Bundle.open(bundle))
+    console.print(
+        f"user_encoder.onnx {report.user_encoder_bytes / 1e6:.1f} MB, scorer.onnx {report.scorer_bytes / 1e6:.1f} MB; "
+        f"onnxruntime differs from torch by at most {report.max_difference:.1e} (allowed {report.tolerance:.0e}) "
+        f"at {report.shapes_checked} shapes"
+    )
+    if json:
+        print_json({"bundle": str(bundle), **asdict(report)})

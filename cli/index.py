@@ -1,0 +1,35 @@
+"""`nann index`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.support import JsonOption, console, print_json
+
+
+def index(
+    data: Annotated[Path, typer.Option(help="Prepared data set the checkpoint was trained on.")],
+    checkpoint: Annotated[Path, typer.Option(help="From `nann train`.")] = Path("build/train/checkpoint.pt"),
+    out: Annotated[Path, typer.Option(help="The bundle's folder.")] = Path("build/bundle"),
+    threads: Annotated[int, typer.Option(help="hnswlib's threads; 1: a reproducible graph, -1: all cores.")] = -1,
+    json: JsonOption = False,
+) -> None:
+    """Build the HNSW graph on the item vectors, and with it a bundle.
+
+    The bundle is one folder with everything serving needs; `nann export` adds the ONNX models to it.
+    """
+    from training.checkpoint import Checkpoint
+    from training.data.prepared import PreparedData
+    from training.pipeline import index_checkpoint
+
+    bundle = index_checkpoint(Checkpoint.load(checkpoint), PreparedData.load(data), out, threads=threads)
+    graph = bundle.manifest["graph"]
+    console.print(
+        f"bundle {out}: {bundle.item_count:,} items, layers {graph['layer_sizes']}, "
+        f"mean ground degree {graph['mean_ground_degree']}"
+    )
+    if json:
+        print_json({"bundle": str(out), "bundle_id": bundle.bundle_id, "item_count": bundle.item_count, "graph": graph})

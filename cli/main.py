@@ -1,0 +1,51 @@
+"""`nann`: from an interaction log to a Triton ensemble that answers."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.markup import escape
+
+from cli.demo import demo
+from cli.evaluate import evaluate
+from cli.export import export
+from cli.index import index
+from cli.prepare import app as prepare_app
+from cli.query import query
+from cli.serve import serve
+from cli.support import console
+from cli.train import train
+from nann.errors import NannError
+
+app = typer.Typer(
+    name="nann",
+    help=(
+        "Retrieve with your deep ranking model itself: a graph walk under a neural scorer, served by Triton.\n\n"
+        "The way from a log to an answer: prepare -> train -> index -> export -> evaluate -> serve -> query. "
+        "`nann demo` goes it once on Complete Journey."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.add_typer(prepare_app, name="prepare")
+for command in (train, index, export, evaluate, serve, query, demo):
+    app.command()(command)
+
+
+def main() -> None:
+    """Runs the command line; a mistake of the user's ends with one line and exit code 2, never with a traceback."""
+    try:
+        app()
+    except NannError as error:
+        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("interrupted")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""`nann train`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.support import JsonOption, console, print_json
+
+
+def train(
+    data: Annotated[Path, typer.Option(help="Prepared data set, from `nann prepare`.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint and TensorBoard logs.")] = Path("build/train"),
+    config: Annotated[
+        str, typer.Option(help="A YAML file, or the name of one in training/configs/ (without .yaml).")
+    ] = "complete_journey_demo",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT/checkpoint.pt.")] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="Override optimization.steps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Override seed.")] = None,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 1000,
+    json: JsonOption = False,
+) -> None:
+    """Train a scorer: NCE plus the adversarial auxiliary loss.
+
+    On several devices: `torchrun --nproc-per-node 2 -m cli.main train --data ... --config ...`.
+
+    Watch it: `tensorboard --logdir build/train`.
+    """
+    from training.config import resolve_config
+    from training.data.prepared import PreparedData
+    from training.train import train as run_training
+
+    settings = resolve_config(config, steps=steps, seed=seed)
+    report = run_training(
+        PreparedData.load(data), settings, out, resume=resume, checkpoint_every_steps=checkpoint_every
+    )
+    console.print(
+        f"{report.steps:,} steps, {report.examples:,} examples in {report.seconds:.0f} s "
+        f"({report.examples_per_s:,.0f} examples/s); checkpoint: {report.checkpoint}"
+    )
+    if json:
+        print_json({**asdict(report), "checkpoint": str(report.checkpoint)})
