@@ -78,7 +78,7 @@ def test_evaluation_of_a_generous_search_is_the_exhaustive_one(data, checkpoint,
 
 
 def test_evaluation_says_what_is_missing(data, indexed, exported):
-    with pytest.raises(BundleError, match="lacks user_encoder.onnx and scorer.onnx; run `nann export`"):
+    with pytest.raises(BundleError, match=r"lacks user_encoder\.onnx and scorer\.onnx; run `nann export`"):
         evaluate_bundle(indexed, data)
     with pytest.raises(ConfigError, match="expected validation or test"):
         evaluate_bundle(exported, data, split="train")

@@ -51,7 +51,7 @@ def test_a_dropped_hit_contributes_nothing(logits, kind):
 
 
 def test_nce_with_logq_finds_the_log_conditional_probability():
-    """Minimising over free scores must recover log p(v | u) up to a constant, whatever the noise: that is what NCE is."""
+    """Minimising over free scores must recover log p(v | u) up to a constant, whatever the noise."""
     p = np.array([0.5, 0.3, 0.15, 0.05])
     q = np.array([0.1, 0.2, 0.3, 0.4])
     rng = np.random.default_rng(0)

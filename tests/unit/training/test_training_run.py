@@ -10,7 +10,7 @@ import torch
 
 from nann.errors import ConfigError, DataError
 from training.checkpoint import Checkpoint, build_model
-from training.config import load_config
+from training.config import CONFIG_FOLDER, load_config, resolve_config
 from training.objective import TrainingObjective
 from training.sampling import BatchSampler, UnigramSampler
 from training.train import learning_rate, train
@@ -94,11 +94,8 @@ def test_two_processes_train(data_folder, config, tmp_path):
 
 def test_processes_take_disjoint_examples_and_epochs_visit_each_once(data, config):
     samplers = [BatchSampler(data, config, rank, 2) for rank in range(2)]
-    seen = []
-    for step in range(samplers[0].example_count // 64):
-        for sampler in samplers:
-            seen.append(sampler._examples(step))
-    seen = np.concatenate(seen)
+    steps = range(samplers[0].example_count // 64)
+    seen = np.concatenate([sampler._examples(step) for step in steps for sampler in samplers])
     assert len(np.unique(seen)) == len(seen)
 
 
@@ -187,3 +184,14 @@ def test_configuration_mistakes_are_named(tmp_path, text, message):
 def test_a_missing_configuration_lists_the_ready_made_ones(tmp_path):
     with pytest.raises(ConfigError, match=r"complete_journey_demo\.yaml"):
         load_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG_FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_ready_made_configurations_are_valid(path):
+    assert resolve_config(path.stem) == load_config(path)
+
+
+def test_settings_can_be_overridden():
+    config = resolve_config("complete_journey_demo", steps=7, seed=9)
+    assert (config.optimization.steps, config.seed) == (7, 9)
+    assert config.optimization.batch_size == resolve_config("complete_journey_demo").optimization.batch_size

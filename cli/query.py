@@ -1,0 +1,105 @@
+"""`nann query`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.support import JsonOption, console, parse_integers, print_json
+from nann.signature import PADDING_ITEM
+
+if TYPE_CHECKING:
+    from clients import RetrievalResult
+
+DEFAULT_BUNDLE = Path("build/bundle")
+_DEFAULT_PORTS = {"grpc": 8001, "http": 8000}
+
+
+def query(
+    ids: Annotated[
+        list[str],
+        typer.Option(help="Item ids of one user, oldest first: 11,12,13. Give it again for one more user."),
+    ],
+    url: Annotated[
+        str | None, typer.Option(help="host:port of the server. Default: 127.0.0.1 and the protocol's usual port.")
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="grpc or http.")] = "grpc",
+    top_k: Annotated[int | None, typer.Option(help="How many items. Default, here and below: the bundle's.")] = None,
+    ef: Annotated[str | None, typer.Option(help="Search width a layer, entry layer first: 100,200,400.")] = None,
+    rounds: Annotated[str | None, typer.Option(help="Rounds a layer, entry layer first: 1,1,3.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Profile codes, one a field, where the data set has a user profile.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help=f"Bundle to read item names from. Default: {DEFAULT_BUNDLE}, if it is there.")
+    ] = None,
+    timeout_s: Annotated[float, typer.Option(help="How long to wait for the answer, in seconds.")] = 10.0,
+    json: JsonOption = False,
+) -> None:
+    """Ask a running server for the best items of a user.
+
+    Ids that the server does not know are dropped and counted.
+    """
+    from clients import RetrievalClient
+
+    users = [list(parse_integers("--ids", text) or ()) for text in ids]
+    codes = parse_integers("--profile", profile)
+    names = _item_names(bundle)
+    address = url or f"127.0.0.1:{_DEFAULT_PORTS.get(protocol, 8001)}"
+    with RetrievalClient(address, protocol, timeout_s) as client:
+        result = client.retrieve(
+            users,
+            user_profile=None if codes is None else [codes] * len(users),
+            top_k=top_k,
+            ef=parse_integers("--ef", ef),
+            rounds=parse_integers("--rounds", rounds),
+        )
+    answers = [_answer(result, row, names) for row in range(len(users))]
+    for answer in answers:
+        _print_answer(answer)
+    console.print(f"{len(users)} user(s) over {protocol} in {result.latency_ms:.1f} ms")
+    if json:
+        print_json({"protocol": protocol, "latency_ms": result.latency_ms, "users": answers})
+
+
+def _answer(result: RetrievalResult, row: int, names: dict[int, str]) -> dict[str, Any]:
+    """One user's part of the result, without padding."""
+    items = [
+        {"item_id": int(item), "name": names.get(int(item)), "score": float(score)}
+        for item, score in zip(result.item_ids[row], result.scores[row], strict=True)
+        if item != PADDING_ITEM
+    ]
+    return {
+        "items": items,
+        "unknown_items": int(result.unknown_items[row]),
+        "items_scored": int(result.items_scored[row]),
+    }
+
+
+def _print_answer(answer: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    unknown = f", {answer['unknown_items']} ids unknown" if answer["unknown_items"] else ""
+    table = Table(caption=f"{answer['items_scored']:,} items scored{unknown}", caption_justify="left")
+    for heading, justify in (("rank", "right"), ("item id", "right"), ("item", "left"), ("score", "right")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for rank, item in enumerate(answer["items"], 1):
+        table.add_row(str(rank), str(item["item_id"]), escape(item["name"] or ""), f"{item['score']:.4f}")
+    Console().print(table)
+
+
+def _item_names(path: Path | None) -> dict[int, str]:
+    """Item names by external id; empty where there are none."""
+    from nann.bundle import ITEM_IDS_FILE, ITEM_NAMES_FILE, MANIFEST_FILE, Bundle
+
+    if path is None and not (DEFAULT_BUNDLE / MANIFEST_FILE).exists():
+        return {}
+    bundle = Bundle.open(path or DEFAULT_BUNDLE, ())
+    if ITEM_NAMES_FILE not in bundle.manifest["files"]:
+        return {}
+    bundle = Bundle.open(bundle.path, (ITEM_IDS_FILE, ITEM_NAMES_FILE))
+    return dict(zip(bundle.item_ids.tolist(), bundle.item_names or (), strict=True))

@@ -1,0 +1,96 @@
+"""`nann serve`."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.support import console
+
+if TYPE_CHECKING:
+    from nann.bundle import Bundle
+    from python_backend.server import TritonServer
+
+
+def serve(
+    bundle: Annotated[Path, typer.Option(help="From `nann index` and `nann export`.")] = Path("build/bundle"),
+    repository: Annotated[
+        Path | None,
+        typer.Option(
+            help="Model repository to install the bundle into. Default: model_repository/ of the checkout, "
+            "or build/model_repository where the package is installed."
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to bind to. The default can't be reached from outside.")
+    ] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option(help="KServe V2 over HTTP.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(help="KServe V2 over gRPC.")] = 8001,
+    metrics_port: Annotated[int, typer.Option(help="Prometheus metrics.")] = 8002,
+    target: Annotated[
+        str, typer.Option(help="Which model configurations to serve: `configs/<target>.pbtxt`.")
+    ] = "embedded",
+    log_file: Annotated[
+        Path | None, typer.Option(help="Where Triton's log goes. Default: standard error.", show_default=False)
+    ] = None,
+) -> None:
+    """Serve a bundle with Triton, until Ctrl-C or SIGTERM.
+
+    Everything that the server needs is verified before it starts: a missing or changed file of the bundle, or a port
+    that is taken, ends the command with what to do.
+    """
+    from python_backend.ports import check_ports
+    from python_backend.repository import check_target, default_repository, install_bundle
+    from python_backend.server import ServerOptions, TritonServer
+
+    repository = repository or default_repository()
+    options = ServerOptions(repository, host, http_port, grpc_port, metrics_port, target, log_file)
+    check_ports(options.host, options.ports)
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _stop)
+        opened = install_bundle(bundle, repository)
+        check_target(repository, target)
+        console.print(
+            f"installed bundle {opened.bundle_id} ({opened.item_count:,} items) in {repository}", soft_wrap=True
+        )
+        with TritonServer(options) as server:
+            _welcome(server, opened)
+            server.wait()
+    except _Stopped:
+        console.print("stopped")
+
+
+class _Stopped(BaseException):
+    """A signal asked us to stop."""
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    # Stopping takes a moment and must not be interrupted by an impatient second Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    raise _Stopped
+
+
+def _welcome(server: TritonServer, bundle: Bundle) -> None:
+    example = [int(item) for item in bundle.item_ids[:3]]
+    body = (
+        '{"inputs":[{"name":"behavior_item_ids","datatype":"INT64",'
+        f'"shape":[1,{len(example)}],"data":{example}}}],"parameters":{{"top_k":5}}}}'
+    ).replace(" ", "")
+    lines = (
+        f"gRPC     {server.grpc_url}",
+        f"HTTP     {server.http_url}",
+        f"metrics  http://{server.metrics_url}/metrics",
+        "",
+        f"nann query --url {server.grpc_url} --ids {','.join(map(str, example))}",
+        f"curl {server.http_url}/v2/models/nann/infer -d '{body}'",
+        "",
+        "Ctrl-C stops the server.",
+    )
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)

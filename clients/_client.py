@@ -1,0 +1,103 @@
+"""The sync client: codec, transport, and a clock."""
+
+from __future__ import annotations
+
+import time
+
+from clients._codec import ItemIds, PerLayer, RetrievalResult, decode_result, encode_request
+from clients._transport import Transport, open_transport
+from nann.errors import ConfigError
+
+DEFAULT_TIMEOUT_S = 10.0
+
+
+class RetrievalClient:
+    """Asks the served ensemble for the best items of the whole corpus.
+
+    Over gRPC it may be shared by threads; over HTTP each thread needs its own.
+
+    Example:
+        with RetrievalClient("127.0.0.1:8001") as client:
+            result = client.retrieve([11, 12, 13], top_k=50)
+
+    Args:
+        url: `host:port`, of the port that belongs to `protocol`.
+        protocol: "grpc" or "http".
+        timeout_s: for every request that names none.
+        transport: carries the requests in place of `protocol`.
+
+    Raises:
+        ConfigError: if the arguments are not usable, or tritonclient is not installed.
+    """
+
+    def __init__(
+        self,
+        url: str = "127.0.0.1:8001",
+        protocol: str = "grpc",
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        *,
+        transport: Transport | None = None,
+    ) -> None:
+        self._timeout_s = _positive(timeout_s)
+        self._transport = transport if transport is not None else open_transport(url, protocol, timeout_s)
+
+    def retrieve(
+        self,
+        behavior_item_ids: ItemIds,
+        *,
+        user_profile: ItemIds | None = None,
+        top_k: int | None = None,
+        ef: PerLayer | None = None,
+        rounds: PerLayer | None = None,
+        timeout_s: float | None = None,
+        request_id: str = "",
+    ) -> RetrievalResult:
+        """The best items of one user or several.
+
+        Args:
+            behavior_item_ids: one user's history, or a list of them: external ids, oldest first. Ids that the server
+                does not know are dropped and counted; an empty history is answered.
+            user_profile: one code a profile field, for each user; where the data set has such fields.
+            top_k: how many items; None: what the bundle recommends. So for the next two.
+            ef: search width a layer, entry layer first: "100,200,400" or (100, 200, 400).
+            rounds: rounds a layer, entry layer first.
+            timeout_s: how long to wait; None: the client's.
+            request_id: echoed by the server, for logs.
+
+        Raises:
+            RequestError: if the request is invalid; naming the tensor or parameter.
+            RequestTimeout: if no answer came in time.
+            ServerUnavailable: if no server answers at the address, or it is not ready.
+            ServerError: if the server failed.
+        """
+        request = encode_request(
+            behavior_item_ids,
+            user_profile=user_profile,
+            top_k=top_k,
+            ef=ef,
+            rounds=rounds,
+            request_id=request_id,
+        )
+        start_ns = time.perf_counter_ns()
+        outputs = self._transport.infer(request, self._timeout_s if timeout_s is None else _positive(timeout_s))
+        return decode_result(outputs, (time.perf_counter_ns() - start_ns) / 1e6)
+
+    def is_ready(self) -> bool:
+        """Whether the server answers and all its models are loaded; never raises for a server that is away."""
+        return self._transport.is_ready(self._timeout_s)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._transport.close()
+
+    def __enter__(self) -> RetrievalClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _positive(timeout_s: float) -> float:
+    if not timeout_s > 0:
+        raise ConfigError(f"timeout_s is {timeout_s}; expected more than 0 seconds")
+    return timeout_s

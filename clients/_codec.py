@@ -1,0 +1,158 @@
+"""Requests and results as plain arrays: everything about the protocol that is not transport."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from nann.errors import RequestError, ServerError
+from nann.signature import (
+    BEHAVIOR_ITEM_IDS,
+    ENSEMBLE,
+    ITEM_IDS,
+    ITEMS_SCORED,
+    PADDING_IDS,
+    PARAM_EF,
+    PARAM_ROUNDS,
+    PARAM_TOP_K,
+    SCORES,
+    UNKNOWN_ITEMS,
+    USER_PROFILE,
+    TensorSpec,
+)
+
+ItemIds = Sequence[int] | Sequence[Sequence[int]] | npt.NDArray[np.integer]
+"""Item ids of one user, or of several; histories may differ in length."""
+PerLayer = str | Sequence[int]
+"""One number a layer, entry layer first: "100,200,400" or (100, 200, 400)."""
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """One request as a transport sends it.
+
+    Attributes:
+        model: name of the served model.
+        inputs: array by tensor, batch dimension first.
+        outputs: names of the wanted tensors.
+        parameters: KServe request parameters.
+        request_id: echoed by the server, for logs; "" is none.
+    """
+
+    model: str
+    inputs: Mapping[TensorSpec, npt.NDArray]
+    outputs: Sequence[str]
+    parameters: Mapping[str, int | str] = field(default_factory=dict)
+    request_id: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class RetrievalResult:
+    """The best items of B users.
+
+    Attributes:
+        item_ids: `int64[B, K]` external ids, best first, padded with -1.
+        scores: `float32[B, K]`, padded with -inf.
+        unknown_items: `int32[B]`, how many of each user's ids the bundle does not know.
+        items_scored: `int32[B]`, how many candidates the scorer evaluated for each user.
+        latency_ms: from sending the request to having the answer.
+    """
+
+    item_ids: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    unknown_items: npt.NDArray[np.int32]
+    items_scored: npt.NDArray[np.int32]
+    latency_ms: float
+
+
+def encode_request(
+    behavior_item_ids: ItemIds,
+    *,
+    user_profile: ItemIds | None = None,
+    top_k: int | None = None,
+    ef: PerLayer | None = None,
+    rounds: PerLayer | None = None,
+    request_id: str = "",
+) -> InferRequest:
+    """Builds a request.
+
+    Args:
+        behavior_item_ids: one user's history or several users', oldest first; an empty one is allowed.
+        user_profile: one code a profile field, for each user.
+        top_k: how many items; None: what the bundle recommends. So for the next two.
+        ef: search width a layer.
+        rounds: rounds a layer.
+        request_id: echoed by the server, for logs.
+
+    Raises:
+        RequestError: naming the tensor, if something is not a whole number or the sizes do not fit.
+    """
+    ids = _rows(BEHAVIOR_ITEM_IDS, behavior_item_ids)
+    inputs = {BEHAVIOR_ITEM_IDS: ids}
+    if user_profile is not None:
+        profile = _rows(USER_PROFILE, user_profile)
+        if len(profile) != len(ids):
+            raise RequestError(f"{USER_PROFILE.name} has {len(profile)} rows; expected {len(ids)}, one a user")
+        inputs[USER_PROFILE] = profile
+    parameters: dict[str, int | str] = {}
+    if top_k is not None:
+        parameters[PARAM_TOP_K] = int(top_k)
+    for name, value in ((PARAM_EF, ef), (PARAM_ROUNDS, rounds)):
+        if value is not None:
+            parameters[name] = value if isinstance(value, str) else ",".join(str(int(number)) for number in value)
+    return InferRequest(ENSEMBLE.name, inputs, [spec.name for spec in ENSEMBLE.outputs], parameters, request_id)
+
+
+def decode_result(outputs: Mapping[str, npt.NDArray], latency_ms: float) -> RetrievalResult:
+    """Reads a response.
+
+    Args:
+        outputs: array by tensor name.
+        latency_ms: how long it took.
+
+    Raises:
+        ServerError: if a tensor is missing or of another dtype or rank: another server answered than ours.
+    """
+    arrays = {}
+    for spec in ENSEMBLE.outputs:
+        array = outputs.get(spec.name)
+        if array is None or array.dtype != spec.dtype or array.ndim != 2:
+            came = "nothing" if array is None else f"{array.dtype}{list(array.shape)}"
+            raise ServerError(f"the server returned {came} as {spec.name}; expected {spec.triton_dtype} [batch, any]")
+        arrays[spec] = array
+    return RetrievalResult(
+        item_ids=arrays[ITEM_IDS],
+        scores=arrays[SCORES],
+        unknown_items=arrays[UNKNOWN_ITEMS][:, 0],  # [B, 1] -> [B]
+        items_scored=arrays[ITEMS_SCORED][:, 0],
+        latency_ms=latency_ms,
+    )
+
+
+def _rows(spec: TensorSpec, values: ItemIds) -> npt.NDArray[np.int64]:
+    """Rows of whole numbers, `int64[B, L]` with L >= 1, shorter ones padded on the left."""
+    several = len(values) > 0 and all(
+        isinstance(row, Sequence | np.ndarray) and not isinstance(row, str) for row in values
+    )
+    rows = [_whole_numbers(spec, row) for row in (values if several else [values])]
+    width = max(1, *(len(row) for row in rows))
+    padded = np.full((len(rows), width), PADDING_IDS[0], spec.dtype)
+    for place, row in enumerate(rows):
+        padded[place, width - len(row) :] = row
+    return padded
+
+
+def _whole_numbers(spec: TensorSpec, row: object) -> npt.NDArray[np.int64]:
+    expected = "expected whole numbers, one list a user"
+    try:
+        numbers = np.asarray(row)
+    except ValueError as error:
+        raise RequestError(f"{spec.name} holds lists of different depth; {expected}") from error
+    if numbers.ndim != 1 or (len(numbers) and not np.issubdtype(numbers.dtype, np.integer)):
+        raise RequestError(f"{spec.name} holds {numbers.dtype}{list(numbers.shape)}; {expected}")
+    if numbers.dtype == np.uint64 and numbers.max(initial=0) > np.iinfo(np.int64).max:
+        raise RequestError(f"{spec.name} holds {numbers.max()}; expected 64-bit signed numbers")
+    return numbers.astype(np.int64)

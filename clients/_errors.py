@@ -1,0 +1,46 @@
+"""What tritonclient reports -> this project's errors."""
+
+from __future__ import annotations
+
+from tritonclient.utils import InferenceServerException
+
+from nann.errors import NannError, RequestError, RequestTimeout, ServerError, ServerUnavailable
+
+_BY_STATUS: dict[str, type[NannError]] = {
+    "StatusCode.INVALID_ARGUMENT": RequestError,
+    "400": RequestError,
+    "StatusCode.DEADLINE_EXCEEDED": RequestTimeout,
+    "504": RequestTimeout,
+    "StatusCode.UNAVAILABLE": ServerUnavailable,
+    "503": ServerUnavailable,
+    "StatusCode.NOT_FOUND": ServerUnavailable,
+    "404": ServerUnavailable,
+}
+
+
+def translate(error: InferenceServerException, url: str, timeout_s: float) -> NannError:
+    """The error to raise for one of tritonclient's.
+
+    Args:
+        error: with gRPC's status code or HTTP's as its status.
+        url: of the server.
+        timeout_s: what the request was given.
+    """
+    kind = _BY_STATUS.get(str(error.status()), ServerError)
+    if kind is RequestTimeout:
+        return timed_out(url, timeout_s)
+    if kind is ServerUnavailable:
+        return unavailable(url, error.message())
+    return kind(error.message())
+
+
+def timed_out(url: str, timeout_s: float) -> RequestTimeout:
+    """No answer in time."""
+    return RequestTimeout(
+        f"{url} did not answer within {timeout_s:g} s; raise the timeout, or ask for less (ef, rounds)"
+    )
+
+
+def unavailable(url: str, reason: object) -> ServerUnavailable:
+    """Nobody answers, or not yet."""
+    return ServerUnavailable(f"no retrieval server answers at {url}: {reason}; start one with `nann serve`")

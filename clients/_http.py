@@ -1,0 +1,74 @@
+"""KServe V2 over HTTP, with binary tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http.client import HTTPException
+
+import numpy.typing as npt
+import tritonclient.http as triton
+from tritonclient.utils import InferenceServerException
+
+from clients._codec import InferRequest
+from clients._errors import timed_out, translate, unavailable
+
+
+class HttpTransport:
+    """One connection that is kept open. For use in one thread (tritonclient's HTTP runs on gevent).
+
+    Args:
+        url: `host:port`.
+        timeout_s: for the connection and each answer.
+    """
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        self._url = url
+        self._timeout_s = timeout_s
+        self._client = _connect(url, timeout_s)
+
+    def infer(self, request: InferRequest, timeout_s: float) -> Mapping[str, npt.NDArray]:
+        """See `Transport.infer`."""
+        client = self._client_with(timeout_s)
+        try:
+            result = client.infer(
+                request.model,
+                [_input(spec.name, spec.triton_dtype, array) for spec, array in request.inputs.items()],
+                outputs=[triton.InferRequestedOutput(name) for name in request.outputs],
+                request_id=request.request_id,
+                parameters=dict(request.parameters) or None,
+            )
+        except InferenceServerException as error:
+            raise translate(error, self._url, timeout_s) from error
+        except TimeoutError as error:
+            raise timed_out(self._url, timeout_s) from error
+        except (OSError, HTTPException) as error:
+            raise unavailable(self._url, error) from error
+        return {name: result.as_numpy(name) for name in request.outputs}
+
+    def is_ready(self, timeout_s: float) -> bool:
+        """See `Transport.is_ready`."""
+        try:
+            return bool(self._client_with(timeout_s).is_server_ready())
+        except (InferenceServerException, OSError, HTTPException):
+            return False
+
+    def close(self) -> None:
+        """See `Transport.close`."""
+        self._client.close()
+
+    def _client_with(self, timeout_s: float) -> triton.InferenceServerClient:
+        # tritonclient fixes the timeout with the connection: another timeout needs another connection.
+        if timeout_s != self._timeout_s:
+            self._client.close()
+            self._client, self._timeout_s = _connect(self._url, timeout_s), timeout_s
+        return self._client
+
+
+def _connect(url: str, timeout_s: float) -> triton.InferenceServerClient:
+    return triton.InferenceServerClient(url, connection_timeout=timeout_s, network_timeout=timeout_s)
+
+
+def _input(name: str, dtype: str, array: npt.NDArray) -> triton.InferInput:
+    tensor = triton.InferInput(name, list(array.shape), dtype)
+    tensor.set_data_from_numpy(array)
+    return tensor

@@ -1,0 +1,61 @@
+"""What the client asks of a transport, and the two that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy.typing as npt
+
+from clients._codec import InferRequest
+from nann.errors import ConfigError
+
+PROTOCOLS = ("grpc", "http")
+
+
+class Transport(Protocol):
+    """Carries one request to a server. Tests bring their own."""
+
+    def infer(self, request: InferRequest, timeout_s: float) -> Mapping[str, npt.NDArray]:
+        """Sends `request` and waits for its answer.
+
+        Returns:
+            Array by output name.
+
+        Raises:
+            RequestError: if the server calls the request invalid.
+            RequestTimeout: if no answer came within `timeout_s`.
+            ServerUnavailable: if no server answers at the address, or it is not ready.
+            ServerError: if it failed.
+        """
+        ...
+
+    def is_ready(self, timeout_s: float) -> bool:
+        """Whether the server answers and all its models are loaded."""
+        ...
+
+    def close(self) -> None:
+        """Closes the connection."""
+        ...
+
+
+def open_transport(url: str, protocol: str, timeout_s: float) -> Transport:
+    """The transport for `protocol`.
+
+    Raises:
+        ConfigError: if there is no such protocol, or tritonclient is not installed.
+    """
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"protocol is {protocol!r}; expected {' or '.join(PROTOCOLS)}")
+    if "://" in url:
+        raise ConfigError(f"url is {url!r}; expected host:port without a scheme, such as 127.0.0.1:8001")
+    try:
+        if protocol == "grpc":
+            from clients._grpc import GrpcTransport
+
+            return GrpcTransport(url)
+        from clients._http import HttpTransport
+
+        return HttpTransport(url, timeout_s)
+    except ImportError as error:
+        raise ConfigError(f"tritonclient is not installed ({error}); run `pip install 'nann[client]'`") from error

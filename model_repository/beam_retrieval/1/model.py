@@ -1,0 +1,1 @@
+from python_backend.beam_retrieval import TritonPythonModel

@@ -1,0 +1,1 @@
+from python_backend.feature_transform import TritonPythonModel

@@ -1,0 +1,1 @@
+from python_backend.embedded_onnx import TritonPythonModel

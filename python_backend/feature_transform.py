@@ -1,0 +1,73 @@
+"""The model `feature_transform`: what a request says -> what the user encoder reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import triton_python_backend_utils as pb_utils
+
+from nann.bundle import ITEM_IDS_FILE, Bundle
+from nann.errors import RequestError
+from nann.features import FeatureTransform
+from nann.signature import BEHAVIOR_ITEM_IDS, BEHAVIORS, PROFILE_CODES, UNKNOWN_ITEMS, USER_PROFILE
+from python_backend.tensors import Tensors, answer_each, config_int, read_optional_tensor, read_tensor
+
+FILES = (ITEM_IDS_FILE,)
+"""Files of the bundle that this model opens."""
+
+
+def transform(
+    features: FeatureTransform, ids: npt.NDArray, profile: npt.NDArray | None, max_request_length: int
+) -> Tensors:
+    """Outputs of one request.
+
+    Args:
+        features: the bundle's.
+        ids: `int64[B, L]` external ids.
+        profile: `int64[B, P]` profile codes, or None.
+        max_request_length: the largest L that is answered.
+
+    Raises:
+        RequestError: naming the tensor.
+    """
+    behaviors, unknown = features.behaviors(ids)
+    if ids.shape[1] > max_request_length:
+        raise RequestError(
+            f"{BEHAVIOR_ITEM_IDS.name} has {ids.shape[1]} ids a user; expected at most {max_request_length}: "
+            f"the model reads only the newest {features.sequence_length}"
+        )
+    return {BEHAVIORS: behaviors, PROFILE_CODES: features.profile(profile, ids.shape[0]), UNKNOWN_ITEMS: unknown}
+
+
+class TritonPythonModel:
+    """Triton's view of the feature transform."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Opens and verifies the bundle's files in the version folder."""
+        folder = Path(args["model_repository"]) / args["model_version"]
+        self._features = Bundle.open(folder, FILES).features
+        self._max_request_length = config_int(json.loads(args["model_config"]), "max_request_length")
+        # Triton deletes a family, and its metrics with it, once nobody holds it.
+        self._metrics = pb_utils.MetricFamily(
+            name="nann_unknown_items_total",
+            description="Item ids in requests that the bundle does not know",
+            kind=pb_utils.MetricFamily.COUNTER,
+        )
+        self._unknown_items = self._metrics.Metric(
+            labels={"model": args["model_name"], "version": args["model_version"]}
+        )
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Answers each request by itself: histories differ in length."""
+        return answer_each(requests, self._answer)
+
+    def _answer(self, request: Any) -> Tensors:
+        ids = read_tensor(request, BEHAVIOR_ITEM_IDS)
+        profile = read_optional_tensor(request, USER_PROFILE)
+        outputs = transform(self._features, ids, profile, self._max_request_length)
+        self._unknown_items.increment(int(outputs[UNKNOWN_ITEMS].sum()))
+        return outputs

@@ -1,0 +1,110 @@
+"""One ONNX model under onnxruntime on the CPU, held to its signature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from nann.errors import BundleError, ScorerError
+from nann.signature import ModelSpec
+
+_WARM_UP_BATCH = 2
+
+
+class OnnxModel:
+    """Runs the ONNX model of one `ModelSpec`.
+
+    Args:
+        path: the `.onnx` file; external data stands beside it.
+        spec: names, dtypes and ranks that the model must have. It may leave out inputs that it does not read.
+        intra_op_threads: threads within one operator.
+
+    Raises:
+        BundleError: if onnxruntime can't load it, or it does not fit the signature.
+    """
+
+    def __init__(self, path: Path, spec: ModelSpec, intra_op_threads: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = intra_op_threads
+        options.inter_op_num_threads = 1
+        # Waiting threads would spin on cores that the other models' processes need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions have no common base
+            raise BundleError(f"{path} can't be loaded by onnxruntime: {error}; run `nann export` again") from error
+        self._spec = spec
+        self._output = spec.outputs[0]
+        self._dtypes = {tensor.name: tensor.dtype for tensor in spec.inputs}
+        self._check_signature(path)
+        self._inputs = {tensor.name: tuple(tensor.shape) for tensor in self._session.get_inputs()}
+
+    def run(self, inputs: Mapping[str, npt.NDArray]) -> npt.NDArray:
+        """Runs the model.
+
+        Args:
+            inputs: arrays by name, batch dimension first; those the model does not read are dropped.
+
+        Returns:
+            The output, `[B, ...]`.
+
+        Raises:
+            ScorerError: naming the model, if it fails or returns another batch size.
+        """
+        feed = {name: inputs[name] for name in self._inputs}
+        try:
+            (output,) = self._session.run([self._output.name], feed)
+        except Exception as error:
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feed.items())
+            raise ScorerError(f"{self._spec.name} failed on {shapes}: {error}") from error
+        batch = next(iter(inputs.values())).shape[0]
+        if output.shape[:1] != (batch,) or output.ndim != 2:
+            raise ScorerError(
+                f"{self._spec.name} returned {self._output.name} of shape {list(output.shape)}; expected [{batch}, any]"
+            )
+        return np.asarray(output)
+
+    def warm_up(self, sizes: Mapping[str, int]) -> None:
+        """One small run, so that a broken model fails at load and the first request is as fast as the next.
+
+        A model whose input has a width that neither it nor `sizes` tells is not run.
+
+        Args:
+            sizes: columns of inputs by name, for those whose width the model leaves open.
+        """
+        feed = {}
+        for name, (_, width) in self._inputs.items():
+            columns = width if isinstance(width, int) else sizes.get(name)
+            if columns is None:
+                return
+            feed[name] = np.zeros((_WARM_UP_BATCH, columns), self._dtypes[name])
+        self.run(feed)
+
+    def _check_signature(self, path: Path) -> None:
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        for tensor in inputs:
+            if tensor.name not in self._dtypes:
+                raise BundleError(f"{path} has an input {tensor.name}; expected {_names(self._spec)}")
+        if self._output.name not in {tensor.name for tensor in outputs}:
+            raise BundleError(f"{path} has no output {self._output.name}; expected {_names(self._spec)}")
+        for tensor in (*inputs, *outputs):
+            kind = _ONNX_TYPES[self._dtypes.get(tensor.name, self._output.dtype)]
+            if tensor.name in {*self._dtypes, self._output.name} and (tensor.type != kind or len(tensor.shape) != 2):
+                raise BundleError(
+                    f"{path}: {tensor.name} is {tensor.type} {tensor.shape}; expected {kind} of [batch, any]"
+                )
+
+
+_ONNX_TYPES = {
+    np.dtype(np.int32): "tensor(int32)",
+    np.dtype(np.float32): "tensor(float)",
+}
+
+
+def _names(spec: ModelSpec) -> str:
+    inputs, outputs = (", ".join(tensor.name for tensor in tensors) for tensors in (spec.inputs, spec.outputs))
+    return f"inputs {inputs} and output {outputs}"

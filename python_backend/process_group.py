@@ -1,0 +1,92 @@
+"""A child process and all its descendants, which stop together and never outlive us."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TextIO, cast
+
+_PR_SET_PDEATHSIG = 1
+_POLL_S = 0.02
+
+
+class ProcessGroup:
+    """A running child process that leads a process group of its own.
+
+    A Ctrl-C at the terminal reaches only us, and we stop the group in order. If we are killed, the kernel tells the
+    child to stop.
+    """
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    @classmethod
+    def start(cls, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> ProcessGroup:
+        """Starts `command` in `folder`; its standard output and error come together in `output`.
+
+        The kernel's notice of our death is bound to the thread that starts the child: start it from one that lives as
+        long as the child should.
+        """
+        parent = os.getpid()
+        libc = ctypes.CDLL(None, use_errno=True)
+
+        def die_with_parent() -> None:
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:  # it died before the line above
+                os._exit(1)
+
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+        return cls(process)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child, which is the id of the group too."""
+        return self._process.pid
+
+    @property
+    def output(self) -> TextIO:
+        """Standard output and error of the whole group."""
+        return cast(TextIO, self._process.stdout)
+
+    def is_alive(self) -> bool:
+        """Whether the child runs."""
+        return self._process.poll() is None
+
+    def stop(self, grace_s: float) -> None:
+        """Asks the child to stop; after `grace_s`, or when it has, kills what is left of the group."""
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(grace_s)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        deadline = time.monotonic() + 2
+        while _group_exists(self.pid) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+
+
+def _group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,64 @@
+"""The server's log: passed on as it comes, with its end kept to explain a failure."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import deque
+from collections.abc import Iterable
+from typing import TextIO
+
+_KEPT_LINES = 2000
+_SHOWN_LINES = 12
+# "E1122 12:30:00.123456 4242 model_lifecycle.cc:642] message"
+_ERROR_LINE = re.compile(r'^E\d{4} [\d:.]+ \d+ \S+\] "?(.*)')
+# The log escapes line ends within a message.
+_CALL_STACK = re.compile(r"(\\n|\n)+At:")
+# What Triton calls an error on every machine without a GPU.
+_NOISE = re.compile("CudaDriverHelper|CUDA driver version is insufficient")
+
+
+class LogRelay:
+    """Copies a stream line by line to a sink, in a thread of its own, and keeps the last lines.
+
+    Args:
+        stream: the server's output.
+        sink: where it goes.
+    """
+
+    def __init__(self, stream: TextIO, sink: TextIO) -> None:
+        self._stream = stream
+        self._sink = sink
+        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._thread = threading.Thread(target=self._run, name="triton-log", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Waits for the stream to end; a process that kept it open is not waited for."""
+        self._thread.join(timeout_s)
+
+    @property
+    def lines(self) -> list[str]:
+        """The last lines, without line ends."""
+        return list(self._lines)
+
+    def _run(self) -> None:
+        for line in self._stream:
+            self._lines.append(line.rstrip("\n"))
+            self._sink.write(line)
+            self._sink.flush()
+
+
+def failure_lines(lines: Iterable[str]) -> list[str]:
+    """What a log says about a failure to start, without Python's call stacks.
+
+    Returns:
+        The messages about models that did not load; where there are none, all messages of error lines; where there
+        are none either, the last lines.
+    """
+    lines = list(lines)
+    matches = (_ERROR_LINE.match(line) for line in lines)
+    messages = [_CALL_STACK.split(match.group(1))[0].rstrip('"') for match in matches if match]
+    errors = [message for message in dict.fromkeys(messages) if not _NOISE.search(message)]
+    loads = [message for message in errors if message.startswith("failed to load")]
+    return (loads or errors)[:_SHOWN_LINES] or lines[-_SHOWN_LINES:]

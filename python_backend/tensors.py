@@ -1,0 +1,138 @@
+"""Triton requests and responses <-> NumPy arrays and our errors: the one place where both are known."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import triton_python_backend_utils as pb_utils
+
+from nann.errors import InvalidInputError, NannError, RequestError, ScorerError
+from nann.signature import TensorSpec
+
+Tensors = Mapping[TensorSpec, npt.NDArray]
+"""Arrays with the batch dimension first, by their spec."""
+
+
+def read_tensor(request: Any, spec: TensorSpec) -> npt.NDArray:
+    """One input of a request.
+
+    Args:
+        request: Triton's `InferenceRequest`.
+        spec: which tensor.
+
+    Returns:
+        An array of `spec.dtype`, batch dimension first.
+
+    Raises:
+        RequestError: naming the tensor, if it is missing or of another dtype.
+    """
+    array = read_optional_tensor(request, spec)
+    if array is None:
+        raise RequestError(f"{spec.name} is missing; expected {spec.triton_dtype} of shape [batch, {_shape(spec)}]")
+    return array
+
+
+def read_optional_tensor(request: Any, spec: TensorSpec) -> npt.NDArray | None:
+    """One input of a request, or None where the request does not carry it.
+
+    Raises:
+        RequestError: naming the tensor, if it is of another dtype.
+    """
+    tensor = pb_utils.get_input_tensor_by_name(request, spec.name)
+    if tensor is None:
+        return None
+    array: npt.NDArray = tensor.as_numpy()
+    if array.dtype != spec.dtype:
+        raise RequestError(f"{spec.name} has dtype {array.dtype}; expected {spec.triton_dtype}")
+    return array
+
+
+def make_tensors(tensors: Tensors) -> list[Any]:
+    """Triton tensors of arrays, each in its spec's dtype and in one piece of memory."""
+    return [pb_utils.Tensor(spec.name, np.ascontiguousarray(array, spec.dtype)) for spec, array in tensors.items()]
+
+
+def make_response(tensors: Tensors) -> Any:
+    """Triton's `InferenceResponse` with these outputs."""
+    return pb_utils.InferenceResponse(output_tensors=make_tensors(tensors))
+
+
+def error_response(error: Exception) -> Any:
+    """Triton's `InferenceResponse` for a failure: our message and the status that fits, never a traceback.
+
+    A `RequestError` is the caller's fault (INVALID_ARGUMENT). Everything else is ours (INTERNAL); what was not
+    foreseen goes to the server's log with its traceback.
+    """
+    if isinstance(error, RequestError):
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
+    message = str(error)
+    if not isinstance(error, NannError):
+        message = f"internal error: {type(error).__name__}: {message}"
+        pb_utils.Logger.log_error("".join(traceback.format_exception(error)))
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, pb_utils.TritonError.INTERNAL))
+
+
+def answer_each(requests: Sequence[Any], answer: Callable[[Any], Tensors]) -> list[Any]:
+    """Answers requests one by one, each with what `answer` returns or the error that it raises, alone."""
+    return [_answer(request, answer) for request in requests]
+
+
+def _answer(request: Any, answer: Callable[[Any], Tensors]) -> Any:
+    try:
+        return make_response(answer(request))
+    except Exception as error:  # a Python model must never raise out of execute()
+        return error_response(error)
+
+
+def call_model(model_name: str, model_version: int, tensors: Tensors, output: TensorSpec) -> npt.NDArray:
+    """Calls another model of the server (BLS) and waits for its answer.
+
+    Args:
+        model_name: the model.
+        model_version: its version, always named: two versions never answer the same request.
+        tensors: the inputs.
+        output: the one output that is asked for.
+
+    Returns:
+        The output in CPU memory, whatever device computed it.
+
+    Raises:
+        ScorerError: with the model's message, if the call failed or gave no such output.
+    """
+    request = pb_utils.InferenceRequest(
+        model_name=model_name,
+        model_version=model_version,
+        requested_output_names=[output.name],
+        inputs=make_tensors(tensors),
+        preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
+    )
+    response = request.exec()
+    if response.has_error():
+        raise ScorerError(f"{model_name} version {model_version} failed: {response.error().message()}")
+    tensor = pb_utils.get_output_tensor_by_name(response, output.name)
+    if tensor is None:
+        raise ScorerError(f"{model_name} version {model_version} returned no {output.name}")
+    array: npt.NDArray = tensor.as_numpy()
+    return array
+
+
+def config_int(model_config: Mapping[str, Any], key: str) -> int:
+    """A whole number of at least 1 from the `parameters` of config.pbtxt.
+
+    Raises:
+        InvalidInputError: naming the model and the parameter.
+    """
+    value = model_config.get("parameters", {}).get(key, {}).get("string_value")
+    if value is None or not value.isdecimal() or int(value) < 1:
+        raise InvalidInputError(
+            f"config.pbtxt of {model_config['name']}: parameter {key} is {value!r}; expected a whole number >= 1"
+        )
+    return int(value)
+
+
+def _shape(spec: TensorSpec) -> str:
+    return ", ".join("any" if size < 0 else str(size) for size in spec.shape)

@@ -1,0 +1,108 @@
+"""Finds the Triton that the wheel nvidia-pytriton carries, and lays out what it needs to run our Python models."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.util
+import os
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from nann.errors import ServerError
+
+_STUB = "triton_python_backend_stub"
+_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@dataclass(frozen=True)
+class TritonInstall:
+    """Where the parts of one Triton are.
+
+    Attributes:
+        server: the executable `tritonserver`.
+        python_backend: folder with the Python backend's library.
+        stub: the Python backend's process for the Python version that runs now.
+        libraries: folder with the shared libraries of all three.
+    """
+
+    server: Path
+    python_backend: Path
+    stub: Path
+    libraries: Path
+
+    def make_backend_directory(self, folder: Path) -> Path:
+        """Makes a backend directory in `folder`: links to the Python backend, and the stub beside it.
+
+        The installed package is left as it is: it has no stub in place, and another environment's Python version
+        may share it.
+        """
+        backend = folder / "python"
+        backend.mkdir(parents=True)
+        for path in self.python_backend.iterdir():
+            if path.is_file():
+                (backend / path.name).symlink_to(path)
+        (backend / _STUB).symlink_to(self.stub)
+        return folder
+
+    def environment(self) -> dict[str, str]:
+        """Environment variables of the server: ours, but for the two below."""
+        environment = dict(os.environ)
+        # The stub runs the first `python3` of PATH, whatever runs now.
+        environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
+        libraries = [str(self.libraries), *_python_library_folders(), environment.get("LD_LIBRARY_PATH", "")]
+        environment["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
+        return environment
+
+
+def find_triton() -> TritonInstall:
+    """The Triton of the wheel nvidia-pytriton.
+
+    Raises:
+        ServerError: saying what is missing and how to get it.
+    """
+    spec = importlib.util.find_spec("pytriton")
+    if spec is None or spec.origin is None:
+        raise ServerError("Triton is not installed: nvidia-pytriton is missing; run `pip install 'nann[serve]'`")
+    package = Path(spec.origin).parent
+    root = package / "tritonserver"
+    install = TritonInstall(
+        server=root / "bin" / "tritonserver",
+        python_backend=root / "backends" / "python",
+        stub=root / "python_backend_stubs" / _PYTHON / _STUB,
+        libraries=package.parent / "nvidia_pytriton.libs",
+    )
+    for path in (install.server, install.python_backend, install.stub):
+        if not path.exists():
+            raise ServerError(
+                f"nvidia-pytriton has no {path.relative_to(package)} (Python {_PYTHON}); "
+                "run `pip install 'nann[serve]'` with Python 3.10 to 3.12"
+            )
+    if not _python_library_folders() and ctypes.util.find_library(f"python{_PYTHON}") is None:
+        raise ServerError(
+            f"Triton's Python backend needs the shared library libpython{_PYTHON}.so.1.0, which was not found; "
+            f"install it (Debian: libpython{_PYTHON}) or use a Python that was built with --enable-shared"
+        )
+    check_numpy()
+    return install
+
+
+def check_numpy() -> None:
+    """Refuses numpy 2: with it the wheel's stub loads models as ready and returns every output empty.
+
+    Raises:
+        ServerError: naming the version found.
+    """
+    import numpy as np
+
+    if int(np.__version__.split(".")[0]) >= 2:
+        raise ServerError(
+            f"numpy {np.__version__} is installed; Triton's Python backend in nvidia-pytriton needs numpy < 2: "
+            "run `pip install 'nann[serve]'`"
+        )
+
+
+def _python_library_folders() -> list[str]:
+    folder = Path(sysconfig.get_config_var("LIBDIR") or "")
+    return [str(folder)] if (folder / f"libpython{_PYTHON}.so.1.0").exists() else []

@@ -1,0 +1,264 @@
+"""The example of a user's own scorer, live, and the contract that docs/custom_scorer.md states."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from clients import RetrievalClient
+from examples.custom_scorer import run
+from examples.custom_scorer.model import InterestEncoder, InterestScorer
+from examples.custom_scorer.train import Trained
+from nann.bundle import Bundle
+from nann.errors import BundleError, ScorerError
+from training.config import SearchConfig
+from training.export import export_to_bundle
+from training.index import create_bundle
+from training.scorers import OnnxScorer
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples" / "custom_scorer"
+ITEMS, USERS, STEPS, QUERIES = 1500, 400, 150, 40
+
+
+def run_example(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "examples.custom_scorer.run", *map(str, arguments)]
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """The folder that the example filled, and the JSON that it printed."""
+    out = tmp_path_factory.mktemp("custom_scorer")
+    sizes = ("--items", ITEMS, "--users", USERS, "--steps", STEPS, "--queries", QUERIES)
+    result = run_example(*sizes, "--out", out, "--json")
+    assert result.returncode == 0, result.stderr
+    assert "recall-retrieval" in result.stdout
+    return out, json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def trained(example: tuple[Path, dict]) -> Trained:
+    """The user's modules with the weights that the example left, made without anything of the project."""
+    weights = torch.load(example[0] / run.WEIGHTS_FILE, weights_only=True)
+    table = weights["scorer"]["items.weight"]
+    items = nn.Embedding(*table.shape)
+    interests = len(weights["encoder"]["forgetting"])
+    encoder, scorer = InterestEncoder(items, interests), InterestScorer(items, interests)
+    encoder.load_state_dict(weights["encoder"])
+    scorer.load_state_dict(weights["scorer"])
+    return Trained(items.requires_grad_(False), encoder.eval(), scorer.eval())
+
+
+@pytest.mark.triton
+def test_the_example_finds_what_exhaustive_scoring_finds(example):
+    _, body = example
+    assert body["items"] == ITEMS
+    assert body["coverage"] > 0.9
+    assert body["recall_retrieval"] > 2 * body["recall_popular"]
+    assert body["recall_retrieval"] <= body["recall_all"] + 0.05
+    assert 0 < body["share_scored"] < 1
+
+
+@pytest.mark.triton
+def test_the_example_served_what_the_offline_search_found(example):
+    _, body = example
+    assert body["served_equals_offline"] == 1
+    assert body["grpc_equals_http"]
+    assert body["latency_p50_ms"] > 0
+
+
+@pytest.mark.triton
+def test_it_is_served_by_the_same_model_repository(example, trained):
+    """What the example left is served again, and asked for histories that the example did not use."""
+    out, _ = example
+    bundle = Bundle.open(out / "bundle")
+    rng = np.random.default_rng(5)
+    histories = rng.choice(bundle.item_ids, size=(12, 40))
+    histories[0] = 0  # an empty history
+    histories[1, :39] = -1
+    histories[2, ::2] = 10**12  # unknown items
+    queries = run.Queries(histories, np.zeros((12, 0), np.int32))
+    found, _ = run.search_offline(trained, bundle, queries)
+    with run.serving(bundle.path, out / "model_repository") as server, RetrievalClient(server.grpc_url) as client:
+        answer = client.retrieve(histories)
+    assert run.same_answers(bundle, found, answer.item_ids, answer.scores).all()
+    np.testing.assert_array_equal(answer.items_scored.ravel(), found.items_scored)
+    assert answer.unknown_items.ravel().tolist() == [0, 0, 20, *[0] * 9]
+    for ours in (ROOT / "model_repository").glob("*/**/*.pbtxt"):
+        served = out / "model_repository" / ours.relative_to(ROOT / "model_repository")
+        assert served.read_bytes() == ours.read_bytes()
+
+
+@pytest.mark.triton
+def test_nothing_of_the_example_keeps_running(example):
+    out, _ = example
+    processes = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
+    assert not [line for line in processes if str(out).encode() in line]
+
+
+@pytest.mark.triton
+def test_the_user_state_is_not_of_our_layout(example, trained):
+    """Ours is `base | keys | values | mask`; every width of it depends on the sequence length, this one does not."""
+    _, body = example
+    dim, interests = trained.items.embedding_dim, trained.scorer.interests
+    assert body["user_state_width"] == interests * dim + dim + 1
+    for length in (1, 30, 50):
+        state = trained.encoder(torch.zeros(2, length, dtype=torch.int32), torch.zeros(2, 1, dtype=torch.int32))
+        assert state.shape == (2, body["user_state_width"])
+
+
+@pytest.mark.parametrize(("name", "allowed"), [("model.py", set()), ("train.py", {"examples.custom_scorer.model"})])
+def test_the_user_imports_nothing_of_ours(name, allowed):
+    tree = ast.parse((EXAMPLE / name).read_text(encoding="utf-8"))
+    imports = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    imports |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    known = {"__future__", "collections.abc", "dataclasses", "torch", "torch.nn"}
+    assert imports <= known | allowed
+
+
+def test_importing_the_users_module_loads_nothing_of_ours():
+    code = (
+        "import sys, examples.custom_scorer.train\n"
+        "ours = {'nann', 'training', 'python_backend', 'clients', 'perf', 'cli'}\n"
+        "assert not ours & {name.partition('.')[0] for name in sys.modules}, ours & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--items", 49), "--items is 49; expected at least 50, the items to retrieve"),
+        (("--steps", 0), "--steps is 0; expected at least 1"),
+        (("--users", 5, "--queries", 6), "--queries is 6; expected at most 5, the users of the log"),
+    ],
+)
+def test_bad_sizes_end_with_one_line(tmp_path, capsys, arguments, message):
+    result = run_example(*arguments, "--out", tmp_path / "out")
+    assert result.returncode == 2
+    assert result.stderr.strip() == f"error: {message}"
+    assert not (tmp_path / "out").exists()
+
+
+# The contract of docs/custom_scorer.md, on the smallest modules that can break it.
+
+COUNT, DIM, LENGTH = 200, 4, 6
+TABLE = torch.from_numpy(np.random.default_rng(0).normal(size=(COUNT, DIM)).astype(np.float32))
+
+
+class MeanEncoder(nn.Module):
+    def forward(self, behaviors, profile_codes):
+        known = (behaviors >= 0).unsqueeze(-1)
+        items = functional.embedding(behaviors.clamp(min=0), TABLE)
+        return (items * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
+
+
+class NanEncoder(MeanEncoder):
+    def forward(self, behaviors, profile_codes):
+        known = (behaviors >= 0).unsqueeze(-1)
+        return (functional.embedding(behaviors.clamp(min=0), TABLE) * known).sum(dim=1) / known.sum(dim=1)
+
+
+class DotScorer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", TABLE.clone())
+
+    def items(self, candidates):
+        return functional.embedding(candidates.clamp(min=0), self.table)
+
+    def forward(self, user_state, candidates):
+        return (self.items(candidates) @ user_state.unsqueeze(-1)).squeeze(-1)
+
+
+class SelectScorer(DotScorer):
+    def items(self, candidates):
+        return self.table.index_select(0, candidates.clamp(min=0).flatten()).unflatten(0, candidates.shape)
+
+
+class IndexScorer(DotScorer):
+    def items(self, candidates):
+        return self.table[candidates.clamp(min=0)]
+
+
+class NormScorer(DotScorer):
+    """With batch norm, whose statistics in training mode are those of the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(DIM)
+        self.norm.running_mean.fill_(3.0)
+
+    def forward(self, user_state, candidates):
+        return super().forward(self.norm(user_state), candidates)
+
+
+class RandomScorer(DotScorer):
+    def forward(self, user_state, candidates):
+        return functional.dropout(super().forward(user_state, candidates), 0.5, training=True)
+
+
+@pytest.fixture(scope="module")
+def graph_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("contract") / "bundle"
+    search = SearchConfig(top_k=5, ef=(5, 10, 20), rounds=(1, 1, 3))
+    ids = np.arange(1, COUNT + 1)
+    create_bundle(folder, item_ids=ids, item_vectors=TABLE.numpy(), sequence_length=LENGTH, search=search, threads=1)
+    return folder
+
+
+@pytest.fixture
+def bundle_to_fill(graph_folder, tmp_path) -> Bundle:
+    shutil.copytree(graph_folder, tmp_path / "bundle")
+    return Bundle.open(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("scorer", [SelectScorer, NormScorer])
+def test_what_the_contract_allows(bundle_to_fill, scorer):
+    module = scorer().train()
+    assert export_to_bundle(bundle_to_fill, MeanEncoder(), module).user_state_width == DIM
+    states, candidates = torch.ones(1, DIM), torch.tensor([[3, -1, 7]], dtype=torch.int32)
+    served = OnnxScorer(bundle_to_fill.path / "scorer.onnx").score(states.numpy(), candidates.numpy())
+    np.testing.assert_allclose(served[:, [0, 2]], module.eval()(states, candidates)[:, [0, 2]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "scorer", "error", "message"),
+    [
+        (MeanEncoder, IndexScorer, (BundleError, ScorerError), r"tensor\(int32\).*GatherND.* is invalid"),
+        (MeanEncoder, RandomScorer, ScorerError, "onnxruntime differs from torch by .*; expected at most 1e-04"),
+        (NanEncoder, DotScorer, ScorerError, "onnxruntime differs from torch by nan"),
+    ],
+)
+def test_what_the_contract_forbids(bundle_to_fill, encoder, scorer, error, message):
+    with pytest.raises(error, match=message):
+        export_to_bundle(bundle_to_fill, encoder(), scorer())
+    assert not list(bundle_to_fill.path.glob("*.onnx"))
+
+
+def test_scores_of_the_example_depend_on_the_pair_alone(trained):
+    generator = torch.Generator().manual_seed(0)
+    behaviors = torch.randint(-1, ITEMS, (3, run.SEQUENCE_LENGTH), generator=generator, dtype=torch.int32)
+    candidates = torch.randint(-1, ITEMS, (3, 5), generator=generator, dtype=torch.int32)
+    state = trained.encoder(behaviors, torch.zeros(3, 1, dtype=torch.int32))
+    together = trained.scorer(state, candidates)
+    alone = torch.stack(
+        [
+            torch.cat([trained.scorer(state[i : i + 1], candidates[i : i + 1, j : j + 1])[0] for j in range(5)])
+            for i in range(3)
+        ]
+    )
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,221 @@
+"""`nann serve` as a process: how it starts, refuses to start, and stops without leaving anything behind."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from live_bundle import item_ids
+
+from clients import RetrievalClient
+from nann.errors import ServerError
+from python_backend.ports import free_ports
+from python_backend.repository import install_bundle
+from python_backend.server import ServerOptions, TritonServer
+
+pytestmark = pytest.mark.triton
+
+SERVE = [sys.executable, "-m", "cli.main", "serve"]
+
+
+@pytest.fixture
+def serve(live_bundle_path, tmp_path):
+    """Starts `nann serve` and waits until it answers; returns the process and its gRPC address."""
+    processes = []
+
+    def start():
+        http, grpc, metrics = free_ports(3)
+        command = [*SERVE, *_arguments(live_bundle_path, tmp_path, http, grpc, metrics)]
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, "TMPDIR": str(tmp_path)},  # a killed command can't remove its temporary folder
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        processes.append(process)
+        with RetrievalClient(f"127.0.0.1:{grpc}", timeout_s=5) as client:
+            _wait(lambda: client.is_ready() or process.poll() is not None, 60)
+            assert process.poll() is None, process.stderr.read()
+        return process, f"127.0.0.1:{grpc}"
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+    _wait(lambda: not _processes(tmp_path), 10)
+
+
+def _arguments(bundle, tmp_path, http, grpc, metrics):
+    return [
+        *("--bundle", str(bundle), "--repository", str(tmp_path / "repository"), "--log-file", str(tmp_path / "log")),
+        *("--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)),
+    ]
+
+
+def _processes(folder: Path) -> list[str]:
+    """Command lines of tritonserver and its stubs that serve a repository in this folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if str(folder) in command and ("/tritonserver " in command or "/triton_python_backend_stub " in command):
+            found.append(command)
+    return found
+
+
+def _shared_memory() -> set[str]:
+    return {path.name for path in Path("/dev/shm").glob("nann-triton-*")}
+
+
+def _wait(condition, timeout_s):
+    deadline = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_everything(serve, tmp_path, number):
+    memory = _shared_memory()
+    process, url = serve()
+    assert len(_processes(tmp_path)) == 5, "tritonserver and four stubs"
+    with RetrievalClient(url) as client:
+        assert client.retrieve(item_ids()[20:25], top_k=3).item_ids.shape == (1, 3)
+    process.send_signal(number)
+    _, words = process.communicate(timeout=30)
+    assert process.returncode == 0, words
+    assert "Traceback" not in words
+    assert f"nann query --url {url} --ids 1000,1003,1006" in words
+    assert "stopped" in words
+    assert not _processes(tmp_path)
+    assert _shared_memory() <= memory
+
+
+def test_a_ctrl_c_at_the_terminal_reaches_the_command_only_and_stops_in_order(serve, tmp_path):
+    process, _ = serve()
+    os.killpg(process.pid, signal.SIGINT)
+    _, words = process.communicate(timeout=30)
+    assert process.returncode == 0, words
+    assert not _processes(tmp_path)
+
+
+def test_even_a_killed_command_leaves_nothing_running(serve, tmp_path):
+    process, _ = serve()
+    process.kill()
+    process.wait()
+    assert _wait(lambda: not _processes(tmp_path), 20), _processes(tmp_path)
+
+
+def test_a_server_that_dies_is_reported(serve, tmp_path):
+    process, _ = serve()
+    (server,) = (int(line) for line in _children(process.pid))
+    os.kill(server, signal.SIGKILL)
+    _, words = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "Triton stopped by itself" in words
+    assert "Traceback" not in words
+    assert _wait(lambda: not _processes(tmp_path), 10)
+
+
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def refused(*arguments: str) -> str:
+    """Runs `nann serve`, which must end with exit code 2, and returns what it says."""
+    done = subprocess.run([*SERVE, *arguments], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_a_port_that_is_taken(live_bundle_path, tmp_path):
+    http, grpc, metrics = free_ports(3)
+    with socket.create_server(("127.0.0.1", grpc)):
+        words = refused(*_arguments(live_bundle_path, tmp_path, http, grpc, metrics))
+    assert f"port {grpc} on 127.0.0.1 can't be used: Address already in use" in words
+    assert "--grpc-port" in words
+
+
+def test_a_bundle_that_is_missing_or_changed(live_bundle_path, tmp_path):
+    words = refused(*_arguments(tmp_path / "nowhere", tmp_path, *free_ports(3)))
+    assert "is not a bundle" in words
+    bundle = shutil.copytree(live_bundle_path, tmp_path / "bundle")
+    _change_a_byte(bundle / "layer0.neighbors.npy")
+    words = refused(*_arguments(bundle, tmp_path, *free_ports(3)))
+    assert "layer0.neighbors.npy has sha256" in words
+    assert not (tmp_path / "repository").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("feature_transform", "item_ids.npy"), ("beam_retrieval", "layer0.neighbors.npy"), ("scorer", "model.onnx")],
+)
+def test_a_byte_that_was_changed_in_the_repository_stops_the_start(live_bundle_path, tmp_path, model, name):
+    bundle = shutil.copytree(live_bundle_path, tmp_path / "bundle")
+    install_bundle(bundle, tmp_path / "repository")
+    path = tmp_path / "repository" / model / "1" / name
+    _change_a_byte(path)
+    server = TritonServer(
+        ServerOptions(tmp_path / "repository", "127.0.0.1", *free_ports(3), log_file=tmp_path / "log")
+    )
+    with pytest.raises(ServerError) as caught:
+        server.start()
+    words = str(caught.value)
+    assert f"{name} has sha256" in words
+    assert "the file was changed after the bundle was made" in words
+    assert "Traceback" not in words
+    assert not _processes(tmp_path)
+
+
+def test_a_target_that_does_not_exist(live_bundle_path, tmp_path):
+    words = refused(*_arguments(live_bundle_path, tmp_path, *free_ports(3)), "--target", "nonsense")
+    assert "target is 'nonsense'; user_encoder has configurations for embedded, onnxruntime" in words
+
+
+def test_the_query_command_over_both_protocols(server, live_bundle_path):
+    answers = []
+    for protocol, url in (("grpc", server.grpc_url), ("http", server.http_url)):
+        command = [
+            *(sys.executable, "-m", "cli.main", "query", "--ids", "1060,1063,5", "--url", url, "--json"),
+            *("--protocol", protocol, "--top-k", "4", "--bundle", str(live_bundle_path)),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        answers.append(json.loads(done.stdout.splitlines()[-1])["users"])
+    assert answers[0] == answers[1]
+    (answer,) = answers[0]
+    assert answer["unknown_items"] == 1
+    assert [item["name"] for item in answer["items"]] == [
+        f"item {(item['item_id'] - 1000) // 3}" for item in answer["items"]
+    ]
+
+
+def test_the_query_command_reports_mistakes_in_one_line(server):
+    for arguments, message in (
+        (("--url", server.grpc_url, "--top-k", "0"), "top_k: 0 is out of bounds"),
+        (("--url", f"127.0.0.1:{free_ports(1)[0]}"), "no retrieval server answers"),
+    ):
+        command = [sys.executable, "-m", "cli.main", "query", "--ids", "1060", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def _change_a_byte(path: Path) -> None:
+    """Changes the last byte of a copy: the original may be linked into other repositories."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.unlink()
+    path.write_bytes(content)

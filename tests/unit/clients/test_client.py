@@ -1,0 +1,136 @@
+import socket
+import sys
+import time
+
+import numpy as np
+import pytest
+from tritonclient.utils import InferenceServerException
+
+from clients import InferRequest, RetrievalClient
+from clients._errors import translate
+from nann.errors import ConfigError, RequestError, RequestTimeout, ServerError, ServerUnavailable
+
+
+class FakeTransport:
+    """Answers every request with item 7, and keeps what was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[InferRequest, float]] = []
+        self.closed = False
+
+    def infer(self, request, timeout_s):
+        self.calls.append((request, timeout_s))
+        users = len(next(iter(request.inputs.values())))
+        return {
+            "item_ids": np.full((users, 1), 7),
+            "scores": np.ones((users, 1), np.float32),
+            "unknown_items": np.zeros((users, 1), np.int32),
+            "items_scored": np.ones((users, 1), np.int32),
+        }
+
+    def is_ready(self, timeout_s):
+        return True
+
+    def close(self):
+        self.closed = True
+
+
+def test_a_request_goes_through_the_transport_with_its_timeout():
+    transport = FakeTransport()
+    with RetrievalClient(timeout_s=3, transport=transport) as client:
+        assert client.is_ready()
+        result = client.retrieve([[1, 2], [3]], top_k=1)
+        client.retrieve([1], timeout_s=0.5)
+    assert result.item_ids.tolist() == [[7], [7]]
+    assert result.latency_ms > 0
+    assert [timeout for _, timeout in transport.calls] == [3, 0.5]
+    assert transport.calls[0][0].parameters == {"top_k": 1}
+    assert transport.closed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"protocol": "rest"}, "protocol is 'rest'; expected grpc or http"),
+        ({"url": "http://127.0.0.1:8000"}, "expected host:port without a scheme"),
+        ({"timeout_s": 0}, "timeout_s is 0; expected more than 0 seconds"),
+    ],
+)
+def test_arguments_that_can_not_be(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        RetrievalClient(**arguments)
+    with pytest.raises(ConfigError, match="timeout_s is -1"):
+        RetrievalClient(transport=FakeTransport()).retrieve([1], timeout_s=-1)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_missing_tritonclient_says_what_to_install(monkeypatch, protocol):
+    monkeypatch.delitem(sys.modules, f"clients._{protocol}", raising=False)
+    monkeypatch.setitem(sys.modules, f"tritonclient.{protocol}", None)
+    with pytest.raises(ConfigError, match=r"tritonclient is not installed .* `pip install 'nann\[client\]'`"):
+        RetrievalClient(protocol=protocol)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_nobody_at_the_address(protocol):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with RetrievalClient(f"127.0.0.1:{port}", protocol, timeout_s=5) as client:
+        assert not client.is_ready()
+        with pytest.raises(ServerUnavailable, match=f"no retrieval server answers at 127.0.0.1:{port}.*nann serve"):
+            client.retrieve([1])
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_no_answer_in_time(protocol):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"127.0.0.1:{silent.getsockname()[1]}"
+        with RetrievalClient(url, protocol, timeout_s=30) as client:
+            start = time.monotonic()
+            with pytest.raises((RequestTimeout, ServerUnavailable)) as caught:
+                client.retrieve([1], timeout_s=0.3)
+            assert time.monotonic() - start < 5
+    assert caught.type is RequestTimeout
+    assert f"{url} did not answer within 0.3 s" in str(caught.value)
+
+
+def test_an_answer_that_is_not_http():
+    import threading
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            connection.recv(1000)
+            connection.sendall(b"\0\0\0 not http\r\n\r\n")
+            connection.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with (
+            RetrievalClient(f"127.0.0.1:{server.getsockname()[1]}", "http", timeout_s=5) as client,
+            pytest.raises(ServerUnavailable),
+        ):
+            client.retrieve([1])
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        ("StatusCode.INVALID_ARGUMENT", RequestError),
+        ("400", RequestError),
+        ("StatusCode.DEADLINE_EXCEEDED", RequestTimeout),
+        ("StatusCode.UNAVAILABLE", ServerUnavailable),
+        ("503", ServerUnavailable),
+        ("StatusCode.NOT_FOUND", ServerUnavailable),
+        ("404", ServerUnavailable),
+        ("StatusCode.INTERNAL", ServerError),
+        ("500", ServerError),
+        (None, ServerError),
+    ],
+)
+def test_statuses_become_our_errors(status, kind):
+    error = translate(InferenceServerException("top_k is wrong", status), "here:1", 2)
+    assert type(error) is kind
+    assert ("top_k is wrong" in str(error)) or kind is RequestTimeout

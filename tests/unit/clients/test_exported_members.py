@@ -1,0 +1,13 @@
+import clients
+
+
+def test_the_public_api_is_pinned():
+    assert clients.__all__ == [
+        "DEFAULT_TIMEOUT_S",
+        "PROTOCOLS",
+        "InferRequest",
+        "RetrievalClient",
+        "RetrievalResult",
+        "Transport",
+    ]
+    assert all(hasattr(clients, name) for name in clients.__all__)

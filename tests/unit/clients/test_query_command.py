@@ -1,0 +1,89 @@
+import json
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import clients
+from cli.query import query
+from nann.bundle import write_manifest
+from nann.errors import BundleError
+
+
+@pytest.fixture
+def ask(monkeypatch, tmp_path):
+    """Runs `nann query` against a client that knows two items; returns its result and what the client was asked."""
+    asked = {}
+
+    class FakeClient:
+        def __init__(self, url, protocol, timeout_s):
+            asked.update(url=url, protocol=protocol, timeout_s=timeout_s)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def retrieve(self, ids, **options):
+            asked.update(ids=ids, **options)
+            users = len(ids)
+            return clients.RetrievalResult(
+                item_ids=np.tile([[30, 10, -1]], (users, 1)),
+                scores=np.tile(np.array([[2.5, 1, -np.inf]], np.float32), (users, 1)),
+                unknown_items=np.full(users, 2, np.int32),
+                items_scored=np.full(users, 1234, np.int32),
+                latency_ms=3.25,
+            )
+
+    monkeypatch.setattr(clients, "RetrievalClient", FakeClient)
+    monkeypatch.chdir(tmp_path)
+    app = typer.Typer()
+    app.command()(query)
+
+    def run(*arguments):
+        return CliRunner().invoke(app, arguments), asked
+
+    return run
+
+
+def write_names(path):
+    path.mkdir(parents=True)
+    np.save(path / "item_ids.npy", np.array([10, 20, 30]))
+    (path / "item_names.txt").write_text("milk\n[bold]bread\nsoap\n")
+    manifest = {"item_count": 3, "sequence_length": 5, "profile_fields": [], "graph": {}, "search": {}}
+    write_manifest(path, manifest, ["item_ids.npy", "item_names.txt"])
+
+
+def test_a_table_with_names(ask, tmp_path):
+    write_names(tmp_path / "build" / "bundle")
+    result, asked = ask("--ids", "10,20", "--top-k", "3", "--ef", "1,2,3", "--rounds", "1,1,1")
+    assert result.exit_code == 0, result.output
+    assert asked["ids"] == [[10, 20]]
+    assert (asked["top_k"], asked["ef"], asked["rounds"]) == (3, (1, 2, 3), (1, 1, 1))
+    assert (asked["url"], asked["protocol"]) == ("127.0.0.1:8001", "grpc")
+    for words in ("soap", "milk", "2.5000", "1,234 items scored, 2 ids unknown", "over grpc in 3.2 ms"):
+        assert words in result.output
+    assert "-inf" not in result.output
+
+
+def test_json_for_programs(ask):
+    result, asked = ask("--ids", "10", "--ids", "20,30", "--json", "--protocol", "http", "--profile", "4,5")
+    assert asked["user_profile"] == [(4, 5), (4, 5)]
+    assert asked["url"] == "127.0.0.1:8000"
+    body = json.loads(result.stdout.splitlines()[-1])
+    assert body["protocol"] == "http"
+    assert body["latency_ms"] == 3.25
+    assert len(body["users"]) == 2
+    assert body["users"][0] == {
+        "items": [{"item_id": 30, "name": None, "score": 2.5}, {"item_id": 10, "name": None, "score": 1.0}],
+        "unknown_items": 2,
+        "items_scored": 1234,
+    }
+
+
+def test_mistakes_in_options(ask, tmp_path):
+    assert "--ids" in str(ask("--ids", "1,x")[0].exception)
+    result, _ = ask("--ids", "1", "--bundle", str(tmp_path / "nowhere"))
+    assert isinstance(result.exception, BundleError)

@@ -1,0 +1,43 @@
+"""Puts the fake Triton in place before a model is imported, and makes a tiny bundle."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_bundle
+import triton_fakes
+
+sys.modules.setdefault("triton_python_backend_utils", triton_fakes)
+
+
+@pytest.fixture(scope="session")
+def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_bundle.make_bundle(tmp_path_factory.mktemp("bundle") / "bundle").path
+
+
+@pytest.fixture(scope="session")
+def repository(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from python_backend.repository import install_bundle
+
+    path = tmp_path_factory.mktemp("repository")
+    install_bundle(bundle_path, path)
+    return path
+
+
+@pytest.fixture
+def model_args(repository: Path):
+    """Arguments of a model's `initialize`, as Triton makes them of its config.pbtxt."""
+
+    def make(model: str, **parameters: str) -> dict[str, str]:
+        config = {"name": model, "parameters": {key: {"string_value": value} for key, value in parameters.items()}}
+        return {
+            "model_name": model,
+            "model_version": "1",
+            "model_repository": str(repository / model),
+            "model_config": json.dumps(config),
+        }
+
+    return make

@@ -1,0 +1,122 @@
+import json
+
+import numpy as np
+import pytest
+import tiny_bundle
+import triton_fakes
+
+from nann.errors import BundleError
+
+BOUNDS = {"max_top_k": "20", "max_ef": "25", "max_rounds": "30", "max_search_ms": "9000"}
+
+
+def score(call):
+    """The ONNX scorer of tiny_bundle, in NumPy."""
+    states, candidates = call.inputs["user_state"], call.inputs["candidates"]
+    scores = -np.abs(candidates - states.mean(axis=1, keepdims=True)).astype(np.float32)
+    return triton_fakes.InferenceResponse([triton_fakes.Tensor("candidate_scores", scores)])
+
+
+@pytest.fixture
+def model(model_args, monkeypatch):
+    from python_backend.beam_retrieval import TritonPythonModel
+
+    monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", score)
+    monkeypatch.setattr(triton_fakes.InferenceRequest, "calls", [])
+    model = TritonPythonModel()
+    model.initialize(model_args("beam_retrieval", **BOUNDS))
+    return model
+
+
+def ask(*places, **parameters):
+    states = np.repeat(np.array(places, np.float32)[:, None], tiny_bundle.LENGTH, axis=1)
+    return triton_fakes.Request({"user_state": states}, json.dumps(parameters))
+
+
+def nearest(place, count):
+    order = sorted(range(tiny_bundle.ITEMS), key=lambda item: (abs(item - place), item))
+    return tiny_bundle.item_ids()[order[:count]]
+
+
+def test_the_best_items_by_external_id(model):
+    (response,) = model.execute([ask(12)])
+    arrays = response.arrays()
+    np.testing.assert_array_equal(arrays["item_ids"], [nearest(12, 3)])
+    np.testing.assert_array_equal(arrays["scores"], [[0, -1, -1]])
+    assert arrays["items_scored"].shape == (1, 1)
+
+
+def test_a_batch_with_different_parameters_shares_its_scorer_calls(model):
+    requests = [ask(3), ask(17, 25, top_k=7), ask(9, ef="1,2", rounds="0,1", top_k=2), ask(5, top_k=1)]
+    together = model.execute(requests)
+    calls = len(triton_fakes.InferenceRequest.calls)
+    assert [response.arrays()["item_ids"].shape for response in together] == [(1, 3), (2, 7), (1, 2), (1, 1)]
+    np.testing.assert_array_equal(together[1].arrays()["item_ids"], [nearest(17, 7), nearest(25, 7)])
+    alone, most = [], 0
+    for request in requests:
+        triton_fakes.InferenceRequest.calls.clear()
+        alone += model.execute([request])
+        most = max(most, len(triton_fakes.InferenceRequest.calls))
+    assert calls == most
+    for one, other in zip(together, alone, strict=True):
+        for name, array in one.arrays().items():
+            np.testing.assert_array_equal(array, other.arrays()[name], err_msg=name)
+
+
+def test_short_results_are_padded(model):
+    (response,) = model.execute([ask(12, top_k=20, ef="3,20", rounds="0,0")])
+    arrays = response.arrays()
+    assert (arrays["item_ids"][0, 3:] == -1).all()
+    assert np.isneginf(arrays["scores"][0, 3:]).all()
+
+
+def test_a_bad_request_fails_alone(model):
+    good, bad, unknown, other = model.execute([ask(3), ask(3, top_k=31), ask(3, topk=3), ask(4)])
+    assert not good.has_error()
+    assert not other.has_error()
+    assert "top_k: 31 is out of bounds; expected 1 to 20" in bad.error().message()
+    assert "unknown request parameter 'topk'" in unknown.error().message()
+    assert {bad.error().code(), unknown.error().code()} == {"INVALID_ARG"}
+
+
+def test_a_batch_of_bad_requests_calls_nobody(model):
+    assert model.execute([ask(3, top_k=0)])[0].has_error()
+    assert not triton_fakes.InferenceRequest.calls
+
+
+def test_user_states_must_be_rows(model):
+    responses = model.execute([triton_fakes.Request({"user_state": np.zeros((1, 0), np.float32)})])
+    assert "user_state has shape [1, 0]; expected [batch, size]" in responses[0].error().message()
+
+
+def test_a_failing_scorer_fails_its_requests_and_nothing_else(model, monkeypatch):
+    failed = triton_fakes.InferenceResponse(error=triton_fakes.TritonError("weights lost"))
+    with monkeypatch.context() as patch:
+        patch.setattr(triton_fakes.InferenceRequest, "answer", lambda call: failed)
+        good, bad = model.execute([ask(3), ask(3, top_k=0)])
+    assert (good.error().code(), good.error().message()) == ("INTERNAL", "scorer version 1 failed: weights lost")
+    assert bad.error().code() == "INVALID_ARG"
+    assert not model.execute([ask(3)])[0].has_error()
+
+
+def test_nan_scores_are_an_error(model, monkeypatch):
+    def nan(call):
+        scores = np.full(call.inputs["candidates"].shape, np.nan, np.float32)
+        return triton_fakes.InferenceResponse([triton_fakes.Tensor("candidate_scores", scores)])
+
+    monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", nan)
+    assert "NaN" in model.execute([ask(3)])[0].error().message()
+
+
+def test_a_search_that_takes_too_long_stops(model, monkeypatch):
+    monkeypatch.setattr(model, "_max_search_ms", -1)
+    (response,) = model.execute([ask(3)])
+    assert "the search was stopped after -1 ms; ask for less" in response.error().message()
+    assert not triton_fakes.InferenceRequest.calls
+
+
+def test_a_bundle_that_recommends_too_much_does_not_load(model_args):
+    from python_backend.beam_retrieval import TritonPythonModel
+
+    with pytest.raises(BundleError, match="recommends 5 where the server's max_ef is 4; raise max_ef"):
+        TritonPythonModel().initialize(model_args("beam_retrieval", **{**BOUNDS, "max_ef": "4"}))

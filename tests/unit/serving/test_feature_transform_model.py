@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+import tiny_bundle
+import triton_fakes
+
+
+@pytest.fixture
+def model(model_args):
+    from python_backend.feature_transform import TritonPythonModel
+
+    model = TritonPythonModel()
+    model.initialize(model_args("feature_transform", max_request_length="6"))
+    return model
+
+
+def ask(ids, **tensors):
+    return triton_fakes.Request({"behavior_item_ids": np.array(ids, np.int64), **tensors})
+
+
+def test_ids_become_indices_and_unknown_ones_are_counted(model):
+    ids = tiny_bundle.item_ids()
+    (response,) = model.execute([ask([[5, ids[3], 0, ids[4]], [0, 0, -1, 0]])])
+    arrays = response.arrays()
+    np.testing.assert_array_equal(arrays["behaviors"], [[-1, -1, 3, 4], [-1] * 4])
+    np.testing.assert_array_equal(arrays["unknown_items"], [[1], [0]])
+    np.testing.assert_array_equal(arrays["profile_codes"], [[0], [0]])
+    assert model._unknown_items.value == 1
+
+
+def test_requests_of_different_length_and_one_bad_one(model):
+    good, long, empty, float_ids = model.execute(
+        [
+            ask([[100]]),
+            ask([[100] * 7]),
+            ask(np.zeros((1, 0))),
+            triton_fakes.Request({"behavior_item_ids": np.ones((1, 2))}),
+        ]
+    )
+    assert not good.has_error()
+    assert "behavior_item_ids has 7 ids a user; expected at most 6" in long.error().message()
+    assert "behavior_item_ids has shape [1, 0]" in empty.error().message()
+    assert "behavior_item_ids has dtype float64" in float_ids.error().message()
+    assert {response.error().code() for response in (long, empty, float_ids)} == {"INVALID_ARG"}
+
+
+def test_a_profile_where_the_data_set_has_none_is_ignored(model):
+    (response,) = model.execute([ask([[100]], user_profile=np.array([[3, 4]]))])
+    np.testing.assert_array_equal(response.arrays()["profile_codes"], [[0]])

@@ -1,0 +1,89 @@
+import json
+
+import pytest
+
+from nann.errors import BundleError, RequestError
+from nann.search_params import SearchParams
+from python_backend.search_requests import SearchBounds, parse_search_params
+
+DEFAULTS = SearchParams(20, (10, 30, 50), (1, 2, 3))
+BOUNDS = SearchBounds(max_top_k=200, max_ef=400, max_rounds=9)
+
+
+def parse(item_count: int = 1000, **parameters: object) -> SearchParams:
+    return parse_search_params(json.dumps(parameters), DEFAULTS, BOUNDS, item_count)
+
+
+@pytest.mark.parametrize("text", ["", "{}"])
+def test_no_parameters_means_the_bundles(text):
+    assert parse_search_params(text, DEFAULTS, BOUNDS, 1000) == DEFAULTS
+
+
+def test_everything_can_be_asked_for():
+    assert parse(top_k=5, ef="7,8,9", rounds="0,1,2") == SearchParams(5, (7, 8, 9), (0, 1, 2))
+    assert parse(top_k="5", ef=" 7, 8 ,9") == SearchParams(5, (7, 8, 9), DEFAULTS.rounds)
+
+
+def test_a_plain_number_will_do_for_a_single_layer():
+    assert parse_search_params('{"ef": 60, "rounds": 2}', SearchParams(20, (50,), (3,)), BOUNDS, 1000) == SearchParams(
+        20, (60,), (2,)
+    )
+
+
+def test_top_k_alone_raises_the_ground_ef():
+    assert parse(top_k=120).ef == (10, 30, 120)
+    assert parse(top_k=7).ef == DEFAULTS.ef
+
+
+def test_a_small_corpus_lowers_the_default_top_k_only():
+    assert parse(item_count=12).top_k == 12
+    with pytest.raises(RequestError, match="top_k: 13 is out of bounds; expected 1 to 12"):
+        parse(item_count=12, top_k=13)
+
+
+def test_tritons_own_parameters_are_left_alone():
+    own = {"priority": 1, "timeout": 5, "binary_data_output": True, "triton_x": 1, "sequence_id": 3, "headers": "x"}
+    assert parse(**own) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"topk": 5}, "unknown request parameter 'topk'; known are top_k, ef, rounds"),
+        ({"top_k": 0}, "top_k: 0 is out of bounds; expected 1 to 200"),
+        ({"top_k": 201}, "top_k: 201 is out of bounds; expected 1 to 200"),
+        ({"top_k": -1}, "top_k: -1 is out of bounds"),
+        ({"top_k": "many"}, "top_k is 'many'; expected a whole number from 1 to 200"),
+        ({"top_k": "--5"}, "top_k is '--5'; expected a whole number"),
+        ({"top_k": 2.5}, "top_k is 2.5; expected a whole number"),
+        ({"top_k": True}, "top_k is True; expected a whole number"),
+        ({"ef": "10,401,50"}, "ef: 401 is out of bounds; expected 1 to 400"),
+        ({"ef": "10,0,50"}, "ef: 0 is out of bounds"),
+        ({"ef": "10,20"}, "ef is '10,20'; expected 3 whole numbers separated by commas, one a layer"),
+        ({"ef": "10,20,"}, "ef is '10,20,'; expected 3 whole numbers"),
+        ({"ef": ""}, "ef is ''; expected 3 whole numbers"),
+        ({"ef": 100}, "ef is 100; expected 3 whole numbers"),
+        ({"ef": True}, "ef is True; expected 3 whole numbers"),
+        ({"ef": [1, 2, 3]}, "ef is .1, 2, 3.; expected 3 whole numbers"),
+        ({"rounds": "1,2,10"}, "rounds: 10 is out of bounds; expected 0 to 9"),
+        ({"rounds": "1,x,1"}, "rounds is '1,x,1'; expected 3 whole numbers .* such as \"1,1,1\""),
+        ({"ef": "10,20,19"}, "ef of the ground layer is 19 and top_k 20"),
+    ],
+)
+def test_bad_parameters(parameters, message):
+    with pytest.raises(RequestError, match=message):
+        parse(**parameters)
+
+
+@pytest.mark.parametrize(
+    ("params", "bound"),
+    [
+        (SearchParams(201, (300,), (1,)), "max_top_k is 200"),
+        (SearchParams(20, (500,), (1,)), "max_ef is 400"),
+        (SearchParams(20, (50,), (10,)), "max_rounds is 9"),
+    ],
+)
+def test_a_bundle_may_not_recommend_more_than_the_server_allows(params, bound):
+    BOUNDS.check_defaults(DEFAULTS)
+    with pytest.raises(BundleError, match=bound):
+        BOUNDS.check_defaults(params)

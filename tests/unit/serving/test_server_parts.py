@@ -1,0 +1,165 @@
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nann.errors import ConfigError, ServerError
+from python_backend import server as server_module
+from python_backend import triton_install
+from python_backend.ports import check_ports, free_ports
+from python_backend.process_group import ProcessGroup
+from python_backend.server import ServerOptions, TritonServer, server_command
+from python_backend.server_log import failure_lines
+from python_backend.triton_install import TritonInstall, find_triton
+
+
+def test_ports_that_are_taken_equal_or_no_ports():
+    first, second = free_ports(2)
+    check_ports("127.0.0.1", {"http-port": first, "grpc-port": second})
+    with pytest.raises(ConfigError, match=f"--http-port and --grpc-port are both {first}"):
+        check_ports("127.0.0.1", {"http-port": first, "grpc-port": first})
+    with pytest.raises(ConfigError, match="--http-port is 70000; expected 1 to 65535"):
+        check_ports("127.0.0.1", {"http-port": 70000})
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        message = f"port {port} on 127.0.0.1 can't be used: Address already in use; .* choose another with --grpc-port"
+        with pytest.raises(ConfigError, match=message):
+            check_ports("127.0.0.1", {"grpc-port": port})
+
+
+def test_free_ports_differ():
+    assert len(set(free_ports(5))) == 5
+
+
+def test_failure_lines_are_what_did_not_load_without_call_stacks():
+    reason = "failed to load 'scorer' version 1: Internal: BundleError: model.onnx has 3 bytes"
+    log = [
+        'I1122 12:30:00.1 42 server.cc:1] "hello"',
+        'E1122 12:30:00.1 42 cuda.cc:1] "CudaDriverHelper has not been initialized."',
+        'E1122 12:30:00.2 42 stub.cc:1] "ERROR: Failed to create instance: BundleError: model.onnx has 3 bytes"',
+        f'E1122 12:30:00.2 42 lifecycle.cc:1] "{reason}\\n\\nAt:\\n  /somewhere/bundle.py(141): open\\n"',
+        f'E1122 12:30:00.3 42 lifecycle.cc:1] "{reason}"',
+        "| scorer | UNAVAILABLE |",
+    ]
+    assert failure_lines(log) == [reason]
+    assert failure_lines(log[:3]) == ["ERROR: Failed to create instance: BundleError: model.onnx has 3 bytes"]
+    assert failure_lines(["tritonserver: error while loading shared libraries: libx.so"]) == [
+        "tritonserver: error while loading shared libraries: libx.so"
+    ]
+
+
+def test_the_command_binds_to_the_host_and_restricts_what_clients_do_not_need(tmp_path):
+    install = TritonInstall(Path("/t/tritonserver"), Path("/t/python"), Path("/t/stub"), Path("/t/libs"))
+    command = server_command(ServerOptions(tmp_path, http_port=1, grpc_port=2, metrics_port=3), install, tmp_path, "r-")
+    assert command[0] == "/t/tritonserver"
+    for flag in ("http-address=127.0.0.1", "grpc-address=127.0.0.1", "metrics-address=127.0.0.1"):
+        assert f"--{flag}" in command
+    for flag in ("http-port=1", "grpc-port=2", "metrics-port=3", "model-config-name=embedded"):
+        assert f"--{flag}" in command
+    assert sum("shared-memory,model-repository,trace,logging:" in flag for flag in command) == 2
+
+
+def test_the_wheels_triton_is_laid_out_for_this_python(tmp_path):
+    install = find_triton()
+    backends = install.make_backend_directory(tmp_path / "backends")
+    assert os.access(backends / "python" / "triton_python_backend_stub", os.X_OK)
+    assert (backends / "python" / "libtriton_python.so").exists()
+    environment = install.environment()
+    assert environment["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+    assert str(install.libraries) in environment["LD_LIBRARY_PATH"].split(os.pathsep)
+
+
+def test_what_is_missing_for_a_server_is_said(monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        patch.setattr(triton_install.importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(ServerError, match=r"nvidia-pytriton is missing; run `pip install 'nann\[serve\]'`"):
+            find_triton()
+    with monkeypatch.context() as patch:
+        patch.setattr(triton_install, "_PYTHON", "3.99")
+        with pytest.raises(ServerError, match=r"no tritonserver/python_backend_stubs/3\.99/.*Python 3\.10 to 3\.12"):
+            find_triton()
+    with monkeypatch.context() as patch:
+        patch.setattr(triton_install, "_python_library_folders", list)
+        patch.setattr(triton_install.ctypes.util, "find_library", lambda name: None)
+        with pytest.raises(ServerError, match=r"needs the shared library libpython3\.\d+\.so\.1\.0"):
+            find_triton()
+    with monkeypatch.context() as patch:
+        patch.setattr("numpy.__version__", "2.1.0")
+        with pytest.raises(ServerError, match=r"numpy 2\.1\.0 is installed; .* needs numpy < 2"):
+            find_triton()
+
+
+def fake_triton(tmp_path: Path, script: str) -> TritonInstall:
+    """A tritonserver that is a shell script."""
+    server = tmp_path / "tritonserver"
+    server.write_text(f"#!/bin/sh\n{script}\n")
+    server.chmod(0o755)
+    (tmp_path / "python").mkdir()
+    return TritonInstall(server, tmp_path / "python", server, tmp_path)
+
+
+def options(tmp_path: Path, **more: object) -> ServerOptions:
+    http, grpc, metrics = free_ports(3)
+    return ServerOptions(tmp_path, "127.0.0.1", http, grpc, metrics, log_file=tmp_path / "logs" / "log", **more)
+
+
+def test_a_server_that_can_not_start_says_why(tmp_path):
+    install = fake_triton(tmp_path, "echo 'E1122 12:30:00.1 42 main.cc:1] \"no such model\"'; exit 1")
+    server = TritonServer(options(tmp_path), install)
+    with pytest.raises(ServerError, match=r"Triton could not start; its log is .*log:\n  no such model"):
+        server.start()
+    assert server.pid is None
+    assert "no such model" in (tmp_path / "logs" / "log").read_text()
+
+
+def test_a_server_that_is_never_ready_is_stopped(tmp_path):
+    install = fake_triton(tmp_path, "sleep 60 & sleep 60")
+    server = TritonServer(options(tmp_path, start_timeout_s=0.3, stop_grace_s=0), install)
+    with pytest.raises(ServerError, match="was not ready after 0 s"):
+        server.start()
+    assert server.pid is None
+
+
+def test_a_server_that_stops_by_itself_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(server_module.TritonServer, "is_ready", lambda self: True)
+    server = TritonServer(options(tmp_path), fake_triton(tmp_path, "sleep 0.2"))
+    with pytest.raises(ServerError, match="Triton stopped by itself"), server:
+        server.wait()
+    server.stop()  # once more does no harm
+
+
+def test_the_whole_group_stops(tmp_path):
+    group = ProcessGroup.start(["sh", "-c", "trap '' TERM; sleep 60 & echo started; wait"], dict(os.environ), tmp_path)
+    assert group.output.readline() == "started\n"
+    group.stop(grace_s=0.1)
+    assert not group.is_alive()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(group.pid, 0)
+
+
+def test_a_child_does_not_outlive_a_killed_parent(tmp_path):
+    script = (
+        "import os, time; from pathlib import Path; from python_backend.process_group import ProcessGroup\n"
+        "group = ProcessGroup.start(['sleep', '60'], dict(os.environ), Path('.'))\n"
+        "print(group.pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 5
+    while _runs(child) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _runs(child)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        # A zombie has stopped; whoever adopted it may not have noticed yet.
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

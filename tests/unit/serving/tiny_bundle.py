@@ -1,0 +1,90 @@
+"""A bundle of 30 items on a line: user_state is the behaviours, a score the nearness to their mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from nann.bundle import ITEM_IDS_FILE, Bundle, write_manifest
+from nann.graph import HnswGraph, Layer
+
+ITEMS = 30
+LENGTH = 4
+SEARCH = {"top_k": 3, "ef": [3, 5], "rounds": [1, 8]}
+
+
+def item_ids() -> np.ndarray:
+    return np.arange(ITEMS, dtype=np.int64) * 10 + 100
+
+
+def make_bundle(path: Path, *, onnx_files: bool = True, **manifest: object) -> Bundle:
+    path.mkdir(parents=True)
+    np.save(path / ITEM_IDS_FILE, item_ids())
+    names = [ITEM_IDS_FILE, *line_graph().save(path)]
+    if onnx_files:
+        onnx.save(user_encoder(), path / "user_encoder.onnx")
+        onnx.save(scorer(), path / "scorer.onnx")
+        names += ["user_encoder.onnx", "scorer.onnx"]
+    body = {
+        "item_count": ITEMS,
+        "sequence_length": LENGTH,
+        "profile_fields": [],
+        "graph": {"entry_layer": 1, "hnsw_entry_point": 0, "layer_count": 2},
+        "search": SEARCH,
+    }
+    write_manifest(path, {**body, **manifest}, names)
+    return Bundle.open(path)
+
+
+def line_graph() -> HnswGraph:
+    """Every item is linked to the next; every tenth is on layer 1."""
+    levels = np.zeros(ITEMS, np.uint8)
+    levels[::10] = 1
+    return HnswGraph((_line(np.arange(ITEMS)), _line(np.arange(0, ITEMS, 10))), levels, 1, 0)
+
+
+def _line(members: np.ndarray) -> Layer:
+    lists: list[list[int]] = [[] for _ in range(ITEMS)]
+    for left, right in zip(members[:-1].tolist(), members[1:].tolist(), strict=True):
+        lists[left].append(right)
+        lists[right].append(left)
+    indptr = np.cumsum([0, *map(len, lists)]).astype(np.int32)
+    return Layer(indptr, np.concatenate(lists).astype(np.int32))
+
+
+def user_encoder() -> onnx.ModelProto:
+    """behaviors int32[B, LENGTH] -> user_state float32[B, LENGTH]."""
+    return _model(
+        [("Cast", ["behaviors"], "user_state", {"to": TensorProto.FLOAT})],
+        {"behaviors": (TensorProto.INT32, ["B", LENGTH])},
+        {"user_state": (TensorProto.FLOAT, ["B", LENGTH])},
+    )
+
+
+def scorer(output: str = "candidate_scores", output_type: int = TensorProto.FLOAT) -> onnx.ModelProto:
+    """(user_state float32[B, LENGTH], candidates int32[B, C]) -> candidate_scores float32[B, C]."""
+    return _model(
+        [
+            ("ReduceMean", ["user_state"], "mean", {"axes": [1], "keepdims": 1}),
+            ("Cast", ["candidates"], "place", {"to": TensorProto.FLOAT}),
+            ("Sub", ["place", "mean"], "difference"),
+            ("Abs", ["difference"], "distance"),
+            ("Neg", ["distance"], "nearness"),
+            ("Cast", ["nearness"], output, {"to": output_type}),
+        ],
+        {"user_state": (TensorProto.FLOAT, ["B", LENGTH]), "candidates": (TensorProto.INT32, ["B", "C"])},
+        {output: (output_type, ["B", "C"])},
+    )
+
+
+def _model(nodes: list, inputs: dict, outputs: dict) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        [helper.make_node(op, args, [out], **(rest[0] if rest else {})) for op, args, out, *rest in nodes],
+        "test",
+        [helper.make_tensor_value_info(name, *spec) for name, spec in inputs.items()],
+        [helper.make_tensor_value_info(name, *spec) for name, spec in outputs.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

@@ -1,0 +1,125 @@
+"""The little of `triton_python_backend_utils` that our models touch. It exists only inside Triton."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+TRITONSERVER_MEMORY_CPU = 0
+
+
+class Tensor:
+    def __init__(self, name: str, array: np.ndarray) -> None:
+        assert array.flags.c_contiguous
+        self._name, self._array = name, array
+
+    def name(self) -> str:
+        return self._name
+
+    def as_numpy(self) -> np.ndarray:
+        return self._array
+
+
+class TritonError:
+    INVALID_ARG = "INVALID_ARG"
+    INTERNAL = "INTERNAL"
+
+    def __init__(self, message: str, code: str = INTERNAL) -> None:
+        self._message, self._code = message, code
+
+    def message(self) -> str:
+        return self._message
+
+    def code(self) -> str:
+        return self._code
+
+
+class InferenceResponse:
+    def __init__(self, output_tensors: list[Tensor] | None = None, error: TritonError | None = None) -> None:
+        self._tensors, self._error = output_tensors or [], error
+
+    def output_tensors(self) -> list[Tensor]:
+        return self._tensors
+
+    def has_error(self) -> bool:
+        return self._error is not None
+
+    def error(self) -> TritonError | None:
+        return self._error
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {tensor.name(): tensor.as_numpy() for tensor in self._tensors}
+
+
+class Request:
+    """A request as `execute` gets it."""
+
+    def __init__(self, tensors: Mapping[str, np.ndarray], parameters: str = "{}") -> None:
+        self._tensors = [Tensor(name, np.ascontiguousarray(array)) for name, array in tensors.items()]
+        self._parameters = parameters
+
+    def inputs(self) -> list[Tensor]:
+        return self._tensors
+
+    def parameters(self) -> str:
+        return self._parameters
+
+
+class PreferredMemory:
+    def __init__(self, kind: int, device: int) -> None:
+        self.kind, self.device = kind, device
+
+
+class InferenceRequest:
+    """A BLS call: answered by `InferenceRequest.answer`, recorded in `InferenceRequest.calls`."""
+
+    answer: Callable[[InferenceRequest], InferenceResponse] = lambda call: InferenceResponse()
+    calls: list[InferenceRequest] = []  # noqa: RUF012
+
+    def __init__(self, **arguments: Any) -> None:
+        self.arguments = arguments
+        self.inputs = {tensor.name(): tensor.as_numpy() for tensor in arguments["inputs"]}
+
+    def exec(self) -> InferenceResponse:
+        type(self).calls.append(self)
+        return type(self).answer(self)
+
+
+class Logger:
+    errors: list[str] = []  # noqa: RUF012
+
+    @classmethod
+    def log_error(cls, message: str) -> None:
+        cls.errors.append(message)
+
+
+class MetricFamily:
+    class Kind(enum.Enum):
+        COUNTER = "counter"
+
+    COUNTER = Kind.COUNTER
+
+    def __init__(self, name: str, description: str, kind: Kind) -> None:
+        self.name = name
+
+    def Metric(self, labels: Mapping[str, str]) -> Metric:  # noqa: N802
+        return Metric()
+
+
+class Metric:
+    def __init__(self) -> None:
+        self.value = 0
+
+    def increment(self, by: int) -> None:
+        self.value += by
+
+
+def get_input_tensor_by_name(request: Request, name: str) -> Tensor | None:
+    return next((tensor for tensor in request.inputs() if tensor.name() == name), None)
+
+
+def get_output_tensor_by_name(response: InferenceResponse, name: str) -> Tensor | None:
+    return next((tensor for tensor in response.output_tensors() if tensor.name() == name), None)
