@@ -27,8 +27,7 @@ class FeatureTransform:
 
     def item_indices(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """Item index of each external id, -1 where the id is unknown or padding; any shape."""
-        place = np.searchsorted(self.item_ids, ids)
-        place[place == self.item_ids.shape[0]] = 0
+        place = np.minimum(np.searchsorted(self.item_ids, ids), self.item_ids.shape[0] - 1)
         known = (self.item_ids[place] == ids) & ~np.isin(ids, PADDING_IDS)
         return np.where(known, place, PADDING_ITEM).astype(np.int32)
 

@@ -59,7 +59,10 @@ class Checkpoint:
         except ConfigError:
             raise
         except Exception as error:  # torch.load raises whatever the broken bytes lead it to
-            raise ConfigError(f"{path} is not a checkpoint of `nann train`: {type(error).__name__}: {error}") from error
+            # Its kind alone: torch's text goes over several lines and advises to unpickle the file all the same.
+            raise ConfigError(
+                f"{path} is not a checkpoint of `nann train` ({type(error).__name__}); give OUT/checkpoint.pt of a run"
+            ) from error
 
     def restore(self, data: PreparedData) -> NeuralScorer:
         """The trained scorer, in evaluation mode.
@@ -76,7 +79,10 @@ class Checkpoint:
 def build_model(config: TrainingConfig, data: PreparedData) -> NeuralScorer:
     """A fresh scorer for a data set."""
     sizes = [len(field["values"]) + 1 for field in data.profile_fields]
-    return NeuralScorer(config.model, torch.tensor(data.item_categories), data.category_count, sizes)
+    model = NeuralScorer(config.model, torch.tensor(data.item_categories), data.category_count, sizes)
+    if config.model.start_from_popularity:
+        model.start_from_popularity(torch.tensor(data.train_counts))
+    return model
 
 
 def load_weights(model: NeuralScorer, weights: dict[str, Any]) -> None:

@@ -36,6 +36,8 @@ class ModelConfig(_Section):
     query_hidden: int = Field(64, ge=1)
     score_layers: tuple[int, ...] = (128, 64, 32)
     profile: ProfileConfig | None = None
+    start_from_popularity: bool = True
+    """Item embeddings start with the log of the item's count in one place (`NeuralScorer.start_from_popularity`)."""
 
     @property
     def vector_dim(self) -> int:
@@ -128,7 +130,7 @@ def load_config(path: Path | str) -> TrainingConfig:
         names = ", ".join(sorted(file.name for file in CONFIG_FOLDER.glob("*.yaml")))
         raise ConfigError(f"configuration {path} can't be read: {error.strerror}; ready-made ones: {names}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"configuration {path} is not YAML: {error}") from error
+        raise ConfigError(f"configuration {path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(body, dict | None):
         raise ConfigError(f"configuration {path} holds {type(body).__name__}; expected sections such as `model:`")
     try:

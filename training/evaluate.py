@@ -86,6 +86,11 @@ def evaluate_bundle(
         raise ConfigError(f'split is "{split}"; expected validation or test')
     defaults = bundle.search_params
     params = SearchParams(top_k or defaults.top_k, ef or defaults.ef, rounds or defaults.rounds)
+    layers = bundle.graph.entry_layer + 1
+    if len(params.ef) != layers:  # before the exhaustive search, which may take minutes
+        raise ConfigError(f"ef and rounds have {len(params.ef)} values; expected {layers}, one a layer of the bundle")
+    if params.top_k > bundle.item_count:
+        raise ConfigError(f"top_k is {params.top_k}; expected 1 to {bundle.item_count}, the number of items")
     queries = data.queries(split, bundle.sequence_length, users)
     encoder = OnnxUserEncoder(bundle.path / USER_ENCODER_FILE)
     states = encode_queries(encoder, bundle, queries)

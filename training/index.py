@@ -116,8 +116,10 @@ def create_bundle(
         BundleError: if `out` holds something that is not a bundle.
     """
     _check_items(item_ids, item_vectors, search.top_k)
+    _check_folder(out)
     vectors = np.ascontiguousarray(item_vectors, np.float32)
     graph = graph_from_hnswlib(build_hnsw(vectors, index, threads=threads, progress=progress), index.entry_layer)
+    recommended = _search_for(graph, search)
     temporary = _fresh_folder(out)
     np.save(temporary / ITEM_IDS_FILE, item_ids, allow_pickle=False)
     np.save(temporary / ITEM_VECTORS_FILE, vectors, allow_pickle=False)
@@ -133,7 +135,7 @@ def create_bundle(
         "sequence_length": sequence_length,
         "profile_fields": list(profile_fields),
         "graph": _graph_summary(graph, index),
-        "search": _search_for(graph, search),
+        "search": recommended,
         "tools": {"nann": version("nann"), "hnswlib": version("hnswlib"), "numpy": np.__version__},
         "provenance": dict(provenance or {}),
         "metrics": {},
@@ -193,9 +195,12 @@ def _search_for(graph: HnswGraph, search: SearchConfig) -> dict[str, Any]:
     return {"top_k": search.top_k, "ef": list(search.ef[-layers:]), "rounds": list(search.rounds[-layers:])}
 
 
-def _fresh_folder(out: Path) -> Path:
-    if out.exists() and not (out / MANIFEST_FILE).is_file() and any(out.iterdir()):
+def _check_folder(out: Path) -> None:
+    if out.is_file() or (out.exists() and not (out / MANIFEST_FILE).is_file() and any(out.iterdir())):
         raise BundleError(f"{out} exists and is not a bundle; choose another folder or remove it")
+
+
+def _fresh_folder(out: Path) -> Path:
     temporary = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

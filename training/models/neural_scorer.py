@@ -97,6 +97,17 @@ class NeuralScorer(nn.Module):
             self.key_network = projection(2 * dim, config.key_hidden, config.attention_dim)
             self.query_network = projection(config.vector_dim, config.query_hidden, config.attention_dim)
 
+    @torch.no_grad()
+    def start_from_popularity(self, item_counts: Tensor) -> None:
+        """Sets the first place of each item embedding to the standardised log of the item's count, `int64[N]`.
+
+        With the logQ correction a score must become log p(v | u), and most of that is the item's popularity. Learned
+        item by item it takes the first third of a run; from one direction of the embedding the item network reads it
+        at once. Only the starting point differs from the paper's network.
+        """
+        log_count = item_counts.float().clamp(min=0.5).log()  # never seen: half as often as once
+        self.item_embedding.weight[:, 0] = (log_count - log_count.mean()) / log_count.std().clamp(min=1e-6)
+
     @property
     def item_count(self) -> int:
         """N."""

@@ -10,6 +10,7 @@ import torch
 from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError, DataError, ScorerError
 from nann.exact_search import exact_search
+from nann.signature import SCORER, USER_ENCODER
 from training.checkpoint import Checkpoint
 from training.config import ModelConfig
 from training.evaluate import evaluate_bundle
@@ -145,12 +146,14 @@ def test_modules_that_break_the_contract_are_refused_and_nothing_is_written(inde
     assert sorted(path.name for path in indexed.path.iterdir()) == before
 
 
-def test_dimensions_are_dynamic_in_the_onnx_files(exported):
-    graph = onnx.load(exported.path / "scorer.onnx").graph
-    shapes = {
-        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
-        for value in [*graph.input, *graph.output]
-    }
-    assert shapes["candidates"] == ["B", "C"]
-    assert shapes["candidate_scores"] == ["B", "C"]
-    assert shapes["user_state"][0] == "B"
+@pytest.mark.parametrize("spec", [SCORER, USER_ENCODER], ids=lambda spec: spec.name)
+def test_the_onnx_files_declare_the_signature(exported, spec):
+    """All inputs, even one the module ignores, and all dimensions free, as Triton's ONNX Runtime backend asks."""
+    graph = onnx.load(exported.path / f"{spec.name}.onnx").graph
+    declared = {value.name: value.type.tensor_type for value in (*graph.input, *graph.output)}
+    assert set(declared) == {tensor.name for tensor in (*spec.inputs, *spec.outputs)}
+    for tensor in (*spec.inputs, *spec.outputs):
+        assert onnx.helper.tensor_dtype_to_np_dtype(declared[tensor.name].elem_type) == tensor.dtype
+        symbols = [dimension.dim_param for dimension in declared[tensor.name].shape.dim]
+        assert symbols[0] == "B"
+        assert symbols[1]

@@ -1,0 +1,80 @@
+"""A user's own scorer: several interests per user and an MLP that looks at the one an item speaks to.
+
+Nothing here comes from this project: two plain torch modules that keep the contract of docs/custom_scorer.md.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+EMPTY = -1e9
+"""Attention logit of a padded behaviour: exp() of it is 0, and unlike -inf it stays finite when all are padded."""
+
+
+class InterestEncoder(nn.Module):
+    """(behaviors int32[B, L], profile_codes int32[B, P]) -> user_state float32[B, K * d + d + 1].
+
+    Each of K interests pools the behaviours with an attention and a memory of its own: the logit of a behaviour falls
+    with its age, at a rate that is learned per interest. The user state is `interests [K, d] | newest item [d] |
+    log history length [1]`, flat; only `InterestScorer` knows that.
+
+    Args:
+        items: the item embedding, float32[N, d].
+        interests: K.
+    """
+
+    def __init__(self, items: nn.Embedding, interests: int) -> None:
+        super().__init__()
+        self.items = items
+        dim = items.embedding_dim
+        self.attention = nn.Sequential(nn.Linear(dim, 2 * dim), nn.Tanh(), nn.Linear(2 * dim, interests))
+        self.forgetting = nn.Parameter(torch.linspace(-5.0, 0.0, interests))
+
+    def forward(self, behaviors: Tensor, profile_codes: Tensor) -> Tensor:
+        """Encodes users; `behaviors` are item indices, oldest first, padded on the left with -1."""
+        known = behaviors >= 0  # [B, L]
+        # `embedding`, not `weight[...]`: the ONNX form of indexing refuses int32 indices.
+        embedded = functional.embedding(behaviors.clamp(min=0), self.items.weight) * known.unsqueeze(-1)  # [B, L, d]
+        age = torch.arange(behaviors.shape[1] - 1, -1, -1, device=behaviors.device).unsqueeze(-1)  # [L, 1]
+        logits = self.attention(embedded) - functional.softplus(self.forgetting) * age  # [B, L, K]
+        weights = logits.masked_fill(~known.unsqueeze(-1), EMPTY).softmax(dim=1)
+        interests = weights.transpose(1, 2) @ embedded  # [B, K, L] @ [B, L, d] -> [B, K, d]
+        length = known.sum(dim=1, keepdim=True).float().log1p()  # [B, 1]
+        return torch.cat([interests.flatten(1), embedded[:, -1], length], dim=1)
+
+
+class InterestScorer(nn.Module):
+    """(user_state float32[B, S], candidates int32[B, C]) -> scores float32[B, C].
+
+    A candidate attends to the interests, then an MLP compares it with what it found. The score of an item depends on
+    the item through its embedding alone and continuously, which is what lets a graph on the embeddings be searched.
+
+    Args:
+        items: the same item embedding, float32[N, d].
+        interests: K.
+        hidden: width of the MLP.
+    """
+
+    def __init__(self, items: nn.Embedding, interests: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.items = items
+        self.interests = interests
+        self.sharpness = nn.Parameter(torch.tensor(4.0))
+        self.mlp = nn.Sequential(nn.Linear(2 * items.embedding_dim + 4, hidden), nn.SiLU(), nn.Linear(hidden, 1))
+
+    def forward(self, user_state: Tensor, candidates: Tensor) -> Tensor:
+        """Scores candidates; those that are -1 (padding) get some item's score, which the caller ignores."""
+        dim = self.items.embedding_dim
+        flat, newest, length = user_state.split([self.interests * dim, dim, 1], dim=1)
+        interests = flat.unflatten(1, (self.interests, dim))  # [B, K, d]
+        items = functional.embedding(candidates.clamp(min=0), self.items.weight)  # [B, C, d]
+        match = items @ interests.transpose(1, 2)  # [B, C, K]
+        interest = (match * self.sharpness).softmax(dim=-1) @ interests  # [B, C, d]
+        best, mean = match.amax(dim=-1, keepdim=True), match.mean(dim=-1, keepdim=True)  # [B, C, 1]
+        again = items @ newest.unsqueeze(-1)  # [B, C, 1]
+        seen = length.unsqueeze(1).expand_as(best)
+        features = torch.cat([items * interest, (items - interest).abs(), best, mean, again, seen], dim=-1)
+        scores = self.mlp(features) + best  # [B, C, 1]
+        return scores.squeeze(-1)

@@ -1,0 +1,105 @@
+"""Runs `nann` in this process, and makes the tiny log that the tests of this folder go the whole way on."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from cli import main as cli_main
+
+USERS, ITEMS, GENRES = 200, 300, 10
+CONFIG = {
+    "model": {
+        "sequence_length": 8,
+        "embedding_dim": 8,
+        "item_layers": [16, 16],
+        "attention_dim": 8,
+        "key_hidden": 8,
+        "query_hidden": 8,
+        "score_layers": [16, 8],
+    },
+    "loss": {"negatives": 15, "nce": "ranking", "auxiliary": {"candidates": 4}},
+    "optimization": {"steps": 20, "batch_size": 32, "warmup_steps": 2},
+    "index": {"m": 8, "entry_layer": 1},
+    "search": {"top_k": 20, "ef": [20, 60], "rounds": [1, 4]},
+}
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.stdout.splitlines()[-1])
+
+
+def nann(*arguments: object) -> Ended:
+    """Runs `nann ARGUMENTS` in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", ["nann", *map(str, arguments)])
+        patch.setenv("COLUMNS", "200")
+        try:
+            cli_main.main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+def refused(*arguments: object) -> str:
+    """The one line that a command which must fail printed."""
+    ended = nann(*arguments)
+    assert ended.code == 2, ended
+    assert ended.stdout == ""
+    lines = [line for line in ended.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, ended.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+class Pipeline(NamedTuple):
+    """What the commands made of a tiny log, and how each ended."""
+
+    folder: Path
+    ended: dict[str, Ended]
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "train" / "checkpoint.pt"
+
+    @property
+    def bundle(self) -> Path:
+        return self.folder / "bundle"
+
+
+def write_log(path: Path) -> None:
+    """A CSV in which each user stays within two genres."""
+    rng = np.random.default_rng(3)
+    genre = np.arange(ITEMS) % GENRES
+    lines = ["uid,sku,at,genre"]
+    for user in range(USERS):
+        liked = np.flatnonzero(np.isin(genre, rng.choice(GENRES, 2, replace=False)))
+        lines += [f"{user},{item + 1},{time},g{genre[item]}" for time, item in enumerate(rng.choice(liked, 15))]
+    # Every item occurs, whatever the draw.
+    lines += [f"{USERS + item // 30},{item + 1},{item},g{genre[item]}" for item in range(ITEMS)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

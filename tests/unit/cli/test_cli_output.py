@@ -1,0 +1,90 @@
+"""Every command's `--help`, `--json` and usage mistakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from cli_commands import ITEMS, nann
+
+from cli import main as cli_main
+
+
+def commands_of(command: object, name: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = [name]
+    for child, sub in getattr(command, "commands", {}).items():
+        found += commands_of(sub, (*name, child))
+    return found
+
+
+COMMANDS = commands_of(typer.main.get_command(cli_main.app))
+
+
+def test_the_commands():
+    names = {name[0] for name in COMMANDS if name}
+    assert names == {"prepare", "train", "index", "export", "evaluate", "serve", "query", "demo"}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help(command):
+    ended = nann(*command, "--help")
+    assert ended.code == 0
+    assert "Usage: " in ended.stdout
+    assert " ".join(command) in ended.stdout
+    assert ended.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "keys"),
+    [
+        ("prepare", {"path", "name", "counts", "rows", "protocol"}),
+        ("train", {"checkpoint", "steps", "examples", "seconds", "examples_per_s", "nce_loss", "auxiliary_loss"}),
+        ("index", {"bundle", "bundle_id", "item_count", "graph"}),
+        ("export", {"bundle", "user_encoder_bytes", "scorer_bytes", "user_state_width", "max_difference"}),
+        ("evaluate", {"recall_all", "recall_retrieval", "recall_delta", "coverage", "share_scored", "users"}),
+    ],
+)
+def test_json_is_the_last_line(pipeline, command, keys):
+    assert keys <= set(pipeline.ended[command].json)
+
+
+def test_what_the_json_says_is_true(pipeline):
+    prepared, trained, indexed, exported, evaluated = (ended.json for ended in pipeline.ended.values())
+    assert prepared["counts"]["items"] == indexed["item_count"] == ITEMS
+    assert trained["steps"] == 20
+    assert Path(trained["checkpoint"]).is_file()
+    assert exported["max_difference"] <= exported["tolerance"]
+    assert (evaluated["users"], evaluated["top_k"]) == (20, 20)
+    assert 0 < evaluated["coverage"] <= 1
+    manifest = json.loads((pipeline.bundle / "manifest.json").read_text())
+    assert manifest["metrics"]["test"]["coverage"] == evaluated["coverage"]
+
+
+@pytest.mark.parametrize("command", ["train", "index", "export"])
+def test_words_for_people_stay_out_of_standard_output(pipeline, command):
+    assert len(pipeline.ended[command].stdout.splitlines()) == 1
+
+
+def test_no_command_shows_the_help():
+    ended = nann()
+    assert "Usage: " in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("nonsense",), ("train", "--nonsense"), ("train",), ("evaluate", "--users", "x")]
+)
+def test_usage_mistakes_end_with_2(arguments):
+    ended = nann(*arguments)
+    assert ended.code == 2
+    assert "Traceback" not in ended.stderr
+
+
+def test_interrupting_is_no_mistake(monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_main, "app", interrupted)
+    ended = nann()
+    assert (ended.code, ended.stderr) == (130, "interrupted\n")

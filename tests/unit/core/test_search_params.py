@@ -1,0 +1,47 @@
+import dataclasses
+
+import pytest
+
+from nann.errors import RequestError
+from nann.search_params import PAPER_SEARCH_PARAMS, SearchParams
+
+
+def test_the_papers_parameters():
+    params = PAPER_SEARCH_PARAMS
+    assert (params.top_k, params.ef, params.rounds) == (200, (100, 200, 400), (1, 1, 3))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SearchParams(1, (1,), (0,)),
+        SearchParams(5, (1, 1, 5), (0, 0, 0)),  # upper layers may be narrower than top_k
+        SearchParams(5, (100, 5), (3, 1)),
+    ],
+)
+def test_the_smallest_that_is_allowed(params):
+    assert len(params.ef) == len(params.rounds)
+
+
+@pytest.mark.parametrize(
+    ("top_k", "ef", "rounds", "message"),
+    [
+        (0, (5,), (1,), "top_k is 0; expected at least 1"),
+        (-3, (5,), (1,), "top_k is -3; expected at least 1"),
+        (5, (5, 5), (1,), "ef has 2 values and rounds 1; expected one each a layer"),
+        (5, (), (), r"ef is \[\]; expected at least 1 a layer"),
+        (5, (0, 5), (1, 1), r"ef is \[0, 5\]; expected at least 1 a layer"),
+        (5, (5, 5), (1, -1), r"rounds is \[1, -1\]; expected 0 or more a layer"),
+        (6, (9, 5), (1, 1), "ef of the ground layer is 5 and top_k 6; expected ef >= top_k: raise the last value"),
+    ],
+)
+def test_what_can_not_be_searched_is_refused(top_k, ef, rounds, message):
+    with pytest.raises(RequestError, match=message):
+        SearchParams(top_k, ef, rounds)
+
+
+def test_parameters_are_values():
+    params = SearchParams(5, (5,), (1,))
+    assert {params: 1}[SearchParams(5, (5,), (1,))] == 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        params.top_k = 6
