@@ -19,13 +19,12 @@ from torch.export import Dim
 
 from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle, write_manifest
 from nann.errors import BundleError, ScorerError
-from nann.signature import PADDING_ITEM, SCORER, USER_ENCODER, ModelSpec
+from nann.signature import SCORER, USER_ENCODER, ModelSpec
+from training.model_contract import TOLERANCE, check_modules, example_candidates, example_users, root_cause
 from training.scorers import OnnxScorer, OnnxUserEncoder
 
 PARITY_SHAPES = ((1, 1), (1, 61), (2, 7), (3, 256), (16, 1000))
 """(users, candidates) at which torch and onnxruntime are compared."""
-TOLERANCE = 1e-4
-"""Largest difference of two scores, relative to the scores' own spread where that is above 1."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,9 @@ def export_to_bundle(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module)
             left without the ONNX files.
     """
     user_encoder, scorer = user_encoder.cpu().eval(), scorer.cpu().eval()
-    behaviors, profiles = _example_users(bundle, 2)
-    state = _checked_state(user_encoder, behaviors, profiles)
-    candidates = _example_candidates(bundle, 2, 3)
-    _checked_scores(scorer, state, candidates)
-    _check_independence(bundle, user_encoder, scorer)
+    behaviors, profiles = example_users(bundle, 2)
+    candidates = example_candidates(bundle, 2, 3)
+    state = check_modules(bundle, user_encoder, scorer)
     paths = {name: bundle.path / f".{name}.tmp" for name in (USER_ENCODER_FILE, SCORER_FILE)}
     try:
         one_dynamic: tuple[dict[int, Dim], ...] = ({0: Dim("B")}, {0: Dim("B")})
@@ -98,11 +95,11 @@ def check_parity(
     try:
         onnx_encoder, onnx_scorer = OnnxUserEncoder(encoder_path), OnnxScorer(scorer_path)
     except BundleError as error:
-        raise ScorerError(f"onnxruntime refuses what torch exported: {_root_cause(error)}") from error
+        raise ScorerError(f"onnxruntime refuses what torch exported: {root_cause(error)}") from error
     largest = 0.0
     for users, width in PARITY_SHAPES:
-        behaviors, profiles = _example_users(bundle, users)
-        candidates = _example_candidates(bundle, users, width)
+        behaviors, profiles = example_users(bundle, users)
+        candidates = example_candidates(bundle, users, width)
         with torch.inference_mode():
             expected = scorer(user_encoder(behaviors, profiles), candidates).numpy()
         try:
@@ -110,7 +107,7 @@ def check_parity(
             got = onnx_scorer.score(states, candidates.numpy())
         except Exception as error:  # onnxruntime raises its own types, one a status code
             raise ScorerError(
-                f"at {users} users x {width} candidates the exported files fail: {_root_cause(error)}; "
+                f"at {users} users x {width} candidates the exported files fail: {root_cause(error)}; "
                 "the modules must work for any number of users and candidates"
             ) from error
         if got.shape != expected.shape:
@@ -141,18 +138,12 @@ def _export(
             )  # fmt: skip
     except Exception as error:  # the exporter's own types, around whatever the module or torch.export raised
         raise ScorerError(
-            f"{spec.name} can't be exported to ONNX: {_root_cause(error)}; see docs/custom_scorer.md"
+            f"{spec.name} can't be exported to ONNX: {root_cause(error)}; see docs/custom_scorer.md"
         ) from error
     assert program is not None
     model = program.model_proto
     _declare_signature(model, spec)
     onnx.save(model, str(path))
-
-
-def _root_cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _declare_signature(model: onnx.ModelProto, spec: ModelSpec) -> None:
@@ -171,68 +162,6 @@ def _declare_signature(model: onnx.ModelProto, spec: ModelSpec) -> None:
         width = value.type.tensor_type.shape.dim[1]
         if not width.dim_param:
             width.dim_param = f"{tensor.name}_width"
-
-
-def _checked_state(user_encoder: nn.Module, behaviors: Tensor, profiles: Tensor) -> Tensor:
-    with torch.inference_mode():
-        state = user_encoder(behaviors, profiles)
-    if state.dtype != torch.float32 or state.ndim != 2 or len(state) != len(behaviors):
-        raise ScorerError(
-            f"the user encoder gives {state.dtype}{list(state.shape)} for {len(behaviors)} users; "
-            f"expected float32[{len(behaviors)}, S]: flatten and concatenate what the scorer needs"
-        )
-    return torch.from_numpy(state.numpy().copy())
-
-
-def _checked_scores(scorer: nn.Module, state: Tensor, candidates: Tensor) -> None:
-    with torch.inference_mode():
-        scores = scorer(state, candidates)
-    if scores.dtype != torch.float32 or scores.shape != candidates.shape:
-        raise ScorerError(
-            f"the scorer gives {scores.dtype}{list(scores.shape)} for candidates {list(candidates.shape)}; "
-            f"expected float32{list(candidates.shape)}"
-        )
-
-
-def _check_independence(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module) -> None:
-    """A round scores an item for several users among whatever else it found, padding included: no score may tell."""
-    behaviors, profiles = _example_users(bundle, 3)
-    candidates = _example_candidates(bundle, 3, 4)
-    padded = nn.functional.pad(candidates, (0, 1), value=PADDING_ITEM)
-    try:
-        with torch.inference_mode():
-            together = scorer(user_encoder(behaviors, profiles), padded)[:, :-1]
-            states = [user_encoder(behaviors[i : i + 1], profiles[i : i + 1]) for i in range(3)]
-            rows = [[scorer(states[i], one)[0] for one in candidates[i : i + 1].split(1, dim=1)] for i in range(3)]
-    except Exception as error:  # whatever the module raises
-        raise ScorerError(
-            f"the modules fail for one user and one candidate, or where a candidate is {PADDING_ITEM} (padding): "
-            f"{_root_cause(error)}; clamp candidates to 0 before the look-up"
-        ) from error
-    alone = torch.stack([torch.cat(row) for row in rows])
-    difference = float((together - alone).abs().max() / max(1.0, float(alone.max() - alone.min())))
-    if difference > TOLERANCE:  # NaN is left to the parity check, which names the shape
-        raise ScorerError(
-            f"the score of a candidate changes by {difference:.2e} with the other candidates and users of the call; "
-            f"expected at most {TOLERANCE:.0e}: a score must depend on the user and the item alone"
-        )
-
-
-def _example_users(bundle: Bundle, users: int) -> tuple[Tensor, Tensor]:
-    """Random histories of every length, an empty one among them, and random profiles."""
-    rng = np.random.default_rng(users)
-    length = bundle.sequence_length
-    behaviors = rng.integers(bundle.item_count, size=(users, length), dtype=np.int32)
-    kept = np.linspace(length, 0, users).astype(int) if users > 1 else np.array([length])
-    behaviors[np.arange(length) < length - kept[:, None]] = -1
-    sizes = [len(field["values"]) + 1 for field in bundle.manifest["profile_fields"]] or [1]
-    profiles = np.stack([rng.integers(size, size=users) for size in sizes], axis=1).astype(np.int32)
-    return torch.from_numpy(behaviors), torch.from_numpy(profiles)
-
-
-def _example_candidates(bundle: Bundle, users: int, width: int) -> Tensor:
-    rng = np.random.default_rng(width)
-    return torch.from_numpy(rng.integers(bundle.item_count, size=(users, width), dtype=np.int32))
 
 
 @contextlib.contextmanager
