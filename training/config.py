@@ -60,6 +60,9 @@ class LossConfig(_Section):
 
     nce: Literal["binary", "ranking"] = "binary"
     negatives: int = Field(199, ge=1)
+    """Drawn for each context and shared by its positives."""
+    positives: int = Field(1, ge=1)
+    """At most so many items of one basket are positives of the same context; 1 where the log has no baskets."""
     auxiliary: AuxiliaryConfig = AuxiliaryConfig()
 
 
@@ -68,7 +71,7 @@ class OptimizationConfig(_Section):
 
     steps: int = Field(10_000, ge=1)
     batch_size: int = Field(800, ge=2)
-    """Examples a step and process."""
+    """Contexts a step and process."""
     learning_rate: float = Field(3e-3, gt=0)
     warmup_steps: int = Field(100, ge=0)
     final_learning_rate_ratio: float = Field(0.01, ge=0, le=1)

@@ -7,30 +7,35 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 
-def corrected_logits(logits: Tensor, log_expected_count: Tensor, is_positive_item: Tensor) -> Tensor:
-    """Scores minus log(expected count) (logQ), with negatives that hit the positive item taken out.
+def corrected_logits(logits: Tensor, log_expected_count: Tensor, hits: Tensor) -> Tensor:
+    """Scores minus log(expected count) (logQ), with negatives that hit a positive item of their row taken out.
 
     Args:
-        logits: `float[B, 1 + C]`, the positive first.
-        log_expected_count: `float[B or 1, 1 + C]`, log(number of negatives * unigram probability) of each candidate.
-        is_positive_item: `bool[B, C]`, negatives that are the row's positive item.
+        logits: `float[B, P + C]`, positives first.
+        log_expected_count: `float[B or 1, P + C]`, log(number of negatives * unigram probability) of each candidate.
+        hits: `bool[B, C]`, negatives that are a positive item of the row.
     """
     corrected = logits - log_expected_count
-    negatives = corrected[:, 1:].masked_fill(is_positive_item, float("-inf"))
-    return torch.cat([corrected[:, :1], negatives], dim=1)
+    positives, negatives = corrected.tensor_split([logits.shape[1] - hits.shape[1]], dim=1)
+    return torch.cat([positives, negatives.masked_fill(hits, float("-inf"))], dim=1)
 
 
-def nce_loss(corrected: Tensor, kind: str) -> Tensor:
-    """L_NCE, mean over rows.
+def nce_loss(corrected: Tensor, is_positive: Tensor, kind: str) -> Tensor:
+    """L_NCE: each positive against the negatives of its row, mean over positives.
 
     Args:
-        corrected: `float[B, 1 + C]` from `corrected_logits`.
+        corrected: `float[B, P + C]` from `corrected_logits`.
+        is_positive: `bool[B, P]`, which of the first P are real positives; the others are left out.
         kind: "binary": logistic regression of each candidate, positive against noise (Gutmann and Hyvarinen 2010);
-            "ranking": cross-entropy of the positive among the row (Ma and Collins 2018; sampled softmax).
+            "ranking": cross-entropy of a positive among itself and the negatives (Ma and Collins 2018; sampled
+            softmax).
     """
+    positives, negatives = corrected.tensor_split([is_positive.shape[1]], dim=1)
     if kind == "ranking":
-        return -F.log_softmax(corrected, dim=1)[:, 0].mean()
-    return -(F.logsigmoid(corrected[:, 0]) + F.logsigmoid(-corrected[:, 1:]).sum(dim=1)).mean()
+        each = F.softplus(negatives.logsumexp(dim=1, keepdim=True) - positives)  # [B, P]
+    else:
+        each = -F.logsigmoid(positives) - F.logsigmoid(-negatives).sum(dim=1, keepdim=True)  # [B, P]
+    return (each * is_positive).sum() / is_positive.sum()
 
 
 def fgsm_perturbation(objective: Tensor, vectors: Tensor, epsilon: float) -> Tensor:

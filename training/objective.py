@@ -22,13 +22,16 @@ class Batch(NamedTuple):
         behaviors: `int32[B, L]` item indices, -1 = padding.
         profile_codes: `int32[B, P]`.
         items: `int64[M]`, the distinct items among the candidates: the item side is computed once for each.
-        candidates: `int64[B, 1 + C]` places in `items`; the positive first, then its negatives.
+        candidates: `int64[B, P + C]` places in `items`; the positives first, then the negatives they share.
+        is_positive: `bool[B, P]`, which of the positives are real: contexts have different numbers of them. The first
+            always is.
     """
 
     behaviors: Tensor
     profile_codes: Tensor
     items: Tensor
     candidates: Tensor
+    is_positive: Tensor
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -66,7 +69,8 @@ class TrainingObjective(nn.Module):
         features = self.model.item_features(self.model.item_vectors(batch.items))
         pairs = ItemFeatures(*(None if part is None else F.embedding(batch.candidates, part) for part in features))
         logits = self.model.score(user, pairs).float()
-        nce = nce_loss(self._corrected(logits, batch.items, batch.candidates), self.config.nce)
+        corrected = self._corrected(logits, batch.items, batch.candidates, batch.is_positive)
+        nce = nce_loss(corrected, batch.is_positive, self.config.nce)
         settings = self.config.auxiliary
         if settings.reading == "none" or settings.weight == 0:
             return Losses(nce, nce.detach(), torch.zeros_like(nce))
@@ -77,21 +81,25 @@ class TrainingObjective(nn.Module):
         return Losses(nce + settings.weight * auxiliary, nce.detach(), auxiliary.detach())
 
     def _auxiliary(self, user: UserContext, batch: Batch) -> Tensor:
+        """Over one positive of each context and its negatives, as many as configured."""
         settings = self.config.auxiliary
-        candidates = batch.candidates[:, : settings.candidates]
+        negatives = batch.candidates[:, batch.is_positive.shape[1] :]
+        candidates = torch.cat([batch.candidates[:, :1], negatives], dim=1)[:, : settings.candidates]
         # [B, C, d]: each pair has its own Delta.
         vectors = F.embedding(candidates, self.model.item_vectors(batch.items))
         clean = self.model.score(user, self.model.item_features(vectors))
         objective = clean.sum()
         if settings.reading == "row_kl":
-            corrected = self._corrected(clean, batch.items, candidates)
-            objective = nce_loss(corrected, self.config.nce) * len(candidates)
+            first = batch.is_positive[:, :1]
+            corrected = self._corrected(clean, batch.items, candidates, first)
+            objective = nce_loss(corrected, first, self.config.nce) * len(candidates)
         delta = fgsm_perturbation(objective, vectors, settings.epsilon)
         perturbed = self.model.score(user, self.model.item_features(vectors + delta))
         return auxiliary_loss(clean, perturbed, settings.reading)
 
-    def _corrected(self, logits: Tensor, items: Tensor, candidates: Tensor) -> Tensor:
-        hits = candidates[:, 1:] == candidates[:, :1]
+    def _corrected(self, logits: Tensor, items: Tensor, candidates: Tensor, is_positive: Tensor) -> Tensor:
+        positives, negatives = candidates.tensor_split([is_positive.shape[1]], dim=1)
+        hits = (negatives[:, :, None] == positives[:, None, :]).any(dim=2)
         return corrected_logits(logits, self.log_expected_count[items][candidates], hits)
 
 

@@ -35,8 +35,9 @@ class UnigramSampler:
 class BatchSampler:
     """Assembles the batch of any step, vectorised.
 
-    Every epoch visits each training example once, in an order shuffled by (seed, epoch); the processes of a
-    distributed run take disjoint slices of it.
+    An example is a group: a basket, or one behaviour where the log has no baskets, predicted from what came before it.
+    Every epoch visits each once, in an order shuffled by (seed, epoch); the processes of a distributed run take
+    disjoint slices of it.
     """
 
     def __init__(self, data: PreparedData, config: TrainingConfig, rank: int = 0, world_size: int = 1) -> None:
@@ -44,30 +45,38 @@ class BatchSampler:
         self._config = config
         self._rank = rank
         self._world_size = world_size
-        self._rows, self._users = data.training_rows()
+        self._first, self._end, self._users = data.training_groups()
         self._negatives = UnigramSampler(data.train_counts)
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
     @property
     def example_count(self) -> int:
-        """Training examples of one epoch."""
-        return len(self._rows)
+        """Groups to train on: the examples of one epoch."""
+        return len(self._first)
 
     def batch(self, step: int) -> Batch:
         """The batch of one step of this process."""
         chosen = self._examples(step)
-        rows, users = self._rows[chosen], self._users[chosen]
-        data, loss = self._data, self._config.loss
-        behaviors = data.contexts(
-            data.user_first[users], data.behavior_group_first[rows], self._config.model.sequence_length
-        )
+        users, data, loss = self._users[chosen], self._data, self._config.loss
+        behaviors = data.contexts(data.user_first[users], self._first[chosen], self._config.model.sequence_length)
         profiles = data.user_profiles[users] if data.user_profiles.shape[1] else np.zeros((len(users), 1), np.int32)
         rng = np.random.default_rng((self._config.seed, _NEGATIVE_STREAM, step, self._rank))
-        negatives = self._negatives.draw(rng, (len(rows), loss.negatives))
-        candidates = np.concatenate([data.behavior_items[rows, None].astype(np.int64), negatives], axis=1)
+        rows, real = self._positive_rows(rng, chosen)
+        negatives = self._negatives.draw(rng, (len(chosen), loss.negatives))
+        candidates = np.concatenate([data.behavior_items[rows].astype(np.int64), negatives], axis=1)
         items, places = np.unique(candidates, return_inverse=True)
-        arrays = (behaviors, profiles, items, places.reshape(candidates.shape))
+        arrays = (behaviors, profiles, items, places.reshape(candidates.shape), real)
         return Batch(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+
+    def _positive_rows(
+        self, rng: np.random.Generator, chosen: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Rows of each group's positives and which are real: int64[B, P], bool[B, P]; the first always is."""
+        sizes = (self._end - self._first)[chosen]
+        width = min(self._config.loss.positives, int(sizes.max()))
+        # Where a group has more, a window from a random start, wrapped around: rows of a basket have no order.
+        places = rng.integers(sizes)[:, None] + np.arange(width)
+        return self._first[chosen, None] + places % sizes[:, None], np.arange(width) < sizes[:, None]
 
     def _examples(self, step: int) -> npt.NDArray[np.int64]:
         size = self._config.optimization.batch_size

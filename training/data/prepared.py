@@ -155,20 +155,20 @@ class PreparedData:
         items = self.behavior_items[np.where(inside, rows, 0)]
         return np.where(inside, items, np.int32(PADDING_ITEM))
 
-    def training_rows(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-        """Rows to train on: those of training users with an earlier group to predict them from.
+    def training_groups(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+        """Groups to train on: those of training users with an earlier group to predict them from.
 
-        Row r's context is `contexts(user_first[user], behavior_group_first[r], length)`.
+        A group's context is `contexts(user_first[user], first, length)`.
 
         Returns:
-            `int64[n]` rows, ascending, and `int32[n]`, the user of each.
+            `int64[G]` first rows, ascending, `int64[G]` the row after each group's last, and `int32[G]` the users.
         """
         lengths = self.user_end - self.user_first
         users = np.repeat(np.arange(self.user_count, dtype=np.int32), lengths)  # [R]
         # A user's first row begins a group, so a row has a context when its group is another.
         usable = np.repeat(self.user_split == TRAIN, lengths) & (self.behavior_group_first > self.user_first[users])
-        rows = np.flatnonzero(usable)
-        return rows.astype(np.int64, copy=False), users[rows]
+        first, sizes = np.unique(self.behavior_group_first[usable], return_counts=True)
+        return first, first + sizes, users[first]
 
     def queries(self, split: str, length: int, limit: int | None = None) -> Queries:
         """The validation or test users' histories and ground truth.

@@ -95,9 +95,10 @@ def test_protocol_by_items(prepare_csv):
         assert data.user_target[trained].tolist() == [-1, -1]
         counts = [ITEM_SEQUENCES[10 * (trained + 1)].count(item) for item in data.item_ids]
         assert data.train_counts.tolist() == counts
-        rows, users = data.training_rows()
-        assert rows.tolist() == list(range(data.user_first[trained] + 1, data.user_end[trained]))
-        assert users.tolist() == [trained] * len(rows)
+        first, end, users = data.training_groups()
+        assert first.tolist() == list(range(data.user_first[trained] + 1, data.user_end[trained]))
+        assert end.tolist() == (first + 1).tolist()
+        assert users.tolist() == [trained] * len(first)
     assert seen == ITEM_TARGETS
 
 
@@ -121,8 +122,7 @@ def test_protocol_by_baskets(prepare_csv):
         assert data.behavior_group_first.tolist() == [0, 0, 2, 2, 4, 4, 4, 7, 8, 9, 9, 11, 12, 12, 14]
         assert data.user_split[2] == 0
         seen |= history_and_target(data, "validation") | history_and_target(data, "test")
-        rows, users = data.training_rows()
-        assert (rows.tolist(), users.tolist()) == ([14], [2])
+        assert [column.tolist() for column in data.training_groups()] == [[14], [15], [2]]
     assert seen == {1: ([1, 2], [3, 4]), 2: ([1], [2])}
     assert (data.category_count, data.item_categories.tolist()) == (1, [0] * 6)
 

@@ -124,8 +124,8 @@ def test_arrays_have_the_stated_types(prepared):
     }
     assert {name: getattr(prepared, name).dtype for name in expected} == expected
     assert prepared.user_profiles.shape == (30, 0)
-    rows, users = prepared.training_rows()
-    assert (rows.dtype, users.dtype) == (np.int64, np.int32)
+    first, end, users = prepared.training_groups()
+    assert (first.dtype, end.dtype, users.dtype) == (np.int64, np.int64, np.int32)
 
 
 def test_load_refuses_what_is_no_prepared_data_set(prepared, tmp_path):

@@ -136,7 +136,7 @@ def test_anyones_modules_may_be_exported(indexed):
     [
         (Encoder(), ChangedInExport(300, 8), "onnxruntime differs from torch"),
         (Encoder(), WrongShape(300, 8), r"the scorer gives torch.float32\[2, 3, 1\]"),
-        (Encoder(), Dot(3, 8), "the modules fail on item indices 0 to 299: IndexError"),
+        (Encoder(), Dot(3, 8), "the modules fail on item indices 0 to 298: IndexError"),
         (WrongState(), Dot(300, 8), r"the user encoder gives torch.float32\[2, 1, 8\]"),
     ],
 )

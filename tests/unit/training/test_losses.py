@@ -16,6 +16,10 @@ def softmax(x):
     return e / e.sum(axis=1, keepdims=True)
 
 
+def one_positive(rows):
+    return torch.ones(rows, 1, dtype=torch.bool)
+
+
 @pytest.fixture
 def logits():
     return torch.randn(5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -33,12 +37,12 @@ def test_logq_correction_subtracts_the_log_expected_count_and_drops_hits(logits)
 
 def test_binary_nce_is_logistic_regression_against_noise(logits):
     plain = -np.log(sigmoid(logits.numpy()[:, 0])) - np.log(1 - sigmoid(logits.numpy()[:, 1:])).sum(axis=1)
-    assert nce_loss(logits, "binary").item() == pytest.approx(plain.mean())
+    assert nce_loss(logits, one_positive(5), "binary").item() == pytest.approx(plain.mean())
 
 
 def test_ranking_nce_is_cross_entropy_of_the_positive(logits):
     plain = -np.log(softmax(logits.numpy())[:, 0])
-    assert nce_loss(logits, "ranking").item() == pytest.approx(plain.mean())
+    assert nce_loss(logits, one_positive(5), "ranking").item() == pytest.approx(plain.mean())
 
 
 @pytest.mark.parametrize("kind", ["binary", "ranking"])
@@ -46,8 +50,19 @@ def test_a_dropped_hit_contributes_nothing(logits, kind):
     hits = torch.zeros(5, 6, dtype=torch.bool)
     hits[:, -1] = True
     zero = torch.zeros(1, 7, dtype=torch.float64)
-    with_hit = nce_loss(corrected_logits(logits, zero, hits), kind)
-    assert with_hit.item() == pytest.approx(nce_loss(logits[:, :-1], kind).item())
+    with_hit = nce_loss(corrected_logits(logits, zero, hits), one_positive(5), kind)
+    assert with_hit.item() == pytest.approx(nce_loss(logits[:, :-1], one_positive(5), kind).item())
+
+
+@pytest.mark.parametrize("kind", ["binary", "ranking"])
+def test_several_positives_are_as_many_rows_with_the_same_negatives(logits, kind):
+    is_positive = torch.tensor([[True, True, False], [True, False, False], [True, True, True], [True] * 3, [True] * 3])
+    rows = [
+        torch.cat([logits[row, place : place + 1], logits[row, 3:]])
+        for row, place in torch.nonzero(is_positive).tolist()
+    ]
+    expected = nce_loss(torch.stack(rows), one_positive(len(rows)), kind)
+    assert nce_loss(logits, is_positive, kind).item() == pytest.approx(expected.item())
 
 
 def test_nce_with_logq_finds_the_log_conditional_probability():
@@ -64,7 +79,9 @@ def test_nce_with_logq_finds_the_log_conditional_probability():
 
     def closure():
         optimizer.zero_grad()
-        loss = nce_loss(corrected_logits(scores[candidates], log_expected[candidates], none), "binary")
+        loss = nce_loss(
+            corrected_logits(scores[candidates], log_expected[candidates], none), one_positive(40_000), "binary"
+        )
         loss.backward()
         return loss
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,11 +104,36 @@ def test_batches_hold_the_behaviours_before_the_positive(data, config):
     sampler = BatchSampler(data, config)
     batch = sampler.batch(3)
     chosen = sampler._examples(3)
-    rows, users = (column[chosen] for column in data.training_rows())
-    for i, (row, user) in enumerate(zip(rows, users, strict=True)):
+    first, _, users = (column[chosen] for column in data.training_groups())
+    assert batch.is_positive.all()
+    assert batch.is_positive.shape == (32, 1)
+    for i, (row, user) in enumerate(zip(first, users, strict=True)):
         assert batch.items[batch.candidates[i, 0]] == data.behavior_items[row]
         history = data.behavior_items[data.user_first[user] : row][-8:]
         np.testing.assert_array_equal(batch.behaviors[i].numpy(), np.r_[[-1] * (8 - len(history)), history])
+
+
+def test_a_basket_gives_distinct_positives_of_one_context(data, config):
+    """The same log with baskets of one to six behaviours: at most four of each become positives."""
+    rng = np.random.default_rng(5)
+    starts = np.zeros(len(data.behavior_items), bool)
+    starts[data.user_first] = True
+    starts[rng.choice(len(starts), len(starts) // 3, replace=False)] = True
+    group_first = np.maximum.accumulate(np.where(starts, np.arange(len(starts)), 0))
+    baskets = replace(data, behavior_group_first=group_first, behavior_items=np.arange(len(starts)) % data.item_count)
+    config = config.model_copy(update={"loss": config.loss.model_copy(update={"positives": 4})})
+    sampler = BatchSampler(baskets, config)
+    batch = sampler.batch(0)
+    chosen = sampler._examples(0)
+    first, end, _ = (column[chosen] for column in baskets.training_groups())
+    sizes = []
+    for i in range(32):
+        real = batch.items[batch.candidates[i, : batch.is_positive.shape[1]][batch.is_positive[i]]].numpy()
+        basket = baskets.behavior_items[first[i] : end[i]]
+        assert set(real) <= set(basket)
+        assert len(real) == min(len(basket), 4)
+        sizes.append(len(real))
+    assert {1, 4} <= set(sizes)
 
 
 def test_unigram_sampler_follows_the_counts():
