@@ -13,6 +13,7 @@ from nann.errors import ConfigError, DataError
 from training.config import TrainingConfig
 from training.data.prepared import PreparedData
 from training.models.neural_scorer import NeuralScorer
+from training.models.start import start_from_similarity
 
 FORMAT_VERSION = 1
 
@@ -80,8 +81,8 @@ def build_model(config: TrainingConfig, data: PreparedData) -> NeuralScorer:
     """A fresh scorer for a data set."""
     sizes = [len(field["values"]) + 1 for field in data.profile_fields]
     model = NeuralScorer(config.model, torch.tensor(data.item_categories), data.category_count, sizes)
-    if config.model.start_from_popularity:
-        model.start_from_popularity(torch.tensor(data.train_counts))
+    if config.model.start == "similarity":
+        start_from_similarity(model, torch.tensor(data.train_counts))
     return model
 
 

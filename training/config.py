@@ -36,8 +36,8 @@ class ModelConfig(_Section):
     query_hidden: int = Field(64, ge=1)
     score_layers: tuple[int, ...] = (128, 64, 32)
     profile: ProfileConfig | None = None
-    start_from_popularity: bool = True
-    """Item embeddings start with the log of the item's count in one place (`NeuralScorer.start_from_popularity`)."""
+    start: Literal["similarity", "random"] = "similarity"
+    """Starting weights (`training.models.start`); the network is the same."""
 
     @property
     def vector_dim(self) -> int:

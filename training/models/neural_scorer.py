@@ -97,17 +97,6 @@ class NeuralScorer(nn.Module):
             self.key_network = projection(2 * dim, config.key_hidden, config.attention_dim)
             self.query_network = projection(config.vector_dim, config.query_hidden, config.attention_dim)
 
-    @torch.no_grad()
-    def start_from_popularity(self, item_counts: Tensor) -> None:
-        """Sets the first place of each item embedding to the standardised log of the item's count, `int64[N]`.
-
-        With the logQ correction a score must become log p(v | u), and most of that is the item's popularity. Learned
-        item by item it takes the first third of a run; from one direction of the embedding the item network reads it
-        at once. Only the starting point differs from the paper's network.
-        """
-        log_count = item_counts.float().clamp(min=0.5).log()  # never seen: half as often as once
-        self.item_embedding.weight[:, 0] = (log_count - log_count.mean()) / log_count.std().clamp(min=1e-6)
-
     @property
     def item_count(self) -> int:
         """N."""
@@ -132,7 +121,7 @@ class NeuralScorer(nn.Module):
             user = torch.cat([pooled, self.profile_transformer(profile_codes)], dim=-1)
         if self.config.architecture == "two_sided":
             return UserContext(self.user_tower(user))
-        user_weight, behavior_weight, _ = self._first_layer_weights()
+        user_weight, behavior_weight, _ = self.first_layer_weights()
         base = nn.functional.linear(user, user_weight, self.score_network[0].bias)
         if self.config.architecture == "no_attention":
             return UserContext(base + nn.functional.linear(pooled, behavior_weight))
@@ -143,7 +132,7 @@ class NeuralScorer(nn.Module):
         """The item's side of the score: float[..., vector_dim] e_v -> float[..., H] and float[..., A]."""
         if self.config.architecture == "two_sided":
             return ItemFeatures(vectors)
-        share = nn.functional.linear(vectors, self._first_layer_weights()[2])
+        share = nn.functional.linear(vectors, self.first_layer_weights()[2])
         if self.config.architecture == "no_attention":
             return ItemFeatures(share)
         return ItemFeatures(share, self.query_network(vectors) / math.sqrt(self.config.attention_dim))
@@ -170,7 +159,8 @@ class NeuralScorer(nn.Module):
         categories = self.item_categories.index_select(0, items.flatten()).reshape(items.shape)
         return torch.cat([self.item_embedding(items), self.category_embedding(categories)], dim=-1)
 
-    def _first_layer_weights(self) -> tuple[Tensor, ...]:
+    def first_layer_weights(self) -> tuple[Tensor, ...]:
+        """The score network's first layer, views by input: user `[H, U]`, attended `[H, 2 E]`, e_v `[H, d]`."""
         weight: Tensor = self.score_network[0].weight
         return weight.split([self.user_dim, 2 * self.config.embedding_dim, self.config.vector_dim], dim=1)
 

@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nann.bundle import Bundle, write_manifest
+from nann.errors import ConfigError
+from nann.graph import HnswGraph, Layer
+from nann.metrics import coverage
+from nann.search_params import SearchParams
+from training.checkpoint import Checkpoint
+from training.config import IndexConfig
+from training.evaluate import encode_queries, evaluate_bundle, exact_top
+from training.ground_rounds import search_by_ground_round, search_users
+from training.index import build_hnsw, graph_from_hnswlib
+from training.pipeline import export_checkpoint, index_checkpoint
+from training.reachability import Reachability, link_orphans, reachable_items
+from training.scorers import OnnxScorer, OnnxUserEncoder
+from training.train import train
+from training.tune import tune_bundle
+from training.tuning_search import grid, tune_search
+
+
+@pytest.fixture(scope="module")
+def checkpoint(data, config, tmp_path_factory):
+    return Checkpoint.load(train(data, config, tmp_path_factory.mktemp("train")).checkpoint)
+
+
+@pytest.fixture(scope="module")
+def exported(data, checkpoint, tmp_path_factory):
+    indexed = index_checkpoint(checkpoint, data, tmp_path_factory.mktemp("exported") / "bundle", threads=1)
+    export_checkpoint(checkpoint, data, indexed)
+    return indexed.path
+
+
+@pytest.fixture
+def bundle(exported, tmp_path):
+    """A copy of the test's own."""
+    return Bundle.open(shutil.copytree(exported, tmp_path / "bundle"))
+
+
+@pytest.fixture
+def users(data, bundle):
+    """Scorer, states and exact top K of the validation users."""
+    queries = data.queries("validation", bundle.sequence_length)
+    states = encode_queries(OnnxUserEncoder(bundle.path / "user_encoder.onnx"), bundle, queries)
+    scorer = OnnxScorer(bundle.path / "scorer.onnx")
+    return scorer, states, exact_top(scorer, states, bundle.item_count, 10).items
+
+
+class VectorScorer:
+    """The nearer the better; a user's state is a point among the vectors."""
+
+    def __init__(self, vectors):
+        self.vectors = vectors
+
+    def score(self, user_states, candidates):
+        return -((self.vectors[candidates] - user_states[:, None]) ** 2).sum(axis=2)
+
+
+def chain(count, levels=None, *, without=()):
+    """A graph whose ground layer links each item with its two neighbours on a line; `without` has no links to it."""
+    links = [[v for v in (u - 1, u + 1) if 0 <= v < count and v not in without] for u in range(count)]
+    indptr = np.append(0, np.cumsum([len(row) for row in links])).astype(np.int32)
+    ground = Layer(indptr, np.concatenate(links).astype(np.int32))
+    levels = np.zeros(count, np.uint8) if levels is None else levels
+    empty = Layer(np.zeros(count + 1, np.int32), np.empty(0, np.int32))
+    return HnswGraph((ground, empty), levels, 1, int(levels.argmax()))
+
+
+@pytest.mark.parametrize("ef", [(10, 20), (30, 60)])
+def test_one_walk_tells_every_number_of_ground_rounds(bundle, users, ef):
+    scorer, states, _ = users
+    found = search_by_ground_round(bundle.graph, scorer, states, SearchParams(10, ef, (1, 6)))
+    assert len(found.items) == 6
+    for place in range(6):
+        one = search_users(bundle.graph, scorer, states, SearchParams(10, ef, (1, place + 1)), block=3)
+        np.testing.assert_array_equal(found.items[place], one.items)
+        np.testing.assert_array_equal(found.items_scored[place], one.items_scored)
+    costs = found.items_scored.mean(axis=1)
+    assert costs[0] < costs[1]
+    for rounds in range(1, 4):
+        # Rounds that cost more are left out, and the walk ends early; the others stay the same.
+        cut = search_by_ground_round(bundle.graph, scorer, states, SearchParams(10, ef, (1, 6)), costs[rounds - 1])
+        kept = np.count_nonzero(costs <= costs[rounds - 1])
+        np.testing.assert_array_equal(cut.items, found.items[:kept])
+        np.testing.assert_array_equal(cut.items_scored, found.items_scored[:kept])
+    assert len(search_by_ground_round(bundle.graph, scorer, states, SearchParams(10, ef, (1, 6)), 1).items) == 0
+
+
+@pytest.mark.parametrize("wanted", [0.6, 0.9, 0.99])
+def test_the_pick_reaches_the_coverage_and_no_grid_point_is_cheaper(bundle, users, wanted):
+    scorer, states, exact = users
+    tuning = tune_search(bundle.graph, scorer, states, exact, wanted)
+    assert tuning.best is not None
+    again = search_users(bundle.graph, scorer, states, tuning.best.params)
+    assert coverage(again.items, exact) == tuning.best.coverage >= wanted
+    assert again.items_scored.mean() == tuning.best.items_scored
+    reached = 0
+    for most in grid(bundle.graph, 10):
+        for rounds in range(1, most.rounds[-1] + 1):
+            point = search_users(bundle.graph, scorer, states, replace(most, rounds=(*most.rounds[:-1], rounds)))
+            if coverage(point.items, exact) >= wanted:
+                reached += 1
+                assert tuning.best.items_scored <= point.items_scored.mean()
+    assert reached > 0
+    shares = [trial.share_scored for trial in tuning.frontier]
+    assert shares == sorted(shares)
+    assert tuning.best in tuning.frontier
+
+
+def test_three_layers_are_tuned(tmp_path):
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(600, 4)).astype(np.float32)
+    graph = graph_from_hnswlib(build_hnsw(vectors, IndexConfig(m=3), threads=1), 2)
+    assert graph.entry_layer == 2
+    states = rng.normal(size=(12, 4)).astype(np.float32)
+    scorer = VectorScorer(vectors)
+    exact = exact_top(scorer, states, 600, 5).items
+    done = []
+    tuning = tune_search(graph, scorer, states, exact, 0.95, progress=lambda place, total: done.append((place, total)))
+    assert tuning.best is not None
+    assert tuning.best.coverage >= 0.95
+    assert tuning.best.share_scored < 0.6
+    assert len(tuning.best.params.ef) == 3
+    assert done[-1][0] == done[-1][1]
+    # Pruning: far fewer walks than the grid has settings.
+    assert tuning.walks < len(grid(graph, 5))
+
+
+def test_the_manifest_recommends_the_pick_and_the_bundle_stays_the_same(data, bundle):
+    report = tune_bundle(bundle, data, 0.9)
+    tuned = Bundle.open(bundle.path)
+    assert tuned.bundle_id == bundle.bundle_id
+    assert tuned.search_params == report.params
+    assert tuned.search_params.top_k == 10
+    record = tuned.manifest["tuning"]
+    assert record["split"] == "validation"
+    assert record["users"] == 10
+    assert record["wanted_coverage"] == 0.9
+    assert record["coverage"] >= 0.9
+    assert record["created"]
+    measured = evaluate_bundle(tuned, data, split="validation")
+    assert measured.coverage == record["coverage"]
+    assert measured.share_scored == record["share_scored"]
+    assert (measured.recall_all, measured.recall_retrieval) == (record["recall_all"], record["recall_retrieval"])
+    assert report.plot == bundle.path.with_name("bundle.tuning.png")
+    assert report.plot.read_bytes().startswith(b"\x89PNG")
+    json.dumps(record, allow_nan=False)
+
+
+def test_test_users_are_never_looked_at(data, bundle):
+    clean = tune_bundle(bundle, data, 0.9).record
+    test = np.flatnonzero(data.user_split == 2)
+    items = data.behavior_items.copy()
+    for user in test:
+        items[data.user_first[user] : data.user_end[user]] = -9
+    target = data.user_target.copy()
+    target[test] = -9
+    garbage = replace(data, behavior_items=items, user_target=target)
+    dirty = tune_bundle(Bundle.open(bundle.path), garbage, 0.9).record
+    assert {**clean, "created": ""} == {**dirty, "created": ""}
+
+
+def test_top_k_users_and_plot_can_be_chosen(data, bundle, tmp_path):
+    report = tune_bundle(bundle, data, 0.8, top_k=5, users=4, plot=tmp_path / "plots" / "frontier.png")
+    assert report.params.top_k == 5
+    assert report.record["users"] == 4
+    assert (tmp_path / "plots" / "frontier.png").is_file()
+
+
+def test_a_coverage_out_of_reach_is_refused_with_the_best_found(data, bundle):
+    manifest = (bundle.path / "manifest.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"at most 15\.0% of the items reaches coverage 100\.00% on 10 .* best found"):
+        tune_bundle(bundle, data, 1.0, max_share=0.15)
+    with pytest.raises(ConfigError, match=r"every search scores more than 0\.10% of the items"):
+        tune_bundle(bundle, data, 0.9, max_share=0.001)
+    assert (bundle.path / "manifest.json").read_bytes() == manifest
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"wanted": 0}, "coverage is 0; expected a fraction above 0 and at most 1"),
+        ({"wanted": 98}, "coverage is 98; expected a fraction above 0 and at most 1"),
+        ({"wanted": 0.9, "max_share": 0}, "max_share is 0; expected a fraction above 0"),
+        ({"wanted": 0.9, "top_k": 301}, "top_k is 301; expected 1 to 299"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(data, bundle, options, message):
+    with pytest.raises(ConfigError, match=message):
+        tune_bundle(bundle, data, **options)
+
+
+def test_items_without_a_way_to_them_are_found():
+    levels = np.zeros(8, np.uint8)
+    levels[0] = 1
+    graph = chain(8, levels, without=(5,))  # 0-1-2-3-4 x 5 6-7: 5 has no link to it, 6 and 7 hang on 5 alone
+    missed = Reachability.of(graph)
+    np.testing.assert_array_equal(reachable_items(graph), [True] * 5 + [False] * 3)
+    np.testing.assert_array_equal(missed.unreachable, [5, 6, 7])
+    np.testing.assert_array_equal(missed.no_in_links, [5])
+
+
+def test_repair_makes_unreachable_items_reachable():
+    levels = np.zeros(8, np.uint8)
+    levels[0] = 1
+    graph = chain(8, levels, without=(5,))
+    vectors = np.arange(8, dtype=np.float32)[:, None]
+    repaired = link_orphans(graph, vectors, Reachability.of(graph).orphans, links=2)
+    assert reachable_items(repaired).all()
+    assert Reachability.of(repaired).orphans.size == 0
+    # From the nearest that a walk can reach, after the links there were.
+    np.testing.assert_array_equal(repaired.layers[0].neighbors_of(4), [3, 5, 6, 7])
+    np.testing.assert_array_equal(repaired.layers[0].neighbors_of(3), [2, 4, 5, 6, 7])
+    np.testing.assert_array_equal(repaired.layers[0].neighbors_of(2), [1, 3])
+    np.testing.assert_array_equal(graph.layers[0].neighbors_of(4), [3])
+    assert link_orphans(repaired, vectors, np.empty(0, np.int64)) is repaired
+    # A walk now finds what it could not.
+    scorer, states = VectorScorer(vectors), np.array([[7.0]], np.float32)
+    params = SearchParams(1, (1, 8), (1, 8))
+    assert search_users(graph, scorer, states, params).items[0, 0] == 4
+    assert search_users(repaired, scorer, states, params).items[0, 0] == 7
+
+
+def test_repair_goes_into_the_bundle_with_what_it_changed(data, bundle):
+    # Cut all links to the item that the users want most.
+    scorer_file = OnnxScorer(bundle.path / "scorer.onnx")
+    queries = data.queries("validation", bundle.sequence_length)
+    states = encode_queries(OnnxUserEncoder(bundle.path / "user_encoder.onnx"), bundle, queries)
+    exact = exact_top(scorer_file, states, bundle.item_count, 10).items
+    ground = bundle.graph.layers[0]
+    below = np.flatnonzero(bundle.graph.levels == 0)
+    lost = below[np.bincount(exact.reshape(-1), minlength=bundle.item_count)[below].argmax()]
+    kept = ground.neighbors != lost
+    owners = np.repeat(np.arange(bundle.item_count), np.diff(ground.indptr))[kept]
+    indptr = np.append(0, np.cumsum(np.bincount(owners, minlength=bundle.item_count))).astype(np.int32)
+    neighbors = np.array(ground.neighbors[kept])
+    for name, array in (("layer0.indptr.npy", indptr), ("layer0.neighbors.npy", neighbors)):
+        (bundle.path / name).unlink()
+        np.save(bundle.path / name, array)
+    write_manifest(bundle.path, bundle.manifest, bundle.manifest["files"])
+    broken = Bundle.open(bundle.path)
+    with pytest.raises(ConfigError, match=r"1 items have no link to them or can't be reached: try --repair"):
+        tune_bundle(broken, data, 1.0, max_share=1.0)
+    assert Bundle.open(bundle.path).bundle_id == broken.bundle_id
+    report = tune_bundle(broken, data, 1.0, max_share=1.0, repair=True)
+    repair = report.record["repair"]
+    assert report.record["unreachable_items"] == 1
+    assert repair["items_linked"] == 1
+    assert repair["links_added"] == 4
+    assert repair["unreachable_items_left"] == 0
+    assert repair["before"]["coverage"] < report.record["coverage"] == 1
+    opened = Bundle.open(bundle.path)  # verifies the hashes
+    assert opened.bundle_id != broken.bundle_id
+    assert reachable_items(opened.graph).all()
+    assert opened.manifest["graph"]["mean_ground_degree"] == round(
+        len(opened.graph.layers[0].neighbors) / bundle.item_count, 2
+    )
+    assert not list(bundle.path.glob(".*"))

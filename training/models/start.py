@@ -1,0 +1,83 @@
+"""Starting weights that know two things before the first step: what is popular, and that an item resembles itself.
+
+The network is the paper's; only where training starts is ours. From random weights a short run on a small log learns
+little else than the items' popularity, and hardly ever that a candidate which stands in the history is a likely one:
+target attention has to discover that its query and its key speak of the same item, and the score network that the
+behaviour it attends to is to be compared with the candidate. Here both start that way, and training goes on from there.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from training.models.neural_scorer import NeuralScorer
+
+EMBEDDING_STD = 0.3
+"""Wide enough for random embeddings to tell items apart in the attention."""
+_SHARPNESS = 3.0
+"""Scales queries and keys: the attention starts to prefer the candidate's own kind, and is far from saturated."""
+_COMPARISON = 0.3
+"""Share of the comparison, and of the random weights, in the score network's first layer."""
+_NOISE = 0.02
+
+
+@torch.no_grad()
+def start_from_similarity(model: NeuralScorer, item_counts: Tensor) -> None:
+    """Sets a fresh model's weights.
+
+    Args:
+        model: any architecture.
+        item_counts: `int64[N]`, occurrences of each item in the training log.
+    """
+    for table in (model.item_embedding, model.category_embedding):
+        nn.init.normal_(table.weight, std=EMBEDDING_STD)
+    # With the logQ correction a score must become log p(v | u), most of which is the item's popularity: one place of
+    # the embedding holds it from the start.
+    log_count = item_counts.float().clamp(min=0.5).log()  # never seen: half as often as once
+    standardised = (log_count - log_count.mean()) / log_count.std().clamp(min=1e-6)
+    model.item_embedding.weight[:, 0] = EMBEDDING_STD * standardised
+    for linear in _linears(model.item_network):
+        _near_identity(linear)
+    if model.config.architecture == "two_sided":
+        for linear in _linears(model.user_tower):
+            _near_identity(linear)
+    if model.config.architecture == "attention":
+        _align_attention(model)
+        _compare_attended_with_candidate(model)
+
+
+def _align_attention(model: NeuralScorer) -> None:
+    """Query and key side become one function, so that a candidate attends to behaviours like itself."""
+    query, key = _linears(model.query_network), _linears(model.key_network)
+    # Batch norm has brought e_v to a standard deviation of about 1; behaviours are as wide as the embeddings.
+    for of_query, of_key, scale in zip(query, key, (1 / EMBEDDING_STD, 1.0), strict=True):
+        if of_query.weight.shape == of_key.weight.shape:
+            of_key.weight.copy_(of_query.weight * scale)
+            of_key.bias.copy_(of_query.bias)
+    for linear in (query[-1], key[-1]):
+        linear.weight.mul_(_SHARPNESS)
+
+
+def _compare_attended_with_candidate(model: NeuralScorer) -> None:
+    """Hidden units of the score network start as differences, both ways, of attended behaviour and candidate."""
+    _, attended, candidate = model.first_layer_weights()
+    difference = _plus_minus_identity(len(attended), min(attended.shape[1], candidate.shape[1]))
+    for weights, sign in ((attended, 1 / EMBEDDING_STD), (candidate, -1.0)):
+        weights.mul_(_COMPARISON)
+        weights[:, : difference.shape[1]] += _COMPARISON * sign * difference
+
+
+def _plus_minus_identity(rows: int, columns: int) -> Tensor:
+    """[I; -I; 0], cut to the shape: float[rows, columns]."""
+    identity = torch.eye(columns)
+    return torch.cat([identity, -identity, torch.zeros(max(0, rows - 2 * columns), columns)])[:rows]
+
+
+def _near_identity(linear: nn.Linear) -> None:
+    nn.init.eye_(linear.weight)
+    linear.weight.add_(_NOISE * torch.randn_like(linear.weight))
+
+
+def _linears(network: nn.Module) -> list[nn.Linear]:
+    return [module for module in network.modules() if isinstance(module, nn.Linear)]
