@@ -85,8 +85,7 @@ class TrainingObjective(nn.Module):
         settings = self.config.auxiliary
         negatives = batch.candidates[:, batch.is_positive.shape[1] :]
         candidates = torch.cat([batch.candidates[:, :1], negatives], dim=1)[:, : settings.candidates]
-        # [B, C, d]: each pair has its own Delta.
-        vectors = F.embedding(candidates, self.model.item_vectors(batch.items))
+        vectors = self.model.item_vectors(batch.items[candidates])  # [B, C, d]: each pair has its own Delta
         clean = self.model.score(user, self.model.item_features(vectors))
         objective = clean.sum()
         if settings.reading == "row_kl":

@@ -131,9 +131,7 @@ class _Run:
                 done = step + 1
                 if self.process.is_main and (done % LOG_EVERY_STEPS == 0 or done == last):
                     rate = self._examples(done - first) / (time.perf_counter() - start)
-                    self._report(writer, step, losses, rate)
-                    text = f"nce {losses.nce.item():.4f}  aux {losses.auxiliary.item():.2e}  {rate:,.0f} examples/s"
-                    progress.update(progress.task_ids[0], completed=done, text=text)
+                    self._report(writer, progress, done, losses, rate)
                 if self.process.is_main and (done % checkpoint_every_steps == 0 or done == last):
                     self._save(done)
         seconds = time.perf_counter() - start
@@ -170,12 +168,20 @@ class _Run:
         with SummaryWriter(str(self.out / TENSORBOARD_FOLDER)) as writer:
             yield writer
 
-    def _report(self, writer: SummaryWriter | None, step: int, losses: Losses, examples_per_s: float) -> None:
+    def _report(
+        self, writer: SummaryWriter | None, progress: Progress, done: int, losses: Losses, examples_per_s: float
+    ) -> None:
         assert writer is not None
-        writer.add_scalar("loss/nce", losses.nce.item(), step)
-        writer.add_scalar("loss/auxiliary", losses.auxiliary.item(), step)
-        writer.add_scalar("learning_rate", self.optimizer.param_groups[0]["lr"], step)
-        writer.add_scalar("examples_per_s", examples_per_s, step)
+        nce, auxiliary = losses.nce.item(), losses.auxiliary.item()
+        writer.add_scalar("loss/nce", nce, done)
+        writer.add_scalar("loss/auxiliary", auxiliary, done)
+        writer.add_scalar("learning_rate", self.optimizer.param_groups[0]["lr"], done)
+        writer.add_scalar("examples_per_s", examples_per_s, done)
+        text = f"nce {nce:.4f}  aux {auxiliary:.2e}  {examples_per_s:,.0f} examples/s"
+        progress.update(progress.task_ids[0], completed=done, text=text)
+        tenth = self.config.optimization.steps / 10
+        if not progress.console.is_terminal and done // tenth > (done - LOG_EVERY_STEPS) // tenth:
+            progress.console.print(f"step {done:,}: {text}")  # no bar in a log file, but a line every tenth
 
     def _progress(self, first: int, last: int) -> Progress:
         progress = Progress(
