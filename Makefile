@@ -4,16 +4,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-slow check format serve clean
+.PHONY: help demo experiments test test-slow check format serve clean
 
 help:
-	@echo "make demo       the whole way on Complete Journey: log -> scorer -> graph -> Triton -> answer (about 10 minutes)"
-	@echo "make serve      serve what the demo built, until Ctrl-C"
-	@echo "make test       all tests but the slow and the GPU ones, a live Triton among them"
-	@echo "make test-slow  the slow ones"
-	@echo "make check      ruff, mypy, import-linter"
-	@echo "make format     let ruff format the code"
-	@echo "make clean      remove what the other targets built"
+	@echo "make demo         the whole way on Complete Journey: log -> scorer -> graph -> Triton -> answer (about 10 minutes)"
+	@echo "make serve        serve what the demo built, until Ctrl-C"
+	@echo "make experiments  the paper's experiments on Complete Journey, quick size"
+	@echo "make test         all tests but the slow and the GPU ones, a live Triton among them"
+	@echo "make test-slow    the slow ones"
+	@echo "make check        ruff, mypy, import-linter"
+	@echo "make format       let ruff format the code"
+	@echo "make clean        remove what the other targets built"
 
 # Packages, native kernel and a real Triton. Made again when what it depends on changes.
 $(INSTALLED): pyproject.toml CMakeLists.txt $(wildcard nann/_kernels*pp)
@@ -24,6 +25,9 @@ $(INSTALLED): pyproject.toml CMakeLists.txt $(wildcard nann/_kernels*pp)
 
 demo: $(INSTALLED)
 	$(BIN)/nann demo
+
+experiments: $(INSTALLED)
+	$(BIN)/nann experiments
 
 serve: $(INSTALLED)
 	$(BIN)/nann serve

@@ -40,13 +40,13 @@ def offline_answers(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """The same search offline, in this process, with the torch scorer: external ids and scores."""
     from training.checkpoint import Checkpoint
-    from training.evaluate import search_in_blocks
+    from training.ground_rounds import search_users
     from training.scorers import TorchScorer, encode_users_torch
     from training.serving_modules import serving_modules
 
     user_encoder, scorer = serving_modules(Checkpoint.load(checkpoint).restore(data))
     states = encode_users_torch(user_encoder, queries.behaviors, queries.profiles)
-    found = search_in_blocks(bundle, TorchScorer(scorer), states, bundle.search_params)
+    found = search_users(bundle.graph, TorchScorer(scorer), states, bundle.search_params)
     ids = np.where(found.items >= 0, bundle.item_ids[found.items], -1)
     return ids, found.scores
 

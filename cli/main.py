@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from cli.demo import demo
 from cli.evaluate import evaluate
+from cli.experiments import experiments
 from cli.export import export
 from cli.index import index
 from cli.prepare import app as prepare_app
@@ -16,13 +17,14 @@ from cli.query import query
 from cli.serve import serve
 from cli.support import console
 from cli.train import train
+from cli.tune import tune
 from nann.errors import NannError
 
 app = typer.Typer(
     name="nann",
     help=(
         "Retrieve with your deep ranking model itself: a graph walk under a neural scorer, served by Triton.\n\n"
-        "The way from a log to an answer: prepare -> train -> index -> export -> evaluate -> serve -> query. "
+        "The way from a log to an answer: prepare -> train -> index -> export -> evaluate -> tune -> serve -> query. "
         "`nann demo` goes it once on Complete Journey."
     ),
     no_args_is_help=True,
@@ -31,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(prepare_app, name="prepare")
-for command in (train, index, export, evaluate, serve, query, demo):
+for command in (train, index, export, evaluate, tune, serve, query, demo, experiments):
     app.command()(command)
 
 

@@ -135,6 +135,49 @@ def log(
     _prepare(read, name, out, (min_behaviors, validation_users, test_users, seed, False), json_output)
 
 
+@app.command("synthetic")
+def synthetic(
+    items: Annotated[int, typer.Option(help="Items of the corpus; each of them occurs.", min=1)] = 1_000_000,
+    users: Annotated[int | None, typer.Option(help="Default: 0.235 an item, as in UserBehavior.", min=1)] = None,
+    behaviors: Annotated[float, typer.Option(help="Mean number of behaviours a user.", min=1)] = 87.4,
+    interests: Annotated[int, typer.Option(help="Mean number of interests a user has at a time.", min=1)] = 6,
+    categories: Annotated[
+        int | None, typer.Option(help="Default: one for 441 items, as in UserBehavior.", min=1)
+    ] = None,
+    skew: Annotated[float, typer.Option(help="Zipf exponent of the items' popularity.", min=0)] = 1.0,
+    drift: Annotated[float, typer.Option(help="New interests a behaviour.", min=0)] = 0.03,
+    repeat: Annotated[float, typer.Option(help="Share of behaviours that take an earlier item again.", min=0)] = 0.1,
+    out: OutOption = None,
+    validation_users: Annotated[int | None, typer.Option(help=ShareHelp.format("validate"), min=0)] = None,
+    test_users: Annotated[int | None, typer.Option(help=ShareHelp.format("test"), min=0)] = None,
+    min_behaviors: MinBehaviorsOption = 10,
+    seed: Annotated[int, typer.Option(help="Seed of the log and of the random split.", min=0)] = 0,
+    json_output: JsonOption = False,
+) -> None:
+    """Make and prepare a synthetic log shaped like UserBehavior, with a known structure, of any size.
+
+    Each user has a few interests at a time, neighbourhoods within categories; popularity is skewed.
+
+    Example: nann prepare synthetic --items 1000000 --seed 1
+    """
+    from training.data.synthetic import SyntheticSpec, synthetic_log
+
+    spec = SyntheticSpec(
+        items=items,
+        users=users,
+        behaviors_per_user=behaviors,
+        least_behaviors=min(10, int(behaviors)),
+        interests=interests,
+        categories=categories,
+        skew=skew,
+        drift=drift,
+        repeat=repeat,
+        seed=seed,
+    )
+    protocol = (min_behaviors, validation_users, test_users, seed, False)
+    _prepare(lambda scratch: synthetic_log(spec, scratch), spec.name, out, protocol, json_output)
+
+
 def _prepare(
     read: Callable[[Path], InteractionLog],
     name: str,

@@ -8,7 +8,6 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from nann.beam_search import beam_search
 from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle, write_manifest
 from nann.errors import ConfigError, DataError
 from nann.exact_search import exact_search
@@ -18,6 +17,7 @@ from nann.search_params import SearchParams
 from nann.search_result import SearchResult
 from training.data.prepared import PreparedData, Queries
 from training.export import require_exported
+from training.ground_rounds import search_users
 from training.scorers import OnnxScorer, OnnxUserEncoder
 
 _USER_BLOCK = 64
@@ -30,7 +30,7 @@ class Evaluation:
     Attributes:
         recall_all: recall of the exhaustive top K.
         recall_retrieval: recall of what the search returned.
-        recall_delta: (recall_all - recall_retrieval) / recall_all.
+        recall_delta: (recall_all - recall_retrieval) / recall_all; None if recall_all is 0.
         coverage: share of the exhaustive top K that the search returned.
         share_scored: items scored / items in the corpus.
         items_scored: mean number of scorer evaluations a user.
@@ -43,7 +43,7 @@ class Evaluation:
     rounds: tuple[int, ...]
     recall_all: float
     recall_retrieval: float
-    recall_delta: float
+    recall_delta: float | None
     coverage: float
     share_scored: float
     items_scored: float
@@ -51,7 +51,7 @@ class Evaluation:
     def percentages(self) -> tuple[str, ...]:
         """The metrics as a table shows them."""
         values = (self.recall_all, self.recall_retrieval, self.recall_delta, self.coverage, self.share_scored)
-        return tuple(f"{100 * value:.2f}%" for value in values)
+        return tuple("-" if value is None else f"{100 * value:.2f}%" for value in values)
 
 
 def evaluate_bundle(
@@ -106,7 +106,7 @@ def evaluate_search(
 ) -> Evaluation:
     """Compares `beam_search` with `exact_search` for users whose states are given."""
     exact = exact_top(scorer, states, bundle.item_count, params.top_k)
-    found = search_in_blocks(bundle, scorer, states, params)
+    found = search_users(bundle.graph, scorer, states, params)
     recall_all = recall(exact.items, queries.target_indptr, queries.target_items)
     recall_retrieval = recall(found.items, queries.target_indptr, queries.target_items)
     return Evaluation(
@@ -117,7 +117,7 @@ def evaluate_search(
         rounds=params.rounds,
         recall_all=recall_all,
         recall_retrieval=recall_retrieval,
-        recall_delta=recall_delta(recall_all, recall_retrieval),
+        recall_delta=recall_delta(recall_all, recall_retrieval) if recall_all else None,
         coverage=coverage(found.items, exact.items),
         share_scored=share_scored(found.items_scored, bundle.item_count),
         items_scored=float(found.items_scored.mean()),
@@ -136,16 +136,6 @@ def exact_top(scorer: Scorer, states: Float32Array, item_count: int, top_k: int)
             user_block=4,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-
-
-def search_in_blocks(bundle: Bundle, scorer: Scorer, states: Float32Array, params: SearchParams) -> SearchResult:
-    """`beam_search` for many users, a block at a time."""
-    blocks = [
-        beam_search(bundle.graph, scorer, states[start : start + _USER_BLOCK], params)
-        for start in range(0, len(states), _USER_BLOCK)
-    ]
-    parts = ((block.items, block.scores, block.items_scored, block.rounds) for block in blocks)
-    return SearchResult(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def encode_queries(encoder: OnnxUserEncoder, bundle: Bundle, queries: Queries) -> Float32Array:

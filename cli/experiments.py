@@ -1,0 +1,72 @@
+"""`nann experiments`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.prepare import DATA_FOLDER
+from cli.support import JsonOption, console, output, print_json
+
+DEFAULT_DATA = DATA_FOLDER / "complete_journey"
+
+
+def experiments(
+    data: Annotated[
+        Path | None, typer.Option(help=f"Prepared data set. Default: {DEFAULT_DATA}, prepared if it is not there.")
+    ] = None,
+    size: Annotated[str, typer.Option(help="quick (20 minutes on two cores) or full (meant for a GPU).")] = "quick",
+    only: Annotated[str | None, typer.Option(help='Some studies: "table3,figure5". Default: all.')] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the report, the plots and experiments.json.")] = Path(
+        "docs/results"
+    ),
+    cache: Annotated[Path, typer.Option(help="Where models and measurements are kept.")] = Path("build/experiments"),
+    config: Annotated[str | None, typer.Option(help="Training configuration. Default: the size's.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds. Default: the size's.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps a model. Default: the size's.")] = None,
+    users: Annotated[int | None, typer.Option(min=1, help="Measure with this many test users only.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Run the paper's experiments, and what people use today beside them, with one scorer as judge.
+
+    Studies: table3, figure3 to figure7, readings (of the auxiliary loss), baselines, growth (of a synthetic corpus).
+
+    Writes a report with tables and plots, and experiments.json. Models are trained once a configuration and data set
+    and all measurements are kept: run the same command again to go on after an interruption. After a change of the
+    training code remove the cache folder.
+    """
+    from training.data.prepared import PreparedData
+    from training.studies.execute import REPORT_FILE, RESULTS_FILE, choose_studies, run_studies
+    from training.studies.runs import Runs
+    from training.studies.settings import study_settings
+
+    studies = choose_studies(only)
+    settings = study_settings(size, config=config, seeds=seeds, steps=steps, users=users)
+    if data is None:
+        data = _complete_journey()
+
+    def say(line: str) -> None:
+        console.print(line, style="bold" if line.startswith("study") else None, highlight=False)
+
+    runs = Runs(PreparedData.load(data), cache, settings, say)
+    command = _command(size=size, only=only, seeds=seeds, steps=steps, users=users)
+    body = run_studies(studies, runs, settings, out, command=command, say=say)
+    output.print(f"written to {out / REPORT_FILE} and {out / RESULTS_FILE}")
+    if json:
+        print_json({key: value for key, value in body.items() if key != "studies"} | {"studies": list(body["studies"])})
+
+
+def _complete_journey() -> Path:
+    from cli.prepare import complete_journey
+
+    if not (DEFAULT_DATA / "manifest.json").is_file():
+        complete_journey(out=DEFAULT_DATA)
+    return DEFAULT_DATA
+
+
+def _command(**options: str | int | None) -> str:
+    """The command without its paths, which mean nothing elsewhere."""
+    given = (f" --{name} {value}" for name, value in options.items() if value is not None)
+    return f"nann experiments{''.join(given)}"

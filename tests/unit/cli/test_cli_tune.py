@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import shutil
+
+from cli_commands import Pipeline, nann, refused
+
+from nann.bundle import Bundle
+
+
+def test_tune_recommends_what_it_found(pipeline: Pipeline, tmp_path):
+    bundle = shutil.copytree(pipeline.bundle, tmp_path / "bundle")
+    source = ("--data", pipeline.data, "--bundle", bundle)
+    ended = nann("tune", *source, "--coverage", 0.5, "--max-share", 1, "--json")
+    assert ended.code == 0, ended
+    body = ended.json
+    opened = Bundle.open(bundle)
+    assert body["bundle_id"] == opened.bundle_id == Bundle.open(pipeline.bundle).bundle_id
+    assert body["search"] == opened.manifest["search"]
+    assert body["tuning"]["coverage"] >= 0.5
+    assert "frontier on 10 validation users, top 20" in ended.stdout
+    assert "items can't be reached" in ended.stderr
+    assert (tmp_path / "bundle.tuning.png").is_file()
+    # Users who ask for nothing in particular now get these parameters.
+    evaluated = nann("evaluate", *source, "--split", "validation", "--json").json
+    assert evaluated["ef"] == body["search"]["ef"]
+    assert evaluated["coverage"] == body["tuning"]["coverage"]
+
+
+def test_tune_says_in_one_line_why_it_cannot(pipeline: Pipeline):
+    source = ("--data", pipeline.data, "--bundle", pipeline.bundle)
+    assert "coverage is 2.0; expected a fraction above 0" in refused("tune", *source, "--coverage", 2)
+    assert "is not a bundle" in refused("tune", "--data", pipeline.data, "--bundle", pipeline.folder)

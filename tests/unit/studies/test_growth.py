@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nann.errors import DataError
+from training.config import TrainingConfig
+from training.data.synthetic import SyntheticSpec
+from training.studies import growth
+from training.studies.growth import GrowthSettings
+
+torch.set_num_threads(1)
+
+SETTINGS = GrowthSettings(
+    TrainingConfig.model_validate(
+        {
+            "model": {
+                "sequence_length": 8,
+                "embedding_dim": 8,
+                "item_layers": [16, 16],
+                "attention_dim": 8,
+                "key_hidden": 8,
+                "query_hidden": 8,
+                "score_layers": [16, 8],
+            },
+            "loss": {"negatives": 15, "nce": "ranking", "auxiliary": {"candidates": 4}},
+            "optimization": {"steps": 20, "batch_size": 32, "warmup_steps": 5},
+            "index": {"m": 8, "entry_layer": 1},
+            "search": {"top_k": 10, "ef": [10, 40], "rounds": [1, 3]},
+        }
+    ),
+    SyntheticSpec(users=150, behaviors_per_user=30, categories=8),
+    wanted_coverage=0.8,
+    max_share=1.0,
+    tuning_users=10,
+    test_users=12,
+)
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("growth")
+    steps = []
+    return folder, growth.run([800, 400], folder, SETTINGS, steps.append), steps
+
+
+def test_each_size_goes_the_whole_way(grown):
+    _, result, steps = grown
+    assert [entry["items"] for entry in result["sizes"]] == [400, 800]
+    assert [entry["name"] for entry in result["sizes"]] == ["synthetic_400", "synthetic_800"]
+    for entry in result["sizes"]:
+        assert entry["steps"] == 20
+        assert entry["tuned"]
+        assert entry["validation_coverage"] >= 0.8
+        assert 0 < entry["share_scored"] < 1
+        assert entry["items_scored"] == pytest.approx(entry["share_scored"] * entry["items"])
+        assert entry["test_users"] == 12
+    assert result["synthetic_1m"] is None
+    json.dumps(result, allow_nan=False)
+    assert "synthetic_400: training" in steps
+
+
+def test_what_was_measured_is_not_measured_again(grown, monkeypatch):
+    folder, result, _ = grown
+
+    def fail(*arguments, **options):
+        raise AssertionError("nothing should be trained")
+
+    monkeypatch.setattr(growth, "train", fail)
+    assert growth.run([400, 800], folder, SETTINGS) == result
+    # Another coverage takes other parameters, and the same model.
+    cheaper = growth.run([400], folder, replace(SETTINGS, wanted_coverage=0.5))["sizes"][0]
+    assert cheaper["validation_coverage"] >= 0.5
+    assert cheaper["items_scored"] < result["sizes"][0]["items_scored"]
+    with pytest.raises(AssertionError, match="nothing should be trained"):
+        growth.run([400], folder, replace(SETTINGS, spec=replace(SETTINGS.spec, seed=9)))
+
+
+def test_an_interrupted_size_goes_on_where_it_stopped(grown):
+    folder, result, _ = grown
+    for path in folder.glob("synthetic_800-*/growth-*.json"):
+        path.unlink()
+    steps = []
+    again = growth.run([800], folder, SETTINGS, steps.append)
+    # Data, model and graph are there already.
+    assert steps == ["synthetic_800: tuning", "synthetic_800: measuring"]
+    assert again["sizes"] == result["sizes"][1:]
+
+
+def test_plot_and_table(grown, tmp_path):
+    _, result, _ = grown
+    growth.plot(result, tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
+    lines = growth.table(result).splitlines()
+    assert "items (synthetic)" in lines[0]
+    assert lines[2].startswith("| 400 |")
+    assert lines[3].startswith("| 800 |")
+    million = {**result["sizes"][1], "items": 1_200_000, "recall_delta": None}
+    assert "| 1,200,000 |" in growth.table({**result, "sizes": [million]})
+
+
+def test_bounds_that_no_search_keeps_are_refused(tmp_path):
+    settings = replace(SETTINGS, max_share=0.001)
+    with pytest.raises(DataError, match="every search scores more than 0% of the items; raise max_share"):
+        growth.run([400], tmp_path, settings)

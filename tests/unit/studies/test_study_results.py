@@ -1,0 +1,193 @@
+"""Each study's numbers against first principles."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from training.evaluate import evaluate_search
+from training.studies import curves, flatness, growth_study, readings, rounds, sensitivity, table3, today
+from training.studies.paper import userbehavior_curve
+from training.studies.registry import STUDIES
+from training.studies.runs import fit_params
+from training.studies.text import percent, percent_spread, spread
+
+
+def test_table3_is_evaluate_search_averaged_over_seeds(study_runs, study_setup):
+    result = table3.run(study_runs, study_setup)
+    expected = []
+    for seed in study_setup.seeds:
+        model = study_runs.get(study_setup.config("no_attention", auxiliary=False, seed=seed))
+        params = fit_params(study_setup.search, model.bundle.graph)
+        expected.append(evaluate_search(model.bundle, model.scorer, model.states, model.queries, params, "test"))
+    cell = result["cells"]["no_attention"]["no_aux"]
+    coverages = [one.coverage for one in expected]
+    assert cell["mean"]["coverage"] == pytest.approx(statistics.fmean(coverages))
+    assert cell["spread"]["coverage"] == pytest.approx(statistics.stdev(coverages))
+    assert cell["mean"]["share_scored"] == pytest.approx(statistics.fmean(one.share_scored for one in expected))
+
+
+def test_table3_has_the_keys_that_are_promised(study_runs, study_setup):
+    body = table3.headline(table3.run(study_runs, study_setup), "complete_journey")
+    for part in ("table3", "table3_spread"):
+        cells = body[part]["complete_journey"]
+        assert set(cells) == {"two_sided", "dnn", "dnn_attention"}
+        for row in cells.values():
+            assert set(row) == {"no_aux", "aux"}
+            for cell in row.values():
+                assert set(cell) == {"recall_all", "recall_retrieval", "recall_delta", "coverage", "share_scored"}
+    shares = [cell["share_scored"] for row in body["table3"]["complete_journey"].values() for cell in row.values()]
+    assert all(0 < share <= 1 for share in shares)
+    assert body["table3_seeds"] == [1, 2]
+
+
+def test_one_seed_has_no_spread():
+    assert spread([0.5]) is None
+    assert percent_spread(0.5, None) == "50.00%"
+    assert percent_spread(0.5, 0.012) == "50.00% ± 1.20"
+    assert percent(None) == "–"  # noqa: RUF001
+
+
+def test_the_curves_are_the_measured_points(study_runs, study_setup):
+    three, four = (curves.run(number, study_runs, study_setup) for number in "34")
+    assert set(three["curves"]) == {"NANN", "NANN-HNSW", "SL2G"}
+    assert set(four["curves"]) == {"NANN", "NANN without aux"}
+    assert three["curves"]["NANN"] == four["curves"]["NANN"]
+    assert len(three["curves"]["NANN"]) == 4
+    plain = study_runs.get(study_setup.config(auxiliary=False))
+    assert {"ef": [40], **plain.best_first(10, 40)} in three["curves"]["SL2G"]
+    assert three["exhaustive"]["without aux"] == plain.recall(plain.exact(10))
+    shares = [point["share_scored"] for point in three["curves"]["NANN"]]
+    assert shares == sorted(shares)
+
+
+def test_the_frontier_drops_what_is_dearer_and_no_better():
+    points = [{"share_scored": s, "coverage": c} for s, c in [(3, 0.6), (1, 0.5), (2, 0.4), (4, 0.6), (3, 0.7)]]
+    best = curves.frontier(points, "coverage")
+    assert [(point["share_scored"], point["coverage"]) for point in best] == [(1, 0.5), (3, 0.7)]
+    assert curves.at_share(points, "coverage", 2) == pytest.approx(0.6)
+    assert curves.at_share(points, "coverage", 4) is None
+
+
+def test_the_papers_curves_can_be_read():
+    curve = userbehavior_curve("3", "NANN", "coverage")
+    assert curve.share_scored == tuple(sorted(curve.share_scored))
+    assert np.interp(0.0035, *curve) == pytest.approx(0.9159, abs=0.002)
+    assert np.interp(0.0076, *curve) == pytest.approx(0.9755, abs=0.003)
+
+
+def test_every_round_is_the_search_that_ends_there(study_runs, study_setup):
+    result = rounds.run(study_runs, study_setup)
+    model = study_runs.get(study_setup.config())
+    assert [point["round"] for point in result["rounds"]] == [1, 2, 3, 4]
+    for point in result["rounds"]:
+        params = replace(study_setup.search, rounds=(*study_setup.search.rounds[:-1], point["round"]))
+        found = model.beam(params)
+        assert point["recall"] == found["recall_retrieval"]
+        assert point["coverage"] == found["coverage"]
+        assert point["share_scored"] == found["share_scored"]
+    assert result["recall_all"] == found["recall_all"]
+
+
+def test_the_last_round_is_the_final_result(study_runs, study_setup):
+    model = study_runs.get(study_setup.config())
+    params = fit_params(replace(study_setup.search, rounds=(1, 40)), model.bundle.graph)
+    top = rounds.by_round(model, params).items
+    np.testing.assert_array_equal(top[-1], model.search(params).items)
+    np.testing.assert_array_equal(top[-1], top[-2])  # nobody needs 40 rounds: the last W is carried forward
+
+
+def test_score_changes_are_those_of_the_plain_network(study_runs, study_setup):
+    model = study_runs.get(study_setup.config())
+    changes, scores = flatness.score_changes(model, 10, 0.05)
+    network, exact = model.model, model.exact(10)
+    rng = np.random.default_rng(0)
+    for start in (0, 16):
+        users = slice(start, min(start + 16, 30))
+        items = torch.from_numpy(np.ascontiguousarray(exact[users]))
+        behaviors = torch.from_numpy(model.queries.behaviors[users])
+        profiles = torch.from_numpy(model.queries.profiles[users])
+        with torch.inference_mode():
+            vectors = network.item_vectors(items)
+            delta = torch.from_numpy(0.05 * rng.uniform(-1, 1, vectors.shape)).float()
+            assert delta.abs().max() <= 0.05
+            clean = network(behaviors, profiles, items)
+            context = network.user_context(behaviors, profiles)
+            moved = network.score(context, network.item_features(vectors + delta))
+        np.testing.assert_allclose(scores[users], clean.numpy(), atol=1e-5)
+        np.testing.assert_allclose(changes[users], (clean - moved).abs().numpy(), atol=1e-5)
+    values = flatness.summary(changes, scores)
+    assert values["median_relative"] == pytest.approx(np.median(changes) / scores.std(axis=1).mean())
+
+
+def test_the_histograms_hold_every_pair(study_runs, study_setup):
+    result = flatness.run(study_runs, study_setup)
+    assert set(result["models"]) == {"attention + aux", "attention", "no attention"}
+    for model in result["models"].values():
+        assert sum(model["shares"]) == pytest.approx(1)
+        assert len(result["bin_edges"]) == len(model["shares"]) + 1
+
+
+def test_sensitivity_retrains_per_eps_and_cuts_one_search_per_k(study_runs, study_setup):
+    result = sensitivity.run(study_runs, study_setup)
+    assert [point["epsilon"] for point in result["epsilon"]] == [0, 0.01, 0.1]
+    plain = study_runs.get(study_setup.config(auxiliary=False)).beam(study_setup.search)
+    assert result["epsilon"][0] == {"epsilon": 0, **plain}
+    model = study_runs.get(study_setup.config())
+    params = fit_params(replace(study_setup.search, ef=(10, 20), top_k=20), model.bundle.graph)
+    widest = model.search(params).items
+    for point in result["top_k"]:
+        k = point["top_k"]
+        shared = [len(set(a[:k]) & set(b)) / k for a, b in zip(widest, model.exact(k), strict=True)]
+        assert point["coverage"] == pytest.approx(np.mean(shared))
+    assert len({point["share_scored"] for point in result["top_k"]}) == 1
+
+
+def test_both_readings_stand_beside_none(study_runs, study_setup):
+    result = readings.run(study_runs, study_setup)
+    model = study_runs.get(study_setup.config(reading="eq5", seed=2))
+    assert model.config.loss.auxiliary.reading == "eq5"
+    assert result["readings"]["eq5"]["seeds"][1] == model.beam(study_setup.search)
+    assert result["default"] == "row_kl"
+    assert "The defaults take `row_kl`" in readings.markdown(result)
+
+
+@pytest.mark.parametrize("study", STUDIES[:7], ids=lambda study: study.name)
+def test_plots_are_1200_pixels_wide_and_not_blank(study_runs, study_setup, tmp_path, study):
+    result = study.run(study_runs, study_setup)
+    assert study.markdown(result).count("|") > 10
+    for name, plot in study.plots.items():
+        plot(result, tmp_path / name)
+        header = (tmp_path / name).read_bytes()[:24]
+        assert header.startswith(b"\x89PNG")
+        assert int.from_bytes(header[16:20], "big") == 1200
+        assert (tmp_path / name).stat().st_size > 10_000
+
+
+def test_the_baselines_are_judged_by_the_walks_own_scorer(study_runs, study_setup):
+    result = today.run(study_runs, study_setup)
+    judge = study_runs.get(study_setup.config())
+    walk = judge.beam(study_setup.search)
+    assert result["baselines"]["nann"]["recall"] == walk["recall_retrieval"]
+    assert result["baselines"]["nann"]["coverage"] == walk["coverage"]
+    assert result["recall_all"] == walk["recall_all"]
+    budgets = [point["evaluations"] for point in result["curves"]["cascade"]]
+    assert budgets == sorted([20, 60, round(walk["items_scored"])])  # 5 is below K
+    assert {"personal_4", "personal_8"} <= set(result["baselines"])
+    assert set(today.headline(result, "log")["baselines"]) >= {"popular", "cascade", "item_to_item"}
+    assert "scorer evaluations a user the walk covers" in today.markdown(result)
+
+
+def test_growth_trains_each_size_once(study_runs, study_setup, monkeypatch):
+    result = growth_study.run(study_runs, study_setup)
+    assert [entry["items"] for entry in result["sizes"]] == [300, 600]
+    assert growth_study.headline(result, "log") == {}
+    million = {**result, "synthetic_1m": {"coverage": 0.98}}
+    assert growth_study.headline(million, "log") == {"synthetic_1m": {"coverage": 0.98}}
+    monkeypatch.setattr("training.studies.growth.train", None)
+    assert growth_study.run(study_runs, study_setup) == result
+    assert growth_study.markdown(result).startswith("Synthetic logs. From 300 to 600 items")

@@ -1,0 +1,79 @@
+"""The items of a synthetic log: categories, neighbourhoods within them, popularity."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+
+class Catalogue:
+    """N items on a line. A place is a position on it; ids are shuffled, so that they tell nothing of the place.
+
+    Attributes:
+        item_ids: `int64[N]`, the external id (1..N) at each place.
+        categories: `int64[N]`, ascending: the category at each place, from 1.
+        popularity: `float64[N + 1]`, cumulative popularity of the places.
+        first_place: `int64[neighbourhoods + 1]`, where each neighbourhood begins.
+    """
+
+    def __init__(
+        self,
+        items: int,
+        categories: int,
+        category_skew: float,
+        neighborhood_items: int,
+        skew: float,
+        head: float,
+        rng: np.random.Generator,
+    ) -> None:
+        sizes = rng.permutation(_zipf_sizes(items, categories, category_skew))
+        self.item_ids = rng.permutation(items).astype(np.int64) + 1
+        self.categories = np.repeat(np.arange(1, categories + 1), sizes)
+        rank = (rng.permutation(items) + 0.5) / items
+        self.popularity = np.append(0.0, np.cumsum((rank + head) ** -skew))
+        parts = -(-sizes // neighborhood_items)
+        self._category = np.repeat(np.arange(categories), parts)  # of each neighbourhood
+        self._last = np.cumsum(parts) - 1
+        self._first = self._last - parts + 1
+        within = np.arange(len(self._category)) - self._first[self._category]
+        begin = (np.cumsum(sizes) - sizes)[self._category]
+        # Even parts: the k-th of p begins at k/p of the category.
+        self.first_place = np.append(begin + within * sizes[self._category] // parts[self._category], items)
+        self._weight = self.popularity[self.first_place]
+
+    @property
+    def neighborhood_count(self) -> int:
+        """How many neighbourhoods there are."""
+        return len(self._category)
+
+    def neighborhood_of(self, place: IntArray) -> IntArray:
+        """The neighbourhood of each place."""
+        return np.searchsorted(self.first_place, place, side="right") - 1
+
+    def beside(self, neighborhood: IntArray, step: IntArray) -> IntArray:
+        """The neighbourhood `step` further on the line; at the end of its category it is the same one."""
+        category = self._category[neighborhood]
+        return np.clip(neighborhood + step, self._first[category], self._last[category])
+
+    def popularity_range(self, neighborhood: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Where a neighbourhood begins and ends in the cumulative popularity."""
+        return self._weight[neighborhood], self._weight[neighborhood + 1]
+
+    def neighborhood_at_popularity(self, value: FloatArray) -> IntArray:
+        """The neighbourhood into which a value of the cumulative popularity falls."""
+        return np.minimum(np.searchsorted(self._weight, value, side="right") - 1, self.neighborhood_count - 1)
+
+    def at_popularity(self, value: FloatArray) -> IntArray:
+        """The place into which a value of the cumulative popularity falls."""
+        return np.minimum(np.searchsorted(self.popularity, value, side="right") - 1, len(self.item_ids) - 1)
+
+
+def _zipf_sizes(items: int, categories: int, skew: float) -> IntArray:
+    """Sizes of the categories, at least 1 each, together `items`; proportional to a power of the rank."""
+    weight = (np.arange(categories) + 3.0) ** -skew
+    sizes = 1 + np.floor(weight / weight.sum() * (items - categories)).astype(np.int64)
+    sizes[: items - int(sizes.sum())] += 1
+    return sizes

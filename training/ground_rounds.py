@@ -1,0 +1,95 @@
+"""One walk, every number of ground rounds: what Beam-retrieval would return, and cost, after 1, 2, ... rounds."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nann.beam_search import RoundTrace, beam_search
+from nann.graph import HnswGraph
+from nann.scorer import Float32Array, Int32Array, Scorer
+from nann.search_params import SearchParams
+from nann.search_result import SearchResult
+from nann.signature import PADDING_ITEM
+
+_USER_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class GroundRounds:
+    """Results by ground round. R is the number of rounds that took place within the limit.
+
+    Attributes:
+        items: `int32[R, U, K]`, best first, padded with -1: `items[r]` is what rounds = r + 1 returns.
+        items_scored: `int64[R, U]`, what it costs.
+    """
+
+    items: Int32Array
+    items_scored: npt.NDArray[np.int64]
+
+
+def search_users(
+    graph: HnswGraph, scorer: Scorer, states: Float32Array, params: SearchParams, block: int = _USER_BLOCK
+) -> SearchResult:
+    """`beam_search` for many users, `float32[U, S]`, a block at a time."""
+    parts = [beam_search(graph, scorer, states[i : i + block], params) for i in range(0, len(states), block)]
+    arrays = zip(*((part.items, part.scores, part.items_scored, part.rounds) for part in parts), strict=True)
+    return SearchResult(*(np.concatenate(array) for array in arrays))
+
+
+def search_by_ground_round(
+    graph: HnswGraph, scorer: Scorer, states: Float32Array, params: SearchParams, most_scored: float = np.inf
+) -> GroundRounds:
+    """Walks once and tells what every number of ground rounds up to `params.rounds[-1]` would have returned.
+
+    Args:
+        graph: the layers to walk.
+        scorer: gives the scores.
+        states: `float32[U, S]`; all users walk together.
+        params: ef and rounds; the ground's rounds at least 1.
+        most_scored: rounds for which the mean number of items scored exceeds it are left out, and the walk ends as soon
+            as only such rounds remain.
+    """
+    recorder = _Recorder(scorer, len(states), params, most_scored)
+    with suppress(_OnlyTooExpensiveRemainsError):
+        beam_search(graph, recorder, states, params, observer=recorder.observe)
+    affordable = np.count_nonzero(recorder.items_scored.mean(axis=1) <= most_scored)  # the cost rises with the rounds
+    return GroundRounds(recorder.items[:affordable], recorder.items_scored[:affordable])
+
+
+class _OnlyTooExpensiveRemainsError(Exception):
+    """Ends a walk from inside the observer."""
+
+
+class _Recorder:
+    """A scorer that counts, and the observer that books the counts and W on the rounds they belong to."""
+
+    def __init__(self, scorer: Scorer, users: int, params: SearchParams, most_scored: float) -> None:
+        rounds = max(params.rounds[-1], 1)
+        self.items = np.full((rounds, users, params.top_k), PADDING_ITEM, np.int32)
+        self.items_scored = np.zeros((rounds, users), np.int64)
+        self._scorer, self._most_scored = scorer, most_scored
+        self._counts = np.empty(0, np.int64)
+
+    def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
+        """See `nann.scorer.Scorer`."""
+        self._counts = np.count_nonzero(candidates != PADDING_ITEM, axis=1)
+        return self._scorer.score(user_states, candidates)
+
+    def observe(self, trace: RoundTrace) -> None:
+        """Books one scorer call: what happens above the ground counts for every number of ground rounds."""
+        first = np.where(trace.layers == 0, np.maximum(trace.rounds - 1, 0), 0)
+        best = trace.items[:, : self.items.shape[2]]
+        for place in np.unique(first):
+            chosen = first == place
+            rows = trace.rows[chosen]
+            self.items_scored[place:, rows] += self._counts[chosen]
+            self.items[place:, rows] = PADDING_ITEM
+            self.items[place:, rows, : best.shape[1]] = best[chosen]
+        too_expensive = self.items_scored.mean(axis=1) > self._most_scored
+        # Whoever is not in the trace is done: if all others are past the affordable rounds, nothing can change there.
+        if too_expensive.any() and (too_expensive[0] or first.min() >= too_expensive.argmax()):
+            raise _OnlyTooExpensiveRemainsError

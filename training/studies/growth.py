@@ -1,0 +1,258 @@
+"""Study 6, growth of the corpus: what the walk scores and loses as |V| grows, on synthetic logs.
+
+A size goes the whole way: synthetic log, prepare, train, index, tune on validation users, measure on test users. Each
+step leaves its result in the size's folder, so that an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nann.bundle import Bundle
+from nann.errors import BundleError, DataError
+from nann.metrics import coverage, recall, recall_delta, share_scored
+from nann.scorer import Float32Array
+from training.checkpoint import Checkpoint
+from training.config import TrainingConfig
+from training.data.prepare import prepare
+from training.data.prepared import PreparedData, Queries
+from training.data.protocol import Protocol
+from training.data.synthetic import SyntheticSpec, synthetic_log
+from training.evaluate import exact_top
+from training.ground_rounds import search_users
+from training.pipeline import index_checkpoint, weights_hash
+from training.plots import COLORS, MARKERS, figure, plain_log
+from training.scorers import TorchScorer
+from training.serving_modules import UserEncoder, serving_modules
+from training.train import CHECKPOINT_FILE, train
+from training.tuning_search import tune_search
+
+ONE_MILLION = 1_000_000
+
+
+@dataclass(frozen=True)
+class GrowthSettings:
+    """What each size is made with.
+
+    Attributes:
+        config: training, index and top_k.
+        spec: the synthetic log; its number of items is replaced by each size.
+        wanted_coverage: what is tuned for, on validation users.
+        max_share: largest share of the corpus that tuning may score.
+        tuning_users: how many validation users to tune on.
+        test_users: how many test users to measure on.
+        checkpoint_every_steps: what an interrupted training loses at most.
+    """
+
+    config: TrainingConfig
+    spec: SyntheticSpec = field(default_factory=SyntheticSpec)
+    wanted_coverage: float = 0.98
+    max_share: float = 0.3
+    tuning_users: int = 200
+    test_users: int = 500
+    checkpoint_every_steps: int = 1000
+
+    def of_size(self, items: int) -> dict[str, Any]:
+        """Everything the result of one size depends on, for JSON."""
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "spec": replace(self.spec, items=items).settings(),
+            "wanted_coverage": self.wanted_coverage,
+            "max_share": self.max_share,
+            "tuning_users": self.tuning_users,
+            "test_users": self.test_users,
+        }
+
+
+def run(
+    sizes: Sequence[int],
+    folder: Path,
+    settings: GrowthSettings,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> dict[str, Any]:
+    """Measures each size; sizes that were measured with these settings before are not measured again.
+
+    Args:
+        sizes: numbers of items.
+        folder: where data, models and results are kept, a folder each.
+        settings: what they are made with.
+        on_step: called with a few words before each long step.
+
+    Returns:
+        `sizes`: one entry a size, ascending; `synthetic_1m`: the figures of the first size of a million items or more,
+        None without one.
+    """
+    entries = [_size(items, folder, settings, on_step) for items in sorted(set(sizes))]
+    large = [entry for entry in entries if entry["items"] >= ONE_MILLION]
+    names = ("coverage", "recall_delta", "share_scored")
+    return {
+        "wanted_coverage": settings.wanted_coverage,
+        "top_k": settings.config.search.top_k,
+        "sizes": entries,
+        "synthetic_1m": {name: large[0][name] for name in names} if large else None,
+    }
+
+
+def plot(result: Mapping[str, Any], path: Path) -> None:
+    """Share of the corpus scored, and the number of items scored, against |V|."""
+    entries = result["sizes"]
+    items = [entry["items"] for entry in entries]
+    with figure(path, panels=2) as (share, count):
+        share.plot(items, [100 * entry["share_scored"] for entry in entries], color=COLORS[0], marker=MARKERS[0])
+        share.set_ylabel("share of the items scored (%)")
+        share.set_title("The share scored")
+        count.plot(items, [entry["items_scored"] for entry in entries], color=COLORS[0], marker=MARKERS[0])
+        count.set_ylabel("scorer evaluations a user")
+        count.set_title("The number scored")
+        for axis in (share, count):
+            plain_log(axis, "x", "y")
+            axis.set_xlabel("items of the synthetic corpus")
+            for entry, y in zip(entries, axis.lines[0].get_ydata(), strict=True):
+                text = f"coverage {entry['coverage']:.1%}"
+                near = {"textcoords": "offset points", "xytext": (0, 8), "ha": "center", "fontsize": 7}
+                axis.annotate(text, (entry["items"], y), **near)
+            axis.margins(x=0.2, y=0.2)
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Markdown, one line a size."""
+    top_k = result["top_k"]
+    lines = [
+        f"| items (synthetic) | ef | rounds | scored a user | share scored | coverage@{top_k} | recall-all@{top_k} | "
+        f"recall-Delta | popular items' recall@{top_k} |",
+        "|---:|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for entry in result["sizes"]:
+        ef, rounds = (", ".join(map(str, entry[name])) for name in ("ef", "rounds"))
+        delta = "-" if entry["recall_delta"] is None else f"{entry['recall_delta']:.2%}"
+        lines.append(
+            f"| {entry['items']:,} | {ef} | {rounds} | {entry['items_scored']:,.0f} | {entry['share_scored']:.2%} | "
+            f"{entry['coverage']:.2%} | {entry['recall_all']:.2%} | {delta} | {entry['recall_popular']:.2%} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _size(items: int, folder: Path, settings: GrowthSettings, on_step: Callable[[str], None]) -> dict[str, Any]:
+    spec = replace(settings.spec, items=items)
+    wanted = settings.of_size(items)
+    home = folder / f"{spec.name}-{_digest({name: wanted[name] for name in ('config', 'spec')})}"
+    result_file = home / f"growth-{_digest(wanted)}.json"  # how it is measured has no part in the model
+    if result_file.is_file():
+        entry: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
+        return entry
+    home.mkdir(parents=True, exist_ok=True)
+    data = _data(spec, home / "data", on_step)
+    checkpoint = _trained(data, settings, home / "train", lambda: on_step(f"{spec.name}: training"))
+    bundle = _bundle(checkpoint, data, home / "bundle", lambda: on_step(f"{spec.name}: index"))
+    entry = {**_measured(checkpoint, data, bundle, settings, spec.name, on_step), "settings": wanted}
+    temporary = result_file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(entry, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, result_file)
+    return entry
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _data(spec: SyntheticSpec, folder: Path, on_step: Callable[[str], None]) -> PreparedData:
+    try:
+        return PreparedData.load(folder)
+    except DataError:
+        on_step(f"{spec.name}: making the log")
+        prepare(lambda scratch: synthetic_log(spec, scratch), folder, Protocol(seed=spec.seed))
+        return PreparedData.load(folder)
+
+
+def _trained(data: PreparedData, settings: GrowthSettings, out: Path, on_train: Callable[[], None]) -> Checkpoint:
+    path = out / CHECKPOINT_FILE
+    found = Checkpoint.load(path) if path.is_file() else None
+    if found is not None and found.step >= settings.config.optimization.steps:
+        return found
+    on_train()
+    every = settings.checkpoint_every_steps
+    train(data, settings.config, out, resume=found is not None, checkpoint_every_steps=every)
+    return Checkpoint.load(path)
+
+
+def _bundle(checkpoint: Checkpoint, data: PreparedData, path: Path, on_build: Callable[[], None]) -> Bundle:
+    try:
+        bundle = Bundle.open(path)
+        if bundle.manifest["provenance"]["weights"] == weights_hash(checkpoint):
+            return bundle
+    except BundleError:
+        pass
+    on_build()
+    return index_checkpoint(checkpoint, data, path)
+
+
+def _measured(
+    checkpoint: Checkpoint,
+    data: PreparedData,
+    bundle: Bundle,
+    settings: GrowthSettings,
+    name: str,
+    on_step: Callable[[str], None],
+) -> dict[str, Any]:
+    """Tunes on validation users and measures on test users."""
+    encoder, module = serving_modules(checkpoint.restore(data))
+    # A copy: the user encoder shares layers with it and stays on the CPU.
+    scorer = TorchScorer(copy.deepcopy(module).to("cuda" if torch.cuda.is_available() else "cpu"))
+    length, top_k = checkpoint.config.model.sequence_length, checkpoint.config.search.top_k
+    on_step(f"{name}: tuning")
+    states = _states(encoder, data.queries("validation", length, settings.tuning_users))
+    exact = exact_top(scorer, states, bundle.item_count, top_k).items
+    tuning = tune_search(bundle.graph, scorer, states, exact, settings.wanted_coverage, max_share=settings.max_share)
+    pick = tuning.nearest
+    if pick is None:
+        raise DataError(f"{name}: every search scores more than {settings.max_share:.0%} of the items; raise max_share")
+    on_step(f"{name}: measuring")
+    queries = data.queries("test", length, settings.test_users)
+    states = _states(encoder, queries)
+    exact = exact_top(scorer, states, bundle.item_count, top_k).items
+    found = search_users(bundle.graph, scorer, states, pick.params)
+    popular = np.tile(np.argsort(-data.train_counts, kind="stable")[:top_k].astype(np.int32), (len(states), 1))
+    targets = (queries.target_indptr, queries.target_items)
+    recall_all, recall_retrieval = recall(exact, *targets), recall(found.items, *targets)
+    graph = bundle.manifest["graph"]
+    return {
+        "name": name,
+        "items": bundle.item_count,
+        "behaviors": int(data.manifest["counts"]["behaviors"]),
+        "train_users": int(data.manifest["counts"]["train_users"]),
+        "steps": checkpoint.step,
+        "tuned": tuning.best is not None,
+        "validation_coverage": pick.coverage,
+        "test_users": len(states),
+        "ef": list(pick.params.ef),
+        "rounds": list(pick.params.rounds),
+        "coverage": coverage(found.items, exact),
+        "share_scored": share_scored(found.items_scored, bundle.item_count),
+        "items_scored": float(found.items_scored.mean()),
+        "recall_all": recall_all,
+        "recall_retrieval": recall_retrieval,
+        "recall_delta": recall_delta(recall_all, recall_retrieval) if recall_all else None,  # JSON has no NaN
+        "recall_popular": recall(popular, *targets),
+        "graph": {key: graph[key] for key in ("layer_sizes", "mean_ground_degree")},
+    }
+
+
+@torch.inference_mode()
+def _states(encoder: UserEncoder, queries: Queries) -> Float32Array:
+    """User states of all queries, a block at a time: float32[Q, S]."""
+    parts = [
+        encoder(*(torch.from_numpy(array[i : i + 64]) for array in (queries.behaviors, queries.profiles)))
+        for i in range(0, len(queries.behaviors), 64)
+    ]
+    states: Float32Array = torch.cat(parts).numpy()
+    return states

@@ -1,0 +1,64 @@
+"""Corpus growth among the other studies: the settings for `training.studies.growth`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from training.config import SearchConfig, TrainingConfig
+from training.studies import growth
+from training.studies.runs import Runs
+from training.studies.settings import StudySettings
+from training.studies.store import Json
+from training.studies.study import Study
+from training.studies.text import percent
+
+FOLDER = "growth"
+
+
+def configs(settings: StudySettings) -> list[TrainingConfig]:
+    """None of the data set's models: every size trains its own, on its own synthetic log."""
+    return []
+
+
+def growth_settings(settings: StudySettings) -> growth.GrowthSettings:
+    """What each size is made with: the base configuration, first seed."""
+    tuning_users, test_users = settings.growth_users
+    top_k = settings.search.top_k
+    search = SearchConfig(top_k=top_k, ef=(100, 200, max(400, top_k)), rounds=(1, 1, 3))
+    config = settings.config().model_copy(update={"search": search})
+    return growth.GrowthSettings(config, tuning_users=tuning_users, test_users=test_users)
+
+
+def inputs(settings: StudySettings) -> Json:
+    """Everything each size depends on."""
+    return [growth_settings(settings).of_size(items) for items in settings.growth_items]
+
+
+def run(runs: Runs, settings: StudySettings) -> Json:
+    """The result of `growth.run`."""
+    return growth.run(settings.growth_items, runs.folder / FOLDER, growth_settings(settings), runs.say)
+
+
+def headline(result: Json, data_name: str) -> dict[str, Json]:
+    """`synthetic_1m`, where a corpus of a million items was measured."""
+    return {"synthetic_1m": result["synthetic_1m"]} if result["synthetic_1m"] else {}
+
+
+def markdown(result: Json) -> str:
+    """A sentence and the table."""
+    first, last = result["sizes"][0], result["sizes"][-1]
+    sentence = (
+        f"Synthetic logs. From {first['items']:,} to {last['items']:,} items, tuned for a coverage of "
+        f"{percent(result['wanted_coverage'])}, the share scored goes from {percent(first['share_scored'])} to "
+        f"{percent(last['share_scored'])}, at a coverage of {percent(first['coverage'])} and "
+        f"{percent(last['coverage'])}."
+    )
+    return f"{sentence}\n\n{growth.table(result)}"
+
+
+def plot(result: Json, path: Path) -> None:
+    """Items scored against the number of items."""
+    growth.plot(result, path)
+
+
+STUDY = Study("growth", "Growth of a synthetic corpus", configs, inputs, run, markdown, {"growth.png": plot}, headline)

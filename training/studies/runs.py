@@ -1,0 +1,278 @@
+"""Trained models with their bundles and their searches, cached on disk.
+
+    build/experiments/<configuration>-<data set>/
+        checkpoint.pt, tensorboard/     training, taken up again where it stopped
+        bundle/                         item vectors and graph
+        measured/<test users>/          user states, exact top K, one JSON file a measured search
+
+The name says what the model depends on: the configuration and the data set. After a change of the training code remove
+the folder.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nann.best_first_search import best_first_search
+from nann.bundle import MANIFEST_FILE, Bundle
+from nann.graph import HnswGraph
+from nann.metrics import coverage, recall, recall_delta, share_scored
+from nann.scorer import Float32Array
+from nann.search_params import SearchParams
+from nann.search_result import SearchResult
+from training.checkpoint import Checkpoint
+from training.config import SearchConfig, TrainingConfig
+from training.data.prepared import PreparedData, Queries
+from training.evaluate import exact_top
+from training.ground_rounds import search_users
+from training.models.neural_scorer import NeuralScorer
+from training.pipeline import index_checkpoint, weights_hash
+from training.scorers import TorchScorer, encode_users_torch
+from training.serving_modules import TableScorer, UserEncoder, serving_modules
+from training.studies.settings import SPLIT, StudySettings
+from training.studies.store import Json, cached
+from training.train import CHECKPOINT_FILE, train
+
+CHECKPOINT_EVERY_STEPS = 250
+USER_BLOCK = 64
+"""Users who walk together."""
+
+Say = Callable[[str], None]
+
+
+def fit_params(params: SearchParams, graph: HnswGraph) -> SearchParams:
+    """The same parameters for a graph that may lack the upper layers."""
+    layers = graph.entry_layer + 1
+    return SearchParams(params.top_k, params.ef[-layers:], params.rounds[-layers:])
+
+
+def data_fingerprint(data: PreparedData) -> str:
+    """Short hash of the arrays that training and evaluation read."""
+    digest = hashlib.sha256()
+    for array in (
+        data.item_ids,
+        data.item_categories,
+        data.behavior_items,
+        data.behavior_group_first,
+        data.user_first,
+        data.user_end,
+        data.user_split,
+        data.user_target,
+        data.user_profiles,
+    ):
+        digest.update(repr((array.shape, array.dtype.str)).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:12]
+
+
+def describe(config: TrainingConfig) -> str:
+    """The configuration in a few words, as progress lines show it."""
+    auxiliary = config.loss.auxiliary
+    loss = "no auxiliary loss" if auxiliary.reading == "none" else f"{auxiliary.reading} eps {auxiliary.epsilon:g}"
+    return f"{config.model.architecture}, {loss}, seed {config.seed}"
+
+
+class Runs:
+    """The trained models of one data set; training one happens when it is first asked for.
+
+    Args:
+        data: the prepared data set.
+        folder: where models and measurements are kept.
+        settings: for the users to measure with, and what the bundles recommend.
+        say: takes progress lines.
+    """
+
+    def __init__(self, data: PreparedData, folder: Path, settings: StudySettings, say: Say = lambda line: None) -> None:
+        self.data = data
+        self.folder = folder
+        self.settings = settings
+        self.fingerprint = data_fingerprint(data)
+        self.say = say
+        self._planned: list[str] = []
+
+    def plan(self, configs: Iterable[TrainingConfig]) -> None:
+        """Tells which models will be asked for, so that progress lines can count them."""
+        self._planned = list(dict.fromkeys(self.key(config) for config in configs))
+
+    def key(self, config: TrainingConfig) -> str:
+        """The folder name of a configuration's model."""
+        return f"{config.fingerprint}-{self.fingerprint}"
+
+    @cached_property
+    def queries(self) -> Queries:
+        """The test users to measure with; all models read histories of the same length."""
+        return self.data.queries(SPLIT, self.settings.base.model.sequence_length, self.settings.users)
+
+    def get(self, config: TrainingConfig) -> TrainedRun:
+        """The trained model with its bundle; trains and indexes as far as that has not been done."""
+        folder = self.folder / self.key(config)
+        checkpoint = self._trained(config, folder)
+        self._indexed(checkpoint, folder)
+        return TrainedRun(folder, self.data, self.queries, checkpoint, self.settings.max_top_k)
+
+    def _trained(self, config: TrainingConfig, folder: Path) -> Checkpoint:
+        path = folder / CHECKPOINT_FILE
+        steps = config.optimization.steps
+        found = Checkpoint.load(path) if path.is_file() else None
+        if found is not None and found.step >= steps:
+            return found
+        first = found.step if found else 0
+        self.say(f"{self._count(config)}{describe(config)}: training, step {first} to {steps}")
+        train(self.data, config, folder, resume=found is not None, checkpoint_every_steps=CHECKPOINT_EVERY_STEPS)
+        return Checkpoint.load(path)
+
+    def _count(self, config: TrainingConfig) -> str:
+        key = self.key(config)
+        return f"model {self._planned.index(key) + 1} of {len(self._planned)}: " if key in self._planned else ""
+
+    def _indexed(self, checkpoint: Checkpoint, folder: Path) -> None:
+        bundle = folder / "bundle"
+        if (bundle / MANIFEST_FILE).is_file():
+            manifest = Bundle.open(bundle, files=[]).manifest
+            if manifest["provenance"].get("weights") == weights_hash(checkpoint):
+                return
+        shutil.rmtree(folder / "measured", ignore_errors=True)  # of other weights
+        search = self.settings.search
+        recommended = SearchConfig(top_k=search.top_k, ef=search.ef, rounds=search.rounds)
+        config = checkpoint.config.model_copy(update={"search": recommended})
+        # One thread: the same vectors then give the same graph.
+        index_checkpoint(replace(checkpoint, config=config), self.data, bundle, threads=1)
+
+
+class TrainedRun:
+    """A trained model, its bundle, and what searches with it found.
+
+    Args:
+        folder: of the model.
+        data: the data set it was trained on.
+        queries: the users to measure with.
+        checkpoint: the trained weights.
+        max_top_k: the largest K that will be asked for; cut to the number of items.
+    """
+
+    def __init__(
+        self, folder: Path, data: PreparedData, queries: Queries, checkpoint: Checkpoint, max_top_k: int
+    ) -> None:
+        self.folder = folder
+        self.data = data
+        self.queries = queries
+        self.checkpoint = checkpoint
+        self._max_top_k = min(max_top_k, data.item_count)
+        self._measured = folder / "measured" / _users_name(queries)
+
+    @property
+    def config(self) -> TrainingConfig:
+        """The model's configuration."""
+        return self.checkpoint.config
+
+    @cached_property
+    def model(self) -> NeuralScorer:
+        """The network, in evaluation mode, on the CPU."""
+        return self.checkpoint.restore(self.data)
+
+    @cached_property
+    def bundle(self) -> Bundle:
+        """Item vectors and graph; without ONNX files."""
+        return Bundle.open(self.folder / "bundle")
+
+    @cached_property
+    def _modules(self) -> tuple[UserEncoder, TableScorer]:
+        return serving_modules(self.model)
+
+    @cached_property
+    def scorer(self) -> TorchScorer:
+        """The scorer as it is served, on the GPU where there is one."""
+        # A copy: the user encoder shares layers with it and stays on the CPU.
+        return TorchScorer(copy.deepcopy(self._modules[1]).to("cuda" if torch.cuda.is_available() else "cpu"))
+
+    @cached_property
+    def states(self) -> Float32Array:
+        """User states of the queries, `float32[Q, S]`."""
+        path = self._measured / "user_states.npy"
+        if not path.is_file():
+            blocks = range(0, len(self.queries.users), USER_BLOCK)
+            _save(path, np.concatenate([self._encode(start) for start in blocks]))
+        return np.load(path, allow_pickle=False)
+
+    def exact(self, top_k: int) -> npt.NDArray[np.int32]:
+        """The exhaustive top K of every user, best first, `int32[Q, K]`: B_u of the paper."""
+        return self._exact[:, :top_k]
+
+    @cached_property
+    def _exact(self) -> npt.NDArray[np.int32]:
+        path = self._measured / f"exact_top_{self._max_top_k}.npy"
+        if not path.is_file():
+            _save(path, exact_top(self.scorer, self.states, self.data.item_count, self._max_top_k).items)
+        return np.load(path, allow_pickle=False)
+
+    def beam(self, params: SearchParams) -> Json:
+        """Measures beam-retrieval; see `measures`."""
+        params = fit_params(params, self.bundle.graph)
+        inputs = {"beam": [params.top_k, params.ef, params.rounds]}
+        return cached(self._measured, inputs, lambda: self.measures(self.search(params), params.top_k))
+
+    def best_first(self, top_k: int, ef: int) -> Json:
+        """Measures the while-loop baseline; see `measures`."""
+        inputs = {"best_first": [top_k, ef]}
+        return cached(self._measured, inputs, lambda: self.measures(self._search_best_first(top_k, ef), top_k))
+
+    def search(self, params: SearchParams) -> SearchResult:
+        """Beam-retrieval for all users."""
+        return search_users(self.bundle.graph, self.scorer, self.states, params)
+
+    def recall(self, items: npt.NDArray[np.int32]) -> float:
+        """Recall of some items a user, `int32[Q, K]`."""
+        return recall(items, self.queries.target_indptr, self.queries.target_items)
+
+    def measures(self, found: SearchResult, top_k: int) -> dict[str, float | None]:
+        """The metrics of section 5.2 for what a search found, as fractions; items_scored is a mean count a user.
+
+        recall_delta is None where recall_all is 0.
+        """
+        exact = self.exact(top_k)
+        recall_all, recall_retrieval = self.recall(exact), self.recall(found.items)
+        lost = recall_delta(recall_all, recall_retrieval)
+        return {
+            "recall_all": recall_all,
+            "recall_retrieval": recall_retrieval,
+            "recall_delta": None if math.isnan(lost) else lost,
+            "coverage": coverage(found.items, exact),
+            "share_scored": share_scored(found.items_scored, self.data.item_count),
+            "items_scored": float(found.items_scored.mean()),
+        }
+
+    def _encode(self, start: int) -> Float32Array:
+        block = slice(start, start + USER_BLOCK)
+        return encode_users_torch(self._modules[0], self.queries.behaviors[block], self.queries.profiles[block])
+
+    def _search_best_first(self, top_k: int, ef: int) -> SearchResult:
+        blocks = [
+            best_first_search(self.bundle.graph, self.scorer, self.states[start : start + USER_BLOCK], top_k, ef)
+            for start in range(0, len(self.states), USER_BLOCK)
+        ]
+        parts = ((block.items, block.scores, block.items_scored, block.rounds) for block in blocks)
+        return SearchResult(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def _users_name(queries: Queries) -> str:
+    """The folder of these users and their histories' length."""
+    users, length = queries.behaviors.shape
+    return f"{SPLIT}-{users}-users-{length}-behaviours"
+
+
+def _save(path: Path, array: npt.NDArray[np.generic]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.stem + ".tmp.npy")
+    np.save(temporary, array, allow_pickle=False)
+    temporary.replace(path)

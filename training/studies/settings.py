@@ -1,0 +1,187 @@
+"""What each size of `nann experiments` trains, measures and sweeps: all grids of the studies, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+from nann.errors import ConfigError
+from nann.search_params import SearchParams
+from training.config import AuxiliaryConfig, SearchConfig, TrainingConfig, resolve_config
+
+ARCHITECTURES = ("two_sided", "no_attention", "attention")
+"""Rows of Table 3, by their names in the configuration."""
+SPLIT = "test"
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """What the studies depend on, besides the data.
+
+    Attributes:
+        size: name of the size.
+        base: the configuration that every model starts from: attention, with the auxiliary loss.
+        search: top_k, ef and rounds wherever a study doesn't sweep them.
+        seeds: of the models; Table 3 and the readings average over them, the figures show the first.
+        users: how many test users, None = all.
+        beam_ef: the ef of the beam-retrieval sweep, one a layer.
+        beam_rounds: its rounds; the sweep takes every pair of the two.
+        best_first_ef: the ground layer's ef of the while-loop sweep.
+        ground_rounds: Figure 5 shows rounds 1 to this one.
+        epsilons: Figure 7a; 0 (no auxiliary loss) and the base configuration's are added.
+        top_ks: Figure 7b.
+        budgets: scorer evaluations a user at which the re-ranking baselines are measured.
+        histories: lengths of the histories that the user's own most frequent items are taken from.
+        growth_items: sizes of the synthetic corpora.
+        growth_users: validation users to tune each with, and test users to measure it with.
+    """
+
+    size: str
+    base: TrainingConfig
+    search: SearchParams
+    seeds: tuple[int, ...]
+    users: int | None
+    beam_ef: tuple[tuple[int, ...], ...]
+    beam_rounds: tuple[tuple[int, ...], ...]
+    best_first_ef: tuple[int, ...]
+    ground_rounds: int
+    epsilons: tuple[float, ...]
+    top_ks: tuple[int, ...]
+    budgets: tuple[int, ...]
+    histories: tuple[int, ...]
+    growth_items: tuple[int, ...]
+    growth_users: tuple[int, int]
+
+    @property
+    def epsilon(self) -> float:
+        """The base configuration's eps."""
+        return self.base.loss.auxiliary.epsilon
+
+    @property
+    def max_top_k(self) -> int:
+        """The largest K of any study."""
+        return max(self.search.top_k, *self.top_ks)
+
+    def config(
+        self,
+        architecture: str = "attention",
+        *,
+        auxiliary: bool = True,
+        reading: str | None = None,
+        epsilon: float | None = None,
+        seed: int | None = None,
+    ) -> TrainingConfig:
+        """The configuration of one model.
+
+        Args:
+            architecture: one of `ARCHITECTURES`.
+            auxiliary: False = without the auxiliary loss.
+            reading: "none", "eq5" or "row_kl"; None = the base configuration's.
+            epsilon: None = the base configuration's; 0 = without the auxiliary loss.
+            seed: None = the first.
+        """
+        base = self.base
+        settings = base.loss.auxiliary
+        if not auxiliary or reading == "none" or epsilon == 0:
+            settings = AuxiliaryConfig(reading="none")
+        else:
+            update = {"reading": reading or settings.reading, "epsilon": epsilon or settings.epsilon}
+            settings = settings.model_copy(update=update)
+        return base.model_copy(
+            update={
+                "seed": self.seeds[0] if seed is None else seed,
+                "model": base.model.model_copy(update={"architecture": architecture}),
+                "loss": base.loss.model_copy(update={"auxiliary": settings}),
+            }
+        )
+
+    def beam_sweep(self) -> list[SearchParams]:
+        """Every pair of ef and rounds of the beam-retrieval sweep."""
+        pairs = product(self.beam_ef, self.beam_rounds)
+        return [SearchParams(self.search.top_k, ef, rounds) for ef, rounds in pairs]
+
+    def epsilon_sweep(self) -> list[float]:
+        """Figure 7a's eps, ascending."""
+        return sorted({0.0, self.epsilon, *self.epsilons})
+
+
+def study_settings(
+    size: str,
+    *,
+    config: str | None = None,
+    seeds: int | None = None,
+    steps: int | None = None,
+    users: int | None = None,
+) -> StudySettings:
+    """The settings of a size, with the most used ones overridden.
+
+    Args:
+        size: "quick" or "full".
+        config: training configuration to start from, by name or path; its steps then count instead of the size's.
+        seeds: how many seeds; the first is the configuration's.
+        steps: training steps of every model.
+        users: how many test users.
+
+    Raises:
+        ConfigError: if there is no such size, or the configuration can't be read or has no auxiliary loss.
+    """
+    if size not in _SIZES:
+        raise ConfigError(f'size is "{size}"; expected {" or ".join(_SIZES)}')
+    default_config, default_steps, default_seeds, sweeps = _SIZES[size]
+    base = resolve_config(config or default_config, steps=steps or (None if config else default_steps))
+    if base.loss.auxiliary.reading == "none" or base.loss.auxiliary.weight == 0:
+        raise ConfigError(
+            f"configuration {config or default_config} trains without the auxiliary loss; the studies compare with and "
+            "without: set loss.auxiliary.reading and a weight above 0"
+        )
+    search = SearchParams(base.search.top_k, base.search.ef, base.search.rounds)
+    return replace(
+        sweeps,
+        # What a bundle recommends has no part in training: it must not make another model of the same one.
+        base=base.model_copy(update={"search": SearchConfig()}),
+        search=search,
+        seeds=tuple(range(base.seed, base.seed + (seeds or default_seeds))),
+        users=users or sweeps.users,
+    )
+
+
+def _layers(upper: tuple[tuple[int, int], ...], ground: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Every pair of the upper layers' ef, entry layer first, and the ground layer's."""
+    return tuple((*above, below) for above, below in product(upper, ground))
+
+
+_QUICK = StudySettings(
+    size="quick",
+    base=TrainingConfig(),
+    search=SearchParams(200, (61, 60, 300), (1, 3, 5)),
+    seeds=(1,),
+    users=200,
+    beam_ef=_layers(((10, 10), (20, 20), (60, 60), (100, 150)), (200, 300)),
+    beam_rounds=((1, 2, 3), (1, 3, 5), (1, 5, 8)),
+    best_first_ef=(200, 400, 800),
+    ground_rounds=8,
+    epsilons=(3e-2, 3e-1),
+    top_ks=(50, 100, 200, 400),
+    budgets=(200, 400, 800, 1600, 3200, 6400),
+    histories=(50, 200),
+    growth_items=(10_000, 50_000),
+    growth_users=(100, 200),
+)
+_FULL = replace(
+    _QUICK,
+    size="full",
+    users=None,
+    beam_ef=_layers(((5, 5), (10, 10), (20, 20), (30, 60), (60, 60), (60, 100), (100, 200)), (200, 300, 500)),
+    beam_rounds=((1, 1, 3), (1, 2, 3), (1, 3, 5), (1, 5, 8)),
+    best_first_ef=(200, 300, 400, 600, 800, 1200),
+    epsilons=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
+    budgets=(200, 400, 800, 1600, 3200, 6400, 12_800),
+    growth_items=(100_000, 300_000, 1_000_000, 3_000_000),
+    growth_users=(200, 500),
+)
+# Name: configuration, training steps (None = the configuration's), number of seeds, the rest.
+# Quick trains ten models; on two cores a step of 256 contexts takes about 80 ms, scoring every item 20 s a model.
+_SIZES: dict[str, tuple[str, int | None, int, StudySettings]] = {
+    "quick": ("complete_journey_demo", 500, 1, _QUICK),
+    "full": ("complete_journey", None, 3, _FULL),
+}

@@ -1,0 +1,50 @@
+"""Results on disk, each by a hash of what it depends on: an interrupted command goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Json = Any
+"""What `json.dumps` takes: numbers, strings, None, lists and dicts of them."""
+
+
+def cached(folder: Path, inputs: Json, compute: Callable[[], Json]) -> Json:
+    """The result for these inputs: read if it was computed before, else computed and written.
+
+    Args:
+        folder: one file a result.
+        inputs: everything the result depends on.
+        compute: gives the result.
+    """
+    path = folder / f"{digest(inputs)}.json"
+    stored = _read(path)
+    if stored is not None and "result" in stored:
+        return stored["result"]
+    result = compute()
+    write_json(path, {"inputs": inputs, "result": result})
+    return json.loads(json.dumps(result))  # as the next call will read it: lists, and string keys
+
+
+def digest(inputs: Json) -> str:
+    """Short hash of a JSON value; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_json(path: Path, body: Json) -> None:
+    """Writes through a temporary name, so that a killed command leaves no half of a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _read(path: Path) -> Json | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # a damaged result is computed again
+        return None

@@ -1,0 +1,103 @@
+"""Table 3: three architectures, without and with the auxiliary loss."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from training.config import TrainingConfig
+from training.studies.paper import USERBEHAVIOR_TABLE3
+from training.studies.runs import Runs
+from training.studies.settings import ARCHITECTURES, StudySettings
+from training.studies.store import Json
+from training.studies.study import Study
+from training.studies.text import mean, percent, percent_spread, spread, table
+
+METRICS = ("recall_all", "recall_retrieval", "recall_delta", "coverage", "share_scored")
+KEYS = {"two_sided": "two_sided", "no_attention": "dnn", "attention": "dnn_attention"}
+"""Architecture -> key in experiments.json."""
+TITLES = {"two_sided": "two-sided", "no_attention": "DNN without attention", "attention": "DNN with attention"}
+_LOSSES = ("no_aux", "aux")
+
+
+def configs(settings: StudySettings) -> list[TrainingConfig]:
+    """The models of all cells and seeds, the first seed's first."""
+    return [
+        settings.config(architecture, auxiliary=loss == "aux", seed=seed)
+        for seed in settings.seeds
+        for architecture in ARCHITECTURES
+        for loss in _LOSSES
+    ]
+
+
+def inputs(settings: StudySettings) -> Json:
+    """What the table depends on besides its models."""
+    return {"search": asdict(settings.search), "seeds": settings.seeds}
+
+
+def run(runs: Runs, settings: StudySettings) -> Json:
+    """Cells `{architecture: {no_aux|aux: {mean, spread, seeds}}}`: metrics, and each seed's, as fractions."""
+    cells: Json = {}
+    for architecture in ARCHITECTURES:
+        cells[architecture] = {}
+        for loss in _LOSSES:
+            models = [settings.config(architecture, auxiliary=loss == "aux", seed=seed) for seed in settings.seeds]
+            cells[architecture][loss] = averaged([runs.get(model).beam(settings.search) for model in models])
+    return {"search": asdict(settings.search), "seeds": list(settings.seeds), "cells": cells}
+
+
+def averaged(seeds: list[dict[str, float | None]]) -> Json:
+    """Mean and spread (sample standard deviation) over seeds, metric by metric."""
+    return {
+        "mean": {metric: mean(seed[metric] for seed in seeds) for metric in METRICS},
+        "spread": {metric: spread(seed[metric] for seed in seeds) for metric in METRICS},
+        "seeds": seeds,
+    }
+
+
+def headline(result: Json, data_name: str) -> dict[str, Json]:
+    """`table3`: means; `table3_spread`: sample standard deviations, null with one seed."""
+
+    def part(name: str) -> Json:
+        cells = result["cells"]
+        return {
+            data_name: {KEYS[row]: {loss: cells[row][loss][name] for loss in _LOSSES} for row in ARCHITECTURES},
+        }
+
+    return {"table3": part("mean"), "table3_spread": part("spread"), "table3_seeds": result["seeds"]}
+
+
+def markdown(result: Json) -> str:
+    """The table, with the paper's UserBehavior column, and a sentence."""
+    header = ["model", "auxiliary loss", "recall-all", "recall-retrieval", "recall-Δ", "coverage", "items scored"]
+    rows = []
+    for architecture in ARCHITECTURES:
+        for loss in _LOSSES:
+            cell = result["cells"][architecture][loss]
+            values = [percent_spread(cell["mean"][metric], cell["spread"][metric]) for metric in METRICS]
+            paper = USERBEHAVIOR_TABLE3[architecture][loss]
+            rows.append([TITLES[architecture], "with" if loss == "aux" else "without", *values, _paper_cell(paper)])
+    search, seeds = result["search"], len(result["seeds"])
+    settings = f"Top {search['top_k']}, ef {list(search['ef'])}, rounds {list(search['rounds'])}"
+    means = f"means over {seeds} seeds ± sample standard deviation in percentage points" if seeds > 1 else "one seed"
+    return (
+        f"{settings}; {means}. The last column is the paper's, on UserBehavior: recall-all / recall-retrieval / "
+        f"recall-Δ.\n\n{table([*header, 'paper'], rows)}\n\n{_reading(result['cells'])}"
+    )
+
+
+def _paper_cell(values: tuple[float, float, float]) -> str:
+    recall_all, recall_retrieval, lost = values
+    return f"{percent(recall_all, 1)} / {percent(recall_retrieval, 1)} / {percent(lost)}"
+
+
+def _reading(cells: Json) -> str:
+    best = max(ARCHITECTURES, key=lambda row: cells[row]["aux"]["mean"]["recall_all"])
+    attention = cells["attention"]
+    before, after = (attention[loss]["mean"]["coverage"] for loss in _LOSSES)
+    return (
+        f"With the auxiliary loss the highest recall-all is that of {TITLES[best]}; for DNN with attention the "
+        f"auxiliary loss moves coverage from {percent(before)} to {percent(after)}."
+    )
+
+
+STUDY = Study("table3", "Table 3: architectures and the auxiliary loss", configs, inputs, run, markdown, {}, headline)

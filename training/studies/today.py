@@ -1,0 +1,99 @@
+"""What people use today, beside the walk: the models and users for `training.studies.baselines`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from training.config import TrainingConfig
+from training.studies import baselines
+from training.studies.curves import frontier
+from training.studies.runs import Runs, TrainedRun, fit_params
+from training.studies.settings import SPLIT, StudySettings
+from training.studies.store import Json
+from training.studies.study import Study
+from training.studies.text import percent
+
+
+def configs(settings: StudySettings) -> list[TrainingConfig]:
+    """The judge, and the two-sided model of the cascade: trained without the auxiliary loss, as teams do."""
+    return [settings.config(), settings.config("two_sided", auxiliary=False)]
+
+
+def inputs(settings: StudySettings) -> Json:
+    """What the comparison depends on besides its models."""
+    walks = [asdict(params) for params in (settings.search, *settings.beam_sweep())]
+    return {"walks": walks, "budgets": settings.budgets, "histories": settings.histories}
+
+
+def run(runs: Runs, settings: StudySettings) -> Json:
+    """The result of `baselines.run`, the walk's curve from the sweep of Figure 3."""
+    judge, two_sided = (runs.get(config) for config in configs(settings))
+    data, top_k = runs.data, settings.search.top_k
+    result = baselines.run(
+        graph=judge.bundle.graph,
+        scorer=judge.scorer,
+        states=judge.states,
+        queries=judge.queries,
+        exact=judge.exact(top_k),
+        item_vectors=judge.bundle.item_vectors,
+        # The user state of a two-sided model is its user vector.
+        two_tower=baselines.TwoTower(two_sided.states, two_sided.bundle.item_vectors),
+        train_counts=data.train_counts,
+        histories={length: data.queries(SPLIT, length, settings.users).behaviors for length in settings.histories},
+        tuned=fit_params(settings.search, judge.bundle.graph),
+        budgets=[budget for budget in settings.budgets if budget >= top_k],
+    )
+    result["curves"]["nann"] = _walks(judge, settings, result["curves"]["nann"])
+    return result
+
+
+def _walks(judge: TrainedRun, settings: StudySettings, measured: list[Json]) -> list[Json]:
+    swept = [{"params": params, **judge.beam(params)} for params in settings.beam_sweep()]
+    points = [
+        {
+            "evaluations": point["items_scored"],
+            "recall": point["recall_retrieval"],
+            "coverage": point["coverage"],
+            "ef": list(point["params"].ef),
+            "rounds": list(point["params"].rounds),
+        }
+        for point in frontier(swept, "coverage")
+    ]
+    return sorted([*measured, *points], key=lambda point: point["evaluations"])
+
+
+def headline(result: Json, data_name: str) -> dict[str, Json]:
+    """`baselines`: recall, coverage and scorer evaluations of each."""
+    return {"baselines": result["baselines"]}
+
+
+def markdown(result: Json) -> str:
+    """A sentence and the table."""
+    methods = result["baselines"]
+    walk, cascade = methods["nann"], methods["cascade"]
+    plain = max((name for name in methods if name.startswith("personal")), key=lambda name: methods[name]["recall"])
+    sentence = (
+        f"At {walk['evaluations']:,.0f} scorer evaluations a user the walk covers {percent(walk['coverage'])} of the "
+        f"exact top {result['top_k']}, the cascade {percent(cascade['coverage'])}; the walk's recall is "
+        f"{percent(walk['recall'])}, that of the user's own most frequent items at best "
+        f"{percent(methods[plain]['recall'])} ({baselines.LABELS.get(plain, plain)})."
+    )
+    return f"{sentence}\n\n{baselines.table(result)}"
+
+
+def plot(result: Json, path: Path) -> None:
+    """Recall and coverage against scorer evaluations."""
+    baselines.plot(result, path)
+
+
+STUDY = Study(
+    "baselines",
+    "What people use today, with the same scorer as judge",
+    configs,
+    inputs,
+    run,
+    markdown,
+    {"baselines.png": plot},
+    headline,
+)
