@@ -156,8 +156,10 @@ def _print_example(bundle: Bundle, queries: Queries, answer: RetrievalResult) ->
     names = bundle.item_names or [str(item) for item in bundle.item_ids]
     bought = [item for item in queries.behaviors[0] if item >= 0][-SHOWN_ITEMS:]
     table = Table(title="one test household")
-    for column, style in (("last purchases", "dim"), ("retrieved", "bold"), ("score", None), ("bought next", None)):
-        table.add_column(column, style=style, justify="right" if column == "score" else "left")
+    for column, style in (("last purchases", "dim"), ("retrieved", "bold")):
+        table.add_column(column, style=style, no_wrap=True, overflow="ellipsis")
+    table.add_column("score", justify="right", min_width=5)
+    table.add_column("bought next", min_width=11)
     retrieved = bundle.features.item_indices(answer.item_ids[0, :SHOWN_ITEMS])
     next_basket = set(queries.targets_of(0).tolist())
     for before, item, score in zip_longest(reversed(bought), retrieved, answer.scores[0, :SHOWN_ITEMS]):
@@ -167,8 +169,19 @@ def _print_example(bundle: Bundle, queries: Queries, answer: RetrievalResult) ->
 
 
 def _print_table(evaluation: Evaluation, served: dict[str, Any]) -> None:
-    table = Table(title=f"{evaluation.users} test households, {served['items']:,} items, top {evaluation.top_k}")
-    for column in ("recall-all", "recall-retrieval", "recall-Delta", "coverage", "share scored", "p50 latency"):
-        table.add_column(column, justify="right")
-    table.add_row(*evaluation.percentages(), f"{served['latency_p50_ms']:.1f} ms")
+    title = f"{evaluation.users} test households, {served['items']:,} items"
+    table = Table(title=title, show_header=False)
+    table.add_column()
+    table.add_column(justify="right", style="bold")
+    k = evaluation.top_k
+    labels = (
+        f"recall-all@{k} (every item scored)",
+        f"recall-retrieval@{k} (the walk)",
+        "recall-Delta",
+        f"coverage@{k}",
+        "share of items scored",
+    )
+    for label, value in zip(labels, evaluation.percentages(), strict=True):
+        table.add_row(label, value)
+    table.add_row("p50 latency over gRPC", f"{served['latency_p50_ms']:.1f} ms")
     output.print(table)

@@ -19,6 +19,8 @@ _SHARPNESS = 3.0
 """Scales queries and keys: the attention starts to prefer the candidate's own kind, and is far from saturated."""
 _COMPARISON = 0.3
 """Share of the comparison, and of the random weights, in the score network's first layer."""
+_ITEM_WIDTH = 0.4
+"""Standard deviation of an item's own places in e_v, where that of its category's is 1."""
 _NOISE = 0.02
 
 
@@ -39,12 +41,24 @@ def start_from_similarity(model: NeuralScorer, item_counts: Tensor) -> None:
     model.item_embedding.weight[:, 0] = EMBEDDING_STD * standardised
     for linear in _linears(model.item_network):
         _near_identity(linear)
+    _let_categories_cluster(model)
     if model.config.architecture == "two_sided":
         for linear in _linears(model.user_tower):
             _near_identity(linear)
     if model.config.architecture == "attention":
         _align_attention(model)
         _compare_attended_with_candidate(model)
+
+
+def _let_categories_cluster(model: NeuralScorer) -> None:
+    """Random item embeddings enter e_v weakly, category and popularity fully.
+
+    Batch norm would bring them to equal widths; e_v were then spread evenly in all directions, and a graph on it would
+    be hard to walk.
+    """
+    norms = [module for module in model.item_network.modules() if isinstance(module, nn.BatchNorm1d)]
+    if norms:
+        norms[-1].weight[1 : model.config.embedding_dim] = _ITEM_WIDTH
 
 
 def _align_attention(model: NeuralScorer) -> None:
