@@ -157,7 +157,7 @@ def _print_example(bundle: Bundle, queries: Queries, answer: RetrievalResult) ->
     bought = [item for item in queries.behaviors[0] if item >= 0][-SHOWN_ITEMS:]
     table = Table(title="one test household")
     for column, style in (("last purchases", "dim"), ("retrieved", "bold")):
-        table.add_column(column, style=style, no_wrap=True, overflow="ellipsis")
+        table.add_column(column, style=style, no_wrap=True, overflow="ellipsis", max_width=26)
     table.add_column("score", justify="right", min_width=5)
     table.add_column("bought next", min_width=11)
     retrieved = bundle.features.item_indices(answer.item_ids[0, :SHOWN_ITEMS])
