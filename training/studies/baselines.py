@@ -95,15 +95,22 @@ class ScoredPool:
 
 
 def cascade_candidates(two_tower: TwoTower, n: int) -> Int32Array:
-    """(a) The two-tower model's top n by hnswlib on the inner product: `int32[U, n]`, best first.
+    """(a) The two-tower model's top n by hnswlib: `int32[U, n]`, best inner product first.
 
-    Where hnswlib can't find n items, they are found by brute force, in the cascade's favour.
+    hnswlib's own inner-product space finds only about half of a long list. So items get one place more, which brings
+    them all to one norm: the nearest by L2 are then those of the largest inner product (Bachrach et al. 2014). Where
+    hnswlib can't find n items, they are found by brute force, in the cascade's favour.
     """
     n = min(n, len(two_tower.items))
-    index = _index("ip", two_tower.items)
+    norms = np.linalg.norm(two_tower.items, axis=1)
+    rest = np.sqrt(np.maximum(norms.max() ** 2 - norms**2, 0))
+    index = _index(np.column_stack([two_tower.items, rest]).astype(np.float32))
     index.set_ef(max(2 * n, _LEAST_EF))
+    # Only a user's direction counts; at the items' norm the queries lie among them.
+    lengths = np.maximum(np.linalg.norm(two_tower.users, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    users = np.pad(two_tower.users / lengths * norms.max(), ((0, 0), (0, 1))).astype(np.float32)
     try:
-        return index.knn_query(two_tower.users, k=n)[0].astype(np.int32)
+        return index.knn_query(users, k=n)[0].astype(np.int32)
     except RuntimeError:
         blocks = [two_tower.users[i : i + _USER_BLOCK] for i in range(0, len(two_tower.users), _USER_BLOCK)]
         order = [np.argsort(-(block @ two_tower.items.T), axis=1, kind="stable")[:, :n] for block in blocks]
@@ -122,7 +129,7 @@ def item_to_item_candidates(behaviors: Int32Array, item_vectors: Float32Array, n
         `int32[U, n]`, distinct in a row; padded with -1 where the neighbours end.
     """
     n = min(n, len(item_vectors))
-    index = _index("l2", item_vectors)
+    index = _index(item_vectors)
     out = np.full((len(behaviors), n), PADDING_ITEM, np.int32)
     for user, row in enumerate(behaviors):
         latest = _distinct(row[row != PADDING_ITEM][::-1])
@@ -286,8 +293,8 @@ class _Measure:
         return self(retrieved, ef=list(params.ef), rounds=list(params.rounds))
 
 
-def _index(space: str, vectors: Float32Array) -> hnswlib.Index:
-    index = hnswlib.Index(space=space, dim=vectors.shape[1])
+def _index(vectors: Float32Array) -> hnswlib.Index:
+    index = hnswlib.Index(space="l2", dim=vectors.shape[1])
     index.init_index(max_elements=len(vectors), M=_M, ef_construction=_EF_CONSTRUCTION, random_seed=1)
     index.add_items(vectors, np.arange(len(vectors)))
     return index
