@@ -119,6 +119,7 @@ def test_even_a_killed_command_leaves_nothing_running(serve, tmp_path):
 def test_a_server_that_dies_is_reported(serve, tmp_path):
     process, _ = serve()
     (server,) = (int(line) for line in _children(process.pid))
+    time.sleep(2)  # the command asks for readiness on its own, every 50 ms: let it see what the fixture saw
     os.kill(server, signal.SIGKILL)
     _, words = process.communicate(timeout=30)
     assert process.returncode == 2
