@@ -31,7 +31,8 @@ def experiments(
 ) -> None:
     """Run the paper's experiments, and what people use today beside them, with one scorer as judge.
 
-    Studies: table3, figure3 to figure7, readings (of the auxiliary loss), baselines, growth (of a synthetic corpus).
+    Studies: table3, figure3 to figure7, readings (of the auxiliary loss), tuned, baselines, growth (of a synthetic
+    corpus).
 
     Writes a report with tables and plots, and experiments.json. Models are trained once a configuration and data set
     and all measurements are kept: run the same command again to go on after an interruption. After a change of the

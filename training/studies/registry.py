@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.studies import curves, flatness, growth_study, readings, rounds, sensitivity, table3, today
+from training.studies import curves, flatness, growth_study, readings, rounds, sensitivity, table3, today, tuned
 from training.studies.study import Study
 
 STUDIES: tuple[Study, ...] = (
@@ -13,6 +13,7 @@ STUDIES: tuple[Study, ...] = (
     flatness.STUDY,
     sensitivity.STUDY,
     readings.STUDY,
+    tuned.STUDY,
     today.STUDY,
     growth_study.STUDY,
 )

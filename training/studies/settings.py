@@ -24,6 +24,8 @@ class StudySettings:
         search: top_k, ef and rounds wherever a study doesn't sweep them.
         seeds: of the models; Table 3 and the readings average over them, the figures show the first.
         users: how many test users, None = all.
+        tuned_coverages: coverages wanted of the tuned search, ascending; the last one is the headline's.
+        tuned_users: validation users to tune it with.
         beam_ef: the ef of the beam-retrieval sweep, one a layer.
         beam_rounds: its rounds; the sweep takes every pair of the two.
         best_first_ef: the ground layer's ef of the while-loop sweep.
@@ -41,6 +43,8 @@ class StudySettings:
     search: SearchParams
     seeds: tuple[int, ...]
     users: int | None
+    tuned_coverages: tuple[float, ...]
+    tuned_users: int
     beam_ef: tuple[tuple[int, ...], ...]
     beam_rounds: tuple[tuple[int, ...], ...]
     best_first_ef: tuple[int, ...]
@@ -156,6 +160,8 @@ _QUICK = StudySettings(
     search=SearchParams(200, (61, 60, 300), (1, 3, 5)),
     seeds=(1,),
     users=200,
+    tuned_coverages=(0.9, 0.95, 0.98, 0.993),  # the last with a margin, for 0.99 on other users
+    tuned_users=200,
     beam_ef=_layers(((10, 10), (20, 20), (60, 60), (100, 150)), (200, 300)),
     beam_rounds=((1, 2, 3), (1, 3, 5), (1, 5, 8)),
     best_first_ef=(200, 400, 800),

@@ -79,6 +79,7 @@ def study_setup(study_config: Path) -> StudySettings:
         beam_ef=((10, 10), (10, 40)),
         beam_rounds=((1, 1), (1, 3)),
         best_first_ef=(10, 40),
+        tuned_coverages=(0.5, 0.8),
         ground_rounds=4,
         epsilons=(0.1,),
         top_ks=(5, 10, 20),

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from training.evaluate import evaluate_search
-from training.studies import curves, flatness, growth_study, readings, rounds, sensitivity, table3, today
+from nann.metrics import coverage
+from nann.search_params import SearchParams
+from training.evaluate import evaluate_search, exact_top
+from training.ground_rounds import search_users
+from training.studies import curves, flatness, growth_study, readings, rounds, sensitivity, table3, today, tuned
 from training.studies.paper import userbehavior_curve
 from training.studies.registry import STUDIES
 from training.studies.runs import fit_params
@@ -191,3 +194,29 @@ def test_growth_trains_each_size_once(study_runs, study_setup, monkeypatch):
     monkeypatch.setattr("training.studies.growth.train", None)
     assert growth_study.run(study_runs, study_setup) == result
     assert growth_study.markdown(result).startswith("Synthetic logs. From 300 to 600 items")
+
+
+def test_the_tuned_search_is_chosen_on_validation_users_and_measured_on_test_users(study_runs, study_setup):
+    result = tuned.run(study_runs, study_setup)
+    model = study_runs.get(study_setup.config())
+    validation = study_runs.data.queries("validation", model.config.model.sequence_length, study_setup.tuned_users)
+    states = model.encode(validation)
+    top_k = study_setup.search.top_k
+    exact = exact_top(model.scorer, states, model.bundle.item_count, top_k).items
+    assert [point["wanted"] for point in result["points"]] == list(study_setup.tuned_coverages)
+    for point in result["points"]:
+        params = SearchParams(
+            top_k, tuple(point["validation"]["params"]["ef"]), tuple(point["validation"]["params"]["rounds"])
+        )
+        again = search_users(model.bundle.graph, model.scorer, states, params)
+        assert point["validation"]["coverage"] == pytest.approx(coverage(again.items, exact))
+        assert point["validation"]["coverage"] >= point["wanted"]
+        assert point["test"] == model.beam(params)
+    last = result["points"][-1]["test"]
+    assert tuned.headline(result, "log") == {
+        "tuned": {name: last[name] for name in ("coverage", "recall_delta", "share_scored")}
+    }
+
+
+def test_no_tuned_figures_where_nothing_reaches_the_coverage():
+    assert tuned.headline({"points": []}, "log") == {}

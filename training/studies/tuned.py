@@ -1,0 +1,103 @@
+"""What coverage costs: the search tuned on validation users, as `nann tune` does, then measured on test users."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from training.config import TrainingConfig
+from training.evaluate import exact_top
+from training.plots import COLORS, figure, plain_log
+from training.studies.runs import Runs
+from training.studies.settings import StudySettings
+from training.studies.store import Json
+from training.studies.study import Study
+from training.studies.text import percent, table
+from training.tuning_search import tune_search
+
+_SPLIT = "validation"
+_HEADLINE = ("coverage", "recall_delta", "share_scored")
+
+
+def configs(settings: StudySettings) -> list[TrainingConfig]:
+    """The base configuration's model."""
+    return [settings.config()]
+
+
+def inputs(settings: StudySettings) -> Json:
+    """What the result depends on besides the model."""
+    return {"top_k": settings.search.top_k, "coverages": settings.tuned_coverages, "users": settings.tuned_users}
+
+
+def run(runs: Runs, settings: StudySettings) -> Json:
+    """`points`: one a wanted coverage, ascending: the parameters, `validation` and `test` measures."""
+    model = runs.get(settings.config())
+    graph, top_k = model.bundle.graph, settings.search.top_k
+    queries = runs.data.queries(_SPLIT, model.config.model.sequence_length, settings.tuned_users)
+    states = model.encode(queries)
+    exact = exact_top(model.scorer, states, graph.item_count, top_k).items
+    points = []
+    for wanted in settings.tuned_coverages:
+        runs.say(f"tuning for {percent(wanted, 1)} coverage on {len(states)} validation users")
+        pick = tune_search(graph, model.scorer, states, exact, wanted).best
+        if pick is not None:
+            points.append({"wanted": wanted, "validation": asdict(pick), "test": model.beam(pick.params)})
+    return {"top_k": top_k, "users": len(states), "points": points}
+
+
+def headline(result: Json, data_name: str) -> dict[str, Json]:
+    """`tuned`: the measures on test users of the highest coverage wanted."""
+    if not result["points"]:
+        return {}
+    test = result["points"][-1]["test"]
+    return {"tuned": {name: test[name] for name in _HEADLINE}}
+
+
+def markdown(result: Json) -> str:
+    """A sentence and a line a wanted coverage."""
+    header = [
+        "wanted",
+        "ef",
+        "rounds",
+        "coverage, validation",
+        "coverage, test",
+        "recall-Δ, test",
+        "items scored, test",
+    ]
+    rows = []
+    for point in result["points"]:
+        params, test = point["validation"]["params"], point["test"]
+        rows.append(
+            [
+                percent(point["wanted"], 1),
+                *(" ".join(map(str, params[name])) for name in ("ef", "rounds")),
+                *(percent(value) for value in (point["validation"]["coverage"], test["coverage"])),
+                *(percent(test[name]) for name in ("recall_delta", "share_scored")),
+            ]
+        )
+    sentence = (
+        f"ef and rounds are chosen on {result['users']} validation users, the cheapest that reach the wanted coverage "
+        f"of their exact top {result['top_k']}, and measured on the test users."
+    )
+    return f"{sentence}\n\n{table(header, rows)}"
+
+
+def plot(result: Json, path: Path) -> None:
+    """Coverage against share scored, on test users; validation users lightly beside it."""
+    points = result["points"]
+    with figure(path) as (axis,):
+        for split, style in (("test", {"color": COLORS[0], "marker": "o"}), ("validation", {"color": COLORS[1]})):
+            shares, covers = (
+                100 * np.array([point[split][name] for point in points]) for name in ("share_scored", "coverage")
+            )
+            axis.plot(shares, covers, label=f"{split} users", linestyle="-" if split == "test" else ":", **style)
+        plain_log(axis, "x")
+        axis.set_xlabel("share of the items scored (%)")
+        axis.set_ylabel(f"coverage@{result['top_k']} (%)")
+        axis.set_title("What coverage costs, tuned on validation users")
+        axis.legend()
+
+
+STUDY = Study("tuned", "The tuned search", configs, inputs, run, markdown, {"tuned.png": plot}, headline)
