@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,6 +15,8 @@ from nann.signature import PADDING_ITEM, PADDING_SCORE
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
 Uint64Array = npt.NDArray[np.uint64]
+
+_LANES = 16
 
 
 def mark(visited: Uint64Array, items: Int32Array) -> None:
@@ -61,6 +65,76 @@ def merge_top(
         np.where(kept, top_scores, np.float32(PADDING_SCORE)),
         kept & (order >= items.shape[1]),
     )
+
+
+def light_walk(
+    layers: Sequence[tuple[Int32Array, Int32Array]],
+    entry_points: Int32Array,
+    vectors: Float32Array,
+    bias: Float32Array,
+    users: Float32Array,
+    width: int,
+    ef: Int32Array,
+    rounds: Int32Array,
+    threads: int,
+) -> tuple[Int32Array, Float32Array, Int32Array]:
+    """Best items by <user, vector> + bias that a walk finds: int32 and float32 `[B, width]`, scored int32 `[B]`."""
+    _require_entry_points(entry_points, len(vectors))
+    items = np.full((len(users), width), PADDING_ITEM, np.int32)
+    scores = np.full((len(users), width), PADDING_SCORE, np.float32)
+    scored = np.zeros(len(users), np.int32)
+    for row, user in enumerate(users):
+        walk = _LightWalk(vectors, bias, user, ef[row : row + 1])
+        walk.keep_best(entry_points[None, :])
+        for indptr, neighbors in reversed(layers):
+            walk.search_layer(indptr, neighbors, int(rounds[row]))
+        kept = min(width, walk.items.shape[1])
+        items[row, :kept], scores[row, :kept], scored[row] = walk.items[0, :kept], walk.scores[0, :kept], walk.scored
+    return items, scores, scored
+
+
+class _LightWalk:
+    """One user's walk: W, its scores and the frontier as matrices of one row."""
+
+    def __init__(self, vectors: Float32Array, bias: Float32Array, user: Float32Array, ef: Int32Array) -> None:
+        self.items = self.frontier = np.empty((1, 0), np.int32)
+        self.scores = np.empty((1, 0), np.float32)
+        self.scored = 0
+        self._vectors, self._bias, self._user, self._ef = vectors, bias, user, ef
+
+    def search_layer(self, indptr: Int32Array, neighbors: Int32Array, rounds: int) -> None:
+        visited = np.zeros((1, -(-len(self._vectors) // 64)), np.uint64)
+        mark(visited, self.items)
+        self.frontier = self.items
+        for _ in range(rounds):
+            candidates = expand(indptr, neighbors, visited, self.frontier)
+            if candidates.shape[1] == 0:
+                return
+            self.keep_best(candidates)
+
+    def keep_best(self, candidates: Int32Array) -> None:
+        found = inner_products(self._user, self._vectors[candidates[0]]) + self._bias[candidates[0]]
+        self.scored += candidates.shape[1]
+        self.items, self.scores, is_new = merge_top(self.items, self.scores, candidates, found[None, :], self._ef)
+        self.frontier = self.items[is_new][None, :]
+
+
+def inner_products(user: Float32Array, vectors: Float32Array) -> Float32Array:
+    """<user, vector> of each vector (`float32[C, d]`), summed in the kernel's order: `float32[C]`, equal to the bit."""
+    missing = -len(user) % _LANES
+    products = np.pad(vectors * user, ((0, 0), (0, missing)))  # [C, d] -> [C, a multiple of _LANES]
+    lanes = np.zeros((len(vectors), _LANES), np.float32)
+    for start in range(0, products.shape[1], _LANES):
+        lanes += products[:, start : start + _LANES]
+    while lanes.shape[1] > 1:
+        half = lanes.shape[1] // 2
+        lanes = lanes[:, :half] + lanes[:, half:]
+    return lanes[:, 0]
+
+
+def _require_entry_points(entry_points: Int32Array, item_count: int) -> None:
+    if np.any(bad := (entry_points < 0) | (entry_points >= item_count)):
+        raise IndexError(f"entry_points holds {entry_points[bad][0]}; expected an item of 0 <= item < {item_count}")
 
 
 def _expand_row(indptr: Int32Array, neighbors: Int32Array, bits: Uint64Array, frontier: Int32Array) -> Int32Array:

@@ -1,0 +1,121 @@
+"""The light walk: a cheap score finds where the scorer's walk is to begin. Not the paper's; `beam_search` can do without.
+
+    light score of item v for user u  =  <w_u, e_v> + b_v
+
+w_u comes from the user encoder, e_v are the item vectors that the graph was built on, b_v is one number an item. A walk
+under this score over the same layers costs microseconds and no scorer evaluation.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nann.errors import BundleError, RequestError, ScorerError
+from nann.graph import HnswGraph
+from nann.kernels import NATIVE, Float32Array, Int32Array, Kernels
+from nann.search_params import SeedParams
+from nann.search_result import fit
+from nann.signature import PADDING_ITEM, USER_STATE
+
+
+@dataclass(frozen=True, eq=False)
+class LightItems:
+    """The items' side of the light score.
+
+    Attributes:
+        vectors: `float32[N, d]`, e_v.
+        bias: `float32[N]`, b_v.
+    """
+
+    vectors: Float32Array
+    bias: Float32Array
+
+    def __post_init__(self) -> None:
+        if self.bias.shape != self.vectors.shape[:1]:
+            raise BundleError(
+                f"the light score has biases {list(self.bias.shape)} and vectors {list(self.vectors.shape)}; "
+                "expected one bias an item"
+            )
+
+    def users(self, user_states: Float32Array) -> Float32Array:
+        """w_u: the last d columns of `float32[B, S]`, as `float32[B, d]`.
+
+        Raises:
+            RequestError: if the states are narrower than that.
+            ScorerError: if one of the numbers is not finite.
+        """
+        width = self.vectors.shape[1]
+        if user_states.ndim != 2 or user_states.shape[1] < width:
+            raise RequestError(
+                f"{USER_STATE.name} has shape {list(user_states.shape)}; expected [B, {width} or more]: the bundle's "
+                f"user encoder ends it with the {width} numbers of the light score"
+            )
+        users = np.ascontiguousarray(user_states[:, -width:])
+        if not np.isfinite(users).all():
+            raise ScorerError(f"the light part of {USER_STATE.name} holds NaN or infinity: check the model's weights")
+        return users
+
+
+@dataclass(frozen=True, eq=False)
+class Seeds:
+    """What light walks found.
+
+    Attributes:
+        items: `int32[B, n]`, best light score first, padded with -1; n is the most that a user got.
+        scores: `float32[B, n]`, light scores, padded with -inf.
+        light_scored: `int32[B]`, how many light scores that took.
+    """
+
+    items: Int32Array
+    scores: Float32Array
+    light_scored: npt.NDArray[np.int32]
+
+
+def light_walk(
+    graph: HnswGraph,
+    light: LightItems,
+    user_states: Float32Array,
+    params: Sequence[SeedParams],
+    *,
+    kernels: Kernels = NATIVE,
+    threads: int | None = None,
+) -> Seeds:
+    """Walks the layers of Algorithm 1 with the light score in place of the scorer, ef and rounds the same on each.
+
+    Args:
+        graph: the layers, also those that the scorer then walks.
+        light: the items' side of the score.
+        user_states: `float32[B, S]`, of which the last d columns are read.
+        params: one a user.
+        kernels: the inner loops.
+        threads: how many threads share the users; None: as many as this process has cores.
+
+    Raises:
+        RequestError: if `user_states` is too narrow.
+        ScorerError: if a user's numbers are not finite.
+    """
+    users = light.users(user_states)
+    counts = np.array([min(one.count, graph.item_count) for one in params], np.int64)
+    ef, rounds = (
+        np.array([min(value, graph.item_count) for value in values], np.int32)
+        for values in ([one.ef for one in params], [one.rounds for one in params])
+    )
+    width = int(counts.max(initial=0))
+    layers = [(layer.indptr, layer.neighbors) for layer in graph.layers[: graph.entry_layer]]
+    items, scores, scored = kernels.light_walk(
+        layers, graph.entry_points, light.vectors, light.bias, users, width, ef, rounds, threads or _core_count()
+    )
+    items, scores = fit(items, scores, counts, width)
+    found = int(np.count_nonzero(items != PADDING_ITEM, axis=1).max(initial=0))
+    return Seeds(np.ascontiguousarray(items[:, :found]), np.ascontiguousarray(scores[:, :found]), scored)
+
+
+def _core_count() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux: containers and taskset leave fewer than the machine has
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
