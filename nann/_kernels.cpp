@@ -105,9 +105,9 @@ nb::tuple merge_top(Array2<const int32_t> items, Array2<const float> scores, Arr
 using LayerArrays = std::pair<Array1<const int32_t>, Array1<const int32_t>>;
 
 nb::tuple light_walk(const std::vector<LayerArrays>& layers, Array1<const int32_t> entry_points,
-                     Array2<const float> vectors, Array1<const float> bias, Array2<const float> users, size_t width,
-                     Array1<const int32_t> ef, Array1<const int32_t> rounds, size_t threads) {
-  nann::LightInput in{{}, row(entry_points), matrix(vectors), row(bias), matrix(users), row(ef), row(rounds)};
+                     Array2<const float> vectors, Array2<const float> users, size_t width, Array1<const int32_t> ef,
+                     Array1<const int32_t> rounds, size_t threads) {
+  nann::LightInput in{{}, row(entry_points), matrix(vectors), matrix(users), row(ef), row(rounds)};
   for (const auto& [indptr, neighbors] : layers) in.layers.push_back(csr(indptr, neighbors));
   Result<int32_t> items(users.shape(0), width), scored(1, users.shape(0));
   Result<float> scores(users.shape(0), width);
@@ -133,7 +133,7 @@ NB_MODULE(_kernels, module) {
              "new_scores"_a.noconvert(), "ef"_a.noconvert(),
              "The ef best of items (int32[B, R]) and new_items (int32[B, C]): int32, float32 and bool [B, E].");
   module.def("light_walk", &light_walk, "layers"_a.noconvert(), "entry_points"_a.noconvert(), "vectors"_a.noconvert(),
-             "bias"_a.noconvert(), "users"_a.noconvert(), "width"_a, "ef"_a.noconvert(), "rounds"_a.noconvert(),
-             "threads"_a, "The `width` best items of each of `users` (float32[B, d]) that a walk under <user, vector> + "
-             "bias finds: int32[B, width], float32[B, width], and int32[B], how many it scored.");
+             "users"_a.noconvert(), "width"_a, "ef"_a.noconvert(), "rounds"_a.noconvert(), "threads"_a,
+             "The `width` best items of each of `users` (float32[B, d]) that a walk under <user, vector> finds: "
+             "int32[B, width], float32[B, width], and int32[B], how many it scored.");
 }

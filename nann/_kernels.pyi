@@ -19,7 +19,6 @@ def light_walk(
     layers: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]],
     entry_points: npt.NDArray[np.int32],
     vectors: npt.NDArray[np.float32],
-    bias: npt.NDArray[np.float32],
     users: npt.NDArray[np.float32],
     width: int,
     ef: npt.NDArray[np.int32],

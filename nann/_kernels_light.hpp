@@ -12,12 +12,11 @@
 
 namespace nann {
 
-// Every user's and every item's side of the light score <user, vector> + bias.
+// Every user's and every item's side of the light score <user, vector>.
 struct LightInput {
   std::vector<Csr> layers;  // ground first, ending below the entry layer
   Matrix<const int32_t> entry_points;  // one row
   Matrix<const float> vectors;
-  Matrix<const float> bias;  // one row
   Matrix<const float> users;
   Matrix<const int32_t> ef;  // one row, as the next
   Matrix<const int32_t> rounds;
@@ -50,7 +49,6 @@ inline void prefetch_item(const LightInput& in, int32_t item) {
   constexpr size_t kLine = 64 / sizeof(float);
   const float* vector = in.vectors.row(static_cast<size_t>(item));
   for (size_t at = 0; at < in.vectors.cols; at += kLine) NANN_PREFETCH(vector + at);
-  NANN_PREFETCH(in.bias.data + item);
 }
 
 // One user's walk; an object serves one user after the other and keeps its memory.
@@ -95,8 +93,8 @@ class LightWalk {
     candidate_scores_.resize(count);
     for (size_t i = 0; i < count; ++i) {
       if (i + kAhead < count) prefetch_item(in_, candidates_[i + kAhead]);
-      const size_t item = static_cast<size_t>(candidates_[i]);
-      candidate_scores_[i] = inner_product(user_, in_.vectors.row(item), in_.vectors.cols) + in_.bias.data[item];
+      const float* vector = in_.vectors.row(static_cast<size_t>(candidates_[i]));
+      candidate_scores_[i] = inner_product(user_, vector, in_.vectors.cols);
     }
     scored_ += static_cast<int32_t>(count);
     const MergeInput merge{{items_.data(), 1, items_.size()},
@@ -131,9 +129,6 @@ inline void check_light(const LightInput& in, const LightOutput& out) {
   if (in.vectors.cols != in.users.cols)
     throw std::invalid_argument("users has " + std::to_string(in.users.cols) + " columns; expected " +
                                 std::to_string(in.vectors.cols) + ", as vectors");
-  if (in.bias.cols != in.vectors.rows)
-    throw std::invalid_argument("bias has " + std::to_string(in.bias.cols) + " values; expected " +
-                                std::to_string(in.vectors.rows) + ", one an item");
   for (const Csr& layer : in.layers)
     if (layer.item_count != in.vectors.rows)
       throw std::invalid_argument("a layer has " + std::to_string(layer.item_count) + " items; expected " +

@@ -1,7 +1,7 @@
 """Beam-retrieval (Algorithms 1 and 2) for a batch of users in lockstep.
 
-A search may enter the graph in two ways. The paper's starts at all items of the entry layer and descends. Ours starts on
-the ground layer at the seeds of a light walk (`nann.light_walk`); Algorithm 2 goes on from there as it is.
+A search may enter the graph in two ways. The paper's starts at all items of the entry layer and descends. Ours starts
+on the ground layer at the seeds of a light walk (`nann.light_walk`); Algorithm 2 goes on from there as it is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from nann.errors import RequestError
 from nann.graph import HnswGraph
 from nann.kernels import NATIVE, BoolArray, Float32Array, Int32Array, Kernels
-from nann.light_walk import LightItems, light_walk
+from nann.light_walk import light_walk
 from nann.lockstep import Lockstep, has_items, keep_rows, overlay
 from nann.scorer import Scorer
 from nann.search_params import SearchParams, SeedParams
@@ -51,7 +51,7 @@ def beam_search(
     user_states: Float32Array,
     params: SearchParams | Sequence[SearchParams],
     *,
-    light: LightItems | None = None,
+    light_vectors: Float32Array | None = None,
     kernels: Kernels = NATIVE,
     observer: Observer | None = None,
 ) -> SearchResult:
@@ -66,7 +66,7 @@ def beam_search(
         scorer: gives the score of each candidate for its user; larger is better.
         user_states: `float32[B, S]`, handed to the scorer.
         params: of all users, or one a user; users of one batch may enter the graph in different ways.
-        light: the items' side of the light score; needed where `params` ask for seeds.
+        light_vectors: `float32[N, d]`, the items' side of the light score; needed where `params` ask for seeds.
         kernels: the inner loops.
         observer: called after every scorer call, for studies of recall by round (Figure 5).
 
@@ -81,7 +81,7 @@ def beam_search(
     plan = _Plan.of(params, len(user_states), graph)
     walk = _BeamWalk(graph, Lockstep(graph, scorer, user_states, kernels, int(plan.ef.max(initial=1))), plan, observer)
     if len(user_states):
-        walk.enter(_seeds(graph, light, user_states, plan.seeds, kernels))
+        walk.enter(_seeds(graph, light_vectors, user_states, plan.seeds, kernels))
         while (candidates := walk.next_candidates()) is not None:
             walk.advance(candidates)
     return walk.users.result(plan.top_k, plan.width)
@@ -91,7 +91,8 @@ def beam_search(
 class _Plan:
     """The parameters of B users: `top_k` is `int64[B]`, `ef` and `rounds` are `int32[layers, B]`, ground first.
 
-    Users with seeds have no use for the layers above the ground: 1 and 0 stand there. `width` is the result's K, stated apart because a batch may have no users.
+    Users with seeds have no use for the layers above the ground: 1 and 0 stand there. `width` is the result's K, stated
+    apart because a batch may have no users.
 
     More than N of either can't be used: W holds distinct items, and every round but the last finds a new one.
     """
@@ -124,21 +125,21 @@ class _Plan:
 
 def _seeds(
     graph: HnswGraph,
-    light: LightItems | None,
+    light_vectors: Float32Array | None,
     user_states: Float32Array,
     params: Sequence[SeedParams | None],
     kernels: Kernels,
 ) -> Int32Array:
     """The seeds of those who want some, best first: `int32[B, n]`, padded with -1; n may be 0."""
     rows = [row for row, one in enumerate(params) if one is not None]
-    if rows and light is None:
+    if rows and light_vectors is None:
         raise RequestError(
             f"{PARAM_ENTRY} is {ENTRY_SEEDS!r}; expected {ENTRY_LAYERS!r}: this bundle's model has no light score"
         )
-    if not rows or light is None:
+    if not rows or light_vectors is None:
         return np.empty((len(params), 0), np.int32)
     wanted = [one for one in params if one is not None]
-    found = light_walk(graph, light, user_states[rows], wanted, kernels=kernels).items
+    found = light_walk(graph, light_vectors, user_states[rows], wanted, kernels=kernels).items
     seeds = np.full((len(params), found.shape[1]), PADDING_ITEM, np.int32)
     seeds[rows] = found
     return seeds

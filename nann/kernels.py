@@ -52,7 +52,6 @@ class Implementation(Protocol):
         layers: list[tuple[Int32Array, Int32Array]],
         entry_points: Int32Array,
         vectors: Float32Array,
-        bias: Float32Array,
         users: Float32Array,
         width: int,
         ef: Int32Array,
@@ -164,14 +163,13 @@ class Kernels:
         layers: Sequence[tuple[Int32Array, Int32Array]],
         entry_points: Int32Array,
         vectors: Float32Array,
-        bias: Float32Array,
         users: Float32Array,
         width: int,
         ef: Int32Array,
         rounds: Int32Array,
         threads: int = 1,
     ) -> tuple[Int32Array, Float32Array, Int32Array]:
-        """Algorithms 1 and 2 under the score <user, vector> + bias: all entry points, then each layer down to the ground.
+        """Algorithms 1 and 2 under the score <user, vector>: all entry points, then each layer down to the ground.
 
         The sum has a fixed order, so that the score is the same to the bit whatever computes it.
 
@@ -179,7 +177,6 @@ class Kernels:
             layers: `int32[N + 1]` indptr and `int32[E]` neighbours of the layers below the entry layer, ground first.
             entry_points: `int32[E0]`, the items of the entry layer, all of which are scored.
             vectors: `float32[N, d]`.
-            bias: `float32[N]`.
             users: `float32[B, d]`.
             width: how many columns the results have; what a user's W holds beyond it is cut off.
             ef: `int32[B]`, length of W on every layer; at least 1.
@@ -201,7 +198,6 @@ class Kernels:
             _check(f"neighbors of layer {number}", neighbors, np.int32, 1)
         _check("entry_points", entry_points, np.int32, 1)
         _check("vectors", vectors, np.float32, 2)
-        _check("bias", bias, np.float32, 1, rows=item_count, each="item")
         _check("users", users, np.float32, 2)
         if users.shape[1] != vectors.shape[1]:
             raise ValueError(f"users has {users.shape[1]} columns; expected {vectors.shape[1]}, as vectors")
@@ -209,9 +205,7 @@ class Kernels:
         _check("rounds", rounds, np.int32, 1, rows=len(users))
         if width < 0 or threads < 1:
             raise ValueError(f"width is {width} and threads {threads}; expected at least 0 and at least 1")
-        return self.implementation.light_walk(
-            list(layers), entry_points, vectors, bias, users, width, ef, rounds, threads
-        )
+        return self.implementation.light_walk(list(layers), entry_points, vectors, users, width, ef, rounds, threads)
 
 
 NATIVE = Kernels("native", _kernels)

@@ -71,20 +71,19 @@ def light_walk(
     layers: Sequence[tuple[Int32Array, Int32Array]],
     entry_points: Int32Array,
     vectors: Float32Array,
-    bias: Float32Array,
     users: Float32Array,
     width: int,
     ef: Int32Array,
     rounds: Int32Array,
     threads: int,
 ) -> tuple[Int32Array, Float32Array, Int32Array]:
-    """Best items by <user, vector> + bias that a walk finds: int32 and float32 `[B, width]`, scored int32 `[B]`."""
+    """Best items by <user, vector> that a walk finds: int32 and float32 `[B, width]`, scored int32 `[B]`."""
     _require_entry_points(entry_points, len(vectors))
     items = np.full((len(users), width), PADDING_ITEM, np.int32)
     scores = np.full((len(users), width), PADDING_SCORE, np.float32)
     scored = np.zeros(len(users), np.int32)
     for row, user in enumerate(users):
-        walk = _LightWalk(vectors, bias, user, ef[row : row + 1])
+        walk = _LightWalk(vectors, user, ef[row : row + 1])
         walk.keep_best(entry_points[None, :])
         for indptr, neighbors in reversed(layers):
             walk.search_layer(indptr, neighbors, int(rounds[row]))
@@ -96,11 +95,11 @@ def light_walk(
 class _LightWalk:
     """One user's walk: W, its scores and the frontier as matrices of one row."""
 
-    def __init__(self, vectors: Float32Array, bias: Float32Array, user: Float32Array, ef: Int32Array) -> None:
+    def __init__(self, vectors: Float32Array, user: Float32Array, ef: Int32Array) -> None:
         self.items = self.frontier = np.empty((1, 0), np.int32)
         self.scores = np.empty((1, 0), np.float32)
         self.scored = 0
-        self._vectors, self._bias, self._user, self._ef = vectors, bias, user, ef
+        self._vectors, self._user, self._ef = vectors, user, ef
 
     def search_layer(self, indptr: Int32Array, neighbors: Int32Array, rounds: int) -> None:
         visited = np.zeros((1, -(-len(self._vectors) // 64)), np.uint64)
@@ -113,7 +112,7 @@ class _LightWalk:
             self.keep_best(candidates)
 
     def keep_best(self, candidates: Int32Array) -> None:
-        found = inner_products(self._user, self._vectors[candidates[0]]) + self._bias[candidates[0]]
+        found = inner_products(self._user, self._vectors[candidates[0]])
         self.scored += candidates.shape[1]
         self.items, self.scores, is_new = merge_top(self.items, self.scores, candidates, found[None, :], self._ef)
         self.frontier = self.items[is_new][None, :]

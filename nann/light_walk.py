@@ -1,9 +1,9 @@
-"""The light walk: a cheap score finds where the scorer's walk is to begin. Not the paper's; `beam_search` can do without.
+"""The light walk: a cheap score finds where the scorer's walk is to begin. Not the paper's; searches can do without.
 
-    light score of item v for user u  =  <w_u, e_v> + b_v
+    light score of item v for user u  =  <w_u, x_v>
 
-w_u comes from the user encoder, e_v are the item vectors that the graph was built on, b_v is one number an item. A walk
-under this score over the same layers costs microseconds and no scorer evaluation.
+w_u comes from the user encoder, x_v is a row of a table in the bundle; a bias of the item is a column of x_v that meets
+a 1 in w_u. A walk under this score over the same layers costs microseconds and no scorer evaluation.
 """
 
 from __future__ import annotations
@@ -15,50 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nann.errors import BundleError, RequestError, ScorerError
+from nann.errors import RequestError, ScorerError
 from nann.graph import HnswGraph
 from nann.kernels import NATIVE, Float32Array, Int32Array, Kernels
 from nann.search_params import SeedParams
 from nann.search_result import fit
 from nann.signature import PADDING_ITEM, USER_STATE
-
-
-@dataclass(frozen=True, eq=False)
-class LightItems:
-    """The items' side of the light score.
-
-    Attributes:
-        vectors: `float32[N, d]`, e_v.
-        bias: `float32[N]`, b_v.
-    """
-
-    vectors: Float32Array
-    bias: Float32Array
-
-    def __post_init__(self) -> None:
-        if self.bias.shape != self.vectors.shape[:1]:
-            raise BundleError(
-                f"the light score has biases {list(self.bias.shape)} and vectors {list(self.vectors.shape)}; "
-                "expected one bias an item"
-            )
-
-    def users(self, user_states: Float32Array) -> Float32Array:
-        """w_u: the last d columns of `float32[B, S]`, as `float32[B, d]`.
-
-        Raises:
-            RequestError: if the states are narrower than that.
-            ScorerError: if one of the numbers is not finite.
-        """
-        width = self.vectors.shape[1]
-        if user_states.ndim != 2 or user_states.shape[1] < width:
-            raise RequestError(
-                f"{USER_STATE.name} has shape {list(user_states.shape)}; expected [B, {width} or more]: the bundle's "
-                f"user encoder ends it with the {width} numbers of the light score"
-            )
-        users = np.ascontiguousarray(user_states[:, -width:])
-        if not np.isfinite(users).all():
-            raise ScorerError(f"the light part of {USER_STATE.name} holds NaN or infinity: check the model's weights")
-        return users
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +40,7 @@ class Seeds:
 
 def light_walk(
     graph: HnswGraph,
-    light: LightItems,
+    light_vectors: Float32Array,
     user_states: Float32Array,
     params: Sequence[SeedParams],
     *,
@@ -89,8 +51,8 @@ def light_walk(
 
     Args:
         graph: the layers, also those that the scorer then walks.
-        light: the items' side of the score.
-        user_states: `float32[B, S]`, of which the last d columns are read.
+        light_vectors: `float32[N, d]`, x_v.
+        user_states: `float32[B, S]`; the last d columns are w_u.
         params: one a user.
         kernels: the inner loops.
         threads: how many threads share the users; None: as many as this process has cores.
@@ -99,7 +61,7 @@ def light_walk(
         RequestError: if `user_states` is too narrow.
         ScorerError: if a user's numbers are not finite.
     """
-    users = light.users(user_states)
+    users = light_users(user_states, light_vectors.shape[1])
     counts = np.array([min(one.count, graph.item_count) for one in params], np.int64)
     ef, rounds = (
         np.array([min(value, graph.item_count) for value in values], np.int32)
@@ -108,11 +70,29 @@ def light_walk(
     width = int(counts.max(initial=0))
     layers = [(layer.indptr, layer.neighbors) for layer in graph.layers[: graph.entry_layer]]
     items, scores, scored = kernels.light_walk(
-        layers, graph.entry_points, light.vectors, light.bias, users, width, ef, rounds, threads or _core_count()
+        layers, graph.entry_points, light_vectors, users, width, ef, rounds, threads or _core_count()
     )
     items, scores = fit(items, scores, counts, width)
     found = int(np.count_nonzero(items != PADDING_ITEM, axis=1).max(initial=0))
     return Seeds(np.ascontiguousarray(items[:, :found]), np.ascontiguousarray(scores[:, :found]), scored)
+
+
+def light_users(user_states: Float32Array, width: int) -> Float32Array:
+    """w_u: the last `width` columns of `float32[B, S]`, C-contiguous.
+
+    Raises:
+        RequestError: if the states are narrower than that.
+        ScorerError: if one of the numbers is not finite.
+    """
+    if user_states.ndim != 2 or user_states.shape[1] < width:
+        raise RequestError(
+            f"{USER_STATE.name} has shape {list(user_states.shape)}; expected [B, {width} or more]: the bundle's user "
+            f"encoder ends it with the {width} numbers of the light score"
+        )
+    users = np.ascontiguousarray(user_states[:, -width:])
+    if not np.isfinite(users).all():
+        raise ScorerError(f"the light part of {USER_STATE.name} holds NaN or infinity: check the model's weights")
+    return users
 
 
 def _core_count() -> int:

@@ -77,8 +77,8 @@ BEHAVIORS = _spec("behaviors", np.int32, -1)
 PROFILE_CODES = _spec("profile_codes", np.int32, -1)
 """Profile codes, one a field, 0 = unknown; one column of 0 where the data set has no profile."""
 USER_STATE = _spec("user_state", np.float32, -1)
-"""Whatever of the user the scorer needs, flat; only user_encoder and scorer know its layout. Where the bundle has a light
-score, the last d numbers are the user's side of it, d the width of an item vector (`nann.light_walk`)."""
+"""Whatever of the user the scorer needs, flat; only user_encoder and scorer know its layout. Where the bundle has a
+light score, the last d numbers are the user's side of it, d the width of its item table (`nann.light_walk`)."""
 CANDIDATES = _spec("candidates", np.int32, -1)
 """Item indices to score, -1 = padding."""
 CANDIDATE_SCORES = _spec("candidate_scores", np.float32, -1)

@@ -1,4 +1,4 @@
-"""The light walk against beam_search under the same score, native against NumPy; and searches that enter at its seeds."""
+"""The light walk against beam_search under its score, native against NumPy; and searches that enter at its seeds."""
 
 import numpy as np
 import pytest
@@ -18,10 +18,10 @@ from searching import (
 
 from nann import _kernels
 from nann.beam_search import beam_search
-from nann.errors import BundleError, RequestError, ScorerError
+from nann.errors import RequestError, ScorerError
 from nann.kernels import NATIVE, NUMPY
 from nann.kernels_numpy import inner_products
-from nann.light_walk import LightItems, light_walk
+from nann.light_walk import light_users, light_walk
 from nann.search_params import SearchParams, SeedParams
 
 BOTH = pytest.mark.parametrize("kernel", [NATIVE, NUMPY], ids=lambda kernel: kernel.name)
@@ -30,31 +30,28 @@ BOTH = pytest.mark.parametrize("kernel", [NATIVE, NUMPY], ids=lambda kernel: ker
 class LightScorer:
     """The light score as a scorer; user states end with w_u."""
 
-    def __init__(self, light):
-        self.light = light
+    def __init__(self, vectors):
+        self.vectors = vectors
 
     def score(self, user_states, candidates):
-        users = self.light.users(user_states)
-        rows = [
-            inner_products(user, self.light.vectors[row]) + self.light.bias[row]
-            for user, row in zip(users, candidates, strict=True)
-        ]
+        users = light_users(user_states, self.vectors.shape[1])
+        rows = [inner_products(user, self.vectors[row]) for user, row in zip(users, candidates, strict=True)]
         return np.stack(rows).astype(np.float32)
 
 
 @st.composite
 def light_walks(draw):
-    """Graph, light items, user states, params: whole numbers for many ties, or any; n often beyond what is reachable."""
+    """Graph, light vectors, user states, params: few distinct scores, or many; n often beyond what is reachable."""
     graph, scorer = draw(walks())
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     width, users = draw(st.sampled_from([1, 3, 16, 40])), len(scorer.table)
-    shapes = ((graph.item_count, width), (graph.item_count,), (users, width))
+    shapes = ((graph.item_count, width), (users, width))
     if draw(st.booleans()):
-        vectors, bias, w = (rng.integers(-1, 2, shape).astype(np.float32) for shape in shapes)
+        vectors, w = (rng.integers(-1, 2, shape).astype(np.float32) for shape in shapes)
     else:
-        vectors, bias, w = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
+        vectors, w = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
     states = np.concatenate([scorer.states(), w], axis=1)
-    return graph, scorer, LightItems(vectors, bias), states, [draw(seed_params()) for _ in range(users)]
+    return graph, scorer, vectors, states, [draw(seed_params()) for _ in range(users)]
 
 
 @st.composite
@@ -101,13 +98,13 @@ def test_inner_products_are_what_they_say():
 def test_a_large_walk_is_the_same_with_any_number_of_threads():
     rng = np.random.default_rng(3)
     graph = random_graph(rng, 5000, 3, 20)
-    light = LightItems(rng.normal(size=(5000, 64)).astype(np.float32), rng.normal(size=5000).astype(np.float32))
+    light = rng.normal(size=(5000, 64)).astype(np.float32)
     states = rng.normal(size=(17, 70)).astype(np.float32)
     params = [SeedParams(300, 500, 4)] * 17
     alone, shared = (light_walk(graph, light, states, params, threads=threads) for threads in (1, 8))
     np.testing.assert_array_equal(alone.items, shared.items)
     np.testing.assert_array_equal(alone.scores, shared.scores)
-    exact = np.argsort(-(light.users(states) @ light.vectors.T + light.bias), axis=1)[:, :300]
+    exact = np.argsort(-(states[:, -64:] @ light.T), axis=1)[:, :300]
     found = [np.isin(row, seeds).mean() for row, seeds in zip(exact, alone.items, strict=True)]
     assert np.mean(found) > 0.5  # a random graph is no good guide, but ef 500 is a tenth of the items
 
@@ -150,7 +147,7 @@ def mixed_entries(draw):
 @given(case=mixed_entries())
 def test_users_of_one_batch_may_enter_in_different_ways(kernel, case):
     graph, scorer, light, states, params = case
-    result = beam_search(graph, scorer, states, params, light=light, kernels=kernel)
+    result = beam_search(graph, scorer, states, params, light_vectors=light, kernels=kernel)
     for row, (score, one) in enumerate(zip(scorer.table, params, strict=True)):
         if one.seeds is None:
             items, counted = knn_search(graph, score, one)
@@ -167,10 +164,10 @@ def test_with_as_many_seeds_as_ef_it_is_algorithm_2():
     rng = np.random.default_rng(4)
     graph = random_graph(rng, 500, 2, 10)
     scorer = TableScorer(rng.normal(size=(3, 500)))
-    light = LightItems(rng.normal(size=(500, 8)).astype(np.float32), np.zeros(500, np.float32))
+    light = rng.normal(size=(500, 8)).astype(np.float32)
     states = np.concatenate([scorer.states(), rng.normal(size=(3, 8)).astype(np.float32)], axis=1)
     params = SearchParams(10, (30,), (3,), SeedParams(30, 60, 3))
-    result = beam_search(graph, scorer, states, params, light=light)
+    result = beam_search(graph, scorer, states, params, light_vectors=light)
     seeds = light_walk(graph, light, states, [params.seeds] * 3).items
     for row, score in enumerate(scorer.table):
         expected = best(search_layer(graph, score, seeds[row].tolist(), 30, 0, 3, []), score, 10)
@@ -179,7 +176,7 @@ def test_with_as_many_seeds_as_ef_it_is_algorithm_2():
 
 class TestRefusals:
     graph = make_graph([[[1], [0]], [[], []]], [1, 0])
-    light = LightItems(np.ones((2, 3), np.float32), np.zeros(2, np.float32))
+    light = np.ones((2, 3), np.float32)
     seeded = SearchParams(1, (1,), (1,), SeedParams(1, 1, 1))
 
     def test_a_bundle_without_a_light_score(self):
@@ -194,10 +191,6 @@ class TestRefusals:
         with pytest.raises(ScorerError, match="light part of user_state holds NaN or infinity"):
             light_walk(self.graph, self.light, np.full((1, 3), np.nan, np.float32), [self.seeded.seeds])
 
-    def test_a_bias_for_other_items(self):
-        with pytest.raises(BundleError, match=r"has biases \[3\] and vectors \[2, 3\]; expected one bias an item"):
-            LightItems(np.ones((2, 3), np.float32), np.zeros(3, np.float32))
-
     def test_several_values_a_layer(self):
         with pytest.raises(RequestError, match="ef and rounds have 1 values; expected 2, one a layer from layer 1"):
             beam_search(self.graph, TableScorer([[1, 2]]), np.zeros((1, 3), np.float32), SearchParams(1, (1,), (1,)))
@@ -210,7 +203,6 @@ def arguments(**changed):
         "layers": [layer],
         "entry_points": np.array([0], np.int32),
         "vectors": np.ones((2, 3), np.float32),
-        "bias": np.zeros(2, np.float32),
         "users": np.ones((1, 3), np.float32),
         "width": 2,
         "ef": np.array([2], np.int32),
@@ -226,7 +218,6 @@ def arguments(**changed):
     ({"layers": [(np.array([0, 1, 2], np.int32), np.array([5, 0], np.int32))]}, IndexError, "neighbors holds 5"),
     ({"layers": [(np.array([0, 1], np.int32), np.array([0], np.int32))]}, ValueError,
      "indptr of layer 0 has 2 rows; expected 3, one an item, and one more"),
-    ({"bias": np.zeros(3, np.float32)}, ValueError, "bias has 3 rows; expected 2, one an item"),
     ({"users": np.ones((1, 2), np.float32)}, ValueError, "users has 2 columns; expected 3, as vectors"),
     ({"ef": np.array([0], np.int32)}, ValueError, "ef holds 0; expected at least 1"),
     ({"ef": np.array([1, 1], np.int32)}, ValueError, "ef has 2 rows; expected 1, one a user"),
@@ -241,7 +232,6 @@ def test_arrays_that_do_not_fit(kernel, changed, error, message):
 
 
 @pytest.mark.parametrize(("changed", "message"), [
-    ({"bias": np.zeros(3, np.float32)}, "bias has 3 values; expected 2, one an item"),
     ({"users": np.ones((1, 2), np.float32)}, "users has 2 columns; expected 3, as vectors"),
     ({"layers": [(np.array([0, 1], np.int32), np.array([0], np.int32))]}, "a layer has 1 items; expected 2"),
     ({"ef": np.array([1, 1], np.int32)}, "ef has 2 rows; expected 1, one a user"),
