@@ -77,8 +77,6 @@ class LightConfig(_Section):
     width: int = Field(64, ge=2)
     """Of w_u and x_v: the bundle carries so many numbers an item."""
     hidden: int = Field(256, ge=2)
-    temperature: float = Field(2.0, gt=0)
-    """Softens the scores that are imitated (`training.losses.distillation_loss`)."""
 
 
 class OptimizationConfig(_Section):

@@ -64,25 +64,21 @@ def auxiliary_loss(clean: Tensor, perturbed: Tensor, reading: str) -> Tensor:
     return F.kl_div(perturbed.log_softmax(dim=1), target, reduction="batchmean", log_target=True)
 
 
-def distillation_loss(light: Tensor, target: Tensor, valid: Tensor, temperature: float) -> Tensor:
+def distillation_loss(light: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """KL divergence of the row's softmax over its candidates, the scorer's against the light head's; mean over rows.
 
-    With the logQ correction in both, candidates that were drawn by popularity stand for the whole corpus. A temperature
-    T > 1 makes the items behind the very best ones count too: seeds are to lie around all of the top K. Chosen among
-    four in small trainings, by what the seeded walk then scores for a wanted coverage: without the correction and with
-    T = 1 the light head's lists held less of the scorer's top K at every length; plain regression of the centred scores
-    held as much of it, but the walk from such seeds never reached a high coverage.
+    With the logQ correction in both, candidates that were drawn by popularity stand for the whole corpus. Chosen in
+    small trainings by what the seeded walk then scores for a coverage of 0.95: with scores softened by a temperature it
+    had to score more; with plain regression of the centred scores, whose short lists hold more of the scorer's top K
+    and whose long ones hold less, it did not get there; without the correction lists of every length held less.
 
     Args:
         light: `float[B, C]`, light scores, corrected.
         target: `float[B, C]`, the scorer's, corrected; no gradient goes there.
         valid: `bool[B, C]`, which candidates count; at least one a row.
-        temperature: T; the loss is scaled by its square, so that the gradient keeps its size.
     """
-    target, light = (
-        (scores / temperature).masked_fill(~valid, _EXCLUDED).log_softmax(dim=1) for scores in (target.detach(), light)
-    )
-    return temperature**2 * F.kl_div(light, target, reduction="batchmean", log_target=True)
+    target, light = (scores.masked_fill(~valid, _EXCLUDED).log_softmax(dim=1) for scores in (target.detach(), light))
+    return F.kl_div(light, target, reduction="batchmean", log_target=True)
 
 
 _EXCLUDED = -1e9

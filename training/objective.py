@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from training.config import LightConfig, LossConfig
+from training.config import LossConfig
 from training.losses import auxiliary_loss, corrected_logits, distillation_loss, fgsm_perturbation, nce_loss
 from training.models.neural_scorer import ItemFeatures, NeuralScorer, UserContext
 
@@ -47,9 +47,6 @@ class Losses(NamedTuple):
     light: Tensor
 
 
-_DEFAULT_LIGHT = LightConfig()
-
-
 class TrainingObjective(nn.Module):
     """L_NCE + weight * L_AUX of a batch (eq. 3), and the light head's loss if the model has one.
 
@@ -57,16 +54,12 @@ class TrainingObjective(nn.Module):
         model: the scorer.
         config: which losses.
         item_counts: `int64[N]`, occurrences in the training log: the unigram distribution of the negatives.
-        light: how the light head learns.
     """
 
-    def __init__(
-        self, model: NeuralScorer, config: LossConfig, item_counts: Tensor, light: LightConfig = _DEFAULT_LIGHT
-    ) -> None:
+    def __init__(self, model: NeuralScorer, config: LossConfig, item_counts: Tensor) -> None:
         super().__init__()
         self.model = model
         self.config = config
-        self.light_config = light
         # Items that no training user touched are never drawn; the floor keeps their logarithm finite.
         log_expected = torch.log(item_counts.clamp(min=1).float() / item_counts.sum()) + _log(config.negatives)
         self.register_buffer("log_expected_count", log_expected, persistent=False)
@@ -101,7 +94,7 @@ class TrainingObjective(nn.Module):
         corrected = self._corrected(scores, batch.items, batch.candidates, batch.is_positive)
         valid = target.isfinite()  # negatives that hit a positive are not
         valid[:, : batch.is_positive.shape[1]] &= batch.is_positive
-        return distillation_loss(corrected, target, valid, self.light_config.temperature)
+        return distillation_loss(corrected, target, valid)
 
     def _auxiliary(self, user: UserContext, batch: Batch) -> Tensor:
         """Over one positive of each context and its negatives, as many as configured."""

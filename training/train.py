@@ -68,8 +68,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     with process_group() as process:
         torch.manual_seed(config.seed)
-        counts = torch.tensor(data.train_counts)
-        objective = TrainingObjective(build_model(config, data), config.loss, counts, config.light)
+        objective = TrainingObjective(build_model(config, data), config.loss, torch.tensor(data.train_counts))
         objective.to(process.device)
         optimizer = torch.optim.AdamW(
             [{"params": group} for group in parameter_groups(objective)],
