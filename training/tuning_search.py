@@ -2,8 +2,8 @@
 
 What is tried is said in `training.tuning_spaces`. Coverage and cost both rise with every ef and every number of rounds.
 That prunes: a walk is broken off when it has cost more than the best found so far, and whatever is larger before the
-ground layer than a setting that was too expensive before the first ground round is not tried. One walk tells all numbers
-of ground rounds (`training.ground_rounds`).
+ground layer than a setting that was too expensive before the first ground round is not tried. One walk tells all
+numbers of ground rounds (`training.ground_rounds`).
 """
 
 from __future__ import annotations

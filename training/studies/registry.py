@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.studies import curves, flatness, growth_study, readings, rounds, sensitivity, table3, today
+from training.studies import curves, flatness, growth_study, readings, rounds, seeded, sensitivity, table3, today
 from training.studies.study import Study
 
 STUDIES: tuple[Study, ...] = (
@@ -15,4 +15,5 @@ STUDIES: tuple[Study, ...] = (
     readings.STUDY,
     today.STUDY,
     growth_study.STUDY,
+    seeded.STUDY,
 )

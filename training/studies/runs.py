@@ -53,8 +53,8 @@ Say = Callable[[str], None]
 
 def fit_params(params: SearchParams, graph: HnswGraph) -> SearchParams:
     """The same parameters for a graph that may lack the upper layers."""
-    layers = graph.entry_layer + 1
-    return SearchParams(params.top_k, params.ef[-layers:], params.rounds[-layers:])
+    layers = params.layer_count(graph.entry_layer)
+    return replace(params, ef=params.ef[-layers:], rounds=params.rounds[-layers:])
 
 
 def data_fingerprint(data: PreparedData) -> str:
@@ -201,9 +201,16 @@ class TrainedRun:
         """User states of the queries, `float32[Q, S]`."""
         path = self._measured / "user_states.npy"
         if not path.is_file():
-            blocks = range(0, len(self.queries.users), USER_BLOCK)
-            _save(path, np.concatenate([self._encode(start) for start in blocks]))
+            _save(path, self.encode(self.queries))
         return np.load(path, allow_pickle=False)
+
+    def encode(self, queries: Queries) -> Float32Array:
+        """User states of any queries, `float32[Q, S]`."""
+        blocks = [slice(start, start + USER_BLOCK) for start in range(0, len(queries.users), USER_BLOCK)]
+        encoder = self._modules[0]
+        return np.concatenate(
+            [encode_users_torch(encoder, queries.behaviors[block], queries.profiles[block]) for block in blocks]
+        )
 
     def exact(self, top_k: int) -> npt.NDArray[np.int32]:
         """The exhaustive top K of every user, best first, `int32[Q, K]`: B_u of the paper."""
@@ -251,10 +258,6 @@ class TrainedRun:
             "share_scored": share_scored(found.items_scored, self.data.item_count),
             "items_scored": float(found.items_scored.mean()),
         }
-
-    def _encode(self, start: int) -> Float32Array:
-        block = slice(start, start + USER_BLOCK)
-        return encode_users_torch(self._modules[0], self.queries.behaviors[block], self.queries.profiles[block])
 
     def _search_best_first(self, top_k: int, ef: int) -> SearchResult:
         blocks = [
