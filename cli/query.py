@@ -35,7 +35,6 @@ def query(
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds, with --entry seeds.")] = None,
     seed_ef: Annotated[int | None, typer.Option(help="Search width of the light walk.")] = None,
-    seed_rounds: Annotated[int | None, typer.Option(help="Rounds of the light walk.")] = None,
     profile: Annotated[
         str | None, typer.Option(help="Profile codes, one a field, where the data set has a user profile.")
     ] = None,
@@ -65,7 +64,6 @@ def query(
             entry=entry,
             seeds=seeds,
             seed_ef=seed_ef,
-            seed_rounds=seed_rounds,
         )
     answers = [_answer(result, row, names) for row in range(len(users))]
     for answer in answers:

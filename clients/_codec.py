@@ -19,7 +19,6 @@ from nann.signature import (
     PARAM_ENTRY,
     PARAM_ROUNDS,
     PARAM_SEED_EF,
-    PARAM_SEED_ROUNDS,
     PARAM_SEEDS,
     PARAM_TOP_K,
     SCORES,
@@ -82,7 +81,6 @@ def encode_request(
     entry: str | None = None,
     seeds: int | None = None,
     seed_ef: int | None = None,
-    seed_rounds: int | None = None,
     request_id: str = "",
 ) -> InferRequest:
     """Builds a request.
@@ -96,7 +94,6 @@ def encode_request(
         entry: "layers" or "seeds".
         seeds: how many seeds.
         seed_ef: search width of the light walk.
-        seed_rounds: its rounds.
         request_id: echoed by the server, for logs.
 
     Raises:
@@ -110,7 +107,7 @@ def encode_request(
             raise RequestError(f"{USER_PROFILE.name} has {len(profile)} rows; expected {len(ids)}, one a user")
         inputs[USER_PROFILE] = profile
     parameters: dict[str, int | str] = {}
-    numbers = {PARAM_TOP_K: top_k, PARAM_SEEDS: seeds, PARAM_SEED_EF: seed_ef, PARAM_SEED_ROUNDS: seed_rounds}
+    numbers = {PARAM_TOP_K: top_k, PARAM_SEEDS: seeds, PARAM_SEED_EF: seed_ef}
     parameters.update({name: int(value) for name, value in numbers.items() if value is not None})
     if entry is not None:
         parameters[PARAM_ENTRY] = entry

@@ -2,12 +2,8 @@
 // shapes and says what is wrong; what still does not fit is refused by nanobind with a TypeError.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
-#include <nanobind/stl/pair.h>
-#include <nanobind/stl/vector.h>
 
 #include <memory>
-#include <utility>
-#include <vector>
 
 #include "_kernels.hpp"
 #include "_kernels_light.hpp"
@@ -102,13 +98,11 @@ nb::tuple merge_top(Array2<const int32_t> items, Array2<const float> scores, Arr
   return nb::make_tuple(top_items.release(), top_scores.release(), is_new.release());
 }
 
-using LayerArrays = std::pair<Array1<const int32_t>, Array1<const int32_t>>;
-
-nb::tuple light_walk(const std::vector<LayerArrays>& layers, Array1<const int32_t> entry_points,
+nb::tuple light_walk(Array1<const int32_t> indptr, Array1<const int32_t> neighbors, Array1<const int32_t> entry_points,
                      Array2<const float> vectors, Array2<const float> users, size_t width, Array1<const int32_t> ef,
-                     Array1<const int32_t> rounds, size_t threads) {
-  nann::LightInput in{{}, row(entry_points), matrix(vectors), matrix(users), row(ef), row(rounds)};
-  for (const auto& [indptr, neighbors] : layers) in.layers.push_back(csr(indptr, neighbors));
+                     Array1<const int32_t> steps, size_t threads) {
+  const nann::LightInput in{csr(indptr, neighbors), row(entry_points), matrix(vectors),
+                            matrix(users),          row(ef),           row(steps)};
   Result<int32_t> items(users.shape(0), width), scored(1, users.shape(0));
   Result<float> scores(users.shape(0), width);
   {
@@ -132,8 +126,9 @@ NB_MODULE(_kernels, module) {
   module.def("merge_top", &merge_top, "items"_a.noconvert(), "scores"_a.noconvert(), "new_items"_a.noconvert(),
              "new_scores"_a.noconvert(), "ef"_a.noconvert(),
              "The ef best of items (int32[B, R]) and new_items (int32[B, C]): int32, float32 and bool [B, E].");
-  module.def("light_walk", &light_walk, "layers"_a.noconvert(), "entry_points"_a.noconvert(), "vectors"_a.noconvert(),
-             "users"_a.noconvert(), "width"_a, "ef"_a.noconvert(), "rounds"_a.noconvert(), "threads"_a,
-             "The `width` best items of each of `users` (float32[B, d]) that a walk under <user, vector> finds: "
-             "int32[B, width], float32[B, width], and int32[B], how many it scored.");
+  module.def("light_walk", &light_walk, "indptr"_a.noconvert(), "neighbors"_a.noconvert(), "entry_points"_a.noconvert(),
+             "vectors"_a.noconvert(), "users"_a.noconvert(), "width"_a, "ef"_a.noconvert(), "steps"_a.noconvert(),
+             "threads"_a,
+             "The `width` best items of each of `users` (float32[B, d]) that best-first search under <user, vector> "
+             "finds: int32[B, width], float32[B, width], and int32[B], how many it scored.");
 }

@@ -16,12 +16,13 @@ def merge_top(
     ef: npt.NDArray[np.int32],
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.bool_]]: ...
 def light_walk(
-    layers: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]],
+    indptr: npt.NDArray[np.int32],
+    neighbors: npt.NDArray[np.int32],
     entry_points: npt.NDArray[np.int32],
     vectors: npt.NDArray[np.float32],
     users: npt.NDArray[np.float32],
     width: int,
     ef: npt.NDArray[np.int32],
-    rounds: npt.NDArray[np.int32],
+    steps: npt.NDArray[np.int32],
     threads: int,
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.int32]]: ...

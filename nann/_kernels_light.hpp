@@ -1,10 +1,10 @@
-// The light walk: Algorithms 1 and 2 with an inner product as the score. Knows nothing of Python; `_kernels.cpp` binds
-// it, `kernels_numpy.py` specifies it.
+// The light walk: best-first search with an inner product as the score. Knows nothing of Python; `_kernels.cpp` binds it,
+// `kernels_numpy.py` specifies it.
 #pragma once
 
 #include <atomic>
 #include <exception>
-#include <memory>
+#include <functional>
 #include <mutex>
 #include <thread>
 
@@ -14,12 +14,12 @@ namespace nann {
 
 // Every user's and every item's side of the light score <user, vector>.
 struct LightInput {
-  std::vector<Csr> layers;  // ground first, ending below the entry layer
+  Csr ground;
   Matrix<const int32_t> entry_points;  // one row
   Matrix<const float> vectors;
   Matrix<const float> users;
   Matrix<const int32_t> ef;  // one row, as the next
-  Matrix<const int32_t> rounds;
+  Matrix<const int32_t> steps;
 };
 
 struct LightOutput {
@@ -45,10 +45,15 @@ inline float inner_product(const float* left, const float* right, size_t width) 
   return lanes[0];
 }
 
-inline void prefetch_item(const LightInput& in, int32_t item) {
-  constexpr size_t kLine = 64 / sizeof(float);
-  const float* vector = in.vectors.row(static_cast<size_t>(item));
-  for (size_t at = 0; at < in.vectors.cols; at += kLine) NANN_PREFETCH(vector + at);
+inline int32_t item_of(uint64_t key) { return static_cast<int32_t>(key & 0xffffffffu); }
+
+// The reverse of `sort_key`.
+inline float score_of(uint64_t key) {
+  const uint32_t ascending = ~static_cast<uint32_t>(key >> 32);
+  const uint32_t bits = ascending & 0x80000000u ? ascending & 0x7fffffffu : ~ascending;
+  float score;
+  std::memcpy(&score, &bits, sizeof score);
+  return score;
 }
 
 // One user's walk; an object serves one user after the other and keeps its memory.
@@ -58,92 +63,106 @@ class LightWalk {
 
   void run(size_t user, const LightOutput& out) {
     user_ = in_.users.row(user);
-    ef_ = in_.ef.data[user];
+    ef_ = static_cast<size_t>(in_.ef.data[user]);
     scored_ = 0;
-    items_.clear();
-    scores_.clear();
+    best_.clear();
+    open_.clear();
+    std::fill(visited_.begin(), visited_.end(), 0);
     candidates_.assign(in_.entry_points.data, in_.entry_points.data + in_.entry_points.cols);
-    keep_best();
-    for (size_t layer = in_.layers.size(); layer-- > 0;) search_layer(in_.layers[layer], in_.rounds.data[user]);
-    const size_t kept = std::min(items_.size(), out.items.cols);
-    std::fill(std::copy_n(items_.begin(), kept, out.items.row(user)), out.items.row(user) + out.items.cols,
-              kPaddingItem);
-    std::fill(std::copy_n(scores_.begin(), kept, out.scores.row(user)), out.scores.row(user) + out.scores.cols,
-              kPaddingScore);
+    for (int32_t item : candidates_) test_and_set(visited_.data(), static_cast<uint32_t>(item));
+    offer_candidates();
+    for (int32_t step = 0; step < in_.steps.data[user] && !open_.empty(); ++step) {
+      std::pop_heap(open_.begin(), open_.end(), std::greater<>());
+      const uint64_t next = open_.back();
+      open_.pop_back();
+      if (best_.size() == ef_ && next > best_.front()) break;  // pushed out of W, as is all that is still open
+      expand(item_of(next));
+    }
+    write(out.items.row(user), out.scores.row(user), out.items.cols);
     out.scored.data[user] = scored_;
   }
 
  private:
-  void search_layer(const Csr& layer, int32_t rounds) {
-    std::fill(visited_.begin(), visited_.end(), 0);
-    for (int32_t item : items_) test_and_set(visited_.data(), static_cast<uint32_t>(item));
-    frontier_ = items_;
-    for (int32_t round = 0; round < rounds && !frontier_.empty(); ++round) {
-      candidates_.resize(find_lists(layer, frontier_.data(), frontier_.size(), lists_));
-      candidates_.resize(collect(layer, lists_, visited_.data(), candidates_.data()));
-      if (candidates_.empty()) return;
-      keep_best();
-    }
+  void expand(int32_t item) {
+    candidates_.resize(find_lists(in_.ground, &item, 1, lists_));
+    candidates_.resize(collect(in_.ground, lists_, visited_.data(), candidates_.data()));
+    offer_candidates();
   }
 
-  // Scores the candidates; W becomes the ef best of W and them, the frontier those of them that are in W.
-  void keep_best() {
+  // Scores the candidates; those among the ef best so far enter W and are open.
+  void offer_candidates() {
     constexpr size_t kAhead = 8;
     const size_t count = candidates_.size();
-    candidate_scores_.resize(count);
+    for (size_t i = 0; i < std::min(kAhead, count); ++i) prefetch(candidates_[i]);
     for (size_t i = 0; i < count; ++i) {
-      if (i + kAhead < count) prefetch_item(in_, candidates_[i + kAhead]);
-      const float* vector = in_.vectors.row(static_cast<size_t>(candidates_[i]));
-      candidate_scores_[i] = inner_product(user_, vector, in_.vectors.cols);
+      if (i + kAhead < count) prefetch(candidates_[i + kAhead]);
+      const int32_t item = candidates_[i];
+      const float score = inner_product(user_, in_.vectors.row(static_cast<size_t>(item)), in_.vectors.cols);
+      if (std::isnan(score))
+        throw std::invalid_argument("the score of item " + std::to_string(item) + " is NaN; expected a number");
+      offer(sort_key(score, item));
     }
     scored_ += static_cast<int32_t>(count);
-    const MergeInput merge{{items_.data(), 1, items_.size()},
-                           {scores_.data(), 1, scores_.size()},
-                           {candidates_.data(), 1, count},
-                           {candidate_scores_.data(), 1, count},
-                           {&ef_, 1, 1}};
-    const size_t width = merge_width(merge);
-    best_items_.resize(width);
-    best_scores_.resize(width);
-    if (width > is_new_size_) is_new_.reset(new bool[is_new_size_ = width]);
-    merge_top(merge, {{best_items_.data(), 1, width}, {best_scores_.data(), 1, width}, {is_new_.get(), 1, width}});
-    items_.swap(best_items_);
-    scores_.swap(best_scores_);
-    frontier_.clear();
-    for (size_t i = 0; i < width; ++i)
-      if (is_new_[i]) frontier_.push_back(items_[i]);
+  }
+
+  void offer(uint64_t key) {
+    if (best_.size() == ef_) {
+      if (key > best_.front()) return;
+      std::pop_heap(best_.begin(), best_.end());
+      best_.pop_back();
+    }
+    best_.push_back(key);
+    std::push_heap(best_.begin(), best_.end());
+    open_.push_back(key);
+    std::push_heap(open_.begin(), open_.end(), std::greater<>());
+  }
+
+  void prefetch(int32_t item) const {
+    constexpr size_t kLine = 64 / sizeof(float);
+    const float* vector = in_.vectors.row(static_cast<size_t>(item));
+    for (size_t at = 0; at < in_.vectors.cols; at += kLine) NANN_PREFETCH(vector + at);
+  }
+
+  void write(int32_t* items, float* scores, size_t width) {
+    std::sort_heap(best_.begin(), best_.end());  // a small key is a good one
+    for (size_t i = 0; i < width; ++i) {
+      items[i] = i < best_.size() ? item_of(best_[i]) : kPaddingItem;
+      scores[i] = i < best_.size() ? score_of(best_[i]) : kPaddingScore;
+    }
   }
 
   const LightInput& in_;
   const float* user_ = nullptr;
-  int32_t ef_ = 0, scored_ = 0;
+  size_t ef_ = 0;
+  int32_t scored_ = 0;
   std::vector<uint64_t> visited_;
   std::vector<Range> lists_;
-  std::vector<int32_t> items_, best_items_, candidates_, frontier_;
-  std::vector<float> scores_, best_scores_, candidate_scores_;
-  std::unique_ptr<bool[]> is_new_;  // not std::vector<bool>, whose elements have no address
-  size_t is_new_size_ = 0;
+  std::vector<int32_t> candidates_;
+  std::vector<uint64_t> best_;  // W as a heap of sort keys, the worst on top
+  std::vector<uint64_t> open_;  // not yet expanded, the best on top
 };
 
 inline void check_light(const LightInput& in, const LightOutput& out) {
   if (in.vectors.cols != in.users.cols)
     throw std::invalid_argument("users has " + std::to_string(in.users.cols) + " columns; expected " +
                                 std::to_string(in.vectors.cols) + ", as vectors");
-  for (const Csr& layer : in.layers)
-    if (layer.item_count != in.vectors.rows)
-      throw std::invalid_argument("a layer has " + std::to_string(layer.item_count) + " items; expected " +
-                                  std::to_string(in.vectors.rows) + ", as vectors");
+  if (in.ground.item_count != in.vectors.rows)
+    throw std::invalid_argument("the layer has " + std::to_string(in.ground.item_count) + " items; expected " +
+                                std::to_string(in.vectors.rows) + ", as vectors");
   for (size_t i = 0; i < in.entry_points.cols; ++i)
     if (!in_range(in.entry_points.data[i], in.vectors.rows))
       bad_item("entry_points", in.entry_points.data[i], items_below(in.vectors.rows));
   require_rows("ef", in.ef.cols, in.users.rows);
-  require_rows("rounds", in.rounds.cols, in.users.rows);
+  require_rows("steps", in.steps.cols, in.users.rows);
   require_rows("items", out.items.rows, in.users.rows);
+  for (size_t i = 0; i < in.ef.cols; ++i)
+    if (in.ef.data[i] < 1)
+      throw std::invalid_argument("ef holds " + std::to_string(in.ef.data[i]) + "; expected at least 1");
 }
 
 }  // namespace detail
 
-// Per user: the best items by the light score that a walk of `ef` and `rounds` a layer finds, best first, padded.
+// Per user: the best of the `ef` items that best-first search finds, best first, padded.
 // Users are shared out among at most `threads` threads.
 inline void light_walk(const LightInput& in, const LightOutput& out, size_t threads) {
   detail::check_light(in, out);

@@ -8,7 +8,6 @@ with. Both hold to the contract of `Kernels` and give the same results bit for b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -49,13 +48,14 @@ class Implementation(Protocol):
 
     def light_walk(
         self,
-        layers: list[tuple[Int32Array, Int32Array]],
+        indptr: Int32Array,
+        neighbors: Int32Array,
         entry_points: Int32Array,
         vectors: Float32Array,
         users: Float32Array,
         width: int,
         ef: Int32Array,
-        rounds: Int32Array,
+        steps: Int32Array,
         threads: int,
     ) -> tuple[Int32Array, Float32Array, Int32Array]:
         """`Kernels.light_walk`, arrays already checked."""
@@ -160,32 +160,36 @@ class Kernels:
 
     def light_walk(
         self,
-        layers: Sequence[tuple[Int32Array, Int32Array]],
+        indptr: Int32Array,
+        neighbors: Int32Array,
         entry_points: Int32Array,
         vectors: Float32Array,
         users: Float32Array,
         width: int,
         ef: Int32Array,
-        rounds: Int32Array,
+        steps: Int32Array,
         threads: int = 1,
     ) -> tuple[Int32Array, Float32Array, Int32Array]:
-        """Algorithms 1 and 2 under the score <user, vector>: all entry points, then each layer down to the ground.
+        """Best-first search on the ground layer under the score <user, vector>, from all entry points.
 
-        The sum has a fixed order, so that the score is the same to the bit whatever computes it.
+        W holds the ef best of all that was scored. A step expands the best item of W that has not been expanded. The
+        walk ends when there is none, or after `steps` of them. The sum of the score has a fixed order, so that it is the
+        same to the bit whatever computes it.
 
         Args:
-            layers: `int32[N + 1]` indptr and `int32[E]` neighbours of the layers below the entry layer, ground first.
-            entry_points: `int32[E0]`, the items of the entry layer, all of which are scored.
+            indptr: `int32[N + 1]` of the ground layer.
+            neighbors: `int32[E]` of the ground layer.
+            entry_points: `int32[E0]`, distinct; all of them are scored.
             vectors: `float32[N, d]`.
             users: `float32[B, d]`.
             width: how many columns the results have; what a user's W holds beyond it is cut off.
-            ef: `int32[B]`, length of W on every layer; at least 1.
-            rounds: `int32[B]`, rounds on every layer.
+            ef: `int32[B]`, length of W; at least 1.
+            steps: `int32[B]`, the most items that are expanded.
             threads: how many threads share the users.
 
         Returns:
             `int32[B, width]` items, best first, equal scores by smaller item, padded with -1; `float32[B, width]`
-            scores padded with -inf; `int32[B]`, how many were scored, an item once a layer.
+            scores padded with -inf; `int32[B]`, how many were scored.
 
         Raises:
             TypeError: an array of another dtype, or not contiguous.
@@ -193,19 +197,20 @@ class Kernels:
             IndexError: an item, or an indptr that was followed, out of range.
         """
         item_count = len(vectors)
-        for number, (indptr, neighbors) in enumerate(layers):
-            _check(f"indptr of layer {number}", indptr, np.int32, 1, rows=item_count + 1, each="item, and one more")
-            _check(f"neighbors of layer {number}", neighbors, np.int32, 1)
+        _check("indptr", indptr, np.int32, 1, rows=item_count + 1, each="item, and one more")
+        _check("neighbors", neighbors, np.int32, 1)
         _check("entry_points", entry_points, np.int32, 1)
         _check("vectors", vectors, np.float32, 2)
         _check("users", users, np.float32, 2)
         if users.shape[1] != vectors.shape[1]:
             raise ValueError(f"users has {users.shape[1]} columns; expected {vectors.shape[1]}, as vectors")
         _check("ef", ef, np.int32, 1, rows=len(users))
-        _check("rounds", rounds, np.int32, 1, rows=len(users))
+        _check("steps", steps, np.int32, 1, rows=len(users))
         if width < 0 or threads < 1:
             raise ValueError(f"width is {width} and threads {threads}; expected at least 0 and at least 1")
-        return self.implementation.light_walk(list(layers), entry_points, vectors, users, width, ef, rounds, threads)
+        return self.implementation.light_walk(
+            indptr, neighbors, entry_points, vectors, users, width, ef, steps, threads
+        )
 
 
 NATIVE = Kernels("native", _kernels)

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -68,54 +66,40 @@ def merge_top(
 
 
 def light_walk(
-    layers: Sequence[tuple[Int32Array, Int32Array]],
+    indptr: Int32Array,
+    neighbors: Int32Array,
     entry_points: Int32Array,
     vectors: Float32Array,
     users: Float32Array,
     width: int,
     ef: Int32Array,
-    rounds: Int32Array,
+    steps: Int32Array,
     threads: int,
 ) -> tuple[Int32Array, Float32Array, Int32Array]:
-    """Best items by <user, vector> that a walk finds: int32 and float32 `[B, width]`, scored int32 `[B]`."""
+    """Best items by <user, vector> that best-first search finds: int32, float32 `[B, width]`; scored int32 `[B]`."""
     _require_entry_points(entry_points, len(vectors))
     items = np.full((len(users), width), PADDING_ITEM, np.int32)
     scores = np.full((len(users), width), PADDING_SCORE, np.float32)
     scored = np.zeros(len(users), np.int32)
+    none = np.empty((1, 0), np.int32)
     for row, user in enumerate(users):
-        walk = _LightWalk(vectors, user, ef[row : row + 1])
-        walk.keep_best(entry_points[None, :])
-        for indptr, neighbors in reversed(layers):
-            walk.search_layer(indptr, neighbors, int(rounds[row]))
-        kept = min(width, walk.items.shape[1])
-        items[row, :kept], scores[row, :kept], scored[row] = walk.items[0, :kept], walk.scores[0, :kept], walk.scored
+        best, best_scores = none, none.astype(np.float32)  # W, as rows of one-row matrices
+        visited = np.zeros((1, -(-len(vectors) // 64)), np.uint64)
+        expanded: set[int] = set()
+        candidates = entry_points[None, :]
+        mark(visited, candidates)
+        while True:
+            found = inner_products(user, vectors[candidates[0]])[None, :]
+            scored[row] += candidates.shape[1]
+            best, best_scores, _ = merge_top(best, best_scores, candidates, found, ef[row : row + 1])
+            next_item = next((item for item in best[0].tolist() if item not in expanded), None)
+            if next_item is None or len(expanded) == steps[row]:
+                break
+            expanded.add(next_item)
+            candidates = expand(indptr, neighbors, visited, np.array([[next_item]], np.int32))
+        kept = min(width, best.shape[1])
+        items[row, :kept], scores[row, :kept] = best[0, :kept], best_scores[0, :kept]
     return items, scores, scored
-
-
-class _LightWalk:
-    """One user's walk: W, its scores and the frontier as matrices of one row."""
-
-    def __init__(self, vectors: Float32Array, user: Float32Array, ef: Int32Array) -> None:
-        self.items = self.frontier = np.empty((1, 0), np.int32)
-        self.scores = np.empty((1, 0), np.float32)
-        self.scored = 0
-        self._vectors, self._user, self._ef = vectors, user, ef
-
-    def search_layer(self, indptr: Int32Array, neighbors: Int32Array, rounds: int) -> None:
-        visited = np.zeros((1, -(-len(self._vectors) // 64)), np.uint64)
-        mark(visited, self.items)
-        self.frontier = self.items
-        for _ in range(rounds):
-            candidates = expand(indptr, neighbors, visited, self.frontier)
-            if candidates.shape[1] == 0:
-                return
-            self.keep_best(candidates)
-
-    def keep_best(self, candidates: Int32Array) -> None:
-        found = inner_products(self._user, self._vectors[candidates[0]])
-        self.scored += candidates.shape[1]
-        self.items, self.scores, is_new = merge_top(self.items, self.scores, candidates, found[None, :], self._ef)
-        self.frontier = self.items[is_new][None, :]
 
 
 def inner_products(user: Float32Array, vectors: Float32Array) -> Float32Array:

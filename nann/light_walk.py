@@ -3,7 +3,8 @@
     light score of item v for user u  =  <w_u, x_v>
 
 w_u comes from the user encoder, x_v is a row of a table in the bundle; a bias of the item is a column of x_v that meets
-a 1 in w_u. A walk under this score over the same layers costs microseconds and no scorer evaluation.
+a 1 in w_u. A score costs nanoseconds, so it is not batched in rounds: the walk is the original best-first search, which
+scores a fraction of what Beam-retrieval with the same ef does, on the ground layer of the same graph.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from nann.kernels import NATIVE, Float32Array, Int32Array, Kernels
 from nann.search_params import SeedParams
 from nann.search_result import fit
 from nann.signature import PADDING_ITEM, USER_STATE
+
+_STEPS_PER_EF = 4
+"""The most items that a walk expands, in multiples of its ef: more than it needs, but nothing may be unbounded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +51,10 @@ def light_walk(
     kernels: Kernels = NATIVE,
     threads: int | None = None,
 ) -> Seeds:
-    """Walks the layers of Algorithm 1 with the light score in place of the scorer, ef and rounds the same on each.
+    """Best-first search on the ground layer, from the items of the entry layer, under the light score.
 
     Args:
-        graph: the layers, also those that the scorer then walks.
+        graph: the one that the scorer then walks.
         light_vectors: `float32[N, d]`, x_v.
         user_states: `float32[B, S]`; the last d columns are w_u.
         params: one a user.
@@ -63,14 +67,20 @@ def light_walk(
     """
     users = light_users(user_states, light_vectors.shape[1])
     counts = np.array([min(one.count, graph.item_count) for one in params], np.int64)
-    ef, rounds = (
-        np.array([min(value, graph.item_count) for value in values], np.int32)
-        for values in ([one.ef for one in params], [one.rounds for one in params])
-    )
+    ef = np.array([min(one.ef, graph.item_count) for one in params], np.int32)
+    steps = np.minimum(_STEPS_PER_EF * ef.astype(np.int64), graph.item_count).astype(np.int32)
     width = int(counts.max(initial=0))
-    layers = [(layer.indptr, layer.neighbors) for layer in graph.layers[: graph.entry_layer]]
+    ground = graph.layers[0]
     items, scores, scored = kernels.light_walk(
-        layers, graph.entry_points, light_vectors, users, width, ef, rounds, threads or _core_count()
+        ground.indptr,
+        ground.neighbors,
+        graph.entry_points,
+        light_vectors,
+        users,
+        width,
+        ef,
+        steps,
+        threads or _core_count(),
     )
     items, scores = fit(items, scores, counts, width)
     found = int(np.count_nonzero(items != PADDING_ITEM, axis=1).max(initial=0))

@@ -14,21 +14,17 @@ class SeedParams:
 
     Attributes:
         count: how many seeds it gives.
-        ef: length of its W, on every layer; at least `count`.
-        rounds: its rounds, on every layer.
+        ef: length of its W; at least `count`.
     """
 
     count: int
     ef: int
-    rounds: int
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise RequestError(f"seeds is {self.count}; expected at least 1")
         if self.ef < self.count:
             raise RequestError(f"seed_ef is {self.ef} and seeds {self.count}; expected seed_ef >= seeds")
-        if self.rounds < 0:
-            raise RequestError(f"seed_rounds is {self.rounds}; expected 0 or more")
 
 
 @dataclass(frozen=True)

@@ -117,9 +117,7 @@ PARAM_SEEDS = "seeds"
 """Integer, with entry "seeds": how many seeds the walk starts from."""
 PARAM_SEED_EF = "seed_ef"
 """Integer, with entry "seeds": ef of the light walk that finds them."""
-PARAM_SEED_ROUNDS = "seed_rounds"
-"""Integer, with entry "seeds": rounds of the light walk, on every layer."""
-SEED_PARAMETERS = (PARAM_SEEDS, PARAM_SEED_EF, PARAM_SEED_ROUNDS)
+SEED_PARAMETERS = (PARAM_SEEDS, PARAM_SEED_EF)
 REQUEST_PARAMETERS = (PARAM_TOP_K, PARAM_EF, PARAM_ROUNDS, PARAM_ENTRY, *SEED_PARAMETERS)
 
 ENTRY_LAYERS = "layers"

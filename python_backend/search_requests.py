@@ -18,7 +18,6 @@ from nann.signature import (
     PARAM_ENTRY,
     PARAM_ROUNDS,
     PARAM_SEED_EF,
-    PARAM_SEED_ROUNDS,
     PARAM_SEEDS,
     PARAM_TOP_K,
     REQUEST_PARAMETERS,
@@ -40,7 +39,7 @@ class SearchBounds:
     Attributes:
         max_top_k: results.
         max_ef: ef of any layer, and of the light walk; so the most seeds too.
-        max_rounds: rounds of any layer, and of the light walk.
+        max_rounds: rounds of any layer.
     """
 
     max_top_k: int
@@ -57,7 +56,7 @@ class SearchBounds:
         asked = (
             ("max_top_k", params.top_k, self.max_top_k),
             ("max_ef", max(*params.ef, *(walk.ef for walk in seeds), 0), self.max_ef),
-            ("max_rounds", max(*params.rounds, *(walk.rounds for walk in seeds), 0), self.max_rounds),
+            ("max_rounds", max(params.rounds), self.max_rounds),
         )
         for name, value, bound in asked:
             if value > bound:
@@ -127,7 +126,7 @@ def _seeds(asked: Mapping[str, Any], defaults: SeedParams | None, bounds: Search
 
     count = value(PARAM_SEEDS, defaults.count, 1, bounds.max_ef)
     ef = value(PARAM_SEED_EF, max(defaults.ef, count), 1, bounds.max_ef)
-    return SeedParams(count, ef, value(PARAM_SEED_ROUNDS, defaults.rounds, 0, bounds.max_rounds))
+    return SeedParams(count, ef)
 
 
 def _own_parameters(text: str) -> Mapping[str, Any]:

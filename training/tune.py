@@ -183,7 +183,7 @@ def describe(params: SearchParams) -> str:
     text = f"ef {_list(params.ef)}, rounds {_list(params.rounds)}"
     if params.seeds is None:
         return text
-    return f"{params.seeds.count} seeds (ef {params.seeds.ef}, rounds {params.seeds.rounds}), {text}"
+    return f"{params.seeds.count} seeds (ef {params.seeds.ef}), {text}"
 
 
 def _entries(bundle: Bundle, wanted: str | None) -> list[str]:

@@ -20,9 +20,9 @@ _SEEDS = (1.0, 1.5, 2.5, 4.0, 6.0, 10.0)
 _UPPER_ROUNDS = (1, 2, 3, 5)
 _GROUND_ROUNDS = 8
 _FINE_STEPS = (0.7, 0.85, 0.95, 1.1, 1.25)
-_LIGHT_EF, _LIGHT_ROUNDS = 2.0, 5
-"""ef of the light walk in multiples of the seeds, and its rounds: generous, until a cheaper one gives seeds as good."""
-_LESS_LIGHT = tuple(product((1.0, 1.5, _LIGHT_EF), (1, 2, 3, 4, _LIGHT_ROUNDS)))
+_LIGHT_EF = 2.0
+"""ef of the light walk in multiples of the seeds: generous, until a smaller one gives seeds as good."""
+_LESS_LIGHT = (1.0, 1.2, 1.5)
 
 Upper = tuple[tuple[int, ...], tuple[int, ...]]
 """What comes before the ground layer: ef and rounds of the layers above it, or the number of seeds and nothing."""
@@ -119,7 +119,7 @@ class SeedsSpace:
 
     def params(self, upper: Upper, ground_ef: int) -> SearchParams:
         """See `Space`."""
-        seeds = _light_walk(upper[0][0], _LIGHT_EF, _LIGHT_ROUNDS)
+        seeds = _light_walk(upper[0][0], _LIGHT_EF)
         return SearchParams(self._top_k, (ground_ef,), (_GROUND_ROUNDS,), seeds)
 
     def around(self, params: SearchParams) -> Iterable[SearchParams]:
@@ -129,17 +129,17 @@ class SeedsSpace:
         for ef in _steps(params.ef[0], self._top_k, self._items):
             yield replace(more, ef=(ef,))
         for count in _steps(params.seeds.count, 1, self._items):
-            yield replace(more, seeds=_light_walk(count, _LIGHT_EF, _LIGHT_ROUNDS))
+            yield replace(more, seeds=_light_walk(count, _LIGHT_EF))
 
     def with_less_light(self, params: SearchParams) -> Iterable[SearchParams]:
         """See `Space`; the cheapest first."""
         assert params.seeds is not None
-        for multiple, rounds in sorted(_LESS_LIGHT, key=lambda pair: (pair[0] * pair[1], pair)):
-            yield replace(params, seeds=_light_walk(params.seeds.count, multiple, rounds))
+        for multiple in _LESS_LIGHT:
+            yield replace(params, seeds=_light_walk(params.seeds.count, multiple))
 
 
-def _light_walk(count: int, multiple: float, rounds: int) -> SeedParams:
-    return SeedParams(count, round(multiple * count), rounds)
+def _light_walk(count: int, multiple: float) -> SeedParams:
+    return SeedParams(count, round(multiple * count))
 
 
 def _ground_efs(top_k: int, size: int) -> list[int]:

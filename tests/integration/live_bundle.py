@@ -31,7 +31,7 @@ DIM = 16
 SEQUENCE_LENGTH = 12
 NAN_INDEX = 7
 FAILING_INDEX = 8
-SEEDED = SearchParams(20, (60,), (3,), SeedParams(50, 100, 4))
+SEEDED = SearchParams(20, (60,), (3,), SeedParams(50, 100))
 """What requests get that enter by seeds."""
 
 

@@ -64,12 +64,11 @@ def test_the_requests_parameters(client, offline):
 
 def test_entry_by_seeds(client, offline):
     users = random_users(8, seed=3)
-    for row, result in enumerate([client.retrieve(users, entry="seeds")] * len(users)):
-        assert_same(result, row, offline.retrieve(users[row], SEEDED))
-    params = SearchParams(5, (40,), (2,), SeedParams(30, 80, 2))
-    result = client.retrieve(
-        users[0], entry="seeds", top_k=5, ef=(40,), rounds="2", seeds=30, seed_ef=80, seed_rounds=2
-    )
+    result = client.retrieve(users, entry="seeds")
+    for row, ids in enumerate(users):
+        assert_same(result, row, offline.retrieve(ids, SEEDED))
+    params = SearchParams(5, (40,), (2,), SeedParams(30, 80))
+    result = client.retrieve(users[0], entry="seeds", top_k=5, ef=(40,), rounds="2", seeds=30, seed_ef=80)
     assert_same(result, 0, offline.retrieve(users[0], params))
 
 

@@ -91,13 +91,12 @@ def test_mistakes_in_options(ask, tmp_path):
 
 
 def test_entry_by_seeds(ask):
-    options = ("--entry", "seeds", "--seeds", "50", "--seed-ef", "100", "--seed-rounds", "3", "--ef", "60")
+    options = ("--entry", "seeds", "--seeds", "50", "--seed-ef", "100", "--ef", "60")
     result, asked = ask("--ids", "10", *options)
     assert result.exit_code == 0, result.output
-    assert {name: asked[name] for name in ("entry", "seeds", "seed_ef", "seed_rounds", "ef")} == {
+    assert {name: asked[name] for name in ("entry", "seeds", "seed_ef", "ef")} == {
         "entry": "seeds",
         "seeds": 50,
         "seed_ef": 100,
-        "seed_rounds": 3,
         "ef": (60,),
     }

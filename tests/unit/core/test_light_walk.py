@@ -1,4 +1,4 @@
-"""The light walk against beam_search under its score, native against NumPy; and searches that enter at its seeds."""
+"""The light walk against a plain best-first search, native against NumPy; and searches that enter at its seeds."""
 
 import numpy as np
 import pytest
@@ -27,16 +27,17 @@ from nann.search_params import SearchParams, SeedParams
 BOTH = pytest.mark.parametrize("kernel", [NATIVE, NUMPY], ids=lambda kernel: kernel.name)
 
 
-class LightScorer:
-    """The light score as a scorer; user states end with w_u."""
-
-    def __init__(self, vectors):
-        self.vectors = vectors
-
-    def score(self, user_states, candidates):
-        users = light_users(user_states, self.vectors.shape[1])
-        rows = [inner_products(user, self.vectors[row]) for user, row in zip(users, candidates, strict=True)]
-        return np.stack(rows).astype(np.float32)
+def best_first_oracle(graph, score, ef):
+    """W of best-first search on the ground layer, best first, and how many were scored; with sets and sorting."""
+    visited = set(graph.entry_points.tolist())
+    results, expanded = set(best(visited, score, ef)), set()
+    while len(expanded) < min(4 * ef, graph.item_count) and results - expanded:
+        item = best(results - expanded, score, 1)[0]
+        expanded.add(item)
+        new = set(graph.layers[0].neighbors_of(item).tolist()) - visited
+        visited |= new
+        results = set(best(results | new, score, ef))
+    return best(results, score, ef), len(visited)
 
 
 @st.composite
@@ -57,7 +58,7 @@ def light_walks(draw):
 @st.composite
 def seed_params(draw):
     ef = draw(st.integers(1, 120))
-    return SeedParams(draw(st.integers(1, ef)), ef, draw(st.integers(0, 4)))
+    return SeedParams(draw(st.integers(1, ef)), ef)
 
 
 @settings(max_examples=150, deadline=None)
@@ -74,17 +75,15 @@ def test_native_equals_numpy_to_the_bit(case, threads):
 @BOTH
 @settings(max_examples=100, deadline=None)
 @given(case=light_walks())
-def test_equals_beam_search_under_the_light_score(kernel, case):
+def test_equals_a_plain_best_first_search(kernel, case):
     graph, _, light, states, params = case
-    layers = graph.entry_layer + 1
-    same = [SearchParams(one.count, (one.ef,) * layers, (one.rounds,) * layers) for one in params]
-    expected = beam_search(graph, LightScorer(light), states, same)
     found = light_walk(graph, light, states, params, kernels=kernel)
-    width = found.items.shape[1]
-    np.testing.assert_array_equal(found.items, expected.items[:, :width])
-    np.testing.assert_array_equal(found.scores, expected.scores[:, :width])
-    np.testing.assert_array_equal(found.light_scored, expected.items_scored)
-    assert (expected.items[:, width:] == -1).all()
+    users = light_users(states, light.shape[1])
+    for row, (user, one) in enumerate(zip(users, params, strict=True)):
+        score = inner_products(user, light)
+        items, scored = best_first_oracle(graph, score, min(one.ef, graph.item_count))
+        assert_row(found, row, items[: one.count], score)
+        assert found.light_scored[row] == scored
 
 
 def test_inner_products_are_what_they_say():
@@ -100,7 +99,7 @@ def test_a_large_walk_is_the_same_with_any_number_of_threads():
     graph = random_graph(rng, 5000, 3, 20)
     light = rng.normal(size=(5000, 64)).astype(np.float32)
     states = rng.normal(size=(17, 70)).astype(np.float32)
-    params = [SeedParams(300, 500, 4)] * 17
+    params = [SeedParams(300, 500)] * 17
     alone, shared = (light_walk(graph, light, states, params, threads=threads) for threads in (1, 8))
     np.testing.assert_array_equal(alone.items, shared.items)
     np.testing.assert_array_equal(alone.scores, shared.scores)
@@ -166,7 +165,7 @@ def test_with_as_many_seeds_as_ef_it_is_algorithm_2():
     scorer = TableScorer(rng.normal(size=(3, 500)))
     light = rng.normal(size=(500, 8)).astype(np.float32)
     states = np.concatenate([scorer.states(), rng.normal(size=(3, 8)).astype(np.float32)], axis=1)
-    params = SearchParams(10, (30,), (3,), SeedParams(30, 60, 3))
+    params = SearchParams(10, (30,), (3,), SeedParams(30, 60))
     result = beam_search(graph, scorer, states, params, light_vectors=light)
     seeds = light_walk(graph, light, states, [params.seeds] * 3).items
     for row, score in enumerate(scorer.table):
@@ -177,7 +176,7 @@ def test_with_as_many_seeds_as_ef_it_is_algorithm_2():
 class TestRefusals:
     graph = make_graph([[[1], [0]], [[], []]], [1, 0])
     light = np.ones((2, 3), np.float32)
-    seeded = SearchParams(1, (1,), (1,), SeedParams(1, 1, 1))
+    seeded = SearchParams(1, (1,), (1,), SeedParams(1, 1))
 
     def test_a_bundle_without_a_light_score(self):
         with pytest.raises(RequestError, match="entry is 'seeds'; expected 'layers': this bundle's model has no light"):
@@ -198,15 +197,15 @@ class TestRefusals:
 
 def arguments(**changed):
     """What fits: two items on a line, one user."""
-    layer = (np.array([0, 1, 2], np.int32), np.array([1, 0], np.int32))
     values = {
-        "layers": [layer],
+        "indptr": np.array([0, 1, 2], np.int32),
+        "neighbors": np.array([1, 0], np.int32),
         "entry_points": np.array([0], np.int32),
         "vectors": np.ones((2, 3), np.float32),
         "users": np.ones((1, 3), np.float32),
         "width": 2,
         "ef": np.array([2], np.int32),
-        "rounds": np.array([1], np.int32),
+        "steps": np.array([1], np.int32),
         "threads": 1,
     }
     return {**values, **changed}
@@ -215,9 +214,9 @@ def arguments(**changed):
 @BOTH
 @pytest.mark.parametrize(("changed", "error", "message"), [
     ({"entry_points": np.array([2], np.int32)}, IndexError, "entry_points holds 2; expected an item of 0 <= item < 2"),
-    ({"layers": [(np.array([0, 1, 2], np.int32), np.array([5, 0], np.int32))]}, IndexError, "neighbors holds 5"),
-    ({"layers": [(np.array([0, 1], np.int32), np.array([0], np.int32))]}, ValueError,
-     "indptr of layer 0 has 2 rows; expected 3, one an item, and one more"),
+    ({"neighbors": np.array([5, 0], np.int32)}, IndexError, "neighbors holds 5"),
+    ({"indptr": np.array([0, 1], np.int32)}, ValueError,
+     "indptr has 2 rows; expected 3, one an item, and one more"),
     ({"users": np.ones((1, 2), np.float32)}, ValueError, "users has 2 columns; expected 3, as vectors"),
     ({"ef": np.array([0], np.int32)}, ValueError, "ef holds 0; expected at least 1"),
     ({"ef": np.array([1, 1], np.int32)}, ValueError, "ef has 2 rows; expected 1, one a user"),
@@ -233,10 +232,10 @@ def test_arrays_that_do_not_fit(kernel, changed, error, message):
 
 @pytest.mark.parametrize(("changed", "message"), [
     ({"users": np.ones((1, 2), np.float32)}, "users has 2 columns; expected 3, as vectors"),
-    ({"layers": [(np.array([0, 1], np.int32), np.array([0], np.int32))]}, "a layer has 1 items; expected 2"),
+    ({"indptr": np.array([0, 1], np.int32)}, "the layer has 1 items; expected 2"),
     ({"ef": np.array([1, 1], np.int32)}, "ef has 2 rows; expected 1, one a user"),
-    ({"rounds": np.array([1, 1], np.int32)}, "rounds has 2 rows; expected 1, one a user"),
-    ({"layers": [(np.empty(0, np.int32), np.empty(0, np.int32))]}, "indptr is empty"),
+    ({"steps": np.array([1, 1], np.int32)}, "steps has 2 rows; expected 1, one a user"),
+    ({"indptr": np.empty(0, np.int32)}, "indptr is empty"),
 ])  # fmt: skip
 def test_the_native_function_alone_stays_within_its_arrays(changed, message):
     with pytest.raises(ValueError, match=message):

@@ -43,9 +43,8 @@ def test_what_can_not_be_searched_is_refused(top_k, ef, rounds, message):
 @pytest.mark.parametrize(
     ("seeds", "message"),
     [
-        ((0, 5, 1), "seeds is 0; expected at least 1"),
-        ((6, 5, 1), "seed_ef is 5 and seeds 6; expected seed_ef >= seeds"),
-        ((5, 5, -1), "seed_rounds is -1; expected 0 or more"),
+        ((0, 5), "seeds is 0; expected at least 1"),
+        ((6, 5), "seed_ef is 5 and seeds 6; expected seed_ef >= seeds"),
     ],
 )
 def test_seeds_that_can_not_be_found_are_refused(seeds, message):
@@ -54,11 +53,11 @@ def test_seeds_that_can_not_be_found_are_refused(seeds, message):
 
 
 def test_with_seeds_there_is_one_layer():
-    params = SearchParams(5, (7,), (1,), SeedParams(10, 10, 0))
+    params = SearchParams(5, (7,), (1,), SeedParams(10, 10))
     assert (params.entry, params.layer_count(2)) == ("seeds", 1)
     assert (PAPER_SEARCH_PARAMS.entry, PAPER_SEARCH_PARAMS.layer_count(2)) == ("layers", 3)
     with pytest.raises(RequestError, match=r"ef is \[7, 7\]; expected one value with seeds"):
-        SearchParams(5, (7, 7), (1, 1), SeedParams(10, 10, 0))
+        SearchParams(5, (7, 7), (1, 1), SeedParams(10, 10))
 
 
 def test_parameters_are_values():

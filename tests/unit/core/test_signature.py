@@ -24,7 +24,7 @@ def test_the_public_contract():
         ("items_scored", "INT32", (1,)),
     ]
     assert signature.REQUEST_PARAMETERS == (
-        "top_k", "ef", "rounds", "entry", "seeds", "seed_ef", "seed_rounds",
+        "top_k", "ef", "rounds", "entry", "seeds", "seed_ef",
     )  # fmt: skip
     assert signature.ENTRIES == ("layers", "seeds")
     paddings = (signature.PADDING_ITEM, signature.PADDING_IDS, signature.PADDING_SCORE)

@@ -10,7 +10,7 @@ DEFAULTS = SearchParams(20, (10, 30, 50), (1, 2, 3))
 BOUNDS = SearchBounds(max_top_k=200, max_ef=400, max_rounds=9)
 
 
-SEEDED = SearchParams(20, (40,), (3,), SeedParams(60, 120, 4))
+SEEDED = SearchParams(20, (40,), (3,), SeedParams(60, 120))
 
 
 def parse_seeded(**parameters: object) -> SearchParams:
@@ -58,7 +58,7 @@ def test_tritons_own_parameters_are_left_alone():
     [
         (
             {"topk": 5},
-            "unknown request parameter 'topk'; known are top_k, ef, rounds, entry, seeds, seed_ef, seed_rounds",
+            "unknown request parameter 'topk'; known are top_k, ef, rounds, entry, seeds, seed_ef",
         ),
         ({"top_k": 0}, "top_k: 0 is out of bounds; expected 1 to 200"),
         ({"top_k": 201}, "top_k: 201 is out of bounds; expected 1 to 200"),
@@ -103,17 +103,17 @@ def test_entry_by_seeds_has_defaults_of_its_own():
     assert parse_seeded() == DEFAULTS
     assert parse_seeded(entry="layers") == DEFAULTS
     assert parse_seeded(entry="seeds") == SEEDED
-    asked = parse_seeded(entry="seeds", seeds=70, seed_ef="90", seed_rounds=0, ef=50, rounds="2", top_k=5)
-    assert asked == SearchParams(5, (50,), (2,), SeedParams(70, 90, 0))
+    asked = parse_seeded(entry="seeds", seeds=70, seed_ef="90", ef=50, rounds="2", top_k=5)
+    assert asked == SearchParams(5, (50,), (2,), SeedParams(70, 90))
     # The other way round: seeds by default, layers when asked for.
     swapped = {"layers": DEFAULTS}
     assert parse_search_params("", SEEDED, BOUNDS, 1000, swapped) == SEEDED
     assert parse_search_params('{"entry": "layers"}', SEEDED, BOUNDS, 1000, swapped) == DEFAULTS
-    assert parse_search_params('{"seeds": 10}', SEEDED, BOUNDS, 1000, swapped).seeds == SeedParams(10, 120, 4)
+    assert parse_search_params('{"seeds": 10}', SEEDED, BOUNDS, 1000, swapped).seeds == SeedParams(10, 120)
 
 
 def test_more_seeds_raise_the_light_walks_ef():
-    assert parse_seeded(entry="seeds", seeds=300).seeds == SeedParams(300, 300, 4)
+    assert parse_seeded(entry="seeds", seeds=300).seeds == SeedParams(300, 300)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,6 @@ def test_more_seeds_raise_the_light_walks_ef():
         ({"entry": "seeds", "seeds": "x"}, "seeds is 'x'; expected a whole number from 1 to 400"),
         ({"entry": "seeds", "seed_ef": 401}, "seed_ef: 401 is out of bounds"),
         ({"entry": "seeds", "seed_ef": 59}, "seed_ef is 59 and seeds 60; expected seed_ef >= seeds"),
-        ({"entry": "seeds", "seed_rounds": 10}, "seed_rounds: 10 is out of bounds; expected 0 to 9"),
         ({"entry": "seeds", "ef": "10,30,50"}, "ef is '10,30,50'; expected 1 whole numbers"),
     ],
 )
@@ -139,6 +138,5 @@ def test_bad_seeds(parameters, message):
 
 def test_seeds_are_within_the_bounds_too():
     BOUNDS.check_defaults(SEEDED)
-    for seeds, bound in ((SeedParams(60, 500, 1), "max_ef is 400"), (SeedParams(60, 60, 10), "max_rounds is 9")):
-        with pytest.raises(BundleError, match=bound):
-            BOUNDS.check_defaults(SearchParams(20, (40,), (3,), seeds))
+    with pytest.raises(BundleError, match="max_ef is 400"):
+        BOUNDS.check_defaults(SearchParams(20, (40,), (3,), SeedParams(60, 500)))

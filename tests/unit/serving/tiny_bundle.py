@@ -25,7 +25,7 @@ def item_ids() -> np.ndarray:
     return np.arange(ITEMS, dtype=np.int64) * 10 + 100
 
 
-SEEDED = {"top_k": 3, "ef": [6], "rounds": [2], "seeds": {"count": 4, "ef": 8, "rounds": 8}}
+SEEDED = {"top_k": 3, "ef": [6], "rounds": [2], "seeds": {"count": 4, "ef": 8}}
 """What a bundle with a light score recommends to requests that enter by seeds."""
 
 
