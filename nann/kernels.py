@@ -173,8 +173,8 @@ class Kernels:
         """Best-first search on the ground layer under the score <user, vector>, from all entry points.
 
         W holds the ef best of all that was scored. A step expands the best item of W that has not been expanded. The
-        walk ends when there is none, or after `steps` of them. The sum of the score has a fixed order, so that it is the
-        same to the bit whatever computes it.
+        walk ends when there is none, or after `steps` of them. The sum of the score has a fixed order, so that it is
+        the same to the bit whatever computes it.
 
         Args:
             indptr: `int32[N + 1]` of the ground layer.

@@ -62,7 +62,7 @@ def search_by_ground_round(
         graph: the layers to walk.
         scorer: gives the scores.
         states: `float32[U, S]`; all users walk together.
-        params: ef and rounds; the ground's rounds at least 1.
+        params: ef and rounds; with 0 rounds on the ground the only result is that of no round.
         most_scored: rounds for which the mean number of items scored exceeds it are left out, and the walk ends as soon
             as only such rounds remain.
         light_vectors: `float32[N, d]`, where `params` have seeds.

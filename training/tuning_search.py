@@ -146,6 +146,8 @@ class _Tuner:
         """The grid: one from its middle, whose cost bounds that of the others, then smallest settings first."""
         uppers, efs = self.space.uppers(), self.space.ground_efs()
         uppers.insert(0, uppers[len(uppers) // 2])
+        for params in self.space.without_rounds():
+            self._walk(params, _FRONTIER_SLACK)
         hopeless: list[Upper] = []
         for done, upper in enumerate(uppers):
             if not any(_at_least(upper, other) for other in hopeless):
@@ -188,7 +190,7 @@ class _Tuner:
             self.graph, self.scorer, self.states, params, most, light_vectors=self.light_vectors
         )
         for place, (items, items_scored) in enumerate(zip(found.items, found.items_scored, strict=True)):
-            setting = replace(params, rounds=(*params.rounds[:-1], place + 1))
+            setting = replace(params, rounds=(*params.rounds[:-1], min(place + 1, params.rounds[-1])))
             cost = float(items_scored.mean())
             trial = Trial(setting, coverage(items, self.exact), cost, cost / self.graph.item_count)
             self.trials[setting] = trial

@@ -16,6 +16,7 @@ _ENTRY_EF = (0.3, 1.2)
 _UPPER_EF = (0.1, 0.2, 0.4, 0.8, 1.6)
 _GROUND_EF = (1.0, 1.5, 2.5, 4.0)
 _SEEDS = (1.0, 1.5, 2.5, 4.0, 6.0, 10.0)
+_SEEDS_ALONE = (1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 16.0)
 """Coarse grids of ef and of seeds, in multiples of top_k."""
 _UPPER_ROUNDS = (1, 2, 3, 5)
 _GROUND_ROUNDS = 8
@@ -42,6 +43,9 @@ class Space(Protocol):
 
     def params(self, upper: Upper, ground_ef: int) -> SearchParams:
         """One point of the grid."""
+
+    def without_rounds(self) -> Iterable[SearchParams]:
+        """Settings that do not walk the ground layer at all, cheapest first."""
 
     def around(self, params: SearchParams) -> Iterable[SearchParams]:
         """Small steps, one value at a time."""
@@ -83,6 +87,10 @@ class LayersSpace:
         """See `Space`."""
         return SearchParams(self._top_k, (*upper[0], ground_ef), (*upper[1], _GROUND_ROUNDS))
 
+    def without_rounds(self) -> Iterable[SearchParams]:
+        """See `Space`; the upper layers alone find next to nothing."""
+        return ()
+
     def around(self, params: SearchParams) -> Iterable[SearchParams]:
         """See `Space`."""
         ground_rounds = (*params.rounds[:-1], _more_rounds(params))
@@ -122,10 +130,15 @@ class SeedsSpace:
         seeds = _light_walk(upper[0][0], _LIGHT_EF)
         return SearchParams(self._top_k, (ground_ef,), (_GROUND_ROUNDS,), seeds)
 
+    def without_rounds(self) -> Iterable[SearchParams]:
+        """See `Space`; the seeds alone, re-ranked: the cascade, which is best where next to nothing may be scored."""
+        for count in _scaled(_SEEDS_ALONE, self._top_k, self._items):
+            yield SearchParams(self._top_k, (self._top_k,), (0,), _light_walk(count, _LIGHT_EF))
+
     def around(self, params: SearchParams) -> Iterable[SearchParams]:
         """See `Space`."""
         assert params.seeds is not None
-        more = replace(params, rounds=(_more_rounds(params),))
+        more = replace(params, rounds=(_more_rounds(params) if params.rounds[0] else 0,))
         for ef in _steps(params.ef[0], self._top_k, self._items):
             yield replace(more, ef=(ef,))
         for count in _steps(params.seeds.count, 1, self._items):

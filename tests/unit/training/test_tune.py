@@ -11,7 +11,7 @@ from nann.bundle import Bundle, write_manifest
 from nann.errors import ConfigError
 from nann.graph import HnswGraph, Layer
 from nann.metrics import coverage
-from nann.search_params import SearchParams
+from nann.search_params import SearchParams, SeedParams
 from training.checkpoint import Checkpoint
 from training.config import IndexConfig
 from training.evaluate import encode_queries, evaluate_bundle, exact_top
@@ -20,6 +20,7 @@ from training.index import build_hnsw, graph_from_hnswlib
 from training.pipeline import export_checkpoint, index_checkpoint
 from training.reachability import Reachability, link_orphans, reachable_items
 from training.scorers import OnnxScorer, OnnxUserEncoder
+from training.studies.seeds import light_top
 from training.train import train
 from training.tune import tune_bundle
 from training.tuning_search import grid, tune_search
@@ -321,3 +322,16 @@ def test_one_entry_can_be_chosen(data, bundle):
         tune_bundle(bundle, data, 0.8, entry="top")
     with pytest.raises(ConfigError, match='entry is "top"; expected'):
         evaluate_bundle(bundle, data, entry="top")
+
+
+def test_seeds_alone_are_the_cascade(bundle, users):
+    scorer, states, exact = users
+    params = SearchParams(10, (10,), (0,), SeedParams(40, 300))  # an ef of all items: the light walk is exhaustive
+    found = search_users(bundle.graph, scorer, states, params, light_vectors=bundle.light_vectors)
+    candidates = light_top(bundle.light_vectors, states, 40)
+    assert coverage(found.items, exact) == np.mean(
+        [np.isin(*pair).mean() for pair in zip(exact, candidates, strict=True)]
+    )
+    assert (found.items_scored == 40).all()
+    tuning = tune_search(bundle.graph, scorer, states, exact, 0.3, light_vectors=bundle.light_vectors)
+    assert any(trial.params.rounds == (0,) for trial in tuning.trials)
