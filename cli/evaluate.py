@@ -22,6 +22,9 @@ def evaluate(
     ] = None,
     ef: Annotated[str | None, typer.Option(help='One a layer, entry layer first: "100,200,400".')] = None,
     rounds: Annotated[str | None, typer.Option(help='One a layer, entry layer first: "1,1,3".')] = None,
+    entry: Annotated[
+        str | None, typer.Option(help="Where the walk enters the graph: layers or seeds. Default: the bundle's.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Measure what the search loses against scoring every item.
@@ -41,8 +44,10 @@ def evaluate(
         top_k=top_k,
         ef=parse_integers("--ef", ef),
         rounds=parse_integers("--rounds", rounds),
+        entry=entry,
     )
-    settings = f"top {result.top_k}, ef {list(result.ef)}, rounds {list(result.rounds)}"
+    seeds = f"{result.seeds.count} seeds, " if result.seeds is not None else ""
+    settings = f"{seeds}top {result.top_k}, ef {list(result.ef)}, rounds {list(result.rounds)}"
     table = Table(title=f"{result.users} {split} users, {settings}")
     for column in ("recall-all", "recall-retrieval", "recall-Delta", "coverage", "share scored"):
         table.add_column(column, justify="right")

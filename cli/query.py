@@ -29,6 +29,12 @@ def query(
     top_k: Annotated[int | None, typer.Option(help="How many items. Default, here and below: the bundle's.")] = None,
     ef: Annotated[str | None, typer.Option(help="Search width a layer, entry layer first: 100,200,400.")] = None,
     rounds: Annotated[str | None, typer.Option(help="Rounds a layer, entry layer first: 1,1,3.")] = None,
+    entry: Annotated[
+        str | None,
+        typer.Option(help="Where the walk enters the graph: layers (the paper's) or seeds (a light walk's)."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds, with --entry seeds.")] = None,
+    seed_ef: Annotated[int | None, typer.Option(help="Search width of the light walk.")] = None,
     profile: Annotated[
         str | None, typer.Option(help="Profile codes, one a field, where the data set has a user profile.")
     ] = None,
@@ -55,6 +61,9 @@ def query(
             top_k=top_k,
             ef=parse_integers("--ef", ef),
             rounds=parse_integers("--rounds", rounds),
+            entry=entry,
+            seeds=seeds,
+            seed_ef=seed_ef,
         )
     answers = [_answer(result, row, names) for row in range(len(users))]
     for answer in answers:

@@ -20,22 +20,28 @@ def tune(
     ] = 0.25,
     top_k: Annotated[int | None, typer.Option(min=1, help="How many items to retrieve. Default: the bundle's.")] = None,
     users: Annotated[int, typer.Option(min=1, help="Tune on this many validation users at most.")] = 256,
+    entry: Annotated[
+        str | None,
+        typer.Option(
+            help="Tune for one entry strategy alone, layers (the paper's) or seeds. Default: the cheaper one."
+        ),
+    ] = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Link the items that no search reaches; changes the bundle's graph.")
     ] = False,
     plot: Annotated[Path | None, typer.Option(help="PNG of the frontier. Default: BUNDLE.tuning.png.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Find the cheapest ef and rounds that reach a wanted coverage, and recommend them in the bundle.
+    """Find the cheapest search that reaches a wanted coverage, and recommend it in the bundle.
 
     Cost is the number of items scored. Only validation users are looked at, never test users: measure with
     `nann evaluate` afterwards. Items that no search can reach are reported.
 
     Example: nann tune --data build/data/complete_journey --coverage 0.99 --max-share 0.07
     """
-    from nann.bundle import Bundle
+    from nann.bundle import Bundle, search_to_json
     from training.data.prepared import PreparedData
-    from training.tune import tune_bundle
+    from training.tune import describe, tune_bundle
 
     report = tune_bundle(
         Bundle.open(bundle),
@@ -44,17 +50,18 @@ def tune(
         top_k=top_k,
         users=users,
         max_share=max_share,
+        entry=entry,
         repair=repair,
         plot=plot,
     )
     record = report.record
     table = Table(title=f"frontier on {record['users']} validation users, top {report.params.top_k}")
-    for column in ("ef", "rounds", "share scored", "coverage"):
+    table.add_column("search")
+    for column in ("share scored", "coverage"):
         table.add_column(column, justify="right")
     for trial in report.frontier:
         picked = trial.params == report.params
-        ef, rounds = (",".join(map(str, values)) for values in (trial.params.ef, trial.params.rounds))
-        row = (ef, rounds, f"{trial.share_scored:.2%}", f"{trial.coverage:.2%}")
+        row = (describe(trial.params), f"{trial.share_scored:.2%}", f"{trial.coverage:.2%}")
         table.add_row(*row, style="bold green" if picked else None)
     output.print(table)
     missed = (
@@ -68,6 +75,12 @@ def tune(
         )
     console.print(f"{missed}; plot: {report.plot}", highlight=False)
     if json:
-        search = {"top_k": report.params.top_k, "ef": list(report.params.ef), "rounds": list(report.params.rounds)}
         opened = Bundle.open(bundle, files=[])
-        print_json({"bundle_id": opened.bundle_id, "search": search, "plot": str(report.plot), "tuning": record})
+        print_json(
+            {
+                "bundle_id": opened.bundle_id,
+                "search": search_to_json(report.params),
+                "plot": str(report.plot),
+                "tuning": record,
+            }
+        )

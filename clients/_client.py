@@ -49,6 +49,9 @@ class RetrievalClient:
         top_k: int | None = None,
         ef: PerLayer | None = None,
         rounds: PerLayer | None = None,
+        entry: str | None = None,
+        seeds: int | None = None,
+        seed_ef: int | None = None,
         timeout_s: float | None = None,
         request_id: str = "",
     ) -> RetrievalResult:
@@ -58,9 +61,12 @@ class RetrievalClient:
             behavior_item_ids: one user's history, or a list of them: external ids, oldest first. Ids that the server
                 does not know are dropped and counted; an empty history is answered.
             user_profile: one code a profile field, for each user; where the data set has such fields.
-            top_k: how many items; None: what the bundle recommends. So for the next two.
-            ef: search width a layer, entry layer first: "100,200,400" or (100, 200, 400).
-            rounds: rounds a layer, entry layer first.
+            top_k: how many items; None: what the bundle recommends. So for all up to `seed_ef`.
+            ef: search width a layer, entry layer first: "100,200,400" or (100, 200, 400); one number with seeds.
+            rounds: rounds a layer, entry layer first; one number with seeds.
+            entry: where the walk enters the graph: "layers" (the paper's) or "seeds" of a light walk.
+            seeds: with entry "seeds", how many.
+            seed_ef: with entry "seeds", search width of the light walk.
             timeout_s: how long to wait; None: the client's.
             request_id: echoed by the server, for logs.
 
@@ -76,6 +82,9 @@ class RetrievalClient:
             top_k=top_k,
             ef=ef,
             rounds=rounds,
+            entry=entry,
+            seeds=seeds,
+            seed_ef=seed_ef,
             request_id=request_id,
         )
         start_ns = time.perf_counter_ns()

@@ -16,7 +16,10 @@ from nann.signature import (
     ITEMS_SCORED,
     PADDING_IDS,
     PARAM_EF,
+    PARAM_ENTRY,
     PARAM_ROUNDS,
+    PARAM_SEED_EF,
+    PARAM_SEEDS,
     PARAM_TOP_K,
     SCORES,
     UNKNOWN_ITEMS,
@@ -75,6 +78,9 @@ def encode_request(
     top_k: int | None = None,
     ef: PerLayer | None = None,
     rounds: PerLayer | None = None,
+    entry: str | None = None,
+    seeds: int | None = None,
+    seed_ef: int | None = None,
     request_id: str = "",
 ) -> InferRequest:
     """Builds a request.
@@ -82,9 +88,12 @@ def encode_request(
     Args:
         behavior_item_ids: one user's history or several users', oldest first; an empty one is allowed.
         user_profile: one code a profile field, for each user.
-        top_k: how many items; None: what the bundle recommends. So for the next two.
+        top_k: how many items; None: what the bundle recommends. So for all that follow.
         ef: search width a layer.
         rounds: rounds a layer.
+        entry: "layers" or "seeds".
+        seeds: how many seeds.
+        seed_ef: search width of the light walk.
         request_id: echoed by the server, for logs.
 
     Raises:
@@ -98,8 +107,10 @@ def encode_request(
             raise RequestError(f"{USER_PROFILE.name} has {len(profile)} rows; expected {len(ids)}, one a user")
         inputs[USER_PROFILE] = profile
     parameters: dict[str, int | str] = {}
-    if top_k is not None:
-        parameters[PARAM_TOP_K] = int(top_k)
+    numbers = {PARAM_TOP_K: top_k, PARAM_SEEDS: seeds, PARAM_SEED_EF: seed_ef}
+    parameters.update({name: int(value) for name, value in numbers.items() if value is not None})
+    if entry is not None:
+        parameters[PARAM_ENTRY] = entry
     for name, value in ((PARAM_EF, ef), (PARAM_ROUNDS, rounds)):
         if value is not None:
             parameters[name] = value if isinstance(value, str) else ",".join(str(int(number)) for number in value)

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "_kernels.hpp"
+#include "_kernels_light.hpp"
 
 namespace nb = nanobind;
 
@@ -16,11 +17,24 @@ using Array1 = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 template <typename T>
 using Array2 = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 template <typename T>
+using NumpyArray1 = nb::ndarray<nb::numpy, T, nb::ndim<1>>;
+template <typename T>
 using NumpyArray2 = nb::ndarray<nb::numpy, T, nb::ndim<2>>;
 
 template <typename T>
 nann::Matrix<T> matrix(const Array2<T>& array) {
   return {array.data(), array.shape(0), array.shape(1)};
+}
+
+// A one-dimensional array as a matrix of one row.
+template <typename T>
+nann::Matrix<T> row(const Array1<T>& array) {
+  return {array.data(), 1, array.shape(0)};
+}
+
+nann::Csr csr(const Array1<const int32_t>& indptr, const Array1<const int32_t>& neighbors) {
+  if (indptr.shape(0) == 0) throw std::invalid_argument("indptr is empty; expected one value more than items");
+  return {indptr.data(), neighbors.data(), indptr.shape(0) - 1, neighbors.shape(0)};
 }
 
 // A new matrix for the core to fill and then for NumPy to own.
@@ -33,11 +47,20 @@ class Result {
 
   NumpyArray2<T> release() {
     T* data = data_.release();
-    nb::capsule owner(data, [](void* pointer) noexcept { delete[] static_cast<T*>(pointer); });
-    return NumpyArray2<T>(data, {rows_, cols_}, owner);
+    return NumpyArray2<T>(data, {rows_, cols_}, owner_of(data));
+  }
+
+  // The only row, as an array of one dimension.
+  NumpyArray1<T> release_row() {
+    T* data = data_.release();
+    return NumpyArray1<T>(data, {cols_}, owner_of(data));
   }
 
  private:
+  static nb::capsule owner_of(T* data) {
+    return nb::capsule(data, [](void* pointer) noexcept { delete[] static_cast<T*>(pointer); });
+  }
+
   std::unique_ptr<T[]> data_;
   size_t rows_, cols_;
 };
@@ -49,8 +72,7 @@ void mark(Array2<uint64_t> visited, Array2<const int32_t> items) {
 
 NumpyArray2<int32_t> expand(Array1<const int32_t> indptr, Array1<const int32_t> neighbors, Array2<uint64_t> visited,
                             Array2<const int32_t> frontier) {
-  if (indptr.shape(0) == 0) throw std::invalid_argument("indptr is empty; expected one value more than items");
-  const nann::Csr layer{indptr.data(), neighbors.data(), indptr.shape(0) - 1, neighbors.shape(0)};
+  const nann::Csr layer = csr(indptr, neighbors);
   auto out = [&] {
     nb::gil_scoped_release release;
     const nann::Ragged found = nann::expand(layer, matrix(visited), matrix(frontier));
@@ -64,7 +86,7 @@ NumpyArray2<int32_t> expand(Array1<const int32_t> indptr, Array1<const int32_t> 
 nb::tuple merge_top(Array2<const int32_t> items, Array2<const float> scores, Array2<const int32_t> new_items,
                     Array2<const float> new_scores, Array1<const int32_t> ef) {
   const nann::MergeInput in{matrix(items), matrix(scores), matrix(new_items), matrix(new_scores),
-                            {ef.data(), 1, ef.shape(0)}};
+                            row(ef)};
   const size_t rows = items.shape(0), width = nann::merge_width(in);
   Result<int32_t> top_items(rows, width);
   Result<float> top_scores(rows, width);
@@ -74,6 +96,20 @@ nb::tuple merge_top(Array2<const int32_t> items, Array2<const float> scores, Arr
     nann::merge_top(in, {top_items.matrix(), top_scores.matrix(), is_new.matrix()});
   }
   return nb::make_tuple(top_items.release(), top_scores.release(), is_new.release());
+}
+
+nb::tuple light_walk(Array1<const int32_t> indptr, Array1<const int32_t> neighbors, Array1<const int32_t> entry_points,
+                     Array2<const float> vectors, Array2<const float> users, size_t width, Array1<const int32_t> ef,
+                     Array1<const int32_t> steps, size_t threads) {
+  const nann::LightInput in{csr(indptr, neighbors), row(entry_points), matrix(vectors),
+                            matrix(users),          row(ef),           row(steps)};
+  Result<int32_t> items(users.shape(0), width), scored(1, users.shape(0));
+  Result<float> scores(users.shape(0), width);
+  {
+    nb::gil_scoped_release release;
+    nann::light_walk(in, {items.matrix(), scores.matrix(), scored.matrix()}, threads);
+  }
+  return nb::make_tuple(items.release(), scores.release(), scored.release_row());
 }
 
 }  // namespace
@@ -90,4 +126,9 @@ NB_MODULE(_kernels, module) {
   module.def("merge_top", &merge_top, "items"_a.noconvert(), "scores"_a.noconvert(), "new_items"_a.noconvert(),
              "new_scores"_a.noconvert(), "ef"_a.noconvert(),
              "The ef best of items (int32[B, R]) and new_items (int32[B, C]): int32, float32 and bool [B, E].");
+  module.def("light_walk", &light_walk, "indptr"_a.noconvert(), "neighbors"_a.noconvert(), "entry_points"_a.noconvert(),
+             "vectors"_a.noconvert(), "users"_a.noconvert(), "width"_a, "ef"_a.noconvert(), "steps"_a.noconvert(),
+             "threads"_a,
+             "The `width` best items of each of `users` (float32[B, d]) that best-first search under <user, vector> "
+             "finds: int32[B, width], float32[B, width], and int32[B], how many it scored.");
 }

@@ -15,3 +15,14 @@ def merge_top(
     new_scores: npt.NDArray[np.float32],
     ef: npt.NDArray[np.int32],
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.bool_]]: ...
+def light_walk(
+    indptr: npt.NDArray[np.int32],
+    neighbors: npt.NDArray[np.int32],
+    entry_points: npt.NDArray[np.int32],
+    vectors: npt.NDArray[np.float32],
+    users: npt.NDArray[np.float32],
+    width: int,
+    ef: npt.NDArray[np.int32],
+    steps: npt.NDArray[np.int32],
+    threads: int,
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.int32]]: ...

@@ -1,4 +1,8 @@
-"""Beam-retrieval (Algorithms 1 and 2) for a batch of users in lockstep."""
+"""Beam-retrieval (Algorithms 1 and 2) for a batch of users in lockstep.
+
+A search may enter the graph in two ways. The paper's starts at all items of the entry layer and descends. Ours starts
+on the ground layer at the seeds of a light walk (`nann.light_walk`); Algorithm 2 goes on from there as it is.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,12 @@ import numpy.typing as npt
 from nann.errors import RequestError
 from nann.graph import HnswGraph
 from nann.kernels import NATIVE, BoolArray, Float32Array, Int32Array, Kernels
+from nann.light_walk import light_walk
 from nann.lockstep import Lockstep, has_items, keep_rows, overlay
 from nann.scorer import Scorer
-from nann.search_params import SearchParams
+from nann.search_params import SearchParams, SeedParams
 from nann.search_result import SearchResult
-from nann.signature import PADDING_ITEM
+from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS, PADDING_ITEM, PARAM_ENTRY
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +32,7 @@ class RoundTrace:
     Attributes:
         rows: `intp[A]`, the users' rows in the batch, ascending.
         layers: `int32[A]`, the layer each of them is on.
-        rounds: `int32[A]`, the round of that layer, counted from 1; 0 = the entry points.
+        rounds: `int32[A]`, the round of that layer, counted from 1; 0 = the entry points or seeds.
         items: `int32[A, width]`, W of each after the round, best first, padded with -1.
     """
 
@@ -46,6 +51,7 @@ def beam_search(
     user_states: Float32Array,
     params: SearchParams | Sequence[SearchParams],
     *,
+    light_vectors: Float32Array | None = None,
     kernels: Kernels = NATIVE,
     observer: Observer | None = None,
 ) -> SearchResult:
@@ -59,7 +65,8 @@ def beam_search(
         graph: the layers to walk.
         scorer: gives the score of each candidate for its user; larger is better.
         user_states: `float32[B, S]`, handed to the scorer.
-        params: of all users, or one a user.
+        params: of all users, or one a user; users of one batch may enter the graph in different ways.
+        light_vectors: `float32[N, d]`, the items' side of the light score; needed where `params` ask for seeds.
         kernels: the inner loops.
         observer: called after every scorer call, for studies of recall by round (Figure 5).
 
@@ -68,12 +75,13 @@ def beam_search(
 
     Raises:
         RequestError: if `params` do not fit the batch or the graph, or `user_states` is not `float32[B, S]`.
-        ScorerError: if the scorer's answer has the wrong shape or dtype, or holds NaN.
+        ScorerError: if the scorer's answer has the wrong shape or dtype, or holds NaN; or the user encoder's light part
+            does.
     """
     plan = _Plan.of(params, len(user_states), graph)
     walk = _BeamWalk(graph, Lockstep(graph, scorer, user_states, kernels, int(plan.ef.max(initial=1))), plan, observer)
     if len(user_states):
-        walk.enter()
+        walk.enter(_seeds(graph, light_vectors, user_states, plan.seeds, kernels))
         while (candidates := walk.next_candidates()) is not None:
             walk.advance(candidates)
     return walk.users.result(plan.top_k, plan.width)
@@ -83,7 +91,8 @@ def beam_search(
 class _Plan:
     """The parameters of B users: `top_k` is `int64[B]`, `ef` and `rounds` are `int32[layers, B]`, ground first.
 
-    `width` is the result's K, stated apart because a batch may have no users.
+    Users with seeds have no use for the layers above the ground: 1 and 0 stand there. `width` is the result's K, stated
+    apart because a batch may have no users.
 
     More than N of either can't be used: W holds distinct items, and every round but the last finds a new one.
     """
@@ -92,24 +101,48 @@ class _Plan:
     width: int
     ef: Int32Array
     rounds: Int32Array
+    seeds: tuple[SeedParams | None, ...]
 
     @classmethod
     def of(cls, params: SearchParams | Sequence[SearchParams], users: int, graph: HnswGraph) -> _Plan:
-        layers = graph.entry_layer + 1
         each = [params] * users if isinstance(params, SearchParams) else list(params)
         if len(each) != users:
             raise RequestError(f"got {len(each)} search parameters for {users} users; expected one, or one a user")
         for one in each:
-            if len(one.ef) != layers:
+            if len(one.ef) != (layers := one.layer_count(graph.entry_layer)):
                 raise RequestError(
                     f"ef and rounds have {len(one.ef)} values; expected {layers}, "
-                    f"one a layer from layer {graph.entry_layer} down to the ground"
+                    f"one a layer from layer {layers - 1} down to the ground"
                 )
         top_k = np.array([one.top_k for one in each], np.int64)
         width = params.top_k if isinstance(params, SearchParams) else int(top_k.max(initial=0))
-        values = np.array([(one.ef, one.rounds) for one in each], np.int64).reshape(users, 2, layers)
-        ef, rounds = values.clip(max=graph.item_count).transpose(1, 2, 0)[:, ::-1].astype(np.int32, order="C")
-        return cls(top_k, width, ef, rounds)
+        ef, rounds = (np.full((graph.entry_layer + 1, users), unused, np.int32) for unused in (1, 0))
+        for row, one in enumerate(each):
+            for array, values in ((ef, one.ef), (rounds, one.rounds)):
+                array[: len(values), row] = [min(value, graph.item_count) for value in reversed(values)]
+        return cls(top_k, width, ef, rounds, tuple(one.seeds for one in each))
+
+
+def _seeds(
+    graph: HnswGraph,
+    light_vectors: Float32Array | None,
+    user_states: Float32Array,
+    params: Sequence[SeedParams | None],
+    kernels: Kernels,
+) -> Int32Array:
+    """The seeds of those who want some, best first: `int32[B, n]`, padded with -1; n may be 0."""
+    rows = [row for row, one in enumerate(params) if one is not None]
+    if rows and light_vectors is None:
+        raise RequestError(
+            f"{PARAM_ENTRY} is {ENTRY_SEEDS!r}; expected {ENTRY_LAYERS!r}: this bundle's model has no light score"
+        )
+    if not rows or light_vectors is None:
+        return np.empty((len(params), 0), np.int32)
+    wanted = [one for one in params if one is not None]
+    found = light_walk(graph, light_vectors, user_states[rows], wanted, kernels=kernels).items
+    seeds = np.full((len(params), found.shape[1]), PADDING_ITEM, np.int32)
+    seeds[rows] = found
+    return seeds
 
 
 class _BeamWalk:
@@ -121,20 +154,33 @@ class _BeamWalk:
         self._plan = plan
         self._observer = observer
         self._everyone = np.arange(len(plan.top_k))
-        self._layer = np.full(len(plan.top_k), graph.entry_layer, np.int32)
+        self._seeded = np.array([one is not None for one in plan.seeds], np.bool_)
+        self._layer = np.where(self._seeded, 0, graph.entry_layer).astype(np.int32)
         self._rounds_left = np.zeros(len(plan.top_k), np.int32)
         self._frontier = np.full_like(users.items, PADDING_ITEM)
 
-    def enter(self) -> None:
-        """Algorithm 1, the start: scores every item of the entry layer.
+    def enter(self, seeds: Int32Array) -> None:
+        """The start, one call for all: scores every item of the entry layer, or a user's seeds (`int32[B, n]`).
 
-        That also completes the layer, whatever its T: all of its items are scored, W holds the best of them, and no
-        round could bring in another. So `_rounds_left` stays 0 there.
+        Entry layer (Algorithm 1): that also completes the layer, whatever its T: all of its items are scored, W holds
+        the best of them, and no round could bring in another. So `_rounds_left` stays 0 there.
+        Seeds: the ground layer starts with them all as visited and the ef best of them as W and frontier.
         """
-        entry_points = self._graph.entry_points
-        candidates = np.tile(entry_points, (len(self._everyone), 1))  # [B, E]
-        rows, _ = self.users.score(candidates, self._plan.ef[self._graph.entry_layer])
+        candidates = overlay([*self._entry_points(), seeds])
+        assert candidates is not None  # the entry layer has items, and a light walk finds at least those
+        rows, _ = self.users.score(candidates, self._plan.ef[self._layer, self._everyone])
         self._report(rows, rounds=np.zeros_like(rows, np.int32))
+        if self._seeded.any():
+            self.users.mark(seeds)
+            self._rounds_left[self._seeded] = self._plan.rounds[0, self._seeded]
+            self._frontier[self._seeded] = self.users.items[self._seeded]
+
+    def _entry_points(self) -> list[Int32Array]:
+        """`int32[B, E]` for those who enter by the layers; nothing if nobody does."""
+        if self._seeded.all():
+            return []
+        entry_points = np.tile(self._graph.entry_points, (len(self._everyone), 1))  # [B, E]
+        return [keep_rows(entry_points, ~self._seeded)]
 
     def next_candidates(self) -> Int32Array | None:
         """The unvisited neighbours of every user's frontier, `int32[B, C]`; None if all users are done.

@@ -4,6 +4,7 @@
     item_ids.npy             int64[N], ascending: item index -> external id
     item_vectors.npy         float32[N, d]: e_v
     levels.npy, layerN.*.npy the HNSW graph (`nann.graph`)
+    light_vectors.npy        optional: float32[N, d'], the items' side of the light score (`nann.light_walk`)
     item_names.txt           optional: one line an item, for people
     user_encoder.onnx, scorer.onnx
 
@@ -16,7 +17,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,14 @@ import numpy.typing as npt
 from nann.errors import BundleError
 from nann.features import FeatureTransform
 from nann.graph import HnswGraph, graph_files, load_array
-from nann.search_params import SearchParams
+from nann.search_params import SearchParams, SeedParams
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 ITEM_IDS_FILE = "item_ids.npy"
 ITEM_VECTORS_FILE = "item_vectors.npy"
 ITEM_NAMES_FILE = "item_names.txt"
+LIGHT_VECTORS_FILE = "light_vectors.npy"
 USER_ENCODER_FILE = "user_encoder.onnx"
 SCORER_FILE = "scorer.onnx"
 
@@ -83,8 +85,14 @@ class Bundle:
     @property
     def search_params(self) -> SearchParams:
         """The recommended top_k, ef and rounds: the server's defaults."""
-        search = self.manifest["search"]
-        return SearchParams(int(search["top_k"]), tuple(search["ef"]), tuple(search["rounds"]))
+        return search_from_json(self.manifest["search"])
+
+    @property
+    def search_by_entry(self) -> dict[str, SearchParams]:
+        """What is recommended for each entry strategy (`nann.signature.ENTRIES`) that this bundle can serve."""
+        chosen = self.search_params
+        others = {name: search_from_json(body) for name, body in self.manifest.get("search_by_entry", {}).items()}
+        return {**others, chosen.entry: chosen}
 
     @cached_property
     def item_ids(self) -> npt.NDArray[np.int64]:
@@ -98,6 +106,18 @@ class Bundle:
     def item_vectors(self) -> npt.NDArray[np.float32]:
         """`float32[N, d]`."""
         return load_array(self.path / ITEM_VECTORS_FILE, np.float32, 2)
+
+    @cached_property
+    def light_vectors(self) -> npt.NDArray[np.float32] | None:
+        """`float32[N, d']`, or None where the bundle's model has no light score."""
+        if LIGHT_VECTORS_FILE not in self.manifest["files"]:
+            return None
+        vectors = load_array(self.path / LIGHT_VECTORS_FILE, np.float32, 2)
+        if len(vectors) != self.item_count:
+            raise BundleError(
+                f"{self.path / LIGHT_VECTORS_FILE} has {len(vectors)} rows; expected {self.item_count}, one an item"
+            )
+        return vectors
 
     @cached_property
     def item_names(self) -> list[str] | None:
@@ -124,9 +144,24 @@ class Bundle:
         return FeatureTransform(self.item_ids, self.sequence_length, sizes)
 
 
-def graph_file_names(manifest: Mapping[str, Any]) -> list[str]:
-    """Names of the graph's files in a bundle with this manifest."""
-    return graph_files(int(manifest["graph"]["layer_count"]))
+def search_file_names(manifest: Mapping[str, Any]) -> list[str]:
+    """Names of the files that a search reads in a bundle with this manifest."""
+    light = [LIGHT_VECTORS_FILE] if LIGHT_VECTORS_FILE in manifest["files"] else []
+    return [ITEM_IDS_FILE, *graph_files(int(manifest["graph"]["layer_count"])), *light]
+
+
+def search_to_json(params: SearchParams) -> dict[str, Any]:
+    """Search parameters as the manifest and results tell them."""
+    body: dict[str, Any] = {"top_k": params.top_k, "ef": list(params.ef), "rounds": list(params.rounds)}
+    if params.seeds is not None:
+        body["seeds"] = asdict(params.seeds)
+    return body
+
+
+def search_from_json(body: Mapping[str, Any]) -> SearchParams:
+    """The reverse of `search_to_json`."""
+    seeds = SeedParams(**body["seeds"]) if "seeds" in body else None
+    return SearchParams(int(body["top_k"]), tuple(body["ef"]), tuple(body["rounds"]), seeds)
 
 
 def write_manifest(path: Path, manifest: Mapping[str, Any], files: Iterable[str]) -> Bundle:

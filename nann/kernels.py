@@ -1,5 +1,7 @@
 """The search's inner loops on a batch of users: mark items as visited, expand a frontier, keep the best (section 7).
 
+`light_walk` is a whole search of its own, under an inner product; it is not the paper's (`nann.light_walk`).
+
 `NATIVE` runs the C++ kernel and is what searches use; `NUMPY` states the same in NumPy and is what tests compare it
 with. Both hold to the contract of `Kernels` and give the same results bit for bit.
 """
@@ -29,7 +31,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 class Implementation(Protocol):
-    """The three functions as an implementation provides them; see `Kernels` for what they do."""
+    """The functions as an implementation provides them; see `Kernels` for what they do."""
 
     def mark(self, visited: Uint64Array, items: Int32Array) -> None:
         """`Kernels.mark`, arrays already checked."""
@@ -43,6 +45,20 @@ class Implementation(Protocol):
         self, items: Int32Array, scores: Float32Array, new_items: Int32Array, new_scores: Float32Array, ef: Int32Array
     ) -> tuple[Int32Array, Float32Array, BoolArray]:
         """`Kernels.merge_top`, arrays already checked."""
+
+    def light_walk(
+        self,
+        indptr: Int32Array,
+        neighbors: Int32Array,
+        entry_points: Int32Array,
+        vectors: Float32Array,
+        users: Float32Array,
+        width: int,
+        ef: Int32Array,
+        steps: Int32Array,
+        threads: int,
+    ) -> tuple[Int32Array, Float32Array, Int32Array]:
+        """`Kernels.light_walk`, arrays already checked."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +158,60 @@ class Kernels:
                 )
         return self.implementation.merge_top(items, scores, new_items, new_scores, ef)
 
+    def light_walk(
+        self,
+        indptr: Int32Array,
+        neighbors: Int32Array,
+        entry_points: Int32Array,
+        vectors: Float32Array,
+        users: Float32Array,
+        width: int,
+        ef: Int32Array,
+        steps: Int32Array,
+        threads: int = 1,
+    ) -> tuple[Int32Array, Float32Array, Int32Array]:
+        """Best-first search on the ground layer under the score <user, vector>, from all entry points.
+
+        W holds the ef best of all that was scored. A step expands the best item of W that has not been expanded. The
+        walk ends when there is none, or after `steps` of them. The sum of the score has a fixed order, so that it is
+        the same to the bit whatever computes it.
+
+        Args:
+            indptr: `int32[N + 1]` of the ground layer.
+            neighbors: `int32[E]` of the ground layer.
+            entry_points: `int32[E0]`, distinct; all of them are scored.
+            vectors: `float32[N, d]`.
+            users: `float32[B, d]`.
+            width: how many columns the results have; what a user's W holds beyond it is cut off.
+            ef: `int32[B]`, length of W; at least 1.
+            steps: `int32[B]`, the most items that are expanded.
+            threads: how many threads share the users.
+
+        Returns:
+            `int32[B, width]` items, best first, equal scores by smaller item, padded with -1; `float32[B, width]`
+            scores padded with -inf; `int32[B]`, how many were scored.
+
+        Raises:
+            TypeError: an array of another dtype, or not contiguous.
+            ValueError: an array of another shape, an ef below 1, or a score that is NaN.
+            IndexError: an item, or an indptr that was followed, out of range.
+        """
+        item_count = len(vectors)
+        _check("indptr", indptr, np.int32, 1, rows=item_count + 1, each="item, and one more")
+        _check("neighbors", neighbors, np.int32, 1)
+        _check("entry_points", entry_points, np.int32, 1)
+        _check("vectors", vectors, np.float32, 2)
+        _check("users", users, np.float32, 2)
+        if users.shape[1] != vectors.shape[1]:
+            raise ValueError(f"users has {users.shape[1]} columns; expected {vectors.shape[1]}, as vectors")
+        _check("ef", ef, np.int32, 1, rows=len(users))
+        _check("steps", steps, np.int32, 1, rows=len(users))
+        if width < 0 or threads < 1:
+            raise ValueError(f"width is {width} and threads {threads}; expected at least 0 and at least 1")
+        return self.implementation.light_walk(
+            indptr, neighbors, entry_points, vectors, users, width, ef, steps, threads
+        )
+
 
 NATIVE = Kernels("native", _kernels)
 """The C++ kernel."""
@@ -150,7 +220,13 @@ NUMPY = Kernels("numpy", kernels_numpy)
 
 
 def _check(
-    name: str, array: Any, dtype: type[np.generic], ndim: int, rows: int | None = None, writeable: bool = False
+    name: str,
+    array: Any,
+    dtype: type[np.generic],
+    ndim: int,
+    rows: int | None = None,
+    writeable: bool = False,
+    each: str = "user",
 ) -> None:
     expected = f"{np.dtype(dtype)}[{ndim} dimensions]"
     if not isinstance(array, np.ndarray):
@@ -164,4 +240,6 @@ def _check(
     if writeable and not array.flags.writeable:
         raise TypeError(f"{name} is read-only; expected an array that can be changed in place")
     if rows is not None and len(array) != rows:
-        raise ValueError(f"{name} has {len(array)} rows; expected {rows}, one a user")
+        raise ValueError(
+            f"{name} has {len(array)} rows; expected {rows}, one a{'n' if each.startswith('i') else ''} {each}"
+        )

@@ -14,6 +14,8 @@ Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
 Uint64Array = npt.NDArray[np.uint64]
 
+_LANES = 16
+
 
 def mark(visited: Uint64Array, items: Int32Array) -> None:
     """Sets the bits of `items` (`int32[B, X]`) in `visited` (`uint64[B, W]`)."""
@@ -61,6 +63,61 @@ def merge_top(
         np.where(kept, top_scores, np.float32(PADDING_SCORE)),
         kept & (order >= items.shape[1]),
     )
+
+
+def light_walk(
+    indptr: Int32Array,
+    neighbors: Int32Array,
+    entry_points: Int32Array,
+    vectors: Float32Array,
+    users: Float32Array,
+    width: int,
+    ef: Int32Array,
+    steps: Int32Array,
+    threads: int,
+) -> tuple[Int32Array, Float32Array, Int32Array]:
+    """Best items by <user, vector> that best-first search finds: int32, float32 `[B, width]`; scored int32 `[B]`."""
+    _require_entry_points(entry_points, len(vectors))
+    items = np.full((len(users), width), PADDING_ITEM, np.int32)
+    scores = np.full((len(users), width), PADDING_SCORE, np.float32)
+    scored = np.zeros(len(users), np.int32)
+    none = np.empty((1, 0), np.int32)
+    for row, user in enumerate(users):
+        best, best_scores = none, none.astype(np.float32)  # W, as rows of one-row matrices
+        visited = np.zeros((1, -(-len(vectors) // 64)), np.uint64)
+        expanded: set[int] = set()
+        candidates = entry_points[None, :]
+        mark(visited, candidates)
+        while True:
+            found = inner_products(user, vectors[candidates[0]])[None, :]
+            scored[row] += candidates.shape[1]
+            best, best_scores, _ = merge_top(best, best_scores, candidates, found, ef[row : row + 1])
+            next_item = next((item for item in best[0].tolist() if item not in expanded), None)
+            if next_item is None or len(expanded) == steps[row]:
+                break
+            expanded.add(next_item)
+            candidates = expand(indptr, neighbors, visited, np.array([[next_item]], np.int32))
+        kept = min(width, best.shape[1])
+        items[row, :kept], scores[row, :kept] = best[0, :kept], best_scores[0, :kept]
+    return items, scores, scored
+
+
+def inner_products(user: Float32Array, vectors: Float32Array) -> Float32Array:
+    """<user, vector> of each vector (`float32[C, d]`), summed in the kernel's order: `float32[C]`, equal to the bit."""
+    missing = -len(user) % _LANES
+    products = np.pad(vectors * user, ((0, 0), (0, missing)))  # [C, d] -> [C, a multiple of _LANES]
+    lanes = np.zeros((len(vectors), _LANES), np.float32)
+    for start in range(0, products.shape[1], _LANES):
+        lanes += products[:, start : start + _LANES]
+    while lanes.shape[1] > 1:
+        half = lanes.shape[1] // 2
+        lanes = lanes[:, :half] + lanes[:, half:]
+    return lanes[:, 0]
+
+
+def _require_entry_points(entry_points: Int32Array, item_count: int) -> None:
+    if np.any(bad := (entry_points < 0) | (entry_points >= item_count)):
+        raise IndexError(f"entry_points holds {entry_points[bad][0]}; expected an item of 0 <= item < {item_count}")
 
 
 def _expand_row(indptr: Int32Array, neighbors: Int32Array, bits: Uint64Array, frontier: Int32Array) -> Int32Array:

@@ -47,6 +47,10 @@ class Lockstep:
         self._visited[users] = 0
         self._kernels.mark(self._visited, keep_rows(self.items, users))
 
+    def mark(self, items: Int32Array) -> None:
+        """Marks `items` (`int32[B, X]`, -1 ignored) as visited."""
+        self._kernels.mark(self._visited, items)
+
     def expand(self, layer: int, frontier: Int32Array) -> Int32Array:
         """Unvisited neighbours of `frontier` (`int32[B, F]`) on one layer, now visited: `int32[B, C]`."""
         csr = self._graph.layers[layer]

@@ -1,23 +1,60 @@
-"""What one search may spend: top_k, ef and rounds, with their bounds."""
+"""What one search may spend: top_k, ef and rounds, with their bounds, and where the walk enters the graph."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from nann.errors import RequestError
+from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS
+
+
+@dataclass(frozen=True)
+class SeedParams:
+    """The light walk that finds a search's entry points on the ground layer (`nann.light_walk`; not the paper's).
+
+    Attributes:
+        count: how many seeds it gives.
+        ef: length of its W; at least `count`.
+    """
+
+    count: int
+    ef: int
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise RequestError(f"seeds is {self.count}; expected at least 1")
+        if self.ef < self.count:
+            raise RequestError(f"seed_ef is {self.ef} and seeds {self.count}; expected seed_ef >= seeds")
 
 
 @dataclass(frozen=True)
 class SearchParams:
     """Parameters of one search (Algorithms 1 and 2).
 
-    `ef` and `rounds` hold one value a layer, entry layer first and ground layer last, as the paper writes
-    {ef2, ef1, ef0} and {T2, T1, T0}.
+    `ef` and `rounds` hold one value a layer that the scorer walks, the highest first and the ground layer last, as the
+    paper writes {ef2, ef1, ef0} and {T2, T1, T0}. With `seeds` that is the ground layer alone.
+
+    Attributes:
+        top_k: how many items to return.
+        ef: length of W, one a layer.
+        rounds: one a layer.
+        seeds: None: the walk enters at all items of the entry layer, as in the paper. Otherwise it enters the ground
+            layer at the seeds that a light walk finds.
     """
 
     top_k: int
     ef: tuple[int, ...]
     rounds: tuple[int, ...]
+    seeds: SeedParams | None = None
+
+    @property
+    def entry(self) -> str:
+        """The entry strategy, `ENTRY_LAYERS` or `ENTRY_SEEDS` of `nann.signature`."""
+        return ENTRY_LAYERS if self.seeds is None else ENTRY_SEEDS
+
+    def layer_count(self, entry_layer: int) -> int:
+        """How many layers of a graph with this entry layer the scorer walks: as many values ef and rounds must have."""
+        return entry_layer + 1 if self.seeds is None else 1
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -32,6 +69,10 @@ class SearchParams:
             raise RequestError(
                 f"ef of the ground layer is {self.ef[-1]} and top_k {self.top_k}; expected ef >= top_k: "
                 "raise the last value of ef or lower top_k"
+            )
+        if self.seeds is not None and len(self.ef) != 1:
+            raise RequestError(
+                f"ef is {list(self.ef)}; expected one value with seeds: the walk enters on the ground layer"
             )
 
 

@@ -77,7 +77,8 @@ BEHAVIORS = _spec("behaviors", np.int32, -1)
 PROFILE_CODES = _spec("profile_codes", np.int32, -1)
 """Profile codes, one a field, 0 = unknown; one column of 0 where the data set has no profile."""
 USER_STATE = _spec("user_state", np.float32, -1)
-"""Whatever of the user the scorer needs, flat; only user_encoder and scorer know its layout."""
+"""Whatever of the user the scorer needs, flat; only user_encoder and scorer know its layout. Where the bundle has a
+light score, the last d numbers are the user's side of it, d the width of its item table (`nann.light_walk`)."""
 CANDIDATES = _spec("candidates", np.int32, -1)
 """Item indices to score, -1 = padding."""
 CANDIDATE_SCORES = _spec("candidate_scores", np.float32, -1)
@@ -107,7 +108,20 @@ MODELS = (ENSEMBLE, FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL, SCORER)
 PARAM_TOP_K = "top_k"
 """Integer: how many items to return."""
 PARAM_EF = "ef"
-"""String of integers, one a layer, entry layer first: "100,200,400"."""
+"""String of integers, one a layer, entry layer first: "100,200,400"; one alone with entry "seeds"."""
 PARAM_ROUNDS = "rounds"
-"""String of integers, one a layer, entry layer first: "1,1,3"."""
-REQUEST_PARAMETERS = (PARAM_TOP_K, PARAM_EF, PARAM_ROUNDS)
+"""String of integers, one a layer, entry layer first: "1,1,3"; one alone with entry "seeds"."""
+PARAM_ENTRY = "entry"
+"""String: where the walk enters the graph, `ENTRY_LAYERS` or `ENTRY_SEEDS`."""
+PARAM_SEEDS = "seeds"
+"""Integer, with entry "seeds": how many seeds the walk starts from."""
+PARAM_SEED_EF = "seed_ef"
+"""Integer, with entry "seeds": ef of the light walk that finds them."""
+SEED_PARAMETERS = (PARAM_SEEDS, PARAM_SEED_EF)
+REQUEST_PARAMETERS = (PARAM_TOP_K, PARAM_EF, PARAM_ROUNDS, PARAM_ENTRY, *SEED_PARAMETERS)
+
+ENTRY_LAYERS = "layers"
+"""The paper's: all items of the entry layer, then each layer down to the ground."""
+ENTRY_SEEDS = "seeds"
+"""Ours: the ground layer alone, from the seeds of a light walk."""
+ENTRIES = (ENTRY_LAYERS, ENTRY_SEEDS)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nann.bundle import ITEM_IDS_FILE, Bundle, graph_file_names
+from nann.bundle import Bundle, search_file_names
 from nann.signature import USER_STATE
 from python_backend.bls_scorer import BlsScorer
 from python_backend.retrieval import Retriever, Search
@@ -22,7 +22,7 @@ class TritonPythonModel:
         """Opens and verifies the graph in the version folder."""
         folder = Path(args["model_repository"]) / args["model_version"]
         manifest = Bundle.open(folder, ()).manifest
-        bundle = Bundle.open(folder, (ITEM_IDS_FILE, *graph_file_names(manifest)))
+        bundle = Bundle.open(folder, search_file_names(manifest))
         config = json.loads(args["model_config"])
         bounds = SearchBounds(*(config_int(config, key) for key in ("max_top_k", "max_ef", "max_rounds")))
         self._retriever = Retriever(bundle, bounds)

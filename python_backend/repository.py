@@ -14,7 +14,7 @@ from nann.bundle import (
     SCORER_FILE,
     USER_ENCODER_FILE,
     Bundle,
-    graph_file_names,
+    search_file_names,
 )
 from nann.errors import BundleError, ConfigError
 from nann.signature import BEAM_RETRIEVAL, FEATURE_TRANSFORM, MODELS, SCORER, USER_ENCODER
@@ -88,11 +88,10 @@ def bundle_artefacts(manifest: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     Raises:
         BundleError: if the bundle has no ONNX files yet.
     """
-    arrays = [ITEM_IDS_FILE, *graph_file_names(manifest)]
     needed = {
         FEATURE_TRANSFORM.name: {ITEM_IDS_FILE: ITEM_IDS_FILE},
         USER_ENCODER.name: onnx_files(manifest, USER_ENCODER_FILE),
-        BEAM_RETRIEVAL.name: {name: name for name in arrays},
+        BEAM_RETRIEVAL.name: {name: name for name in search_file_names(manifest)},
         SCORER.name: onnx_files(manifest, SCORER_FILE),
     }
     for names in needed.values():

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from nann.beam_search import beam_search
-from nann.bundle import Bundle
-from nann.errors import RequestError
+from nann.bundle import LIGHT_VECTORS_FILE, Bundle
+from nann.errors import BundleError, RequestError
+from nann.light_walk import light_users
 from nann.scorer import Float32Array, Scorer
 from nann.search_params import SearchParams
-from nann.signature import ITEM_IDS, ITEMS_SCORED, PADDING_ITEM, SCORES, USER_STATE, TensorSpec
+from nann.signature import ENTRY_SEEDS, ITEM_IDS, ITEMS_SCORED, PADDING_ITEM, SCORES, USER_STATE, TensorSpec
 from python_backend.search_requests import SearchBounds, parse_search_params
 
 
@@ -42,11 +43,15 @@ class Retriever:
     """
 
     def __init__(self, bundle: Bundle, bounds: SearchBounds) -> None:
-        bounds.check_defaults(bundle.search_params)
+        for params in bundle.search_by_entry.values():
+            bounds.check_defaults(params)
         self._bundle = bundle
         self._bounds = bounds
         self._graph = bundle.graph
         self._item_ids = bundle.item_ids
+        self._light_vectors = bundle.light_vectors
+        if self._light_vectors is None and ENTRY_SEEDS in bundle.search_by_entry:
+            raise BundleError(f"the bundle recommends entry {ENTRY_SEEDS!r} and has no {LIGHT_VECTORS_FILE}")
 
     def parse(self, user_states: npt.NDArray, parameters: str) -> Search:
         """Checks one request.
@@ -57,13 +62,17 @@ class Retriever:
 
         Raises:
             RequestError: naming the tensor or the parameter.
+            ScorerError: if the user encoder's light part holds NaN.
         """
         if user_states.ndim != 2 or 0 in user_states.shape:
             raise RequestError(f"{USER_STATE.name} has shape {list(user_states.shape)}; expected [batch, size]")
         bundle = self._bundle
-        return Search(
-            user_states, parse_search_params(parameters, bundle.search_params, self._bounds, bundle.item_count)
+        params = parse_search_params(
+            parameters, bundle.search_params, self._bounds, bundle.item_count, bundle.search_by_entry
         )
+        if params.seeds is not None and self._light_vectors is not None:
+            light_users(user_states, self._light_vectors.shape[1])  # what is wrong with one request fails it alone
+        return Search(user_states, params)
 
     def search(self, scorer: Scorer, searches: Sequence[Search]) -> list[dict[TensorSpec, npt.NDArray]]:
         """Searches for all users of all requests in lockstep: one scorer call a round.
@@ -81,7 +90,7 @@ class Retriever:
         """
         users = np.concatenate([search.user_states for search in searches])  # [sum of B, S]
         params = [search.params for search in searches for _ in search.user_states]
-        result = beam_search(self._graph, scorer, users, params)
+        result = beam_search(self._graph, scorer, users, params, light_vectors=self._light_vectors)
         ids = np.where(result.items == PADDING_ITEM, PADDING_ITEM, self._item_ids[result.items])
         outputs, row = [], 0
         for search in searches:

@@ -80,7 +80,7 @@ class Checkpoint:
 def build_model(config: TrainingConfig, data: PreparedData) -> NeuralScorer:
     """A fresh scorer for a data set."""
     sizes = [len(field["values"]) + 1 for field in data.profile_fields]
-    model = NeuralScorer(config.model, torch.tensor(data.item_categories), data.category_count, sizes)
+    model = NeuralScorer(config.model, torch.tensor(data.item_categories), data.category_count, sizes, config.light)
     if config.model.start == "similarity":
         start_from_similarity(model, torch.tensor(data.train_counts))
     return model

@@ -66,6 +66,19 @@ class LossConfig(_Section):
     auxiliary: AuxiliaryConfig = AuxiliaryConfig()
 
 
+class LightConfig(_Section):
+    """The light head that finds entry points for the walk (`training.models.light_head`). Not the paper's.
+
+    There is no weight: its gradients reach none of the scorer's weights, and Adam does not see the scale of a loss.
+    """
+
+    enabled: bool = True
+    """Ignored by the two-sided architecture, whose own score is an inner product."""
+    width: int = Field(64, ge=2)
+    """Of w_u and x_v: the bundle carries so many numbers an item."""
+    hidden: int = Field(256, ge=2)
+
+
 class OptimizationConfig(_Section):
     """Adam with warm-up and a cosine schedule."""
 
@@ -110,6 +123,7 @@ class TrainingConfig(_Section):
     seed: int = 1
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
+    light: LightConfig = LightConfig()
     optimization: OptimizationConfig = OptimizationConfig()
     index: IndexConfig = IndexConfig()
     search: SearchConfig = SearchConfig()

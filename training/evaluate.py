@@ -13,7 +13,7 @@ from nann.errors import ConfigError, DataError
 from nann.exact_search import exact_search
 from nann.metrics import coverage, recall, recall_delta, share_scored
 from nann.scorer import Float32Array, Scorer
-from nann.search_params import SearchParams
+from nann.search_params import SearchParams, SeedParams
 from nann.search_result import SearchResult
 from training.data.prepared import PreparedData, Queries
 from training.export import require_exported
@@ -41,6 +41,7 @@ class Evaluation:
     top_k: int
     ef: tuple[int, ...]
     rounds: tuple[int, ...]
+    seeds: SeedParams | None
     recall_all: float
     recall_retrieval: float
     recall_delta: float | None
@@ -63,6 +64,7 @@ def evaluate_bundle(
     top_k: int | None = None,
     ef: tuple[int, ...] | None = None,
     rounds: tuple[int, ...] | None = None,
+    entry: str | None = None,
 ) -> Evaluation:
     """Evaluates a bundle with its exported models and notes the metrics in its manifest.
 
@@ -74,9 +76,10 @@ def evaluate_bundle(
         top_k: None = the bundle's, as for ef and rounds.
         ef: one a layer, entry layer first.
         rounds: one a layer, entry layer first.
+        entry: the entry strategy; None = the bundle's.
 
     Raises:
-        ConfigError: if there is no such split.
+        ConfigError: if there is no such split, or the bundle can't serve the entry strategy.
         DataError: if bundle and data set do not number the same items.
         BundleError: if the bundle was not exported.
     """
@@ -84,9 +87,12 @@ def evaluate_bundle(
     check_same_items(bundle, data)
     if split not in ("validation", "test"):
         raise ConfigError(f'split is "{split}"; expected validation or test')
-    defaults = bundle.search_params
-    params = SearchParams(top_k or defaults.top_k, ef or defaults.ef, rounds or defaults.rounds)
-    layers = bundle.graph.entry_layer + 1
+    by_entry = bundle.search_by_entry
+    defaults = by_entry.get(entry or bundle.search_params.entry)
+    if defaults is None:
+        raise ConfigError(f'entry is "{entry}"; expected {" or ".join(by_entry)}, what this bundle can serve')
+    params = SearchParams(top_k or defaults.top_k, ef or defaults.ef, rounds or defaults.rounds, defaults.seeds)
+    layers = params.layer_count(bundle.graph.entry_layer)
     if len(params.ef) != layers:  # before the exhaustive search, which may take minutes
         raise ConfigError(f"ef and rounds have {len(params.ef)} values; expected {layers}, one a layer of the bundle")
     if params.top_k > bundle.item_count:
@@ -106,7 +112,7 @@ def evaluate_search(
 ) -> Evaluation:
     """Compares `beam_search` with `exact_search` for users whose states are given."""
     exact = exact_top(scorer, states, bundle.item_count, params.top_k)
-    found = search_users(bundle.graph, scorer, states, params)
+    found = search_users(bundle.graph, scorer, states, params, light_vectors=bundle.light_vectors)
     recall_all = recall(exact.items, queries.target_indptr, queries.target_items)
     recall_retrieval = recall(found.items, queries.target_indptr, queries.target_items)
     return Evaluation(
@@ -115,6 +121,7 @@ def evaluate_search(
         top_k=params.top_k,
         ef=params.ef,
         rounds=params.rounds,
+        seeds=params.seeds,
         recall_all=recall_all,
         recall_retrieval=recall_retrieval,
         recall_delta=recall_delta(recall_all, recall_retrieval) if recall_all else None,

@@ -19,12 +19,16 @@ from torch.export import Dim
 
 from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle, write_manifest
 from nann.errors import BundleError, ScorerError
+from nann.light_walk import light_users
+from nann.scorer import Float32Array
 from nann.signature import SCORER, USER_ENCODER, ModelSpec
 from training.model_contract import TOLERANCE, check_modules, example_candidates, example_users, root_cause
 from training.scorers import OnnxScorer, OnnxUserEncoder
 
 PARITY_SHAPES = ((1, 1), (1, 61), (2, 7), (3, 256), (16, 1000))
 """(users, candidates) at which torch and onnxruntime are compared."""
+_LIGHT_ITEMS = 1000
+"""Items whose light scores are compared, about."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ def export_to_bundle(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module)
 
     Args:
         bundle: from `training.index.create_bundle`.
-        user_encoder: `(behaviors int32[B, L], profile_codes int32[B, P]) -> float32[B, S]`, any S.
+        user_encoder: `(behaviors int32[B, L], profile_codes int32[B, P]) -> float32[B, S]`, any S; where the bundle has
+            light vectors, the last columns are the user's.
         scorer: `(user_state float32[B, S], candidates int32[B, C]) -> float32[B, C]`.
 
     Raises:
@@ -101,7 +106,8 @@ def check_parity(
         behaviors, profiles = example_users(bundle, users)
         candidates = example_candidates(bundle, users, width)
         with torch.inference_mode():
-            expected = scorer(user_encoder(behaviors, profiles), candidates).numpy()
+            expected_states = user_encoder(behaviors, profiles)
+            expected = scorer(expected_states, candidates).numpy()
         try:
             states = onnx_encoder.encode(behaviors.numpy(), profiles.numpy())
             got = onnx_scorer.score(states, candidates.numpy())
@@ -112,14 +118,26 @@ def check_parity(
             ) from error
         if got.shape != expected.shape:
             raise ScorerError(f"the exported scorer gives {got.shape} at {users} x {width}; torch {expected.shape}")
-        difference = float(np.abs(got - expected).max() / max(1.0, float(np.ptp(expected))))
-        if not difference <= TOLERANCE:
-            raise ScorerError(
-                f"at {users} users x {width} candidates onnxruntime differs from torch by {difference:.2e}; "
-                f"expected at most {TOLERANCE:.0e}: the export is not faithful and was not written"
-            )
-        largest = max(largest, difference)
+        compared = [(got, expected)]
+        if bundle.light_vectors is not None:
+            compared.append((_light_scores(bundle, states), _light_scores(bundle, expected_states.numpy())))
+        for one, other in compared:
+            difference = float(np.abs(one - other).max() / max(1.0, float(np.ptp(other))))
+            if not difference <= TOLERANCE:
+                raise ScorerError(
+                    f"at {users} users x {width} candidates onnxruntime differs from torch by {difference:.2e}; "
+                    f"expected at most {TOLERANCE:.0e}: the export is not faithful and was not written"
+                )
+            largest = max(largest, difference)
     return largest
+
+
+def _light_scores(bundle: Bundle, states: Float32Array) -> Float32Array:
+    """Light scores of some items: float32[B, S] -> float32[B, any]."""
+    assert bundle.light_vectors is not None
+    some = bundle.light_vectors[:: -(-bundle.item_count // _LIGHT_ITEMS)]
+    scores: Float32Array = light_users(states, some.shape[1]) @ some.T
+    return scores
 
 
 def _export(

@@ -32,16 +32,29 @@ class GroundRounds:
 
 
 def search_users(
-    graph: HnswGraph, scorer: Scorer, states: Float32Array, params: SearchParams, block: int = _USER_BLOCK
+    graph: HnswGraph,
+    scorer: Scorer,
+    states: Float32Array,
+    params: SearchParams,
+    block: int = _USER_BLOCK,
+    *,
+    light_vectors: Float32Array | None = None,
 ) -> SearchResult:
     """`beam_search` for many users, `float32[U, S]`, a block at a time."""
-    parts = [beam_search(graph, scorer, states[i : i + block], params) for i in range(0, len(states), block)]
+    blocks = [states[i : i + block] for i in range(0, len(states), block)]
+    parts = [beam_search(graph, scorer, some, params, light_vectors=light_vectors) for some in blocks]
     arrays = zip(*((part.items, part.scores, part.items_scored, part.rounds) for part in parts), strict=True)
     return SearchResult(*(np.concatenate(array) for array in arrays))
 
 
 def search_by_ground_round(
-    graph: HnswGraph, scorer: Scorer, states: Float32Array, params: SearchParams, most_scored: float = np.inf
+    graph: HnswGraph,
+    scorer: Scorer,
+    states: Float32Array,
+    params: SearchParams,
+    most_scored: float = np.inf,
+    *,
+    light_vectors: Float32Array | None = None,
 ) -> GroundRounds:
     """Walks once and tells what every number of ground rounds up to `params.rounds[-1]` would have returned.
 
@@ -49,13 +62,14 @@ def search_by_ground_round(
         graph: the layers to walk.
         scorer: gives the scores.
         states: `float32[U, S]`; all users walk together.
-        params: ef and rounds; the ground's rounds at least 1.
+        params: ef and rounds; with 0 rounds on the ground the only result is that of no round.
         most_scored: rounds for which the mean number of items scored exceeds it are left out, and the walk ends as soon
             as only such rounds remain.
+        light_vectors: `float32[N, d]`, where `params` have seeds.
     """
     recorder = _Recorder(scorer, len(states), params, most_scored)
     with suppress(_OnlyTooExpensiveRemainsError):
-        beam_search(graph, recorder, states, params, observer=recorder.observe)
+        beam_search(graph, recorder, states, params, light_vectors=light_vectors, observer=recorder.observe)
     affordable = np.count_nonzero(recorder.items_scored.mean(axis=1) <= most_scored)  # the cost rises with the rounds
     return GroundRounds(recorder.items[:affordable], recorder.items_scored[:affordable])
 

@@ -15,14 +15,26 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import Progress
 
-from nann.bundle import ITEM_IDS_FILE, ITEM_NAMES_FILE, ITEM_VECTORS_FILE, MANIFEST_FILE, Bundle, write_manifest
+from nann.bundle import (
+    ITEM_IDS_FILE,
+    ITEM_NAMES_FILE,
+    ITEM_VECTORS_FILE,
+    LIGHT_VECTORS_FILE,
+    MANIFEST_FILE,
+    Bundle,
+    search_to_json,
+    write_manifest,
+)
 from nann.errors import BundleError, ConfigError, DataError
 from nann.graph import HnswGraph, Layer
+from nann.search_params import SearchParams, SeedParams
 from training.config import IndexConfig, SearchConfig
 
 _ADD_CHUNK = 10_000
 _DEFAULT_INDEX = IndexConfig()
 _DEFAULT_SEARCH = SearchConfig()
+_SEEDS, _SEEDED_EF, _SEEDED_ROUNDS = 2, 2, 4
+"""Seeds and ef in multiples of top_k, and rounds: a start, until `nann tune` has found better ones."""
 
 
 def build_hnsw(
@@ -89,6 +101,7 @@ def create_bundle(
     sequence_length: int,
     index: IndexConfig = _DEFAULT_INDEX,
     search: SearchConfig = _DEFAULT_SEARCH,
+    light_vectors: npt.NDArray[np.float32] | None = None,
     item_names: Sequence[str] | None = None,
     profile_fields: Sequence[Mapping[str, Any]] = (),
     provenance: Mapping[str, Any] | None = None,
@@ -104,6 +117,8 @@ def create_bundle(
         sequence_length: how many behaviours the user encoder reads.
         index: HNSW parameters.
         search: recommended search parameters.
+        light_vectors: `float32[N, d']`, the items' side of a light score (docs/custom_scorer.md); None: there is none,
+            and every search enters the graph as in the paper.
         item_names: one name an item, for people.
         profile_fields: name and values of each user profile field.
         provenance: whatever else the manifest should tell: data set, training configuration, ...
@@ -115,15 +130,18 @@ def create_bundle(
         ConfigError: if there are fewer items than the recommended top_k.
         BundleError: if `out` holds something that is not a bundle.
     """
-    _check_items(item_ids, item_vectors, search.top_k)
+    _check_items(item_ids, item_vectors, light_vectors, search.top_k)
     _check_folder(out)
     vectors = np.ascontiguousarray(item_vectors, np.float32)
     graph = graph_from_hnswlib(build_hnsw(vectors, index, threads=threads, progress=progress), index.entry_layer)
-    recommended = _search_for(graph, search)
+    recommended = search_to_json(_search_for(graph, search))
     temporary = _fresh_folder(out)
     np.save(temporary / ITEM_IDS_FILE, item_ids, allow_pickle=False)
     np.save(temporary / ITEM_VECTORS_FILE, vectors, allow_pickle=False)
     files = [ITEM_IDS_FILE, ITEM_VECTORS_FILE, *graph.save(temporary)]
+    if light_vectors is not None:
+        np.save(temporary / LIGHT_VECTORS_FILE, np.ascontiguousarray(light_vectors, np.float32), allow_pickle=False)
+        files.append(LIGHT_VECTORS_FILE)
     if item_names is not None:
         lines = "\n".join(name.replace("\n", " ") for name in item_names)
         (temporary / ITEM_NAMES_FILE).write_text(lines + "\n", encoding="utf-8")
@@ -140,6 +158,9 @@ def create_bundle(
         "provenance": dict(provenance or {}),
         "metrics": {},
     }
+    if light_vectors is not None:
+        by_seeds = seeded_search(search.top_k, len(item_ids))
+        manifest["search_by_entry"] = {by_seeds.entry: search_to_json(by_seeds)}
     write_manifest(temporary, manifest, files)
     _replace_folder(temporary, out)
     return Bundle.open(out, files=[])
@@ -163,14 +184,27 @@ def _to_layer(
     return Layer(indptr.astype(np.int32), neighbors)
 
 
-def _check_items(ids: npt.NDArray[np.int64], vectors: npt.NDArray[np.float32], top_k: int) -> None:
+def seeded_search(top_k: int, item_count: int) -> SearchParams:
+    """What a request that enters by seeds gets before `nann tune` has measured anything."""
+    count = min(_SEEDS * top_k, item_count)
+    return SearchParams(top_k, (_SEEDED_EF * top_k,), (_SEEDED_ROUNDS,), SeedParams(count, 2 * count))
+
+
+def _check_items(
+    ids: npt.NDArray[np.int64],
+    vectors: npt.NDArray[np.float32],
+    light_vectors: npt.NDArray[np.float32] | None,
+    top_k: int,
+) -> None:
     if len(ids) != len(vectors):
         raise DataError(f"{len(ids)} item ids came with {len(vectors)} item vectors; expected as many")
     if np.any(np.diff(ids) <= 0) or (len(ids) and ids[0] < 1):
         raise DataError("item ids must be positive (0 and -1 mean padding) and strictly ascending")
     if len(ids) < top_k:
         raise ConfigError(f"the data set has {len(ids)} items and top_k is {top_k}; lower search.top_k and ef")
-    if not np.isfinite(vectors).all():
+    if light_vectors is not None and (light_vectors.ndim != 2 or len(light_vectors) != len(ids)):
+        raise DataError(f"light_vectors has shape {list(light_vectors.shape)}; expected [{len(ids)}, any]")
+    if not np.isfinite(vectors).all() or (light_vectors is not None and not np.isfinite(light_vectors).all()):
         raise DataError("an item vector is not finite; the training diverged: lower the learning rate")
 
 
@@ -187,12 +221,12 @@ def _graph_summary(graph: HnswGraph, config: IndexConfig) -> dict[str, Any]:
     }
 
 
-def _search_for(graph: HnswGraph, search: SearchConfig) -> dict[str, Any]:
+def _search_for(graph: HnswGraph, search: SearchConfig) -> SearchParams:
     """Recommended parameters for the layers there are: a small graph may lack the upper ones."""
     layers = graph.entry_layer + 1
     if len(search.ef) < layers:
         raise ConfigError(f"search.ef has {len(search.ef)} values and the graph {layers} layers; give one a layer")
-    return {"top_k": search.top_k, "ef": list(search.ef[-layers:]), "rounds": list(search.rounds[-layers:])}
+    return SearchParams(search.top_k, search.ef[-layers:], search.rounds[-layers:])
 
 
 def _check_folder(out: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nann.bundle import Bundle
+from nann.bundle import LIGHT_VECTORS_FILE, Bundle
 from nann.errors import ScorerError
 from nann.signature import PADDING_ITEM
 
@@ -23,6 +23,7 @@ def check_modules(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module) ->
     try:
         state = _checked_state(user_encoder, *example_users(bundle, 2))
         _check_scores(scorer, state, example_candidates(bundle, 2, 3))
+        _check_light(bundle, state)
     except ScorerError:
         raise
     except Exception as error:  # whatever the modules raise
@@ -68,6 +69,20 @@ def _checked_state(user_encoder: nn.Module, behaviors: Tensor, profiles: Tensor)
             f"expected float32[{len(behaviors)}, S]: flatten and concatenate what the scorer needs"
         )
     return torch.from_numpy(state.numpy().copy())
+
+
+def _check_light(bundle: Bundle, state: Tensor) -> None:
+    """A bundle with a light score has an encoder whose states end with the users' side of it."""
+    if bundle.light_vectors is None:
+        return
+    width = bundle.light_vectors.shape[1]
+    if state.shape[1] < width:
+        raise ScorerError(
+            f"the user encoder gives {list(state.shape)}; expected at least {width} columns, of which the last {width} "
+            f"are the user's side of the light score: the bundle has {LIGHT_VECTORS_FILE}"
+        )
+    if not state[:, -width:].isfinite().all():
+        raise ScorerError("the user encoder's light part holds NaN or infinity; an empty history must give numbers")
 
 
 def _check_scores(scorer: nn.Module, state: Tensor, candidates: Tensor) -> None:

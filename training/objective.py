@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from training.config import LossConfig
-from training.losses import auxiliary_loss, corrected_logits, fgsm_perturbation, nce_loss
+from training.losses import auxiliary_loss, corrected_logits, distillation_loss, fgsm_perturbation, nce_loss
 from training.models.neural_scorer import ItemFeatures, NeuralScorer, UserContext
 
 
@@ -39,15 +39,16 @@ class Batch(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """The terms of eq. 3; `total` is differentiable."""
+    """The terms of eq. 3 and the light head's, which no weight of the scorer feels; `total` is differentiable."""
 
     total: Tensor
     nce: Tensor
     auxiliary: Tensor
+    light: Tensor
 
 
 class TrainingObjective(nn.Module):
-    """L_NCE + weight * L_AUX of a batch (eq. 3).
+    """L_NCE + weight * L_AUX of a batch (eq. 3), and the light head's loss if the model has one.
 
     Args:
         model: the scorer.
@@ -71,14 +72,29 @@ class TrainingObjective(nn.Module):
         logits = self.model.score(user, pairs).float()
         corrected = self._corrected(logits, batch.items, batch.candidates, batch.is_positive)
         nce = nce_loss(corrected, batch.is_positive, self.config.nce)
-        settings = self.config.auxiliary
-        if settings.reading == "none" or settings.weight == 0:
-            return Losses(nce, nce.detach(), torch.zeros_like(nce))
+        auxiliary = light = torch.zeros_like(nce)
         # In float32 whatever the precision: a Delta of eps would be lost in bfloat16's rounding of e_v.
         with _running_statistics(self.model), torch.autocast(logits.device.type, enabled=False):
-            user = UserContext(*(None if part is None else part.float() for part in user))
-            auxiliary = self._auxiliary(user, batch)
-        return Losses(nce + settings.weight * auxiliary, nce.detach(), auxiliary.detach())
+            if self.config.auxiliary.reading != "none" and self.config.auxiliary.weight != 0:
+                user = UserContext(*(None if part is None else part.float() for part in user))
+                auxiliary = self._auxiliary(user, batch)
+            if self.model.light is not None:
+                light = self._light(batch, corrected.detach())
+        total = nce + self.config.auxiliary.weight * auxiliary + light
+        return Losses(total, nce.detach(), auxiliary.detach(), light.detach())
+
+    def _light(self, batch: Batch, target: Tensor) -> Tensor:
+        """The light head against the scores that the NCE loss has seen, `target` (`float[B, P + C]`, corrected)."""
+        assert self.model.light is not None
+        with torch.no_grad():
+            vectors = self.model.item_vectors(batch.items)  # [M, d]
+        items = F.embedding(batch.candidates, self.model.light.item_vectors(vectors))  # [B, P + C, width]
+        users = self.model.light_users(batch.behaviors, batch.profile_codes)  # [B, width]
+        scores = (items @ users[:, :, None]).squeeze(-1)
+        corrected = self._corrected(scores, batch.items, batch.candidates, batch.is_positive)
+        valid = target.isfinite()  # negatives that hit a positive are not
+        valid[:, : batch.is_positive.shape[1]] &= batch.is_positive
+        return distillation_loss(corrected, target, valid)
 
     def _auxiliary(self, user: UserContext, batch: Batch) -> Tensor:
         """Over one positive of each context and its negatives, as many as configured."""

@@ -15,7 +15,7 @@ from training.checkpoint import Checkpoint
 from training.data.prepared import PreparedData
 from training.export import ExportReport, export_to_bundle
 from training.index import create_bundle
-from training.serving_modules import item_vectors, serving_modules
+from training.serving_modules import item_vectors, light_vectors, serving_modules
 
 
 def index_checkpoint(checkpoint: Checkpoint, data: PreparedData, out: Path, *, threads: int = -1) -> Bundle:
@@ -26,6 +26,7 @@ def index_checkpoint(checkpoint: Checkpoint, data: PreparedData, out: Path, *, t
     """
     model = checkpoint.restore(data)
     config = checkpoint.config
+    light = light_vectors(model)
     with Progress(console=Console(stderr=True)) as progress:
         return create_bundle(
             out,
@@ -34,6 +35,7 @@ def index_checkpoint(checkpoint: Checkpoint, data: PreparedData, out: Path, *, t
             sequence_length=config.model.sequence_length,
             index=config.index,
             search=config.search,
+            light_vectors=None if light is None else light.numpy(),
             item_names=data.item_names,
             profile_fields=data.profile_fields if config.model.profile else (),
             provenance={

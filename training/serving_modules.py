@@ -1,7 +1,8 @@
 """The trained scorer as it is served: a user encoder and a scorer with item tables (what `training.export` exports).
 
-`user_state` is flat: `base | keys | values | mask`, the last three only with attention. Only these two modules know
-that; a module of your own may lay it out as it likes (docs/custom_scorer.md).
+`user_state` is flat: `base | keys | values | mask | light`, the middle three only with attention, the last only with a
+light head. Only these two modules know that, but for `light`, which the light walk reads from the end
+(`nann.light_walk`); a module of your own may lay it out as it likes (docs/custom_scorer.md).
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ class UserEncoder(nn.Module):
     def forward(self, behaviors: Tensor, profile_codes: Tensor) -> Tensor:
         """Everything of the user that the scorer needs, in one row."""
         context = self.model.user_context(behaviors, profile_codes)
-        return torch.cat([part.flatten(1) for part in context if part is not None], dim=1)
+        parts = [part.flatten(1) for part in context if part is not None]
+        if self.model.light is not None:
+            parts.append(self.model.light_users(behaviors, profile_codes))
+        return torch.cat(parts, dim=1)
 
 
 class TableScorer(nn.Module):
@@ -54,11 +58,12 @@ class TableScorer(nn.Module):
 
     def _unpack(self, user_state: Tensor) -> UserContext:
         config = self.model.config
-        if config.architecture != "attention":
-            return UserContext(user_state)
         hidden, length, width = self.shares.shape[1], config.sequence_length, config.attention_dim
-        shapes = [(hidden,), (length, width), (length, hidden), (length,)]
-        parts = user_state.split([math.prod(shape) for shape in shapes], dim=1)
+        shapes: list[tuple[int, ...]] = [(hidden,)]
+        if config.architecture == "attention":
+            shapes += [(length, width), (length, hidden), (length,)]
+        sizes = [math.prod(shape) for shape in shapes]
+        parts = user_state[:, : sum(sizes)].split(sizes, dim=1)  # the light head's part is not the scorer's
         return UserContext(*(part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)))
 
 
@@ -68,6 +73,16 @@ def item_vectors(model: NeuralScorer, device: torch.device | None = None) -> Ten
     device = device or next(model.parameters()).device
     chunks = torch.arange(model.item_count, device=device).split(_ITEM_CHUNK)
     return torch.cat([model.item_vectors(chunk).float().cpu() for chunk in chunks])
+
+
+@torch.inference_mode()
+def light_vectors(model: NeuralScorer) -> Tensor | None:
+    """x_v of every item: float32[N, width] on the CPU; None without a light head."""
+    if model.light is None:
+        return None
+    device = next(model.parameters()).device
+    chunks = item_vectors(model).split(_ITEM_CHUNK)
+    return torch.cat([model.light.item_vectors(chunk.to(device)).float().cpu() for chunk in chunks])
 
 
 def serving_modules(model: NeuralScorer) -> tuple[UserEncoder, TableScorer]:

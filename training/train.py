@@ -40,6 +40,7 @@ class TrainingReport:
     examples_per_s: float
     nce_loss: float
     auxiliary_loss: float
+    light_loss: float
 
 
 def train(
@@ -70,7 +71,9 @@ def train(
         objective = TrainingObjective(build_model(config, data), config.loss, torch.tensor(data.train_counts))
         objective.to(process.device)
         optimizer = torch.optim.AdamW(
-            objective.parameters(), lr=config.optimization.learning_rate, weight_decay=config.optimization.weight_decay
+            [{"params": group} for group in parameter_groups(objective)],
+            lr=config.optimization.learning_rate,
+            weight_decay=config.optimization.weight_decay,
         )
         first = _restore(objective, optimizer, config, out / CHECKPOINT_FILE) if resume else 0
         run = _Run(data, config, out, process, objective, optimizer)
@@ -85,6 +88,14 @@ def learning_rate(config: OptimizationConfig, step: int) -> float:
     progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     low = config.final_learning_rate_ratio
     return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def parameter_groups(objective: TrainingObjective) -> list[list[nn.Parameter]]:
+    """The scorer's parameters, and the light head's if there is one: apart, so that clipping one leaves the other."""
+    light = list(objective.model.light.parameters()) if objective.model.light is not None else []
+    own = {id(parameter) for parameter in light}
+    scorer = [parameter for parameter in objective.parameters() if id(parameter) not in own]
+    return [scorer, light] if light else [scorer]
 
 
 def uses_bf16(config: OptimizationConfig, device: torch.device) -> bool:
@@ -135,10 +146,10 @@ class _Run:
                 if self.process.is_main and (done % checkpoint_every_steps == 0 or done == last):
                     self._save(done)
         seconds = time.perf_counter() - start
-        nce, auxiliary = (losses.nce.item(), losses.auxiliary.item()) if losses else (math.nan, math.nan)
+        values = [term.item() for term in losses[1:]] if losses else [math.nan] * 3
         examples = self._examples(last - first)
         return TrainingReport(
-            self.out / CHECKPOINT_FILE, last, examples, seconds, examples / max(seconds, 1e-9), nce, auxiliary
+            self.out / CHECKPOINT_FILE, last, examples, seconds, examples / max(seconds, 1e-9), *values
         )
 
     def _step(self, step: int) -> Losses:
@@ -149,7 +160,8 @@ class _Run:
             losses: Losses = self.module(batch)
         self.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()
-        nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.optimization.clip_norm)
+        for group in self.optimizer.param_groups:
+            nn.utils.clip_grad_norm_(group["params"], self.config.optimization.clip_norm)
         self.optimizer.step()
         return losses
 
@@ -172,12 +184,13 @@ class _Run:
         self, writer: SummaryWriter | None, progress: Progress, done: int, losses: Losses, examples_per_s: float
     ) -> None:
         assert writer is not None
-        nce, auxiliary = losses.nce.item(), losses.auxiliary.item()
+        nce, auxiliary, light = (term.item() for term in losses[1:])
         writer.add_scalar("loss/nce", nce, done)
         writer.add_scalar("loss/auxiliary", auxiliary, done)
+        writer.add_scalar("loss/light", light, done)
         writer.add_scalar("learning_rate", self.optimizer.param_groups[0]["lr"], done)
         writer.add_scalar("examples_per_s", examples_per_s, done)
-        text = f"nce {nce:.4f}  aux {auxiliary:.2e}  {examples_per_s:,.0f} examples/s"
+        text = f"nce {nce:.4f}  aux {auxiliary:.2e}  light {light:.4f}  {examples_per_s:,.0f} examples/s"
         progress.update(progress.task_ids[0], completed=done, text=text)
         tenth = self.config.optimization.steps / 10
         if not progress.console.is_terminal and done // tenth > (done - LOG_EVERY_STEPS) // tenth:

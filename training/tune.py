@@ -13,12 +13,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle, write_manifest
+from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle, search_to_json, write_manifest
 from nann.errors import ConfigError
 from nann.graph import HnswGraph, layer_files
 from nann.metrics import coverage, recall, recall_delta, share_scored
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.search_params import SearchParams
+from nann.signature import ENTRIES, ENTRY_LAYERS, ENTRY_SEEDS
 from training.data.prepared import PreparedData, Queries
 from training.evaluate import check_same_items, encode_queries, exact_top
 from training.export import require_exported
@@ -61,10 +62,14 @@ def tune_bundle(
     top_k: int | None = None,
     users: int | None = DEFAULT_USERS,
     max_share: float = DEFAULT_MAX_SHARE,
+    entry: str | None = None,
     repair: bool = False,
     plot: Path | None = None,
 ) -> TuningReport:
-    """Finds the cheapest ef and rounds of a wanted coverage and makes them the bundle's recommended ones.
+    """Finds the cheapest search of a wanted coverage and makes it the bundle's recommended one.
+
+    Each entry strategy that the bundle can serve is tuned. The cheaper one becomes the default; what was found for the
+    other is what requests get that ask for it.
 
     Only validation users are looked at. The bundle's files stay as they are, so its id does too, unless a repair adds
     links. Nothing is written before everything has been measured.
@@ -76,6 +81,7 @@ def tune_bundle(
         top_k: None: the bundle's.
         users: how many validation users at most; None: all.
         max_share: largest share of the corpus that may be scored.
+        entry: tune for this entry strategy alone; None: for all, and recommend the cheapest.
         repair: link the items that no search reaches, and those without a link to them.
         plot: where the picture goes; None: beside the bundle.
 
@@ -86,6 +92,7 @@ def tune_bundle(
     """
     top_k = bundle.search_params.top_k if top_k is None else top_k
     _check(bundle, wanted, max_share, top_k)
+    entries = _entries(bundle, entry)
     require_exported(bundle)
     check_same_items(bundle, data)
     queries = data.queries(SPLIT, bundle.sequence_length, users)
@@ -94,8 +101,10 @@ def tune_bundle(
     missed = Reachability.of(bundle.graph)
     vectors = np.asarray(bundle.item_vectors)
     graph = link_orphans(bundle.graph, vectors, missed.orphans) if repair else bundle.graph
-    users_ = _Users(scorer, states, exact_top(scorer, states, bundle.item_count, top_k).items, queries)
-    tuning = _tune(graph, users_, wanted, max_share)
+    exact = exact_top(scorer, states, bundle.item_count, top_k).items
+    users_ = _Users(scorer, states, exact, queries, bundle.light_vectors)
+    by_entry = {one: _tune(graph, users_, one, wanted, max_share) for one in entries}
+    tuning = _merged(list(by_entry.values()))
     best = _require_best(tuning, missed, max_share, len(states), repair)
     frontier = _thinned(tuning.frontier, best)
     record = {
@@ -107,13 +116,15 @@ def tune_bundle(
         "unreachable_items": len(missed.unreachable),
         "items_without_in_links": len(missed.no_in_links),
         "frontier": [trial.summary() for trial in frontier],
+        "by_entry": {one: each.nearest.summary() for one, each in by_entry.items() if each.nearest is not None},
     }
     if graph is not bundle.graph:
         before = users_.measure(bundle.graph, best.params)
         record["repair"] = _repair_record(bundle.graph, graph, missed, before)
     path = plot or bundle.path.with_name(f"{bundle.path.name}.tuning.png")
     plot_frontier(tuning, bundle.item_count, len(states), path)
-    _write(bundle, graph, best.params, record)
+    found = [each.best.params for each in by_entry.values() if each.best is not None]
+    _write(bundle, graph, best.params, found, record)
     return TuningReport(best.params, record, tuple(frontier), path)
 
 
@@ -122,13 +133,16 @@ def plot_frontier(tuning: SearchTuning, item_count: int, users: int, path: Path)
     top_k = tuning.trials[0].params.top_k
     frontier, best = tuning.frontier, tuning.best
     with figure(path) as (axis,):
-        every = [(100 * trial.share_scored, 100 * trial.coverage) for trial in tuning.trials]
-        axis.scatter(*zip(*every, strict=True), s=6, color=GREY, alpha=0.5, linewidths=0, label="tried")
+        for entry, color in ((ENTRY_LAYERS, GREY), (ENTRY_SEEDS, COLORS[2])):
+            tried = [trial for trial in tuning.trials if trial.params.entry == entry]
+            x, y = ([100 * getattr(trial, name) for trial in tried] for name in ("share_scored", "coverage"))
+            if tried:
+                axis.scatter(x, y, s=6, color=color, alpha=0.5, linewidths=0, label=f"tried, entry {entry}")
         line = [(100 * trial.share_scored, 100 * trial.coverage) for trial in frontier]
         axis.plot(*zip(*line, strict=True), color=COLORS[0], marker="o", markersize=3, label="frontier")
         axis.axhline(100 * tuning.wanted, color="black", linestyle=":", label=f"wanted: {tuning.wanted:.1%}")
         if best is not None:
-            label = f"picked: ef {_list(best.params.ef)}, rounds {_list(best.params.rounds)}"
+            label = f"picked: {describe(best.params)}"
             pick = (100 * best.share_scored, 100 * best.coverage)
             axis.plot(*pick, color=COLORS[1], marker="*", markersize=14, linestyle="", label=label)
         plain_log(axis, "x")
@@ -146,10 +160,11 @@ class _Users:
     states: Float32Array
     exact: Int32Array
     queries: Queries
+    light_vectors: Float32Array | None
 
     def measure(self, graph: HnswGraph, params: SearchParams) -> dict[str, Any]:
         targets = (self.queries.target_indptr, self.queries.target_items)
-        found = search_users(graph, self.scorer, self.states, params)
+        found = search_users(graph, self.scorer, self.states, params, light_vectors=self.light_vectors)
         recall_all, recall_retrieval = recall(self.exact, *targets), recall(found.items, *targets)
         return {
             "split": SPLIT,
@@ -163,14 +178,49 @@ class _Users:
         }
 
 
-def _tune(graph: HnswGraph, users: _Users, wanted: float, max_share: float) -> SearchTuning:
+def describe(params: SearchParams) -> str:
+    """Search parameters in a few words."""
+    text = f"ef {_list(params.ef)}, rounds {_list(params.rounds)}"
+    if params.seeds is None:
+        return text
+    return f"{params.seeds.count} seeds (ef {params.seeds.ef}), {text}"
+
+
+def _entries(bundle: Bundle, wanted: str | None) -> list[str]:
+    """The entry strategies to tune for."""
+    known = [entry for entry in ENTRIES if entry == ENTRY_LAYERS or bundle.light_vectors is not None]
+    if wanted is None:
+        return known
+    if wanted not in known:
+        raise ConfigError(f'entry is "{wanted}"; expected {" or ".join(known)}, what this bundle can serve')
+    return [wanted]
+
+
+def _merged(tunings: list[SearchTuning]) -> SearchTuning:
+    """As if all had been one."""
+    best = min((one.best for one in tunings if one.best), key=lambda trial: trial.items_scored, default=None)
+    trials = tuple(trial for one in tunings for trial in one.trials)
+    return SearchTuning(tunings[0].wanted, best, trials, sum(one.walks for one in tunings))
+
+
+def _tune(graph: HnswGraph, users: _Users, entry: str, wanted: float, max_share: float) -> SearchTuning:
+    light_vectors = users.light_vectors if entry == ENTRY_SEEDS else None
     with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("trying ef and rounds", total=None)
+        task = bar.add_task(f"trying entry {entry}", total=None)
 
         def update(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        return tune_search(graph, users.scorer, users.states, users.exact, wanted, max_share=max_share, progress=update)
+        return tune_search(
+            graph,
+            users.scorer,
+            users.states,
+            users.exact,
+            wanted,
+            light_vectors=light_vectors,
+            max_share=max_share,
+            progress=update,
+        )
 
 
 def _check(bundle: Bundle, wanted: float, max_share: float, top_k: int) -> None:
@@ -197,7 +247,7 @@ def _require_best(tuning: SearchTuning, missed: Reachability, max_share: float, 
     raise ConfigError(
         f"no search that scores at most {max_share:.1%} of the items reaches coverage {tuning.wanted:.2%} on {users} "
         f"validation users; the best found is {nearest.coverage:.2%}, scoring {nearest.share_scored:.2%} with "
-        f"ef {_list(nearest.params.ef)} and rounds {_list(nearest.params.rounds)}: {advice}"
+        f"{describe(nearest.params)}: {advice}"
     )
 
 
@@ -220,13 +270,17 @@ def _repair_record(old: HnswGraph, new: HnswGraph, missed: Reachability, before:
     }
 
 
-def _write(bundle: Bundle, graph: HnswGraph, params: SearchParams, record: Mapping[str, Any]) -> None:
+def _write(
+    bundle: Bundle, graph: HnswGraph, params: SearchParams, found: list[SearchParams], record: Mapping[str, Any]
+) -> None:
     manifest = dict(bundle.manifest)
     if graph is not bundle.graph:
         _replace_ground(bundle.path, graph)
         degree = round(len(graph.layers[0].neighbors) / graph.item_count, 2)
         manifest["graph"] = {**manifest["graph"], "mean_ground_degree": degree}
-    manifest["search"] = {"top_k": params.top_k, "ef": list(params.ef), "rounds": list(params.rounds)}
+    by_entry = {**bundle.search_by_entry, **{one.entry: one for one in found}}
+    manifest["search"] = search_to_json(params)
+    manifest["search_by_entry"] = {entry: search_to_json(one) for entry, one in by_entry.items()}
     manifest["tuning"] = dict(record)
     write_manifest(bundle.path, manifest, manifest["files"])
 

@@ -1,37 +1,32 @@
-"""The cheapest ef and rounds that reach a wanted coverage: a coarse grid, then small steps around its best point.
+"""The cheapest search that reaches a wanted coverage, for one entry strategy: a coarse grid, then small steps.
 
-Coverage and cost both rise with every ef and every number of rounds. That prunes: a walk is broken off when it has cost
-more than the best found so far, and whatever is larger in all upper layers than a setting that was too expensive before
-the first ground round is not tried. One walk tells all numbers of ground rounds (`training.ground_rounds`).
+What is tried is said in `training.tuning_spaces`. Coverage and cost both rise with every ef and every number of rounds.
+That prunes: a walk is broken off when it has cost more than the best found so far, and whatever is larger before the
+ground layer than a setting that was too expensive before the first ground round is not tried. One walk tells all
+numbers of ground rounds (`training.ground_rounds`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
+from nann.bundle import search_to_json
 from nann.graph import HnswGraph
 from nann.metrics import coverage
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.search_params import SearchParams
 from training.ground_rounds import search_by_ground_round
+from training.tuning_spaces import LayersSpace, SeedsSpace, Space, Upper
 
 Progress = Callable[[int, int], None]
 
-_ENTRY_EF = (0.3, 1.2)
-_UPPER_EF = (0.1, 0.2, 0.4, 0.8, 1.6)
-_GROUND_EF = (1.0, 1.5, 2.5, 4.0)
-"""Coarse grid of ef, in multiples of top_k."""
-_UPPER_ROUNDS = (1, 2, 3, 5)
-_GROUND_ROUNDS = 8
-_FINE_STEPS = (0.7, 0.85, 0.95, 1.1, 1.25)
 _MOST_FINE_PASSES = 12
 _FRONTIER_SLACK = 1.15
 """The coarse grid goes on up to so many times the best cost, so that the frontier is seen beyond it."""
+_LIGHT_SLACK = 1.01
+"""A light walk may be cheapened where the search then scores at most so many times as much."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +40,8 @@ class Trial:
 
     def summary(self) -> dict[str, Any]:
         """For JSON."""
-        params = {"ef": list(self.params.ef), "rounds": list(self.params.rounds)}
-        return {**params, "coverage": self.coverage, "share_scored": self.share_scored}
+        params = {name: value for name, value in search_to_json(self.params).items() if name != "top_k"}
+        return {"entry": self.params.entry, **params, "coverage": self.coverage, "share_scored": self.share_scored}
 
 
 @dataclass(frozen=True)
@@ -72,12 +67,19 @@ class SearchTuning:
 
     @property
     def frontier(self) -> list[Trial]:
-        """Trials that no other beats in both coverage and cost, cheapest first."""
+        """Trials that no other beats in both coverage and cost, cheapest first.
+
+        The best stands in the place of those that beat it by a hair, with a costlier light walk.
+        """
         kept: list[Trial] = []
         for trial in sorted(self.trials, key=lambda trial: (trial.items_scored, -trial.coverage)):
             if not kept or trial.coverage > kept[-1].coverage:
                 kept.append(trial)
-        return kept
+        best = self.best
+        if best is None:
+            return kept
+        worse = (one for one in kept if one.items_scored > best.items_scored or one.coverage < best.coverage)
+        return sorted([*worse, best], key=lambda trial: trial.items_scored)
 
 
 def tune_search(
@@ -87,10 +89,11 @@ def tune_search(
     exact: Int32Array,
     wanted: float,
     *,
+    light_vectors: Float32Array | None = None,
     max_share: float = 1.0,
     progress: Progress = lambda done, total: None,
 ) -> SearchTuning:
-    """Looks for the cheapest ef and rounds that reach a coverage.
+    """Looks for the cheapest search of one entry strategy that reaches a coverage; its cost is what the scorer scores.
 
     Args:
         graph: the layers to walk.
@@ -98,23 +101,24 @@ def tune_search(
         states: `float32[U, S]`, users to tune on. All walk together: a few hundred are enough.
         exact: `int32[U, K]`, their exact top K.
         wanted: coverage@K to reach, as a fraction.
+        light_vectors: `float32[N, d]`: searches enter by seeds. None: by the layers, as in the paper.
         max_share: settings that score a larger share of the corpus are not considered.
-        progress: called with the upper-layer settings done and their total.
+        progress: called with the settings before the ground layer that are done, and their total.
     """
-    tuner = _Tuner(graph, scorer, states, exact, wanted, max_share * graph.item_count)
+    top_k = exact.shape[1]
+    space: Space = LayersSpace(graph, top_k) if light_vectors is None else SeedsSpace(graph, top_k)
+    tuner = _Tuner(graph, scorer, states, exact, wanted, max_share * graph.item_count, space, light_vectors)
     tuner.coarse(progress)
     if tuner.best is not None:
         tuner.refine()
+        tuner.cheapen_light(tuner.best)
     return SearchTuning(wanted, tuner.best, tuple(tuner.trials.values()), tuner.walks)
 
 
 def grid(graph: HnswGraph, top_k: int) -> list[SearchParams]:
-    """The coarse grid, each setting with the most ground rounds; smaller settings of the upper layers first."""
-    return [_params(top_k, upper, ef) for upper in _upper_grid(graph, top_k) for ef in _ground_efs(graph, top_k)]
-
-
-_Upper = tuple[tuple[int, ...], tuple[int, ...]]
-"""ef and rounds of all layers but the ground."""
+    """The coarse grid of the paper's entry, each setting with the most ground rounds; smaller uppers first."""
+    space = LayersSpace(graph, top_k)
+    return [space.params(upper, ef) for upper in space.uppers() for ef in space.ground_efs()]
 
 
 class _Tuner:
@@ -126,7 +130,10 @@ class _Tuner:
         exact: Int32Array,
         wanted: float,
         most_scored: float,
+        space: Space,
+        light_vectors: Float32Array | None,
     ) -> None:
+        self.space, self.light_vectors = space, light_vectors
         self.graph, self.scorer, self.states, self.exact = graph, scorer, states, exact
         self.wanted, self.most_scored = wanted, most_scored
         self.top_k = exact.shape[1]
@@ -137,16 +144,19 @@ class _Tuner:
 
     def coarse(self, progress: Progress) -> None:
         """The grid: one from its middle, whose cost bounds that of the others, then smallest settings first."""
-        uppers = _upper_grid(self.graph, self.top_k)
+        uppers, efs = self.space.uppers(), self.space.ground_efs()
         uppers.insert(0, uppers[len(uppers) // 2])
-        hopeless: list[_Upper] = []
+        for params in self.space.without_rounds():
+            self._walk(params, _FRONTIER_SLACK)
+        hopeless: list[Upper] = []
         for done, upper in enumerate(uppers):
             if not any(_at_least(upper, other) for other in hopeless):
-                for ef in _ground_efs(self.graph, self.top_k):
-                    rounds = self._walk(_params(self.top_k, upper, ef), _FRONTIER_SLACK)
-                    if rounds == 0:
+                for ef in efs:
+                    rounds = self._walk(self.space.params(upper, ef), _FRONTIER_SLACK)
+                    if rounds == 0 and ef == efs[0]:
                         hopeless.append(upper)
-                    if rounds <= 1:  # the first round is the same with any ef of the ground, the second costs more
+                    # A larger ef costs more from the second round on, and in the first as much or more.
+                    if rounds == 0 or (rounds == 1 and not self.space.first_round_depends_on_ef):
                         break
             progress(done + 1, len(uppers))
 
@@ -155,9 +165,18 @@ class _Tuner:
         for _ in range(_MOST_FINE_PASSES):
             before = self.best
             assert before is not None
-            for params in self._around(before.params):
+            for params in self.space.around(before.params):
                 self._walk(params)
             if self.best is before:
+                return
+
+    def cheapen_light(self, best: Trial) -> None:
+        """The cheapest light walk with which the best setting still reaches the coverage at hardly more evaluations."""
+        for params in self.space.with_less_light(best.params):
+            self._walk(params, _LIGHT_SLACK)
+            trial = self.trials.get(params)
+            if trial is not None and trial.coverage >= self.wanted:
+                self.best = trial
                 return
 
     def _walk(self, params: SearchParams, slack: float = 1.0) -> int:
@@ -167,9 +186,11 @@ class _Tuner:
         self._walked.add(params)
         self.walks += 1
         most = self.most_scored if self.best is None else min(self.most_scored, slack * self.best.items_scored)
-        found = search_by_ground_round(self.graph, self.scorer, self.states, params, most)
+        found = search_by_ground_round(
+            self.graph, self.scorer, self.states, params, most, light_vectors=self.light_vectors
+        )
         for place, (items, items_scored) in enumerate(zip(found.items, found.items_scored, strict=True)):
-            setting = SearchParams(self.top_k, params.ef, (*params.rounds[:-1], place + 1))
+            setting = replace(params, rounds=(*params.rounds[:-1], min(place + 1, params.rounds[-1])))
             cost = float(items_scored.mean())
             trial = Trial(setting, coverage(items, self.exact), cost, cost / self.graph.item_count)
             self.trials[setting] = trial
@@ -178,48 +199,6 @@ class _Tuner:
                 self.best = trial
         return len(found.items)
 
-    def _around(self, params: SearchParams) -> Iterable[SearchParams]:
-        ground_rounds = (*params.rounds[:-1], min(params.rounds[-1] + 2, _GROUND_ROUNDS))
-        bounds = self.graph.layer_sizes[self.graph.entry_layer :: -1]  # entry layer first
-        for layer, (ef, size) in enumerate(zip(params.ef, bounds, strict=True)):
-            least = self.top_k if layer == len(bounds) - 1 else 1
-            for step in _FINE_STEPS:
-                value = min(max(round(ef * step), least), size)
-                yield SearchParams(self.top_k, _with(params.ef, layer, value), ground_rounds)
-        for layer in range(1, len(bounds) - 1):
-            for rounds in (params.rounds[layer] - 1, params.rounds[layer] + 1):
-                if rounds >= 0:
-                    yield SearchParams(self.top_k, params.ef, _with(ground_rounds, layer, rounds))
 
-
-def _upper_grid(graph: HnswGraph, top_k: int) -> list[_Upper]:
-    sizes = graph.layer_sizes[graph.entry_layer : 0 : -1]  # entry layer first, the ground left out
-    if not sizes:
-        return [((), ())]
-    middle = len(sizes) - 1
-    # With two layers or more between entry and ground the full product would be thousands.
-    efs, rounds = (_UPPER_EF, _UPPER_ROUNDS) if middle <= 1 else (_UPPER_EF[1::2], _UPPER_ROUNDS[::2])
-    each_ef = [_scaled(_ENTRY_EF, top_k, sizes[0]), *(_scaled(efs, top_k, size) for size in sizes[1:])]
-    each_rounds = [(1,), *(rounds for _ in sizes[1:])]  # all of the entry layer is scored, whatever its rounds
-    uppers = list(product(product(*each_ef), product(*each_rounds)))
-    return sorted(uppers, key=lambda upper: (np.prod(upper[0]) * np.prod(upper[1]), upper))
-
-
-def _ground_efs(graph: HnswGraph, top_k: int) -> list[int]:
-    return _scaled(_GROUND_EF, top_k, max(graph.item_count, top_k))
-
-
-def _scaled(multiples: Sequence[float], top_k: int, most: int) -> list[int]:
-    return sorted({min(max(round(multiple * top_k), 1), most) for multiple in multiples})
-
-
-def _params(top_k: int, upper: _Upper, ground_ef: int) -> SearchParams:
-    return SearchParams(top_k, (*upper[0], ground_ef), (*upper[1], _GROUND_ROUNDS))
-
-
-def _at_least(one: _Upper, other: _Upper) -> bool:
+def _at_least(one: Upper, other: Upper) -> bool:
     return all(a >= b for a, b in zip(sum(one, ()), sum(other, ()), strict=True))
-
-
-def _with(values: tuple[int, ...], place: int, value: int) -> tuple[int, ...]:
-    return (*values[:place], value, *values[place + 1 :])

@@ -1,6 +1,7 @@
 """A small bundle without torch: random vectors, hnswlib's graph, and hand-made ONNX files.
 
-user_state = mean of the behaviours' vectors; score = dot product. Two items make trouble on purpose: a user of
+user_state = mean of the behaviours' vectors; score = dot product; light score = the same with blurred item vectors, for
+which the whole user_state is the user's side. Two items make trouble on purpose: a user of
 `NAN_INDEX` alone gets NaN scores, and a user of `FAILING_INDEX` alone makes the scorer fail.
 """
 
@@ -12,7 +13,16 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from nann.bundle import ITEM_IDS_FILE, ITEM_NAMES_FILE, ITEM_VECTORS_FILE, Bundle, write_manifest
+from nann.bundle import (
+    ITEM_IDS_FILE,
+    ITEM_NAMES_FILE,
+    ITEM_VECTORS_FILE,
+    LIGHT_VECTORS_FILE,
+    Bundle,
+    search_to_json,
+    write_manifest,
+)
+from nann.search_params import SearchParams, SeedParams
 from training.config import IndexConfig
 from training.index import build_hnsw, graph_from_hnswlib
 
@@ -21,6 +31,8 @@ DIM = 16
 SEQUENCE_LENGTH = 12
 NAN_INDEX = 7
 FAILING_INDEX = 8
+SEEDED = SearchParams(20, (60,), (3,), SeedParams(50, 100))
+"""What requests get that enter by seeds."""
 
 
 def item_ids() -> np.ndarray:
@@ -34,6 +46,8 @@ def make_bundle(path: Path) -> Bundle:
     graph = graph_from_hnswlib(build_hnsw(vectors, IndexConfig(m=16), threads=1), entry_layer=2)
     np.save(path / ITEM_IDS_FILE, item_ids())
     np.save(path / ITEM_VECTORS_FILE, vectors)
+    blur = np.random.default_rng(2).normal(scale=0.3, size=vectors.shape).astype(np.float32)
+    np.save(path / LIGHT_VECTORS_FILE, np.pad(vectors + blur, ((0, 0), (0, 1))))
     (path / ITEM_NAMES_FILE).write_text("".join(f"item {index}\n" for index in range(ITEMS)), encoding="utf-8")
     onnx.save(user_encoder(vectors), path / "user_encoder.onnx")
     onnx.save(scorer(vectors), path / "scorer.onnx")
@@ -49,8 +63,9 @@ def make_bundle(path: Path) -> Bundle:
             "layer_count": len(graph.layers),
         },
         "search": {"top_k": 20, "ef": [20, 40, 60][-layers:], "rounds": [1, 2, 4][-layers:]},
+        "search_by_entry": {"seeds": search_to_json(SEEDED)},
     }
-    names = [ITEM_IDS_FILE, ITEM_VECTORS_FILE, ITEM_NAMES_FILE, "user_encoder.onnx", "scorer.onnx"]
+    names = [ITEM_IDS_FILE, ITEM_VECTORS_FILE, ITEM_NAMES_FILE, LIGHT_VECTORS_FILE, "user_encoder.onnx", "scorer.onnx"]
     write_manifest(path, manifest, [*names, *graph.save(path)])
     return Bundle.open(path)
 

@@ -27,6 +27,7 @@ class OfflineEnsemble:
         """`int64[top_k]` item ids, `float32[top_k]` scores, and how many items were scored."""
         behaviors, _ = self._bundle.features.behaviors(np.array([ids], np.int64))
         (states,) = self._user_encoder.run(None, {"behaviors": behaviors})
-        result = beam_search(self._bundle.graph, self, states, params or self._bundle.search_params)
+        bundle, params = self._bundle, params or self._bundle.search_params
+        result = beam_search(bundle.graph, self, states, params, light_vectors=bundle.light_vectors)
         items = result.items[0]
         return np.where(items < 0, -1, self._bundle.item_ids[items]), result.scores[0], int(result.items_scored[0])

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from live_bundle import ITEMS, item_ids
+from live_bundle import ITEMS, SEEDED, item_ids
 from reference import OfflineEnsemble
 
 from clients import RetrievalClient
-from nann.search_params import SearchParams
+from nann.search_params import SearchParams, SeedParams
 
 pytestmark = pytest.mark.triton
 
@@ -60,6 +60,25 @@ def test_the_requests_parameters(client, offline):
         result = client.retrieve(ids, top_k=top_k, ef=ef, rounds=rounds)
         assert_same(result, 0, offline.retrieve(ids, SearchParams(top_k, ef, rounds)))
     assert_same(client.retrieve(ids, top_k=90), 0, offline.retrieve(ids, SearchParams(90, (20, 40, 90), (1, 2, 4))))
+
+
+def test_entry_by_seeds(client, offline):
+    users = random_users(8, seed=3)
+    result = client.retrieve(users, entry="seeds")
+    for row, ids in enumerate(users):
+        assert_same(result, row, offline.retrieve(ids, SEEDED))
+    params = SearchParams(5, (40,), (2,), SeedParams(30, 80))
+    result = client.retrieve(users[0], entry="seeds", top_k=5, ef=(40,), rounds="2", seeds=30, seed_ef=80)
+    assert_same(result, 0, offline.retrieve(users[0], params))
+
+
+def test_concurrent_requests_may_enter_in_different_ways(server, offline):
+    users = random_users(64, seed=4)
+    with RetrievalClient(server.grpc_url, timeout_s=30) as client, ThreadPoolExecutor(24) as pool:
+        entries = [("layers", "seeds")[number % 2] for number in range(len(users))]
+        results = list(pool.map(lambda ids, entry: client.retrieve(ids, entry=entry), users, entries))
+    for result, ids, entry in zip(results, users, entries, strict=True):
+        assert_same(result, 0, offline.retrieve(ids, SEEDED if entry == "seeds" else None))
 
 
 def test_short_results_are_padded(client):

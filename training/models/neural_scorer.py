@@ -17,8 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from training.config import ModelConfig
+from training.config import LightConfig, ModelConfig
 from training.models.layers import ProfileTransformer, hidden_block, item_network, projection
+from training.models.light_head import LightHead
 
 MASKED = -1e9
 """Added to the attention logit of a padded behaviour. Finite: an empty history then gives zeros, not NaN."""
@@ -60,6 +61,7 @@ class NeuralScorer(nn.Module):
         item_categories: `int64[N]`, category of each item.
         category_count: number of categories.
         profile_sizes: number of codes of each user profile field; only read if `config.profile` is set.
+        light: the light head's shape; None or disabled: without one, as with `two_sided`.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class NeuralScorer(nn.Module):
         item_categories: Tensor,
         category_count: int,
         profile_sizes: Sequence[int] = (),
+        light: LightConfig | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -87,6 +90,10 @@ class NeuralScorer(nn.Module):
             )
             user_dim += profile.d_model
         self.user_dim = user_dim
+        self.light: LightHead | None = None
+        if light is not None and light.enabled and config.architecture != "two_sided":
+            with torch.random.fork_rng(devices=[]):  # the scorer's weights must not depend on it
+                self.light = LightHead(user_dim, config.vector_dim, light.width, light.hidden)
         if config.architecture == "two_sided":
             width = config.vector_dim
             self.user_tower = nn.Sequential(hidden_block(user_dim, width), nn.Linear(width, width))
@@ -116,9 +123,7 @@ class NeuralScorer(nn.Module):
         known = behaviors >= 0
         embedded = self._embed(behaviors.clamp(min=0).long()) * known[..., None]  # [B, L, 2 * embedding_dim]
         pooled = embedded.sum(dim=1)
-        user = pooled
-        if self.profile_transformer is not None:
-            user = torch.cat([pooled, self.profile_transformer(profile_codes)], dim=-1)
+        user = self._user_network(pooled, profile_codes)
         if self.config.architecture == "two_sided":
             return UserContext(self.user_tower(user))
         user_weight, behavior_weight, _ = self.first_layer_weights()
@@ -127,6 +132,16 @@ class NeuralScorer(nn.Module):
             return UserContext(base + nn.functional.linear(pooled, behavior_weight))
         mask = torch.where(known, 0.0, MASKED).to(embedded.dtype)
         return UserContext(base, self.key_network(embedded), nn.functional.linear(embedded, behavior_weight), mask)
+
+    def light_users(self, behaviors: Tensor, profile_codes: Tensor) -> Tensor:
+        """w_u of the light head: int[B, L], int[B, P] -> float[B, width]. No gradient reaches the scorer's weights."""
+        assert self.light is not None
+        with torch.no_grad():
+            known = behaviors >= 0
+            embedded = self._embed(behaviors.clamp(min=0).long())  # [B, L, 2 * embedding_dim]
+            user = self._user_network((embedded * known[..., None]).sum(dim=1), profile_codes)
+            vectors = self.item_network(embedded)  # [B, L, vector_dim]
+        return self.light.user_vectors(user, vectors, known)
 
     def item_features(self, vectors: Tensor) -> ItemFeatures:
         """The item's side of the score: float[..., vector_dim] e_v -> float[..., H] and float[..., A]."""
@@ -154,6 +169,11 @@ class NeuralScorer(nn.Module):
         """Scores of candidates: int[B, L], int[B, P], int[B or 1, C] -> float[B, C]."""
         vectors = self.item_vectors(candidates)
         return self.score(self.user_context(behaviors, profile_codes), self.item_features(vectors))
+
+    def _user_network(self, pooled: Tensor, profile_codes: Tensor) -> Tensor:
+        if self.profile_transformer is None:
+            return pooled
+        return torch.cat([pooled, self.profile_transformer(profile_codes)], dim=-1)
 
     def _embed(self, items: Tensor) -> Tensor:
         categories = self.item_categories.index_select(0, items.flatten()).reshape(items.shape)

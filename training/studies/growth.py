@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from nann.bundle import Bundle
@@ -142,19 +143,63 @@ def table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _size(items: int, folder: Path, settings: GrowthSettings, on_step: Callable[[str], None]) -> dict[str, Any]:
-    spec = replace(settings.spec, items=items)
-    wanted = settings.of_size(items)
-    home = folder / f"{spec.name}-{_digest({name: wanted[name] for name in ('config', 'spec')})}"
-    result_file = home / f"growth-{_digest(wanted)}.json"  # how it is measured has no part in the model
-    if result_file.is_file():
-        entry: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
-        return entry
+@dataclass(frozen=True)
+class Made:
+    """One size's corpus, model and index.
+
+    Attributes:
+        name: of the corpus.
+        data: the prepared data set.
+        checkpoint: the trained model.
+        bundle: item vectors, graph, light vectors.
+        encoder: the model's user side.
+        scorer: the model, on the GPU where there is one.
+        settings: what it was made with.
+    """
+
+    name: str
+    data: PreparedData
+    checkpoint: Checkpoint
+    bundle: Bundle
+    encoder: UserEncoder
+    scorer: TorchScorer
+    settings: GrowthSettings
+
+    def users(self, split: str) -> tuple[Float32Array, npt.NDArray[np.int32], Queries]:
+        """User states, exact top K and queries of the users of a split, as many as `settings` says."""
+        count = self.settings.tuning_users if split == "validation" else self.settings.test_users
+        queries = self.data.queries(split, self.checkpoint.config.model.sequence_length, count)
+        states = _states(self.encoder, queries)
+        top_k = self.checkpoint.config.search.top_k
+        return states, exact_top(self.scorer, states, self.bundle.item_count, top_k).items, queries
+
+
+def make_size(items: int, folder: Path, settings: GrowthSettings, on_step: Callable[[str], None]) -> Made:
+    """Makes one size's corpus, model and index, or reads what an earlier call has made."""
+    spec, home = _home(items, folder, settings)
     home.mkdir(parents=True, exist_ok=True)
     data = _data(spec, home / "data", on_step)
     checkpoint = _trained(data, settings, home / "train", lambda: on_step(f"{spec.name}: training"))
     bundle = _bundle(checkpoint, data, home / "bundle", lambda: on_step(f"{spec.name}: index"))
-    entry = {**_measured(checkpoint, data, bundle, settings, spec.name, on_step), "settings": wanted}
+    encoder, module = serving_modules(checkpoint.restore(data))
+    # A copy: the user encoder shares layers with it and stays on the CPU.
+    scorer = TorchScorer(copy.deepcopy(module).to("cuda" if torch.cuda.is_available() else "cpu"))
+    return Made(spec.name, data, checkpoint, bundle, encoder, scorer, settings)
+
+
+def _home(items: int, folder: Path, settings: GrowthSettings) -> tuple[SyntheticSpec, Path]:
+    spec, made_with = replace(settings.spec, items=items), settings.of_size(items)
+    return spec, folder / f"{spec.name}-{_digest({name: made_with[name] for name in ('config', 'spec')})}"
+
+
+def _size(items: int, folder: Path, settings: GrowthSettings, on_step: Callable[[str], None]) -> dict[str, Any]:
+    wanted = settings.of_size(items)
+    _, home = _home(items, folder, settings)
+    result_file = home / f"growth-{_digest(wanted)}.json"  # how it is measured has no part in the model
+    if result_file.is_file():
+        entry: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
+        return entry
+    entry = {**_measured(make_size(items, folder, settings, on_step), on_step), "settings": wanted}
     temporary = result_file.with_suffix(".tmp")
     temporary.write_text(json.dumps(entry, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, result_file)
@@ -196,37 +241,27 @@ def _bundle(checkpoint: Checkpoint, data: PreparedData, path: Path, on_build: Ca
     return index_checkpoint(checkpoint, data, path)
 
 
-def _measured(
-    checkpoint: Checkpoint,
-    data: PreparedData,
-    bundle: Bundle,
-    settings: GrowthSettings,
-    name: str,
-    on_step: Callable[[str], None],
-) -> dict[str, Any]:
-    """Tunes on validation users and measures on test users."""
-    encoder, module = serving_modules(checkpoint.restore(data))
-    # A copy: the user encoder shares layers with it and stays on the CPU.
-    scorer = TorchScorer(copy.deepcopy(module).to("cuda" if torch.cuda.is_available() else "cpu"))
-    length, top_k = checkpoint.config.model.sequence_length, checkpoint.config.search.top_k
-    on_step(f"{name}: tuning")
-    states = _states(encoder, data.queries("validation", length, settings.tuning_users))
-    exact = exact_top(scorer, states, bundle.item_count, top_k).items
+def _measured(made: Made, on_step: Callable[[str], None]) -> dict[str, Any]:
+    """Tunes the paper's walk on validation users and measures it on test users."""
+    data, checkpoint, bundle, scorer, settings = made.data, made.checkpoint, made.bundle, made.scorer, made.settings
+    top_k = checkpoint.config.search.top_k
+    on_step(f"{made.name}: tuning")
+    states, exact, _ = made.users("validation")
     tuning = tune_search(bundle.graph, scorer, states, exact, settings.wanted_coverage, max_share=settings.max_share)
     pick = tuning.nearest
     if pick is None:
-        raise DataError(f"{name}: every search scores more than {settings.max_share:.0%} of the items; raise max_share")
-    on_step(f"{name}: measuring")
-    queries = data.queries("test", length, settings.test_users)
-    states = _states(encoder, queries)
-    exact = exact_top(scorer, states, bundle.item_count, top_k).items
+        raise DataError(
+            f"{made.name}: every search scores more than {settings.max_share:.0%} of the items; raise max_share"
+        )
+    on_step(f"{made.name}: measuring")
+    states, exact, queries = made.users("test")
     found = search_users(bundle.graph, scorer, states, pick.params)
     popular = np.tile(np.argsort(-data.train_counts, kind="stable")[:top_k].astype(np.int32), (len(states), 1))
     targets = (queries.target_indptr, queries.target_items)
     recall_all, recall_retrieval = recall(exact, *targets), recall(found.items, *targets)
     graph = bundle.manifest["graph"]
     return {
-        "name": name,
+        "name": made.name,
         "items": bundle.item_count,
         "behaviors": int(data.manifest["counts"]["behaviors"]),
         "train_users": int(data.manifest["counts"]["train_users"]),

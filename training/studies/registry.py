@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from training.studies import curves, flatness, growth_study, readings, rounds, sensitivity, table3, today, tuned
+from training.studies import (
+    curves,
+    flatness,
+    growth_study,
+    readings,
+    rounds,
+    seeded,
+    sensitivity,
+    table3,
+    today,
+    tuned,
+)
 from training.studies.study import Study
 
 STUDIES: tuple[Study, ...] = (
@@ -16,4 +27,5 @@ STUDIES: tuple[Study, ...] = (
     tuned.STUDY,
     today.STUDY,
     growth_study.STUDY,
+    seeded.STUDY,
 )

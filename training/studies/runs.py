@@ -53,8 +53,8 @@ Say = Callable[[str], None]
 
 def fit_params(params: SearchParams, graph: HnswGraph) -> SearchParams:
     """The same parameters for a graph that may lack the upper layers."""
-    layers = graph.entry_layer + 1
-    return SearchParams(params.top_k, params.ef[-layers:], params.rounds[-layers:])
+    layers = params.layer_count(graph.entry_layer)
+    return replace(params, ef=params.ef[-layers:], rounds=params.rounds[-layers:])
 
 
 def data_fingerprint(data: PreparedData) -> str:

@@ -36,6 +36,10 @@ class StudySettings:
         histories: lengths of the histories that the user's own most frequent items are taken from.
         growth_items: sizes of the synthetic corpora.
         growth_users: validation users to tune each with, and test users to measure it with.
+        seeded_coverages: what the study of seeds tunes for.
+        seeded_max_share: largest share of the corpus that its tuning may score.
+        seeded_users: validation users to tune with.
+        seeded_items: sizes of synthetic corpora on which it is repeated, with the models of the growth study.
     """
 
     size: str
@@ -55,6 +59,10 @@ class StudySettings:
     histories: tuple[int, ...]
     growth_items: tuple[int, ...]
     growth_users: tuple[int, int]
+    seeded_coverages: tuple[float, ...]
+    seeded_max_share: float
+    seeded_users: int
+    seeded_items: tuple[int, ...]
 
     @property
     def epsilon(self) -> float:
@@ -172,6 +180,10 @@ _QUICK = StudySettings(
     histories=(50, 200),
     growth_items=(10_000, 50_000),
     growth_users=(100, 200),
+    seeded_coverages=(0.95, 0.98),
+    seeded_max_share=0.2,
+    seeded_users=100,
+    seeded_items=(),
 )
 _FULL = replace(
     _QUICK,
@@ -184,6 +196,8 @@ _FULL = replace(
     budgets=(200, 400, 800, 1600, 3200, 6400, 12_800),
     growth_items=(100_000, 300_000, 1_000_000, 3_000_000),
     growth_users=(200, 500),
+    seeded_users=200,
+    seeded_items=(1_000_000,),
 )
 # Name: configuration, training steps (None = the configuration's), number of seeds, the rest.
 # Quick trains ten models; on two cores a step of 256 contexts takes about 80 ms, scoring every item 20 s a model.

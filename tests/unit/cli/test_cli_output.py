@@ -42,7 +42,19 @@ def test_help(command):
     ("command", "keys"),
     [
         ("prepare", {"path", "name", "counts", "rows", "protocol"}),
-        ("train", {"checkpoint", "steps", "examples", "seconds", "examples_per_s", "nce_loss", "auxiliary_loss"}),
+        (
+            "train",
+            {
+                "checkpoint",
+                "steps",
+                "examples",
+                "seconds",
+                "examples_per_s",
+                "nce_loss",
+                "auxiliary_loss",
+                "light_loss",
+            },
+        ),
         ("index", {"bundle", "bundle_id", "item_count", "graph"}),
         ("export", {"bundle", "user_encoder_bytes", "scorer_bytes", "user_state_width", "max_difference"}),
         ("evaluate", {"recall_all", "recall_retrieval", "recall_delta", "coverage", "share_scored", "users"}),

@@ -49,6 +49,8 @@ def test_parameters_are_sent_only_where_given():
     assert encode_request([1]).parameters == {}
     request = encode_request([1], top_k=np.int64(5), ef=(1, 2, 3), rounds="4,5,6", request_id="r1")
     assert request.parameters == {"top_k": 5, "ef": "1,2,3", "rounds": "4,5,6"}
+    seeded = encode_request([1], entry="seeds", seeds=50, seed_ef=np.int32(100), ef=(60,))
+    assert seeded.parameters == {"entry": "seeds", "seeds": 50, "seed_ef": 100, "ef": "60"}
     assert request.request_id == "r1"
     assert request.model == "nann"
     assert request.outputs == ["item_ids", "scores", "unknown_items", "items_scored"]

@@ -62,6 +62,7 @@ def test_a_table_with_names(ask, tmp_path):
     assert result.exit_code == 0, result.output
     assert asked["ids"] == [[10, 20]]
     assert (asked["top_k"], asked["ef"], asked["rounds"]) == (3, (1, 2, 3), (1, 1, 1))
+    assert (asked["entry"], asked["seeds"]) == (None, None)
     assert (asked["url"], asked["protocol"]) == ("127.0.0.1:8001", "grpc")
     for words in ("soap", "milk", "2.5000", "1,234 items scored, 2 ids unknown", "over grpc in 3.2 ms"):
         assert words in result.output
@@ -87,3 +88,15 @@ def test_mistakes_in_options(ask, tmp_path):
     assert "--ids" in str(ask("--ids", "1,x")[0].exception)
     result, _ = ask("--ids", "1", "--bundle", str(tmp_path / "nowhere"))
     assert isinstance(result.exception, BundleError)
+
+
+def test_entry_by_seeds(ask):
+    options = ("--entry", "seeds", "--seeds", "50", "--seed-ef", "100", "--ef", "60")
+    result, asked = ask("--ids", "10", *options)
+    assert result.exit_code == 0, result.output
+    assert {name: asked[name] for name in ("entry", "seeds", "seed_ef", "ef")} == {
+        "entry": "seeds",
+        "seeds": 50,
+        "seed_ef": 100,
+        "ef": (60,),
+    }

@@ -1,9 +1,10 @@
-"""Scorers and random graphs that the tests of all searches share."""
+"""Scorers, random graphs and the paper's pseudocode that the tests of all searches share."""
 
 import numpy as np
 from hypothesis import strategies as st
 
 from nann.graph import HnswGraph, Layer
+from nann.search_params import SearchParams
 
 
 class TableScorer:
@@ -98,3 +99,47 @@ def walks(draw):
     users = draw(st.integers(1, 5))
     scorer = TableScorer(rng.integers(0, draw(st.sampled_from([2, 10, 10_000])), (users, graph.item_count)))
     return graph, scorer
+
+
+def best(items, score, count):
+    return sorted(items, key=lambda item: (-score[item], item))[:count]
+
+
+def search_layer(graph, score, ep, ef, layer, rounds, counted):
+    """Algorithm 2. `counted` collects the sizes of the scored sets."""
+    visited, frontier, results = set(ep), set(ep), set(ep)
+    for _ in range(rounds):
+        new = {int(n) for c in frontier for n in graph.layers[layer].neighbors_of(c)} - visited
+        visited |= new
+        results = set(best(results | new, score, ef))
+        frontier = results & new
+        if new:
+            counted.append(len(new))
+        if not frontier:
+            break
+    return results
+
+
+def knn_search(graph, score, params):
+    """Algorithm 1: items best first, and how many were scored in each round."""
+    counted = [len(graph.entry_points)]
+    results = set(best(graph.entry_points.tolist(), score, params.ef[0]))
+    for place, layer in enumerate(range(graph.entry_layer, -1, -1)):
+        # All of the entry layer is scored already: what its rounds would score again is not counted.
+        scored_here = [] if layer == graph.entry_layer else counted
+        results = search_layer(graph, score, results, params.ef[place], layer, params.rounds[place], scored_here)
+    return best(results, score, params.top_k), counted
+
+
+@st.composite
+def some_params(draw, layers):
+    ef = draw(st.lists(st.integers(1, 30), min_size=layers, max_size=layers))
+    rounds = draw(st.lists(st.integers(0, 4), min_size=layers, max_size=layers))
+    return SearchParams(draw(st.integers(1, ef[-1])), tuple(ef), tuple(rounds))
+
+
+def assert_row(result, row, items, score):
+    expected = np.full(result.items.shape[1], -1)
+    expected[: len(items)] = items
+    np.testing.assert_array_equal(result.items[row], expected)
+    np.testing.assert_array_equal(result.scores[row], np.where(expected == -1, -np.inf, score[expected]))

@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from searching import BROKEN_ANSWERS, BrokenScorer, L2Scorer, TableScorer, make_graph, random_graph, walks
+from searching import (
+    BROKEN_ANSWERS,
+    BrokenScorer,
+    L2Scorer,
+    TableScorer,
+    assert_row,
+    knn_search,
+    make_graph,
+    random_graph,
+    some_params,
+    walks,
+)
 
 from nann.beam_search import beam_search
 from nann.errors import RequestError, ScorerError
@@ -15,54 +26,10 @@ from nann.search_params import PAPER_SEARCH_PARAMS, SearchParams
 BOTH = pytest.mark.parametrize("kernel", [NATIVE, NUMPY], ids=lambda kernel: kernel.name)
 
 
-def best(items, score, count):
-    return sorted(items, key=lambda item: (-score[item], item))[:count]
-
-
-def search_layer(graph, score, ep, ef, layer, rounds, counted):
-    """Algorithm 2. `counted` collects the sizes of the scored sets."""
-    visited, frontier, results = set(ep), set(ep), set(ep)
-    for _ in range(rounds):
-        new = {int(n) for c in frontier for n in graph.layers[layer].neighbors_of(c)} - visited
-        visited |= new
-        results = set(best(results | new, score, ef))
-        frontier = results & new
-        if new:
-            counted.append(len(new))
-        if not frontier:
-            break
-    return results
-
-
-def knn_search(graph, score, params):
-    """Algorithm 1: items best first, and how many were scored in each round."""
-    counted = [len(graph.entry_points)]
-    results = set(best(graph.entry_points.tolist(), score, params.ef[0]))
-    for place, layer in enumerate(range(graph.entry_layer, -1, -1)):
-        # All of the entry layer is scored already: what its rounds would score again is not counted.
-        scored_here = [] if layer == graph.entry_layer else counted
-        results = search_layer(graph, score, results, params.ef[place], layer, params.rounds[place], scored_here)
-    return best(results, score, params.top_k), counted
-
-
-@st.composite
-def some_params(draw, layers):
-    ef = draw(st.lists(st.integers(1, 30), min_size=layers, max_size=layers))
-    rounds = draw(st.lists(st.integers(0, 4), min_size=layers, max_size=layers))
-    return SearchParams(draw(st.integers(1, ef[-1])), tuple(ef), tuple(rounds))
-
-
 @st.composite
 def mixed_searches(draw):
     graph, scorer = draw(walks())
     return graph, scorer, [draw(some_params(graph.entry_layer + 1)) for _ in scorer.table]
-
-
-def assert_row(result, row, items, score):
-    expected = np.full(result.items.shape[1], -1)
-    expected[: len(items)] = items
-    np.testing.assert_array_equal(result.items[row], expected)
-    np.testing.assert_array_equal(result.scores[row], np.where(expected == -1, -np.inf, score[expected]))
 
 
 @BOTH

@@ -11,7 +11,7 @@ from nann.bundle import (
     ITEM_VECTORS_FILE,
     MANIFEST_FILE,
     Bundle,
-    graph_file_names,
+    search_file_names,
     write_manifest,
 )
 from nann.errors import BundleError
@@ -69,7 +69,7 @@ def test_round_trip(write):
         np.testing.assert_array_equal(ours.indptr, theirs.indptr)
         np.testing.assert_array_equal(ours.neighbors, theirs.neighbors)
     assert (bundle.features.sequence_length, bundle.features.profile_sizes) == (4, (3,))
-    assert set(graph_file_names(bundle.manifest)) < set(bundle.manifest["files"])
+    assert set(search_file_names(bundle.manifest)) < set(bundle.manifest["files"])
 
 
 def test_arrays_are_memory_mapped_and_read_only(write):

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from nann.errors import RequestError
-from nann.search_params import PAPER_SEARCH_PARAMS, SearchParams
+from nann.search_params import PAPER_SEARCH_PARAMS, SearchParams, SeedParams
 
 
 def test_the_papers_parameters():
@@ -38,6 +38,26 @@ def test_the_smallest_that_is_allowed(params):
 def test_what_can_not_be_searched_is_refused(top_k, ef, rounds, message):
     with pytest.raises(RequestError, match=message):
         SearchParams(top_k, ef, rounds)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ((0, 5), "seeds is 0; expected at least 1"),
+        ((6, 5), "seed_ef is 5 and seeds 6; expected seed_ef >= seeds"),
+    ],
+)
+def test_seeds_that_can_not_be_found_are_refused(seeds, message):
+    with pytest.raises(RequestError, match=message):
+        SeedParams(*seeds)
+
+
+def test_with_seeds_there_is_one_layer():
+    params = SearchParams(5, (7,), (1,), SeedParams(10, 10))
+    assert (params.entry, params.layer_count(2)) == ("seeds", 1)
+    assert (PAPER_SEARCH_PARAMS.entry, PAPER_SEARCH_PARAMS.layer_count(2)) == ("layers", 3)
+    with pytest.raises(RequestError, match=r"ef is \[7, 7\]; expected one value with seeds"):
+        SearchParams(5, (7, 7), (1, 1), SeedParams(10, 10))
 
 
 def test_parameters_are_values():

@@ -23,7 +23,10 @@ def test_the_public_contract():
         ("unknown_items", "INT32", (1,)),
         ("items_scored", "INT32", (1,)),
     ]
-    assert signature.REQUEST_PARAMETERS == ("top_k", "ef", "rounds")
+    assert signature.REQUEST_PARAMETERS == (
+        "top_k", "ef", "rounds", "entry", "seeds", "seed_ef",
+    )  # fmt: skip
+    assert signature.ENTRIES == ("layers", "seeds")
     paddings = (signature.PADDING_ITEM, signature.PADDING_IDS, signature.PADDING_SCORE)
     assert paddings == (-1, (0, -1), -np.inf)
 

@@ -120,3 +120,76 @@ def test_a_bundle_that_recommends_too_much_does_not_load(model_args):
 
     with pytest.raises(BundleError, match="recommends 5 where the server's max_ef is 4; raise max_ef"):
         TritonPythonModel().initialize(model_args("beam_retrieval", **{**BOUNDS, "max_ef": "4"}))
+
+
+@pytest.fixture
+def seeded_model(tmp_path, monkeypatch):
+    """Of a bundle with a light score; the scorer reads the start of the user states, as ours does."""
+    from python_backend.beam_retrieval import TritonPythonModel
+    from python_backend.repository import install_bundle
+
+    install_bundle(tiny_bundle.make_bundle(tmp_path / "bundle", light=True).path, tmp_path / "repository")
+
+    def score_start(call):
+        states, candidates = call.inputs["user_state"][:, : tiny_bundle.LENGTH], call.inputs["candidates"]
+        scores = -np.abs(candidates - states.mean(axis=1, keepdims=True)).astype(np.float32)
+        return triton_fakes.InferenceResponse([triton_fakes.Tensor("candidate_scores", scores)])
+
+    monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", score_start)
+    monkeypatch.setattr(triton_fakes.InferenceRequest, "calls", [])
+    model = TritonPythonModel()
+    config = {"name": "beam_retrieval", "parameters": {key: {"string_value": value} for key, value in BOUNDS.items()}}
+    model.initialize(
+        {
+            "model_version": "1",
+            "model_repository": str(tmp_path / "repository" / "beam_retrieval"),
+            "model_config": json.dumps(config),
+        }
+    )
+    return model
+
+
+def ask_light(place, light_place=None, **parameters):
+    light = tiny_bundle.light_user(place if light_place is None else light_place)
+    states = np.array([[place] * tiny_bundle.LENGTH + light], np.float32)
+    return triton_fakes.Request({"user_state": states}, json.dumps(parameters))
+
+
+def test_requests_of_one_batch_may_enter_by_layers_and_by_seeds(seeded_model):
+    requests = [ask_light(12), ask_light(22, entry="seeds"), ask_light(7, entry="seeds", seeds=1, rounds=5, top_k=5)]
+    together = seeded_model.execute(requests)
+    for response, place, count in zip(together, (12, 22, 7), (3, 3, 5), strict=True):
+        np.testing.assert_array_equal(response.arrays()["item_ids"], [nearest(place, count)])
+    layers, seeds, _ = (int(response.arrays()["items_scored"][0, 0]) for response in together)
+    assert seeds < layers  # four seeds and what is beside them
+    alone = [seeded_model.execute([request])[0].arrays() for request in requests]
+    for one, other in zip(together, alone, strict=True):
+        for name, array in one.arrays().items():
+            np.testing.assert_array_equal(array, other[name], err_msg=name)
+
+
+def test_the_walk_repairs_seeds_that_lie_beside(seeded_model):
+    request = ask_light(15, light_place=11, entry="seeds", seeds=2, rounds=9)
+    np.testing.assert_array_equal(seeded_model.execute([request])[0].arrays()["item_ids"], [nearest(15, 3)])
+
+
+def test_a_light_part_that_is_no_number_fails_its_request_alone(seeded_model):
+    bad, good = seeded_model.execute([ask_light(3, light_place=float("nan"), entry="seeds"), ask_light(3)])
+    assert (bad.error().code(), good.has_error()) == ("INTERNAL", False)
+    assert "light part of user_state holds NaN" in bad.error().message()
+    narrow = triton_fakes.Request({"user_state": np.zeros((1, 1), np.float32)}, '{"entry": "seeds"}')
+    assert "user_state has shape [1, 1]; expected [B, 2 or more]" in seeded_model.execute([narrow])[0].error().message()
+
+
+def test_without_a_light_score_seeds_are_refused(model):
+    (response,) = model.execute([ask(3, entry="seeds")])
+    assert "entry is 'seeds'; expected \"layers\": this bundle's model has no light score" in response.error().message()
+
+
+def test_a_bundle_that_recommends_seeds_without_a_light_score_does_not_load(tmp_path):
+    from python_backend.retrieval import Retriever
+    from python_backend.search_requests import SearchBounds
+
+    bundle = tiny_bundle.make_bundle(tmp_path / "bundle", search_by_entry={"seeds": tiny_bundle.SEEDED})
+    with pytest.raises(BundleError, match=r"recommends entry 'seeds' and has no light_vectors\.npy"):
+        Retriever(bundle, SearchBounds(20, 25, 30))

@@ -3,11 +3,18 @@ import json
 import pytest
 
 from nann.errors import BundleError, RequestError
-from nann.search_params import SearchParams
+from nann.search_params import SearchParams, SeedParams
 from python_backend.search_requests import SearchBounds, parse_search_params
 
 DEFAULTS = SearchParams(20, (10, 30, 50), (1, 2, 3))
 BOUNDS = SearchBounds(max_top_k=200, max_ef=400, max_rounds=9)
+
+
+SEEDED = SearchParams(20, (40,), (3,), SeedParams(60, 120))
+
+
+def parse_seeded(**parameters: object) -> SearchParams:
+    return parse_search_params(json.dumps(parameters), DEFAULTS, BOUNDS, 1000, {"seeds": SEEDED})
 
 
 def parse(item_count: int = 1000, **parameters: object) -> SearchParams:
@@ -49,7 +56,10 @@ def test_tritons_own_parameters_are_left_alone():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"topk": 5}, "unknown request parameter 'topk'; known are top_k, ef, rounds"),
+        (
+            {"topk": 5},
+            "unknown request parameter 'topk'; known are top_k, ef, rounds, entry, seeds, seed_ef",
+        ),
         ({"top_k": 0}, "top_k: 0 is out of bounds; expected 1 to 200"),
         ({"top_k": 201}, "top_k: 201 is out of bounds; expected 1 to 200"),
         ({"top_k": -1}, "top_k: -1 is out of bounds"),
@@ -87,3 +97,46 @@ def test_a_bundle_may_not_recommend_more_than_the_server_allows(params, bound):
     BOUNDS.check_defaults(DEFAULTS)
     with pytest.raises(BundleError, match=bound):
         BOUNDS.check_defaults(params)
+
+
+def test_entry_by_seeds_has_defaults_of_its_own():
+    assert parse_seeded() == DEFAULTS
+    assert parse_seeded(entry="layers") == DEFAULTS
+    assert parse_seeded(entry="seeds") == SEEDED
+    asked = parse_seeded(entry="seeds", seeds=70, seed_ef="90", ef=50, rounds="2", top_k=5)
+    assert asked == SearchParams(5, (50,), (2,), SeedParams(70, 90))
+    # The other way round: seeds by default, layers when asked for.
+    swapped = {"layers": DEFAULTS}
+    assert parse_search_params("", SEEDED, BOUNDS, 1000, swapped) == SEEDED
+    assert parse_search_params('{"entry": "layers"}', SEEDED, BOUNDS, 1000, swapped) == DEFAULTS
+    assert parse_search_params('{"seeds": 10}', SEEDED, BOUNDS, 1000, swapped).seeds == SeedParams(10, 120)
+
+
+def test_more_seeds_raise_the_light_walks_ef():
+    assert parse_seeded(entry="seeds", seeds=300).seeds == SeedParams(300, 300)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"entry": "top"}, 'entry is \'top\'; expected "layers" or "seeds"'),
+        ({"entry": 1}, 'entry is 1; expected "layers" or "seeds"'),
+        ({"seeds": 5}, 'seeds came without entry "seeds"; expected both, or neither'),
+        ({"entry": "layers", "seed_ef": 5}, 'seed_ef came without entry "seeds"'),
+        ({"entry": "seeds", "seeds": 401}, "seeds: 401 is out of bounds; expected 1 to 400"),
+        ({"entry": "seeds", "seeds": 0}, "seeds: 0 is out of bounds"),
+        ({"entry": "seeds", "seeds": "x"}, "seeds is 'x'; expected a whole number from 1 to 400"),
+        ({"entry": "seeds", "seed_ef": 401}, "seed_ef: 401 is out of bounds"),
+        ({"entry": "seeds", "seed_ef": 59}, "seed_ef is 59 and seeds 60; expected seed_ef >= seeds"),
+        ({"entry": "seeds", "ef": "10,30,50"}, "ef is '10,30,50'; expected 1 whole numbers"),
+    ],
+)
+def test_bad_seeds(parameters, message):
+    with pytest.raises(RequestError, match=message):
+        parse_seeded(**parameters)
+
+
+def test_seeds_are_within_the_bounds_too():
+    BOUNDS.check_defaults(SEEDED)
+    with pytest.raises(BundleError, match="max_ef is 400"):
+        BOUNDS.check_defaults(SearchParams(20, (40,), (3,), SeedParams(60, 500)))

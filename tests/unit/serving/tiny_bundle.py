@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from nann.bundle import ITEM_IDS_FILE, Bundle, write_manifest
+from nann.bundle import ITEM_IDS_FILE, LIGHT_VECTORS_FILE, Bundle, write_manifest
 from nann.graph import HnswGraph, Layer
 
 ITEMS = 30
@@ -16,14 +16,28 @@ LENGTH = 4
 SEARCH = {"top_k": 3, "ef": [3, 5], "rounds": [1, 8]}
 
 
+def light_user(place: float) -> list[float]:
+    """w_u of a user at this place: <w_u, x_v> = 2 v place - v^2, largest at the nearest item."""
+    return [2 * place, 1.0]
+
+
 def item_ids() -> np.ndarray:
     return np.arange(ITEMS, dtype=np.int64) * 10 + 100
 
 
-def make_bundle(path: Path, *, onnx_files: bool = True, **manifest: object) -> Bundle:
+SEEDED = {"top_k": 3, "ef": [6], "rounds": [2], "seeds": {"count": 4, "ef": 8}}
+"""What a bundle with a light score recommends to requests that enter by seeds."""
+
+
+def make_bundle(path: Path, *, onnx_files: bool = True, light: bool = False, **manifest: object) -> Bundle:
     path.mkdir(parents=True)
     np.save(path / ITEM_IDS_FILE, item_ids())
     names = [ITEM_IDS_FILE, *line_graph().save(path)]
+    if light:
+        places = np.arange(ITEMS, dtype=np.float32)
+        np.save(path / LIGHT_VECTORS_FILE, np.stack([places, -(places**2)], axis=1))
+        names.append(LIGHT_VECTORS_FILE)
+        manifest = {"search_by_entry": {"seeds": SEEDED}, **manifest}
     if onnx_files:
         onnx.save(user_encoder(), path / "user_encoder.onnx")
         onnx.save(scorer(), path / "scorer.onnx")

@@ -87,6 +87,10 @@ def study_setup(study_config: Path) -> StudySettings:
         histories=(4, 8),
         growth_items=(300, 600),
         growth_users=(10, 20),
+        seeded_coverages=(0.8, 0.95),
+        seeded_max_share=1.0,
+        seeded_users=10,
+        seeded_items=(300,),
     )
 
 

@@ -7,7 +7,7 @@ import onnx
 import pytest
 import torch
 
-from nann.bundle import Bundle
+from nann.bundle import LIGHT_VECTORS_FILE, Bundle, write_manifest
 from nann.errors import BundleError, ConfigError, DataError, ScorerError
 from nann.exact_search import exact_search
 from nann.signature import SCORER, USER_ENCODER
@@ -37,6 +37,14 @@ def exported(data, checkpoint, tmp_path_factory):
 @pytest.fixture
 def indexed(data, checkpoint, tmp_path):
     return index_checkpoint(checkpoint, data, tmp_path / "bundle", threads=1)
+
+
+@pytest.fixture
+def bare(indexed):
+    """A bundle without a light score, as anyone's modules may have."""
+    (indexed.path / LIGHT_VECTORS_FILE).unlink()
+    manifest = {key: value for key, value in indexed.manifest.items() if key != "search_by_entry"}
+    return write_manifest(indexed.path, manifest, set(indexed.manifest["files"]) - {LIGHT_VECTORS_FILE})
 
 
 @pytest.mark.parametrize("architecture", ["attention", "no_attention", "two_sided"])
@@ -128,9 +136,56 @@ class WrongState(Encoder):
         return super().forward(behaviors, profile_codes)[:, None]
 
 
-def test_anyones_modules_may_be_exported(indexed):
-    report = export_to_bundle(indexed, Encoder(), Dot(300, 8))
+def test_anyones_modules_may_be_exported(bare):
+    report = export_to_bundle(bare, Encoder(), Dot(300, 8))
     assert report.user_state_width == 8
+    assert set(Bundle.open(bare.path).search_by_entry) == {"layers"}
+
+
+class WithLight(Encoder):
+    def __init__(self, light):
+        super().__init__()
+        self.light = light
+
+    def forward(self, behaviors, profile_codes):
+        state = super().forward(behaviors, profile_codes)
+        return torch.cat([state, self.light(state)], dim=1)
+
+
+class ReadsStart(Dot):
+    def forward(self, user_state, candidates):
+        return super().forward(user_state[:, :8], candidates)
+
+
+def test_anyones_modules_may_bring_a_light_score(indexed):
+    encoder = WithLight(lambda state: state.repeat(1, 8))
+    assert export_to_bundle(indexed, encoder, ReadsStart(300, 8)).user_state_width == 72
+    opened = Bundle.open(indexed.path)
+    assert opened.light_vectors.shape == (opened.item_count, 64)
+    assert {entry: params.entry for entry, params in opened.search_by_entry.items()} == {
+        "layers": "layers",
+        "seeds": "seeds",
+    }
+
+
+def drifting(state):
+    return state.repeat(1, 8) + (1.0 if torch.compiler.is_exporting() else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        (
+            Encoder(),
+            r"the user encoder gives \[2, 8\]; expected at least 64 columns, of which the last 64 are the user",
+        ),
+        (WithLight(lambda state: state.repeat(1, 8) / 0 - torch.inf), "light part holds NaN or infinity"),
+        (WithLight(drifting), "onnxruntime differs from torch"),
+    ],
+)
+def test_a_light_score_that_breaks_the_contract_is_refused(indexed, encoder, message):
+    with pytest.raises(ScorerError, match=message):
+        export_to_bundle(indexed, encoder, ReadsStart(300, 8))
 
 
 @pytest.mark.parametrize(
@@ -142,11 +197,11 @@ def test_anyones_modules_may_be_exported(indexed):
         (WrongState(), Dot(300, 8), r"the user encoder gives torch.float32\[2, 1, 8\]"),
     ],
 )
-def test_modules_that_break_the_contract_are_refused_and_nothing_is_written(indexed, encoder, scorer, message):
-    before = sorted(path.name for path in indexed.path.iterdir())
+def test_modules_that_break_the_contract_are_refused_and_nothing_is_written(bare, encoder, scorer, message):
+    before = sorted(path.name for path in bare.path.iterdir())
     with pytest.raises(ScorerError, match=message):
-        export_to_bundle(indexed, encoder, scorer)
-    assert sorted(path.name for path in indexed.path.iterdir()) == before
+        export_to_bundle(bare, encoder, scorer)
+    assert sorted(path.name for path in bare.path.iterdir()) == before
 
 
 @pytest.mark.parametrize("spec", [SCORER, USER_ENCODER], ids=lambda spec: spec.name)

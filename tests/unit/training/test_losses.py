@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.losses import auxiliary_loss, corrected_logits, fgsm_perturbation, nce_loss
+from training.losses import auxiliary_loss, corrected_logits, distillation_loss, fgsm_perturbation, nce_loss
 
 
 def sigmoid(x):
@@ -134,3 +134,28 @@ def test_through_which_side_the_gradient_goes(reading, through_clean):
 def test_no_movement_costs_nothing(reading):
     scores = torch.randn(4, 6)
     assert auxiliary_loss(scores, scores, reading).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_distillation_is_the_divergence_of_the_rows_over_valid_candidates():
+    light, target = torch.randn(2, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    valid = torch.ones(4, 6, dtype=torch.bool)
+    valid[1, 2:] = False
+    valid[3, 0] = False
+    target[3, 0] = -torch.inf  # what the logQ correction makes of a negative that hits a positive
+    expected = []
+    for row, scores, kept in zip(light.numpy(), target.numpy(), valid.numpy(), strict=True):
+        p, q = softmax(scores[kept][None]), softmax(row[kept][None])
+        expected.append((p * np.log(p / q)).sum())
+    assert distillation_loss(light, target, valid).item() == pytest.approx(np.mean(expected))
+
+
+def test_distillation_teaches_the_light_side_alone():
+    light, target = torch.randn(4, 6, requires_grad=True), torch.randn(4, 6, requires_grad=True)
+    valid = torch.ones(4, 6, dtype=torch.bool)
+    valid[:, 5] = False
+    distillation_loss(light, target, valid).backward()
+    assert target.grad is None
+    assert light.grad[:, :5].abs().sum() > 0
+    assert light.grad[:, 5].abs().sum() == 0
+    shifted = target.detach() + torch.arange(4.0)[:, None]  # a softmax does not see what is added to a whole row
+    assert distillation_loss(target.detach(), shifted, valid).item() == pytest.approx(0, abs=1e-6)

@@ -11,7 +11,7 @@ from nann.bundle import Bundle, write_manifest
 from nann.errors import ConfigError
 from nann.graph import HnswGraph, Layer
 from nann.metrics import coverage
-from nann.search_params import SearchParams
+from nann.search_params import SearchParams, SeedParams
 from training.checkpoint import Checkpoint
 from training.config import IndexConfig
 from training.evaluate import encode_queries, evaluate_bundle, exact_top
@@ -20,9 +20,11 @@ from training.index import build_hnsw, graph_from_hnswlib
 from training.pipeline import export_checkpoint, index_checkpoint
 from training.reachability import Reachability, link_orphans, reachable_items
 from training.scorers import OnnxScorer, OnnxUserEncoder
+from training.studies.seeds import light_top
 from training.train import train
 from training.tune import tune_bundle
 from training.tuning_search import grid, tune_search
+from training.tuning_spaces import SeedsSpace
 
 
 @pytest.fixture(scope="module")
@@ -270,3 +272,66 @@ def test_repair_goes_into_the_bundle_with_what_it_changed(data, bundle):
         len(opened.graph.layers[0].neighbors) / bundle.item_count, 2
     )
     assert not list(bundle.path.glob(".*"))
+
+
+def test_both_entries_are_tuned_and_the_cheaper_is_recommended(data, bundle):
+    report = tune_bundle(bundle, data, 0.9, max_share=1.0)
+    tuned = Bundle.open(bundle.path)
+    assert set(report.record["by_entry"]) == set(tuned.search_by_entry) == {"layers", "seeds"}
+    costs = {}
+    for entry, params in tuned.search_by_entry.items():
+        assert params.entry == entry
+        measured = evaluate_bundle(tuned, data, split="validation", entry=entry)
+        assert (measured.ef, measured.rounds, measured.seeds) == (params.ef, params.rounds, params.seeds)
+        assert measured.coverage >= 0.9
+        costs[entry] = measured.items_scored
+    assert report.params.entry == min(costs, key=costs.get)
+
+
+@pytest.mark.parametrize("wanted", [0.6, 0.95])
+def test_no_grid_point_of_seeds_is_cheaper(bundle, users, wanted):
+    scorer, states, exact = users
+    light = bundle.light_vectors
+    tuning = tune_search(bundle.graph, scorer, states, exact, wanted, light_vectors=light)
+    best = tuning.best
+    again = search_users(bundle.graph, scorer, states, best.params, light_vectors=light)
+    assert coverage(again.items, exact) == best.coverage >= wanted
+    assert again.items_scored.mean() == best.items_scored
+    space = SeedsSpace(bundle.graph, 10)
+    reached = 0
+    for upper in space.uppers():
+        for ef in space.ground_efs():
+            most = space.params(upper, ef)
+            for rounds in range(1, most.rounds[-1] + 1):
+                params = replace(most, rounds=(rounds,))
+                point = search_users(bundle.graph, scorer, states, params, light_vectors=light)
+                if coverage(point.items, exact) >= wanted:
+                    reached += 1
+                    assert best.items_scored <= 1.01 * point.items_scored.mean()
+    assert reached > 0
+    assert best in tuning.frontier
+    assert [trial.coverage for trial in tuning.frontier] == sorted(trial.coverage for trial in tuning.frontier)
+
+
+def test_one_entry_can_be_chosen(data, bundle):
+    report = tune_bundle(bundle, data, 0.8, max_share=1.0, entry="seeds")
+    assert set(report.record["by_entry"]) == {"seeds"}
+    assert report.params.entry == "seeds"
+    assert Bundle.open(bundle.path).search_by_entry["layers"].ef == (10, 40)  # as the index recommended
+    with pytest.raises(ConfigError, match='entry is "top"; expected layers or seeds, what this bundle can serve'):
+        tune_bundle(bundle, data, 0.8, entry="top")
+    with pytest.raises(ConfigError, match='entry is "top"; expected'):
+        evaluate_bundle(bundle, data, entry="top")
+
+
+def test_seeds_alone_are_the_cascade(bundle, users):
+    scorer, states, exact = users
+    params = SearchParams(10, (10,), (0,), SeedParams(40, 300))  # an ef of all items: the light walk is exhaustive
+    found = search_users(bundle.graph, scorer, states, params, light_vectors=bundle.light_vectors)
+    candidates = light_top(bundle.light_vectors, states, 40)
+    assert coverage(found.items, exact) == np.mean(
+        [np.isin(*pair).mean() for pair in zip(exact, candidates, strict=True)]
+    )
+    assert (found.items_scored == 40).all()
+    tuning = tune_search(bundle.graph, scorer, states, exact, 0.3, light_vectors=bundle.light_vectors)
+    assert any(trial.params.rounds == (0,) for trial in tuning.trials)

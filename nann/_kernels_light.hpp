@@ -1,0 +1,189 @@
+// The light walk: best-first search with an inner product as the score. Knows nothing of Python; `_kernels.cpp` binds it,
+// `kernels_numpy.py` specifies it.
+#pragma once
+
+#include <atomic>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+#include "_kernels.hpp"
+
+namespace nann {
+
+// Every user's and every item's side of the light score <user, vector>.
+struct LightInput {
+  Csr ground;
+  Matrix<const int32_t> entry_points;  // one row
+  Matrix<const float> vectors;
+  Matrix<const float> users;
+  Matrix<const int32_t> ef;  // one row, as the next
+  Matrix<const int32_t> steps;
+};
+
+struct LightOutput {
+  Matrix<int32_t> items;
+  Matrix<float> scores;
+  Matrix<int32_t> scored;  // one row
+};
+
+namespace detail {
+
+// A fixed number of partial sums, added up in a fixed order: compilers turn the inner loop into vector instructions
+// without being allowed to reorder, and the result is the same to the bit on every machine.
+constexpr size_t kLanes = 16;
+
+inline float inner_product(const float* left, const float* right, size_t width) {
+  float lanes[kLanes] = {};
+  size_t at = 0;
+  for (; at + kLanes <= width; at += kLanes)
+    for (size_t lane = 0; lane < kLanes; ++lane) lanes[lane] += left[at + lane] * right[at + lane];
+  for (size_t lane = 0; at + lane < width; ++lane) lanes[lane] += left[at + lane] * right[at + lane];
+  for (size_t half = kLanes / 2; half > 0; half /= 2)
+    for (size_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+  return lanes[0];
+}
+
+inline int32_t item_of(uint64_t key) { return static_cast<int32_t>(key & 0xffffffffu); }
+
+// The reverse of `sort_key`.
+inline float score_of(uint64_t key) {
+  const uint32_t ascending = ~static_cast<uint32_t>(key >> 32);
+  const uint32_t bits = ascending & 0x80000000u ? ascending & 0x7fffffffu : ~ascending;
+  float score;
+  std::memcpy(&score, &bits, sizeof score);
+  return score;
+}
+
+// One user's walk; an object serves one user after the other and keeps its memory.
+class LightWalk {
+ public:
+  explicit LightWalk(const LightInput& in) : in_(in), visited_((in.vectors.rows + 63) / 64) {}
+
+  void run(size_t user, const LightOutput& out) {
+    user_ = in_.users.row(user);
+    ef_ = static_cast<size_t>(in_.ef.data[user]);
+    scored_ = 0;
+    best_.clear();
+    open_.clear();
+    std::fill(visited_.begin(), visited_.end(), 0);
+    candidates_.assign(in_.entry_points.data, in_.entry_points.data + in_.entry_points.cols);
+    for (int32_t item : candidates_) test_and_set(visited_.data(), static_cast<uint32_t>(item));
+    offer_candidates();
+    for (int32_t step = 0; step < in_.steps.data[user] && !open_.empty(); ++step) {
+      std::pop_heap(open_.begin(), open_.end(), std::greater<>());
+      const uint64_t next = open_.back();
+      open_.pop_back();
+      if (best_.size() == ef_ && next > best_.front()) break;  // pushed out of W, as is all that is still open
+      expand(item_of(next));
+    }
+    write(out.items.row(user), out.scores.row(user), out.items.cols);
+    out.scored.data[user] = scored_;
+  }
+
+ private:
+  void expand(int32_t item) {
+    candidates_.resize(find_lists(in_.ground, &item, 1, lists_));
+    candidates_.resize(collect(in_.ground, lists_, visited_.data(), candidates_.data()));
+    offer_candidates();
+  }
+
+  // Scores the candidates; those among the ef best so far enter W and are open.
+  void offer_candidates() {
+    constexpr size_t kAhead = 8;
+    const size_t count = candidates_.size();
+    for (size_t i = 0; i < std::min(kAhead, count); ++i) prefetch(candidates_[i]);
+    for (size_t i = 0; i < count; ++i) {
+      if (i + kAhead < count) prefetch(candidates_[i + kAhead]);
+      const int32_t item = candidates_[i];
+      const float score = inner_product(user_, in_.vectors.row(static_cast<size_t>(item)), in_.vectors.cols);
+      if (std::isnan(score))
+        throw std::invalid_argument("the score of item " + std::to_string(item) + " is NaN; expected a number");
+      offer(sort_key(score, item));
+    }
+    scored_ += static_cast<int32_t>(count);
+  }
+
+  void offer(uint64_t key) {
+    if (best_.size() == ef_) {
+      if (key > best_.front()) return;
+      std::pop_heap(best_.begin(), best_.end());
+      best_.pop_back();
+    }
+    best_.push_back(key);
+    std::push_heap(best_.begin(), best_.end());
+    open_.push_back(key);
+    std::push_heap(open_.begin(), open_.end(), std::greater<>());
+  }
+
+  void prefetch(int32_t item) const {
+    constexpr size_t kLine = 64 / sizeof(float);
+    const float* vector = in_.vectors.row(static_cast<size_t>(item));
+    for (size_t at = 0; at < in_.vectors.cols; at += kLine) NANN_PREFETCH(vector + at);
+  }
+
+  void write(int32_t* items, float* scores, size_t width) {
+    std::sort_heap(best_.begin(), best_.end());  // a small key is a good one
+    for (size_t i = 0; i < width; ++i) {
+      items[i] = i < best_.size() ? item_of(best_[i]) : kPaddingItem;
+      scores[i] = i < best_.size() ? score_of(best_[i]) : kPaddingScore;
+    }
+  }
+
+  const LightInput& in_;
+  const float* user_ = nullptr;
+  size_t ef_ = 0;
+  int32_t scored_ = 0;
+  std::vector<uint64_t> visited_;
+  std::vector<Range> lists_;
+  std::vector<int32_t> candidates_;
+  std::vector<uint64_t> best_;  // W as a heap of sort keys, the worst on top
+  std::vector<uint64_t> open_;  // not yet expanded, the best on top
+};
+
+inline void check_light(const LightInput& in, const LightOutput& out) {
+  if (in.vectors.cols != in.users.cols)
+    throw std::invalid_argument("users has " + std::to_string(in.users.cols) + " columns; expected " +
+                                std::to_string(in.vectors.cols) + ", as vectors");
+  if (in.ground.item_count != in.vectors.rows)
+    throw std::invalid_argument("the layer has " + std::to_string(in.ground.item_count) + " items; expected " +
+                                std::to_string(in.vectors.rows) + ", as vectors");
+  for (size_t i = 0; i < in.entry_points.cols; ++i)
+    if (!in_range(in.entry_points.data[i], in.vectors.rows))
+      bad_item("entry_points", in.entry_points.data[i], items_below(in.vectors.rows));
+  require_rows("ef", in.ef.cols, in.users.rows);
+  require_rows("steps", in.steps.cols, in.users.rows);
+  require_rows("items", out.items.rows, in.users.rows);
+  for (size_t i = 0; i < in.ef.cols; ++i)
+    if (in.ef.data[i] < 1)
+      throw std::invalid_argument("ef holds " + std::to_string(in.ef.data[i]) + "; expected at least 1");
+}
+
+}  // namespace detail
+
+// Per user: the best of the `ef` items that best-first search finds, best first, padded.
+// Users are shared out among at most `threads` threads.
+inline void light_walk(const LightInput& in, const LightOutput& out, size_t threads) {
+  detail::check_light(in, out);
+  std::atomic<size_t> next{0};
+  std::exception_ptr failure;
+  std::mutex failure_mutex;
+  const auto work = [&] {
+    try {
+      detail::LightWalk walk(in);
+      for (size_t user; (user = next++) < in.users.rows;) walk.run(user, out);
+    } catch (...) {
+      const std::lock_guard<std::mutex> lock(failure_mutex);
+      failure = std::current_exception();
+    }
+  };
+  std::vector<std::thread> helpers;
+  const size_t wanted = std::min(threads, in.users.rows);
+  for (size_t i = 1; i < wanted; ++i) helpers.emplace_back(work);
+  work();
+  for (std::thread& helper : helpers) helper.join();
+  if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace nann

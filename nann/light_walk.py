@@ -1,0 +1,111 @@
+"""The light walk: a cheap score finds where the scorer's walk is to begin. Not the paper's; searches can do without.
+
+    light score of item v for user u  =  <w_u, x_v>
+
+w_u comes from the user encoder, x_v is a row of a table in the bundle; a bias of the item is a column of x_v that meets
+a 1 in w_u. A score costs nanoseconds, so it is not batched in rounds: the walk is the original best-first search, which
+scores a fraction of what Beam-retrieval with the same ef does, on the ground layer of the same graph.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nann.errors import RequestError, ScorerError
+from nann.graph import HnswGraph
+from nann.kernels import NATIVE, Float32Array, Int32Array, Kernels
+from nann.search_params import SeedParams
+from nann.search_result import fit
+from nann.signature import PADDING_ITEM, USER_STATE
+
+_STEPS_PER_EF = 4
+"""The most items that a walk expands, in multiples of its ef: more than it needs, but nothing may be unbounded."""
+
+
+@dataclass(frozen=True, eq=False)
+class Seeds:
+    """What light walks found.
+
+    Attributes:
+        items: `int32[B, n]`, best light score first, padded with -1; n is the most that a user got.
+        scores: `float32[B, n]`, light scores, padded with -inf.
+        light_scored: `int32[B]`, how many light scores that took.
+    """
+
+    items: Int32Array
+    scores: Float32Array
+    light_scored: npt.NDArray[np.int32]
+
+
+def light_walk(
+    graph: HnswGraph,
+    light_vectors: Float32Array,
+    user_states: Float32Array,
+    params: Sequence[SeedParams],
+    *,
+    kernels: Kernels = NATIVE,
+    threads: int | None = None,
+) -> Seeds:
+    """Best-first search on the ground layer, from the items of the entry layer, under the light score.
+
+    Args:
+        graph: the one that the scorer then walks.
+        light_vectors: `float32[N, d]`, x_v.
+        user_states: `float32[B, S]`; the last d columns are w_u.
+        params: one a user.
+        kernels: the inner loops.
+        threads: how many threads share the users; None: as many as this process has cores.
+
+    Raises:
+        RequestError: if `user_states` is too narrow.
+        ScorerError: if a user's numbers are not finite.
+    """
+    users = light_users(user_states, light_vectors.shape[1])
+    counts = np.array([min(one.count, graph.item_count) for one in params], np.int64)
+    ef = np.array([min(one.ef, graph.item_count) for one in params], np.int32)
+    steps = np.minimum(_STEPS_PER_EF * ef.astype(np.int64), graph.item_count).astype(np.int32)
+    width = int(counts.max(initial=0))
+    ground = graph.layers[0]
+    items, scores, scored = kernels.light_walk(
+        ground.indptr,
+        ground.neighbors,
+        graph.entry_points,
+        light_vectors,
+        users,
+        width,
+        ef,
+        steps,
+        threads or _core_count(),
+    )
+    items, scores = fit(items, scores, counts, width)
+    found = int(np.count_nonzero(items != PADDING_ITEM, axis=1).max(initial=0))
+    return Seeds(np.ascontiguousarray(items[:, :found]), np.ascontiguousarray(scores[:, :found]), scored)
+
+
+def light_users(user_states: Float32Array, width: int) -> Float32Array:
+    """w_u: the last `width` columns of `float32[B, S]`, C-contiguous.
+
+    Raises:
+        RequestError: if the states are narrower than that.
+        ScorerError: if one of the numbers is not finite.
+    """
+    if user_states.ndim != 2 or user_states.shape[1] < width:
+        raise RequestError(
+            f"{USER_STATE.name} has shape {list(user_states.shape)}; expected [B, {width} or more]: the bundle's user "
+            f"encoder ends it with the {width} numbers of the light score"
+        )
+    users = np.ascontiguousarray(user_states[:, -width:])
+    if not np.isfinite(users).all():
+        raise ScorerError(f"the light part of {USER_STATE.name} holds NaN or infinity: check the model's weights")
+    return users
+
+
+def _core_count() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux: containers and taskset leave fewer than the machine has
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nann.errors import ConfigError
+from nann.light_walk import light_users
+from nann.metrics import coverage
+from nann.search_params import SearchParams, SeedParams
+from training.ground_rounds import search_users
+from training.studies import seeded, seeds
+
+
+@pytest.fixture(scope="module")
+def result(study_runs, study_setup):
+    return json.loads(json.dumps(seeded.run(study_runs, study_setup), allow_nan=False))
+
+
+def test_each_curve_is_what_its_search_gives(result, study_runs, study_setup):
+    judge = study_runs.get(study_setup.config())
+    light = judge.bundle.light_vectors
+    exact = judge.exact(10)
+    for entry in ("layers", "seeds"):
+        points = result["data"]["curves"][entry]
+        assert points == sorted(points, key=lambda point: point["evaluations"])
+        for point in (points[0], points[-1]):
+            search = point["search"]
+            params = SearchParams(10, tuple(search["ef"]), tuple(search["rounds"]))
+            if entry == "seeds":
+                params = replace(params, seeds=SeedParams(**search["seeds"]))
+            found = search_users(judge.bundle.graph, judge.scorer, judge.states, params, light_vectors=light)
+            assert point["evaluations"] == pytest.approx(found.items_scored.mean())
+            assert point["coverage"] == pytest.approx(coverage(found.items, exact))
+    last = result["data"]["curves"]["cascade"][-1]
+    assert last["evaluations"] == 60
+    candidates = seeds.light_top(light, judge.states, 60)
+    best = [np.isin(row, some).mean() for row, some in zip(exact, candidates, strict=True)]
+    assert last["coverage"] == pytest.approx(np.mean(best))  # re-ranked by the judge: none of them is lost
+
+
+def test_light_top_is_the_sorted_light_score():
+    rng = np.random.default_rng(0)
+    vectors, states = rng.normal(size=(50, 4)).astype(np.float32), rng.normal(size=(20, 6)).astype(np.float32)
+    expected = np.argsort(-(light_users(states, 4) @ vectors.T), axis=1)[:, :7]
+    np.testing.assert_array_equal(seeds.light_top(vectors, states, 7), expected)
+    assert seeds.light_top(vectors, states, 99).shape == (20, 50)
+
+
+def test_evaluations_are_read_off_the_frontier():
+    points = [{"evaluations": e, "coverage": c} for e, c in ((100, 0.8), (200, 0.9), (250, 0.85), (400, 1.0))]
+    assert seeds.evaluations_at(points, 0.9) == 200
+    assert seeds.evaluations_at(points, 0.95) == pytest.approx(300)
+    assert seeds.evaluations_at(points, 0.7) is None
+    assert seeds.evaluations_at(points[:3], 0.95) is None
+
+
+def test_keys_of_experiments_json(result):
+    headline = seeded.headline(result, "data")
+    assert set(headline) == {"seeded"}
+    assert set(headline["seeded"]) == {"cov80", "cov95"}
+    at = headline["seeded"]["cov80"]
+    assert set(at) == {"layers", "seeds", "cascade", "evaluations_ratio"}
+    if at["layers"] and at["seeds"]:
+        assert at["evaluations_ratio"] == pytest.approx(at["seeds"] / at["layers"])
+    large = {**result, "synthetic": [{**result["data"], "items": 1_000_000}]}
+    assert seeded.headline(large, "data")["seeded_1m"] == result["data"]["at"]
+
+
+def test_the_report_names_what_is_ours(result, tmp_path):
+    text = seeded.markdown(result)
+    assert text.startswith("Ours, not the paper's")
+    assert "On a synthetic corpus of 300 items" in text
+    assert "| coverage@10 | the paper's walk |" in text
+    seeded.plot(result, tmp_path / "seeded.png")
+    assert (tmp_path / "seeded.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_model_without_a_light_head_is_refused():
+    with pytest.raises(ConfigError, match="has no light head; set light"):
+        seeded._light(None)

@@ -1,0 +1,120 @@
+"""Entering the graph by seeds, among the other studies: models and users for `training.studies.seeds`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nann.errors import ConfigError
+from nann.scorer import Float32Array
+from training.config import TrainingConfig
+from training.evaluate import exact_top
+from training.studies import growth, growth_study, seeds
+from training.studies.runs import Runs
+from training.studies.settings import StudySettings
+from training.studies.store import Json
+from training.studies.study import Study
+
+
+def configs(settings: StudySettings) -> list[TrainingConfig]:
+    """The judge; its light head has been trained beside it."""
+    return [settings.config()]
+
+
+def inputs(settings: StudySettings) -> Json:
+    """What the comparison depends on besides its model."""
+    return {
+        "top_k": settings.search.top_k,
+        "coverages": settings.seeded_coverages,
+        "budgets": settings.budgets,
+        "max_share": settings.seeded_max_share,
+        "tuning_users": settings.seeded_users,
+        "growth": [growth_study.growth_settings(settings).of_size(items) for items in settings.seeded_items],
+    }
+
+
+def run(runs: Runs, settings: StudySettings) -> Json:
+    """`data`: the comparison on the data set; `synthetic`: one on each synthetic corpus."""
+    judge = runs.get(settings.config())
+    top_k = settings.search.top_k
+    queries = runs.data.queries("validation", judge.config.model.sequence_length, settings.seeded_users)
+    states = judge.encode(queries)
+    tuning = seeds.Users(states, exact_top(judge.scorer, states, runs.data.item_count, top_k).items, queries)
+    test = seeds.Users(judge.states, judge.exact(top_k), judge.queries)
+    return {
+        "data": seeds.compare(
+            judge.bundle.graph,
+            judge.scorer,
+            _light(judge.bundle.light_vectors),
+            tuning,
+            test,
+            coverages=settings.seeded_coverages,
+            budgets=_budgets(settings, runs.data.item_count),
+            max_share=settings.seeded_max_share,
+            say=runs.say,
+        ),
+        "synthetic": [_synthetic(runs, settings, items) for items in settings.seeded_items],
+    }
+
+
+def _synthetic(runs: Runs, settings: StudySettings, items: int) -> Json:
+    """On the corpus, the model and the users of the growth study."""
+    made = growth.make_size(items, runs.folder / growth_study.FOLDER, growth_study.growth_settings(settings), runs.say)
+    tuning, test = (seeds.Users(*made.users(split)) for split in ("validation", "test"))
+    return seeds.compare(
+        made.bundle.graph,
+        made.scorer,
+        _light(made.bundle.light_vectors),
+        tuning,
+        test,
+        coverages=settings.seeded_coverages,
+        budgets=_budgets(settings, items),
+        max_share=settings.seeded_max_share,
+        say=runs.say,
+    )
+
+
+def _light(light_vectors: Float32Array | None) -> Float32Array:
+    if light_vectors is None:
+        raise ConfigError(
+            "the model has no light head; set light.enabled in its configuration to compare entry by seeds"
+        )
+    return light_vectors
+
+
+def _budgets(settings: StudySettings, items: int) -> list[int]:
+    return sorted({min(budget, items) for budget in settings.budgets if budget >= settings.search.top_k})
+
+
+def headline(result: Json, data_name: str) -> dict[str, Json]:
+    """`seeded`, and `seeded_1m` where a corpus of a million items was measured: evaluations at equal coverage."""
+    large = [each for each in result["synthetic"] if each["items"] >= growth.ONE_MILLION]
+    return {"seeded": result["data"]["at"], **({"seeded_1m": large[0]["at"]} if large else {})}
+
+
+def markdown(result: Json) -> str:
+    """What is ours in it, then the tables."""
+    sentence = (
+        "Ours, not the paper's: a light score (an inner product that the model has taught) finds seeds with a walk of "
+        "its own, and the scorer's walk starts from them on the ground layer."
+    )
+    synthetic = (
+        f"On a synthetic corpus of {each['items']:,} items:\n\n{seeds.markdown(each)}" for each in result["synthetic"]
+    )
+    return "\n\n".join([sentence, seeds.markdown(result["data"]), *synthetic])
+
+
+def plot(result: Json, path: Path) -> None:
+    """Coverage and recall against scorer evaluations, on the data set."""
+    seeds.plot(result["data"], path)
+
+
+STUDY = Study(
+    "seeded",
+    "Beyond the paper: entering by seeds",
+    configs,
+    inputs,
+    run,
+    markdown,
+    {"seeded.png": plot},
+    headline,
+)
