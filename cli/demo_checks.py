@@ -47,7 +47,12 @@ def offline_answers(
     user_encoder, scorer = serving_modules(Checkpoint.load(checkpoint).restore(data))
     states = encode_users_torch(user_encoder, queries.behaviors, queries.profiles)
     found = search_users(
-        bundle.graph, TorchScorer(scorer), states, bundle.search_params, light_vectors=bundle.light_vectors
+        bundle.graph,
+        TorchScorer(scorer),
+        states,
+        bundle.search_params,
+        light_vectors=bundle.light_vectors,
+        own_items=queries.behaviors,
     )
     ids = np.where(found.items >= 0, bundle.item_ids[found.items], -1)
     return ids, found.scores

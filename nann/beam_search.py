@@ -1,7 +1,8 @@
 """Beam-retrieval (Algorithms 1 and 2) for a batch of users in lockstep.
 
 A search may enter the graph in two ways. The paper's starts at all items of the entry layer and descends. Ours starts
-on the ground layer at the seeds of a light walk (`nann.light_walk`); Algorithm 2 goes on from there as it is.
+on the ground layer at the seeds of a light walk (`nann.light_walk`) and at the items that the user's history holds;
+Algorithm 2 goes on from there as it is.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def beam_search(
     params: SearchParams | Sequence[SearchParams],
     *,
     light_vectors: Float32Array | None = None,
+    own_items: Int32Array | None = None,
     kernels: Kernels = NATIVE,
     observer: Observer | None = None,
 ) -> SearchResult:
@@ -67,6 +69,8 @@ def beam_search(
         user_states: `float32[B, S]`, handed to the scorer.
         params: of all users, or one a user; users of one batch may enter the graph in different ways.
         light_vectors: `float32[N, d]`, the items' side of the light score; needed where `params` ask for seeds.
+        own_items: `int32[B, L]`, items of the users' histories, -1 = padding: further seeds where `params` ask for
+            seeds. A scorer that knows who buys again has narrow peaks there, which a walk from elsewhere may miss.
         kernels: the inner loops.
         observer: called after every scorer call, for studies of recall by round (Figure 5).
 
@@ -81,7 +85,8 @@ def beam_search(
     plan = _Plan.of(params, len(user_states), graph)
     walk = _BeamWalk(graph, Lockstep(graph, scorer, user_states, kernels, int(plan.ef.max(initial=1))), plan, observer)
     if len(user_states):
-        walk.enter(_seeds(graph, light_vectors, user_states, plan.seeds, kernels))
+        light = _seeds(graph, light_vectors, user_states, plan.seeds, kernels)
+        walk.enter(light if own_items is None else _with_own(light, own_items, plan.seeds))
         while (candidates := walk.next_candidates()) is not None:
             walk.advance(candidates)
     return walk.users.result(plan.top_k, plan.width)
@@ -143,6 +148,19 @@ def _seeds(
     seeds = np.full((len(params), found.shape[1]), PADDING_ITEM, np.int32)
     seeds[rows] = found
     return seeds
+
+
+def _with_own(seeds: Int32Array, own_items: Int32Array, params: Sequence[SeedParams | None]) -> Int32Array:
+    """Seeds (`int32[B, n]`) and own items (`int32[B, L]`) of those who want some: distinct, padded at the end."""
+    if own_items.ndim != 2 or len(own_items) != len(seeds) or own_items.dtype != np.int32:
+        raise RequestError(
+            f"own_items is {own_items.dtype}{list(own_items.shape)}; expected int32[{len(seeds)}, L], one row a user"
+        )
+    own = keep_rows(own_items, np.array([one is not None for one in params], np.bool_))
+    merged = -np.sort(-np.concatenate([seeds, own], axis=1), axis=1)  # descending: padding comes last
+    merged[:, 1:][merged[:, 1:] == merged[:, :-1]] = PADDING_ITEM
+    merged = -np.sort(-merged, axis=1)
+    return np.ascontiguousarray(merged[:, : np.count_nonzero(merged != PADDING_ITEM, axis=1).max(initial=0)])
 
 
 class _BeamWalk:

@@ -7,7 +7,7 @@ dimension that varies between requests or between bundles.
     nann (ensemble)
       behavior_item_ids [, user_profile] -> feature_transform -> behaviors, profile_codes, unknown_items
       behaviors, profile_codes           -> user_encoder      -> user_state
-      user_state                         -> beam_retrieval    -> item_ids, scores, items_scored
+      user_state, behaviors              -> beam_retrieval    -> item_ids, scores, items_scored
                                              | per round: one BLS call for the whole batch
                                              +-> scorer: user_state, candidates -> candidate_scores
 """
@@ -99,7 +99,7 @@ FEATURE_TRANSFORM = ModelSpec(
     "feature_transform", (BEHAVIOR_ITEM_IDS, USER_PROFILE), (BEHAVIORS, PROFILE_CODES, UNKNOWN_ITEMS)
 )
 USER_ENCODER = ModelSpec("user_encoder", (BEHAVIORS, PROFILE_CODES), (USER_STATE,))
-BEAM_RETRIEVAL = ModelSpec("beam_retrieval", (USER_STATE,), (ITEM_IDS, SCORES, ITEMS_SCORED))
+BEAM_RETRIEVAL = ModelSpec("beam_retrieval", (USER_STATE, BEHAVIORS), (ITEM_IDS, SCORES, ITEMS_SCORED))
 SCORER = ModelSpec("scorer", (USER_STATE, CANDIDATES), (CANDIDATE_SCORES,))
 
 MODELS = (ENSEMBLE, FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL, SCORER)
@@ -123,5 +123,5 @@ REQUEST_PARAMETERS = (PARAM_TOP_K, PARAM_EF, PARAM_ROUNDS, PARAM_ENTRY, *SEED_PA
 ENTRY_LAYERS = "layers"
 """The paper's: all items of the entry layer, then each layer down to the ground."""
 ENTRY_SEEDS = "seeds"
-"""Ours: the ground layer alone, from the seeds of a light walk."""
+"""Ours: the ground layer alone, from the seeds of a light walk and the items of the user's history."""
 ENTRIES = (ENTRY_LAYERS, ENTRY_SEEDS)

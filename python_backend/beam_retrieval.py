@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nann.bundle import Bundle, search_file_names
-from nann.signature import USER_STATE
+from nann.signature import BEHAVIORS, USER_STATE
 from python_backend.bls_scorer import BlsScorer
 from python_backend.retrieval import Retriever, Search
 from python_backend.search_requests import SearchBounds
@@ -37,7 +37,8 @@ class TritonPythonModel:
 
     def _parse(self, request: Any) -> Search | Exception:
         try:
-            return self._retriever.parse(read_tensor(request, USER_STATE), request.parameters())
+            tensors = (read_tensor(request, spec) for spec in (USER_STATE, BEHAVIORS))
+            return self._retriever.parse(*tensors, request.parameters())
         except Exception as error:  # a Python model must never raise out of execute()
             return error
 

@@ -14,7 +14,7 @@ from nann.errors import BundleError, RequestError
 from nann.light_walk import light_users
 from nann.scorer import Float32Array, Scorer
 from nann.search_params import SearchParams
-from nann.signature import ENTRY_SEEDS, ITEM_IDS, ITEMS_SCORED, PADDING_ITEM, SCORES, USER_STATE, TensorSpec
+from nann.signature import BEHAVIORS, ENTRY_SEEDS, ITEM_IDS, ITEMS_SCORED, PADDING_ITEM, SCORES, USER_STATE, TensorSpec
 from python_backend.search_requests import SearchBounds, parse_search_params
 
 
@@ -24,10 +24,12 @@ class Search:
 
     Attributes:
         user_states: `float32[B, S]`, the users it asks about.
+        behaviors: `int32[B, L]`, item indices of their histories, -1 = padding.
         params: what each of their searches may spend.
     """
 
     user_states: Float32Array
+    behaviors: npt.NDArray[np.int32]
     params: SearchParams
 
 
@@ -53,11 +55,12 @@ class Retriever:
         if self._light_vectors is None and ENTRY_SEEDS in bundle.search_by_entry:
             raise BundleError(f"the bundle recommends entry {ENTRY_SEEDS!r} and has no {LIGHT_VECTORS_FILE}")
 
-    def parse(self, user_states: npt.NDArray, parameters: str) -> Search:
+    def parse(self, user_states: npt.NDArray, behaviors: npt.NDArray, parameters: str) -> Search:
         """Checks one request.
 
         Args:
             user_states: `float32[B, S]`.
+            behaviors: `int32[B, L]` item indices, -1 = padding.
             parameters: the request's, as JSON.
 
         Raises:
@@ -67,19 +70,26 @@ class Retriever:
         if user_states.ndim != 2 or 0 in user_states.shape:
             raise RequestError(f"{USER_STATE.name} has shape {list(user_states.shape)}; expected [batch, size]")
         bundle = self._bundle
+        if behaviors.ndim != 2 or len(behaviors) != len(user_states):
+            raise RequestError(f"{BEHAVIORS.name} has shape {list(behaviors.shape)}; expected [{len(user_states)}, L]")
+        if behaviors.size and not PADDING_ITEM <= behaviors.min() <= behaviors.max() < bundle.item_count:
+            raise RequestError(
+                f"{BEHAVIORS.name} holds item indices from {behaviors.min()} to {behaviors.max()}; expected "
+                f"{PADDING_ITEM} to {bundle.item_count - 1}: is feature_transform of the same bundle?"
+            )
         params = parse_search_params(
             parameters, bundle.search_params, self._bounds, bundle.item_count, bundle.search_by_entry
         )
         if params.seeds is not None and self._light_vectors is not None:
             light_users(user_states, self._light_vectors.shape[1])  # what is wrong with one request fails it alone
-        return Search(user_states, params)
+        return Search(user_states, behaviors, params)
 
     def search(self, scorer: Scorer, searches: Sequence[Search]) -> list[dict[TensorSpec, npt.NDArray]]:
         """Searches for all users of all requests in lockstep: one scorer call a round.
 
         Args:
             scorer: scores candidates.
-            searches: at least one request, all with user states of the same size.
+            searches: at least one request, all with user states and behaviours of the same size.
 
         Returns:
             The outputs of each request: ITEM_IDS `int64[B, top_k]` padded with -1, SCORES `float32[B, top_k]` padded
@@ -89,8 +99,9 @@ class Retriever:
             ScorerError: if the scorer failed.
         """
         users = np.concatenate([search.user_states for search in searches])  # [sum of B, S]
+        behaviors = np.concatenate([search.behaviors for search in searches])  # [sum of B, L]
         params = [search.params for search in searches for _ in search.user_states]
-        result = beam_search(self._graph, scorer, users, params, light_vectors=self._light_vectors)
+        result = beam_search(self._graph, scorer, users, params, light_vectors=self._light_vectors, own_items=behaviors)
         ids = np.where(result.items == PADDING_ITEM, PADDING_ITEM, self._item_ids[result.items])
         outputs, row = [], 0
         for search in searches:

@@ -112,7 +112,9 @@ def evaluate_search(
 ) -> Evaluation:
     """Compares `beam_search` with `exact_search` for users whose states are given."""
     exact = exact_top(scorer, states, bundle.item_count, params.top_k)
-    found = search_users(bundle.graph, scorer, states, params, light_vectors=bundle.light_vectors)
+    found = search_users(
+        bundle.graph, scorer, states, params, light_vectors=bundle.light_vectors, own_items=queries.behaviors
+    )
     recall_all = recall(exact.items, queries.target_indptr, queries.target_items)
     recall_retrieval = recall(found.items, queries.target_indptr, queries.target_items)
     return Evaluation(

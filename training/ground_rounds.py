@@ -39,10 +39,15 @@ def search_users(
     block: int = _USER_BLOCK,
     *,
     light_vectors: Float32Array | None = None,
+    own_items: Int32Array | None = None,
 ) -> SearchResult:
-    """`beam_search` for many users, `float32[U, S]`, a block at a time."""
-    blocks = [states[i : i + block] for i in range(0, len(states), block)]
-    parts = [beam_search(graph, scorer, some, params, light_vectors=light_vectors) for some in blocks]
+    """`beam_search` for many users, `float32[U, S]` (and `int32[U, L]` own items), a block at a time."""
+
+    def search(some: slice) -> SearchResult:
+        own = None if own_items is None else own_items[some]
+        return beam_search(graph, scorer, states[some], params, light_vectors=light_vectors, own_items=own)
+
+    parts = [search(slice(i, i + block)) for i in range(0, len(states), block)]
     arrays = zip(*((part.items, part.scores, part.items_scored, part.rounds) for part in parts), strict=True)
     return SearchResult(*(np.concatenate(array) for array in arrays))
 
@@ -55,6 +60,7 @@ def search_by_ground_round(
     most_scored: float = np.inf,
     *,
     light_vectors: Float32Array | None = None,
+    own_items: Int32Array | None = None,
 ) -> GroundRounds:
     """Walks once and tells what every number of ground rounds up to `params.rounds[-1]` would have returned.
 
@@ -66,10 +72,19 @@ def search_by_ground_round(
         most_scored: rounds for which the mean number of items scored exceeds it are left out, and the walk ends as soon
             as only such rounds remain.
         light_vectors: `float32[N, d]`, where `params` have seeds.
+        own_items: `int32[U, L]`, -1 = padding, likewise.
     """
     recorder = _Recorder(scorer, len(states), params, most_scored)
     with suppress(_OnlyTooExpensiveRemainsError):
-        beam_search(graph, recorder, states, params, light_vectors=light_vectors, observer=recorder.observe)
+        beam_search(
+            graph,
+            recorder,
+            states,
+            params,
+            light_vectors=light_vectors,
+            own_items=own_items,
+            observer=recorder.observe,
+        )
     affordable = np.count_nonzero(recorder.items_scored.mean(axis=1) <= most_scored)  # the cost rises with the rounds
     return GroundRounds(recorder.items[:affordable], recorder.items_scored[:affordable])
 

@@ -164,7 +164,14 @@ class _Users:
 
     def measure(self, graph: HnswGraph, params: SearchParams) -> dict[str, Any]:
         targets = (self.queries.target_indptr, self.queries.target_items)
-        found = search_users(graph, self.scorer, self.states, params, light_vectors=self.light_vectors)
+        found = search_users(
+            graph,
+            self.scorer,
+            self.states,
+            params,
+            light_vectors=self.light_vectors,
+            own_items=self.queries.behaviors,
+        )
         recall_all, recall_retrieval = recall(self.exact, *targets), recall(found.items, *targets)
         return {
             "split": SPLIT,
@@ -218,6 +225,7 @@ def _tune(graph: HnswGraph, users: _Users, entry: str, wanted: float, max_share:
             users.exact,
             wanted,
             light_vectors=light_vectors,
+            own_items=users.queries.behaviors,
             max_share=max_share,
             progress=update,
         )

@@ -90,6 +90,7 @@ def tune_search(
     wanted: float,
     *,
     light_vectors: Float32Array | None = None,
+    own_items: Int32Array | None = None,
     max_share: float = 1.0,
     progress: Progress = lambda done, total: None,
 ) -> SearchTuning:
@@ -102,12 +103,14 @@ def tune_search(
         exact: `int32[U, K]`, their exact top K.
         wanted: coverage@K to reach, as a fraction.
         light_vectors: `float32[N, d]`: searches enter by seeds. None: by the layers, as in the paper.
+        own_items: `int32[U, L]`, -1 = padding: items of the users' histories, further seeds.
         max_share: settings that score a larger share of the corpus are not considered.
         progress: called with the settings before the ground layer that are done, and their total.
     """
     top_k = exact.shape[1]
     space: Space = LayersSpace(graph, top_k) if light_vectors is None else SeedsSpace(graph, top_k)
-    tuner = _Tuner(graph, scorer, states, exact, wanted, max_share * graph.item_count, space, light_vectors)
+    tuner = _Tuner(graph, scorer, states, exact, wanted, max_share * graph.item_count, space)
+    tuner.seed_from(light_vectors, own_items)
     tuner.coarse(progress)
     if tuner.best is not None:
         tuner.refine()
@@ -131,9 +134,8 @@ class _Tuner:
         wanted: float,
         most_scored: float,
         space: Space,
-        light_vectors: Float32Array | None,
     ) -> None:
-        self.space, self.light_vectors = space, light_vectors
+        self.space = space
         self.graph, self.scorer, self.states, self.exact = graph, scorer, states, exact
         self.wanted, self.most_scored = wanted, most_scored
         self.top_k = exact.shape[1]
@@ -141,6 +143,11 @@ class _Tuner:
         self.best: Trial | None = None
         self.walks = 0
         self._walked: set[SearchParams] = set()
+        self._seed_sources: dict[str, Any] = {}
+
+    def seed_from(self, light_vectors: Float32Array | None, own_items: Int32Array | None) -> None:
+        """What searches that enter by seeds need."""
+        self._seed_sources = {"light_vectors": light_vectors, "own_items": own_items}
 
     def coarse(self, progress: Progress) -> None:
         """The grid: one from its middle, whose cost bounds that of the others, then smallest settings first."""
@@ -186,9 +193,7 @@ class _Tuner:
         self._walked.add(params)
         self.walks += 1
         most = self.most_scored if self.best is None else min(self.most_scored, slack * self.best.items_scored)
-        found = search_by_ground_round(
-            self.graph, self.scorer, self.states, params, most, light_vectors=self.light_vectors
-        )
+        found = search_by_ground_round(self.graph, self.scorer, self.states, params, most, **self._seed_sources)
         for place, (items, items_scored) in enumerate(zip(found.items, found.items_scored, strict=True)):
             setting = replace(params, rounds=(*params.rounds[:-1], min(place + 1, params.rounds[-1])))
             cost = float(items_scored.mean())

@@ -28,6 +28,8 @@ class OfflineEnsemble:
         behaviors, _ = self._bundle.features.behaviors(np.array([ids], np.int64))
         (states,) = self._user_encoder.run(None, {"behaviors": behaviors})
         bundle, params = self._bundle, params or self._bundle.search_params
-        result = beam_search(bundle.graph, self, states, params, light_vectors=bundle.light_vectors)
+        result = beam_search(
+            bundle.graph, self, states, params, light_vectors=bundle.light_vectors, own_items=behaviors
+        )
         items = result.items[0]
         return np.where(items < 0, -1, self._bundle.item_ids[items]), result.scores[0], int(result.items_scored[0])

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import torch
 
 from nann.best_first_search import best_first_search
-from nann.bundle import MANIFEST_FILE, Bundle
+from nann.bundle import MANIFEST_FILE, Bundle, search_to_json
 from nann.graph import HnswGraph
 from nann.metrics import coverage, recall, recall_delta, share_scored
 from nann.scorer import Float32Array
@@ -226,7 +226,7 @@ class TrainedRun:
     def beam(self, params: SearchParams) -> Json:
         """Measures beam-retrieval; see `measures`."""
         params = fit_params(params, self.bundle.graph)
-        inputs = {"beam": [params.top_k, params.ef, params.rounds]}
+        inputs = {"beam": search_to_json(params)}
         return cached(self._measured, inputs, lambda: self.measures(self.search(params), params.top_k))
 
     def best_first(self, top_k: int, ef: int) -> Json:
@@ -236,7 +236,8 @@ class TrainedRun:
 
     def search(self, params: SearchParams) -> SearchResult:
         """Beam-retrieval for all users."""
-        return search_users(self.bundle.graph, self.scorer, self.states, params)
+        seeds_from = {"light_vectors": self.bundle.light_vectors, "own_items": self.queries.behaviors}
+        return search_users(self.bundle.graph, self.scorer, self.states, params, **seeds_from)
 
     def recall(self, items: npt.NDArray[np.int32]) -> float:
         """Recall of some items a user, `int32[Q, K]`."""

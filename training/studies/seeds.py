@@ -174,7 +174,9 @@ def markdown(result: Mapping[str, Any]) -> str:
 def _tune(
     graph: HnswGraph, scorer: Scorer, light: Float32Array | None, users: Users, wanted: float, max_share: float
 ) -> SearchTuning:
-    return tune_search(graph, scorer, users.states, users.exact, wanted, light_vectors=light, max_share=max_share)
+    own = users.queries.behaviors
+    states, exact = users.states, users.exact
+    return tune_search(graph, scorer, states, exact, wanted, light_vectors=light, own_items=own, max_share=max_share)
 
 
 def _chosen(tuning: SearchTuning) -> list[SearchParams]:
@@ -191,7 +193,8 @@ def _chosen(tuning: SearchTuning) -> list[SearchParams]:
 def _walk(
     graph: HnswGraph, scorer: Scorer, light: Float32Array | None, users: Users, params: SearchParams
 ) -> dict[str, Any]:
-    found = search_users(graph, scorer, users.states, params, light_vectors=light)
+    own = users.queries.behaviors
+    found = search_users(graph, scorer, users.states, params, light_vectors=light, own_items=own)
     evaluations = float(found.items_scored.mean())
     return {"evaluations": evaluations, **_quality(users, found.items), "search": search_to_json(params)}
 

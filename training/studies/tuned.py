@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from nann.scorer import Float32Array, Int32Array
 from training.config import TrainingConfig
 from training.evaluate import exact_top
 from training.plots import COLORS, figure, plain_log
-from training.studies.runs import Runs
+from training.studies.runs import Runs, TrainedRun
 from training.studies.settings import StudySettings
 from training.studies.store import Json
 from training.studies.study import Study
 from training.studies.text import percent, table
-from training.tuning_search import tune_search
+from training.tuning_search import Trial, tune_search
 
 _SPLIT = "validation"
 _HEADLINE = ("coverage", "recall_delta", "share_scored")
@@ -41,10 +41,25 @@ def run(runs: Runs, settings: StudySettings) -> Json:
     points = []
     for wanted in settings.tuned_coverages:
         runs.say(f"tuning for {percent(wanted, 1)} coverage on {len(states)} validation users")
-        pick = tune_search(graph, model.scorer, states, exact, wanted).best
+        pick = _cheapest(model, states, queries.behaviors, exact, wanted)
         if pick is not None:
-            points.append({"wanted": wanted, "validation": asdict(pick), "test": model.beam(pick.params)})
+            points.append({"wanted": wanted, "validation": pick.summary(), "test": model.beam(pick.params)})
     return {"top_k": top_k, "users": len(states), "points": points}
+
+
+def _cheapest(
+    model: TrainedRun, states: Float32Array, own_items: Int32Array, exact: Int32Array, wanted: float
+) -> Trial | None:
+    """The cheapest of both entry strategies."""
+    bundle = model.bundle
+    entries = [None] if bundle.light_vectors is None else [None, bundle.light_vectors]
+    picks = [
+        tune_search(
+            bundle.graph, model.scorer, states, exact, wanted, light_vectors=light, own_items=own_items, max_share=0.2
+        ).best
+        for light in entries
+    ]
+    return min((pick for pick in picks if pick), key=lambda pick: pick.items_scored, default=None)
 
 
 def headline(result: Json, data_name: str) -> dict[str, Json]:
@@ -68,18 +83,20 @@ def markdown(result: Json) -> str:
     ]
     rows = []
     for point in result["points"]:
-        params, test = point["validation"]["params"], point["test"]
+        chosen, test = point["validation"], point["test"]
+        seeds = chosen.get("seeds")
         rows.append(
             [
                 percent(point["wanted"], 1),
-                *(" ".join(map(str, params[name])) for name in ("ef", "rounds")),
-                *(percent(value) for value in (point["validation"]["coverage"], test["coverage"])),
+                chosen["entry"] if seeds is None else f"{seeds['count']} seeds",
+                *(" ".join(map(str, chosen[name])) for name in ("ef", "rounds")),
+                *(percent(value) for value in (chosen["coverage"], test["coverage"])),
                 *(percent(test[name]) for name in ("recall_delta", "share_scored")),
             ]
         )
     sentence = (
-        f"ef and rounds are chosen on {result['users']} validation users, the cheapest that reach the wanted coverage "
-        f"of their exact top {result['top_k']}, and measured on the test users."
+        f"Entry strategy, ef and rounds are chosen on {result['users']} validation users, the cheapest that reach the "
+        f"wanted coverage of their exact top {result['top_k']}, and measured on the test users."
     )
     return f"{sentence}\n\n{table(header, rows)}"
 
