@@ -6,6 +6,7 @@
 #include <exception>
 #include <functional>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "_kernels.hpp"
@@ -180,7 +181,11 @@ inline void light_walk(const LightInput& in, const LightOutput& out, size_t thre
   };
   std::vector<std::thread> helpers;
   const size_t wanted = std::min(threads, in.users.rows);
-  for (size_t i = 1; i < wanted; ++i) helpers.emplace_back(work);
+  try {
+    for (size_t i = 1; i < wanted; ++i) helpers.emplace_back(work);
+  } catch (const std::system_error&) {
+    // No further thread is to be had: those there are share the users.
+  }
   work();
   for (std::thread& helper : helpers) helper.join();
   if (failure) std::rethrow_exception(failure);

@@ -78,7 +78,8 @@ class TrainingObjective(nn.Module):
             if self.config.auxiliary.reading != "none" and self.config.auxiliary.weight != 0:
                 user = UserContext(*(None if part is None else part.float() for part in user))
                 auxiliary = self._auxiliary(user, batch)
-            if self.model.light is not None:
+        if self.model.light is not None:
+            with _running_statistics(self.model):  # as e_v is served
                 light = self._light(batch, corrected.detach())
         total = nce + self.config.auxiliary.weight * auxiliary + light
         return Losses(total, nce.detach(), auxiliary.detach(), light.detach())
@@ -88,9 +89,9 @@ class TrainingObjective(nn.Module):
         assert self.model.light is not None
         with torch.no_grad():
             vectors = self.model.item_vectors(batch.items)  # [M, d]
-        items = F.embedding(batch.candidates, self.model.light.item_vectors(vectors))  # [B, P + C, width]
-        users = self.model.light_users(batch.behaviors, batch.profile_codes)  # [B, width]
-        scores = (items @ users[:, :, None]).squeeze(-1)
+        items = F.embedding(batch.candidates, self.model.light.item_vectors(vectors).float())  # [B, P + C, width]
+        users = self.model.light_users(batch.behaviors, batch.profile_codes).float()  # [B, width]
+        scores = (items * users[:, None]).sum(dim=2)
         corrected = self._corrected(scores, batch.items, batch.candidates, batch.is_positive)
         valid = target.isfinite()  # negatives that hit a positive are not
         valid[:, : batch.is_positive.shape[1]] &= batch.is_positive
