@@ -17,7 +17,7 @@ from nann.errors import RequestError
 from nann.graph import HnswGraph
 from nann.kernels import NATIVE, BoolArray, Float32Array, Int32Array, Kernels
 from nann.light_walk import light_walk
-from nann.lockstep import Lockstep, has_items, keep_rows, overlay
+from nann.lockstep import Lockstep, has_items, keep_rows, overlay, take_rows
 from nann.scorer import Scorer
 from nann.search_params import SearchParams, SeedParams
 from nann.search_result import SearchResult
@@ -136,15 +136,15 @@ def _seeds(
     kernels: Kernels,
 ) -> Int32Array:
     """The seeds of those who want some, best first: `int32[B, n]`, padded with -1; n may be 0."""
-    rows = [row for row, one in enumerate(params) if one is not None]
-    if rows and light_vectors is None:
+    rows = np.array([row for row, one in enumerate(params) if one is not None], np.intp)
+    if len(rows) and light_vectors is None:
         raise RequestError(
             f"{PARAM_ENTRY} is {ENTRY_SEEDS!r}; expected {ENTRY_LAYERS!r}: this bundle's model has no light score"
         )
-    if not rows or light_vectors is None:
+    if len(rows) == 0 or light_vectors is None:
         return np.empty((len(params), 0), np.int32)
     wanted = [one for one in params if one is not None]
-    found = light_walk(graph, light_vectors, user_states[rows], wanted, kernels=kernels).items
+    found = light_walk(graph, light_vectors, take_rows(user_states, rows), wanted, kernels=kernels).items
     seeds = np.full((len(params), found.shape[1]), PADDING_ITEM, np.int32)
     seeds[rows] = found
     return seeds
