@@ -37,8 +37,8 @@ class TritonPythonModel:
 
     def _parse(self, request: Any) -> Search | Exception:
         try:
-            tensors = (read_tensor(request, spec) for spec in (USER_STATE, BEHAVIORS))
-            return self._retriever.parse(*tensors, request.parameters())
+            user_states, behaviors = (read_tensor(request, spec) for spec in (USER_STATE, BEHAVIORS))
+            return self._retriever.parse(user_states, behaviors, request.parameters())
         except Exception as error:  # a Python model must never raise out of execute()
             return error
 

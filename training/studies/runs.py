@@ -236,8 +236,8 @@ class TrainedRun:
 
     def search(self, params: SearchParams) -> SearchResult:
         """Beam-retrieval for all users."""
-        seeds_from = {"light_vectors": self.bundle.light_vectors, "own_items": self.queries.behaviors}
-        return search_users(self.bundle.graph, self.scorer, self.states, params, **seeds_from)
+        light, own = self.bundle.light_vectors, self.queries.behaviors
+        return search_users(self.bundle.graph, self.scorer, self.states, params, light_vectors=light, own_items=own)
 
     def recall(self, items: npt.NDArray[np.int32]) -> float:
         """Recall of some items a user, `int32[Q, K]`."""

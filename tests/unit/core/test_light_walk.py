@@ -138,21 +138,25 @@ def mixed_entries(draw):
             params.append(SearchParams(ground.top_k, ground.ef, ground.rounds, one))
         else:
             params.append(draw(some_params(graph.entry_layer + 1)))
-    return graph, scorer, light, states, params
+    length = draw(st.integers(0, 6))
+    histories = st.lists(st.integers(-1, graph.item_count - 1), min_size=length, max_size=length)
+    own = np.array([draw(histories) for _ in params], np.int32).reshape(len(params), length)
+    return graph, scorer, light, states, params, draw(st.sampled_from([own, None]))
 
 
 @BOTH
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(case=mixed_entries())
 def test_users_of_one_batch_may_enter_in_different_ways(kernel, case):
-    graph, scorer, light, states, params = case
-    result = beam_search(graph, scorer, states, params, light_vectors=light, kernels=kernel)
+    graph, scorer, light, states, params, own = case
+    result = beam_search(graph, scorer, states, params, light_vectors=light, own_items=own, kernels=kernel)
     for row, (score, one) in enumerate(zip(scorer.table, params, strict=True)):
         if one.seeds is None:
             items, counted = knn_search(graph, score, one)
         else:
             seeds = light_walk(graph, light, states[row : row + 1], [one.seeds]).items[0]
-            items, counted = seeded_oracle(graph, score, seeds[seeds != -1].tolist(), one)
+            starts = {*seeds.tolist(), *(() if own is None else own[row].tolist())} - {-1}
+            items, counted = seeded_oracle(graph, score, sorted(starts), one)
         assert_row(result, row, items, score)
         assert result.items_scored[row] == sum(counted)
         assert result.rounds[row] == len(counted)
@@ -240,3 +244,14 @@ def test_arrays_that_do_not_fit(kernel, changed, error, message):
 def test_the_native_function_alone_stays_within_its_arrays(changed, message):
     with pytest.raises(ValueError, match=message):
         _kernels.light_walk(**arguments(**changed))
+
+
+def test_own_items_need_one_row_a_user():
+    graph = random_graph(np.random.default_rng(0), 40, 1, 4)
+    scorer = TableScorer(np.zeros((2, 40)))
+    params = SearchParams(5, (10,), (1,), SeedParams(5, 5))
+    states = np.concatenate([scorer.states(), np.ones((2, 3), np.float32)], axis=1)
+    light = np.ones((40, 3), np.float32)
+    for own in (np.zeros((1, 4), np.int32), np.zeros((2, 4), np.int64), np.zeros(2, np.int32)):
+        with pytest.raises(RequestError, match=r"own_items is int.*; expected int32\[2, L\], one row a user"):
+            beam_search(graph, scorer, states, params, light_vectors=light, own_items=own)

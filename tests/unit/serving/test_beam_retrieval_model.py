@@ -30,7 +30,11 @@ def model(model_args, monkeypatch):
 
 def ask(*places, **parameters):
     states = np.repeat(np.array(places, np.float32)[:, None], tiny_bundle.LENGTH, axis=1)
-    return triton_fakes.Request({"user_state": states}, json.dumps(parameters))
+    return triton_fakes.Request({"user_state": states, "behaviors": nothing(len(states))}, json.dumps(parameters))
+
+
+def nothing(users):
+    return np.full((users, tiny_bundle.LENGTH), -1, np.int32)
 
 
 def nearest(place, count):
@@ -85,7 +89,7 @@ def test_a_batch_of_bad_requests_calls_nobody(model):
 
 
 def test_user_states_must_be_rows(model):
-    responses = model.execute([triton_fakes.Request({"user_state": np.zeros((1, 0), np.float32)})])
+    responses = model.execute([triton_fakes.Request({"user_state": np.zeros((1, 0), np.float32), "behaviors": nothing(1)})])
     assert "user_state has shape [1, 0]; expected [batch, size]" in responses[0].error().message()
 
 
@@ -149,10 +153,12 @@ def seeded_model(tmp_path, monkeypatch):
     return model
 
 
-def ask_light(place, light_place=None, **parameters):
+def ask_light(place, light_place=None, own=(), **parameters):
     light = tiny_bundle.light_user(place if light_place is None else light_place)
     states = np.array([[place] * tiny_bundle.LENGTH + light], np.float32)
-    return triton_fakes.Request({"user_state": states}, json.dumps(parameters))
+    behaviors = nothing(1)
+    behaviors[0, : len(own)] = own
+    return triton_fakes.Request({"user_state": states, "behaviors": behaviors}, json.dumps(parameters))
 
 
 def test_requests_of_one_batch_may_enter_by_layers_and_by_seeds(seeded_model):
@@ -173,11 +179,26 @@ def test_the_walk_repairs_seeds_that_lie_beside(seeded_model):
     np.testing.assert_array_equal(seeded_model.execute([request])[0].arrays()["item_ids"], [nearest(15, 3)])
 
 
+def test_a_search_by_seeds_also_starts_from_the_users_own_items(seeded_model):
+    far = {"light_place": 28, "entry": "seeds", "seeds": 1, "rounds": 0, "top_k": 1}
+    alone, with_own = (seeded_model.execute([ask_light(4, own=own, **far)])[0].arrays() for own in ((), (4, 5, 4)))
+    assert alone["item_ids"] != nearest(4, 1)
+    np.testing.assert_array_equal(with_own["item_ids"], [nearest(4, 1)])
+    assert with_own["items_scored"] == alone["items_scored"] + 2  # each once
+
+
+def test_behaviours_of_another_bundle_are_refused(seeded_model):
+    bad, good = seeded_model.execute([ask_light(4, own=(tiny_bundle.ITEMS,)), ask_light(4)])
+    assert (bad.error().code(), good.has_error()) == ("INVALID_ARG", False)
+    assert f"expected -1 to {tiny_bundle.ITEMS - 1}" in bad.error().message()
+
+
 def test_a_light_part_that_is_no_number_fails_its_request_alone(seeded_model):
     bad, good = seeded_model.execute([ask_light(3, light_place=float("nan"), entry="seeds"), ask_light(3)])
     assert (bad.error().code(), good.has_error()) == ("INTERNAL", False)
     assert "light part of user_state holds NaN" in bad.error().message()
-    narrow = triton_fakes.Request({"user_state": np.zeros((1, 1), np.float32)}, '{"entry": "seeds"}')
+    tensors = {"user_state": np.zeros((1, 1), np.float32), "behaviors": nothing(1)}
+    narrow = triton_fakes.Request(tensors, '{"entry": "seeds"}')
     assert "user_state has shape [1, 1]; expected [B, 2 or more]" in seeded_model.execute([narrow])[0].error().message()
 
 
