@@ -27,6 +27,9 @@ def experiments(
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds. Default: the size's.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps a model. Default: the size's.")] = None,
     users: Annotated[int | None, typer.Option(min=1, help="Measure with this many test users only.")] = None,
+    growth: Annotated[
+        str | None, typer.Option(help='Items of the synthetic corpora: "10000,1000000". Default: the size\'s.')
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Run the paper's experiments, and what people use today beside them, with one scorer as judge.
@@ -44,7 +47,7 @@ def experiments(
     from training.studies.settings import study_settings
 
     studies = choose_studies(only)
-    settings = study_settings(size, config=config, seeds=seeds, steps=steps, users=users)
+    settings = study_settings(size, config=config, seeds=seeds, steps=steps, users=users, growth=_sizes(growth))
     if data is None:
         data = _complete_journey()
 
@@ -52,11 +55,25 @@ def experiments(
         console.print(line, style="bold" if line.startswith("study") else None, highlight=False)
 
     runs = Runs(PreparedData.load(data), cache, settings, say)
-    command = _command(size=size, only=only, seeds=seeds, steps=steps, users=users)
+    command = _command(size=size, config=config, only=only, seeds=seeds, steps=steps, users=users, growth=growth)
     body = run_studies(studies, runs, settings, out, command=command, say=say)
     output.print(f"written to {out / REPORT_FILE} and {out / RESULTS_FILE}")
     if json:
         print_json({key: value for key, value in body.items() if key != "studies"} | {"studies": list(body["studies"])})
+
+
+def _sizes(text: str | None) -> tuple[int, ...] | None:
+    from nann.errors import ConfigError
+
+    if text is None:
+        return None
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise ConfigError(f'--growth is "{text}"; expected numbers of items separated by commas, as "10000,1000000"')
+    return sizes
 
 
 def _complete_journey() -> Path:
@@ -68,6 +85,6 @@ def _complete_journey() -> Path:
 
 
 def _command(**options: str | int | None) -> str:
-    """The command without its paths, which mean nothing elsewhere."""
-    given = (f" --{name} {value}" for name, value in options.items() if value is not None)
+    """The command, its paths cut to their last part: the rest means nothing elsewhere."""
+    given = (f" --{name} {Path(str(value)).name}" for name, value in options.items() if value is not None)
     return f"nann experiments{''.join(given)}"

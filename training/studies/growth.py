@@ -35,10 +35,9 @@ from training.pipeline import index_checkpoint, weights_hash
 from training.plots import COLORS, MARKERS, figure, plain_log
 from training.scorers import TorchScorer
 from training.serving_modules import UserEncoder, serving_modules
+from training.studies.settings import ONE_MILLION
 from training.train import CHECKPOINT_FILE, train
 from training.tuning_search import tune_search
-
-ONE_MILLION = 1_000_000
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from training.config import TrainingConfig
 from training.evaluate import exact_top
 from training.studies import growth, growth_study, seeds
 from training.studies.runs import Runs
-from training.studies.settings import StudySettings
+from training.studies.settings import ONE_MILLION, StudySettings
 from training.studies.store import Json
 from training.studies.study import Study
 
@@ -87,7 +87,7 @@ def _budgets(settings: StudySettings, items: int) -> list[int]:
 
 def headline(result: Json, data_name: str) -> dict[str, Json]:
     """`seeded`, and `seeded_1m` where a corpus of a million items was measured: evaluations at equal coverage."""
-    large = [each for each in result["synthetic"] if each["items"] >= growth.ONE_MILLION]
+    large = [each for each in result["synthetic"] if each["items"] >= ONE_MILLION]
     return {"seeded": result["data"]["at"], **({"seeded_1m": large[0]["at"]} if large else {})}
 
 

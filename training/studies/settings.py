@@ -12,6 +12,8 @@ from training.config import AuxiliaryConfig, SearchConfig, TrainingConfig, resol
 ARCHITECTURES = ("two_sided", "no_attention", "attention")
 """Rows of Table 3, by their names in the configuration."""
 SPLIT = "test"
+ONE_MILLION = 1_000_000
+"""From so many items on a synthetic corpus counts as large: experiments.json promises figures for one."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ def study_settings(
     seeds: int | None = None,
     steps: int | None = None,
     users: int | None = None,
+    growth: tuple[int, ...] | None = None,
 ) -> StudySettings:
     """The settings of a size, with the most used ones overridden.
 
@@ -133,6 +136,7 @@ def study_settings(
         seeds: how many seeds; the first is the configuration's.
         steps: training steps of every model.
         users: how many test users.
+        growth: sizes of the synthetic corpora; the seeds are studied on those of a million items or more too.
 
     Raises:
         ConfigError: if there is no such size, or the configuration can't be read or has no auxiliary loss.
@@ -147,6 +151,8 @@ def study_settings(
             "without: set loss.auxiliary.reading and a weight above 0"
         )
     search = SearchParams(base.search.top_k, base.search.ef, base.search.rounds)
+    if growth is not None:
+        sweeps = replace(sweeps, growth_items=growth, seeded_items=tuple(one for one in growth if one >= ONE_MILLION))
     return replace(
         sweeps,
         # What a bundle recommends has no part in training: it must not make another model of the same one.

@@ -25,7 +25,9 @@ def test_it_writes_report_json_and_plots(pipeline, tmp_path):
     assert written["table3"] == ended.json["table3"]
     text = (tmp_path / "out" / "experiments.md").read_text()
     assert "![Figure 5: rounds of the ground layer](figure5_rounds.png)" in text
-    assert "`nann experiments --size quick --only table3,figure5 --seeds 1 --steps 8 --users 10`" in text
+    config = pipeline.config.name
+    command = f"--size quick --config {config} --only table3,figure5 --seeds 1 --steps 8 --users 10"
+    assert f"`nann experiments {command}`" in text
     assert str(tmp_path) not in text
     assert (tmp_path / "out" / "figure5_rounds.png").stat().st_size > 10_000
     again = nann("experiments", *folders, *chosen, "--json")
@@ -39,6 +41,7 @@ def test_it_writes_report_json_and_plots(pipeline, tmp_path):
         (("--size", "huge"), 'size is "huge"; expected quick or full'),
         (("--only", "figure1"), '--only has "figure1"; expected some of table3'),
         (("--config", "none.yaml"), "configuration none.yaml can't be read"),
+        (("--growth", "10k,20k"), "expected numbers of items separated by commas"),
         (("--data", "nowhere"), "nowhere is no prepared data set"),
     ],
 )

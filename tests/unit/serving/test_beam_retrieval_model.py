@@ -89,7 +89,9 @@ def test_a_batch_of_bad_requests_calls_nobody(model):
 
 
 def test_user_states_must_be_rows(model):
-    responses = model.execute([triton_fakes.Request({"user_state": np.zeros((1, 0), np.float32), "behaviors": nothing(1)})])
+    responses = model.execute(
+        [triton_fakes.Request({"user_state": np.zeros((1, 0), np.float32), "behaviors": nothing(1)})]
+    )
     assert "user_state has shape [1, 0]; expected [batch, size]" in responses[0].error().message()
 
 

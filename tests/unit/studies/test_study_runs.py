@@ -142,6 +142,8 @@ def test_settings_of_each_size():
     assert (len(quick.seeds), len(full.seeds)) == (1, 3)
     assert study_settings("quick", steps=7, users=9).base.optimization.steps == 7
     assert study_settings("quick", users=9).users == 9
+    grown = study_settings("quick", growth=(500, 2_000_000))
+    assert (grown.growth_items, grown.seeded_items) == ((500, 2_000_000), (2_000_000,))
     for settings in (quick, full):
         assert 0.0 in settings.epsilon_sweep()
         assert settings.epsilon in settings.epsilon_sweep()
