@@ -104,7 +104,7 @@ class IndexConfig(_Section):
 
 
 class SearchConfig(_Section):
-    """What the bundle recommends: one ef and rounds a layer, entry layer first."""
+    """What the bundle recommends for the paper's entry: one ef and rounds a layer, entry layer first."""
 
     top_k: int = Field(200, ge=1)
     ef: tuple[int, ...] = (100, 200, 400)

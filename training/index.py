@@ -33,7 +33,7 @@ from training.config import IndexConfig, SearchConfig
 _ADD_CHUNK = 10_000
 _DEFAULT_INDEX = IndexConfig()
 _DEFAULT_SEARCH = SearchConfig()
-_SEEDS, _SEEDED_EF, _SEEDED_ROUNDS = 2, 2, 4
+_SEEDS, _SEEDED_EF, _SEEDED_ROUNDS = 4, 2, 4
 """Seeds and ef in multiples of top_k, and rounds: a start, until `nann tune` has found better ones."""
 
 
@@ -116,7 +116,7 @@ def create_bundle(
         item_vectors: `float32[N, d]`, e_v of each item.
         sequence_length: how many behaviours the user encoder reads.
         index: HNSW parameters.
-        search: recommended search parameters.
+        search: recommended search parameters of the paper's entry.
         light_vectors: `float32[N, d']`, the items' side of a light score (docs/custom_scorer.md); None: there is none,
             and every search enters the graph as in the paper.
         item_names: one name an item, for people.
@@ -134,7 +134,9 @@ def create_bundle(
     _check_folder(out)
     vectors = np.ascontiguousarray(item_vectors, np.float32)
     graph = graph_from_hnswlib(build_hnsw(vectors, index, threads=threads, progress=progress), index.entry_layer)
-    recommended = search_to_json(_search_for(graph, search))
+    recommended = [_search_for(graph, search)]
+    if light_vectors is not None:  # the cheaper way in, by far, is the default
+        recommended.insert(0, seeded_search(search.top_k, len(item_ids)))
     temporary = _fresh_folder(out)
     np.save(temporary / ITEM_IDS_FILE, item_ids, allow_pickle=False)
     np.save(temporary / ITEM_VECTORS_FILE, vectors, allow_pickle=False)
@@ -153,14 +155,12 @@ def create_bundle(
         "sequence_length": sequence_length,
         "profile_fields": list(profile_fields),
         "graph": _graph_summary(graph, index),
-        "search": recommended,
+        "search": search_to_json(recommended[0]),
+        "search_by_entry": {one.entry: search_to_json(one) for one in recommended[1:]},
         "tools": {"nann": version("nann"), "hnswlib": version("hnswlib"), "numpy": np.__version__},
         "provenance": dict(provenance or {}),
         "metrics": {},
     }
-    if light_vectors is not None:
-        by_seeds = seeded_search(search.top_k, len(item_ids))
-        manifest["search_by_entry"] = {by_seeds.entry: search_to_json(by_seeds)}
     write_manifest(temporary, manifest, files)
     _replace_folder(temporary, out)
     return Bundle.open(out, files=[])
