@@ -12,6 +12,7 @@ from cli.evaluate import evaluate
 from cli.experiments import experiments
 from cli.export import export
 from cli.index import index
+from cli.plan_shapes import plan_shapes
 from cli.prepare import app as prepare_app
 from cli.query import query
 from cli.serve import serve
@@ -33,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(prepare_app, name="prepare")
-for command in (train, index, export, evaluate, tune, serve, query, demo, experiments):
+for command in (train, index, export, evaluate, tune, plan_shapes, serve, query, demo, experiments):
     app.command()(command)
 
 

@@ -6,6 +6,8 @@
     levels.npy, layerN.*.npy the HNSW graph (`nann.graph`)
     item_names.txt           optional: one line an item, for people
     user_encoder.onnx, scorer.onnx
+    scorer.fp16.onnx         optional: the scorer in half precision, for GPUs (`nann export --half`)
+    warmup.*.npy             optional: one real request's tensors, to warm up with (`nann plan-shapes`)
 
 Arrays are memory-mapped read-only. Nothing in a bundle is executable or pickled.
 """
@@ -28,6 +30,8 @@ from nann.errors import BundleError
 from nann.features import FeatureTransform
 from nann.graph import HnswGraph, graph_files, load_array
 from nann.search_params import SearchParams
+from nann.shape_grid import ShapeGrid
+from nann.signature import BEHAVIORS, CANDIDATES, PROFILE_CODES, USER_STATE
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -36,6 +40,11 @@ ITEM_VECTORS_FILE = "item_vectors.npy"
 ITEM_NAMES_FILE = "item_names.txt"
 USER_ENCODER_FILE = "user_encoder.onnx"
 SCORER_FILE = "scorer.onnx"
+SCORER_HALF_FILE = "scorer.fp16.onnx"
+WARMUP_FILES = {
+    tensor.name: f"warmup.{tensor.name}.npy" for tensor in (BEHAVIORS, PROFILE_CODES, USER_STATE, CANDIDATES)
+}
+"""By tensor name: one row of it from a real request, to warm up a GPU with."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +90,31 @@ class Bundle:
         return int(self.manifest["sequence_length"])
 
     @property
+    def profile_width(self) -> int:
+        """Columns of `profile_codes`: one a field, one of zeros where the data set has no profile."""
+        return max(len(self.manifest["profile_fields"]), 1)
+
+    @property
+    def user_state_width(self) -> int:
+        """S, columns of `user_state`.
+
+        Raises:
+            BundleError: if the bundle has no exported models yet.
+        """
+        if "export" not in self.manifest:
+            raise BundleError(f"{self.path / MANIFEST_FILE} states no width of user_state; run `nann export`")
+        return int(self.manifest["export"]["user_state_width"])
+
+    @property
     def search_params(self) -> SearchParams:
         """The recommended top_k, ef and rounds: the server's defaults."""
         search = self.manifest["search"]
         return SearchParams(int(search["top_k"]), tuple(search["ef"]), tuple(search["rounds"]))
+
+    @property
+    def shape_grid(self) -> ShapeGrid:
+        """The shapes at which the scorer is called on a GPU: planned by `nann plan-shapes`, or the default ones."""
+        return ShapeGrid.of_manifest(self.manifest)
 
     @cached_property
     def item_ids(self) -> npt.NDArray[np.int64]:
