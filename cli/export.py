@@ -42,7 +42,8 @@ def export(
         halved = export_half(Bundle.open(bundle))
         console.print(
             f"scorer.fp16.onnx {halved.scorer_bytes / 1e6:.1f} MB; "
-            f"scores differ by at most {halved.max_difference:.1e}, {halved.coverage:.1%} of the exact top {halved.top_k} are the same"
+            f"scores differ by at most {halved.max_difference:.1e}, "
+            f"{halved.coverage:.1%} of the exact top {halved.top_k} are the same"
         )
         body["half_precision"] = asdict(halved)
     if json:

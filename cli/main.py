@@ -7,6 +7,7 @@ import sys
 import typer
 from rich.markup import escape
 
+from cli.build_engine import build_engine
 from cli.demo import demo
 from cli.evaluate import evaluate
 from cli.experiments import experiments
@@ -34,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(prepare_app, name="prepare")
-for command in (train, index, export, evaluate, tune, plan_shapes, serve, query, demo, experiments):
+for command in (train, index, export, evaluate, tune, plan_shapes, build_engine, serve, query, demo, experiments):
     app.command()(command)
 
 

@@ -7,15 +7,24 @@ user_encoder.plan, scorer.plan
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nann.bundle import Bundle, sha256_of
-from nann.errors import BundleError
-from nann.shape_grid import ShapeGrid
-from nann.signature import SCORER, USER_ENCODER
+from nann.errors import BundleError, ConfigError
+from nann.shape_grid import MAX_BATCH_SIZE, ShapeGrid
+from nann.signature import (
+    BEHAVIORS,
+    CANDIDATES,
+    PROFILE_CODES,
+    SCORER,
+    USER_ENCODER,
+    USER_STATE,
+    ModelSpec,
+    TensorSpec,
+)
 
 PLANS_FILE = "plans.json"
 PLANS_FORMAT_VERSION = 1
@@ -26,6 +35,51 @@ PLANNED_MODELS = (USER_ENCODER, SCORER)
 def plan_file(model_name: str) -> str:
     """Name of a model's plan in the folder."""
     return f"{model_name}.plan"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One optimization profile: widths of the inputs from `smallest` to `largest`, B from 1 to `MAX_BATCH_SIZE`.
+
+    It is tuned for the largest width and batch, and its CUDA graphs have exactly the largest width.
+    """
+
+    smallest: Mapping[TensorSpec, int]
+    largest: Mapping[TensorSpec, int]
+
+
+def optimization_profiles(bundle: Bundle, spec: ModelSpec) -> list[Profile]:
+    """The profiles of `user_encoder` (one) or `scorer` (one for each width of the bundle's padding grid)."""
+    if spec is USER_ENCODER:
+        widths = {BEHAVIORS: bundle.sequence_length, PROFILE_CODES: bundle.profile_width}
+        return [Profile(widths, widths)]
+    state = {USER_STATE: bundle.user_state_width}
+    return [
+        Profile({**state, CANDIDATES: low}, {**state, CANDIDATES: high}) for low, high in bundle.shape_grid.width_ranges
+    ]
+
+
+def graph_batch_sizes(bundle: Bundle, spec: ModelSpec) -> tuple[int, ...]:
+    """B of the CUDA graphs. The scorer's calls are padded to the grid; the user encoder's batches come as they are."""
+    return bundle.shape_grid.batch_sizes if spec is SCORER else tuple(range(1, MAX_BATCH_SIZE + 1))
+
+
+def check_profiles(profiles: Sequence[Profile]) -> None:
+    """Checks that every width from the smallest to the largest has a profile: what falls in a gap fails when asked.
+
+    Raises:
+        ConfigError: naming the gap.
+    """
+    for tensor in profiles[0].largest:
+        end = profiles[0].smallest[tensor] - 1
+        for profile in profiles:
+            low, high = profile.smallest[tensor], profile.largest[tensor]
+            if low > end + 1 or low > high:
+                raise ConfigError(
+                    f"optimization profiles leave {tensor.name} of width {end + 1} to {low - 1} without a profile; "
+                    "expected each to begin one above the one before"
+                )
+            end = high
 
 
 @dataclass(frozen=True)
