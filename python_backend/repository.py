@@ -76,7 +76,7 @@ def install_bundle(
     repository = Path(repository)
     opened = Bundle.open(bundle)
     artefacts = bundle_artefacts(opened.manifest)
-    opened_plans = None if plans is None else Plans.open(plans, opened)
+    opened_plans = None if plans is None else _servable_plans(Path(plans), opened)
     if repository.resolve() != TEMPLATE:
         copy_template(repository)
     for spec in MODELS:
@@ -156,6 +156,17 @@ def copy_template(repository: Path) -> None:
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             _place(source, target, link=False)
+
+
+def _servable_plans(path: Path, bundle: Bundle) -> Plans:
+    plans = Plans.open(path, bundle)
+    library = plans.manifest["library"]
+    if library != TENSORRT:
+        raise BundleError(
+            f"the plans in {path} were built with {library}, which Triton does not load; build them with TensorRT, in "
+            "the image that serves them (docs/deploy.md)"
+        )
+    return plans
 
 
 def _make_configs(bundle: Bundle, repository: Path, *, with_plans: bool) -> None:

@@ -28,7 +28,7 @@ from nann.plans import (
 from nann.shape_grid import MAX_BATCH_SIZE
 from nann.signature import SCORER, ModelSpec
 from training.engine_inspection import check_engine, check_network
-from training.tensorrt_api import find_tensorrt, make_logger, make_progress_monitor
+from training.tensorrt_api import LIBRARIES, find_tensorrt, make_logger, make_progress_monitor
 
 TIMING_CACHE_FILE = "timing.cache"
 """In the plans' folder. It belongs to one GPU and TensorRT version; TensorRT refuses another's."""
@@ -87,7 +87,7 @@ def build_plans(bundle: Bundle, out: Path, options: EngineOptions) -> Plans:
             }
     manifest = {
         "format_version": PLANS_FORMAT_VERSION,
-        "library": trt.__name__,
+        "library": LIBRARIES[trt.__name__],
         "tensorrt": trt.__version__,
         "cuda": os.environ.get("CUDA_VERSION", "unknown"),
         "gpu": _gpu() if not options.compute_capabilities else None,
@@ -171,7 +171,7 @@ class EngineBuilder:
         config.builder_optimization_level = self._options.optimization_level
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # names and types in the engine, to inspect
         config.progress_monitor = make_progress_monitor(trt, self._progress)
-        if trt.__name__ in TIMING_CACHE_LIBRARIES:
+        if LIBRARIES[trt.__name__] in TIMING_CACHE_LIBRARIES:
             cache = self._timing_cache.read_bytes() if self._timing_cache.exists() else b""
             config.set_timing_cache(config.create_timing_cache(cache), ignore_mismatch=False)
         if self._options.compute_capabilities:
@@ -203,7 +203,7 @@ class EngineBuilder:
             config.set_compute_capability(members[text], number)
 
     def _write_timing_cache(self, config: Any) -> None:
-        if self._trt.__name__ in TIMING_CACHE_LIBRARIES:
+        if LIBRARIES[self._trt.__name__] in TIMING_CACHE_LIBRARIES:
             self._timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
 
     def _reason(self) -> str:

@@ -14,14 +14,15 @@ from rich.progress import Progress, TaskID
 
 from nann.errors import ConfigError
 
-LIBRARIES = ("tensorrt", "tensorrt_rtx")
+LIBRARIES = {"tensorrt": "tensorrt", "tensorrt_bindings": "tensorrt", "tensorrt_rtx": "tensorrt_rtx"}
+"""Module -> library. `tensorrt_bindings` is the same as `tensorrt`, over libraries that are installed otherwise."""
 
 
 def find_tensorrt() -> Any:
-    """The module `tensorrt`, or else `tensorrt_rtx`.
+    """The module of TensorRT, or else of TensorRT for RTX.
 
     Raises:
-        ConfigError: if neither is installed: what to install, or where to run.
+        ConfigError: if none is installed: what to install, or where to run.
     """
     for name in LIBRARIES:
         with contextlib.suppress(ImportError):

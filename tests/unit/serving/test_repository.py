@@ -162,6 +162,11 @@ def other_grid(plans):
     (plans / "plans.json").write_text(json.dumps(manifest))
 
 
+def other_library(plans):
+    manifest = json.loads((plans / "plans.json").read_text())
+    (plans / "plans.json").write_text(json.dumps({**manifest, "library": "tensorrt_rtx"}))
+
+
 def missing_plan(plans):
     manifest = json.loads((plans / "plans.json").read_text())
     del manifest["plans"]["scorer"]
@@ -174,6 +179,7 @@ def missing_plan(plans):
         (changed_plan, r"scorer\.plan is missing or was changed after it was built"),
         (other_onnx, r"scorer\.plan was built from another scorer\.onnx \(000000000000\.\.\."),
         (other_grid, r"have widths \[7\]; the bundle's padding grid has \[64, 256, "),
+        (other_library, "were built with tensorrt_rtx, which Triton does not load; build them with TensorRT"),
         (missing_plan, r"plans\.json lists no plan of scorer"),
         (lambda plans: (plans / "plans.json").unlink(), r"holds no TensorRT plans: it has no plans\.json"),
         (lambda plans: (plans / "plans.json").write_text("{"), r"plans\.json can't be read"),

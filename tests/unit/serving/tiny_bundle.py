@@ -56,6 +56,7 @@ def make_plans(path: Path, bundle: Bundle) -> Path:
         }
     manifest = {
         "format_version": PLANS_FORMAT_VERSION,
+        "library": "tensorrt",
         "shape_grid": bundle.shape_grid.to_manifest(),
         "plans": entries,
     }

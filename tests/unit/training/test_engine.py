@@ -24,6 +24,7 @@ from nann.shape_grid import ShapeGrid
 from nann.signature import CANDIDATES, SCORER, USER_ENCODER, USER_STATE
 from training.engine import EngineBuilder, EngineOptions, build_plans
 from training.engine_inspection import check_engine, check_network
+from training.tensorrt_api import LIBRARIES
 
 trt = pytest.importorskip("tensorrt_rtx")
 
@@ -237,7 +238,7 @@ def test_a_bundle_without_the_scorer_in_half(exported_bundle, tmp_path):
 
 
 def test_without_tensorrt_it_says_what_to_install_and_where_to_run(bundle, tmp_path, monkeypatch):
-    for name in ("tensorrt", "tensorrt_rtx"):
+    for name in LIBRARIES:
         monkeypatch.setitem(sys.modules, name, None)  # makes `import` fail
     with pytest.raises(ConfigError, match=r"TensorRT is not installed\. Build where .*`pip install 'nann\[trt-rtx\]'"):
         build_plans(bundle, tmp_path / "plans", TWO_GPUS)
