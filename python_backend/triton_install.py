@@ -84,8 +84,7 @@ def find_triton() -> TritonInstall:
         ServerError: saying what is missing and how to get it.
     """
     if (CONTAINER / "bin" / "tritonserver").exists():
-        backend = CONTAINER / "backends" / "python"
-        return TritonInstall(CONTAINER / "bin" / "tritonserver", backend, backend / _STUB, None)
+        return triton_at(CONTAINER)
     spec = importlib.util.find_spec("pytriton")
     if spec is None or spec.origin is None:
         raise ServerError("Triton is not installed: nvidia-pytriton is missing; run `pip install 'nann[serve]'`")
@@ -110,6 +109,12 @@ def find_triton() -> TritonInstall:
         )
     check_numpy()
     return install
+
+
+def triton_at(root: Path) -> TritonInstall:
+    """A complete Triton in a folder: `bin/tritonserver`, and `backends/python` with the stub in place."""
+    backend = root / "backends" / "python"
+    return TritonInstall(root / "bin" / "tritonserver", backend, backend / _STUB, None)
 
 
 def check_numpy() -> None:

@@ -107,7 +107,7 @@ def test_a_failing_run_is_an_error_and_the_next_one_is_answered(load):
 
 
 def test_shapes_to_capture_are_the_grids(repository):
-    from python_backend.torch_model import model_shapes
+    from python_backend.torch_runner import model_shapes
 
     bundle = Bundle.open(repository / "scorer" / "1", ())
     shapes = [tuple(one["candidates"]) for one in model_shapes(bundle, SCORER)]
@@ -125,7 +125,7 @@ def test_a_bundle_that_does_not_state_the_width_of_user_state(tmp_path):
 
 
 def test_a_changed_file_stops_the_load(repository, tmp_path):
-    from python_backend.torch_model import load_runner
+    from python_backend.torch_runner import load_runner
 
     shutil.copytree(repository / "scorer" / "1", tmp_path / "1")
     content = bytearray((tmp_path / "1" / "model.onnx").read_bytes())
