@@ -23,6 +23,7 @@ def build_engine(
     optimization_level: Annotated[
         int, typer.Option(min=0, max=5, help="How long TensorRT looks for fast kernels.")
     ] = 3,
+    keep: Annotated[bool, typer.Option("--keep", help="Build nothing where the plans in OUT fit already.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Build TensorRT plans of the user encoder and the scorer, for the target tensorrt.
@@ -31,10 +32,12 @@ def build_engine(
     TensorRT version that built it, on the kind of GPU that it was built for: run this in the image that serves.
     """
     from nann.bundle import Bundle
-    from training.engine import EngineOptions, build_plans
+    from training.engine import EngineOptions, build_plans, fitting_plans
 
     options = EngineOptions(not full_precision, tuple(compute_capability or ()), optimization_level)
-    plans = build_plans(Bundle.open(bundle), out, options)
+    opened = Bundle.open(bundle)
+    plans = fitting_plans(opened, out, options) if keep else None
+    plans = plans or build_plans(opened, out, options)
     manifest = plans.manifest
     for name, entry in manifest["plans"].items():
         inspected = "engine inspected" if "engine" in entry["inspection"] else "network inspected, the engine not"

@@ -103,6 +103,27 @@ def build_plans(bundle: Bundle, out: Path, options: EngineOptions) -> Plans:
     return Plans.open(out, bundle)
 
 
+def fitting_plans(bundle: Bundle, out: Path, options: EngineOptions) -> Plans | None:
+    """The plans in a folder, if they are what `build_plans` would build there again; else None.
+
+    Raises:
+        ConfigError: if TensorRT is not installed.
+    """
+    trt = find_tensorrt()
+    try:
+        plans = Plans.open(out, bundle)
+    except BundleError:
+        return None
+    same = (
+        plans.manifest["library"] == LIBRARIES[trt.__name__]
+        and plans.manifest["tensorrt"] == trt.__version__
+        and plans.manifest["compute_capabilities"] == list(options.compute_capabilities)
+        and plans.manifest["gpu"] == (None if options.compute_capabilities else _gpu())
+        and plans.manifest["plans"][SCORER.name]["precision"] == ("half" if options.half else "full")
+    )
+    return plans if same else None
+
+
 class EngineBuilder:
     """Builds the engine of one model.
 

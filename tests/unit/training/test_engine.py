@@ -22,7 +22,7 @@ from nann.errors import BundleError, ConfigError, ScorerError
 from nann.plans import Plans, Profile, check_profiles, optimization_profiles
 from nann.shape_grid import ShapeGrid
 from nann.signature import CANDIDATES, SCORER, USER_ENCODER, USER_STATE
-from training.engine import EngineBuilder, EngineOptions, build_plans
+from training.engine import EngineBuilder, EngineOptions, build_plans, fitting_plans
 from training.engine_inspection import check_engine, check_network
 from training.tensorrt_api import LIBRARIES
 
@@ -95,6 +95,21 @@ def test_a_second_build_replaces_the_plans(bundle, plans, tmp_path):
     build_plans(bundle, folder, TWO_GPUS)
     assert (folder / "scorer.plan").stat().st_size > 1000
     assert not (folder / "timing.cache").exists(), "TensorRT for RTX has none"
+
+
+def test_plans_that_fit_are_kept_and_others_are_not(bundle, plans, tmp_path):
+    kept = fitting_plans(bundle, plans.path, TWO_GPUS)
+    assert kept is not None
+    assert kept.manifest == plans.manifest
+    for other in (
+        EngineOptions(half=False, compute_capabilities=TWO_GPUS.compute_capabilities),
+        EngineOptions(compute_capabilities=("8.0",)),
+        EngineOptions(),
+    ):
+        assert fitting_plans(bundle, plans.path, other) is None
+    grid = {**bundle.manifest, "shape_grid": ShapeGrid((1, 16), (64,)).to_manifest()}
+    assert fitting_plans(Bundle(bundle.path, grid), plans.path, TWO_GPUS) is None
+    assert fitting_plans(bundle, tmp_path, TWO_GPUS) is None
 
 
 @pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops")
