@@ -7,6 +7,7 @@ which fields may follow in any order: adding is appending.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -42,11 +43,13 @@ def tensorrt_addition(bundle: Bundle, spec: ModelSpec) -> str:
 def write_warmup(bundle: Bundle, spec: ModelSpec, folder: Path) -> None:
     """Writes the files that the warm-up of `tensorrt_addition` names: rows of one real request, as raw numbers.
 
-    A bundle without one (`nann plan-shapes` adds it) is warmed up with zeros and needs no files.
+    A bundle without one (`nann plan-shapes` adds it) is warmed up with zeros and needs no files. What an earlier bundle
+    left in the folder goes.
     """
+    shutil.rmtree(folder, ignore_errors=True)
     if not has_warmup(bundle):
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
     for profile in optimization_profiles(bundle, spec):
         for tensor, width in profile.largest.items():
             row: npt.NDArray = np.load(bundle.path / WARMUP_FILES[tensor.name], allow_pickle=False)

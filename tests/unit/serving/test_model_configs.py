@@ -4,6 +4,7 @@ Both the hand-written ones and those that installation makes of them for a bundl
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +211,13 @@ def test_warm_up_data_has_the_size_that_triton_expects(installed, spec):
             np.testing.assert_array_equal(np.fromfile(path, tensor.dtype), expected)
     folder = installed / spec.name / "warmup"
     assert files == (set(folder.iterdir()) if folder.exists() else set())
+
+
+def test_warm_up_files_of_an_earlier_bundle_go(installed, tmp_path):
+    repository = Path(shutil.copytree(installed, tmp_path / "repository"))
+    bundle = tiny_bundle.make_bundle(tmp_path / "bundle")
+    install_bundle(bundle.path, repository, plans=tiny_bundle.make_plans(tmp_path / "plans", bundle))
+    assert not (repository / "scorer" / "warmup").exists()
 
 
 def test_without_plans_there_is_no_tensorrt_target(tmp_path):
