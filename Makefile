@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo experiments test test-slow check format serve clean
+.PHONY: help demo experiments test test-slow test-gpu check format serve clean
 
 help:
 	@echo "make demo         the whole way on Complete Journey: log -> scorer -> graph -> Triton -> answer (about 10 minutes)"
@@ -12,6 +12,7 @@ help:
 	@echo "make experiments  the paper's experiments on Complete Journey, quick size"
 	@echo "make test         all tests but the slow and the GPU ones, a live Triton among them"
 	@echo "make test-slow    the slow ones"
+	@echo "make test-gpu     those that need a GPU, where there is one"
 	@echo "make check        ruff, mypy, import-linter"
 	@echo "make format       let ruff format the code"
 	@echo "make clean        remove what the other targets built"
@@ -37,6 +38,9 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+test-gpu: $(INSTALLED)
+	$(BIN)/python -m pytest -m gpu
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -15,6 +15,9 @@ def export(
     data: Annotated[Path, typer.Option(help="Prepared data set the checkpoint was trained on.")],
     checkpoint: Annotated[Path, typer.Option(help="The one that was indexed.")] = Path("build/train/checkpoint.pt"),
     bundle: Annotated[Path, typer.Option(help="From `nann index`.")] = Path("build/bundle"),
+    half: Annotated[
+        bool, typer.Option("--half", help="Also the scorer in half precision, for the GPU targets tensorrt and torch.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Export user encoder and scorer to ONNX into the bundle.
@@ -32,5 +35,16 @@ def export(
         f"onnxruntime differs from torch by at most {report.max_difference:.1e} (allowed {report.tolerance:.0e}) "
         f"at {report.shapes_checked} shapes"
     )
+    body = {"bundle": str(bundle), **asdict(report)}
+    if half:
+        from training.half_precision import export_half
+
+        halved = export_half(Bundle.open(bundle))
+        console.print(
+            f"scorer.fp16.onnx {halved.scorer_bytes / 1e6:.1f} MB; "
+            f"scores differ by at most {halved.max_difference:.1e}, "
+            f"{halved.coverage:.1%} of the exact top {halved.top_k} are the same"
+        )
+        body["half_precision"] = asdict(halved)
     if json:
-        print_json({"bundle": str(bundle), **asdict(report)})
+        print_json(body)

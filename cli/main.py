@@ -7,11 +7,13 @@ import sys
 import typer
 from rich.markup import escape
 
+from cli.build_engine import build_engine
 from cli.demo import demo
 from cli.evaluate import evaluate
 from cli.experiments import experiments
 from cli.export import export
 from cli.index import index
+from cli.plan_shapes import plan_shapes
 from cli.prepare import app as prepare_app
 from cli.query import query
 from cli.serve import serve
@@ -33,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(prepare_app, name="prepare")
-for command in (train, index, export, evaluate, tune, serve, query, demo, experiments):
+for command in (train, index, export, evaluate, tune, plan_shapes, build_engine, serve, query, demo, experiments):
     app.command()(command)
 
 

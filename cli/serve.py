@@ -32,8 +32,15 @@ def serve(
     grpc_port: Annotated[int, typer.Option(help="KServe V2 over gRPC.")] = 8001,
     metrics_port: Annotated[int, typer.Option(help="Prometheus metrics.")] = 8002,
     target: Annotated[
-        str, typer.Option(help="Which model configurations to serve: `configs/<target>.pbtxt`.")
+        str,
+        typer.Option(
+            help="What runs user encoder and scorer: embedded (onnxruntime on the CPU), torch (GPU or CPU), or, where "
+            "Triton has a backend of that name, tensorrt or onnxruntime."
+        ),
     ] = "embedded",
+    plans: Annotated[
+        Path | None, typer.Option(help="TensorRT plans from `nann build-engine`, for the target tensorrt.")
+    ] = None,
     log_file: Annotated[
         Path | None, typer.Option(help="Where Triton's log goes. Default: standard error.", show_default=False)
     ] = None,
@@ -53,7 +60,7 @@ def serve(
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _stop)
-        opened = install_bundle(bundle, repository)
+        opened = install_bundle(bundle, repository, plans=plans)
         check_target(repository, target)
         console.print(
             f"installed bundle {opened.bundle_id} ({opened.item_count:,} items) in {repository}", soft_wrap=True

@@ -7,6 +7,8 @@
     light_vectors.npy        optional: float32[N, d'], the items' side of the light score (`nann.light_walk`)
     item_names.txt           optional: one line an item, for people
     user_encoder.onnx, scorer.onnx
+    scorer.fp16.onnx         optional: the scorer in half precision, for GPUs (`nann export --half`)
+    warmup.*.npy             optional: one real request's tensors, to warm up with (`nann plan-shapes`)
 
 Arrays are memory-mapped read-only. Nothing in a bundle is executable or pickled.
 """
@@ -29,6 +31,8 @@ from nann.errors import BundleError
 from nann.features import FeatureTransform
 from nann.graph import HnswGraph, graph_files, load_array
 from nann.search_params import SearchParams, SeedParams
+from nann.shape_grid import ShapeGrid
+from nann.signature import BEHAVIORS, CANDIDATES, PROFILE_CODES, USER_STATE
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -38,6 +42,11 @@ ITEM_NAMES_FILE = "item_names.txt"
 LIGHT_VECTORS_FILE = "light_vectors.npy"
 USER_ENCODER_FILE = "user_encoder.onnx"
 SCORER_FILE = "scorer.onnx"
+SCORER_HALF_FILE = "scorer.fp16.onnx"
+WARMUP_FILES = {
+    tensor.name: f"warmup.{tensor.name}.npy" for tensor in (BEHAVIORS, PROFILE_CODES, USER_STATE, CANDIDATES)
+}
+"""By tensor name: one row of it from a real request, to warm up a GPU with."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,22 @@ class Bundle:
         return int(self.manifest["sequence_length"])
 
     @property
+    def profile_width(self) -> int:
+        """Columns of `profile_codes`: one a field, one of zeros where the data set has no profile."""
+        return max(len(self.manifest["profile_fields"]), 1)
+
+    @property
+    def user_state_width(self) -> int:
+        """S, columns of `user_state`.
+
+        Raises:
+            BundleError: if the bundle has no exported models yet.
+        """
+        if "export" not in self.manifest:
+            raise BundleError(f"{self.path / MANIFEST_FILE} states no width of user_state; run `nann export`")
+        return int(self.manifest["export"]["user_state_width"])
+
+    @property
     def search_params(self) -> SearchParams:
         """The recommended top_k, ef and rounds: the server's defaults."""
         return search_from_json(self.manifest["search"])
@@ -93,6 +118,11 @@ class Bundle:
         chosen = self.search_params
         others = {name: search_from_json(body) for name, body in self.manifest.get("search_by_entry", {}).items()}
         return {**others, chosen.entry: chosen}
+
+    @property
+    def shape_grid(self) -> ShapeGrid:
+        """The shapes at which the scorer is called on a GPU: planned by `nann plan-shapes`, or the default ones."""
+        return ShapeGrid.of_manifest(self.manifest)
 
     @cached_property
     def item_ids(self) -> npt.NDArray[np.int64]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from nann.errors import ScorerError
 from nann.scorer import Float32Array, Int32Array
+from nann.shape_grid import ShapeGrid
 from nann.signature import CANDIDATE_SCORES, CANDIDATES, SCORER, USER_STATE
-from python_backend.tensors import call_model
+from python_backend.tensors import call_model, make_tensor
 
 
 class BlsScorer:
@@ -17,30 +22,52 @@ class BlsScorer:
         model_version: the version of the bundle that the graph is from: graph and scorer never mix.
         max_search_ms: no call is made later than this after now. Triton's own timeouts end with the queue, and it does
             not tell the models of an ensemble that their request was cancelled.
+        grid: the only shapes that the scorer is called with; None: as they come, which a CPU prefers.
     """
 
-    def __init__(self, model_version: int, max_search_ms: int) -> None:
+    def __init__(self, model_version: int, max_search_ms: int, grid: ShapeGrid | None = None) -> None:
         self._model_version = model_version
         self._max_search_ms = max_search_ms
         self._deadline_s = time.monotonic() + max_search_ms / 1000
+        self._grid = grid
 
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
-        """Scores every candidate of every user in one call.
+        """Scores every candidate of every user, in one call unless there are more than the grid's largest width.
 
         Args:
             user_states: `float32[B, S]`.
             candidates: `int32[B, C]` item indices, -1 = padding.
 
         Returns:
-            `float32[B, C]`.
+            `float32[B, C]`; what was padded is cut off again.
 
         Raises:
-            ScorerError: if the call failed, or it is too late for it. The search checks what comes back.
+            ScorerError: if a call failed or returned another shape, or it is too late for it.
         """
         if time.monotonic() > self._deadline_s:
             raise ScorerError(
                 f"the search was stopped after {self._max_search_ms} ms; ask for less (ef, rounds), "
                 "or raise max_search_ms in config.pbtxt of beam_retrieval"
             )
-        tensors = {USER_STATE: user_states, CANDIDATES: candidates}
-        return call_model(SCORER.name, self._model_version, tensors, CANDIDATE_SCORES)
+        grid, users = self._grid, len(candidates)
+        if grid is None:
+            return self._call(self.states_tensor(user_states), candidates)
+        # Padding rows repeat the last user: numbers that any scorer can compute with.
+        states = self.states_tensor(user_states[np.minimum(np.arange(grid.batch_size(users)), users - 1)])
+        parts = [
+            self._call(states, part)[:users, : columns.stop - columns.start]
+            for columns, part in grid.padded(candidates)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def states_tensor(self, user_states: Float32Array) -> Any:
+        """Triton's tensor `user_state` of these users, `float32[B, S]`."""
+        return make_tensor(USER_STATE, user_states)
+
+    def _call(self, states: Any, candidates: Int32Array) -> npt.NDArray:
+        inputs = [states, make_tensor(CANDIDATES, candidates)]
+        scores = call_model(SCORER.name, self._model_version, inputs, CANDIDATE_SCORES)
+        # Cutting a wrong shape to size could make it look right.
+        if scores.shape != candidates.shape:
+            raise ScorerError(f"the scorer returned shape {list(scores.shape)}; expected {list(candidates.shape)}")
+        return scores

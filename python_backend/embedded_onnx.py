@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle, verify_file
+from nann.bundle import Bundle, verify_file
 from nann.signature import BEHAVIORS, CANDIDATES, PROFILE_CODES, SCORER, USER_ENCODER, ModelSpec
 from python_backend.onnx_model import OnnxModel
-from python_backend.repository import ONNX_FILE, onnx_files
+from python_backend.repository import MODEL_FILES, ONNX_FILE, onnx_files
 from python_backend.tensors import config_int, error_response, make_response, read_tensor
 
-MODEL_FILES = {USER_ENCODER.name: USER_ENCODER_FILE, SCORER.name: SCORER_FILE}
-"""The bundle's name of each model's ONNX file."""
 _WARM_UP_CANDIDATES = 16
 _SPECS = {spec.name: spec for spec in (USER_ENCODER, SCORER)}
 
@@ -40,7 +38,7 @@ def load_model(folder: Path, model_name: str, intra_op_threads: int) -> tuple[Mo
     model = OnnxModel(folder / ONNX_FILE, spec, intra_op_threads)
     sizes = {
         BEHAVIORS.name: bundle.sequence_length,
-        PROFILE_CODES.name: max(len(bundle.manifest["profile_fields"]), 1),
+        PROFILE_CODES.name: bundle.profile_width,
         CANDIDATES.name: _WARM_UP_CANDIDATES,
     }
     model.warm_up(sizes)

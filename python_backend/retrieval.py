@@ -55,6 +55,11 @@ class Retriever:
         if self._light_vectors is None and ENTRY_SEEDS in bundle.search_by_entry:
             raise BundleError(f"the bundle recommends entry {ENTRY_SEEDS!r} and has no {LIGHT_VECTORS_FILE}")
 
+    @property
+    def light_width(self) -> int:
+        """How many numbers at the end of a user state are w_u of the light score; 0 without one."""
+        return 0 if self._light_vectors is None else int(self._light_vectors.shape[1])
+
     def parse(self, user_states: npt.NDArray, behaviors: npt.NDArray, parameters: str) -> Search:
         """Checks one request.
 

@@ -106,6 +106,7 @@ class TritonServer:
         options = self.options
         check_ports(options.host, options.ports)
         install = self._install or find_triton()
+        install.check_target(options.target)
         try:
             self._launch(install)
             self._wait_until_ready()

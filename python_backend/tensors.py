@@ -51,14 +51,14 @@ def read_optional_tensor(request: Any, spec: TensorSpec) -> npt.NDArray | None:
     return array
 
 
-def make_tensors(tensors: Tensors) -> list[Any]:
-    """Triton tensors of arrays, each in its spec's dtype and in one piece of memory."""
-    return [pb_utils.Tensor(spec.name, np.ascontiguousarray(array, spec.dtype)) for spec, array in tensors.items()]
+def make_tensor(spec: TensorSpec, array: npt.NDArray) -> Any:
+    """Triton's tensor of an array, in the spec's dtype and in one piece of memory."""
+    return pb_utils.Tensor(spec.name, np.ascontiguousarray(array, spec.dtype))
 
 
 def make_response(tensors: Tensors) -> Any:
     """Triton's `InferenceResponse` with these outputs."""
-    return pb_utils.InferenceResponse(output_tensors=make_tensors(tensors))
+    return pb_utils.InferenceResponse(output_tensors=[make_tensor(spec, array) for spec, array in tensors.items()])
 
 
 def error_response(error: Exception) -> Any:
@@ -88,13 +88,13 @@ def _answer(request: Any, answer: Callable[[Any], Tensors]) -> Any:
         return error_response(error)
 
 
-def call_model(model_name: str, model_version: int, tensors: Tensors, output: TensorSpec) -> npt.NDArray:
+def call_model(model_name: str, model_version: int, inputs: Sequence[Any], output: TensorSpec) -> npt.NDArray:
     """Calls another model of the server (BLS) and waits for its answer.
 
     Args:
         model_name: the model.
         model_version: its version, always named: two versions never answer the same request.
-        tensors: the inputs.
+        inputs: Triton's tensors.
         output: the one output that is asked for.
 
     Returns:
@@ -107,7 +107,7 @@ def call_model(model_name: str, model_version: int, tensors: Tensors, output: Te
         model_name=model_name,
         model_version=model_version,
         requested_output_names=[output.name],
-        inputs=make_tensors(tensors),
+        inputs=list(inputs),
         preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
     )
     response = request.exec()
@@ -132,6 +132,20 @@ def config_int(model_config: Mapping[str, Any], key: str) -> int:
             f"config.pbtxt of {model_config['name']}: parameter {key} is {value!r}; expected a whole number >= 1"
         )
     return int(value)
+
+
+def config_flag(model_config: Mapping[str, Any], key: str) -> bool:
+    """`true` or `false` from the `parameters` of config.pbtxt; False where it is not set.
+
+    Raises:
+        InvalidInputError: naming the model and the parameter.
+    """
+    value = model_config.get("parameters", {}).get(key, {}).get("string_value", "false")
+    if value not in ("true", "false"):
+        raise InvalidInputError(
+            f"config.pbtxt of {model_config['name']}: parameter {key} is {value!r}; expected true or false"
+        )
+    return bool(value == "true")
 
 
 def _shape(spec: TensorSpec) -> str:

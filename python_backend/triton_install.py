@@ -1,4 +1,4 @@
-"""Finds the Triton that the wheel nvidia-pytriton carries, and lays out what it needs to run our Python models."""
+"""Finds Triton, the container's or that of the wheel nvidia-pytriton, and lays out what it needs to run our models."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from pathlib import Path
 
 from nann.errors import ServerError
 
+CONTAINER = Path("/opt/tritonserver")
+"""Where NVIDIA's containers have Triton, complete."""
+BACKEND_TARGETS = frozenset(("tensorrt", "onnxruntime"))
+"""Targets that need the Triton backend of that name; the others need the Python backend alone."""
 _STUB = "triton_python_backend_stub"
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -24,20 +28,25 @@ class TritonInstall:
         server: the executable `tritonserver`.
         python_backend: folder with the Python backend's library.
         stub: the Python backend's process for the Python version that runs now.
-        libraries: folder with the shared libraries of all three.
+        libraries: folder with the shared libraries of all three; None where the system finds them.
     """
 
     server: Path
     python_backend: Path
     stub: Path
-    libraries: Path
+    libraries: Path | None
 
     def make_backend_directory(self, folder: Path) -> Path:
         """Makes a backend directory in `folder`: links to the Python backend, and the stub beside it.
 
         The installed package is left as it is: it has no stub in place, and another environment's Python version
-        may share it.
+        may share it. Where the stub is in place, as in a container, nothing has to be made.
+
+        Returns:
+            The backend directory.
         """
+        if self.stub.parent == self.python_backend:
+            return self.python_backend.parent
         backend = folder / "python"
         backend.mkdir(parents=True)
         for path in self.python_backend.iterdir():
@@ -46,22 +55,36 @@ class TritonInstall:
         (backend / _STUB).symlink_to(self.stub)
         return folder
 
+    def check_target(self, target: str) -> None:
+        """Checks that this Triton has the backend that a target needs.
+
+        Raises:
+            ServerError: naming the targets that need none.
+        """
+        if target in BACKEND_TARGETS and not (self.python_backend.parent / target).is_dir():
+            raise ServerError(
+                f"the Triton in {self.server.parent} has no {target} backend; serve with --target embedded or torch, "
+                "or in the container (docs/deploy.md)"
+            )
+
     def environment(self) -> dict[str, str]:
         """Environment variables of the server: ours, but for the two below."""
         environment = dict(os.environ)
         # The stub runs the first `python3` of PATH, whatever runs now.
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
-        libraries = [str(self.libraries), *_python_library_folders(), environment.get("LD_LIBRARY_PATH", "")]
+        libraries = [str(self.libraries or ""), *_python_library_folders(), environment.get("LD_LIBRARY_PATH", "")]
         environment["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
         return environment
 
 
 def find_triton() -> TritonInstall:
-    """The Triton of the wheel nvidia-pytriton.
+    """The container's Triton where there is one, else that of the wheel nvidia-pytriton.
 
     Raises:
         ServerError: saying what is missing and how to get it.
     """
+    if (CONTAINER / "bin" / "tritonserver").exists():
+        return triton_at(CONTAINER)
     spec = importlib.util.find_spec("pytriton")
     if spec is None or spec.origin is None:
         raise ServerError("Triton is not installed: nvidia-pytriton is missing; run `pip install 'nann[serve]'`")
@@ -86,6 +109,12 @@ def find_triton() -> TritonInstall:
         )
     check_numpy()
     return install
+
+
+def triton_at(root: Path) -> TritonInstall:
+    """A complete Triton in a folder: `bin/tritonserver`, and `backends/python` with the stub in place."""
+    backend = root / "backends" / "python"
+    return TritonInstall(root / "bin" / "tritonserver", backend, backend / _STUB, None)
 
 
 def check_numpy() -> None:

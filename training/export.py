@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle, write_manifest
+from nann.bundle import SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, WARMUP_FILES, Bundle, write_manifest
 from nann.errors import BundleError, ScorerError
 from nann.light_walk import light_users
 from nann.scorer import Float32Array
@@ -85,7 +85,11 @@ def export_to_bundle(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module)
     tools = {**bundle.manifest["tools"], "torch": torch.__version__, "onnx": version("onnx"),
              "onnxruntime": version("onnxruntime")}  # fmt: skip
     manifest = {**bundle.manifest, "tools": tools, "export": asdict(report)}
-    write_manifest(bundle.path, manifest, {*bundle.manifest["files"], *paths})
+    # What was made from the last export is not of this one.
+    derived = {SCORER_HALF_FILE, *WARMUP_FILES.values()}
+    for name in derived:
+        (bundle.path / name).unlink(missing_ok=True)
+    write_manifest(bundle.path, manifest, {*bundle.manifest["files"], *paths} - derived)
     return report
 
 

@@ -62,6 +62,7 @@ def make_bundle(path: Path) -> Bundle:
             "hnsw_entry_point": graph.hnsw_entry_point,
             "layer_count": len(graph.layers),
         },
+        "export": {"user_state_width": DIM + 1},
         "search": {"top_k": 20, "ef": [20, 40, 60][-layers:], "rounds": [1, 2, 4][-layers:]},
         "search_by_entry": {"seeds": search_to_json(SEEDED)},
     }

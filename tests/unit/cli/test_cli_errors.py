@@ -224,4 +224,6 @@ def test_a_bundle_that_was_not_exported(pipeline, tmp_path):
     ],
 )
 def test_search_parameters_that_can_not_be(pipeline, arguments, message):
-    assert message in refused("evaluate", "--data", pipeline.data, "--bundle", pipeline.bundle, *arguments)
+    assert message in refused(
+        "evaluate", "--data", pipeline.data, "--bundle", pipeline.bundle, "--entry", "layers", *arguments
+    )

@@ -5,7 +5,8 @@ import pytest
 import tiny_bundle
 import triton_fakes
 
-from nann.errors import BundleError
+from nann.errors import BundleError, InvalidInputError
+from nann.shape_grid import ShapeGrid
 
 BOUNDS = {"max_top_k": "20", "max_ef": "25", "max_rounds": "30", "max_search_ms": "9000"}
 
@@ -83,6 +84,54 @@ def test_a_bad_request_fails_alone(model):
     assert {bad.error().code(), unknown.error().code()} == {"INVALID_ARG"}
 
 
+def test_with_padding_the_scorer_sees_only_shapes_of_the_grid_and_the_answers_are_the_same(tmp_path, monkeypatch):
+    """Padding rows and columns never reach results: what the scorer returns for them would win."""
+    from python_backend.beam_retrieval import TritonPythonModel
+    from python_backend.repository import install_bundle
+
+    grid = ShapeGrid((2, 16), (2, 5))
+    bundle = tiny_bundle.make_bundle(tmp_path / "bundle", shape_grid=grid.to_manifest()).path
+    install_bundle(bundle, tmp_path / "repository")
+
+    def poisoned(call):
+        response = score(call)
+        response.arrays()["candidate_scores"][call.inputs["candidates"] < 0] = 1e9
+        return response
+
+    monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", poisoned)
+    requests = [ask(3), ask(17, 25, top_k=7), ask(9, ef="1,2", rounds="0,1", top_k=2), ask(5, top_k=1)]
+    answers, shapes = {}, {}
+    for pad in ("false", "true"):
+        parameters = {key: {"string_value": value} for key, value in {**BOUNDS, "pad_to_grid": pad}.items()}
+        model = TritonPythonModel()
+        model.initialize(
+            {
+                "model_version": "1",
+                "model_repository": str(tmp_path / "repository" / "beam_retrieval"),
+                "model_config": json.dumps({"name": "beam_retrieval", "parameters": parameters}),
+            }
+        )
+        monkeypatch.setattr(triton_fakes.InferenceRequest, "calls", [])
+        answers[pad] = [response.arrays() for response in model.execute(requests)]
+        shapes[pad] = {call.inputs["candidates"].shape for call in triton_fakes.InferenceRequest.calls}
+        assert all(
+            len(call.inputs["user_state"]) == len(call.inputs["candidates"])
+            for call in triton_fakes.InferenceRequest.calls
+        )
+    assert shapes["true"] <= set(grid.points)
+    assert not shapes["false"] <= set(grid.points)
+    for one, other in zip(answers["false"], answers["true"], strict=True):
+        for name, array in one.items():
+            np.testing.assert_array_equal(array, other[name], err_msg=name)
+
+
+def test_padding_is_true_or_false(model_args):
+    from python_backend.beam_retrieval import TritonPythonModel
+
+    with pytest.raises(InvalidInputError, match="parameter pad_to_grid is 'yes'; expected true or false"):
+        TritonPythonModel().initialize(model_args("beam_retrieval", **BOUNDS, pad_to_grid="yes"))
+
+
 def test_a_batch_of_bad_requests_calls_nobody(model):
     assert model.execute([ask(3, top_k=0)])[0].has_error()
     assert not triton_fakes.InferenceRequest.calls
@@ -115,7 +164,7 @@ def test_nan_scores_are_an_error(model, monkeypatch):
 
 
 def test_a_search_that_takes_too_long_stops(model, monkeypatch):
-    monkeypatch.setattr(model, "_max_search_ms", -1)
+    monkeypatch.setattr(model, "max_search_ms", -1)
     (response,) = model.execute([ask(3)])
     assert "the search was stopped after -1 ms; ask for less" in response.error().message()
     assert not triton_fakes.InferenceRequest.calls

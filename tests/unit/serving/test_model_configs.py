@@ -1,25 +1,40 @@
-"""The hand-written config.pbtxt files, parsed as Triton parses them, against nann/signature.py."""
+"""The config.pbtxt files, parsed as Triton parses them, against nann/signature.py and the padding grid.
 
+Both the hand-written ones and those that installation makes of them for a bundle.
+"""
+
+import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tiny_bundle
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from nann.bundle import WARMUP_FILES, Bundle, write_manifest
+from nann.shape_grid import MAX_BATCH_SIZE, ShapeGrid
 from nann.signature import (
     BEAM_RETRIEVAL,
+    BEHAVIORS,
+    CANDIDATES,
     ENSEMBLE,
     FEATURE_TRANSFORM,
     MODELS,
+    PROFILE_CODES,
     SCORER,
     USER_ENCODER,
     USER_PROFILE,
+    USER_STATE,
 )
-from python_backend.repository import TEMPLATE
+from python_backend.repository import MADE_CONFIGS, TEMPLATE, hand_written, install_bundle
 
 SPECS = {spec.name: spec for spec in MODELS}
-FILES = sorted(TEMPLATE.rglob("*.pbtxt"))
-MAX_BATCH_SIZE = 16
+# Additions are parts of a configuration; they are tested in what is made of them.
+FILES = [path for path in hand_written(TEMPLATE) if path.parent.name != "additions"]
+GRID = ShapeGrid((1, 4, 16), (8, 20))
+GPU_MODELS = (USER_ENCODER, SCORER)
 
 
 def parse(path: Path) -> model_config_pb2.ModelConfig:
@@ -42,12 +57,13 @@ def test_every_model_has_a_configuration_for_every_target():
     by_model = {}
     for path in FILES:
         by_model.setdefault(model_of(path), set()).add(path.name)
+    of_targets = {"config.pbtxt", "embedded.pbtxt", "onnxruntime.pbtxt", "torch.pbtxt"}
     assert by_model == {
         ENSEMBLE.name: {"config.pbtxt"},
         FEATURE_TRANSFORM.name: {"config.pbtxt"},
         BEAM_RETRIEVAL.name: {"config.pbtxt"},
-        USER_ENCODER.name: {"embedded.pbtxt", "onnxruntime.pbtxt"},
-        SCORER.name: {"embedded.pbtxt", "onnxruntime.pbtxt"},
+        USER_ENCODER.name: of_targets,
+        SCORER.name: of_targets,
     }
 
 
@@ -69,14 +85,12 @@ def test_what_passes_the_ensemble_passes_everywhere(path):
 
 @pytest.mark.parametrize("path", FILES, ids=label)
 def test_python_models_have_a_model_file_of_one_import(path):
-    model_file = TEMPLATE / model_of(path) / "1" / "model.py"
     config = parse(path)
     if config.backend == "python":
+        model_file = TEMPLATE / model_of(path) / "1" / (config.default_model_filename or "model.py")
         assert len(model_file.read_text().splitlines()) == 1
-    elif config.platform == "ensemble":
-        assert not model_file.exists()
     else:
-        assert config.platform == "onnxruntime_onnx"
+        assert config.platform in ("ensemble", "onnxruntime_onnx", "tensorrt_plan")
 
 
 def test_the_ensemble_wires_equal_names_in_order():
@@ -94,3 +108,123 @@ def test_bounds_and_batching_of_beam_retrieval():
     assert set(config.parameters) == {"max_top_k", "max_ef", "max_rounds", "max_search_ms"}
     # A rate limiter on the caller of a BLS model waits for itself.
     assert not any(group.HasField("rate_limiter") for group in config.instance_group)
+
+
+@pytest.mark.parametrize("path", FILES, ids=label)
+def test_queues_are_bounded(path):
+    """Of the models that do work for more than one request at a time."""
+    config = parse(path)
+    if config.name in (USER_ENCODER.name, SCORER.name) and not path.name.startswith("embedded"):
+        batching = config.dynamic_batching
+        if config.name == SCORER.name and config.backend == "python":
+            assert not config.HasField("dynamic_batching"), (
+                "its calls are shapes of the grid already: merging undoes that"
+            )
+        else:
+            assert batching.default_queue_policy.max_queue_size > 0
+
+
+# What installation makes
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["unplanned", "planned"])
+def installed(request, tmp_path_factory):
+    """A bundle with a grid, with and without a real request to warm up with, installed with plans."""
+    folder = tmp_path_factory.mktemp("installed")
+    bundle = tiny_bundle.make_bundle(folder / "bundle", shape_grid=GRID.to_manifest())
+    if request.param:
+        for number, name in enumerate(WARMUP_FILES.values()):
+            np.save(bundle.path / name, np.arange(4) + number)
+        write_manifest(bundle.path, bundle.manifest, [*bundle.manifest["files"], *WARMUP_FILES.values()])
+    bundle = Bundle.open(bundle.path)
+    plans = tiny_bundle.make_plans(folder / "plans", bundle)
+    install_bundle(bundle.path, folder / "repository", plans=plans)
+    return folder / "repository"
+
+
+def made(repository: Path, name: str) -> model_config_pb2.ModelConfig:
+    return parse(repository / name)
+
+
+@pytest.mark.parametrize("name", sorted(MADE_CONFIGS))
+def test_a_made_configuration_is_the_hand_written_one_and_more(installed, name):
+    config = made(installed, name)
+    spec = SPECS[config.name]
+    assert tensors(config.input) == [(t.name, t.config_dtype, t.shape) for t in spec.inputs]
+    base = parse(installed / config.name / "config.pbtxt")
+    for field, value in base.ListFields():
+        if field.name == "parameters":
+            assert {key: value[key] for key in value}.items() <= dict(config.parameters).items()
+        else:
+            assert getattr(config, field.name) == value
+    if config.backend == "python":
+        assert (TEMPLATE / config.name / "1" / (config.default_model_filename or "model.py")).exists()
+
+
+@pytest.mark.parametrize("target", ["tensorrt", "torch"])
+def test_beam_retrieval_pads_for_gpu_targets_only(installed, target):
+    config = made(installed, f"beam_retrieval/configs/{target}.pbtxt")
+    assert config.parameters["pad_to_grid"].string_value == "true"
+    assert "pad_to_grid" not in parse(installed / "beam_retrieval" / "config.pbtxt").parameters
+
+
+def widths_of(spec):
+    length = tiny_bundle.LENGTH
+    if spec is USER_ENCODER:
+        return [{BEHAVIORS.name: length, PROFILE_CODES.name: 1}]
+    return [{USER_STATE.name: length, CANDIDATES.name: width} for width in GRID.widths]
+
+
+@pytest.mark.parametrize("spec", GPU_MODELS, ids=lambda spec: spec.name)
+def test_every_profile_is_listed_and_every_point_has_an_exact_graph_and_a_warm_up(installed, spec):
+    config = made(installed, f"{spec.name}/configs/tensorrt.pbtxt")
+    (group,) = config.instance_group
+    assert model_config_pb2.ModelInstanceGroup.Kind.Name(group.kind) == "KIND_GPU"
+    assert list(group.profile) == [str(number) for number in range(len(widths_of(spec)))]
+    cuda = config.optimization.cuda
+    assert cuda.graphs
+    batch_sizes = GRID.batch_sizes if spec is SCORER else range(1, MAX_BATCH_SIZE + 1)
+    points = [(users, widths) for widths in widths_of(spec) for users in batch_sizes]
+    graphs = [(one.batch_size, {name: shape.dim[0] for name, shape in one.input.items()}) for one in cuda.graph_spec]
+    assert graphs == points
+    assert not any(one.HasField("graph_lower_bound") for one in cuda.graph_spec), "inexact graphs give wrong numbers"
+    warmed = [
+        (one.batch_size, {name: data.dims[0] for name, data in one.inputs.items()}) for one in config.model_warmup
+    ]
+    assert warmed == points
+
+
+@pytest.mark.parametrize("spec", GPU_MODELS, ids=lambda spec: spec.name)
+def test_warm_up_data_has_the_size_that_triton_expects(installed, spec):
+    """One row of each input; Triton repeats it for the batch."""
+    files = set()
+    for one in made(installed, f"{spec.name}/configs/tensorrt.pbtxt").model_warmup:
+        for tensor in spec.inputs:
+            data = one.inputs[tensor.name]
+            assert model_config_pb2.DataType.Name(data.data_type) == tensor.config_dtype
+            if data.zero_data:
+                continue
+            path = installed / spec.name / "warmup" / data.input_data_file
+            files.add(path)
+            number = list(WARMUP_FILES).index(tensor.name)
+            expected = np.resize(np.arange(4) + number, data.dims[0]).astype(tensor.dtype)
+            np.testing.assert_array_equal(np.fromfile(path, tensor.dtype), expected)
+    folder = installed / spec.name / "warmup"
+    assert files == (set(folder.iterdir()) if folder.exists() else set())
+
+
+def test_warm_up_files_of_an_earlier_bundle_go(installed, tmp_path):
+    repository = Path(shutil.copytree(installed, tmp_path / "repository"))
+    bundle = tiny_bundle.make_bundle(tmp_path / "bundle")
+    install_bundle(bundle.path, repository, plans=tiny_bundle.make_plans(tmp_path / "plans", bundle))
+    assert not (repository / "scorer" / "warmup").exists()
+
+
+def test_without_plans_there_is_no_tensorrt_target(tmp_path):
+    bundle = tiny_bundle.make_bundle(tmp_path / "bundle")
+    plans = tiny_bundle.make_plans(tmp_path / "plans", bundle)
+    for given in (plans, None):
+        install_bundle(bundle.path, tmp_path / "repository", plans=given)
+        exists = [(tmp_path / "repository" / name).exists() for name in sorted(MADE_CONFIGS) if "tensorrt" in name]
+        assert exists == [given is not None] * 3
+    assert json.loads((plans / "plans.json").read_text())["plans"]

@@ -6,17 +6,18 @@ from pathlib import Path
 import pytest
 import tiny_bundle
 
+from nann.bundle import Bundle, write_manifest
 from nann.errors import BundleError, ConfigError
 from python_backend import repository as repository_module
-from python_backend.repository import TEMPLATE, check_target, default_repository, install_bundle
+from python_backend.repository import TEMPLATE, check_target, default_repository, hand_written, install_bundle
 
 GRAPH = {f"layer{n}.{part}.npy" for n in (0, 1) for part in ("indptr", "neighbors")} | {"levels.npy"}
 EXPECTED = {
     "nann": set(),
     "feature_transform": {"model.py", "manifest.json", "item_ids.npy"},
-    "user_encoder": {"model.py", "manifest.json", "model.onnx"},
-    "beam_retrieval": {"model.py", "manifest.json", "item_ids.npy", *GRAPH},
-    "scorer": {"model.py", "manifest.json", "model.onnx"},
+    "user_encoder": {"model.py", "torch_model.py", "manifest.json", "model.onnx"},
+    "beam_retrieval": {"model.py", "torch_model.py", "manifest.json", "item_ids.npy", *GRAPH},
+    "scorer": {"model.py", "torch_model.py", "manifest.json", "model.onnx"},
 }
 
 
@@ -32,9 +33,9 @@ def bundle(tmp_path):
 def test_each_model_gets_what_it_needs(bundle, tmp_path):
     install_bundle(bundle, tmp_path / "repository")
     assert installed(tmp_path / "repository") == EXPECTED
-    hand_written = {path.relative_to(TEMPLATE) for path in TEMPLATE.rglob("*.pbtxt")}
+    written = {path.relative_to(TEMPLATE) for path in hand_written(TEMPLATE)}
     copied = {path.relative_to(tmp_path / "repository") for path in (tmp_path / "repository").rglob("*.pbtxt")}
-    assert copied == hand_written
+    assert copied == written | {Path("beam_retrieval/configs/torch.pbtxt")}
 
 
 def test_another_version_gets_model_files_too(bundle, tmp_path):
@@ -90,8 +91,6 @@ def test_configurations_that_were_changed_there_stay(bundle, tmp_path):
 
 
 def test_external_data_keeps_its_name(bundle, tmp_path):
-    from nann.bundle import write_manifest
-
     manifest = json.loads((bundle / "manifest.json").read_text())
     (bundle / "scorer.onnx.data").write_bytes(b"weights")
     write_manifest(bundle, manifest, [*manifest["files"], "scorer.onnx.data"])
@@ -129,8 +128,79 @@ def test_the_default_repository(monkeypatch, tmp_path):
     assert default_repository() == Path("build") / "model_repository"
 
 
-def test_targets_are_checked():
-    check_target(TEMPLATE, "embedded")
-    check_target(TEMPLATE, "onnxruntime")
-    with pytest.raises(ConfigError, match="target is 'gpu'; user_encoder has configurations for embedded, onnxruntime"):
-        check_target(TEMPLATE, "gpu")
+def test_targets_are_checked(bundle, tmp_path):
+    repository = tmp_path / "repository"
+    opened = install_bundle(bundle, repository)
+    for target in ("embedded", "onnxruntime", "torch"):
+        check_target(repository, target)
+    targets = "embedded, onnxruntime, tensorrt, torch"
+    with pytest.raises(ConfigError, match=f"target is 'gpu'; user_encoder has configurations for {targets}"):
+        check_target(repository, "gpu")
+    with pytest.raises(
+        ConfigError, match=r"no TensorRT plans are installed in .*; build them with `nann build-engine`"
+    ):
+        check_target(repository, "tensorrt")
+    install_bundle(bundle, repository, plans=tiny_bundle.make_plans(tmp_path / "plans", opened))
+    check_target(repository, "tensorrt")
+    assert (repository / "scorer" / "1" / "model.plan").read_bytes() == b"scorer"
+    assert (repository / "user_encoder" / "1" / "model.plan").read_bytes() == b"user_encoder"
+
+
+def changed_plan(plans):
+    (plans / "scorer.plan").write_bytes(b"other")
+
+
+def other_onnx(plans):
+    manifest = json.loads((plans / "plans.json").read_text())
+    manifest["plans"]["scorer"]["onnx_sha256"] = "0" * 64
+    (plans / "plans.json").write_text(json.dumps(manifest))
+
+
+def other_grid(plans):
+    manifest = json.loads((plans / "plans.json").read_text())
+    manifest["shape_grid"]["widths"] = [7]
+    (plans / "plans.json").write_text(json.dumps(manifest))
+
+
+def other_library(plans):
+    manifest = json.loads((plans / "plans.json").read_text())
+    (plans / "plans.json").write_text(json.dumps({**manifest, "library": "tensorrt_rtx"}))
+
+
+def missing_plan(plans):
+    manifest = json.loads((plans / "plans.json").read_text())
+    del manifest["plans"]["scorer"]
+    (plans / "plans.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (changed_plan, r"scorer\.plan is missing or was changed after it was built"),
+        (other_onnx, r"scorer\.plan was built from another scorer\.onnx \(000000000000\.\.\."),
+        (other_grid, r"have widths \[7\]; the bundle's padding grid has \[64, 256, "),
+        (other_library, "were built with tensorrt_rtx, which Triton does not load; build them with TensorRT"),
+        (missing_plan, r"plans\.json lists no plan of scorer"),
+        (lambda plans: (plans / "plans.json").unlink(), r"holds no TensorRT plans: it has no plans\.json"),
+        (lambda plans: (plans / "plans.json").write_text("{"), r"plans\.json can't be read"),
+        (lambda plans: (plans / "plans.json").write_text('{"format_version": 9}'), "has format version 9; .* reads 1"),
+    ],
+)
+def test_plans_of_something_else_are_refused(bundle, tmp_path, spoil, message):
+    plans = tiny_bundle.make_plans(tmp_path / "plans", Bundle.open(bundle))
+    spoil(plans)
+    with pytest.raises(BundleError, match=message):
+        install_bundle(bundle, tmp_path / "repository", plans=plans)
+    assert not (tmp_path / "repository").exists()
+
+
+def test_the_scorer_in_half_precision_is_installed_beside_the_other(bundle, tmp_path):
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    for name in ("scorer.fp16.onnx", "scorer.fp16.onnx.data"):
+        (bundle / name).write_bytes(name.encode())
+        manifest["files"][name] = {}
+    write_manifest(bundle, manifest, manifest["files"])
+    install_bundle(bundle, tmp_path / "repository")
+    names = {"model.fp16.onnx", "scorer.fp16.onnx.data"}
+    assert installed(tmp_path / "repository")["scorer"] == EXPECTED["scorer"] | names
+    assert installed(tmp_path / "repository")["user_encoder"] == EXPECTED["user_encoder"]

@@ -73,6 +73,26 @@ def test_the_wheels_triton_is_laid_out_for_this_python(tmp_path):
     assert str(install.libraries) in environment["LD_LIBRARY_PATH"].split(os.pathsep)
 
 
+def test_in_a_container_its_own_triton_is_used(monkeypatch, tmp_path):
+    backend = tmp_path / "backends" / "python"
+    for path in (tmp_path / "bin" / "tritonserver", backend / "triton_python_backend_stub"):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (tmp_path / "backends" / "tensorrt").mkdir()
+    monkeypatch.setattr(triton_install, "CONTAINER", tmp_path)
+    install = find_triton()
+    assert install.server == tmp_path / "bin" / "tritonserver"
+    assert install.make_backend_directory(tmp_path / "made") == tmp_path / "backends"
+    assert not (tmp_path / "made").exists()
+    assert str(tmp_path) not in install.environment()["LD_LIBRARY_PATH"]
+    for target in ("tensorrt", "torch", "embedded"):
+        install.check_target(target)
+    with pytest.raises(
+        ServerError, match=r"has no onnxruntime backend; serve with --target embedded or torch, or in the"
+    ):
+        install.check_target("onnxruntime")
+
+
 def test_what_is_missing_for_a_server_is_said(monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         patch.setattr(triton_install.importlib.util, "find_spec", lambda name: None)

@@ -10,6 +10,7 @@ from python_backend.tensors import (
     config_int,
     error_response,
     make_response,
+    make_tensor,
     read_optional_tensor,
     read_tensor,
 )
@@ -63,7 +64,9 @@ def test_call_model_names_version_output_and_memory(monkeypatch):
     answer = make_response({CANDIDATE_SCORES: np.ones((1, 2))})
     monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", lambda call: answer)
     monkeypatch.setattr(triton_fakes.InferenceRequest, "calls", [])
-    np.testing.assert_array_equal(call_model("scorer", 3, {CANDIDATES: np.zeros((1, 2))}, CANDIDATE_SCORES), [[1, 1]])
+    np.testing.assert_array_equal(
+        call_model("scorer", 3, [make_tensor(CANDIDATES, np.zeros((1, 2)))], CANDIDATE_SCORES), [[1, 1]]
+    )
     (call,) = triton_fakes.InferenceRequest.calls
     assert call.arguments["model_name"] == "scorer"
     assert call.arguments["model_version"] == 3
@@ -75,10 +78,10 @@ def test_call_model_failures(monkeypatch):
     failed = triton_fakes.InferenceResponse(error=triton_fakes.TritonError("out of memory"))
     monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", lambda call: failed)
     with pytest.raises(ScorerError, match="scorer version 3 failed: out of memory"):
-        call_model("scorer", 3, {}, CANDIDATE_SCORES)
+        call_model("scorer", 3, [], CANDIDATE_SCORES)
     monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", lambda call: triton_fakes.InferenceResponse())
     with pytest.raises(ScorerError, match="scorer version 3 returned no candidate_scores"):
-        call_model("scorer", 3, {}, CANDIDATE_SCORES)
+        call_model("scorer", 3, [], CANDIDATE_SCORES)
 
 
 def test_config_int():

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from nann.bundle import ITEM_IDS_FILE, LIGHT_VECTORS_FILE, Bundle, write_manifest
+from nann.bundle import ITEM_IDS_FILE, LIGHT_VECTORS_FILE, Bundle, sha256_of, write_manifest
 from nann.graph import HnswGraph, Layer
+from nann.plans import PLANNED_MODELS, PLANS_FILE, PLANS_FORMAT_VERSION, plan_file
 
 ITEMS = 30
 LENGTH = 4
@@ -48,9 +50,32 @@ def make_bundle(path: Path, *, onnx_files: bool = True, light: bool = False, **m
         "profile_fields": [],
         "graph": {"entry_layer": 1, "hnsw_entry_point": 0, "layer_count": 2},
         "search": SEARCH,
+        "export": {"user_state_width": LENGTH},
     }
     write_manifest(path, {**body, **manifest}, names)
     return Bundle.open(path)
+
+
+def make_plans(path: Path, bundle: Bundle) -> Path:
+    """A folder as `nann build-engine` leaves it; what is in the plans is not for us to read."""
+    path.mkdir(parents=True)
+    entries = {}
+    for spec in PLANNED_MODELS:
+        (path / plan_file(spec.name)).write_bytes(spec.name.encode())
+        onnx_file = f"{spec.name}.onnx"
+        entries[spec.name] = {
+            "sha256": sha256_of(path / plan_file(spec.name)),
+            "onnx_file": onnx_file,
+            "onnx_sha256": bundle.manifest["files"][onnx_file]["sha256"],
+        }
+    manifest = {
+        "format_version": PLANS_FORMAT_VERSION,
+        "library": "tensorrt",
+        "shape_grid": bundle.shape_grid.to_manifest(),
+        "plans": entries,
+    }
+    (path / PLANS_FILE).write_text(json.dumps(manifest))
+    return path
 
 
 def line_graph() -> HnswGraph:

@@ -31,7 +31,10 @@ def test_each_curve_is_what_its_search_gives(result, study_runs, study_setup):
             params = SearchParams(10, tuple(search["ef"]), tuple(search["rounds"]))
             if entry == "seeds":
                 params = replace(params, seeds=SeedParams(**search["seeds"]))
-            found = search_users(judge.bundle.graph, judge.scorer, judge.states, params, light_vectors=light)
+            own = judge.queries.behaviors
+            found = search_users(
+                judge.bundle.graph, judge.scorer, judge.states, params, light_vectors=light, own_items=own
+            )
             assert point["evaluations"] == pytest.approx(found.items_scored.mean())
             assert point["coverage"] == pytest.approx(coverage(found.items, exact))
     last = result["data"]["curves"]["cascade"][-1]

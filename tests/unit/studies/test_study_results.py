@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from nann.bundle import search_from_json
 from nann.metrics import coverage
-from nann.search_params import SearchParams
 from training.evaluate import evaluate_search, exact_top
 from training.ground_rounds import search_users
 from training.studies import curves, flatness, growth_study, readings, rounds, sensitivity, table3, today, tuned
@@ -205,10 +205,15 @@ def test_the_tuned_search_is_chosen_on_validation_users_and_measured_on_test_use
     exact = exact_top(model.scorer, states, model.bundle.item_count, top_k).items
     assert [point["wanted"] for point in result["points"]] == list(study_setup.tuned_coverages)
     for point in result["points"]:
-        params = SearchParams(
-            top_k, tuple(point["validation"]["params"]["ef"]), tuple(point["validation"]["params"]["rounds"])
+        params = search_from_json({"top_k": top_k, **point["validation"]})
+        again = search_users(
+            model.bundle.graph,
+            model.scorer,
+            states,
+            params,
+            light_vectors=model.bundle.light_vectors,
+            own_items=validation.behaviors,
         )
-        again = search_users(model.bundle.graph, model.scorer, states, params)
         assert point["validation"]["coverage"] == pytest.approx(coverage(again.items, exact))
         assert point["validation"]["coverage"] >= point["wanted"]
         assert point["test"] == model.beam(params)

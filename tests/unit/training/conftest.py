@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import polars as pl
 import pytest
 import torch
 
-from training.config import TrainingConfig
+from nann.bundle import Bundle
+from training.config import ProfileConfig, TrainingConfig
 from training.data.custom_log import LogColumns, ProfileTable, read_log
 from training.data.prepare import prepare
 from training.data.prepared import PreparedData
@@ -52,6 +54,31 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def data(data_folder: Path) -> PreparedData:
     return PreparedData.load(data_folder)
+
+
+@pytest.fixture(scope="session")
+def exported_bundle(data: PreparedData, config: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of a barely trained scorer, with ONNX files. Copy it before changing it."""
+    from training.checkpoint import Checkpoint
+    from training.pipeline import export_checkpoint, index_checkpoint
+    from training.train import train
+
+    folder = tmp_path_factory.mktemp("exported_bundle")
+    model = config.model.model_copy(update={"profile": ProfileConfig()})
+    checkpoint = Checkpoint.load(train(data, config.model_copy(update={"model": model}), folder / "train").checkpoint)
+    bundle = index_checkpoint(checkpoint, data, folder / "bundle", threads=1)
+    export_checkpoint(checkpoint, data, bundle)
+    return bundle.path
+
+
+@pytest.fixture(scope="session")
+def half_bundle(exported_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the scorer in half precision and a planned grid."""
+    from training.half_precision import export_half
+
+    path = Path(shutil.copytree(exported_bundle, tmp_path_factory.mktemp("half") / "bundle"))
+    export_half(Bundle.open(path))
+    return path
 
 
 @pytest.fixture(scope="session")

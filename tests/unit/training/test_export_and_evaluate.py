@@ -44,6 +44,7 @@ def bare(indexed):
     """A bundle without a light score, as anyone's modules may have."""
     (indexed.path / LIGHT_VECTORS_FILE).unlink()
     manifest = {key: value for key, value in indexed.manifest.items() if key != "search_by_entry"}
+    manifest["search"] = indexed.manifest["search_by_entry"]["layers"]
     return write_manifest(indexed.path, manifest, set(indexed.manifest["files"]) - {LIGHT_VECTORS_FILE})
 
 
@@ -71,7 +72,7 @@ def test_exported_scores_are_torchs(data, config, tmp_path, architecture):
 
 
 def test_evaluation_of_a_generous_search_is_the_exhaustive_one(data, checkpoint, exported):
-    result = evaluate_bundle(exported, data, ef=(300, 300), rounds=(1, 50))
+    result = evaluate_bundle(exported, data, ef=(300, 300), rounds=(1, 50), entry="layers")
     assert result.coverage == 1
     assert result.recall_all > 0.1  # 10 of 299 by chance: 0.03
     assert result.recall_retrieval == result.recall_all

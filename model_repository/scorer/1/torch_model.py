@@ -1,0 +1,1 @@
+from python_backend.torch_model import TritonPythonModel

@@ -1,0 +1,36 @@
+"""Triton's tensors <-> torch tensors without a copy, wherever they are (DLPack)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from nann.errors import RequestError
+from nann.signature import TensorSpec
+from python_backend.onnx_torch import torch_dtype
+
+
+def read_torch(request: Any, spec: TensorSpec) -> Tensor:
+    """One input of a request as a torch tensor on the device where it is.
+
+    Raises:
+        RequestError: naming the tensor, if it is missing or of another dtype.
+    """
+    tensor = pb_utils.get_input_tensor_by_name(request, spec.name)
+    if tensor is None:
+        raise RequestError(f"{spec.name} is missing; expected {spec.triton_dtype}")
+    array: Tensor = from_dlpack(tensor.to_dlpack())
+    if array.dtype != torch_dtype(spec):
+        raise RequestError(f"{spec.name} has dtype {array.dtype}; expected {spec.triton_dtype}")
+    return array
+
+
+def torch_tensor(spec: TensorSpec, value: Tensor) -> Any:
+    """Triton's tensor over the memory of a torch tensor, which must be nobody else's.
+
+    Triton waits for the work that torch has queued: it asks the tensor itself for its memory (`__dlpack__`).
+    """
+    return pb_utils.Tensor.from_dlpack(spec.name, value.contiguous())

@@ -1,0 +1,84 @@
+"""What a bundle's padding grid adds to the hand-written Triton configurations of the target `tensorrt`.
+
+A CUDA graph spec states the shape of every input, the user state's width among them, which only the bundle knows; so
+this part is made at installation, from the one grid, and the rest stays written by hand. A configuration is text in
+which fields may follow in any order: adding is appending.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from nann.bundle import WARMUP_FILES, Bundle
+from nann.plans import graph_batch_sizes, optimization_profiles
+from nann.signature import ModelSpec, TensorSpec
+
+WARMUP_FOLDER = "warmup"
+"""Triton's name for the folder with warm-up data, beside the version folders."""
+
+Widths = Mapping[TensorSpec, int]
+
+
+def tensorrt_addition(bundle: Bundle, spec: ModelSpec) -> str:
+    """Instance group, CUDA graphs and warm-up of `user_encoder` or `scorer` on TensorRT, as text of `config.pbtxt`."""
+    profiles = optimization_profiles(bundle, spec)
+    shapes = [(users, profile.largest) for profile in profiles for users in graph_batch_sizes(bundle, spec)]
+    numbers = ", ".join(f'"{number}"' for number in range(len(profiles)))
+    specs = "\n".join(f"    {_graph_spec(users, widths)}" for users, widths in shapes)
+    warmups = "\n".join(f"  {_warmup(bundle, users, widths)}," for users, widths in shapes).rstrip(",")
+    return (
+        "\n# Made at installation from the bundle's padding grid; changes here are lost with the next one.\n"
+        f"instance_group [ {{ kind: KIND_GPU count: 1 profile: [ {numbers} ] }} ]\n\n"
+        "# Exact shapes only: a graph that is run at another shape gives wrong numbers.\n"
+        f"optimization {{\n  cuda {{\n    graphs: true\n{specs}\n  }}\n}}\n\n"
+        f"model_warmup [\n{warmups}\n]\n"
+    )
+
+
+def write_warmup(bundle: Bundle, spec: ModelSpec, folder: Path) -> None:
+    """Writes the files that the warm-up of `tensorrt_addition` names: rows of one real request, as raw numbers.
+
+    A bundle without one (`nann plan-shapes` adds it) is warmed up with zeros and needs no files. What an earlier bundle
+    left in the folder goes.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    if not has_warmup(bundle):
+        return
+    folder.mkdir(parents=True)
+    for profile in optimization_profiles(bundle, spec):
+        for tensor, width in profile.largest.items():
+            row: npt.NDArray = np.load(bundle.path / WARMUP_FILES[tensor.name], allow_pickle=False)
+            np.resize(row, width).astype(tensor.dtype).tofile(folder / _warmup_file(tensor, width))
+
+
+def has_warmup(bundle: Bundle) -> bool:
+    """Whether the bundle carries a real request to warm up with."""
+    return all(name in bundle.manifest["files"] for name in WARMUP_FILES.values())
+
+
+def _graph_spec(users: int, widths: Widths) -> str:
+    inputs = " ".join(
+        f'input {{ key: "{tensor.name}" value {{ dim: [ {width} ] }} }}' for tensor, width in widths.items()
+    )
+    return f"graph_spec {{ batch_size: {users} {inputs} }}"
+
+
+def _warmup(bundle: Bundle, users: int, widths: Widths) -> str:
+    name = " x ".join(str(size) for size in (users, *widths.values()))
+    inputs = " ".join(_warmup_input(bundle, tensor, width) for tensor, width in widths.items())
+    # Triton repeats the one row that the inputs hold `batch_size` times.
+    return f'{{ name: "{name}" batch_size: {users} {inputs} }}'
+
+
+def _warmup_input(bundle: Bundle, tensor: TensorSpec, width: int) -> str:
+    data = f'input_data_file: "{_warmup_file(tensor, width)}"' if has_warmup(bundle) else "zero_data: true"
+    return f'inputs {{ key: "{tensor.name}" value {{ data_type: {tensor.config_dtype} dims: [ {width} ] {data} }} }}'
+
+
+def _warmup_file(tensor: TensorSpec, width: int) -> str:
+    return f"{tensor.name}.{width}"

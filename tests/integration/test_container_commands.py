@@ -1,0 +1,105 @@
+"""The containers' entry commands, run here with the wheel's Triton; only paths, ports and the target are replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+from live_bundle import item_ids
+
+from clients import RetrievalClient
+from python_backend.ports import free_ports
+
+pytestmark = pytest.mark.triton
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()
+
+
+def in_dockerfile(instruction: str, stage: str) -> list[str]:
+    """The JSON list of an instruction in a stage."""
+    part = DOCKERFILE.split(f" AS {stage}\n")[1].split("\nFROM ")[0]
+    return json.loads(re.search(rf"^{instruction} (\[.*\])$", part, re.MULTILINE).group(1))
+
+
+@pytest.fixture(scope="module")
+def served(live_bundle_path, tmp_path_factory):
+    """What server-cpu of the compose file runs, with the target `embedded` in place of `onnxruntime`."""
+    folder = tmp_path_factory.mktemp("container")
+    service = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["server-cpu"]
+    command = [*in_dockerfile("ENTRYPOINT", "server"), *service["command"]]
+    assert command[-2:] == ["--target", "onnxruntime"] == in_dockerfile("CMD", "server")
+    http, grpc, metrics = free_ports(3)
+    places = {"nann": str(Path(sys.executable).parent / "nann"), "/bundle": str(live_bundle_path)}
+    places |= {"/var/lib/nann/model_repository": str(folder / "repository"), "onnxruntime": "embedded"}
+    command = [places.get(word, word) for word in command]
+    command += shlex.split(
+        f"--http-port {http} --grpc-port {grpc} --metrics-port {metrics} --log-file {folder / 'log'}"
+    )
+    process = subprocess.Popen(command, cwd=folder, env={**os.environ, "TMPDIR": str(folder)})
+    try:
+        with RetrievalClient(f"127.0.0.1:{grpc}", timeout_s=20) as client:
+            deadline = time.monotonic() + 90
+            while not client.is_ready() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert process.poll() is None, (folder / "log").read_text()
+            yield client, http, metrics
+    finally:
+        process.send_signal(signal.SIGTERM)  # what `docker stop` sends
+        assert process.wait(timeout=30) == 0
+
+
+def test_the_server_command_serves(served):
+    client, _, _ = served
+    assert client.retrieve(item_ids()[20:25], top_k=3).item_ids.shape == (1, 3)
+
+
+def test_the_health_check_passes_and_fails(served):
+    _, http, _ = served
+    part = DOCKERFILE.split("HEALTHCHECK")[1].split("CMD ", 1)[1].splitlines()[0]
+    *_, code = json.loads(part)
+    for port, expected in ((http, 0), (free_ports(1)[0], 1)):
+        command = [sys.executable, "-c", code.replace("8000", str(port))]
+        assert subprocess.run(command, capture_output=True, check=False).returncode == expected
+
+
+def test_the_dashboard_shows_metrics_that_the_server_has(served):
+    client, _, metrics = served
+    client.retrieve([5, 6, 1030])
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=10) as response:
+        known = set(re.findall(r"^(\w+)\{", response.read().decode(), re.MULTILINE))
+    dashboard = json.loads((ROOT / "docker/grafana/dashboards/nann.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    used = set(re.findall(r"\b(?:nv|nann)_\w+", " ".join(expressions)))
+    assert {name for name in used - known if not name.startswith("nv_gpu_")} == set()
+    assert "nann_unknown_items_total" in used
+
+
+def test_the_builders_command_builds(served, tmp_path, live_bundle_path):
+    """As far as it goes here: it finds its options, then the missing scorer in half precision."""
+    command = in_dockerfile("ENTRYPOINT", "engine-builder")
+    places = {"/bundle": str(live_bundle_path), "/plans": str(tmp_path / "plans")}
+    command = [sys.executable, "-m", "cli.main", *(places.get(word, word) for word in command[1:])]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    assert result.returncode == 2
+    assert "has no scorer.fp16.onnx; run `nann export --half`" in result.stderr
+
+
+def test_a_target_that_this_triton_has_no_backend_for(served, live_bundle_path, tmp_path):
+    http, grpc, metrics = free_ports(3)
+    command = [sys.executable, "-m", "cli.main", "serve", "--bundle", str(live_bundle_path), "--target", "onnxruntime"]
+    command += ["--repository", str(tmp_path / "repository"), "--http-port", str(http)]
+    command += ["--grpc-port", str(grpc), "--metrics-port", str(metrics)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    assert result.returncode == 2
+    assert "has no onnxruntime backend; serve with --target embedded or torch, or in the container" in result.stderr

@@ -1,0 +1,101 @@
+"""Triton itself reads the configurations that are made for the target `tensorrt`, and runs their warm-up.
+
+The wheel's Triton has no TensorRT backend and there is no GPU here: the scorer and the user encoder of the same
+configurations are run by the Python backend on the CPU. Everything else is as installed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from live_bundle import ITEMS, item_ids, make_bundle
+from reference import OfflineEnsemble
+
+from clients import RetrievalClient
+from nann.bundle import WARMUP_FILES, Bundle, sha256_of, write_manifest
+from nann.errors import ServerError
+from nann.plans import PLANNED_MODELS, PLANS_FILE, PLANS_FORMAT_VERSION, plan_file
+from nann.shape_grid import ShapeGrid
+from python_backend.ports import free_ports
+from python_backend.repository import check_target, install_bundle
+from python_backend.server import ServerOptions, TritonServer
+from python_backend.triton_install import TritonInstall
+
+pytestmark = pytest.mark.triton
+
+GRID = ShapeGrid((1, 4, 16), (64, 512))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    made = make_bundle(tmp_path_factory.mktemp("tensorrt") / "bundle")
+    rng = np.random.default_rng(0)
+    rows = (rng.integers(10, ITEMS, 12), np.zeros(1), rng.normal(size=17), rng.integers(10, ITEMS, 300))
+    for name, row in zip(WARMUP_FILES.values(), rows, strict=True):
+        np.save(made.path / name, row)
+    manifest = {**made.manifest, "shape_grid": GRID.to_manifest()}
+    return write_manifest(made.path, manifest, [*made.manifest["files"], *WARMUP_FILES.values()])
+
+
+@pytest.fixture(scope="module")
+def repository(bundle, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tensorrt_server")
+    repository = folder / "repository"
+    install_bundle(bundle.path, repository, plans=write_plans(folder / "plans", bundle))
+    check_target(repository, "tensorrt")
+    for spec in PLANNED_MODELS:
+        config = repository / spec.name / "configs" / "tensorrt.pbtxt"
+        text = config.read_text().replace(
+            'platform: "tensorrt_plan"', 'backend: "python" default_model_filename: "torch_model.py"'
+        )
+        config.write_text(re.sub(r"kind: KIND_GPU count: 1 profile: \[.*?\]", "kind: KIND_CPU count: 1", text))
+    return repository
+
+
+@pytest.fixture
+def make_server(repository, tmp_path, monkeypatch):
+    monkeypatch.setattr(TritonInstall, "check_target", lambda self, target: None)
+    options = ServerOptions(repository, "127.0.0.1", *free_ports(3), target="tensorrt", log_file=tmp_path / "log")
+    return lambda: TritonServer(options)
+
+
+def write_plans(path, bundle):
+    path.mkdir()
+    entries = {}
+    for spec in PLANNED_MODELS:
+        (path / plan_file(spec.name)).write_bytes(b"plan")
+        name = f"{spec.name}.onnx"
+        entries[spec.name] = {
+            "sha256": sha256_of(path / plan_file(spec.name)),
+            "onnx_file": name,
+            "onnx_sha256": bundle.manifest["files"][name]["sha256"],
+        }
+    manifest = {"format_version": PLANS_FORMAT_VERSION, "library": "tensorrt", "shape_grid": GRID.to_manifest()}
+    (path / PLANS_FILE).write_text(json.dumps({**manifest, "plans": entries}))
+    return path
+
+
+def test_it_is_loaded_warmed_up_and_answers_as_the_search_offline(make_server, bundle):
+    offline = OfflineEnsemble(Bundle.open(bundle.path))
+    rng = np.random.default_rng(1)
+    with make_server() as server, RetrievalClient(server.grpc_url, timeout_s=30) as client:
+        for users in (1, 3, 16):
+            asked = [item_ids()[rng.integers(10, ITEMS, rng.integers(1, 30))].tolist() for _ in range(users)]
+            result = client.retrieve(asked)
+            for row, ids in enumerate(asked):
+                items, scores, scored = offline.retrieve(ids)
+                np.testing.assert_array_equal(result.item_ids[row], items)
+                np.testing.assert_allclose(result.scores[row], scores, rtol=1e-5, atol=1e-5)
+                assert result.items_scored[row] == scored
+
+
+@pytest.mark.slow
+def test_triton_compares_the_warm_up_files_with_their_shapes(make_server, repository):
+    """So that it started above proves them right."""
+    path = repository / "scorer" / "warmup" / "candidates.512"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(ServerError, match="warmup"), make_server():
+        pass

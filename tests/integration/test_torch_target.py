@@ -1,0 +1,71 @@
+"""The target `torch` on the CPU, live: `nann serve --target torch` answers as the target `embedded` does."""
+
+import contextlib
+
+import numpy as np
+import pytest
+from live_bundle import ITEMS, item_ids
+from reference import OfflineEnsemble
+
+from clients import RetrievalClient
+from nann.errors import RequestError
+from python_backend.ports import free_ports
+from python_backend.repository import check_target, install_bundle
+from python_backend.server import ServerOptions, TritonServer
+
+pytestmark = pytest.mark.triton
+
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def torch_client(live_bundle_path, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("torch_server")
+    install_bundle(live_bundle_path, folder / "repository")
+    check_target(folder / "repository", "torch")
+    log = folder / "triton.log"
+    options = ServerOptions(folder / "repository", "127.0.0.1", *free_ports(3), target="torch", log_file=log)
+    with TritonServer(options) as server, contextlib.closing(RetrievalClient(server.grpc_url, timeout_s=30)) as client:
+        text = log.read_text()
+        assert "user_encoder: torch on cpu, 0 CUDA graphs" in text
+        assert "scorer: torch on cpu, 0 CUDA graphs" in text
+        yield client
+
+
+@pytest.fixture(scope="module")
+def embedded_client(server):
+    with RetrievalClient(server.grpc_url, timeout_s=30) as client:
+        yield client
+
+
+def users(count, seed):
+    rng = np.random.default_rng(seed)
+    return [item_ids()[rng.integers(10, ITEMS, rng.integers(1, 30))].tolist() for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("count", "parameters"),
+    [(1, {}), (3, {}), (16, {}), (5, {"top_k": 150, "ef": (30, 90, 200), "rounds": (1, 3, 6)}), (2, {"top_k": 7})],
+)
+def test_it_answers_as_the_embedded_target(torch_client, embedded_client, count, parameters):
+    asked = users(count, seed=count)
+    got, expected = (client.retrieve(asked, **parameters) for client in (torch_client, embedded_client))
+    np.testing.assert_array_equal(got.item_ids, expected.item_ids)
+    np.testing.assert_allclose(got.scores, expected.scores, rtol=TOLERANCE, atol=TOLERANCE)
+    np.testing.assert_array_equal(got.items_scored, expected.items_scored)
+
+
+def test_and_as_the_search_offline(torch_client, bundle):
+    offline = OfflineEnsemble(bundle)
+    for ids in (*users(5, seed=9), [], [5, 6]):
+        result, (items, scores, scored) = torch_client.retrieve(ids), offline.retrieve(ids or [0])
+        np.testing.assert_array_equal(result.item_ids[0], items)
+        np.testing.assert_allclose(result.scores[0], scores, rtol=TOLERANCE, atol=TOLERANCE)
+        assert result.items_scored[0] == scored
+
+
+def test_a_request_that_fails_harms_no_other(torch_client):
+    (good,) = users(1, seed=1)
+    with pytest.raises(RequestError, match="top_k"):
+        torch_client.retrieve(good, top_k=0)
+    assert torch_client.retrieve(good).item_ids.shape == (1, 20)

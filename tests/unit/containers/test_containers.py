@@ -1,0 +1,248 @@
+"""The containers as far as they can be checked without an engine.
+
+The compose file against the specification, the Dockerfile by hadolint and by what it copies and installs, Prometheus
+and Grafana by what they refer to. tests/integration/test_container_commands.py runs the entry commands.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from compose_pydantic import ComposeSpecification
+from dockerfile_parse import DockerfileParser
+
+ROOT = Path(__file__).resolve().parents[3]
+DOCKERFILE = ROOT / "docker" / "Dockerfile"
+ENVIRONMENT = dict(
+    line.split("=", 1) for line in (ROOT / ".env").read_text().splitlines() if line and not line.startswith("#")
+)
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
+_VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
+
+
+def interpolated(text: str) -> str:
+    """As compose does it, with what .env sets."""
+
+    def value(match: re.Match[str]) -> str:
+        name, kind, default = match.groups()
+        if name in ENVIRONMENT:
+            return ENVIRONMENT[name]
+        assert kind == "-", f"{name} is neither in .env nor has a default"
+        return default
+
+    return _VARIABLE.sub(value, text)
+
+
+def list_in_pyproject(key: str) -> list[str]:
+    """A list of strings, which TOML writes as Python does."""
+    found = re.search(rf"^{re.escape(key)} = (\[.*?\])$", PYPROJECT, re.MULTILINE | re.DOTALL)
+    return ast.literal_eval(found.group(1))
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict:
+    return yaml.safe_load(interpolated((ROOT / "docker-compose.yml").read_text()))
+
+
+@pytest.fixture(scope="module")
+def instructions(tmp_path_factory) -> list[dict]:
+    parser = DockerfileParser(path=str(tmp_path_factory.mktemp("dockerfile")))
+    parser.content = DOCKERFILE.read_text()
+    return [entry for entry in parser.structure if entry["instruction"] != "COMMENT"]
+
+
+def stages(instructions) -> dict[str, list[dict]]:
+    found: dict[str, list[dict]] = {}
+    for entry in instructions:
+        if entry["instruction"] == "FROM":
+            name = entry["value"].split(" AS ")[1]
+            found[name] = []
+        if found:
+            found[name].append(entry)
+    return found
+
+
+# docker-compose.yml
+
+
+def test_it_is_a_compose_file(compose):
+    ComposeSpecification.model_validate({key: value for key, value in compose.items() if not key.startswith("x-")})
+
+
+def test_the_check_would_notice_a_misspelt_key(compose):
+    spoilt = {**compose["services"]["server-cpu"], "shmsize": "1gb"}
+    with pytest.raises(ValueError, match="shmsize"):
+        ComposeSpecification.model_validate({"services": {"server-cpu": spoilt}})
+
+
+def test_profiles(compose):
+    by_profile: dict[str, set[str]] = {}
+    for name, service in compose["services"].items():
+        for profile in service["profiles"]:
+            by_profile.setdefault(profile, set()).add(name)
+    assert by_profile == {
+        "cpu": {"server-cpu"},
+        "gpu": {"build-engine", "server-gpu"},
+        "gpu-torch": {"server-gpu-torch"},
+        "perf": {"perf"},
+        "observability": {"prometheus", "grafana"},
+    }
+
+
+@pytest.mark.parametrize("name", ["server-cpu", "server-gpu", "server-gpu-torch"])
+def test_servers_have_what_triton_needs(compose, name):
+    service = compose["services"][name]
+    assert service["shm_size"] == "1gb"
+    assert service["ulimits"] == {"memlock": -1, "stack": 67108864}
+    assert service["ports"] == [f"127.0.0.1:{port}:{port}" for port in (8000, 8001, 8002)]
+    assert "./build/bundle:/bundle:ro" in service["volumes"]
+    assert "triton" in service["networks"]["default"]["aliases"]
+    assert service["cap_drop"] == ["ALL"]
+
+
+def test_only_gpu_services_ask_for_a_gpu(compose):
+    asking = {name for name, service in compose["services"].items() if "deploy" in service}
+    assert asking == {"build-engine", "server-gpu", "server-gpu-torch"}
+    for name in asking:
+        (device,) = compose["services"][name]["deploy"]["resources"]["reservations"]["devices"]
+        assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+
+
+def test_plans_are_built_once_by_the_image_that_serves_them(compose, instructions):
+    builder, server = compose["services"]["build-engine"], compose["services"]["server-gpu"]
+    assert server["depends_on"] == {"build-engine": {"condition": "service_completed_successfully"}}
+    assert "restart" not in builder
+    assert "plans:/plans" in builder["volumes"]
+    assert "plans:/plans:ro" in server["volumes"]
+    assert builder["build"]["args"] == server["build"]["args"]
+    assert stages(instructions)["engine-builder"][0]["value"] == "server AS engine-builder"
+
+
+def test_named_volumes_and_mounted_files_exist(compose):
+    for service in compose["services"].values():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            if not source.startswith("."):
+                assert source in compose["volumes"]
+            elif not source.startswith("./build/"):
+                assert (ROOT / source).exists()
+
+
+def test_targets_and_build_arguments_are_the_dockerfiles(compose, instructions):
+    declared = {entry["value"] for entry in instructions if entry["instruction"] == "ARG"}
+    for service in compose["services"].values():
+        if "build" in service:
+            assert service["build"]["target"] in stages(instructions)
+            assert set(service["build"]["args"]) == declared
+            assert service["build"]["args"] == {name: ENVIRONMENT[name] for name in declared}
+
+
+# docker/Dockerfile
+
+
+def test_hadolint_has_nothing_to_say():
+    hadolint = Path(sys.executable).parent / "hadolint"
+    result = subprocess.run([hadolint, "--no-color", DOCKERFILE], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "")
+
+
+def test_every_source_exists_and_is_sent_to_the_engine(instructions):
+    ignore = (ROOT / ".dockerignore").read_text().splitlines()
+    copied = []
+    for entry in instructions:
+        if entry["instruction"] == "COPY" and not entry["value"].startswith("--from="):
+            *sources, _ = shlex.split(entry["value"])
+            copied += sources
+    assert copied
+    for source in copied:
+        assert (ROOT / source).exists(), source
+        assert f"!{source}" in ignore, source
+
+
+def test_the_packages_that_are_copied_are_those_that_are_installed(instructions):
+    packages = list_in_pyproject("wheel.packages")
+    copied = {
+        source
+        for entry in instructions
+        if entry["instruction"] == "COPY" and not entry["value"].startswith("--from=")
+        for source in shlex.split(entry["value"])[:-1]
+    }
+    assert set(packages) | {"pyproject.toml", "CMakeLists.txt", "README.md", "LICENSE"} == copied
+
+
+def test_compilers_stay_in_the_build_stage_and_nothing_runs_as_root(instructions):
+    for name, entries in stages(instructions).items():
+        values = [entry["value"] for entry in entries]
+        if name != "build":
+            assert not any("apt-get" in value or "g++" in value for value in values), name
+        if name not in ("base", "build"):
+            users = [entry["value"] for entry in entries if entry["instruction"] == "USER"]
+            assert users[-1] == "10001", name
+
+
+def test_python_is_one_that_the_package_supports():
+    low, high = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', PYPROJECT).groups()
+    assert int(low) <= int(ENVIRONMENT["PYTHON_VERSION"].split(".")[1]) < int(high)
+
+
+def pip_lines(instructions) -> list[list[str]]:
+    """Arguments of each `pip install` in the Dockerfile."""
+    lines = []
+    for entry in instructions:
+        if entry["instruction"] == "RUN" and "pip install" in entry["value"]:
+            command = interpolated(entry["value"].split("&&")[0])
+            lines.append(shlex.split(command.split("pip install", 1)[1]))
+    return lines
+
+
+def test_three_lines_install_packages(instructions):
+    assert [line[-1] for line in pip_lines(instructions)] == [
+        ".",
+        "onnx==1.23.2",
+        f"tensorrt-cu13-bindings=={ENVIRONMENT['TENSORRT_VERSION']}",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(3))
+def test_each_pip_line_resolves_for_the_images_python(instructions, tmp_path, number):
+    """As a dry run for Python of the image on Ubuntu 24.04; for `.`, its dependencies."""
+    arguments = [word for word in pip_lines(instructions)[number] if word != "--no-cache-dir"]
+    if "." in arguments:
+        arguments = list_in_pyproject("dependencies")
+    platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in range(5, 40)]
+    command = [
+        *(sys.executable, "-m", "pip", "install", "--dry-run", "--only-binary=:all:", f"--target={tmp_path}"),
+        *(f"--python-version={ENVIRONMENT['PYTHON_VERSION']}", "--implementation=cp", *platforms),
+        "--platform=manylinux2014_x86_64",
+        *arguments,
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "Would install" in result.stdout
+
+
+# Prometheus and Grafana
+
+
+def test_prometheus_scrapes_the_servers_metrics_port():
+    config = yaml.safe_load((ROOT / "docker/prometheus/prometheus.yml").read_text())
+    (job,) = config["scrape_configs"]
+    assert job["static_configs"] == [{"targets": ["triton:8002"]}]
+
+
+def test_grafanas_dashboard_uses_the_provisioned_source():
+    source = yaml.safe_load((ROOT / "docker/grafana/provisioning/datasources/prometheus.yml").read_text())
+    uid = source["datasources"][0]["uid"]
+    dashboard = json.loads((ROOT / "docker/grafana/dashboards/nann.json").read_text())
+    for panel in dashboard["panels"]:
+        assert {target["datasource"]["uid"] for target in panel["targets"]} == {uid}
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import http.server
+import threading
+
+import pytest
+
+from perf.load import _starts, read_metrics
+from perf.requests import perf_analyzer_input
+
+METRICS = """# HELP nv_inference_count Number of inferences
+nv_inference_count{model="scorer",version="1"} 5
+nv_inference_count{model="scorer",version="2"} 2
+nv_inference_count{model="nann",version="1"} 3
+nv_cpu_utilization 0.5
+"""
+
+
+@pytest.fixture
+def metrics_url():
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(METRICS.encode())
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_counters_are_summed_over_versions(metrics_url):
+    assert read_metrics(metrics_url) == {("nv_inference_count", "scorer"): 7, ("nv_inference_count", "nann"): 3}
+
+
+def test_clients_start_at_different_users():
+    assert _starts([[1]] * 10, 3) == [0, 3, 6]
+    assert _starts([[1]], 3) == [0, 0, 0]
+
+
+def test_perf_analyzers_input():
+    assert perf_analyzer_input([[11, 12], [13]], profile_fields=1) == {
+        "data": [
+            {
+                "behavior_item_ids": {"content": [11, 12], "shape": [2]},
+                "user_profile": {"content": [0], "shape": [1]},
+            },
+            {"behavior_item_ids": {"content": [13], "shape": [1]}, "user_profile": {"content": [0], "shape": [1]}},
+        ]
+    }

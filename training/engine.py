@@ -1,0 +1,262 @@
+"""`nann build-engine`: the bundle's ONNX files -> TensorRT plans, one optimization profile a width of the grid."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from nann.bundle import SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, Bundle, sha256_of
+from nann.errors import BundleError, ConfigError, ScorerError
+from nann.plans import (
+    PLANNED_MODELS,
+    PLANS_FILE,
+    PLANS_FORMAT_VERSION,
+    Plans,
+    Profile,
+    check_profiles,
+    optimization_profiles,
+    plan_file,
+)
+from nann.shape_grid import MAX_BATCH_SIZE
+from nann.signature import SCORER, ModelSpec
+from training.engine_inspection import check_engine, check_network
+from training.tensorrt_api import LIBRARIES, find_tensorrt, make_logger, make_progress_monitor
+
+TIMING_CACHE_FILE = "timing.cache"
+"""In the plans' folder. It belongs to one GPU and TensorRT version; TensorRT refuses another's."""
+TIMING_CACHE_LIBRARIES = ("tensorrt",)
+"""TensorRT for RTX times nothing while it builds."""
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How to build.
+
+    Attributes:
+        half: the scorer in half precision, from the bundle's `scorer.fp16.onnx`.
+        compute_capabilities: GPUs to build for, as "8.6"; empty: the one of this machine. Only TensorRT for RTX builds
+            for a GPU that is not there, and such an engine can't be inspected here.
+        optimization_level: TensorRT's builder optimization level, 0 to 5: how long it looks for fast kernels.
+    """
+
+    half: bool = True
+    compute_capabilities: tuple[str, ...] = ()
+    optimization_level: int = 3
+
+
+def build_plans(bundle: Bundle, out: Path, options: EngineOptions) -> Plans:
+    """Builds, inspects and writes the plans of `user_encoder` and `scorer`, and plans.json last.
+
+    Args:
+        bundle: with exported models; its padding grid decides the profiles.
+        out: the plans' folder.
+        options: how to build.
+
+    Raises:
+        ConfigError: if TensorRT is not installed, or can't build for what was asked.
+        BundleError: if the bundle lacks a file.
+        ScorerError: if TensorRT refuses a model, or what it built is not what was asked for.
+    """
+    trt = find_tensorrt()
+    files = {spec.name: _onnx_file(bundle, spec, options) for spec in PLANNED_MODELS}
+    out.mkdir(parents=True, exist_ok=True)
+    (out / PLANS_FILE).unlink(missing_ok=True)
+    entries = {}
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        for spec in PLANNED_MODELS:
+            builder = EngineBuilder(trt, spec, options, progress, out / TIMING_CACHE_FILE)
+            onnx_path = bundle.path / files[spec.name]
+            plan, inspection = builder.build(onnx_path, optimization_profiles(bundle, spec))
+            path = out / plan_file(spec.name)
+            path.write_bytes(plan)
+            entries[spec.name] = {
+                "bytes": len(plan),
+                "sha256": sha256_of(path),
+                "onnx_file": onnx_path.name,
+                "onnx_sha256": bundle.manifest["files"][onnx_path.name]["sha256"],
+                "precision": "half" if _is_half(spec, options) else "full",
+                "inspection": inspection,
+            }
+    manifest = {
+        "format_version": PLANS_FORMAT_VERSION,
+        "library": LIBRARIES[trt.__name__],
+        "tensorrt": trt.__version__,
+        "cuda": os.environ.get("CUDA_VERSION", "unknown"),
+        "gpu": _gpu() if not options.compute_capabilities else None,
+        "compute_capabilities": list(options.compute_capabilities),
+        "bundle_id": bundle.bundle_id,
+        "shape_grid": bundle.shape_grid.to_manifest(),
+        "max_batch_size": MAX_BATCH_SIZE,
+        "plans": entries,
+    }
+    temporary = out / f".{PLANS_FILE}.tmp"
+    temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(out / PLANS_FILE)
+    return Plans.open(out, bundle)
+
+
+def fitting_plans(bundle: Bundle, out: Path, options: EngineOptions) -> Plans | None:
+    """The plans in a folder, if they are what `build_plans` would build there again; else None.
+
+    Raises:
+        ConfigError: if TensorRT is not installed.
+    """
+    trt = find_tensorrt()
+    try:
+        plans = Plans.open(out, bundle)
+    except BundleError:
+        return None
+    same = (
+        plans.manifest["library"] == LIBRARIES[trt.__name__]
+        and plans.manifest["tensorrt"] == trt.__version__
+        and plans.manifest["compute_capabilities"] == list(options.compute_capabilities)
+        and plans.manifest["gpu"] == (None if options.compute_capabilities else _gpu())
+        and plans.manifest["plans"][SCORER.name]["precision"] == ("half" if options.half else "full")
+    )
+    return plans if same else None
+
+
+class EngineBuilder:
+    """Builds the engine of one model.
+
+    Args:
+        trt: the module `tensorrt` or `tensorrt_rtx`.
+        spec: names and dtypes that the engine must have.
+        options: how to build.
+        progress: where TensorRT's phases are shown.
+        timing_cache: file with kernel timings of earlier builds; read, and written back.
+    """
+
+    def __init__(
+        self, trt: Any, spec: ModelSpec, options: EngineOptions, progress: Progress, timing_cache: Path
+    ) -> None:
+        self._trt = trt
+        self._spec = spec
+        self._options = options
+        self._progress = progress
+        self._timing_cache = timing_cache
+        self._logger = make_logger(trt)
+
+    def build(self, onnx_path: Path, profiles: Sequence[Profile]) -> tuple[bytes, dict[str, Any]]:
+        """Parses, checks, builds, inspects.
+
+        Returns:
+            The plan, and what the inspection found.
+
+        Raises:
+            ConfigError: if the profiles leave a gap, or TensorRT can't build for what was asked.
+            ScorerError: if TensorRT refuses the model, or what it built is not what was asked for.
+        """
+        check_profiles(profiles)
+        half = _is_half(self._spec, self._options)
+        builder = self._trt.Builder(self._logger)
+        if builder is None:
+            raise ConfigError(f"TensorRT can't start: {self._reason()}; is there a GPU and a driver?")
+        network = self._parse(builder, onnx_path)
+        inspection: dict[str, Any] = {"network": check_network(self._trt, network, self._spec, half=half)}
+        config = self._config(builder, profiles)
+        plan = builder.build_serialized_network(network, config)
+        if plan is None:
+            raise ScorerError(f"TensorRT can't build {self._spec.name} from {onnx_path}: {self._reason()}")
+        self._write_timing_cache(config)
+        content = bytes(plan)
+        if not self._options.compute_capabilities:
+            engine = self._trt.Runtime(self._logger).deserialize_cuda_engine(content)
+            if engine is None:
+                raise ScorerError(f"TensorRT can't load the engine of {self._spec.name} it built: {self._reason()}")
+            inspection["engine"] = check_engine(self._trt, engine, self._spec, profiles, half=half)
+        return content, inspection
+
+    def _parse(self, builder: Any, onnx_path: Path) -> Any:
+        # TensorRT 11 knows nothing but strongly typed networks; the flag says the same to TensorRT 10.
+        network = builder.create_network(1 << int(self._trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        parser = self._trt.OnnxParser(network, self._logger)
+        if not parser.parse_from_file(str(onnx_path)):
+            reasons = [_parser_error(parser.get_error(number)) for number in range(parser.num_errors)]
+            raise ScorerError(
+                f"TensorRT can't read {onnx_path}: {'; '.join(reasons) or self._reason()}; "
+                "write the module without it, or serve it with the target onnxruntime or torch"
+            )
+        return network
+
+    def _config(self, builder: Any, profiles: Sequence[Profile]) -> Any:
+        trt, config = self._trt, builder.create_builder_config()
+        config.builder_optimization_level = self._options.optimization_level
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # names and types in the engine, to inspect
+        config.progress_monitor = make_progress_monitor(trt, self._progress)
+        if LIBRARIES[trt.__name__] in TIMING_CACHE_LIBRARIES:
+            cache = self._timing_cache.read_bytes() if self._timing_cache.exists() else b""
+            config.set_timing_cache(config.create_timing_cache(cache), ignore_mismatch=False)
+        if self._options.compute_capabilities:
+            self._set_compute_capabilities(config)
+        for number, profile in enumerate(profiles):
+            asked = builder.create_optimization_profile()
+            for tensor in self._spec.inputs:
+                low, high = (1, profile.smallest[tensor]), (MAX_BATCH_SIZE, profile.largest[tensor])
+                asked.set_shape(tensor.name, low, high, high)
+            if config.add_optimization_profile(asked) != number:
+                raise ConfigError(
+                    f"TensorRT refuses optimization profile {number} of {self._spec.name}: {self._reason()}"
+                )
+        return config
+
+    def _set_compute_capabilities(self, config: Any) -> None:
+        trt, wanted = self._trt, self._options.compute_capabilities
+        if not hasattr(trt, "ComputeCapability"):
+            raise ConfigError(f"{trt.__name__} builds only for the GPU of this machine; leave out --compute-capability")
+        known = {name: f"{name[2:-1]}.{name[-1]}" for name in dir(trt.ComputeCapability) if name.startswith("SM")}
+        members = {text: getattr(trt.ComputeCapability, name) for name, text in known.items()}
+        config.num_compute_capabilities = len(wanted)
+        for number, text in enumerate(wanted):
+            if text not in members:
+                raise ConfigError(
+                    f"--compute-capability is {text}; {trt.__name__} {trt.__version__} builds for "
+                    f"{', '.join(sorted(members, key=float))}"
+                )
+            config.set_compute_capability(members[text], number)
+
+    def _write_timing_cache(self, config: Any) -> None:
+        if LIBRARIES[self._trt.__name__] in TIMING_CACHE_LIBRARIES:
+            self._timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
+
+    def _reason(self) -> str:
+        """The last error of TensorRT's log."""
+        return self._logger.errors[-1] if self._logger.errors else "TensorRT gives no reason"
+
+
+def _is_half(spec: ModelSpec, options: EngineOptions) -> bool:
+    return options.half and spec is SCORER
+
+
+def _onnx_file(bundle: Bundle, spec: ModelSpec, options: EngineOptions) -> str:
+    name = SCORER_FILE if spec is SCORER else USER_ENCODER_FILE
+    if _is_half(spec, options):
+        name = SCORER_HALF_FILE
+    if name not in bundle.manifest["files"]:
+        command = "nann export --half" if name == SCORER_HALF_FILE else "nann export"
+        raise BundleError(f"{bundle.path} has no {name}; run `{command}`, or build with --full-precision")
+    return name
+
+
+def _parser_error(error: Any) -> str:
+    return f"node {error.node()} ({error.node_name()}, {error.node_operator()}): {error.desc()}"
+
+
+def _gpu() -> dict[str, str]:
+    """Name, compute capability and driver version of the first GPU, as nvidia-smi tells them."""
+    fields = ("name", "compute_cap", "driver_version")
+    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return dict.fromkeys(fields, "unknown")
+    first = result.stdout.splitlines()[0]
+    return dict(zip(fields, (field.strip() for field in first.split(",")), strict=True))
