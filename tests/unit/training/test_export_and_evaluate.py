@@ -6,8 +6,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from bundles import without_light
 
-from nann.bundle import LIGHT_VECTORS_FILE, Bundle, write_manifest
+from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError, DataError, ScorerError
 from nann.exact_search import exact_search
 from nann.signature import SCORER, USER_ENCODER
@@ -41,11 +42,7 @@ def indexed(data, checkpoint, tmp_path):
 
 @pytest.fixture
 def bare(indexed):
-    """A bundle without a light score, as anyone's modules may have."""
-    (indexed.path / LIGHT_VECTORS_FILE).unlink()
-    manifest = {key: value for key, value in indexed.manifest.items() if key != "search_by_entry"}
-    manifest["search"] = indexed.manifest["search_by_entry"]["layers"]
-    return write_manifest(indexed.path, manifest, set(indexed.manifest["files"]) - {LIGHT_VECTORS_FILE})
+    return without_light(indexed.path)
 
 
 @pytest.mark.parametrize("architecture", ["attention", "no_attention", "two_sided"])

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from bundles import without_light
 
 from nann.bundle import Bundle
 from nann.errors import BundleError, ScorerError
@@ -56,7 +57,7 @@ def test_an_empty_history_gives_numbers(half_bundle):
 
 
 def test_another_export_drops_what_was_made_of_the_last(half_bundle, tmp_path):
-    bundle = Bundle.open(shutil.copytree(half_bundle, tmp_path / "bundle"))
+    bundle = without_light(shutil.copytree(half_bundle, tmp_path / "bundle"))
     export_to_bundle(bundle, _Encoder(), _Dot(bundle.item_count, 1.0))
     again = Bundle.open(bundle.path)
     assert "scorer.fp16.onnx" not in again.manifest["files"]
@@ -83,7 +84,7 @@ class _Dot(torch.nn.Module):
 
 
 def test_a_scorer_that_needs_full_precision_is_refused_and_nothing_is_written(exported_bundle, tmp_path):
-    bundle = Bundle.open(shutil.copytree(exported_bundle, tmp_path / "bundle"))
+    bundle = without_light(shutil.copytree(exported_bundle, tmp_path / "bundle"))
     export_to_bundle(bundle, _Encoder(), _Dot(bundle.item_count, 1000.0))
     before = {path.name for path in bundle.path.iterdir()}
     with pytest.raises(ScorerError, match=r"half precision differs by .*; expected at most 2e-02: .* without --half"):

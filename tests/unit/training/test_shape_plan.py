@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,7 +27,14 @@ def test_the_plan_counts_what_the_search_scores(bundle, data):
     requests = data_requests(data, bundle, 6)
     plan = plan_shapes(bundle, requests, 2)
     states = OnnxUserEncoder(bundle.path / "user_encoder.onnx").encode(requests.behaviors, requests.profiles)
-    found = beam_search(bundle.graph, OnnxScorer(bundle.path / "scorer.onnx"), states, bundle.search_params)
+    found = beam_search(
+        bundle.graph,
+        OnnxScorer(bundle.path / "scorer.onnx"),
+        states,
+        bundle.search_params,
+        light_vectors=bundle.light_vectors,
+        own_items=requests.behaviors,
+    )
     # Every request is replayed once in batches of each size, and a batch does not change what is scored.
     assert plan.candidates == len(DEFAULT_GRID.batch_sizes) * found.items_scored.sum()
     assert plan.candidates <= plan.lockstep <= plan.padded <= plan.default_padded
@@ -80,15 +88,18 @@ def test_a_log_of_requests(bundle, tmp_path):
     lines = [
         {"behavior_item_ids": ids[:3].tolist(), "user_profile": [1, 1]},
         {"behavior_item_ids": []},
-        {"behavior_item_ids": ids[5:7].tolist(), "top_k": 4, "ef": [5, 20], "rounds": [1, 2]},
+        {"behavior_item_ids": ids[5:7].tolist(), "top_k": 4, "entry": "layers", "ef": [5, 20], "rounds": [1, 2]},
+        {"behavior_item_ids": ids[:1].tolist(), "entry": "seeds", "seeds": 30, "ef": [25]},
     ]
     path = tmp_path / "requests.jsonl"
     path.write_text("\n".join([*map(json.dumps, lines), ""]))
     requests = read_requests(path, bundle)
     np.testing.assert_array_equal(requests.behaviors[0, -3:], [0, 1, 2])
     np.testing.assert_array_equal(requests.behaviors[1], np.full(bundle.sequence_length, -1))
-    np.testing.assert_array_equal(requests.profiles, [[1, 1], [0, 0], [0, 0]])
-    assert list(requests.params) == [bundle.search_params] * 2 + [SearchParams(4, (5, 20), (1, 2))]
+    np.testing.assert_array_equal(requests.profiles, [[1, 1], [0, 0], [0, 0], [0, 0]])
+    default = bundle.search_params
+    by_seeds = replace(default, ef=(25,), seeds=replace(default.seeds, count=30))
+    assert list(requests.params) == [default, default, SearchParams(4, (5, 20), (1, 2)), by_seeds]
     assert plan_shapes(bundle, requests, 3).calls > 0
 
 
@@ -100,6 +111,7 @@ def test_a_log_of_requests(bundle, tmp_path):
         ('{"behavior_item_ids": [1], "topk": 3}', "line 2: expected an object with behavior_item_ids and perhaps"),
         ('{"behavior_item_ids": ["x"]}', "line 2: invalid literal"),
         ('{"behavior_item_ids": [1], "top_k": 0}', "line 2: top_k is 0"),
+        ('{"behavior_item_ids": [1], "entry": "door"}', "line 2: entry is 'door'; expected"),
         ('{"behavior_item_ids": [1], "user_profile": [1]}', r"line 2: user_profile has shape \\[1, 1\\]"),
     ],
 )
