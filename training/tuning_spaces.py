@@ -15,7 +15,7 @@ from nann.search_params import SearchParams, SeedParams
 _ENTRY_EF = (0.3, 1.2)
 _UPPER_EF = (0.1, 0.2, 0.4, 0.8, 1.6)
 _GROUND_EF = (1.0, 1.5, 2.5, 4.0)
-_SEEDS = (1.0, 1.5, 2.5, 4.0, 6.0, 10.0)
+_SEEDS = (1.0, 1.5, 2.5, 4.0, 6.0, 10.0, 16.0)
 _SEEDS_ALONE = (1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 16.0)
 """Coarse grids of ef and of seeds, in multiples of top_k."""
 _UPPER_ROUNDS = (1, 2, 3, 5)

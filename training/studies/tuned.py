@@ -34,19 +34,21 @@ def inputs(settings: StudySettings) -> Json:
 
 
 def run(runs: Runs, settings: StudySettings) -> Json:
-    """`points`: one a wanted coverage, ascending: the parameters, `validation` and `test` measures."""
+    """`points`: one a wanted coverage, ascending, with `validation` and `test` measures; `missed`: the others."""
     model = runs.get(settings.config())
     graph, top_k = model.bundle.graph, settings.search.top_k
     queries = runs.data.queries(_SPLIT, model.config.model.sequence_length, settings.tuned_users)
     states = model.encode(queries)
     exact = exact_top(model.scorer, states, graph.item_count, top_k).items
-    points = []
+    points, missed = [], []
     for wanted in settings.tuned_coverages:
         runs.say(f"tuning for {percent(wanted, 1)} coverage on {len(states)} validation users")
         pick = _cheapest(model, states, queries.behaviors, exact, wanted)
-        if pick is not None:
+        if pick is None:
+            missed.append(wanted)
+        else:
             points.append({"wanted": wanted, "validation": pick.summary(), "test": model.beam(pick.params)})
-    return {"top_k": top_k, "users": len(states), "points": points}
+    return {"top_k": top_k, "users": len(states), "points": points, "missed": missed}
 
 
 def _cheapest(
@@ -90,7 +92,7 @@ def markdown(result: Json) -> str:
         seeds = chosen.get("seeds")
         rows.append(
             [
-                percent(point["wanted"], 1),
+                percent(point["wanted"]),
                 chosen["entry"] if seeds is None else f"{seeds['count']} seeds",
                 *(" ".join(map(str, chosen[name])) for name in ("ef", "rounds")),
                 *(percent(value) for value in (chosen["coverage"], test["coverage"])),
@@ -101,6 +103,9 @@ def markdown(result: Json) -> str:
         f"Entry strategy, ef and rounds are chosen on {result['users']} validation users, the cheapest that reach the "
         f"wanted coverage of their exact top {result['top_k']}, and measured on the test users."
     )
+    if result["missed"]:
+        unreached = " and ".join(percent(wanted, 1) for wanted in result["missed"])
+        sentence += f" No search that scores at most {percent(_MAX_SHARE, 0)} of the items reached {unreached}."
     return f"{sentence}\n\n{table(header, rows)}"
 
 
