@@ -33,7 +33,8 @@ Float32Array = npt.NDArray[np.float32]
 _USER_BLOCK, _ITEM_CHUNK = 16, 4096
 _M, _EF_CONSTRUCTION, _LEAST_EF = 32, 200, 400
 LABELS = {
-    "nann": "NANN: graph walk with the scorer",
+    "nann": "NANN: the paper's walk with the scorer",
+    "nann_seeded": "NANN entered by seeds (ours)",
     "cascade": "cascade: two-tower + hnswlib, re-ranked",
     "item_to_item": "item-to-item, re-ranked",
     "popular_reranked": "most popular, re-ranked",

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from nann.errors import ConfigError
-from nann.search_params import SearchParams
+from nann.search_params import SearchParams, SeedParams
 from training.config import AuxiliaryConfig, SearchConfig, TrainingConfig, resolve_config
 
 ARCHITECTURES = ("two_sided", "no_attention", "attention")
 """Rows of Table 3, by their names in the configuration."""
 SPLIT = "test"
+_SEEDED_ROUNDS = 3
 ONE_MILLION = 1_000_000
 """From so many items on a synthetic corpus counts as large: experiments.json promises figures for one."""
 
@@ -35,6 +36,7 @@ class StudySettings:
         epsilons: Figure 7a; 0 (no auxiliary loss) and the base configuration's are added.
         top_ks: Figure 7b.
         budgets: scorer evaluations a user at which the re-ranking baselines are measured.
+        seeded_walks: (seeds, ef of the ground layer) of the walk entered by seeds, in multiples of top_k.
         histories: lengths of the histories that the user's own most frequent items are taken from.
         growth_items: sizes of the synthetic corpora.
         growth_users: validation users to tune each with, and test users to measure it with.
@@ -58,6 +60,7 @@ class StudySettings:
     epsilons: tuple[float, ...]
     top_ks: tuple[int, ...]
     budgets: tuple[int, ...]
+    seeded_walks: tuple[tuple[float, float], ...]
     histories: tuple[int, ...]
     growth_items: tuple[int, ...]
     growth_users: tuple[int, int]
@@ -113,6 +116,14 @@ class StudySettings:
         """Every pair of ef and rounds of the beam-retrieval sweep."""
         pairs = product(self.beam_ef, self.beam_rounds)
         return [SearchParams(self.search.top_k, ef, rounds) for ef, rounds in pairs]
+
+    def seeded_sweep(self) -> list[SearchParams]:
+        """Searches entered by seeds, cheapest first."""
+        top_k = self.search.top_k
+        return [
+            SearchParams(top_k, (round(ef * top_k),), (_SEEDED_ROUNDS,), SeedParams(count, 2 * count))
+            for count, ef in ((max(round(seeds * top_k), 1), ef) for seeds, ef in self.seeded_walks)
+        ]
 
     def epsilon_sweep(self) -> list[float]:
         """Figure 7a's eps, ascending."""
@@ -183,6 +194,7 @@ _QUICK = StudySettings(
     epsilons=(3e-2, 3e-1),
     top_ks=(50, 100, 200, 400),
     budgets=(200, 400, 800, 1600, 3200, 6400),
+    seeded_walks=((0.5, 1), (1, 1), (2, 1), (3, 1.5), (5, 2), (7.5, 2), (10, 4), (16, 5)),
     histories=(50, 200),
     growth_items=(10_000, 50_000),
     growth_users=(100, 200),

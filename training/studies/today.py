@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from nann.bundle import search_to_json
+from nann.search_params import SearchParams
 from training.config import TrainingConfig
+from training.index import seeded_search
 from training.studies import baselines
 from training.studies.curves import frontier
 from training.studies.runs import Runs, TrainedRun, fit_params
@@ -22,7 +26,7 @@ def configs(settings: StudySettings) -> list[TrainingConfig]:
 
 def inputs(settings: StudySettings) -> Json:
     """What the comparison depends on besides its models."""
-    walks = [asdict(params) for params in (settings.search, *settings.beam_sweep())]
+    walks = [asdict(params) for params in (settings.search, *settings.beam_sweep(), *settings.seeded_sweep())]
     return {"walks": walks, "budgets": settings.budgets, "histories": settings.histories}
 
 
@@ -44,19 +48,25 @@ def run(runs: Runs, settings: StudySettings) -> Json:
         tuned=fit_params(settings.search, judge.bundle.graph),
         budgets=[budget for budget in settings.budgets if budget >= top_k],
     )
-    result["curves"]["nann"] = _walks(judge, settings, result["curves"]["nann"])
-    return result
+    others = {name: points for name, points in result["curves"].items() if name != "nann"}
+    curves = {"nann": _walks(judge, settings.beam_sweep(), result["curves"]["nann"])}
+    if judge.bundle.light_vectors is not None:
+        recommended = seeded_search(top_k, data.item_count)
+        (point,) = _walks(judge, [recommended], [])
+        curves["nann_seeded"] = _walks(judge, settings.seeded_sweep(), [point])
+        result["baselines"] = {"nann": result["baselines"].pop("nann"), "nann_seeded": point, **result["baselines"]}
+    return {**result, "curves": {**curves, **others}}
 
 
-def _walks(judge: TrainedRun, settings: StudySettings, measured: list[Json]) -> list[Json]:
-    swept = [{"params": params, **judge.beam(params)} for params in settings.beam_sweep()]
+def _walks(judge: TrainedRun, sweep: Sequence[SearchParams], measured: list[Json]) -> list[Json]:
+    """Points of the sweep that no other beats in coverage, and what was measured before, by evaluations."""
+    swept = [{"params": params, **judge.beam(params)} for params in sweep]
     points = [
         {
             "evaluations": point["items_scored"],
             "recall": point["recall_retrieval"],
             "coverage": point["coverage"],
-            "ef": list(point["params"].ef),
-            "rounds": list(point["params"].rounds),
+            **{name: value for name, value in search_to_json(point["params"]).items() if name != "top_k"},
         }
         for point in frontier(swept, "coverage")
     ]
@@ -72,10 +82,13 @@ def markdown(result: Json) -> str:
     """A sentence and the table."""
     methods = result["baselines"]
     walk, cascade = methods["nann"], methods["cascade"]
+    seeded = ""
+    if (ours := methods.get("nann_seeded")) is not None:
+        seeded = f", the walk entered by seeds {percent(ours['coverage'])} at {ours['evaluations']:,.0f} evaluations"
     plain = max((name for name in methods if name.startswith("personal")), key=lambda name: methods[name]["recall"])
     sentence = (
-        f"At {walk['evaluations']:,.0f} scorer evaluations a user the walk covers {percent(walk['coverage'])} of the "
-        f"exact top {result['top_k']}, the cascade {percent(cascade['coverage'])}; the walk's recall is "
+        f"At {walk['evaluations']:,.0f} scorer evaluations a user the paper's walk covers {percent(walk['coverage'])} "
+        f"of the exact top {result['top_k']}, the cascade {percent(cascade['coverage'])}{seeded}; the walk's recall is "
         f"{percent(walk['recall'])}, that of the user's own most frequent items at best "
         f"{percent(methods[plain]['recall'])} ({baselines.LABELS.get(plain, plain)})."
     )

@@ -13,6 +13,7 @@ from nann.bundle import search_from_json
 from nann.metrics import coverage
 from training.evaluate import evaluate_search, exact_top
 from training.ground_rounds import search_users
+from training.index import seeded_search
 from training.studies import curves, flatness, growth_study, readings, rounds, sensitivity, table3, today, tuned
 from training.studies.paper import userbehavior_curve
 from training.studies.registry import STUDIES
@@ -181,8 +182,11 @@ def test_the_baselines_are_judged_by_the_walks_own_scorer(study_runs, study_setu
     budgets = [point["evaluations"] for point in result["curves"]["cascade"]]
     assert budgets == sorted([20, 60, round(walk["items_scored"])])  # 5 is below K
     assert {"personal_4", "personal_8"} <= set(result["baselines"])
+    seeded = judge.beam(seeded_search(10, 300))
+    assert result["baselines"]["nann_seeded"]["coverage"] == seeded["coverage"]
+    assert result["baselines"]["nann_seeded"]["evaluations"] == seeded["items_scored"]
     assert set(today.headline(result, "log")["baselines"]) >= {"popular", "cascade", "item_to_item"}
-    assert "scorer evaluations a user the walk covers" in today.markdown(result)
+    assert "scorer evaluations a user the paper's walk covers" in today.markdown(result)
 
 
 def test_growth_trains_each_size_once(study_runs, study_setup, monkeypatch):
