@@ -31,9 +31,17 @@ class TorchScorer:
 
 
 @torch.inference_mode()
-def encode_users_torch(module: nn.Module, behaviors: Int32Array, profile_codes: Int32Array) -> Float32Array:
-    """User states by a torch user encoder: int32[B, L], int32[B, P] -> float32[B, S]."""
-    states: Float32Array = module(torch.from_numpy(behaviors), torch.from_numpy(profile_codes)).numpy()
+def encode_users_torch(
+    module: nn.Module, behaviors: Int32Array, profile_codes: Int32Array, block: int = 64
+) -> Float32Array:
+    """User states by a torch user encoder, a block of users at a time: int32[B, L], int32[B, P] -> float32[B, S]."""
+    parts = [
+        module(
+            torch.from_numpy(behaviors[start : start + block]), torch.from_numpy(profile_codes[start : start + block])
+        )
+        for start in range(0, len(behaviors), block)
+    ]
+    states: Float32Array = torch.cat(parts).numpy()
     return states
 
 

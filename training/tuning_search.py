@@ -109,19 +109,12 @@ def tune_search(
     """
     top_k = exact.shape[1]
     space: Space = LayersSpace(graph, top_k) if light_vectors is None else SeedsSpace(graph, top_k)
-    tuner = _Tuner(graph, scorer, states, exact, wanted, max_share * graph.item_count, space)
-    tuner.seed_from(light_vectors, own_items)
+    tuner = _Tuner(graph, scorer, states, exact, wanted, max_share * graph.item_count, space, light_vectors, own_items)
     tuner.coarse(progress)
     if tuner.best is not None:
         tuner.refine()
         tuner.cheapen_light(tuner.best)
     return SearchTuning(wanted, tuner.best, tuple(tuner.trials.values()), tuner.walks)
-
-
-def grid(graph: HnswGraph, top_k: int) -> list[SearchParams]:
-    """The coarse grid of the paper's entry, each setting with the most ground rounds; smaller uppers first."""
-    space = LayersSpace(graph, top_k)
-    return [space.params(upper, ef) for upper in space.uppers() for ef in space.ground_efs()]
 
 
 class _Tuner:
@@ -134,8 +127,10 @@ class _Tuner:
         wanted: float,
         most_scored: float,
         space: Space,
+        light_vectors: Float32Array | None,
+        own_items: Int32Array | None,
     ) -> None:
-        self.space = space
+        self.space, self.light_vectors, self.own_items = space, light_vectors, own_items
         self.graph, self.scorer, self.states, self.exact = graph, scorer, states, exact
         self.wanted, self.most_scored = wanted, most_scored
         self.top_k = exact.shape[1]
@@ -143,11 +138,6 @@ class _Tuner:
         self.best: Trial | None = None
         self.walks = 0
         self._walked: set[SearchParams] = set()
-        self._seed_sources: dict[str, Any] = {}
-
-    def seed_from(self, light_vectors: Float32Array | None, own_items: Int32Array | None) -> None:
-        """What searches that enter by seeds need."""
-        self._seed_sources = {"light_vectors": light_vectors, "own_items": own_items}
 
     def coarse(self, progress: Progress) -> None:
         """The grid: one from its middle, whose cost bounds that of the others, then smallest settings first."""
@@ -193,7 +183,15 @@ class _Tuner:
         self._walked.add(params)
         self.walks += 1
         most = self.most_scored if self.best is None else min(self.most_scored, slack * self.best.items_scored)
-        found = search_by_ground_round(self.graph, self.scorer, self.states, params, most, **self._seed_sources)
+        found = search_by_ground_round(
+            self.graph,
+            self.scorer,
+            self.states,
+            params,
+            most,
+            light_vectors=self.light_vectors,
+            own_items=self.own_items,
+        )
         for place, (items, items_scored) in enumerate(zip(found.items, found.items_scored, strict=True)):
             setting = replace(params, rounds=(*params.rounds[:-1], min(place + 1, params.rounds[-1])))
             cost = float(items_scored.mean())

@@ -33,7 +33,7 @@ from training.evaluate import exact_top
 from training.ground_rounds import search_users
 from training.pipeline import index_checkpoint, weights_hash
 from training.plots import COLORS, MARKERS, figure, plain_log
-from training.scorers import TorchScorer
+from training.scorers import TorchScorer, encode_users_torch
 from training.serving_modules import UserEncoder, serving_modules
 from training.studies.settings import ONE_MILLION
 from training.train import CHECKPOINT_FILE, train
@@ -168,7 +168,7 @@ class Made:
         """User states, exact top K and queries of the users of a split, as many as `settings` says."""
         count = self.settings.tuning_users if split == "validation" else self.settings.test_users
         queries = self.data.queries(split, self.checkpoint.config.model.sequence_length, count)
-        states = _states(self.encoder, queries)
+        states = encode_users_torch(self.encoder, queries.behaviors, queries.profiles)
         top_k = self.checkpoint.config.search.top_k
         return states, exact_top(self.scorer, states, self.bundle.item_count, top_k).items, queries
 
@@ -279,14 +279,3 @@ def _measured(made: Made, on_step: Callable[[str], None]) -> dict[str, Any]:
         "recall_popular": recall(popular, *targets),
         "graph": {key: graph[key] for key in ("layer_sizes", "mean_ground_degree")},
     }
-
-
-@torch.inference_mode()
-def _states(encoder: UserEncoder, queries: Queries) -> Float32Array:
-    """User states of all queries, a block at a time: float32[Q, S]."""
-    parts = [
-        encoder(*(torch.from_numpy(array[i : i + 64]) for array in (queries.behaviors, queries.profiles)))
-        for i in range(0, len(queries.behaviors), 64)
-    ]
-    states: Float32Array = torch.cat(parts).numpy()
-    return states

@@ -206,11 +206,7 @@ class TrainedRun:
 
     def encode(self, queries: Queries) -> Float32Array:
         """User states of any queries, `float32[Q, S]`."""
-        blocks = (slice(start, start + USER_BLOCK) for start in range(0, len(queries.users), USER_BLOCK))
-        encoder = self._modules[0]
-        return np.concatenate(
-            [encode_users_torch(encoder, queries.behaviors[block], queries.profiles[block]) for block in blocks]
-        )
+        return encode_users_torch(self._modules[0], queries.behaviors, queries.profiles)
 
     def exact(self, top_k: int) -> npt.NDArray[np.int32]:
         """The exhaustive top K of every user, best first, `int32[Q, K]`: B_u of the paper."""

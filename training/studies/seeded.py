@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nann.bundle import Bundle
 from nann.errors import ConfigError
-from nann.scorer import Float32Array
+from nann.scorer import Float32Array, Scorer
 from training.config import TrainingConfig
 from training.evaluate import exact_top
 from training.studies import growth, growth_study, seeds
@@ -41,17 +42,7 @@ def run(runs: Runs, settings: StudySettings) -> Json:
     tuning = seeds.Users(states, exact_top(judge.scorer, states, runs.data.item_count, top_k).items, queries)
     test = seeds.Users(judge.states, judge.exact(top_k), judge.queries)
     return {
-        "data": seeds.compare(
-            judge.bundle.graph,
-            judge.scorer,
-            _light(judge.bundle.light_vectors),
-            tuning,
-            test,
-            coverages=settings.seeded_coverages,
-            budgets=_budgets(settings, runs.data.item_count),
-            max_share=settings.seeded_max_share,
-            say=runs.say,
-        ),
+        "data": _compare(runs, settings, judge.bundle, judge.scorer, tuning, test),
         "synthetic": [_synthetic(runs, settings, items) for items in settings.seeded_items],
     }
 
@@ -60,14 +51,20 @@ def _synthetic(runs: Runs, settings: StudySettings, items: int) -> Json:
     """On the corpus, the model and the users of the growth study."""
     made = growth.make_size(items, runs.folder / growth_study.FOLDER, growth_study.growth_settings(settings), runs.say)
     tuning, test = (seeds.Users(*made.users(split)) for split in ("validation", "test"))
+    return _compare(runs, settings, made.bundle, made.scorer, tuning, test)
+
+
+def _compare(
+    runs: Runs, settings: StudySettings, bundle: Bundle, scorer: Scorer, tuning: seeds.Users, test: seeds.Users
+) -> Json:
     return seeds.compare(
-        made.bundle.graph,
-        made.scorer,
-        _light(made.bundle.light_vectors),
+        bundle.graph,
+        scorer,
+        _light(bundle.light_vectors),
         tuning,
         test,
         coverages=settings.seeded_coverages,
-        budgets=_budgets(settings, items),
+        budgets=_budgets(settings, bundle.item_count),
         max_share=settings.seeded_max_share,
         say=runs.say,
     )

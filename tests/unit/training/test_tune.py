@@ -23,8 +23,8 @@ from training.scorers import OnnxScorer, OnnxUserEncoder
 from training.studies.seeds import light_top
 from training.train import train
 from training.tune import tune_bundle
-from training.tuning_search import grid, tune_search
-from training.tuning_spaces import SeedsSpace
+from training.tuning_search import tune_search
+from training.tuning_spaces import LayersSpace, SeedsSpace
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,8 @@ def test_the_pick_reaches_the_coverage_and_no_grid_point_is_cheaper(bundle, user
     assert coverage(again.items, exact) == tuning.best.coverage >= wanted
     assert again.items_scored.mean() == tuning.best.items_scored
     reached = 0
-    for most in grid(bundle.graph, 10):
+    space = LayersSpace(bundle.graph, 10)
+    for most in (space.params(upper, ef) for upper in space.uppers() for ef in space.ground_efs()):
         for rounds in range(1, most.rounds[-1] + 1):
             point = search_users(bundle.graph, scorer, states, replace(most, rounds=(*most.rounds[:-1], rounds)))
             if coverage(point.items, exact) >= wanted:
