@@ -1,0 +1,74 @@
+"""Where the time of a search goes: wall time by stage, taken around the kernels and the scorer of that search."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from nann.kernels import Implementation, Kernels
+from nann.scorer import Float32Array, Int32Array, Scorer
+
+STAGES = ("light_walk", "mark", "expand", "score", "select")
+"""The stages of a search, in the order in which a round goes through them; what is left of a search is Python."""
+_STAGE_OF = {"light_walk": "light_walk", "mark": "mark", "expand": "expand", "merge_top": "select"}
+
+
+@dataclass
+class StageClock:
+    """Nanoseconds by stage of all searches that run with `kernels(...)` and `scorer(...)` of this clock.
+
+    Two clock readings a kernel call and no other cost. Not for several threads at once.
+
+    Attributes:
+        elapsed_ns: by name of the stage, one of `STAGES`.
+        scorer_calls: how many.
+    """
+
+    elapsed_ns: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STAGES, 0))
+    scorer_calls: int = 0
+
+    def kernels(self, kernels: Kernels) -> Kernels:
+        """The same kernels, timed."""
+        return Kernels(kernels.name, _TimedImplementation(kernels.implementation, self.elapsed_ns))
+
+    def scorer(self, scorer: Scorer) -> Scorer:
+        """The same scorer, timed and counted."""
+        return _TimedScorer(scorer, self)
+
+
+class _TimedImplementation:
+    """Passes every call on to `implementation`."""
+
+    def __init__(self, implementation: Implementation, elapsed_ns: dict[str, int]) -> None:
+        self._implementation = implementation
+        self._elapsed_ns = elapsed_ns
+
+    def __getattr__(self, name: str) -> Any:
+        function, stage, elapsed_ns = getattr(self._implementation, name), _STAGE_OF[name], self._elapsed_ns
+
+        def timed(*args: Any) -> Any:
+            start = time.perf_counter_ns()
+            try:
+                return function(*args)
+            finally:
+                elapsed_ns[stage] += time.perf_counter_ns() - start
+
+        return timed
+
+
+class _TimedScorer:
+    """Passes every call on to `scorer`."""
+
+    def __init__(self, scorer: Scorer, clock: StageClock) -> None:
+        self._scorer = scorer
+        self._clock = clock
+
+    def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
+        """See `nann.scorer.Scorer`."""
+        start = time.perf_counter_ns()
+        try:
+            return self._scorer.score(user_states, candidates)
+        finally:
+            self._clock.elapsed_ns["score"] += time.perf_counter_ns() - start
+            self._clock.scorer_calls += 1
