@@ -8,7 +8,7 @@ numbers of ground rounds (`training.ground_rounds`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -115,6 +115,37 @@ def tune_search(
         tuner.refine()
         tuner.cheapen_light(tuner.best)
     return SearchTuning(wanted, tuner.best, tuple(tuner.trials.values()), tuner.walks)
+
+
+def merged(tunings: Sequence[SearchTuning]) -> SearchTuning:
+    """Several entry strategies tuned for the same coverage, as if they had been one; at least one."""
+    best = min((one.best for one in tunings if one.best), key=lambda trial: trial.items_scored, default=None)
+    trials = tuple(trial for one in tunings for trial in one.trials)
+    return SearchTuning(tunings[0].wanted, best, trials, sum(one.walks for one in tunings))
+
+
+def tune_every_entry(
+    graph: HnswGraph,
+    scorer: Scorer,
+    states: Float32Array,
+    exact: Int32Array,
+    wanted: float,
+    *,
+    light_vectors: Float32Array | None,
+    own_items: Int32Array,
+    max_share: float = 1.0,
+) -> SearchTuning:
+    """The cheapest search of any entry strategy: without light vectors the paper's; arguments as of `tune_search`.
+
+    Seeds come first: what they cost bounds what is tried of the other, dearer as a rule.
+    """
+    tunings: list[SearchTuning] = []
+    for light in (light_vectors, None) if light_vectors is not None else (None,):
+        best = merged(tunings).best if tunings else None
+        most = max_share if best is None else best.share_scored
+        options: dict[str, Any] = {"light_vectors": light, "own_items": own_items, "max_share": most}
+        tunings.append(tune_search(graph, scorer, states, exact, wanted, **options))
+    return merged(tunings)
 
 
 class _Tuner:

@@ -84,8 +84,9 @@ def compare(
     curves: dict[str, list[dict[str, Any]]] = {}
     for entry, light in (("layers", None), ("seeds", light_vectors)):
         settings: dict[SearchParams, None] = {}
-        for wanted in coverages:
-            say(f"tuning entry {entry} for coverage {wanted:.0%}")
+        # One beyond them: a curve that ends where it was tuned for may end below that on other users.
+        for wanted in (*coverages, (1 + max(coverages)) / 2):
+            say(f"tuning entry {entry} for coverage {wanted:.2%}")
             settings |= dict.fromkeys(_chosen(_tune(graph, scorer, light, tuning, wanted, max_share)))
         say(f"measuring {len(settings)} searches of entry {entry}")
         curves[entry] = _sorted(_walk(graph, scorer, light, test, params) for params in settings)
