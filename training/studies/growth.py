@@ -137,10 +137,17 @@ def table(result: Mapping[str, Any]) -> str:
         ef, rounds = (", ".join(map(str, search[name])) for name in ("ef", "rounds"))
         enters = f"{search['seeds']['count']} seeds" if "seeds" in search else "layers"
         delta = "-" if entry["recall_delta"] is None else f"{entry['recall_delta']:.2%}"
-        lines.append(
-            f"| {entry['items']:,} | {enters} | {ef} | {rounds} | {entry['items_scored']:,.0f} | "
-            f"{entry['share_scored']:.2%} | {entry['coverage']:.2%} | {entry['recall_all']:.2%} | {delta} | {entry['recall_popular']:.2%} |"
-        )
+        cells = [
+            f"{entry['items']:,}",
+            enters,
+            ef,
+            rounds,
+            f"{entry['items_scored']:,.0f}",
+            *(f"{entry[name]:.2%}" for name in ("share_scored", "coverage", "recall_all")),
+            delta,
+            f"{entry['recall_popular']:.2%}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
