@@ -92,6 +92,7 @@ def tune_search(
     light_vectors: Float32Array | None = None,
     own_items: Int32Array | None = None,
     max_share: float = 1.0,
+    after: SearchTuning | None = None,
     progress: Progress = lambda done, total: None,
 ) -> SearchTuning:
     """Looks for the cheapest search of one entry strategy that reaches a coverage; its cost is what the scorer scores.
@@ -105,12 +106,17 @@ def tune_search(
         light_vectors: `float32[N, d]`: searches enter by seeds. None: by the layers, as in the paper.
         own_items: `int32[U, L]`, -1 = padding: items of the users' histories, further seeds.
         max_share: settings that score a larger share of the corpus are not considered.
+        after: an earlier tuning for a higher coverage, all else equal: its trials stand in for the grid, which has
+            nothing cheaper to add.
         progress: called with the settings before the ground layer that are done, and their total.
     """
     top_k = exact.shape[1]
     space: Space = LayersSpace(graph, top_k) if light_vectors is None else SeedsSpace(graph, top_k)
     tuner = _Tuner(graph, scorer, states, exact, wanted, max_share * graph.item_count, space, light_vectors, own_items)
-    tuner.coarse(progress)
+    if after is None:
+        tuner.coarse(progress)
+    else:
+        tuner.resume(after.trials)
     if tuner.best is not None:
         tuner.refine()
         tuner.cheapen_light(tuner.best)
@@ -187,6 +193,12 @@ class _Tuner:
                     if rounds == 0 or (rounds == 1 and not self.space.first_round_depends_on_ef):
                         break
             progress(done + 1, len(uppers))
+
+    def resume(self, trials: Sequence[Trial]) -> None:
+        """Takes over what was measured for another coverage."""
+        self.trials = {trial.params: trial for trial in trials}
+        enough = (trial for trial in trials if trial.coverage >= self.wanted)
+        self.best = min(enough, key=lambda trial: trial.items_scored, default=None)
 
     def refine(self) -> None:
         """One value at a time around the best, as long as that finds a cheaper setting."""

@@ -94,10 +94,11 @@ def test_one_walk_tells_every_number_of_ground_rounds(bundle, users, ef):
     assert len(search_by_ground_round(bundle.graph, scorer, states, SearchParams(10, ef, (1, 6)), 1).items) == 0
 
 
-@pytest.mark.parametrize("wanted", [0.6, 0.9, 0.99])
-def test_the_pick_reaches_the_coverage_and_no_grid_point_is_cheaper(bundle, users, wanted):
+@pytest.mark.parametrize(("wanted", "before"), [(0.6, None), (0.9, None), (0.99, None), (0.6, 0.95), (0.9, 0.99)])
+def test_the_pick_reaches_the_coverage_and_no_grid_point_is_cheaper(bundle, users, wanted, before):
     scorer, states, exact = users
-    tuning = tune_search(bundle.graph, scorer, states, exact, wanted)
+    after = None if before is None else tune_search(bundle.graph, scorer, states, exact, before)
+    tuning = tune_search(bundle.graph, scorer, states, exact, wanted, after=after)
     assert tuning.best is not None
     again = search_users(bundle.graph, scorer, states, tuning.best.params)
     assert coverage(again.items, exact) == tuning.best.coverage >= wanted
