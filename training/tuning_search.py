@@ -1,5 +1,7 @@
 """The cheapest search that reaches a wanted coverage, for one entry strategy: a coarse grid, then small steps.
 
+Where no point of the grid reaches it, the best of them is widened until it does.
+
 What is tried is said in `training.tuning_spaces`. Coverage and cost both rise with every ef and every number of rounds.
 That prunes: a walk is broken off when it has cost more than the best found so far, and whatever is larger before the
 ground layer than a setting that was too expensive before the first ground round is not tried. One walk tells all
@@ -8,7 +10,7 @@ numbers of ground rounds (`training.ground_rounds`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,7 +65,7 @@ class SearchTuning:
     @property
     def nearest(self) -> Trial | None:
         """The best setting, or else the one of the highest coverage; None if all were too expensive."""
-        return self.best or max(self.trials, key=lambda trial: (trial.coverage, -trial.items_scored), default=None)
+        return self.best or _nearest(self.trials)
 
     @property
     def frontier(self) -> list[Trial]:
@@ -115,6 +117,7 @@ def tune_search(
     tuner = _Tuner(graph, scorer, states, exact, wanted, max_share * graph.item_count, space, light_vectors, own_items)
     if after is None:
         tuner.coarse(progress)
+        tuner.widen()
     else:
         tuner.resume(after.trials)
     if tuner.best is not None:
@@ -194,6 +197,15 @@ class _Tuner:
                         break
             progress(done + 1, len(uppers))
 
+    def widen(self) -> None:
+        """Beyond the grid where nothing in it is good enough: its best setting with every ef doubled, and again."""
+        nearest = _nearest(self.trials.values())
+        params = None if nearest is None else self.space.wider(nearest.params)
+        while self.best is None and params is not None and params not in self._walked:
+            if self._walk(params) == 0:
+                return
+            params = self.space.wider(params)
+
     def resume(self, trials: Sequence[Trial]) -> None:
         """Takes over what was measured for another coverage."""
         self.trials = {trial.params: trial for trial in trials}
@@ -244,6 +256,10 @@ class _Tuner:
             if trial.coverage >= self.wanted and cheaper:
                 self.best = trial
         return len(found.items)
+
+
+def _nearest(trials: Iterable[Trial]) -> Trial | None:
+    return max(trials, key=lambda trial: (trial.coverage, -trial.items_scored), default=None)
 
 
 def _at_least(one: Upper, other: Upper) -> bool:
