@@ -56,7 +56,8 @@ class TableScorer(nn.Module):
         super().__init__()
         self.config = model.config
         self.hidden = features.share.shape[-1]
-        self.tail = None if model.config.architecture == "two_sided" else model.score_network[1:]
+        two_sided = model.config.architecture == "two_sided"
+        self.tail = nn.Identity() if two_sided else model.score_network[1:]
         # One table: a row lies anywhere in memory, and finding it takes longer than reading it.
         parts = [part for part in features if part is not None]
         self.register_buffer("items", torch.cat(parts, dim=-1))
@@ -64,22 +65,27 @@ class TableScorer(nn.Module):
     def forward(self, user_state: Tensor, candidates: Tensor) -> Tensor:
         """Scores; padded candidates (-1) get some item's score, which the caller ignores."""
         # `embedding` and not indexing: it exports as one plain Gather.
-        items = nn.functional.embedding(candidates.clamp(min=0), self.items)
+        return self.score(user_state, nn.functional.embedding(candidates.clamp(min=0), self.items))
+
+    def score(self, user_state: Tensor, items: Tensor) -> Tensor:
+        """Scores of items given by their rows of the table: float[B, S], float[B, C, H + A] -> float[B, C]."""
         if self.config.architecture == "attention":
             hidden = self._attend(user_state, items)
         else:
             base = user_state[:, : self.hidden]
-            if self.tail is None:
+            if self.config.architecture == "two_sided":
                 return (items @ base[:, :, None]).squeeze(-1)
             hidden = items + base[:, None, :]
         # One row a pair: bias and activation then fuse into the products.
-        return self.tail(hidden.flatten(0, 1)).reshape(candidates.shape)
+        scores: Tensor = self.tail(hidden.flatten(0, 1)).reshape(items.shape[:2])
+        return scores
 
     def _attend(self, user_state: Tensor, items: Tensor) -> Tensor:
         """The first score layer before its activation: float[B, S], float[B, C, H + A] -> float[B, C, H]."""
         length, width = self.config.sequence_length, self.config.attention_dim
         sizes = [width * length, length * self.hidden, length]
-        keys, values, mask = user_state[:, : sum(sizes)].split(sizes, dim=1)  # the light head's part is not the scorer's
+        # The light head's part, at the end, is not the scorer's.
+        keys, values, mask = user_state[:, : sum(sizes)].split(sizes, dim=1)
         share, query = items.split([self.hidden, width], dim=-1)
         logits = query @ keys.unflatten(1, (width, length)) + mask[:, None, :]  # [B, C, L]
         return share + logits.softmax(dim=-1) @ values.unflatten(1, (length, self.hidden))
