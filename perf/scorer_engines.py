@@ -41,7 +41,7 @@ def engines(path: Path, folder: Path, say: Say) -> list[Engine]:
         try:
             score = _openvino(path, precision)
         except ImportError:
-            say("OpenVINO is not installed (`pip install openvino`): left out")
+            say("OpenVINO is not installed (`pip install 'nann[perf-engines]'`): left out")
             break
         except RuntimeError as error:
             say(f"OpenVINO {precision} is left out: {str(error).splitlines()[0]}")
