@@ -8,7 +8,14 @@ import triton_fakes
 from nann.errors import BundleError, InvalidInputError
 from nann.shape_grid import ShapeGrid
 
-BOUNDS = {"max_top_k": "20", "max_ef": "25", "max_rounds": "30", "max_search_ms": "9000"}
+BOUNDS = {
+    "max_top_k": "20",
+    "max_ef": "25",
+    "max_rounds": "30",
+    "deadline_ms": "9000",
+    "on_deadline": "error",
+    "on_scorer_failure": "error",
+}
 
 
 def score(call):
@@ -163,13 +170,6 @@ def test_nan_scores_are_an_error(model, monkeypatch):
     assert "NaN" in model.execute([ask(3)])[0].error().message()
 
 
-def test_a_search_that_takes_too_long_stops(model, monkeypatch):
-    monkeypatch.setattr(model, "max_search_ms", -1)
-    (response,) = model.execute([ask(3)])
-    assert "the search was stopped after -1 ms; ask for less" in response.error().message()
-    assert not triton_fakes.InferenceRequest.calls
-
-
 def test_a_bundle_that_recommends_too_much_does_not_load(model_args):
     from python_backend.beam_retrieval import TritonPythonModel
 
@@ -260,8 +260,8 @@ def test_without_a_light_score_seeds_are_refused(model):
 
 def test_a_bundle_that_recommends_seeds_without_a_light_score_does_not_load(tmp_path):
     from python_backend.retrieval import Retriever
-    from python_backend.search_requests import SearchBounds
+    from python_backend.search_requests import SearchBounds, TimeLimit
 
     bundle = tiny_bundle.make_bundle(tmp_path / "bundle", search_by_entry={"seeds": tiny_bundle.SEEDED})
     with pytest.raises(BundleError, match=r"recommends entry 'seeds' and has no light_vectors\.npy"):
-        Retriever(bundle, SearchBounds(20, 25, 30))
+        Retriever(bundle, SearchBounds(20, 25, 30), TimeLimit(1000))
