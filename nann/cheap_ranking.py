@@ -18,6 +18,8 @@ from nann.search_params import SearchParams, SeedParams
 from nann.search_result import fit
 from nann.signature import PADDING_ITEM, PADDING_SCORE
 
+_WIDER = 4
+"""The light walk's ef in multiples of the search's: no scorer corrects what it misses, and a light score costs little."""
 _STEPS = 2
 """Of the random walk: the neighbours' neighbours are some hundreds to thousands, more than a top_k."""
 _CONTINUE = 0.5
@@ -33,7 +35,7 @@ def rank_by_light_score(
         graph: its ground layer is walked.
         light_vectors: `float32[N, d]`.
         user_states: `float32[B, S]`, of which the last d columns are the user's side.
-        params: one a user: top_k, and ef of the light walk, or of the ground layer where there is none.
+        params: one a user; the walk's ef is a multiple of the largest that the search would have on the ground layer.
 
     Returns:
         `int32[B, K]` items, best first, padded with -1, and `float32[B, K]` light scores, padded with -inf; K is the
@@ -42,7 +44,8 @@ def rank_by_light_score(
     Raises:
         ScorerError: if a user's side of the light score is not finite.
     """
-    walks = [SeedParams(one.top_k, max(one.top_k, one.ef[-1] if one.seeds is None else one.seeds.ef)) for one in params]
+    widths = [one.ef[-1] if one.seeds is None else max(one.ef[-1], one.seeds.ef) for one in params]
+    walks = [SeedParams(one.top_k, _WIDER * width) for one, width in zip(params, widths, strict=True)]
     found = light_walk(graph, light_vectors, user_states, walks)
     top_k = np.array([one.top_k for one in params], np.int64)
     return fit(found.items, found.scores, top_k, int(top_k.max(initial=0)))
