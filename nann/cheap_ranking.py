@@ -19,7 +19,7 @@ from nann.search_result import fit
 from nann.signature import PADDING_ITEM, PADDING_SCORE
 
 _WIDER = 4
-"""The light walk's ef in multiples of the search's: no scorer corrects what it misses, and a light score costs little."""
+"""The light walk's ef in multiples of the search's: no scorer corrects what it misses, and light scores are cheap."""
 _STEPS = 2
 """Of the random walk: the neighbours' neighbours are some hundreds to thousands, more than a top_k."""
 _CONTINUE = 0.5

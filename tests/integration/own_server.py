@@ -30,7 +30,12 @@ class TritonPythonModel(Embedded):
 
 @contextlib.contextmanager
 def own_server(
-    bundle: Path, folder: Path, *, scorer_wait_s: float = 0.0, **parameters: object
+    bundle: Path,
+    folder: Path,
+    *,
+    scorer_wait_s: float = 0.0,
+    queue_timeout_s: float | None = None,
+    **parameters: object,
 ) -> Iterator[TritonServer]:
     """A running server.
 
@@ -38,6 +43,7 @@ def own_server(
         bundle: to install.
         folder: for its repository and log.
         scorer_wait_s: how long each scorer call waits besides, as for a GPU: without using the processor.
+        queue_timeout_s: of beam_retrieval; None: what its config.pbtxt says.
         parameters: of beam_retrieval, in place of those in its config.pbtxt.
     """
     repository = folder / "repository"
@@ -47,6 +53,8 @@ def own_server(
     for key, value in parameters.items():
         assert key in config.parameters, key
         config.parameters[key].string_value = str(value)
+    if queue_timeout_s is not None:
+        config.dynamic_batching.default_queue_policy.default_timeout_microseconds = round(queue_timeout_s * 1e6)
     path.write_text(text_format.MessageToString(config))
     if scorer_wait_s:
         model = repository / SCORER.name / "1" / "model.py"
