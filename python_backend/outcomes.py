@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from nann.errors import DeadlineExceeded, RequestCancelled, RequestError
-from nann.signature import STATUS, STATUS_COMPLETE, STATUS_DEGRADED, STATUS_PARTIAL
 from python_backend.tensors import Tensors, error_response, make_response
 
 
@@ -26,11 +25,6 @@ class Kind(str, enum.Enum):
     FAILED = "failed"
 
 
-_STATUS = {
-    Kind.COMPLETE: STATUS_COMPLETE,
-    Kind.PARTIAL: STATUS_PARTIAL,
-    Kind.DEGRADED: STATUS_DEGRADED,
-}
 _KIND_OF_ERROR = (
     (RequestError, Kind.REFUSED),
     (DeadlineExceeded, Kind.LATE),
@@ -45,7 +39,7 @@ class Outcome:
 
     Attributes:
         kind: of answer, or of error.
-        outputs: the tensors of an answer, `STATUS` not among them; empty with an error.
+        outputs: the tensors of an answer; empty with an error.
         error: what went wrong; with a degraded answer, what the scorer said. None: nothing.
         rounds: `int32[B]`, in how many scorer calls each user took part; empty with an error.
         items_scored: `int32[B]`, how many candidates the scorer evaluated for each user; empty with an error.
@@ -64,9 +58,8 @@ class Outcome:
         return cls(kind, {}, error, np.zeros(0, np.int32), np.zeros(0, np.int32))
 
     def response(self) -> Any:
-        """Triton's response: the outputs with their status, or the error."""
+        """Triton's response: the outputs, or the error."""
         if not self.outputs:
             assert self.error is not None
             return error_response(self.error)
-        status = np.full((len(self.rounds), 1), _STATUS[self.kind], STATUS.dtype)
-        return make_response({**self.outputs, STATUS: status})
+        return make_response(self.outputs)

@@ -35,6 +35,10 @@ from nann.signature import (
     PARAM_DEADLINE_MS,
     PARAM_ON_DEADLINE,
     SCORES,
+    STATUS,
+    STATUS_COMPLETE,
+    STATUS_DEGRADED,
+    STATUS_PARTIAL,
     USER_STATE,
 )
 from python_backend.outcomes import Kind, Outcome
@@ -165,7 +169,7 @@ class Retriever:
 
         Returns:
             One outcome a request. Outputs are ITEM_IDS `int64[B, top_k]` padded with -1, SCORES `float32[B, top_k]`
-            padded with -inf, ITEMS_SCORED `int32[B, 1]`; top_k is the request's own.
+            padded with -inf, ITEMS_SCORED and STATUS `int32[B, 1]`; top_k is the request's own.
         """
         if not searches:
             return []
@@ -201,7 +205,8 @@ class Retriever:
                     continue
                 kind = Kind.PARTIAL
             scored = result.items_scored[rows]
-            outputs = self._outputs(search, result.items[rows], result.scores[rows], scored)
+            status = np.where(result.finished[rows], STATUS_COMPLETE, STATUS_PARTIAL)
+            outputs = self._outputs(search, result.items[rows], result.scores[rows], scored, status)
             outcomes.append(Outcome(kind, outputs, None, result.rounds[rows], scored))
         return outcomes
 
@@ -219,14 +224,25 @@ class Retriever:
         except ScorerError as worse:
             return Outcome.of_error(worse)
         none = np.zeros(users, np.int32)
-        return Outcome(Kind.DEGRADED, self._outputs(search, *found, none), error, none, none)
+        outputs = self._outputs(search, *found, none, np.full(users, STATUS_DEGRADED))
+        return Outcome(Kind.DEGRADED, outputs, error, none, none)
 
     def _outputs(
-        self, search: Search, items: npt.NDArray[np.int32], scores: Float32Array, items_scored: npt.NDArray[np.int32]
+        self,
+        search: Search,
+        items: npt.NDArray[np.int32],
+        scores: Float32Array,
+        items_scored: npt.NDArray[np.int32],
+        status: npt.NDArray[np.int_],
     ) -> Tensors:
         top_k = search.params.top_k
         ids = np.where(items == PADDING_ITEM, PADDING_ITEM, self._item_ids[items])
-        return {ITEM_IDS: ids[:, :top_k], SCORES: scores[:, :top_k], ITEMS_SCORED: items_scored[:, None]}
+        return {
+            ITEM_IDS: ids[:, :top_k],
+            SCORES: scores[:, :top_k],
+            ITEMS_SCORED: items_scored[:, None],  # [B] -> [B, 1]
+            STATUS: status[:, None],
+        }
 
 
 def _is_partial_wanted(search: Search, reason: SearchStopped) -> bool:

@@ -7,7 +7,7 @@ import triton_fakes
 
 from nann.errors import BundleError, InvalidInputError
 from nann.shape_grid import ShapeGrid
-from nann.signature import ITEM_IDS
+from nann.signature import ITEM_IDS, STATUS, STATUS_COMPLETE, STATUS_PARTIAL
 from python_backend.outcomes import Kind
 
 BOUNDS = {
@@ -229,6 +229,16 @@ def test_each_request_of_a_batch_stops_at_its_own_deadline(model, monkeypatch):
     assert (error.error().code(), answer.arrays()["status"].tolist()) == ("CANCELLED", [[1]])
     assert "did not end within its deadline (deadline_ms 150)" in error.error().message()
     assert clock.now_ns - 10**12 == whole.rounds[0] * 100_000_000  # those who left cost no round
+
+
+def test_of_a_partial_request_those_users_are_complete_who_had_finished(model, monkeypatch):
+    Clock(monkeypatch)
+    rounds = {place: int(model.outcomes([ask(place)])[0].rounds[0]) for place in range(tiny_bundle.ITEMS)}
+    first, last = min(rounds, key=rounds.get), max(rounds, key=rounds.get)
+    assert rounds[first] < rounds[last]
+    (both,) = model.outcomes([ask(first, last, deadline_ms=100 * rounds[first] - 50, on_deadline="partial")])
+    assert both.kind is Kind.PARTIAL
+    assert both.outputs[STATUS].tolist() == [[STATUS_COMPLETE], [STATUS_PARTIAL]]
 
 
 def test_waiting_counts_and_who_is_late_before_the_first_round_costs_none(model, monkeypatch):
