@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -20,15 +19,11 @@ class BlsScorer:
 
     Args:
         model_version: the version of the bundle that the graph is from: graph and scorer never mix.
-        max_search_ms: no call is made later than this after now. Triton's own timeouts end with the queue, and it does
-            not tell the models of an ensemble that their request was cancelled.
         grid: the only shapes that the scorer is called with; None: as they come, which a CPU prefers.
     """
 
-    def __init__(self, model_version: int, max_search_ms: int, grid: ShapeGrid | None = None) -> None:
+    def __init__(self, model_version: int, grid: ShapeGrid | None = None) -> None:
         self._model_version = model_version
-        self._max_search_ms = max_search_ms
-        self._deadline_s = time.monotonic() + max_search_ms / 1000
         self._grid = grid
 
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
@@ -42,13 +37,9 @@ class BlsScorer:
             `float32[B, C]`; what was padded is cut off again.
 
         Raises:
-            ScorerError: if a call failed or returned another shape, or it is too late for it.
+            ScorerUnavailable: if there is no scorer to call.
+            ScorerError: if a call failed or returned another shape.
         """
-        if time.monotonic() > self._deadline_s:
-            raise ScorerError(
-                f"the search was stopped after {self._max_search_ms} ms; ask for less (ef, rounds), "
-                "or raise max_search_ms in config.pbtxt of beam_retrieval"
-            )
         grid, users = self._grid, len(candidates)
         if grid is None:
             return self._call(self.states_tensor(user_states), candidates)

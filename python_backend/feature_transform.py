@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
 from nann.bundle import ITEM_IDS_FILE, Bundle
 from nann.errors import RequestError
 from nann.features import FeatureTransform
-from nann.signature import BEHAVIOR_ITEM_IDS, BEHAVIORS, PROFILE_CODES, UNKNOWN_ITEMS, USER_PROFILE
+from nann.signature import ARRIVED_NS, BEHAVIOR_ITEM_IDS, BEHAVIORS, PROFILE_CODES, UNKNOWN_ITEMS, USER_PROFILE
 from python_backend.tensors import Tensors, answer_each, config_int, read_optional_tensor, read_tensor
 
 FILES = (ITEM_IDS_FILE,)
@@ -66,8 +68,9 @@ class TritonPythonModel:
         return answer_each(requests, self._answer)
 
     def _answer(self, request: Any) -> Tensors:
+        arrived_ns = time.monotonic_ns()
         ids = read_tensor(request, BEHAVIOR_ITEM_IDS)
         profile = read_optional_tensor(request, USER_PROFILE)
         outputs = transform(self._features, ids, profile, self._max_request_length)
         self._unknown_items.increment(int(outputs[UNKNOWN_ITEMS].sum()))
-        return outputs
+        return {**outputs, ARRIVED_NS: np.full((len(ids), 1), arrived_ns)}

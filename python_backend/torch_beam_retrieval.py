@@ -32,8 +32,8 @@ class DeviceBlsScorer(BlsScorer):
         model_version: as in `BlsScorer`; the rest too.
     """
 
-    def __init__(self, states: Tensor, model_version: int, max_search_ms: int, grid: ShapeGrid | None) -> None:
-        super().__init__(model_version, max_search_ms, grid)
+    def __init__(self, states: Tensor, model_version: int, grid: ShapeGrid | None) -> None:
+        super().__init__(model_version, grid)
         self._states = states
 
     def states_tensor(self, user_states: Float32Array) -> Any:
@@ -72,4 +72,4 @@ class TritonPythonModel(beam_retrieval.TritonPythonModel):
     def make_scorer(self) -> BlsScorer:
         """The scorer of one search."""
         states = self._states[0] if len(self._states) == 1 else torch.cat(self._states)
-        return DeviceBlsScorer(states, self.version, self.max_search_ms, self.grid)
+        return DeviceBlsScorer(states, self.version, self.grid)

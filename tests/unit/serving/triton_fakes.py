@@ -33,6 +33,9 @@ class Tensor:
 class TritonError:
     INVALID_ARG = "INVALID_ARG"
     INTERNAL = "INTERNAL"
+    CANCELLED = "CANCELLED"
+    NOT_FOUND = "NOT_FOUND"
+    UNAVAILABLE = "UNAVAILABLE"
 
     def __init__(self, message: str, code: str = INTERNAL) -> None:
         self._message, self._code = message, code
@@ -67,6 +70,10 @@ class Request:
     def __init__(self, tensors: Mapping[str, np.ndarray], parameters: str = "{}") -> None:
         self._tensors = [Tensor(name, np.ascontiguousarray(array)) for name, array in tensors.items()]
         self._parameters = parameters
+        self.cancelled = False
+
+    def is_cancelled(self) -> bool:
+        return self.cancelled
 
     def inputs(self) -> list[Tensor]:
         return self._tensors
