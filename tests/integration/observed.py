@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 from live_bundle import ITEMS, item_ids
 
-_SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
+_SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 
 
 @contextlib.contextmanager
-def running(
-    bundle: Path, folder: Path, parameters: Mapping[str, str] | None = None, instances: int = 1
-) -> Iterator:
+def running(bundle: Path, folder: Path, parameters: Mapping[str, str] | None = None, instances: int = 1) -> Iterator:
     """A server with these parameters, and so many instances, of beam_retrieval."""
     from python_backend.ports import free_ports
     from python_backend.repository import install_bundle
@@ -48,7 +46,6 @@ class Metrics:
         self._samples = [
             (name, dict(re.findall(r'(\w+)="([^"]*)"', labels or "")), float(value))
             for name, labels, value in _SAMPLE.findall(text)
-            if not name.startswith("#")
         ]
 
     @classmethod

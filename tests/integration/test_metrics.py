@@ -17,9 +17,12 @@ pytestmark = pytest.mark.triton
 
 @pytest.fixture(scope="module")
 def fresh(live_bundle_path, tmp_path_factory):
-    """A server that nobody else asks, with its client."""
+    """A server that nobody else asks, with two instances of beam_retrieval, and its client."""
     folder = tmp_path_factory.mktemp("metrics")
-    with observed.running(live_bundle_path, folder) as server, RetrievalClient(server.grpc_url, timeout_s=20) as client:
+    with (
+        observed.running(live_bundle_path, folder, instances=2) as server,
+        RetrievalClient(server.grpc_url, timeout_s=20) as client,
+    ):
         yield server, client
 
 
@@ -58,7 +61,8 @@ def test_everything_is_counted(fresh, bundle):
     assert metrics("nann_scorer_places_total") > metrics("nann_items_scored_total")  # users of one batch differ
     assert metrics("nann_rounds_total") > metrics("nann_scorer_calls_total") > 23
     assert metrics("nann_unknown_items_total", model="feature_transform") == 2
-    assert metrics("nann_behavior_items_total") == 2 + sum(map(len, [*histories, *histories[:16], *histories[:1] * 4]))
+    ids = sum(map(len, [*histories, *histories[:16], *histories[:1] * 3]))
+    assert metrics("nann_behavior_items_total") == ids + 2 + 1
     assert metrics("nann_bundle_info", bundle=bundle.bundle_id) == 1
     assert metrics("nann_bundle_created_timestamp_seconds") == 1767323045
 
@@ -77,12 +81,11 @@ def test_times_are_histograms_and_agree(fresh):
     assert 0 < stages <= metrics("nann_search_duration_seconds_sum") <= metrics("nann_request_duration_seconds_sum")
 
 
-def test_instances_share_their_metrics(live_bundle_path, tmp_path):
-    """Labels tell versions apart, not instances: what two of them count is one number."""
-    with observed.running(live_bundle_path, tmp_path, instances=2) as server:
-        with ThreadPoolExecutor(8) as pool, RetrievalClient(server.grpc_url, timeout_s=20) as client:
-            list(pool.map(client.retrieve, observed.users(60)))
-        metrics = settled(server, 60)
-        assert metrics("nann_requests_total", outcome="complete") == 60
-        assert metrics("nann_users_total") == 60
-        assert metrics("nann_bundle_info") == 1
+def test_requests_at_once_and_two_instances_make_one_number(fresh):
+    server, client = fresh
+    asked = int(observed.Metrics.of(server)("nann_requests_total"))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(client.retrieve, observed.users(60)))
+    metrics = settled(server, asked + 60)
+    assert metrics("nann_requests_total") == asked + 60
+    assert metrics("nann_bundle_info") == 1
