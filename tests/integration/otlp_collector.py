@@ -6,7 +6,8 @@ import contextlib
 import gzip
 import json
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -36,15 +37,17 @@ class Collector:
         self.arrived = threading.Condition()
         self.url = ""
 
-    def of_trace(self, trace_id: str, count: int, timeout_s: float = 20) -> list[Span]:
-        """The spans of a trace as soon as there are that many."""
+    def of_trace(self, trace_id: str, expected: Mapping[str, int], timeout_s: float = 20) -> list[Span]:
+        """The spans of a trace as soon as there are so many of each name."""
 
         def mine() -> list[Span]:
             return [span for span in self.spans if span.trace_id == trace_id]
 
+        def missing() -> Counter[str]:
+            return Counter(expected) - Counter(span.name for span in mine())
+
         with self.arrived:
-            enough = self.arrived.wait_for(lambda: len(mine()) >= count, timeout_s)
-            assert enough, f"{len(mine())} spans of {count}: {sorted(span.name for span in mine())}"
+            assert self.arrived.wait_for(lambda: not missing(), timeout_s), f"missing: {missing()}"
             return mine()
 
     def take(self, spans: list[Span]) -> None:
@@ -88,7 +91,7 @@ def _of_protobuf(body: bytes) -> list[Span]:
             span.parent_span_id.hex(),
             span.start_time_unix_nano,
             span.end_time_unix_nano,
-            {a.key: a.value.int_value or a.value.string_value for a in span.attributes},
+            {a.key: getattr(a.value, a.value.WhichOneof("value")) for a in span.attributes},
         )
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans
         for scope in resource.scope_spans
