@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,6 +52,7 @@ class Histogram:
             values, self._pending = self._pending, []
         for value in values:
             self._metric.observe(value)
+            time.sleep(0)  # an update holds the GIL; a search that waits for it goes on here
 
 
 class MetricsPublisher:
