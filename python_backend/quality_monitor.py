@@ -19,7 +19,7 @@ from nann.scorer import Float32Array, Int32Array, Scorer
 from python_backend.metrics_publisher import MetricsPublisher
 
 _QUEUE_SIZE = 16
-_BLOCK_ITEMS = 1024  # a served round waits for at most one block of the monitor's
+_BLOCK_ITEMS = 512  # a served round waits for at most one block of the monitor's
 _LOWEST_PRIORITY = 19
 
 

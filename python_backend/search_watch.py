@@ -25,7 +25,7 @@ from python_backend.tracing import SERVICE_NAME, traces_endpoint
 if TYPE_CHECKING:
     from python_backend.search_spans import SearchSpans
 
-_QUALITY_LOAD = 0.1
+_QUALITY_LOAD = 0.05
 
 StatesOf = Callable[[Float32Array], Float32Array]
 """From `Search.user_states` of some users to their user states in host memory, `float32[B, S]`."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -50,8 +52,16 @@ class Metrics:
 
     @classmethod
     def of(cls, server) -> Metrics:
-        with urllib.request.urlopen(f"http://{server.metrics_url}/metrics", timeout=10) as body:
-            return cls(body.read().decode())
+        """What it reports now. Its metrics port opens a moment after the server is ready."""
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with (
+                contextlib.suppress(urllib.error.URLError),
+                urllib.request.urlopen(f"http://{server.metrics_url}/metrics", timeout=10) as body,
+            ):
+                return cls(body.read().decode())
+            time.sleep(0.05)
+        raise AssertionError("the metrics port does not answer")
 
     def __call__(self, metric: str, **labels: str) -> float:
         """The sum of the samples that have these labels; at least one must."""

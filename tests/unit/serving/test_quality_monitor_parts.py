@@ -69,7 +69,7 @@ def test_it_counts_what_the_answer_has_of_the_exact_one(make, scorer):
     make().offer(np.array([[10.0]], np.float32), answered)
     until(lambda: values("items_wanted") == 5)
     assert values("items_found") == 3
-    assert max(scorer.widths) == 1024, "a block at a time"
+    assert max(scorer.widths) == 512, "a block at a time"
     assert sum(scorer.widths) == len(IDS)
 
 
