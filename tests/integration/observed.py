@@ -25,14 +25,20 @@ def running(bundle: Path, folder: Path, parameters: Mapping[str, str] | None = N
 
     install_bundle(bundle, folder / "repository")
     config = folder / "repository" / "beam_retrieval" / "config.pbtxt"
-    text = config.read_text()
-    for key, value in (parameters or {}).items():
-        text, count = re.subn(rf'(key: "{key}"\s+value: {{ string_value: )"[^"]*"', rf'\1"{value}"', text)
-        assert count == 1, key
-    config.write_text(text.replace("kind: KIND_CPU count: 1", f"kind: KIND_CPU count: {instances}"))
+    config.write_text(config.read_text().replace("kind: KIND_CPU count: 1", f"kind: KIND_CPU count: {instances}"))
+    set_parameters(config, parameters or {})
     options = ServerOptions(folder / "repository", "127.0.0.1", *free_ports(3), log_file=folder / "triton.log")
     with TritonServer(options) as server:
         yield server
+
+
+def set_parameters(config: Path, parameters: Mapping[str, str]) -> None:
+    """Sets parameters that a config.pbtxt has already."""
+    text = config.read_text()
+    for key, value in parameters.items():
+        text, count = re.subn(rf'(key: "{key}"\s+value: {{ string_value: )"[^"]*"', rf'\1"{value}"', text)
+        assert count == 1, key
+    config.write_text(text)
 
 
 def users(count: int, seed: int = 0) -> list[list[int]]:

@@ -82,9 +82,9 @@ def test_what_it_cannot_keep_up_with_is_dropped_and_counted(live_bundle_path, tm
         with RetrievalClient(server.grpc_url, timeout_s=20) as client:
             for _ in range(4):
                 client.retrieve(observed.users(16))
-        metrics = until(server, lambda metrics: metrics("nann_quality_users_total", result="dropped") > 0)
         # Everyone is either compared, dropped, waiting in a queue of 16, or under way.
-        assert 64 - 17 <= metrics("nann_quality_users_total") <= 64
+        metrics = until(server, lambda metrics: metrics("nann_quality_users_total") >= 64 - 17)
+        assert metrics("nann_quality_users_total", result="dropped") > 40
         started = time.monotonic()
     assert time.monotonic() - started < 8, "a stop waits for the monitor's pause"
 
