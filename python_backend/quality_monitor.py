@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import random
 import threading
@@ -20,7 +19,6 @@ from python_backend.metrics_publisher import MetricsPublisher
 
 _QUEUE_SIZE = 16
 _BLOCK_ITEMS = 512  # a served round waits for at most one block of the monitor's
-_LOWEST_PRIORITY = 19
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,7 @@ class QualityMonitor:
         self._thread.join()
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
+        # At the usual priority: a thread that is kept from the CPU while it holds the GIL keeps searches waiting.
         while not self._closing.is_set():
             with contextlib.suppress(queue.Empty):
                 self._compare(self._samples.get(timeout=0.1))

@@ -74,7 +74,8 @@ def test_it_counts_what_the_answer_has_of_the_exact_one(make, scorer):
 
 
 def test_the_share_that_is_drawn(make):
-    assert sum(len(make(share=0.25).draw(16)) for _ in range(500)) / 8000 == pytest.approx(0.25, abs=0.03)
+    monitor = make(share=0.25)
+    assert sum(len(monitor.draw(16)) for _ in range(500)) / 8000 == pytest.approx(0.25, abs=0.03)
 
 
 def test_a_scorer_that_fails_is_counted_and_survived(make, scorer):
