@@ -25,10 +25,13 @@ class Counter:
         with self._lock:
             self._pending += amount
 
-    def publish(self) -> None:
-        """Sends what came since the last time."""
-        with self._lock:
-            amount, self._pending = self._pending, 0
+    def take(self) -> float:
+        """What came since the last time; the lock is held."""
+        amount, self._pending = self._pending, 0
+        return amount
+
+    def send(self, amount: float) -> None:
+        """Tells Triton."""
         if amount:
             self._metric.increment(amount)
 
@@ -46,10 +49,13 @@ class Histogram:
         with self._lock:
             self._pending.append(value)
 
-    def publish(self) -> None:
-        """Sends what came since the last time."""
-        with self._lock:
-            values, self._pending = self._pending, []
+    def take(self) -> list[float]:
+        """What came since the last time; the lock is held."""
+        values, self._pending = self._pending, []
+        return values
+
+    def send(self, values: list[float]) -> None:
+        """Tells Triton."""
         for value in values:
             self._metric.observe(value)
             time.sleep(0)  # an update holds the GIL; a search that waits for it goes on here
@@ -62,6 +68,8 @@ class MetricsPublisher:
     A search has a dozen of them. So `execute()` only adds numbers up, and a thread sends the sums of all batches since
     its last turn: a counter costs the same at any load, a histogram one message a value.
 
+    Metrics are sent in the order in which they were made.
+
     All instances of a model send to the same metrics, so labels tell versions apart and not instances.
 
     Args:
@@ -73,7 +81,7 @@ class MetricsPublisher:
         # Triton deletes a family, and its metrics with it, once nobody holds it.
         self._families: dict[str, Any] = {}
         self._gauges: list[Any] = []
-        self._deferred: list[Counter | Histogram] = []
+        self._deferred: list[Any] = []
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
@@ -106,12 +114,15 @@ class MetricsPublisher:
         return self._families[name]
 
     def _add(self, metric: Any) -> Any:
-        self._deferred.append(metric)
+        with self._lock:
+            self._deferred.append(metric)
         return metric
 
     def _run(self) -> None:
         last = False
         while not last:
             last = self._closing.wait(_INTERVAL_S)
-            for metric in list(self._deferred):
-                metric.publish()
+            with self._lock:
+                taken = [(metric, metric.take()) for metric in self._deferred]
+            for metric, what in taken:
+                metric.send(what)

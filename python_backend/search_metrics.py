@@ -29,9 +29,6 @@ class SearchMetrics:
 
     def __init__(self, publisher: MetricsPublisher, manifest: Mapping[str, Any]) -> None:
         counter, histogram = publisher.counter, publisher.histogram
-        self._requests = {
-            kind: counter("nann_requests_total", "Requests by how they ended", outcome=kind.value) for kind in Kind
-        }
         self._users = counter("nann_users_total", "Users searched for")
         self._rounds = counter("nann_rounds_total", "Scorer calls that users took part in")
         self._items_scored = counter("nann_items_scored_total", "Items that the scorer evaluated for a user")
@@ -49,6 +46,10 @@ class SearchMetrics:
                 stage=stage,
             )
             for stage in _STAGES
+        }
+        # Made last, and so sent last: whoever sees a request counted sees all else of it.
+        self._requests = {
+            kind: counter("nann_requests_total", "Requests by how they ended", outcome=kind.value) for kind in Kind
         }
         publisher.gauge("nann_bundle_info", "Which bundle answers; always 1", 1, bundle=str(manifest["bundle_id"]))
         if "created" in manifest:
