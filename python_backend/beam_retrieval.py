@@ -10,11 +10,13 @@ from typing import Any
 import numpy.typing as npt
 
 from nann.bundle import Bundle, search_file_names
+from nann.scorer import Float32Array
 from nann.signature import ARRIVED_NS, BEHAVIORS, ON_DEADLINE, USER_STATE
 from python_backend.bls_scorer import BlsScorer
 from python_backend.outcomes import Outcome
 from python_backend.retrieval import Retriever, Search, never
 from python_backend.search_requests import SearchBounds, TimeLimit
+from python_backend.search_watch import SearchWatch
 from python_backend.tensors import config_choice, config_flag, config_int, read_optional_tensor, read_tensor
 
 ON_SCORER_FAILURE = ("error", "fallback")
@@ -36,6 +38,7 @@ class TritonPythonModel:
         self.retriever = Retriever(bundle, bounds, limit, degrade=degrade)
         self.version = int(args["model_version"])
         self.grid = bundle.shape_grid if config_flag(config, "pad_to_grid") else None
+        self.watch = SearchWatch(args, bundle, self.grid)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Searches for the valid requests together; a bad one is refused alone."""
@@ -45,8 +48,18 @@ class TritonPythonModel:
         """What becomes of each request."""
         parsed = [self._parse(request) for request in requests]
         searches = [one for one in parsed if isinstance(one, Search)]
-        answers = iter(self.retriever.answer(self.make_scorer(), searches) if searches else ())
-        return [next(answers) if isinstance(one, Search) else one for one in parsed]
+        answers = iter(self._answer(requests, parsed, searches) if searches else ())
+        outcomes = [next(answers) if isinstance(one, Search) else one for one in parsed]
+        self.watch.count(outcomes)
+        return outcomes
+
+    def finalize(self) -> None:
+        """Reports what is left to report."""
+        self.watch.close()
+
+    def states_of(self, user_states: Float32Array) -> Float32Array:
+        """Of what `read_states` gave of some users, their user states, `float32[B, S]`."""
+        return user_states
 
     def read_states(self, request: Any) -> npt.NDArray:
         """The user states of a request, `float32[B, S]`, as the scorer will get them."""
@@ -55,6 +68,15 @@ class TritonPythonModel:
     def make_scorer(self) -> BlsScorer:
         """The scorer of one search."""
         return BlsScorer(self.version, self.grid)
+
+    def _answer(
+        self, requests: Sequence[Any], parsed: Sequence[Search | Outcome], searches: Sequence[Search]
+    ) -> list[Outcome]:
+        scorer, clock = self.make_scorer(), self.watch.start(requests, parsed)
+        scorer.trace = clock.trace
+        outcomes = self.retriever.answer(scorer, searches, clock)
+        self.watch.end(searches, outcomes, clock, scorer.work, self.states_of)
+        return outcomes
 
     def _parse(self, request: Any) -> Search | Outcome:
         try:

@@ -21,6 +21,7 @@ from nann.errors import (
     ScorerUnavailable,
     SearchStopped,
 )
+from nann.kernels import NATIVE
 from nann.light_walk import light_users
 from nann.scorer import Float32Array, Scorer
 from nann.search_params import SearchParams
@@ -42,6 +43,7 @@ from nann.signature import (
     USER_STATE,
 )
 from python_backend.outcomes import Kind, Outcome
+from python_backend.search_clock import SearchClock
 from python_backend.search_requests import SearchBounds, TimeLimit, parse_search_params, parse_time_limit
 from python_backend.tensors import Tensors
 
@@ -158,7 +160,7 @@ class Retriever:
             is_cancelled,
         )
 
-    def answer(self, scorer: Scorer, searches: Sequence[Search]) -> list[Outcome]:
+    def answer(self, scorer: Scorer, searches: Sequence[Search], clock: SearchClock | None = None) -> list[Outcome]:
         """Searches for all users of all requests in lockstep: one scorer call a round.
 
         Where that fails, each request is searched by itself, so that only those fail that are to blame.
@@ -166,6 +168,7 @@ class Retriever:
         Args:
             scorer: scores candidates.
             searches: requests with user states and behaviours of the same size each; may be none.
+            clock: runs along.
 
         Returns:
             One outcome a request. Outputs are ITEM_IDS `int64[B, top_k]` padded with -1, SCORES `float32[B, top_k]`
@@ -174,23 +177,25 @@ class Retriever:
         if not searches:
             return []
         try:
-            return self._search(scorer, searches)
+            return self._search(scorer, searches, clock or SearchClock())
         except ScorerUnavailable as error:  # nobody's fault: asking again for each would be the same
             return [self._without_scorer(search, error) for search in searches]
         except Exception as error:
             if len(searches) == 1:
                 return [self._without_scorer(searches[0], error)]
-            return [outcome for search in searches for outcome in self.answer(scorer, [search])]
+            return [outcome for search in searches for outcome in self.answer(scorer, [search], clock)]
 
-    def _search(self, scorer: Scorer, searches: Sequence[Search]) -> list[Outcome]:
+    def _search(self, scorer: Scorer, searches: Sequence[Search], clock: SearchClock) -> list[Outcome]:
         stop = _Stop(searches)
         result = beam_search(
             self._graph,
-            scorer,
+            clock.scorer(scorer),
             np.concatenate([search.user_states for search in searches]),  # [sum of B, S]
             [search.params for search in searches for _ in search.user_states],
             light_vectors=self._light_vectors,
             own_items=np.concatenate([search.behaviors for search in searches]),  # [sum of B, L]
+            kernels=clock.kernels(NATIVE),
+            observer=clock.observer(searches),
             stop=stop,
         )
         assert result.finished is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -93,7 +94,9 @@ def _answer(request: Any, answer: Callable[[Any], Tensors]) -> Any:
         return error_response(error)
 
 
-def call_model(model_name: str, model_version: int, inputs: Sequence[Any], output: TensorSpec) -> npt.NDArray:
+def call_model(
+    model_name: str, model_version: int, inputs: Sequence[Any], output: TensorSpec, trace: Any = None
+) -> npt.NDArray:
     """Calls another model of the server (BLS) and waits for its answer.
 
     Args:
@@ -101,6 +104,7 @@ def call_model(model_name: str, model_version: int, inputs: Sequence[Any], outpu
         model_version: its version, always named: two versions never answer the same request.
         inputs: Triton's tensors.
         output: the one output that is asked for.
+        trace: Triton's trace of the request that the call is made for; None: it is not traced.
 
     Returns:
         The output in CPU memory, whatever device computed it.
@@ -115,6 +119,7 @@ def call_model(model_name: str, model_version: int, inputs: Sequence[Any], outpu
         requested_output_names=[output.name],
         inputs=list(inputs),
         preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
+        **({} if trace is None else {"trace": trace}),
     )
     response = request.exec()
     if response.has_error():
@@ -140,6 +145,24 @@ def config_int(model_config: Mapping[str, Any], key: str) -> int:
             f"config.pbtxt of {model_config['name']}: parameter {key} is {value!r}; expected a whole number >= 1"
         )
     return int(value)
+
+
+def config_share(model_config: Mapping[str, Any], key: str, default: float = 0.0) -> float:
+    """A number from 0 to 1 from the `parameters` of config.pbtxt.
+
+    Raises:
+        InvalidInputError: naming the model and the parameter.
+    """
+    value = model_config.get("parameters", {}).get(key, {}).get("string_value", str(default))
+    try:
+        share = float(value)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise InvalidInputError(
+            f"config.pbtxt of {model_config['name']}: parameter {key} is {value!r}; expected a number from 0 to 1"
+        )
+    return share
 
 
 def config_flag(model_config: Mapping[str, Any], key: str) -> bool:

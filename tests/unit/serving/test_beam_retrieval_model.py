@@ -115,6 +115,7 @@ def test_with_padding_the_scorer_sees_only_shapes_of_the_grid_and_the_answers_ar
         model = TritonPythonModel()
         model.initialize(
             {
+                "model_name": "beam_retrieval",
                 "model_version": "1",
                 "model_repository": str(tmp_path / "repository" / "beam_retrieval"),
                 "model_config": json.dumps({"name": "beam_retrieval", "parameters": parameters}),
@@ -353,6 +354,7 @@ def seeded_model(tmp_path, monkeypatch):
     config = {"name": "beam_retrieval", "parameters": {key: {"string_value": value} for key, value in BOUNDS.items()}}
     model.initialize(
         {
+            "model_name": "beam_retrieval",
             "model_version": "1",
             "model_repository": str(tmp_path / "repository" / "beam_retrieval"),
             "model_config": json.dumps(config),

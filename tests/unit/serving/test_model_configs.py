@@ -113,6 +113,8 @@ def test_bounds_and_batching_of_beam_retrieval():
         "deadline_ms",
         "on_deadline",
         "on_scorer_failure",
+        "quality_share",
+        "quality_load",
     }
     # A rate limiter on the caller of a BLS model waits for itself.
     assert not any(group.HasField("rate_limiter") for group in config.instance_group)

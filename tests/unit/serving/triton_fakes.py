@@ -117,22 +117,35 @@ class Logger:
 class MetricFamily:
     class Kind(enum.Enum):
         COUNTER = "counter"
+        GAUGE = "gauge"
+        HISTOGRAM = "histogram"
 
-    COUNTER = Kind.COUNTER
+    COUNTER, GAUGE, HISTOGRAM = Kind
 
     def __init__(self, name: str, description: str, kind: Kind) -> None:
         self.name = name
 
-    def Metric(self, labels: Mapping[str, str]) -> Metric:  # noqa: N802
-        return Metric()
+    def Metric(self, labels: Mapping[str, str], buckets: list[float] | None = None) -> Metric:  # noqa: N802
+        return Metric(self.name)
 
 
 class Metric:
-    def __init__(self) -> None:
-        self.value = 0
+    """Values of all metrics with a name, whatever their labels, are kept in `Metric.values`."""
 
-    def increment(self, by: int) -> None:
-        self.value += by
+    values: dict[str, float] = {}  # noqa: RUF012
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.values[name] = 0
+
+    def increment(self, by: float) -> None:
+        self.values[self._name] += by
+
+    def set(self, value: float) -> None:
+        pass
+
+    def observe(self, value: float) -> None:
+        pass
 
 
 def get_input_tensor_by_name(request: Request, name: str) -> Tensor | None:
