@@ -41,6 +41,16 @@ def serve(
     plans: Annotated[
         Path | None, typer.Option(help="TensorRT plans from `nann build-engine`, for the target tensorrt.")
     ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            help="Certificate for gRPC, in PEM form. HTTP, which has no TLS in Triton, then stays on loopback."
+        ),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
+    tls_ca: Annotated[
+        Path | None, typer.Option(help="Certificates that sign those of clients: only such clients are answered.")
+    ] = None,
     log_file: Annotated[
         Path | None, typer.Option(help="Where Triton's log goes. Default: standard error.", show_default=False)
     ] = None,
@@ -53,9 +63,11 @@ def serve(
     from python_backend.ports import check_ports
     from python_backend.repository import check_target, default_repository, install_bundle
     from python_backend.server import ServerOptions, TritonServer
+    from python_backend.server_tls import ServerTls
 
     repository = repository or default_repository()
-    options = ServerOptions(repository, host, http_port, grpc_port, metrics_port, target, log_file)
+    tls = ServerTls.of_options(tls_cert, tls_key, tls_ca)
+    options = ServerOptions(repository, host, http_port, grpc_port, metrics_port, target, log_file, tls=tls)
     check_ports(options.host, options.ports)
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nann.errors import ServerError
+from python_backend.hidden_key import ADMIN_HEADER, hidden_key
 from python_backend.ports import check_ports
 from python_backend.process_group import ProcessGroup
 from python_backend.server_log import LogRelay, failure_lines
+from python_backend.server_tls import ServerTls
 from python_backend.triton_install import TritonInstall, find_triton
 
 # What no client of a retrieval server needs; shared memory has been a way into the server.
@@ -41,6 +42,9 @@ class ServerOptions:
         start_timeout_s: how long loading may take.
         stop_grace_s: how long requests in flight may take to finish at stop. An idle HTTP connection that its client
             keeps open uses it up, too.
+        admin_key: opens the endpoints for shared memory, the model repository, tracing and logging to requests that
+            carry it (`python_backend.hidden_key`); None: to nobody.
+        tls: of gRPC. Triton's HTTP has none, so with it HTTP is bound to loopback.
     """
 
     repository: Path
@@ -52,6 +56,13 @@ class ServerOptions:
     log_file: Path | None = None
     start_timeout_s: float = 300.0
     stop_grace_s: float = 3.0
+    admin_key: str | None = field(default=None, repr=False)
+    tls: ServerTls | None = None
+
+    @property
+    def http_host(self) -> str:
+        """Address that HTTP is bound to."""
+        return self.host if self.tls is None else "127.0.0.1"
 
     @property
     def ports(self) -> dict[str, int]:
@@ -77,7 +88,7 @@ class TritonServer:
     @property
     def http_url(self) -> str:
         """`host:port` of KServe V2 over HTTP."""
-        return f"{self.options.host}:{self.options.http_port}"
+        return f"{self.options.http_host}:{self.options.http_port}"
 
     @property
     def grpc_url(self) -> str:
@@ -158,10 +169,10 @@ class TritonServer:
         if self.options.log_file is not None:
             self.options.log_file.parent.mkdir(parents=True, exist_ok=True)
             sink = self._cleanup.enter_context(self.options.log_file.open("w", encoding="utf-8"))
-        # Not our working directory: a folder `nann/` there would hide the package of that name.
-        self._group = ProcessGroup.start(
-            server_command(self.options, install, backends, region), install.environment(), runtime
-        )
+        with hidden_key(self.options.admin_key) as key:
+            command = server_command(self.options, install, backends, region, key.placeholder)
+            # Not our working directory: a folder `nann/` there would hide the package of that name.
+            self._group = ProcessGroup.start(command, key.environment(install.environment()), runtime, (key.pipe,))
         self._relay = LogRelay(self._group.output, sink)
 
     def _wait_until_ready(self) -> None:
@@ -182,7 +193,9 @@ class TritonServer:
         return "\n  ".join([f"{what}{where}:", *failure_lines(self._relay.lines)])
 
 
-def server_command(options: ServerOptions, install: TritonInstall, backends: Path, region: str) -> list[str]:
+def server_command(
+    options: ServerOptions, install: TritonInstall, backends: Path, region: str, admin_key: str
+) -> list[str]:
     """Command line of tritonserver.
 
     Args:
@@ -190,8 +203,9 @@ def server_command(options: ServerOptions, install: TritonInstall, backends: Pat
         install: where it is.
         backends: the backend directory.
         region: prefix of the names of the Python backend's shared memory.
+        admin_key: what stands for it: everybody can read a command line.
     """
-    admin = f"nann-admin-key={secrets.token_hex(16)}"
+    admin = f"{ADMIN_HEADER}={admin_key}"
     return [
         str(install.server),
         f"--model-repository={options.repository.resolve()}",
@@ -202,7 +216,7 @@ def server_command(options: ServerOptions, install: TritonInstall, backends: Pat
         "--exit-on-error=true",
         "--disable-auto-complete-config",
         f"--exit-timeout-secs={max(1, round(options.stop_grace_s))}",
-        f"--http-address={options.host}",
+        f"--http-address={options.http_host}",
         f"--http-port={options.http_port}",
         f"--grpc-address={options.host}",
         f"--grpc-port={options.grpc_port}",
@@ -212,6 +226,7 @@ def server_command(options: ServerOptions, install: TritonInstall, backends: Pat
         f"--grpc-restricted-protocol={_RESTRICTED_APIS}:{admin}",
         f"--backend-config=python,stub-timeout-seconds={_STUB_TIMEOUT_S}",
         f"--backend-config=python,shm-region-prefix-name={region}",
+        *(options.tls.arguments() if options.tls is not None else ()),
     ]
 
 

@@ -17,8 +17,8 @@ def ask(monkeypatch, tmp_path):
     asked = {}
 
     class FakeClient:
-        def __init__(self, url, protocol, timeout_s):
-            asked.update(url=url, protocol=protocol, timeout_s=timeout_s)
+        def __init__(self, url, protocol, timeout_s, tls):
+            asked.update(url=url, protocol=protocol, timeout_s=timeout_s, tls=tls)
 
         def __enter__(self):
             return self
