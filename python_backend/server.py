@@ -21,7 +21,7 @@ from python_backend.triton_install import TritonInstall, find_triton
 
 # What no client of a retrieval server needs; shared memory has been a way into the server.
 _RESTRICTED_APIS = "shared-memory,model-repository,trace,logging"
-_SHARED_MEMORY = Path("/dev/shm")
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Triton puts it
 # Verifying the hashes of a large bundle can take longer than the Python backend's default of 30 s.
 _STUB_TIMEOUT_S = 300
 _POLL_S = 0.05

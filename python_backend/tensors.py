@@ -13,6 +13,8 @@ import triton_python_backend_utils as pb_utils
 from nann.errors import InvalidInputError, NannError, RequestError, ScorerError
 from nann.signature import TensorSpec
 
+_LONGEST_MESSAGE = 2000
+
 Tensors = Mapping[TensorSpec, npt.NDArray]
 """Arrays with the batch dimension first, by their spec."""
 
@@ -67,9 +69,10 @@ def error_response(error: Exception) -> Any:
     A `RequestError` is the caller's fault (INVALID_ARGUMENT). Everything else is ours (INTERNAL); what was not
     foreseen goes to the server's log with its traceback.
     """
+    # gRPC carries it in a header of limited size: a longer one, quoting a huge parameter, would break the answer.
+    message = str(error)[:_LONGEST_MESSAGE]
     if isinstance(error, RequestError):
-        return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
-    message = str(error)
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, pb_utils.TritonError.INVALID_ARG))
     if not isinstance(error, NannError):
         message = f"internal error: {type(error).__name__}: {message}"
         pb_utils.Logger.log_error("".join(traceback.format_exception(error)))

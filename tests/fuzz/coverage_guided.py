@@ -1,8 +1,8 @@
-"""Coverage-guided fuzzing with atheris: `make fuzz`, or `python tests/fuzz/coverage_guided.py TARGET -max_total_time=60`.
+"""Coverage-guided fuzzing with atheris: `make fuzz`, or `coverage_guided.py TARGET -max_total_time=60`.
 
 The targets are those of `test_fuzz.py`; here their own coverage says which bytes to try next. Further options are
-libFuzzer's. What atheris found worth keeping stands in build/fuzz/TARGET and is where the next run starts; an input that
-breaks a target is written to build/fuzz and printed.
+libFuzzer's. What atheris found worth keeping stands in build/fuzz/TARGET and is where the next run starts; an input
+that breaks a target is written to build/fuzz and printed.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ def write_seeds(name: str, folder: Path) -> None:
             b'{"entry": "seeds", "seeds": 4, "seed_ef": 9, "ef": 20}',
         ],
         "manifest": [json.dumps(whole.manifest).encode()],
-        "array": [
-            (whole.path / file).read_bytes() for file in ("levels.npy", "layer1.indptr.npy", "light_vectors.npy")
-        ],
+        "array": [(whole.path / file).read_bytes() for file in ("layer1.indptr.npy", "light_vectors.npy")],
     }.get(name, [bytes(range(64))])
     for number, seed in enumerate(seeds):
         (folder / f"seed-{number}").write_bytes(seed)
