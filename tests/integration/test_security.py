@@ -31,7 +31,7 @@ from python_backend.server_tls import ServerTls
 
 pytestmark = pytest.mark.triton
 
-KEY = "open-sesame-0123456789abcdef"
+KEY = "opensesame0123456789abcdef"
 USER = item_ids()[20:25]
 
 
@@ -77,8 +77,8 @@ RESTRICTED_HTTP = [
     ("POST", "/v2/systemsharedmemory/region/x/register"),
     ("GET", "/v2/cudasharedmemory/status"),
     ("POST", "/v2/repository/index"),
-    ("POST", "/v2/repository/models/nann/load"),
-    ("POST", "/v2/repository/models/nann/unload"),
+    ("POST", "/v2/repository/models/nobody/load"),
+    ("POST", "/v2/repository/models/nobody/unload"),
     ("GET", "/v2/trace/setting"),
     ("POST", "/v2/models/nann/trace/setting"),
     ("GET", "/v2/logging"),
@@ -90,8 +90,8 @@ RESTRICTED_GRPC = {
     "unregister_system_shared_memory": (),
     "get_cuda_shared_memory_status": (),
     "get_model_repository_index": (),
-    "load_model": ("nann",),
-    "unload_model": ("nann",),
+    "load_model": ("nobody",),
+    "unload_model": ("nobody",),
     "get_trace_settings": (),
     "update_trace_settings": (),
     "get_log_settings": (),
