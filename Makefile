@@ -54,4 +54,3 @@ format: $(INSTALLED)
 
 clean:
 	rm -rf $(VENV) build
-	git clean -fdXq model_repository

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 from pathlib import Path
 from types import FrameType
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.support import console
+from cli.support import DEFAULT_REPOSITORY, AdminKeyOption, RepositoryOption, console
 
 if TYPE_CHECKING:
     from nann.bundle import Bundle
@@ -17,14 +18,15 @@ if TYPE_CHECKING:
 
 
 def serve(
-    bundle: Annotated[Path, typer.Option(help="From `nann index` and `nann export`.")] = Path("build/bundle"),
-    repository: Annotated[
+    bundle: Annotated[
         Path | None,
         typer.Option(
-            help="Model repository to install the bundle into. Default: model_repository/ of the checkout, "
-            "or build/model_repository where the package is installed."
+            help="From `nann index` and `nann export`. One that the repository does not know yet becomes its current "
+            "version. Default: build/bundle, if it is there.",
+            show_default=False,
         ),
     ] = None,
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
     host: Annotated[
         str, typer.Option(help="Address to bind to. The default can't be reached from outside.")
     ] = "127.0.0.1",
@@ -41,29 +43,35 @@ def serve(
     plans: Annotated[
         Path | None, typer.Option(help="TensorRT plans from `nann build-engine`, for the target tensorrt.")
     ] = None,
+    admin_key_file: AdminKeyOption = None,
     log_file: Annotated[
         Path | None, typer.Option(help="Where Triton's log goes. Default: standard error.", show_default=False)
     ] = None,
 ) -> None:
-    """Serve a bundle with Triton, until Ctrl-C or SIGTERM.
+    """Serve the current version of a model repository with Triton, until Ctrl-C or SIGTERM.
 
+    A restart serves what `nann deploy` or `nann rollback` made current last, also with the first start's `--bundle`.
     Everything that the server needs is verified before it starts: a missing or changed file of the bundle, or a port
     that is taken, ends the command with what to do.
     """
+    from python_backend.admin_key import read_admin_key
+    from python_backend.configurations import check_target
     from python_backend.ports import check_ports
-    from python_backend.repository import check_target, default_repository, install_bundle
+    from python_backend.repository import current_bundle, install_if_new
     from python_backend.server import ServerOptions, TritonServer
 
-    repository = repository or default_repository()
-    options = ServerOptions(repository, host, http_port, grpc_port, metrics_port, target, log_file)
+    key = read_admin_key(admin_key_file) or secrets.token_hex(16)
+    options = ServerOptions(repository, host, http_port, grpc_port, metrics_port, target, log_file, admin_key=key)
     check_ports(options.host, options.ports)
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _stop)
-        opened = install_bundle(bundle, repository, plans=plans)
+        version = install_if_new(bundle, repository, plans)
         check_target(repository, target)
+        opened = current_bundle(repository)
         console.print(
-            f"installed bundle {opened.bundle_id} ({opened.item_count:,} items) in {repository}", soft_wrap=True
+            f"version {version} of {repository}: bundle {opened.bundle_id} ({opened.item_count:,} items)",
+            soft_wrap=True,
         )
         with TritonServer(options) as server:
             _welcome(server, opened)

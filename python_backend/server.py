@@ -9,10 +9,12 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nann.errors import ServerError
+from nann.signature import ENSEMBLE, SCORER
+from python_backend.admin_key import ADMIN_HEADER
 from python_backend.ports import check_ports
 from python_backend.process_group import ProcessGroup
 from python_backend.server_log import LogRelay, failure_lines
@@ -41,6 +43,8 @@ class ServerOptions:
         start_timeout_s: how long loading may take.
         stop_grace_s: how long requests in flight may take to finish at stop. An idle HTTP connection that its client
             keeps open uses it up, too.
+        admin_key: opens the endpoints for shared memory, the model repository, tracing and logging to requests that
+            carry it; None: to nobody.
     """
 
     repository: Path
@@ -52,6 +56,7 @@ class ServerOptions:
     log_file: Path | None = None
     start_timeout_s: float = 300.0
     stop_grace_s: float = 3.0
+    admin_key: str | None = field(default=None, repr=False)
 
     @property
     def ports(self) -> dict[str, int]:
@@ -191,14 +196,16 @@ def server_command(options: ServerOptions, install: TritonInstall, backends: Pat
         backends: the backend directory.
         region: prefix of the names of the Python backend's shared memory.
     """
-    admin = f"nann-admin-key={secrets.token_hex(16)}"
+    admin = f"{ADMIN_HEADER}={options.admin_key or secrets.token_hex(16)}"
     return [
         str(install.server),
         f"--model-repository={options.repository.resolve()}",
         f"--backend-directory={backends}",
         f"--model-config-name={options.target}",
-        # Everything in the repository is loaded once; a model that does not load stops the start.
-        "--model-control-mode=none",
+        # `nann deploy` loads and unloads versions. A model that does not load stops the start; the ensemble brings the
+        # models of its steps.
+        "--model-control-mode=explicit",
+        *(f"--load-model={spec.name}" for spec in (ENSEMBLE, SCORER)),
         "--exit-on-error=true",
         "--disable-auto-complete-config",
         f"--exit-timeout-secs={max(1, round(options.stop_grace_s))}",
