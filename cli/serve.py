@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import signal
 from pathlib import Path
 from types import FrameType
@@ -15,6 +14,7 @@ from cli.support import DEFAULT_REPOSITORY, AdminKeyOption, RepositoryOption, co
 if TYPE_CHECKING:
     from nann.bundle import Bundle
     from python_backend.server import TritonServer
+    from python_backend.stub_supervisor import StubSupervisor
 
 
 def serve(
@@ -60,7 +60,7 @@ def serve(
     from python_backend.repository import current_bundle, install_if_new
     from python_backend.server import ServerOptions, TritonServer
 
-    key = read_admin_key(admin_key_file) or secrets.token_hex(16)
+    key = read_admin_key(admin_key_file)
     options = ServerOptions(repository, host, http_port, grpc_port, metrics_port, target, log_file, admin_key=key)
     check_ports(options.host, options.ports)
     try:
@@ -75,7 +75,7 @@ def serve(
         )
         with TritonServer(options) as server:
             _welcome(server, opened)
-            server.wait()
+            server.wait(_supervisor(server).check)
     except _Stopped:
         console.print("stopped")
 
@@ -89,6 +89,18 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     raise _Stopped
+
+
+def _supervisor(server: TritonServer) -> StubSupervisor:
+    from python_backend.stub_supervisor import StubSupervisor
+
+    assert server.pid is not None
+    return StubSupervisor(
+        server.pid,
+        server.options.repository,
+        server.control,
+        lambda line: console.print(line, soft_wrap=True, markup=False),
+    )
 
 
 def _welcome(server: TritonServer, bundle: Bundle) -> None:

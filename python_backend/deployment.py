@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from nann.errors import DeployError, NannError
 from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, FEATURE_TRANSFORM, SCORER, USER_ENCODER
 from python_backend.configurations import made_configs, pin_ensemble, write_made_configs
-from python_backend.model_control import UNAVAILABLE, ModelControl
+from python_backend.model_control import ModelControl
 from python_backend.release_check import check_release
 from python_backend.releases import (
     DEFAULT_KEPT_VERSIONS,
@@ -209,30 +209,23 @@ def _check_configs(repository: Path, current: int, version: int) -> None:
 
 
 def _retire(repository: Path, control: ModelControl, current: int) -> None:
-    """Unloads every version but the current one; in-flight searches of beam_retrieval end before their scorer goes."""
-    for models in ((BEAM_RETRIEVAL.name,), (SCORER.name, USER_ENCODER.name, FEATURE_TRANSFORM.name, ENSEMBLE.name)):
-        for model in models:
-            if any(state.version != current for state in _loaded(control, model)):
-                set_live(repository, {current}, (model,))
-                if model != ENSEMBLE.name:
-                    control.load(model)
-        _wait(
-            lambda models=models: all(  # type: ignore[misc]
-                state.version == current for model in models for state in _loaded(control, model)
-            )
-        )
+    """Unloads every version but the current one; searches under way in beam_retrieval end before their scorer goes."""
+    others = [SCORER.name, USER_ENCODER.name, FEATURE_TRANSFORM.name]
+    for models in ([BEAM_RETRIEVAL.name], others):
+        retiring = [model for model in models if control.loaded_versions(model) - {current}]
+        set_live(repository, {current}, models)
+        for model in retiring:
+            control.load(model)
+        for model in retiring:
+            _wait_until_alone(control, model, current)
     set_live(repository, {current})
 
 
-def _loaded(control: ModelControl, model: str) -> list:
-    return [state for state in control.states() if state.name == model and state.state != UNAVAILABLE]
-
-
-def _wait(done: Callable[[], bool]) -> None:
+def _wait_until_alone(control: ModelControl, model: str, version: int) -> None:
     deadline = time.monotonic() + _RETIRE_TIMEOUT_S
-    while not done():
+    while others := control.loaded_versions(model) - {version}:
         if time.monotonic() > deadline:
-            raise DeployError(f"an earlier version was not unloaded within {_RETIRE_TIMEOUT_S:.0f} s")
+            raise DeployError(f"{model} version {_listed(others)} was not unloaded within {_RETIRE_TIMEOUT_S:.0f} s")
         time.sleep(_POLL_S)
 
 

@@ -58,6 +58,10 @@ class ModelControl:
         """The versions of a model that answer."""
         return {state.version for state in self.states() if state.name == model and state.state == READY}
 
+    def loaded_versions(self, model: str) -> set[int]:
+        """The versions of a model that are in memory: they answer, are on their way there or finish what they began."""
+        return {state.version for state in self.states() if state.name == model and state.state != UNAVAILABLE}
+
     def config(self, model: str) -> Mapping[str, Any]:
         """The configuration that a model was loaded with."""
         body: Mapping[str, Any] = json.loads(self._request(f"models/{model}/config", None, _TIMEOUT_S)[0])
@@ -72,6 +76,10 @@ class ModelControl:
             ServerError: with the model's reason, if it does not load; what answered before still does.
         """
         self._post(f"repository/models/{model}/load", {}, _LOAD_TIMEOUT_S)
+
+    def unload(self, model: str, timeout_s: float = _TIMEOUT_S) -> None:
+        """Unloads a model: new requests are refused as unavailable; those that it has are answered meanwhile."""
+        self._post(f"repository/models/{model}/unload", {}, timeout_s)
 
     def infer(
         self, spec: ModelSpec, inputs: Mapping[TensorSpec, npt.NDArray], version: int | None = None

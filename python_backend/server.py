@@ -9,12 +9,14 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nann.errors import ServerError
+from nann.errors import NannError, ServerError
 from nann.signature import ENSEMBLE, SCORER
 from python_backend.admin_key import ADMIN_HEADER
+from python_backend.model_control import ModelControl
 from python_backend.ports import check_ports
 from python_backend.process_group import ProcessGroup
 from python_backend.server_log import LogRelay, failure_lines
@@ -78,6 +80,7 @@ class TritonServer:
         self._group: ProcessGroup | None = None
         self._relay: LogRelay | None = None
         self._cleanup = contextlib.ExitStack()
+        self._admin_key = options.admin_key or secrets.token_hex(16)
 
     @property
     def http_url(self) -> str:
@@ -93,6 +96,11 @@ class TritonServer:
     def metrics_url(self) -> str:
         """`host:port` of the Prometheus metrics, at `/metrics`."""
         return f"{self.options.host}:{self.options.metrics_port}"
+
+    @property
+    def control(self) -> ModelControl:
+        """Control of its models, whether anybody else has the key or not."""
+        return ModelControl(self.http_url, self._admin_key)
 
     @property
     def pid(self) -> int | None:
@@ -120,7 +128,13 @@ class TritonServer:
             raise
 
     def stop(self) -> None:
-        """Stops the server in order, then whatever of it is left; does nothing where it is not running."""
+        """Stops the server in order, then whatever of it is left; does nothing where it is not running.
+
+        Requests that come are refused as UNAVAILABLE, those that are there are answered, for `stop_grace_s` at most.
+        Then Triton itself is stopped, and as much time goes again where clients keep connections open.
+        """
+        if self.pid is not None:
+            self._drain()
         group, self._group = self._group, None
         if group is not None:
             group.stop(self.options.stop_grace_s + 1)
@@ -128,13 +142,17 @@ class TritonServer:
             self._relay.close()
         self._cleanup.close()
 
-    def wait(self) -> None:
+    def wait(self, look_after: Callable[[], None] = lambda: None) -> None:
         """Blocks as long as the server runs.
+
+        Args:
+            look_after: called again and again meanwhile.
 
         Raises:
             ServerError: when it stops by itself.
         """
         while self.pid is not None:
+            look_after()
             time.sleep(_POLL_S)
         raise ServerError(self._failure("Triton stopped by itself"))
 
@@ -153,6 +171,14 @@ class TritonServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _drain(self) -> None:
+        """Takes the ensemble away first: on a signal Triton at once refuses the scorer calls of searches under way."""
+        with contextlib.suppress(NannError):
+            self.control.unload(ENSEMBLE.name, self.options.stop_grace_s)
+            deadline = time.monotonic() + self.options.stop_grace_s
+            while self.control.loaded_versions(ENSEMBLE.name) and time.monotonic() < deadline:
+                time.sleep(_POLL_S)
+
     def _launch(self, install: TritonInstall) -> None:
         runtime = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="nann-triton-")))
         # The name is our own, so that what a killed server leaves in shared memory can be removed.
@@ -165,7 +191,7 @@ class TritonServer:
             sink = self._cleanup.enter_context(self.options.log_file.open("w", encoding="utf-8"))
         # Not our working directory: a folder `nann/` there would hide the package of that name.
         self._group = ProcessGroup.start(
-            server_command(self.options, install, backends, region), install.environment(), runtime
+            server_command(self.options, install, backends, region, self._admin_key), install.environment(), runtime
         )
         self._relay = LogRelay(self._group.output, sink)
 
@@ -187,7 +213,9 @@ class TritonServer:
         return "\n  ".join([f"{what}{where}:", *failure_lines(self._relay.lines)])
 
 
-def server_command(options: ServerOptions, install: TritonInstall, backends: Path, region: str) -> list[str]:
+def server_command(
+    options: ServerOptions, install: TritonInstall, backends: Path, region: str, admin_key: str
+) -> list[str]:
     """Command line of tritonserver.
 
     Args:
@@ -195,8 +223,9 @@ def server_command(options: ServerOptions, install: TritonInstall, backends: Pat
         install: where it is.
         backends: the backend directory.
         region: prefix of the names of the Python backend's shared memory.
+        admin_key: opens the restricted endpoints.
     """
-    admin = f"{ADMIN_HEADER}={options.admin_key or secrets.token_hex(16)}"
+    admin = f"{ADMIN_HEADER}={admin_key}"
     return [
         str(install.server),
         f"--model-repository={options.repository.resolve()}",
