@@ -138,6 +138,12 @@ def _served_versions(repository: Path, control: ModelControl) -> Versions:
     """Checks that the server serves this repository as we would, and clears away what was interrupted."""
     versions = Versions.read(repository)
     answering = control.ready_versions(ENSEMBLE.name)
+    interrupted = answering & set(versions.history[:-1])
+    if len(answering) == 1 and interrupted:
+        # Written as current, and then the command was killed before the server changed.
+        versions = versions.rolled_back_to(*interrupted)
+        versions.write(repository)
+        pin_ensemble(repository, *interrupted)
     if versions.current is None or answering != {versions.current}:
         raise DeployError(
             f"the server at {control.url} answers with version {_listed(answering)}, and the current one in "
@@ -188,13 +194,13 @@ def _undone_on_failure(repository: Path, control: ModelControl, before: Versions
     try:
         yield
     except BaseException as error:
-        before.write(repository)
-        pin_ensemble(repository, before.current)
-        with contextlib.suppress(NannError):  # the first failure is the one to tell
+        with contextlib.suppress(NannError, OSError):  # the first failure is the one to tell
+            before.write(repository)
+            pin_ensemble(repository, before.current)
             control.load(ENSEMBLE.name)
             _retire(repository, control, before.current)
             remove_leftovers(repository, before)
-        if isinstance(error, NannError):
+        if isinstance(error, (NannError, OSError)):
             raise DeployError(f"{error}; version {before.current} still answers") from error
         raise
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from nann.errors import ConfigError, ServerError, ServerUnavailable
 from nann.signature import ModelSpec, TensorSpec
 from python_backend.admin_key import ADMIN_HEADER, ADMIN_KEY_VARIABLE
+from python_backend.server_log import without_call_stack
 
 READY, UNAVAILABLE = "READY", "UNAVAILABLE"
 _LOAD_TIMEOUT_S = 600.0
@@ -142,4 +143,4 @@ class ModelControl:
                 f"the server at {self.url} refused the admin key; name the file that `nann serve --admin-key-file` was "
                 f"given, or set {ADMIN_KEY_VARIABLE}"
             )
-        return ServerError(message)
+        return ServerError(without_call_stack(message))

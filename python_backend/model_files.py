@@ -61,3 +61,23 @@ def onnx_files(manifest: Mapping[str, Any], onnx_file: str) -> dict[str, str]:
     external = (name for name in manifest["files"] if name.startswith(f"{onnx_file}."))
     installed = ONNX_HALF_FILE if onnx_file == SCORER_HALF_FILE else ONNX_FILE
     return {onnx_file: installed, **{name: name for name in external}}
+
+
+def check_same_bundle(model_folder: Path, version: int) -> None:
+    """Checks that graph and scorer of a version are of the same bundle, by their manifests.
+
+    A version folder never changes once it is there, so from then on it is enough to name the version in each call.
+
+    Args:
+        model_folder: that of beam_retrieval in the model repository.
+        version: of both models.
+
+    Raises:
+        BundleError: if they are not, or the scorer has no such version.
+    """
+    scorer = model_folder.parent / SCORER.name / str(version) / MANIFEST_FILE
+    own = model_folder / str(version) / MANIFEST_FILE
+    if not scorer.is_file():
+        raise BundleError(f"{scorer} is missing; install the bundle again as a version of its own")
+    if own.read_bytes() != scorer.read_bytes():
+        raise BundleError(f"{own} and {scorer} are of different bundles; install each as a version of its own")
