@@ -81,4 +81,3 @@ format: $(INSTALLED)
 
 clean:
 	rm -rf $(VENV) build
-	git clean -fdXq model_repository

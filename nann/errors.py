@@ -7,6 +7,7 @@ NannError
  |    +-- BundleError         a bundle folder: missing, changed or inconsistent files
  |    +-- RequestError        a request to the server (Triton: INVALID_ARGUMENT)
  +-- ScorerError              the scorer failed or broke its contract
+ +-- DeployError              a version could not be written, loaded or verified; what was served still is
  +-- ServerError              Triton: could not start, stopped, or can't be reached
       +-- ServerUnavailable   not reachable or not ready
       +-- RequestTimeout      no answer within the client's timeout
@@ -44,6 +45,10 @@ class RequestError(InvalidInputError):
 
 class ScorerError(NannError):
     """The scorer failed, or returned something other than its contract says."""
+
+
+class DeployError(NannError):
+    """A version could not be written, loaded or verified; what was served before still is."""
 
 
 class ServerError(NannError):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from nann.bundle import Bundle, search_file_names
 from nann.signature import BEHAVIORS, USER_STATE
 from python_backend.bls_scorer import BlsScorer
+from python_backend.model_files import check_same_bundle
 from python_backend.retrieval import Retriever, Search
 from python_backend.search_requests import SearchBounds
 from python_backend.tensors import config_flag, config_int, error_response, make_response, read_tensor
@@ -25,6 +26,7 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         manifest = Bundle.open(folder, ()).manifest
         bundle = Bundle.open(folder, search_file_names(manifest))
+        check_same_bundle(Path(args["model_repository"]), int(args["model_version"]))
         config = json.loads(args["model_config"])
         bounds = SearchBounds(*(config_int(config, key) for key in ("max_top_k", "max_ef", "max_rounds")))
         self.retriever = Retriever(bundle, bounds)

@@ -14,10 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from nann.errors import ServerError
+from python_backend.admin_key import ADMIN_KEY_VARIABLE
 
-ADMIN_HEADER = "nann-admin-key"
-"""HTTP header that carries the key; gRPC metadata has `GRPC_ADMIN_HEADER`."""
-GRPC_ADMIN_HEADER = f"triton-grpc-protocol-{ADMIN_HEADER}"
 _LIBRARY = "python_backend._hidden_key"
 
 
@@ -45,7 +43,7 @@ class HiddenKey:
             raise ServerError(f"{_LIBRARY} is missing; run `pip install .` in the repository (it needs a C++ compiler)")
         rest = base.get("LD_PRELOAD", "")
         return {
-            **{name: value for name, value in base.items() if name != "NANN_ADMIN_KEY"},
+            **{name: value for name, value in base.items() if name != ADMIN_KEY_VARIABLE},
             "LD_PRELOAD": f"{spec.origin}:{rest}" if rest else spec.origin,
             "NANN_KEY_PLACEHOLDER": self.placeholder,
             "NANN_KEY_PIPE": str(self.pipe),
@@ -53,16 +51,16 @@ class HiddenKey:
 
 
 @contextmanager
-def hidden_key(key: str | None) -> Iterator[HiddenKey]:
+def hidden_key(key: str) -> Iterator[HiddenKey]:
     """Holds the key ready for one server, which must be started within.
 
     Args:
-        key: of the restricted endpoints; None: one that nobody knows, so they are closed to everybody.
+        key: of the restricted endpoints.
     """
     reading, writing = os.pipe()
     try:
         with open(writing, "w", encoding="utf-8") as stream:
-            stream.write(key or secrets.token_hex(32))
+            stream.write(key)
         yield HiddenKey(reading)
     finally:
         os.close(reading)

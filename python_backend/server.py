@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nann.errors import ServerError
-from python_backend.hidden_key import ADMIN_HEADER, hidden_key
+from nann.errors import NannError, ServerError
+from nann.signature import ENSEMBLE, SCORER
+from python_backend.admin_key import ADMIN_HEADER
+from python_backend.hidden_key import hidden_key
+from python_backend.model_control import ModelControl
 from python_backend.ports import check_ports
 from python_backend.process_group import ProcessGroup
 from python_backend.server_log import LogRelay, failure_lines
@@ -43,7 +48,7 @@ class ServerOptions:
         stop_grace_s: how long requests in flight may take to finish at stop. An idle HTTP connection that its client
             keeps open uses it up, too.
         admin_key: opens the endpoints for shared memory, the model repository, tracing and logging to requests that
-            carry it (`python_backend.hidden_key`); None: to nobody.
+            carry it; None: to nobody.
         tls: of gRPC. Triton's HTTP has none, so with it HTTP is bound to loopback.
     """
 
@@ -84,6 +89,7 @@ class TritonServer:
         self._group: ProcessGroup | None = None
         self._relay: LogRelay | None = None
         self._cleanup = contextlib.ExitStack()
+        self._admin_key = options.admin_key or secrets.token_hex(16)
 
     @property
     def http_url(self) -> str:
@@ -99,6 +105,11 @@ class TritonServer:
     def metrics_url(self) -> str:
         """`host:port` of the Prometheus metrics, at `/metrics`."""
         return f"{self.options.host}:{self.options.metrics_port}"
+
+    @property
+    def control(self) -> ModelControl:
+        """Control of its models, whether anybody else has the key or not."""
+        return ModelControl(self.http_url, self._admin_key)
 
     @property
     def pid(self) -> int | None:
@@ -126,7 +137,13 @@ class TritonServer:
             raise
 
     def stop(self) -> None:
-        """Stops the server in order, then whatever of it is left; does nothing where it is not running."""
+        """Stops the server in order, then whatever of it is left; does nothing where it is not running.
+
+        Requests that come are refused as UNAVAILABLE, those that are there are answered, for `stop_grace_s` at most.
+        Then Triton itself is stopped, and as much time goes again where clients keep connections open.
+        """
+        if self.pid is not None:
+            self._drain()
         group, self._group = self._group, None
         if group is not None:
             group.stop(self.options.stop_grace_s + 1)
@@ -134,13 +151,17 @@ class TritonServer:
             self._relay.close()
         self._cleanup.close()
 
-    def wait(self) -> None:
+    def wait(self, look_after: Callable[[], None] = lambda: None) -> None:
         """Blocks as long as the server runs.
+
+        Args:
+            look_after: called again and again meanwhile.
 
         Raises:
             ServerError: when it stops by itself.
         """
         while self.pid is not None:
+            look_after()
             time.sleep(_POLL_S)
         raise ServerError(self._failure("Triton stopped by itself"))
 
@@ -159,6 +180,14 @@ class TritonServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _drain(self) -> None:
+        """Takes the ensemble away first: on a signal Triton at once refuses the scorer calls of searches under way."""
+        with contextlib.suppress(NannError):
+            self.control.unload(ENSEMBLE.name, self.options.stop_grace_s)
+            deadline = time.monotonic() + self.options.stop_grace_s
+            while self.control.loaded_versions(ENSEMBLE.name) and time.monotonic() < deadline:
+                time.sleep(_POLL_S)
+
     def _launch(self, install: TritonInstall) -> None:
         runtime = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="nann-triton-")))
         # The name is our own, so that what a killed server leaves in shared memory can be removed.
@@ -169,7 +198,7 @@ class TritonServer:
         if self.options.log_file is not None:
             self.options.log_file.parent.mkdir(parents=True, exist_ok=True)
             sink = self._cleanup.enter_context(self.options.log_file.open("w", encoding="utf-8"))
-        with hidden_key(self.options.admin_key) as key:
+        with hidden_key(self._admin_key) as key:
             command = server_command(self.options, install, backends, region, key.placeholder)
             # Not our working directory: a folder `nann/` there would hide the package of that name.
             self._group = ProcessGroup.start(command, key.environment(install.environment()), runtime, (key.pipe,))
@@ -211,8 +240,10 @@ def server_command(
         f"--model-repository={options.repository.resolve()}",
         f"--backend-directory={backends}",
         f"--model-config-name={options.target}",
-        # Everything in the repository is loaded once; a model that does not load stops the start.
-        "--model-control-mode=none",
+        # `nann deploy` loads and unloads versions. A model that does not load stops the start; the ensemble brings the
+        # models of its steps.
+        "--model-control-mode=explicit",
+        *(f"--load-model={spec.name}" for spec in (ENSEMBLE, SCORER)),
         "--exit-on-error=true",
         "--disable-auto-complete-config",
         f"--exit-timeout-secs={max(1, round(options.stop_grace_s))}",

@@ -23,7 +23,7 @@ from tritonclient.utils import InferenceServerException
 
 from clients import RetrievalClient, Tls
 from nann.errors import ServerUnavailable
-from python_backend.hidden_key import ADMIN_HEADER, GRPC_ADMIN_HEADER
+from python_backend.admin_key import ADMIN_HEADER, GRPC_ADMIN_HEADER
 from python_backend.ports import free_ports
 from python_backend.repository import install_bundle
 from python_backend.server import ServerOptions, TritonServer
