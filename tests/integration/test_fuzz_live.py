@@ -26,6 +26,8 @@ USER = item_ids()[20:26]
 INFER = "/v2/models/nann/infer"
 DTYPES = ("INT64", "INT32", "FP32", "BYTES", "UINT8", "BOOL", "nonsense", "")
 HUGE = (2**31, 2**62, 10**12, -1, 0)
+LARGE = (10**6, -1, 0)
+"""For shapes in JSON: Triton 2.51 allocates what the shape says before the data; 2**31 takes the server down."""
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def json_request(draw: random.Random) -> bytes:
         "name": draw.choice(["behavior_item_ids"] * 5 + ["user_profile", "", "items"]),
         "datatype": draw.choice(("INT64",) * 6 + DTYPES),
         "shape": draw.choice(
-            [[1, len(ids)], [1, len(ids)], [len(ids)], [1], [], [1, draw.choice(HUGE)], [draw.choice(HUGE), 2]]
+            [[1, len(ids)], [1, len(ids)], [len(ids)], [1], [], [1, draw.choice(LARGE)], [draw.choice(LARGE), 2]]
         ),
         "data": ids,
     }
@@ -98,12 +100,6 @@ def tritons_own(status: int, body: bytes) -> bool:
     return status == 500 and b"internal error: " not in body and b"scorer" not in body
 
 
-UNANSWERED = pytest.mark.xfail(
-    raises=TimeoutError, strict=False, reason="Triton 2.51 leaves some malformed HTTP request without an answer: open"
-)
-
-
-@UNANSWERED
 def test_random_json_over_http(server, still_right):
     draw, statuses = random.Random(11), set()
     for number in range(REQUESTS):
@@ -117,7 +113,6 @@ def test_random_json_over_http(server, still_right):
     still_right()
 
 
-@UNANSWERED
 def test_random_bytes_and_binary_sizes_over_http(server, still_right):
     draw = random.Random(12)
     for number in range(REQUESTS):
