@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo experiments test test-slow test-gpu check format serve clean
+.PHONY: help demo experiments test test-slow test-gpu soak fuzz sanitize audit check format serve clean
 
 help:
 	@echo "make demo         the whole way on Complete Journey: log -> scorer -> graph -> Triton -> answer (about 10 minutes)"
@@ -13,12 +13,16 @@ help:
 	@echo "make test         all tests but the slow and the GPU ones, a live Triton among them"
 	@echo "make test-slow    the slow ones"
 	@echo "make test-gpu     those that need a GPU, where there is one"
+	@echo "make soak         good, bad and cancelled requests for SOAK_S=1800 seconds: nothing may grow"
+	@echo "make fuzz         coverage-guided, FUZZ_S=60 seconds a target"
+	@echo "make sanitize     the native kernel under address and undefined-behaviour sanitizers"
+	@echo "make audit        known vulnerabilities of the installed packages (asks a database on the network)"
 	@echo "make check        ruff, mypy, import-linter"
 	@echo "make format       let ruff format the code"
 	@echo "make clean        remove what the other targets built"
 
 # Packages, native kernel and a real Triton. Made again when what it depends on changes.
-$(INSTALLED): pyproject.toml CMakeLists.txt $(wildcard nann/_kernels*pp)
+$(INSTALLED): pyproject.toml CMakeLists.txt $(wildcard nann/_kernels*pp) python_backend/_hidden_key.cpp
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
@@ -42,6 +46,29 @@ test-slow: $(INSTALLED)
 test-gpu: $(INSTALLED)
 	$(BIN)/python -m pytest -m gpu
 
+SOAK_S ?= 1800
+soak: $(INSTALLED)
+	NANN_SOAK_S=$(SOAK_S) $(BIN)/python -m pytest -s tests/integration/test_soak.py
+
+FUZZ_S ?= 60
+FUZZ_TARGETS := parameters tensors features manifest array bundle_file
+fuzz: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[fuzz]"
+	for target in $(FUZZ_TARGETS); do \
+	  $(BIN)/python tests/fuzz/coverage_guided.py $$target -max_total_time=$(FUZZ_S) || exit 1; \
+	done
+
+SANITIZE := -std=c++17 -O1 -g -Wall -Wextra -fsanitize=address,undefined -fno-sanitize-recover=all -pthread
+build/kernels_driver: tests/fuzz/kernels_driver.cpp $(wildcard nann/_kernels*.hpp)
+	@mkdir -p build
+	$(CXX) $(SANITIZE) -I nann $< -o $@
+
+sanitize: build/kernels_driver
+	$<
+
+audit: $(INSTALLED)
+	$(BIN)/pip-audit --local --skip-editable
+
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -54,4 +81,3 @@ format: $(INSTALLED)
 
 clean:
 	rm -rf $(VENV) build
-	git clean -fdXq model_repository

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from cli.build_engine import build_engine
 from cli.demo import demo
+from cli.deploy import deploy, rollback
 from cli.evaluate import evaluate
 from cli.experiments import experiments
 from cli.export import export
@@ -35,7 +36,21 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(prepare_app, name="prepare")
-for command in (train, index, export, evaluate, tune, plan_shapes, build_engine, serve, query, demo, experiments):
+for command in (
+    train,
+    index,
+    export,
+    evaluate,
+    tune,
+    plan_shapes,
+    build_engine,
+    serve,
+    deploy,
+    rollback,
+    query,
+    demo,
+    experiments,
+):
     app.command()(command)
 
 

@@ -48,6 +48,12 @@ def query(
     bundle: Annotated[
         Path | None, typer.Option(help=f"Bundle to read item names from. Default: {DEFAULT_BUNDLE}, if it is there.")
     ] = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Speak TLS with the server, and trust the system's authorities.")
+    ] = False,
+    tls_ca: Annotated[Path | None, typer.Option(help="Speak TLS, and trust these certificates alone.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Speak TLS, and show this certificate.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
     timeout_s: Annotated[float, typer.Option(help="How long to wait for the answer, in seconds.")] = 10.0,
     json: JsonOption = False,
 ) -> None:
@@ -55,13 +61,14 @@ def query(
 
     Ids that the server does not know are dropped and counted.
     """
-    from clients import RetrievalClient
+    from clients import RetrievalClient, Tls
 
     users = [list(parse_integers("--ids", text) or ()) for text in ids]
     codes = parse_integers("--profile", profile)
     names = _item_names(bundle)
     address = url or f"127.0.0.1:{_DEFAULT_PORTS.get(protocol, 8001)}"
-    with RetrievalClient(address, protocol, timeout_s) as client:
+    trust = Tls(tls_ca, tls_cert, tls_key) if tls or tls_ca or tls_cert or tls_key else None
+    with RetrievalClient(address, protocol, timeout_s, tls=trust) as client:
         result = client.retrieve(
             users,
             user_profile=None if codes is None else [codes] * len(users),

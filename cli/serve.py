@@ -9,22 +9,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.support import console
+from cli.support import DEFAULT_REPOSITORY, AdminKeyOption, RepositoryOption, console
 
 if TYPE_CHECKING:
     from nann.bundle import Bundle
     from python_backend.server import TritonServer
+    from python_backend.stub_supervisor import StubSupervisor
 
 
 def serve(
-    bundle: Annotated[Path, typer.Option(help="From `nann index` and `nann export`.")] = Path("build/bundle"),
-    repository: Annotated[
+    bundle: Annotated[
         Path | None,
         typer.Option(
-            help="Model repository to install the bundle into. Default: model_repository/ of the checkout, "
-            "or build/model_repository where the package is installed."
+            help="From `nann index` and `nann export`. One that the repository does not know yet becomes its current "
+            "version. Default: build/bundle, if it is there.",
+            show_default=False,
         ),
     ] = None,
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
     host: Annotated[
         str, typer.Option(help="Address to bind to. The default can't be reached from outside.")
     ] = "127.0.0.1",
@@ -41,33 +43,53 @@ def serve(
     plans: Annotated[
         Path | None, typer.Option(help="TensorRT plans from `nann build-engine`, for the target tensorrt.")
     ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            help="Certificate for gRPC, in PEM form. HTTP, which has no TLS in Triton, then stays on loopback."
+        ),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
+    tls_ca: Annotated[
+        Path | None, typer.Option(help="Certificates that sign those of clients: only such clients are answered.")
+    ] = None,
+    admin_key_file: AdminKeyOption = None,
     log_file: Annotated[
         Path | None, typer.Option(help="Where Triton's log goes. Default: standard error.", show_default=False)
     ] = None,
 ) -> None:
-    """Serve a bundle with Triton, until Ctrl-C or SIGTERM.
+    """Serve the current version of a model repository with Triton, until Ctrl-C or SIGTERM.
 
+    A restart serves what `nann deploy` or `nann rollback` made current last, also with the first start's `--bundle`.
     Everything that the server needs is verified before it starts: a missing or changed file of the bundle, or a port
     that is taken, ends the command with what to do.
     """
+    from python_backend.admin_key import read_admin_key
+    from python_backend.configurations import check_target
     from python_backend.ports import check_ports
-    from python_backend.repository import check_target, default_repository, install_bundle
+    from python_backend.repository import current_bundle, install_if_new
     from python_backend.server import ServerOptions, TritonServer
+    from python_backend.server_tls import ServerTls
 
-    repository = repository or default_repository()
-    options = ServerOptions(repository, host, http_port, grpc_port, metrics_port, target, log_file)
+    tls = ServerTls.of_options(tls_cert, tls_key, tls_ca)
+    key = read_admin_key(admin_key_file)
+    options = ServerOptions(
+        repository, host, http_port, grpc_port, metrics_port, target, log_file, admin_key=key, tls=tls
+    )
     check_ports(options.host, options.ports)
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _stop)
-        opened = install_bundle(bundle, repository, plans=plans)
+        version = install_if_new(bundle, repository, plans)
         check_target(repository, target)
+        opened = current_bundle(repository)
         console.print(
-            f"installed bundle {opened.bundle_id} ({opened.item_count:,} items) in {repository}", soft_wrap=True
+            f"version {version} of {repository}: bundle {opened.bundle_id} ({opened.item_count:,} items)",
+            soft_wrap=True,
         )
         with TritonServer(options) as server:
             _welcome(server, opened)
-            server.wait()
+            server.wait(_supervisor(server).check)
     except _Stopped:
         console.print("stopped")
 
@@ -81,6 +103,18 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     raise _Stopped
+
+
+def _supervisor(server: TritonServer) -> StubSupervisor:
+    from python_backend.stub_supervisor import StubSupervisor
+
+    assert server.pid is not None
+    return StubSupervisor(
+        server.pid,
+        server.options.repository,
+        server.control,
+        lambda line: console.print(line, soft_wrap=True, markup=False),
+    )
 
 
 def _welcome(server: TritonServer, bundle: Bundle) -> None:

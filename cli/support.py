@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,17 @@ from rich.console import Console
 from nann.errors import ConfigError
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
+
+RepositoryOption = Annotated[Path, typer.Option(help="Model repository: the folder that Triton serves.")]
+DEFAULT_REPOSITORY = Path("build/model_repository")
+AdminKeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with the key for model control, which `nann deploy` and `nann rollback` need; readable by its owner "
+        "only. Default: the environment variable NANN_ADMIN_KEY, else a key that nobody knows.",
+        show_default=False,
+    ),
+]
 
 console = Console(stderr=True)
 """Progress and words for people go to standard error; standard output carries results."""

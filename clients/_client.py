@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from clients._codec import ItemIds, PerLayer, RetrievalResult, decode_result, encode_request
+from clients._tls import Tls
 from clients._transport import Transport, open_transport
 from nann.errors import ConfigError
 
@@ -25,6 +26,7 @@ class RetrievalClient:
         url: `host:port`, of the port that belongs to `protocol`.
         protocol: "grpc" or "http".
         timeout_s: for every request that names none.
+        tls: speak TLS with the server; None: unencrypted.
         transport: carries the requests in place of `protocol`.
 
     Raises:
@@ -37,10 +39,11 @@ class RetrievalClient:
         protocol: str = "grpc",
         timeout_s: float = DEFAULT_TIMEOUT_S,
         *,
+        tls: Tls | None = None,
         transport: Transport | None = None,
     ) -> None:
         self._timeout_s = _positive(timeout_s)
-        self._transport = transport if transport is not None else open_transport(url, protocol, timeout_s)
+        self._transport = transport if transport is not None else open_transport(url, protocol, timeout_s, tls)
 
     def retrieve(
         self,

@@ -12,7 +12,8 @@ _BY_STATUS: dict[str, type[NannError]] = {
     "400": RequestError,
     "StatusCode.DEADLINE_EXCEEDED": RequestTimeout,
     "504": RequestTimeout,
-    "StatusCode.CANCELLED": RequestTimeout,
+    # Not by us: what Triton's gRPC server does to the requests that it is refusing when it stops.
+    "StatusCode.CANCELLED": ServerUnavailable,
     "StatusCode.UNAVAILABLE": ServerUnavailable,
     "503": ServerUnavailable,
     "StatusCode.NOT_FOUND": ServerUnavailable,

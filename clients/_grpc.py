@@ -10,6 +10,7 @@ from tritonclient.utils import InferenceServerException
 
 from clients._codec import InferRequest
 from clients._errors import translate
+from clients._tls import Tls
 
 
 class GrpcTransport:
@@ -17,11 +18,12 @@ class GrpcTransport:
 
     Args:
         url: `host:port`.
+        tls: None: unencrypted.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: Tls | None = None) -> None:
         self._url = url
-        self._client = triton.InferenceServerClient(url)
+        self._client = triton.InferenceServerClient(url, **(tls.grpc_options() if tls is not None else {}))
 
     def infer(self, request: InferRequest, timeout_s: float) -> Mapping[str, npt.NDArray]:
         """See `Transport.infer`."""

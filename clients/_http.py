@@ -11,6 +11,7 @@ from tritonclient.utils import InferenceServerException
 
 from clients._codec import InferRequest
 from clients._errors import timed_out, translate, unavailable
+from clients._tls import Tls
 
 
 class HttpTransport:
@@ -19,12 +20,14 @@ class HttpTransport:
     Args:
         url: `host:port`.
         timeout_s: for the connection and each answer.
+        tls: None: unencrypted.
     """
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, tls: Tls | None = None) -> None:
         self._url = url
         self._timeout_s = timeout_s
-        self._client = _connect(url, timeout_s)
+        self._tls = tls
+        self._client = self._connect()
 
     def infer(self, request: InferRequest, timeout_s: float) -> Mapping[str, npt.NDArray]:
         """See `Transport.infer`."""
@@ -61,12 +64,14 @@ class HttpTransport:
         # tritonclient fixes the timeout with the connection: another timeout needs another connection.
         if timeout_s != self._timeout_s:
             self._client.close()
-            self._client, self._timeout_s = _connect(self._url, timeout_s), timeout_s
+            self._timeout_s = timeout_s
+            self._client = self._connect()
         return self._client
 
-
-def _connect(url: str, timeout_s: float) -> triton.InferenceServerClient:
-    return triton.InferenceServerClient(url, connection_timeout=timeout_s, network_timeout=timeout_s)
+    def _connect(self) -> triton.InferenceServerClient:
+        options = self._tls.http_options() if self._tls is not None else {}
+        limit_s = self._timeout_s
+        return triton.InferenceServerClient(self._url, connection_timeout=limit_s, network_timeout=limit_s, **options)
 
 
 def _input(name: str, dtype: str, array: npt.NDArray) -> triton.InferInput:

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy.typing as npt
 
 from clients._codec import InferRequest
+from clients._tls import Tls
 from nann.errors import ConfigError
 
 PROTOCOLS = ("grpc", "http")
@@ -40,8 +41,8 @@ class Transport(Protocol):
         ...
 
 
-def open_transport(url: str, protocol: str, timeout_s: float) -> Transport:
-    """The transport for `protocol`.
+def open_transport(url: str, protocol: str, timeout_s: float, tls: Tls | None = None) -> Transport:
+    """The transport for `protocol`, encrypted with `tls`.
 
     Raises:
         ConfigError: if there is no such protocol, or tritonclient is not installed.
@@ -54,9 +55,9 @@ def open_transport(url: str, protocol: str, timeout_s: float) -> Transport:
         if protocol == "grpc":
             from clients._grpc import GrpcTransport
 
-            return GrpcTransport(url)
+            return GrpcTransport(url, tls)
         from clients._http import HttpTransport
 
-        return HttpTransport(url, timeout_s)
+        return HttpTransport(url, timeout_s, tls)
     except ImportError as error:
         raise ConfigError(f"tritonclient is not installed ({error}); run `pip install 'nann[client]'`") from error

@@ -30,12 +30,11 @@ import numpy.typing as npt
 from nann.errors import BundleError
 from nann.features import FeatureTransform
 from nann.graph import HnswGraph, graph_files, load_array
-from nann.search_params import SearchParams, SeedParams
+from nann.manifest import FORMAT_VERSION, MANIFEST_FILE, read_manifest, require_inside, search_from_json
+from nann.search_params import SearchParams
 from nann.shape_grid import ShapeGrid
 from nann.signature import BEHAVIORS, CANDIDATES, PROFILE_CODES, USER_STATE
 
-FORMAT_VERSION = 1
-MANIFEST_FILE = "manifest.json"
 ITEM_IDS_FILE = "item_ids.npy"
 ITEM_VECTORS_FILE = "item_vectors.npy"
 ITEM_NAMES_FILE = "item_names.txt"
@@ -68,7 +67,7 @@ class Bundle:
             BundleError: naming the file, what was found and what was expected.
         """
         path = Path(path)
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         listed = manifest["files"]
         for name in listed if files is None else files:
             if name not in listed:
@@ -128,7 +127,7 @@ class Bundle:
     def item_ids(self) -> npt.NDArray[np.int64]:
         """`int64[N]`, ascending."""
         ids = load_array(self.path / ITEM_IDS_FILE, np.int64, 1)
-        if ids.shape[0] != self.item_count or np.any(np.diff(ids) <= 0):
+        if ids.shape[0] != self.item_count or np.any(ids[1:] <= ids[:-1]):
             raise BundleError(f"{self.path / ITEM_IDS_FILE} is not {self.item_count} ids in strictly ascending order")
         return ids
 
@@ -153,7 +152,15 @@ class Bundle:
     def item_names(self) -> list[str] | None:
         """One name an item, or None where the data set has none."""
         path = self.path / ITEM_NAMES_FILE
-        return path.read_text(encoding="utf-8").split("\n")[: self.item_count] if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            names = path.read_text(encoding="utf-8").split("\n")[: self.item_count]
+        except UnicodeDecodeError as error:
+            raise BundleError(f"{path} is not UTF-8: {error}; make the bundle again") from error
+        if len(names) != self.item_count:
+            raise BundleError(f"{path} has {len(names)} lines; expected {self.item_count}, one an item")
+        return names
 
     @cached_property
     def graph(self) -> HnswGraph:
@@ -181,17 +188,11 @@ def search_file_names(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def search_to_json(params: SearchParams) -> dict[str, Any]:
-    """Search parameters as the manifest and results tell them."""
+    """Search parameters as the manifest and results tell them; `nann.manifest.search_from_json` is the reverse."""
     body: dict[str, Any] = {"top_k": params.top_k, "ef": list(params.ef), "rounds": list(params.rounds)}
     if params.seeds is not None:
         body["seeds"] = asdict(params.seeds)
     return body
-
-
-def search_from_json(body: Mapping[str, Any]) -> SearchParams:
-    """The reverse of `search_to_json`."""
-    seeds = SeedParams(**body["seeds"]) if "seeds" in body else None
-    return SearchParams(int(body["top_k"]), tuple(body["ef"]), tuple(body["rounds"]), seeds)
 
 
 def write_manifest(path: Path, manifest: Mapping[str, Any], files: Iterable[str]) -> Bundle:
@@ -217,10 +218,11 @@ def verify_file(path: Path, entry: Mapping[str, Any]) -> None:
     """Compares one file with its manifest entry.
 
     Raises:
-        BundleError: if it is missing, or its size or hash differs.
+        BundleError: if it is missing or leads out of its folder, or its size or hash differs.
     """
     if not path.is_file():
         raise BundleError(f"{path} is missing; make the bundle again with `nann index` and `nann export`")
+    require_inside(path)
     size = path.stat().st_size
     if size != entry["bytes"]:
         raise BundleError(f"{path} has {size} bytes; the manifest says {entry['bytes']}; make the bundle again")
@@ -239,25 +241,3 @@ def sha256_of(path: Path) -> str:
         while chunk := stream.read(1 << 22):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _read_manifest(path: Path) -> Mapping[str, Any]:
-    manifest_path = path / MANIFEST_FILE
-    if not manifest_path.is_file():
-        raise BundleError(f"{path} is not a bundle: it has no {MANIFEST_FILE}; make one with `nann index`")
-    try:
-        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BundleError(f"{manifest_path} is not JSON: {error}; make the bundle again") from error
-    if not isinstance(manifest, dict):
-        raise BundleError(f"{manifest_path} holds no JSON object; make the bundle again")
-    version = manifest.get("format_version")
-    if version != FORMAT_VERSION:
-        raise BundleError(f"{manifest_path} has format version {version}; this release reads version {FORMAT_VERSION}")
-    missing = [key for key in _REQUIRED_KEYS if key not in manifest]
-    if missing:
-        raise BundleError(f"{manifest_path} lacks {', '.join(missing)}; make the bundle again")
-    return manifest
-
-
-_REQUIRED_KEYS = ("bundle_id", "item_count", "sequence_length", "profile_fields", "graph", "search", "files")

@@ -11,6 +11,7 @@ NannError
  +-- SearchStopped            a search ended before its last round, and what it had found was not asked for
  |    +-- DeadlineExceeded    its time was over (Triton: CANCELLED)
  |    +-- RequestCancelled    its client has gone (Triton: CANCELLED)
+ +-- DeployError              a version could not be written, loaded or verified; what was served still is
  +-- ServerError              Triton: could not start, stopped, or can't be reached
       +-- ServerUnavailable   not reachable or not ready
       +-- ServerOverloaded    refused, because too many requests wait
@@ -65,6 +66,10 @@ class DeadlineExceeded(SearchStopped):
 
 class RequestCancelled(SearchStopped):
     """The client took the request back."""
+
+
+class DeployError(NannError):
+    """A version could not be written, loaded or verified; what was served before still is."""
 
 
 class ServerError(NannError):

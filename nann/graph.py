@@ -115,14 +115,17 @@ def load_array(path: Path, dtype: type, ndim: int) -> np.ndarray:
         BundleError: if it can't be read, or is not what was expected.
     """
     try:
-        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        # Not np.load: it opens zip archives and pickles too.
+        array: np.ndarray = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # NumPy raises whatever the broken bytes lead it to
         raise BundleError(f"{path} can't be read as a NumPy array: {error}; make the bundle again") from error
     if array.dtype != dtype or array.ndim != ndim:
         raise BundleError(
             f"{path} holds {array.dtype}[{array.ndim} dimensions]; expected {np.dtype(dtype)}[{ndim}]; "
             "make the bundle again"
         )
+    if not array.flags.c_contiguous:
+        raise BundleError(f"{path} is in Fortran order; expected C order; make the bundle again")
     return array
 
 
@@ -130,7 +133,7 @@ def _validate_layer(number: int, layer: Layer, levels: npt.NDArray[np.uint8]) ->
     indptr, neighbors = layer.indptr, layer.neighbors
     if indptr.shape != (levels.shape[0] + 1,):
         raise BundleError(f"layer {number}: indptr has shape {indptr.shape}; expected ({levels.shape[0] + 1},)")
-    if indptr[0] != 0 or indptr[-1] != neighbors.shape[0] or np.any(np.diff(indptr) < 0):
+    if indptr[0] != 0 or indptr[-1] != neighbors.shape[0] or np.any(indptr[1:] < indptr[:-1]):
         raise BundleError(f"layer {number}: indptr does not rise from 0 to {neighbors.shape[0]}, the neighbour count")
     if neighbors.size and (neighbors.min() < 0 or neighbors.max() >= levels.shape[0]):
         raise BundleError(f"layer {number}: a neighbour is outside 0..{levels.shape[0] - 1}")

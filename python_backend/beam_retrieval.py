@@ -13,6 +13,7 @@ from nann.bundle import Bundle, search_file_names
 from nann.scorer import Float32Array
 from nann.signature import ARRIVED_NS, BEHAVIORS, ON_DEADLINE, USER_STATE
 from python_backend.bls_scorer import BlsScorer
+from python_backend.model_files import check_same_bundle
 from python_backend.outcomes import Outcome
 from python_backend.retrieval import Retriever, Search, never
 from python_backend.search_requests import SearchBounds, TimeLimit
@@ -31,6 +32,7 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         manifest = Bundle.open(folder, ()).manifest
         bundle = Bundle.open(folder, search_file_names(manifest))
+        check_same_bundle(Path(args["model_repository"]), int(args["model_version"]))
         config = json.loads(args["model_config"])
         bounds = SearchBounds(*(config_int(config, key) for key in ("max_top_k", "max_ef", "max_rounds")))
         limit = TimeLimit(config_int(config, "deadline_ms"), config_choice(config, "on_deadline", ON_DEADLINE))

@@ -27,8 +27,12 @@ class ProcessGroup:
         self._process = process
 
     @classmethod
-    def start(cls, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> ProcessGroup:
+    def start(
+        cls, command: Sequence[str], environment: Mapping[str, str], folder: Path, descriptors: Sequence[int] = ()
+    ) -> ProcessGroup:
         """Starts `command` in `folder`; its standard output and error come together in `output`.
+
+        Of our open files it inherits `descriptors` alone.
 
         The kernel's notice of our death is bound to the thread that starts the child: start it from one that lives as
         long as the child should.
@@ -51,6 +55,7 @@ class ProcessGroup:
             text=True,
             errors="replace",
             start_new_session=True,
+            pass_fds=descriptors,
             preexec_fn=die_with_parent,
         )
         return cls(process)

@@ -54,7 +54,7 @@ class QualityMonitor:
     ) -> None:
         self._item_ids = item_ids
         self._share = share
-        self._random = random.Random()
+        self._random = random.Random()  # noqa: S311  which requests are sampled is no secret
         self._samples: queue.Queue[_Sample] = queue.Queue(_QUEUE_SIZE)
         self._closing = threading.Event()
         self._scorer = _PacedScorer(scorer, load, self._closing)

@@ -155,7 +155,12 @@ def _defaults_of(entry: Any, by_entry: Mapping[str, SearchParams]) -> SearchPara
 
 
 def _own_parameters(text: str) -> Mapping[str, Any]:
-    parameters = json.loads(text) if text else {}
+    try:
+        parameters = json.loads(text) if text else {}
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"the request's parameters are not JSON: {error}") from error
+    if not isinstance(parameters, dict):
+        raise RequestError("the request's parameters are no JSON object; expected names and values")
     own = {
         name: value
         for name, value in parameters.items()

@@ -10,20 +10,25 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nann.errors import ServerError
+from nann.errors import NannError, ServerError
 from nann.signature import ENSEMBLE, SCORER
+from python_backend.admin_key import ADMIN_HEADER
+from python_backend.hidden_key import hidden_key
+from python_backend.model_control import ModelControl
 from python_backend.ports import check_ports
 from python_backend.process_group import ProcessGroup
 from python_backend.server_log import LogRelay, failure_lines
+from python_backend.server_tls import ServerTls
 from python_backend.tracing import triton_trace_options
 from python_backend.triton_install import TritonInstall, find_triton
 
 # What no client of a retrieval server needs; shared memory has been a way into the server.
 _RESTRICTED_APIS = "shared-memory,model-repository,trace,logging"
-_SHARED_MEMORY = Path("/dev/shm")
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Triton puts it
 # Verifying the hashes of a large bundle can take longer than the Python backend's default of 30 s.
 _STUB_TIMEOUT_S = 300
 _POLL_S = 0.05
@@ -46,6 +51,7 @@ class ServerOptions:
             keeps open uses it up, too.
         admin_key: opens the endpoints for shared memory, the model repository, tracing and logging to requests that
             carry it; None: to nobody.
+        tls: of gRPC. Triton's HTTP has none, so with it HTTP is bound to loopback.
     """
 
     repository: Path
@@ -58,6 +64,12 @@ class ServerOptions:
     start_timeout_s: float = 300.0
     stop_grace_s: float = 3.0
     admin_key: str | None = field(default=None, repr=False)
+    tls: ServerTls | None = None
+
+    @property
+    def http_host(self) -> str:
+        """Address that HTTP is bound to."""
+        return self.host if self.tls is None else "127.0.0.1"
 
     @property
     def ports(self) -> dict[str, int]:
@@ -79,11 +91,12 @@ class TritonServer:
         self._group: ProcessGroup | None = None
         self._relay: LogRelay | None = None
         self._cleanup = contextlib.ExitStack()
+        self._admin_key = options.admin_key or secrets.token_hex(16)
 
     @property
     def http_url(self) -> str:
         """`host:port` of KServe V2 over HTTP."""
-        return f"{self.options.host}:{self.options.http_port}"
+        return f"{self.options.http_host}:{self.options.http_port}"
 
     @property
     def grpc_url(self) -> str:
@@ -94,6 +107,11 @@ class TritonServer:
     def metrics_url(self) -> str:
         """`host:port` of the Prometheus metrics, at `/metrics`."""
         return f"{self.options.host}:{self.options.metrics_port}"
+
+    @property
+    def control(self) -> ModelControl:
+        """Control of its models, whether anybody else has the key or not."""
+        return ModelControl(self.http_url, self._admin_key)
 
     @property
     def pid(self) -> int | None:
@@ -121,7 +139,13 @@ class TritonServer:
             raise
 
     def stop(self) -> None:
-        """Stops the server in order, then whatever of it is left; does nothing where it is not running."""
+        """Stops the server in order, then whatever of it is left; does nothing where it is not running.
+
+        Requests that come are refused as UNAVAILABLE, those that are there are answered, for `stop_grace_s` at most.
+        Then Triton itself is stopped, and as much time goes again where clients keep connections open.
+        """
+        if self.pid is not None:
+            self._drain()
         group, self._group = self._group, None
         if group is not None:
             group.stop(self.options.stop_grace_s + 1)
@@ -129,13 +153,17 @@ class TritonServer:
             self._relay.close()
         self._cleanup.close()
 
-    def wait(self) -> None:
+    def wait(self, look_after: Callable[[], None] = lambda: None) -> None:
         """Blocks as long as the server runs.
+
+        Args:
+            look_after: called again and again meanwhile.
 
         Raises:
             ServerError: when it stops by itself.
         """
         while self.pid is not None:
+            look_after()
             time.sleep(_POLL_S)
         raise ServerError(self._failure("Triton stopped by itself"))
 
@@ -154,6 +182,14 @@ class TritonServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _drain(self) -> None:
+        """Takes the ensemble away first: on a signal Triton at once refuses the scorer calls of searches under way."""
+        with contextlib.suppress(NannError):
+            self.control.unload(ENSEMBLE.name, self.options.stop_grace_s)
+            deadline = time.monotonic() + self.options.stop_grace_s
+            while self.control.loaded_versions(ENSEMBLE.name) and time.monotonic() < deadline:
+                time.sleep(_POLL_S)
+
     def _launch(self, install: TritonInstall) -> None:
         runtime = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="nann-triton-")))
         # The name is our own, so that what a killed server leaves in shared memory can be removed.
@@ -164,10 +200,10 @@ class TritonServer:
         if self.options.log_file is not None:
             self.options.log_file.parent.mkdir(parents=True, exist_ok=True)
             sink = self._cleanup.enter_context(self.options.log_file.open("w", encoding="utf-8"))
-        # Not our working directory: a folder `nann/` there would hide the package of that name.
-        self._group = ProcessGroup.start(
-            server_command(self.options, install, backends, region), install.environment(), runtime
-        )
+        with hidden_key(self._admin_key) as key:
+            command = server_command(self.options, install, backends, region, key.placeholder)
+            # Not our working directory: a folder `nann/` there would hide the package of that name.
+            self._group = ProcessGroup.start(command, key.environment(install.environment()), runtime, (key.pipe,))
         self._relay = LogRelay(self._group.output, sink)
 
     def _wait_until_ready(self) -> None:
@@ -188,7 +224,9 @@ class TritonServer:
         return "\n  ".join([f"{what}{where}:", *failure_lines(self._relay.lines)])
 
 
-def server_command(options: ServerOptions, install: TritonInstall, backends: Path, region: str) -> list[str]:
+def server_command(
+    options: ServerOptions, install: TritonInstall, backends: Path, region: str, admin_key: str
+) -> list[str]:
     """Command line of tritonserver.
 
     Args:
@@ -196,20 +234,22 @@ def server_command(options: ServerOptions, install: TritonInstall, backends: Pat
         install: where it is.
         backends: the backend directory.
         region: prefix of the names of the Python backend's shared memory.
+        admin_key: what stands for it: everybody can read a command line.
     """
-    admin = f"nann-admin-key={options.admin_key or secrets.token_hex(16)}"
+    admin = f"{ADMIN_HEADER}={admin_key}"
     return [
         str(install.server),
         f"--model-repository={options.repository.resolve()}",
         f"--backend-directory={backends}",
         f"--model-config-name={options.target}",
-        # A model that does not load stops the start; the ensemble brings the models of its steps.
+        # `nann deploy` loads and unloads versions. A model that does not load stops the start; the ensemble brings the
+        # models of its steps.
         "--model-control-mode=explicit",
         *(f"--load-model={spec.name}" for spec in (ENSEMBLE, SCORER)),
         "--exit-on-error=true",
         "--disable-auto-complete-config",
         f"--exit-timeout-secs={max(1, round(options.stop_grace_s))}",
-        f"--http-address={options.host}",
+        f"--http-address={options.http_host}",
         f"--http-port={options.http_port}",
         f"--grpc-address={options.host}",
         f"--grpc-port={options.grpc_port}",
@@ -220,6 +260,7 @@ def server_command(options: ServerOptions, install: TritonInstall, backends: Pat
         f"--backend-config=python,stub-timeout-seconds={_STUB_TIMEOUT_S}",
         f"--backend-config=python,shm-region-prefix-name={region}",
         *triton_trace_options(os.environ),
+        *(options.tls.arguments() if options.tls is not None else ()),
     ]
 
 

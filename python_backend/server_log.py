@@ -49,6 +49,11 @@ class LogRelay:
             self._sink.flush()
 
 
+def without_call_stack(message: str) -> str:
+    """A message of Triton's about a Python model, without Python's call stack."""
+    return _CALL_STACK.split(message)[0].rstrip('";\n ')
+
+
 def failure_lines(lines: Iterable[str]) -> list[str]:
     """What a log says about a failure to start, without Python's call stacks.
 
@@ -58,7 +63,7 @@ def failure_lines(lines: Iterable[str]) -> list[str]:
     """
     lines = list(lines)
     matches = (_ERROR_LINE.match(line) for line in lines)
-    messages = [_CALL_STACK.split(match.group(1))[0].rstrip('"') for match in matches if match]
+    messages = [without_call_stack(match.group(1)) for match in matches if match]
     errors = [message for message in dict.fromkeys(messages) if not _NOISE.search(message)]
     loads = [message for message in errors if message.startswith("failed to load")]
     return (loads or errors)[:_SHOWN_LINES] or lines[-_SHOWN_LINES:]

@@ -16,6 +16,8 @@ from nann.signature import TensorSpec
 
 _NOT_CALLED = "Model {} - Error when running inference"
 """How the Python backend begins its message when a BLS call reached no model; its error code says only INTERNAL."""
+_LONGEST_MESSAGE = 2000
+
 Tensors = Mapping[TensorSpec, npt.NDArray]
 """Arrays with the batch dimension first, by their spec."""
 
@@ -71,7 +73,8 @@ def error_response(error: Exception) -> Any:
     DEADLINE_EXCEEDED. Everything else is ours (INTERNAL); what was not foreseen goes to the server's log with its
     traceback.
     """
-    message = str(error)
+    # gRPC carries it in a header of limited size: a longer one, quoting a huge parameter, would break the answer.
+    message = str(error)[:_LONGEST_MESSAGE]
     if isinstance(error, RequestError):
         return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, pb_utils.TritonError.INVALID_ARG))
     if isinstance(error, SearchStopped):

@@ -40,9 +40,9 @@ def item_ids() -> np.ndarray:
     return np.arange(ITEMS, dtype=np.int64) * 3 + 1000
 
 
-def make_bundle(path: Path) -> Bundle:
+def make_bundle(path: Path, seed: int = 1) -> Bundle:
     path.mkdir(parents=True)
-    vectors = np.random.default_rng(1).normal(size=(ITEMS, DIM)).astype(np.float32)
+    vectors = np.random.default_rng(seed).normal(size=(ITEMS, DIM)).astype(np.float32)
     graph = graph_from_hnswlib(build_hnsw(vectors, IndexConfig(m=16), threads=1), entry_layer=2)
     np.save(path / ITEM_IDS_FILE, item_ids())
     np.save(path / ITEM_VECTORS_FILE, vectors)

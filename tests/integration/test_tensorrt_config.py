@@ -19,8 +19,9 @@ from nann.bundle import WARMUP_FILES, Bundle, sha256_of, write_manifest
 from nann.errors import ServerError
 from nann.plans import PLANNED_MODELS, PLANS_FILE, PLANS_FORMAT_VERSION, plan_file
 from nann.shape_grid import ShapeGrid
+from python_backend.configurations import check_target
 from python_backend.ports import free_ports
-from python_backend.repository import check_target, install_bundle
+from python_backend.repository import install_bundle
 from python_backend.server import ServerOptions, TritonServer
 from python_backend.triton_install import TritonInstall
 

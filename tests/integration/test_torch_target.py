@@ -10,8 +10,9 @@ from reference import OfflineEnsemble
 
 from clients import RetrievalClient
 from nann.errors import RequestError
+from python_backend.configurations import check_target
 from python_backend.ports import free_ports
-from python_backend.repository import check_target, install_bundle
+from python_backend.repository import install_bundle
 from python_backend.server import ServerOptions, TritonServer
 
 pytestmark = pytest.mark.triton

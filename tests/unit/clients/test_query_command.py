@@ -17,8 +17,8 @@ def ask(monkeypatch, tmp_path):
     asked = {}
 
     class FakeClient:
-        def __init__(self, url, protocol, timeout_s):
-            asked.update(url=url, protocol=protocol, timeout_s=timeout_s)
+        def __init__(self, url, protocol, timeout_s, tls):
+            asked.update(url=url, protocol=protocol, timeout_s=timeout_s, tls=tls)
 
         def __enter__(self):
             return self
@@ -53,7 +53,9 @@ def write_names(path):
     path.mkdir(parents=True)
     np.save(path / "item_ids.npy", np.array([10, 20, 30]))
     (path / "item_names.txt").write_text("milk\n[bold]bread\nsoap\n")
-    manifest = {"item_count": 3, "sequence_length": 5, "profile_fields": [], "graph": {}, "search": {}}
+    graph = {"layer_count": 1, "entry_layer": 0, "hnsw_entry_point": 0}
+    search = {"top_k": 2, "ef": [3], "rounds": [1]}
+    manifest = {"item_count": 3, "sequence_length": 5, "profile_fields": [], "graph": graph, "search": search}
     write_manifest(path, manifest, ["item_ids.npy", "item_names.txt"])
 
 

@@ -108,6 +108,18 @@ def test_servers_have_what_triton_needs(compose, name):
     assert service["cap_drop"] == ["ALL"]
 
 
+def test_no_service_has_or_gains_privileges(compose):
+    for name, service in compose["services"].items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not {"privileged", "cap_add", "user", "pid", "ipc", "network_mode"} & set(service), name
+
+
+def test_every_port_is_published_on_loopback_alone(compose):
+    for service in compose["services"].values():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
 def test_only_gpu_services_ask_for_a_gpu(compose):
     asking = {name for name, service in compose["services"].items() if "deploy" in service}
     assert asking == {"build-engine", "server-gpu", "server-gpu-torch"}

@@ -29,7 +29,9 @@ from nann.signature import (
     USER_PROFILE,
     USER_STATE,
 )
-from python_backend.repository import MADE_CONFIGS, TEMPLATE, hand_written, install_bundle
+from python_backend.configurations import MADE_CONFIGS, hand_written
+from python_backend.model_files import TEMPLATE
+from python_backend.repository import install_bundle
 
 SPECS = {spec.name: spec for spec in MODELS}
 # Additions are parts of a configuration; they are tested in what is made of them.
@@ -134,6 +136,13 @@ def test_queues_are_bounded(path):
             assert batching.default_queue_policy.max_queue_size > 0
 
 
+@pytest.mark.parametrize("path", FILES, ids=label)
+def test_all_versions_that_are_there_are_loaded(path):
+    """So that a deploy decides what is loaded by folders alone."""
+    config = parse(path)
+    assert config.version_policy.HasField("all") == (config.name != ENSEMBLE.name)
+
+
 # What installation makes
 
 
@@ -224,7 +233,7 @@ def test_warm_up_data_has_the_size_that_triton_expects(installed, spec):
 
 
 def test_warm_up_files_of_an_earlier_bundle_go(installed, tmp_path):
-    repository = Path(shutil.copytree(installed, tmp_path / "repository"))
+    repository = Path(shutil.copytree(installed, tmp_path / "repository", symlinks=True))
     bundle = tiny_bundle.make_bundle(tmp_path / "bundle")
     install_bundle(bundle.path, repository, plans=tiny_bundle.make_plans(tmp_path / "plans", bundle))
     assert not (repository / "scorer" / "warmup").exists()

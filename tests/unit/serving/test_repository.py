@@ -8,8 +8,10 @@ import tiny_bundle
 
 from nann.bundle import Bundle, write_manifest
 from nann.errors import BundleError, ConfigError
-from python_backend import repository as repository_module
-from python_backend.repository import TEMPLATE, check_target, default_repository, hand_written, install_bundle
+from python_backend import configurations, durable_files
+from python_backend.configurations import check_target, hand_written
+from python_backend.model_files import TEMPLATE
+from python_backend.repository import current_bundle, install_bundle, install_if_new
 
 GRAPH = {f"layer{n}.{part}.npy" for n in (0, 1) for part in ("indptr", "neighbors")} | {"levels.npy"}
 EXPECTED = {
@@ -22,7 +24,14 @@ EXPECTED = {
 
 
 def installed(repository: Path, version: int = 1) -> dict[str, set[str]]:
-    return {model: {path.name for path in (repository / model / str(version)).iterdir()} for model in EXPECTED}
+    folders = {model: repository / model / str(version) for model in EXPECTED}
+    return {model: {path.name for path in folder.iterdir()} - {"__pycache__"} for model, folder in folders.items()}
+
+
+def live(repository: Path) -> set[str]:
+    """The versions that Triton sees, the same of every model."""
+    (names,) = {frozenset(path.name for path in (repository / model).glob("[0-9]*")) for model in EXPECTED}
+    return set(names)
 
 
 @pytest.fixture
@@ -35,36 +44,78 @@ def test_each_model_gets_what_it_needs(bundle, tmp_path):
     assert installed(tmp_path / "repository") == EXPECTED
     written = {path.relative_to(TEMPLATE) for path in hand_written(TEMPLATE)}
     copied = {path.relative_to(tmp_path / "repository") for path in (tmp_path / "repository").rglob("*.pbtxt")}
-    assert copied == written | {Path("beam_retrieval/configs/torch.pbtxt")}
+    pinned = {Path(f"nann/configs/{target}.pbtxt") for target in ("embedded", "onnxruntime", "tensorrt", "torch")}
+    assert copied == written | pinned | {Path("beam_retrieval/configs/torch.pbtxt")}
 
 
-def test_another_version_gets_model_files_too(bundle, tmp_path):
-    install_bundle(bundle, tmp_path / "repository")
-    install_bundle(bundle, tmp_path / "repository", version=2)
-    assert installed(tmp_path / "repository", 2) == EXPECTED
-    assert installed(tmp_path / "repository", 1) == EXPECTED
+def other_bundle(path: Path) -> Path:
+    return tiny_bundle.make_bundle(path, sequence_length=9).path
 
 
-def test_files_are_linked_and_replaced_not_rewritten(bundle, tmp_path):
+def test_another_bundle_is_the_next_version_and_the_one_that_is_served(bundle, tmp_path):
+    repository = tmp_path / "repository"
+    install_bundle(bundle, repository)
+    install_bundle(other_bundle(tmp_path / "other"), repository)
+    assert live(repository) == {"2"}
+    assert installed(repository, 2) == EXPECTED
+    assert current_bundle(repository).sequence_length == 9
+    assert (repository / ".versions" / "1" / "scorer" / "model.onnx").exists(), "kept for a rollback"
+    install_bundle(bundle, repository)
+    assert live(repository) == {"1"}, "it is there already"
+
+
+def test_every_step_of_the_ensemble_asks_for_the_current_version(bundle, tmp_path):
+    install_bundle(bundle, tmp_path / "repository", version=7)
+    assert live(tmp_path / "repository") == {"7"}
+    for target in ("embedded", "tensorrt"):
+        text = (tmp_path / "repository" / "nann" / "configs" / f"{target}.pbtxt").read_text()
+        assert text.count("model_version: 7") == 3
+        assert "model_version: -1" not in text
+        assert "specific { versions: [ 7 ] }" in text
+
+
+def test_a_version_never_changes(bundle, tmp_path):
+    repository = tmp_path / "repository"
+    install_bundle(bundle, repository)
+    with pytest.raises(BundleError, match=r"version 1 is another bundle .*: choose another number, such as 2"):
+        install_bundle(other_bundle(tmp_path / "other"), repository, version=1)
+    assert live(repository) == {"1"}
+
+
+def test_a_restart_serves_what_was_deployed_last_and_a_bundle_that_it_does_not_know(bundle, tmp_path):
+    repository, other = tmp_path / "repository", other_bundle(tmp_path / "other")
+    assert install_if_new(bundle, repository) == 1
+    assert install_if_new(other, repository) == 2
+    assert install_if_new(bundle, repository) == 2, "the first start's --bundle"
+    assert install_if_new(tiny_bundle.make_bundle(tmp_path / "third", sequence_length=5).path, repository) == 3
+
+
+def test_what_was_interrupted_is_cleared_away_before_a_start(bundle, tmp_path):
+    repository = tmp_path / "repository"
+    install_bundle(bundle, repository)
+    store = repository / ".versions"
+    shutil.copytree(store / "1", store / ".tmp-2")
+    shutil.copytree(store / "1", store / "3")
+    for model in EXPECTED:
+        (repository / model / "3").symlink_to(Path("..") / ".versions" / "3" / model)
+    (repository / "nann" / "configs" / "embedded.pbtxt").write_text("half of i")
+    assert install_if_new(bundle, repository) == 1
+    assert live(repository) == {"1"}
+    assert {path.name for path in store.iterdir() if path.is_dir()} == {"1"}
+    assert "model_version: 1\n" in (repository / "nann" / "configs" / "embedded.pbtxt").read_text()
+
+
+def test_files_are_linked(bundle, tmp_path):
     install_bundle(bundle, tmp_path / "repository")
     ids = tmp_path / "repository" / "feature_transform" / "1" / "item_ids.npy"
     assert os.path.samefile(ids, bundle / "item_ids.npy")
-    with ids.open("rb") as opened:
-        before = opened.read()
-        shutil.rmtree(bundle)
-        tiny_bundle.make_bundle(bundle, sequence_length=9)
-        install_bundle(bundle, tmp_path / "repository")
-        opened.seek(0)
-        assert opened.read() == before
-    manifest = json.loads((ids.parent / "manifest.json").read_text())
-    assert manifest["sequence_length"] == 9
 
 
 def test_files_are_copied_where_they_cant_be_linked(bundle, tmp_path, monkeypatch):
     def other_file_system(*_: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr(repository_module.os, "link", other_file_system)
+    monkeypatch.setattr(durable_files.os, "link", other_file_system)
     install_bundle(bundle, tmp_path / "repository")
     assert installed(tmp_path / "repository") == EXPECTED
 
@@ -75,19 +126,41 @@ def test_installing_twice_changes_nothing_and_leaves_nothing(bundle, tmp_path):
     assert installed(tmp_path / "repository") == EXPECTED
 
 
-def test_what_an_earlier_bundle_left_is_removed(bundle, tmp_path):
-    install_bundle(bundle, tmp_path / "repository")
-    (tmp_path / "repository" / "beam_retrieval" / "1" / "layer7.indptr.npy").write_bytes(b"old")
-    install_bundle(bundle, tmp_path / "repository")
-    assert installed(tmp_path / "repository") == EXPECTED
-
-
 def test_configurations_that_were_changed_there_stay(bundle, tmp_path):
     config = tmp_path / "repository" / "beam_retrieval" / "config.pbtxt"
     config.parent.mkdir(parents=True)
     config.write_text("mine")
     install_bundle(bundle, tmp_path / "repository")
     assert config.read_text() == "mine"
+
+
+def test_configurations_that_were_not_follow_the_template(bundle, tmp_path, monkeypatch):
+    older = Path(shutil.copytree(TEMPLATE, tmp_path / "template", ignore=shutil.ignore_patterns("__pycache__")))
+    config = tmp_path / "repository" / "beam_retrieval" / "config.pbtxt"
+    with monkeypatch.context() as patch:
+        patch.setattr(configurations, "TEMPLATE", older)
+        (older / "beam_retrieval" / "config.pbtxt").write_text("older")
+        install_bundle(bundle, tmp_path / "repository")
+        assert config.read_text() == "older"
+    install_bundle(bundle, tmp_path / "repository")
+    assert config.read_text() == (TEMPLATE / "beam_retrieval" / "config.pbtxt").read_text()
+
+
+def test_the_template_itself_is_no_repository(bundle):
+    with pytest.raises(ConfigError, match="holds the hand-written files; choose another folder"):
+        install_bundle(bundle, TEMPLATE)
+
+
+def test_a_version_folder_of_somebody_else_is_refused(bundle, tmp_path):
+    (tmp_path / "repository" / "scorer" / "1").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="scorer/1 was not installed by this release of nann; remove it"):
+        install_bundle(bundle, tmp_path / "repository")
+
+
+def test_a_repository_without_versions_and_no_bundle(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError, match="build/bundle is not a bundle"):
+        install_if_new(None, tmp_path / "repository")
 
 
 def test_external_data_keeps_its_name(bundle, tmp_path):
@@ -122,12 +195,6 @@ def test_versions_start_at_one(bundle, tmp_path):
         install_bundle(bundle, tmp_path / "repository", version=0)
 
 
-def test_the_default_repository(monkeypatch, tmp_path):
-    assert default_repository() == TEMPLATE
-    monkeypatch.setattr(repository_module, "TEMPLATE", tmp_path / "site-packages" / "model_repository")
-    assert default_repository() == Path("build") / "model_repository"
-
-
 def test_targets_are_checked(bundle, tmp_path):
     repository = tmp_path / "repository"
     opened = install_bundle(bundle, repository)
@@ -142,8 +209,8 @@ def test_targets_are_checked(bundle, tmp_path):
         check_target(repository, "tensorrt")
     install_bundle(bundle, repository, plans=tiny_bundle.make_plans(tmp_path / "plans", opened))
     check_target(repository, "tensorrt")
-    assert (repository / "scorer" / "1" / "model.plan").read_bytes() == b"scorer"
-    assert (repository / "user_encoder" / "1" / "model.plan").read_bytes() == b"user_encoder"
+    assert (repository / "scorer" / "2" / "model.plan").read_bytes() == b"scorer"
+    assert (repository / "user_encoder" / "2" / "model.plan").read_bytes() == b"user_encoder"
 
 
 def changed_plan(plans):

@@ -54,13 +54,16 @@ def test_failure_lines_are_what_did_not_load_without_call_stacks():
 
 def test_the_command_binds_to_the_host_and_restricts_what_clients_do_not_need(tmp_path):
     install = TritonInstall(Path("/t/tritonserver"), Path("/t/python"), Path("/t/stub"), Path("/t/libs"))
-    command = server_command(ServerOptions(tmp_path, http_port=1, grpc_port=2, metrics_port=3), install, tmp_path, "r-")
+    options = ServerOptions(tmp_path, http_port=1, grpc_port=2, metrics_port=3, admin_key="secret")
+    command = server_command(options, install, tmp_path, "r-", "placeholder")
     assert command[0] == "/t/tritonserver"
     for flag in ("http-address=127.0.0.1", "grpc-address=127.0.0.1", "metrics-address=127.0.0.1"):
         assert f"--{flag}" in command
     for flag in ("http-port=1", "grpc-port=2", "metrics-port=3", "model-config-name=embedded"):
         assert f"--{flag}" in command
-    assert sum("shared-memory,model-repository,trace,logging:" in flag for flag in command) == 2
+    restricted = "shared-memory,model-repository,trace,logging:nann-admin-key=placeholder"
+    assert sum(flag.endswith(restricted) for flag in command) == 2
+    assert "secret" not in f"{command} {options}"
 
 
 def test_the_wheels_triton_is_laid_out_for_this_python(tmp_path):

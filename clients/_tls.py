@@ -1,0 +1,45 @@
+"""How a client trusts a server, and shows who it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nann.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files in PEM form. Over HTTP it is for a proxy in front of the server: Triton's HTTP has no TLS of its own.
+
+    Attributes:
+        ca: certificates to trust; None: the system's.
+        certificate: the client's own, where the server asks for one.
+        key: its private key.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise ConfigError("a client certificate and its key belong together; expected both, or neither")
+        for path in (self.ca, self.certificate, self.key):
+            if path is not None and not Path(path).is_file():
+                raise ConfigError(f"{path} is no file; expected certificates or a key in PEM form")
+
+    def grpc_options(self) -> dict[str, Any]:
+        """Arguments of tritonclient's gRPC client."""
+        files = (
+            ("root_certificates", self.ca),
+            ("certificate_chain", self.certificate),
+            ("private_key", self.key),
+        )
+        return {"ssl": True, **{name: str(path) for name, path in files if path is not None}}
+
+    def http_options(self) -> dict[str, Any]:
+        """Arguments of tritonclient's HTTP client."""
+        files = (("ca_certs", self.ca), ("certfile", self.certificate), ("keyfile", self.key))
+        return {"ssl": True, "ssl_options": {name: str(path) for name, path in files if path is not None}}

@@ -1,0 +1,180 @@
+"""The bundle's manifest, checked as a whole before anything of the bundle is opened: bundles come from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nann.errors import BundleError, ConfigError, RequestError
+from nann.search_params import SearchParams, SeedParams
+from nann.shape_grid import ShapeGrid
+
+FORMAT_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+MAX_LAYERS = 256
+"""Levels are stored as uint8."""
+
+_INT32_MAX = 2**31 - 1
+# A plain name in the bundle's own folder, on every system.
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def read_manifest(folder: Path) -> Mapping[str, Any]:
+    """Reads and checks `manifest.json` of a bundle.
+
+    Raises:
+        BundleError: naming the key, what came and what was expected.
+    """
+    path = folder / MANIFEST_FILE
+    if not path.is_file():
+        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST_FILE}; make one with `nann index`")
+    require_inside(path)
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path} is not JSON: {error}; make the bundle again") from error
+    if not isinstance(manifest, dict):
+        raise BundleError(f"{path} holds no JSON object; make the bundle again")
+    version = manifest.get("format_version")
+    if version != FORMAT_VERSION:
+        raise BundleError(f"{path} has format version {_shown(version)}; this release reads version {FORMAT_VERSION}")
+    _check(str(path), manifest, _RULES)
+    for name, entry in manifest["files"].items():
+        if _FILE_NAME.fullmatch(name) is None:
+            raise BundleError(
+                f"{path} lists a file {_shown(name)}; expected a plain name of letters, digits, '_', '-' and '.': "
+                "a bundle's files stand in its own folder"
+            )
+        _check(f"{path}: files: {name}", entry, _FILE_RULES)
+    _check_search(f"{path}: search", manifest["search"], manifest["graph"]["entry_layer"])
+    for entry, search in manifest.get("search_by_entry", {}).items():
+        _check_search(f"{path}: search_by_entry: {_shown(entry)}", search, manifest["graph"]["entry_layer"])
+    _check_shapes(str(path), manifest)
+    return manifest
+
+
+def require_inside(path: Path) -> None:
+    """Refuses a file that is a link to somewhere outside its folder.
+
+    Raises:
+        BundleError: naming where it leads.
+    """
+    resolved = path.resolve()
+    if resolved.parent != path.parent.resolve():
+        raise BundleError(f"{path} is a link to {resolved}, outside its folder; put the file itself there")
+
+
+def search_from_json(body: Mapping[str, Any]) -> SearchParams:
+    """Search parameters as the manifest tells them."""
+    seeds = SeedParams(**body["seeds"]) if "seeds" in body else None
+    return SearchParams(int(body["top_k"]), tuple(body["ef"]), tuple(body["rounds"]), seeds)
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What a value must be, in words and as a test."""
+
+    expected: str
+    holds: Callable[[Any], bool]
+    optional: bool = False
+
+
+def _whole(low: int, high: int = _INT32_MAX) -> _Rule:
+    return _Rule(f"a whole number from {low} to {high}", lambda value: _is_whole(value, low, high))
+
+
+def _is_whole(value: Any, low: int, high: int = _INT32_MAX) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_list(value: Any, holds: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and all(holds(part) for part in value)
+
+
+def _holds_all(value: Any, rules: Mapping[str, _Rule]) -> bool:
+    return isinstance(value, dict) and all(
+        rule.holds(value[key]) if key in value else rule.optional for key, rule in rules.items()
+    )
+
+
+def _object(rules: Mapping[str, _Rule], *, optional: bool = False) -> _Rule:
+    words = ", ".join(f"{key}: {rule.expected}" for key, rule in rules.items())
+    return _Rule(f"an object with {words}", lambda value: _holds_all(value, rules), optional)
+
+
+def _numbers(low: int) -> _Rule:
+    return _Rule(
+        f"a list of whole numbers >= {low}",
+        lambda value: _is_list(value, lambda part: _is_whole(part, low)) and 1 <= len(value) <= MAX_LAYERS,
+    )
+
+
+_FILE_RULES = {
+    "sha256": _Rule("64 hex digits", lambda value: isinstance(value, str) and _SHA256.fullmatch(value) is not None),
+    "bytes": _whole(0, 2**63 - 1),
+}
+_SEED_RULES = {"count": _whole(1), "ef": _whole(1)}
+_SEARCH_RULES = {"top_k": _whole(1), "ef": _numbers(1), "rounds": _numbers(0)}
+_GRID_RULES = {"batch_sizes": _numbers(1), "widths": _numbers(1)}
+_RULES = {
+    "bundle_id": _Rule("a text", lambda value: isinstance(value, str)),
+    "item_count": _whole(1),
+    "sequence_length": _whole(1, 1 << 16),
+    "profile_fields": _Rule(
+        "a list of objects with a list of values",
+        lambda value: _is_list(value, lambda field: isinstance(field, dict) and isinstance(field.get("values"), list)),
+    ),
+    "graph": _object(
+        {
+            "layer_count": _whole(1, MAX_LAYERS),
+            "entry_layer": _whole(0, MAX_LAYERS - 1),
+            "hnsw_entry_point": _whole(0),
+        }
+    ),
+    "search": _object(_SEARCH_RULES),
+    "files": _Rule("an object", lambda value: isinstance(value, dict)),
+    "search_by_entry": _Rule("an object", lambda value: isinstance(value, dict), optional=True),
+    "export": _object({"user_state_width": _whole(1, 1 << 24)}, optional=True),
+    "shape_grid": _object(_GRID_RULES, optional=True),
+}
+
+
+def _check(where: str, body: Any, rules: Mapping[str, _Rule]) -> None:
+    if not isinstance(body, dict):
+        raise BundleError(f"{where} is {_shown(body)}; expected an object; make the bundle again")
+    missing = [key for key, rule in rules.items() if key not in body and not rule.optional]
+    if missing:
+        raise BundleError(f"{where} lacks {', '.join(missing)}; make the bundle again")
+    for key, rule in rules.items():
+        if key in body and not rule.holds(body[key]):
+            raise BundleError(f"{where}: {key} is {_shown(body[key])}; expected {rule.expected}; make the bundle again")
+
+
+def _check_search(where: str, body: Any, entry_layer: int) -> None:
+    _check(where, body, _SEARCH_RULES)
+    if "seeds" in body and (not _holds_all(body["seeds"], _SEED_RULES) or set(body["seeds"]) != set(_SEED_RULES)):
+        raise BundleError(f"{where}: seeds is {_shown(body['seeds'])}; expected count and ef; make the bundle again")
+    try:
+        params = search_from_json(body)
+    except RequestError as error:
+        raise BundleError(f"{where}: {error}; make the bundle again") from error
+    layers = params.layer_count(entry_layer)
+    if len(params.ef) != layers:
+        raise BundleError(f"{where}: ef is {list(params.ef)}; expected {layers} values, one a layer that is walked")
+
+
+def _check_shapes(where: str, manifest: Mapping[str, Any]) -> None:
+    try:
+        ShapeGrid.of_manifest(manifest)
+    except ConfigError as error:
+        raise BundleError(f"{where}: shape_grid: {error}") from error
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,66 @@
+// Preloaded into tritonserver by `hidden_key.py`: gives it the admin key without the process list showing it.
+//
+// Triton takes the key of its restricted endpoints from the command line alone, and everybody on a machine can read the
+// command line of every process. So the server is started with a placeholder in the key's place. Before main() runs,
+// this constructor reads the key from an inherited pipe and lets the arguments point to copies that hold it: what
+// /proc/PID/cmdline shows is the memory of the originals, which stay as they were.
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+namespace {
+
+[[noreturn]] void fail(const char* what) {
+  std::fprintf(stderr, "nann: the admin key could not be handed to Triton: %s\n", what);
+  std::_Exit(1);
+}
+
+// Whatever is in the environment goes to the Python backend's processes too: they get none of this.
+std::string take(const char* name) {
+  const char* value = std::getenv(name);
+  if (value == nullptr) fail(name);
+  const std::string taken = value;
+  unsetenv(name);
+  return taken;
+}
+
+void leave_preload() {
+  const char* preload = std::getenv("LD_PRELOAD");
+  const char* rest = preload != nullptr ? std::strchr(preload, ':') : nullptr;  // ours is the first
+  if (rest != nullptr)
+    setenv("LD_PRELOAD", std::string(rest + 1).c_str(), 1);
+  else
+    unsetenv("LD_PRELOAD");
+}
+
+std::string read_all(int pipe) {
+  std::string text;
+  char buffer[256];
+  for (ssize_t count; (count = read(pipe, buffer, sizeof buffer)) != 0;) {
+    if (count > 0)
+      text.append(buffer, static_cast<size_t>(count));
+    else if (errno != EINTR)
+      fail(std::strerror(errno));
+  }
+  close(pipe);
+  return text;
+}
+
+// glibc gives constructors of shared libraries the arguments of main(), in the very array that main() gets.
+__attribute__((constructor)) void put_key_into_arguments(int argc, char** argv, char**) {
+  leave_preload();
+  const std::string placeholder = take("NANN_KEY_PLACEHOLDER");
+  const std::string key = read_all(std::atoi(take("NANN_KEY_PIPE").c_str()));
+  if (key.empty()) fail("the pipe is empty");
+  for (int i = 1; i < argc; ++i) {
+    std::string argument = argv[i];
+    const size_t at = argument.find(placeholder);
+    if (at != std::string::npos) argv[i] = strdup(argument.replace(at, placeholder.size(), key).c_str());
+  }
+}
+
+}  // namespace

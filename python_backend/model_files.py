@@ -1,0 +1,83 @@
+"""Which files of a bundle each model needs, and what they are called in its version folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nann.bundle import (
+    ITEM_IDS_FILE,
+    MANIFEST_FILE,
+    SCORER_FILE,
+    SCORER_HALF_FILE,
+    USER_ENCODER_FILE,
+    search_file_names,
+)
+from nann.errors import BundleError
+from nann.signature import BEAM_RETRIEVAL, FEATURE_TRANSFORM, SCORER, USER_ENCODER
+
+TEMPLATE = Path(__file__).resolve().parent.parent / "model_repository"
+"""The hand-written repository: in a checkout and in an installed wheel it stands beside this package."""
+ONNX_FILE = "model.onnx"
+"""Triton's name for the ONNX file in a version folder."""
+ONNX_HALF_FILE = "model.fp16.onnx"
+"""Our name for the scorer in half precision beside it."""
+PLAN_FILE = "model.plan"
+"""Triton's name for a TensorRT plan in a version folder."""
+MODEL_FILES = {USER_ENCODER.name: USER_ENCODER_FILE, SCORER.name: SCORER_FILE}
+"""The bundle's name of each model's ONNX file."""
+TENSORRT, TORCH = "tensorrt", "torch"
+"""Targets whose configurations are made at installation."""
+
+
+def bundle_artefacts(manifest: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Which files each model needs: model -> name in the bundle -> name in the version folder, the manifest last.
+
+    Raises:
+        BundleError: if the bundle has no ONNX files yet.
+    """
+    needed = {
+        FEATURE_TRANSFORM.name: {ITEM_IDS_FILE: ITEM_IDS_FILE},
+        USER_ENCODER.name: onnx_files(manifest, USER_ENCODER_FILE),
+        BEAM_RETRIEVAL.name: {name: name for name in search_file_names(manifest)},
+        SCORER.name: onnx_files(manifest, SCORER_FILE),
+    }
+    if SCORER_HALF_FILE in manifest["files"]:
+        needed[SCORER.name].update(onnx_files(manifest, SCORER_HALF_FILE))
+    for names in needed.values():
+        for name in names:
+            if name not in manifest["files"]:
+                raise BundleError(f"the bundle has no {name}; run `nann index` and `nann export` to complete it")
+        names[MANIFEST_FILE] = MANIFEST_FILE
+    return needed
+
+
+def onnx_files(manifest: Mapping[str, Any], onnx_file: str) -> dict[str, str]:
+    """Name in the bundle -> name in the version folder, of one ONNX file and its external data.
+
+    External data keeps its name, by which the ONNX file refers to it.
+    """
+    external = (name for name in manifest["files"] if name.startswith(f"{onnx_file}."))
+    installed = ONNX_HALF_FILE if onnx_file == SCORER_HALF_FILE else ONNX_FILE
+    return {onnx_file: installed, **{name: name for name in external}}
+
+
+def check_same_bundle(model_folder: Path, version: int) -> None:
+    """Checks that graph and scorer of a version are of the same bundle, by their manifests.
+
+    A version folder never changes once it is there, so from then on it is enough to name the version in each call.
+
+    Args:
+        model_folder: that of beam_retrieval in the model repository.
+        version: of both models.
+
+    Raises:
+        BundleError: if they are not, or the scorer has no such version.
+    """
+    scorer = model_folder.parent / SCORER.name / str(version) / MANIFEST_FILE
+    own = model_folder / str(version) / MANIFEST_FILE
+    if not scorer.is_file():
+        raise BundleError(f"{scorer} is missing; install the bundle again as a version of its own")
+    if own.read_bytes() != scorer.read_bytes():
+        raise BundleError(f"{own} and {scorer} are of different bundles; install each as a version of its own")

@@ -1,0 +1,61 @@
+"""TLS of the server's gRPC endpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nann.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ServerTls:
+    """Certificate and key of the server, as PEM files. Triton's HTTP has no TLS: with one, it stays on loopback.
+
+    Attributes:
+        certificate: the server's, with the chain that leads to it.
+        key: its private key.
+        client_ca: certificates that sign those of clients; None: clients need none.
+    """
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+    @classmethod
+    def of_options(cls, certificate: Path | None, key: Path | None, client_ca: Path | None) -> ServerTls | None:
+        """What `--tls-cert`, `--tls-key` and `--tls-ca` say together; None where none of them is given.
+
+        Raises:
+            ConfigError: if one lacks the other, or a file can't be read.
+        """
+        given = {"--tls-cert": certificate, "--tls-key": key, "--tls-ca": client_ca}
+        if not any(given.values()):
+            return None
+        if certificate is None or key is None:
+            missing = "--tls-key" if key is None else "--tls-cert"
+            raise ConfigError(f"{missing} is missing: TLS takes --tls-cert and --tls-key together")
+        for option, path in given.items():
+            if path is not None and "-----BEGIN " not in _text(option, path):
+                raise ConfigError(
+                    f"{option} {path} is no PEM file; expected a line such as -----BEGIN CERTIFICATE-----"
+                )
+        return cls(certificate, key, client_ca)
+
+    def arguments(self) -> list[str]:
+        """Options of tritonserver."""
+        mutual = [] if self.client_ca is None else [f"--grpc-root-cert={self.client_ca.resolve()}"]
+        return [
+            "--grpc-use-ssl=true",
+            f"--grpc-server-cert={self.certificate.resolve()}",
+            f"--grpc-server-key={self.key.resolve()}",
+            *mutual,
+            f"--grpc-use-ssl-mutual={str(self.client_ca is not None).lower()}",
+        ]
+
+
+def _text(option: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        raise ConfigError(f"{option} {path} can't be read: {error.strerror}") from error

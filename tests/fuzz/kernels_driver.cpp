@@ -1,0 +1,145 @@
+// Random calls of the native kernels under AddressSanitizer and UndefinedBehaviorSanitizer: `make sanitize`.
+//
+// Arrays have exactly their size on the heap, so that one step beyond is found. Half of all calls hold what no search
+// would pass: ids, indptr and ef of any value. Those must end in one of the two exceptions that _kernels.hpp names.
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <type_traits>
+#include <vector>
+
+#include "_kernels.hpp"
+#include "_kernels_light.hpp"
+
+namespace {
+
+using Random = std::mt19937;
+
+int below(Random& random, int limit) { return static_cast<int>(random() % static_cast<unsigned>(limit)); }
+
+// Mostly values of 0 to limit - 1, and -1; in wild calls any value now and then.
+int32_t number(Random& random, int limit, bool wild) {
+  if (wild && below(random, 12) == 0) return static_cast<int32_t>(random());
+  if (below(random, 8) == 0) return -1;
+  return below(random, std::max(limit, 1));
+}
+
+template <typename T>
+nann::Matrix<T> matrix(std::vector<std::remove_const_t<T>>& values, size_t rows, size_t cols) {
+  values.resize(rows * cols);
+  values.shrink_to_fit();
+  return {values.data(), rows, cols};
+}
+
+struct Graph {
+  std::vector<int32_t> indptr, neighbors;
+  nann::Csr csr;
+};
+
+Graph make_graph(Random& random, bool wild) {
+  Graph graph;
+  const int items = 1 + below(random, 200);
+  graph.indptr.push_back(0);
+  for (int item = 0; item < items; ++item) {
+    for (int i = below(random, 6); i > 0; --i)
+      graph.neighbors.push_back(wild ? number(random, items, true) : below(random, items));
+    graph.indptr.push_back(static_cast<int32_t>(graph.neighbors.size()));
+  }
+  if (wild && below(random, 4) == 0) graph.indptr[static_cast<size_t>(below(random, items))] = number(random, items, true);
+  graph.indptr.shrink_to_fit();
+  graph.neighbors.shrink_to_fit();
+  graph.csr = {graph.indptr.data(), graph.neighbors.data(), static_cast<size_t>(items), graph.neighbors.size()};
+  return graph;
+}
+
+std::vector<int32_t> ids(Random& random, size_t count, int limit, bool wild) {
+  std::vector<int32_t> values(count);
+  for (int32_t& value : values) value = number(random, limit, wild);
+  return values;
+}
+
+std::vector<float> floats(Random& random, size_t count, bool wild) {
+  static const float kSpecial[] = {0.0f, -0.0f, INFINITY, -INFINITY, NAN, 3e38f, -3e38f, 1e-45f};
+  std::vector<float> values(count);
+  for (float& value : values)
+    value = below(random, 6) == 0 ? kSpecial[below(random, wild ? 8 : 2)] : static_cast<float>(below(random, 100)) / 7;
+  return values;
+}
+
+void mark_and_expand(Random& random, bool wild) {
+  const Graph graph = make_graph(random, wild);
+  const int items = static_cast<int>(graph.csr.item_count);
+  const size_t users = static_cast<size_t>(below(random, 5)), width = static_cast<size_t>(below(random, 20));
+  const size_t words = static_cast<size_t>(wild ? below(random, 5) : (items + 63) / 64);
+  std::vector<uint64_t> bits(users * words);
+  std::vector<int32_t> marked = ids(random, users * width, items, wild), frontier = ids(random, users * width, items, wild);
+  const auto visited = matrix<uint64_t>(bits, users, words);
+  nann::mark(visited, matrix<const int32_t>(marked, users, width));
+  const nann::Ragged found = nann::expand(graph.csr, visited, matrix<const int32_t>(frontier, users, width));
+  std::vector<int32_t> out;
+  found.copy_padded(matrix<int32_t>(out, users, found.longest_row()));
+}
+
+void merge(Random& random, bool wild) {
+  const size_t users = static_cast<size_t>(below(random, 5));
+  const size_t old_cols = static_cast<size_t>(below(random, 20)), new_cols = static_cast<size_t>(below(random, 20));
+  std::vector<int32_t> items = ids(random, users * old_cols, 300, wild), fresh = ids(random, users * new_cols, 300, wild);
+  std::vector<float> scores = floats(random, items.size(), wild), fresh_scores = floats(random, fresh.size(), wild);
+  std::vector<int32_t> ef(users);
+  for (int32_t& value : ef) value = wild ? number(random, 30, true) : 1 + below(random, 30);
+  const nann::MergeInput in{matrix<const int32_t>(items, users, old_cols), matrix<const float>(scores, users, old_cols),
+                            matrix<const int32_t>(fresh, users, new_cols),
+                            matrix<const float>(fresh_scores, users, new_cols), matrix<const int32_t>(ef, 1, users)};
+  const size_t width = nann::merge_width(in);
+  std::vector<int32_t> out_items;
+  std::vector<float> out_scores;
+  const std::unique_ptr<bool[]> is_new(new bool[users * width]);
+  nann::merge_top(in, {matrix<int32_t>(out_items, users, width), matrix<float>(out_scores, users, width),
+                       {is_new.get(), users, width}});
+}
+
+void light_walk(Random& random, bool wild) {
+  const Graph graph = make_graph(random, wild);
+  const size_t items = graph.csr.item_count, users = static_cast<size_t>(below(random, 5));
+  const size_t dim = static_cast<size_t>(below(random, 40)), width = static_cast<size_t>(below(random, 20));
+  const size_t entry_count = static_cast<size_t>(below(random, 5));
+  std::vector<int32_t> entries(entry_count);
+  for (int32_t& entry : entries) entry = wild ? number(random, static_cast<int>(items), true) : below(random, static_cast<int>(items));
+  std::vector<float> vectors = floats(random, items * dim, wild), states = floats(random, users * dim, wild);
+  std::vector<int32_t> ef(users), steps(users), out_items, scored;
+  for (size_t user = 0; user < users; ++user) {
+    ef[user] = wild ? number(random, 30, true) : 1 + below(random, 30);
+    steps[user] = wild ? number(random, 50, true) : below(random, 50);
+  }
+  std::vector<float> out_scores;
+  nann::light_walk({graph.csr, matrix<const int32_t>(entries, 1, entry_count), matrix<const float>(vectors, items, dim),
+                    matrix<const float>(states, users, dim), matrix<const int32_t>(ef, 1, users),
+                    matrix<const int32_t>(steps, 1, users)},
+                   {matrix<int32_t>(out_items, users, width), matrix<float>(out_scores, users, width),
+                    matrix<int32_t>(scored, 1, users)},
+                   1 + static_cast<size_t>(below(random, 3)));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const long calls = argc > 1 ? std::atol(argv[1]) : 100000;
+  const unsigned seed = argc > 2 ? static_cast<unsigned>(std::atol(argv[2])) : 1;
+  Random random(seed);
+  long refused = 0;
+  for (long call = 0; call < calls; ++call) {
+    const bool wild = call % 2 != 0;
+    try {
+      (call / 2 % 3 == 0 ? mark_and_expand : call / 2 % 3 == 1 ? merge : light_walk)(random, wild);
+    } catch (const std::out_of_range&) {
+      ++refused;
+      if (!wild) return std::fprintf(stderr, "call %ld is valid and was refused\n", call), 1;
+    } catch (const std::invalid_argument&) {
+      ++refused;
+      if (!wild) return std::fprintf(stderr, "call %ld is valid and was refused\n", call), 1;
+    }
+  }
+  std::printf("%ld random calls of the kernels, %ld of them refused, seed %u\n", calls, refused, seed);
+  return 0;
+}

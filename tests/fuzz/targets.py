@@ -1,0 +1,198 @@
+"""What is fuzzed: each target takes bytes, and may end in an answer or in one of our own exceptions, never otherwise.
+
+`test_fuzz.py` feeds them from hypothesis in `make test`, `coverage_guided.py` from atheris in `make fuzz`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from nann.bundle import (
+    ITEM_IDS_FILE,
+    ITEM_NAMES_FILE,
+    ITEM_VECTORS_FILE,
+    LIGHT_VECTORS_FILE,
+    MANIFEST_FILE,
+    Bundle,
+    sha256_of,
+    write_manifest,
+)
+from nann.errors import NannError
+from nann.features import FeatureTransform
+from nann.graph import HnswGraph, Layer, load_array
+from python_backend.retrieval import Retriever, Search
+from python_backend.search_requests import SearchBounds
+
+ITEMS, DIM, SEQUENCE_LENGTH = 40, 3, 4
+BOUNDS = SearchBounds(max_top_k=50, max_ef=60, max_rounds=5)
+
+
+def make_bundle(folder: Path) -> Bundle:
+    """A bundle of two layers: a ring of all items, and above it every fourth one."""
+    generator = np.random.default_rng(0)
+    vectors = generator.normal(size=(ITEMS, DIM)).astype(np.float32)
+    np.save(folder / ITEM_IDS_FILE, np.arange(ITEMS, dtype=np.int64) * 2 + 10)
+    for name in (ITEM_VECTORS_FILE, LIGHT_VECTORS_FILE):
+        np.save(folder / name, vectors)
+    (folder / ITEM_NAMES_FILE).write_text("name\n" * ITEMS)
+    layers = []
+    for step in (1, 4):
+        on = np.arange(0, ITEMS, step)
+        neighbors = np.stack([(on - step) % ITEMS, (on + step) % ITEMS], axis=1).astype(np.int32).ravel()
+        degrees = np.where(np.arange(ITEMS) % step == 0, 2, 0)
+        layers.append(Layer(np.concatenate([[0], degrees.cumsum()]).astype(np.int32), neighbors))
+    levels = (np.arange(ITEMS) % 4 == 0).astype(np.uint8)
+    files = HnswGraph(tuple(layers), levels, 1, 0).save(folder)
+    manifest = {
+        "item_count": ITEMS,
+        "sequence_length": SEQUENCE_LENGTH,
+        "profile_fields": [{"name": "age", "values": ["9", "10"]}],
+        "graph": {"layer_count": 2, "entry_layer": 1, "hnsw_entry_point": 0},
+        "export": {"user_state_width": DIM},
+        "search": {"top_k": 5, "ef": [10, 20], "rounds": [1, 2]},
+        "search_by_entry": {"seeds": {"top_k": 5, "ef": [20], "rounds": [2], "seeds": {"count": 5, "ef": 10}}},
+    }
+    return write_manifest(
+        folder, manifest, [ITEM_IDS_FILE, ITEM_VECTORS_FILE, LIGHT_VECTORS_FILE, ITEM_NAMES_FILE, *files]
+    )
+
+
+class DotScorer:
+    """Scores by inner product."""
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        self._vectors = vectors
+
+    def score(self, user_states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        return np.einsum("bd,bcd->bc", user_states, self._vectors[candidates])
+
+
+@cache
+def whole() -> Bundle:
+    """The bundle as it should be."""
+    return make_bundle(Path(tempfile.mkdtemp(prefix="nann-fuzz-")))
+
+
+@cache
+def retriever() -> Retriever:
+    """Of the whole bundle."""
+    return Retriever(whole(), BOUNDS)
+
+
+@contextlib.contextmanager
+def copy_of_bundle() -> Iterator[Path]:
+    """A copy that may be spoilt."""
+    with tempfile.TemporaryDirectory(prefix="nann-fuzz-") as folder:
+        yield Path(shutil.copytree(whole().path, folder, dirs_exist_ok=True))
+
+
+def use(folder: Path) -> None:
+    """Opens everything of a bundle and searches in it."""
+    bundle = Bundle.open(folder)
+    assert bundle.item_names is None or len(bundle.item_names) == bundle.item_count
+    states = np.ones((2, DIM), np.float32)
+    behaviors, _ = bundle.features.behaviors(np.array([[10, 12], [14, 5]]))
+    opened = Retriever(bundle, BOUNDS)
+    for entry in bundle.search_by_entry:
+        search = opened.parse(states, behaviors, json.dumps({"entry": entry}))
+        opened.search(DotScorer(whole().item_vectors), [search])
+
+
+def parameters(data: bytes) -> None:
+    """A request's parameters, as text; what is accepted is searched for within its bounds."""
+    with contextlib.suppress(NannError):
+        states = np.ones((1, DIM), np.float32)
+        search = retriever().parse(states, np.zeros((1, 2), np.int32), data.decode("utf-8", "replace"))
+        _check_answer(search)
+
+
+def tensors(data: bytes) -> None:
+    """User states and behaviours of any shape and content."""
+    head, body = (data + bytes(8))[:8], data[8:] + bytes(64)
+    states = _shaped(np.frombuffer(body[: len(body) // 4 * 4], np.float32), head[:3])
+    behaviors = _shaped(np.frombuffer(body[: len(body) // 4 * 4], np.int32), head[3:6])
+    with contextlib.suppress(NannError), np.errstate(all="ignore"):
+        search = retriever().parse(states, behaviors, "")
+        if states.shape[1] == DIM:
+            _check_answer(search)
+
+
+def features(data: bytes) -> None:
+    """Item ids of any shape and value, and profile codes."""
+    head, body = (data + bytes(8))[:8], data[8:] + bytes(64)
+    ids = _shaped(np.frombuffer(body[: len(body) // 8 * 8], np.int64), head[:3])
+    transform: FeatureTransform = whole().features
+    with contextlib.suppress(NannError):
+        behaviors, unknown = transform.behaviors(ids)
+        assert behaviors.shape == (len(ids), SEQUENCE_LENGTH)
+        assert behaviors.min(initial=0) >= -1
+        assert behaviors.max(initial=0) < ITEMS
+        for row, count, original in zip(behaviors, unknown[:, 0], ids, strict=True):
+            known = [int(item) for item in original if item in transform.item_ids]
+            assert transform.item_ids[row[row >= 0]].tolist() == known[-SEQUENCE_LENGTH:]
+            assert count == sum(item not in (0, -1) and item not in transform.item_ids for item in original)
+        transform.profile(ids, len(ids))
+
+
+def manifest(data: bytes) -> None:
+    """`manifest.json` of any content over whole files."""
+    with copy_of_bundle() as folder:
+        (folder / MANIFEST_FILE).write_bytes(data)
+        with contextlib.suppress(NannError):
+            use(folder)
+
+
+def array(data: bytes) -> None:
+    """An array file of any content."""
+    with tempfile.NamedTemporaryFile(suffix=".npy") as file:
+        file.write(data)
+        file.flush()
+        for dtype, ndim in ((np.int32, 1), (np.float32, 2)):
+            with contextlib.suppress(NannError):
+                load_array(Path(file.name), dtype, ndim).sum()
+
+
+def bundle_file(data: bytes) -> None:
+    """One file of the bundle cut short and with bytes changed, its hash made to fit: it passes as whole."""
+    names = sorted(whole().manifest["files"])
+    choice, cut, *edits = (data + bytes(2))[:40]
+    with copy_of_bundle() as folder:
+        path = folder / names[choice % len(names)]
+        content = bytearray(path.read_bytes())
+        for place, value in zip(edits[::2], edits[1::2], strict=False):
+            content[(place * len(content)) // 256] = value
+        path.write_bytes(bytes(content[: len(content) - cut % 64]))
+        body = json.loads((folder / MANIFEST_FILE).read_text())
+        body["files"][path.name] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+        (folder / MANIFEST_FILE).write_text(json.dumps(body))
+        with contextlib.suppress(NannError), np.errstate(all="ignore"):
+            use(folder)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target for target in (parameters, tensors, features, manifest, array, bundle_file)
+}
+
+
+def _shaped(values: np.ndarray, head: bytes) -> np.ndarray:
+    """The values in a shape of up to three dimensions, each 0 to 6."""
+    shape = tuple(byte % 7 for byte in head[: 1 + head[0] % 3])
+    return np.resize(values, shape)
+
+
+def _check_answer(search: Search) -> None:
+    (outputs,) = retriever().search(DotScorer(whole().item_vectors), [search])
+    ids, scores, scored = outputs.values()
+    assert ids.shape == scores.shape == (len(search.user_states), search.params.top_k)
+    assert search.params.top_k <= BOUNDS.max_top_k
+    assert max(search.params.ef) <= BOUNDS.max_ef
+    assert np.isin(ids, [-1, *whole().item_ids]).all()
+    assert (scored <= 2 * ITEMS).all()

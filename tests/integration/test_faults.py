@@ -1,0 +1,164 @@
+"""What breaks, what clients see of it, and how long until it is right again. `-s` prints the table's numbers.
+
+Damaged files and ports that are taken, at start: test_serve_command.py. Damaged bundles and full disks, at deploy:
+test_deploy.py.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from under_load import MIXED, Load
+
+from nann.errors import ServerError, ServerUnavailable
+from python_backend.ports import free_ports
+from python_backend.repository import install_bundle
+from python_backend.server import ServerOptions, TritonServer
+from python_backend.stub_supervisor import child_processes
+
+pytestmark = pytest.mark.triton
+
+RECOVERY_LIMIT_S = 60
+
+
+@pytest.fixture
+def serve(live_bundle_path, tmp_path):
+    """`nann serve`, ready: the process, its HTTP and its gRPC address."""
+    http, grpc, metrics = free_ports(3)
+    command = [sys.executable, "-m", "cli.main", "serve", "--bundle", str(live_bundle_path)]
+    command += ["--repository", str(tmp_path / "repository"), "--log-file", str(tmp_path / "log")]
+    command += ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)]
+    with (tmp_path / "words").open("w") as words:
+        process = subprocess.Popen(command, stdout=words, stderr=words)
+    deadline = time.monotonic() + 90
+    while "Ctrl-C stops the server" not in (tmp_path / "words").read_text():
+        assert process.poll() is None, (tmp_path / "words").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    yield process, f"127.0.0.1:{http}", f"127.0.0.1:{grpc}"
+    process.terminate()
+    process.wait(timeout=60)
+
+
+def stub_of(model: str, serve_pid: int) -> int:
+    """Process id of a model's Python process."""
+    (triton,) = child_processes(serve_pid)
+    for pid, dead in child_processes(triton).items():
+        if not dead and f"/{model}/" in Path(f"/proc/{pid}/cmdline").read_text():
+            return pid
+    raise AssertionError(model)
+
+
+@pytest.mark.parametrize(
+    "model", ["scorer", "beam_retrieval", *(pytest.param(m, marks=pytest.mark.slow) for m in ("user_encoder",))]
+)
+def test_a_killed_stub_comes_back_by_itself(serve, bundle, tmp_path, model):
+    process, _, url = serve
+    with Load(url, {"first": bundle}) as load:
+        for _ in range(2):
+            killed_s, before = time.monotonic(), len(load.failures)
+            os.kill(stub_of(model, process.pid), signal.SIGKILL)
+            load.wait_for(lambda: len(load.failures) > before)  # noqa: B023
+            load.wait_for(lambda: load.times_s[-1][0] > load.failures[-1].at_s, RECOVERY_LIMIT_S)
+            load.more()
+            last = load.failures[-1].at_s - killed_s
+            print(f"\nkill -9 of {model}: {len(load.failures) - before} requests failed, the last after {last:.1f} s")
+    assert load.answers[MIXED] == 0
+    for failure in load.failures:
+        assert isinstance(failure.error, ServerError)
+        assert "is not healthy" in str(failure.error)
+    words = (tmp_path / "words").read_text()
+    assert words.count(f"the process of {model} version 1 died; it was loaded again in") == 2, words
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_sigterm_under_load_answers_or_refuses_every_request(live_bundle_path, bundle, tmp_path, protocol):
+    install_bundle(live_bundle_path, tmp_path / "repository")
+    options = ServerOptions(tmp_path / "repository", "127.0.0.1", *free_ports(3), log_file=tmp_path / "log")
+    server = TritonServer(options)
+    server.start()
+    url = server.grpc_url if protocol == "grpc" else server.http_url
+    with Load(url, {"first": bundle}, threads=4, protocol=protocol) as load:
+        start_s = time.monotonic()
+        server.stop()
+        took_s = time.monotonic() - start_s
+        load.wait_for(lambda: "efused" in str(load.failures[-1].error))
+    assert set(load.answers) == {"first"}
+    assert [failure for failure in load.failures if not isinstance(failure.error, ServerUnavailable)] == []
+    assert took_s < 2 * options.stop_grace_s + 4
+    print(
+        f"\nSIGTERM under {protocol} load: {load.answers.total()} right, {len(load.failures)} refused, {took_s:.1f} s"
+    )
+
+
+def in_small_shared_memory(size: str, *command: str) -> subprocess.CompletedProcess:
+    """Runs a command with a /dev/shm of its own."""
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("mounting needs root")
+    script = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"'
+    return subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", *command], capture_output=True, text=True, timeout=120
+    )
+
+
+def test_a_tiny_shared_memory_is_refused_at_start(live_bundle_path, tmp_path):
+    http, grpc, metrics = free_ports(3)
+    done = in_small_shared_memory(
+        "2m",
+        *(sys.executable, "-m", "cli.main", "serve", "--bundle", str(live_bundle_path)),
+        *("--repository", str(tmp_path / "repository"), "--log-file", str(tmp_path / "log")),
+        *("--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)),
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Unable to initialize shared memory key" in done.stderr
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+FILL = """
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from clients import RetrievalClient
+from nann.errors import NannError
+from python_backend.ports import free_ports
+from python_backend.repository import install_bundle
+from python_backend.server import ServerOptions, TritonServer
+
+bundle, folder = map(Path, sys.argv[1:])
+install_bundle(bundle, folder / "repository")
+options = ServerOptions(folder / "repository", "127.0.0.1", *free_ports(3), log_file=folder / "log")
+small, large = [1060, 1063], np.full((16, 10000), 1060)
+with TritonServer(options) as server, RetrievalClient(server.grpc_url, timeout_s=30) as client:
+    right = client.retrieve(small).item_ids.tolist()
+    filler = Path("/dev/shm/filler")
+    with filler.open("wb", buffering=0) as stream:
+        try:
+            while True:
+                stream.write(bytes(4096))
+        except OSError:
+            pass
+    assert client.retrieve(small).item_ids.tolist() == right, "what the processes have already is enough"
+    try:
+        client.retrieve(large)
+    except NannError as error:
+        print(f"{type(error).__name__}: {error}")
+    else:
+        print("answered")
+    assert client.retrieve(small).item_ids.tolist() == right
+    filler.unlink()
+    client.retrieve(large)
+    assert client.retrieve(small).item_ids.tolist() == right
+"""
+
+
+def test_a_full_shared_memory_fails_large_requests_only(live_bundle_path, tmp_path):
+    done = in_small_shared_memory("8m", sys.executable, "-c", FILL, str(live_bundle_path), str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "ServerError: in ensemble 'nann', Failed to increase the shared memory pool size" in done.stdout
