@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ WIDTH = 16
 """d: narrow, so that ten million items are indexed in minutes."""
 M, EF_CONSTRUCTION = 16, 40
 LARGEST_ENTRY_LAYER = 4096
-"""Items of the entry layer at most: all of them are scored at the start, and a fixed layer would grow with the corpus."""
+"""Items of the entry layer at most: all of them are scored at the start, and a fixed one would grow with the corpus."""
 _CLUSTERS, _SPREAD, _HIDDEN, _BEND = 1000, 0.6, 32, 0.05
 _BLOCK = 1 << 20
 
@@ -41,15 +41,14 @@ class PlantedCorpus:
 
     @classmethod
     def cached(cls, cache: Path, item_count: int) -> PlantedCorpus:
-        """Opens the corpus in `cache`, memory-mapped; makes it first (10 million items: many minutes) if it is not there."""
+        """Opens the corpus in `cache`, memory-mapped; makes it if it is not there (10 million items: many minutes)."""
         folder = cache / f"planted-{item_count}-m{M}-ef{EF_CONSTRUCTION}-d{WIDTH}"
         if not folder.is_dir():
             _make(folder, item_count)
         layer_count = len(list(folder.glob("layer*.indptr.npy")))
         graph = HnswGraph.load(folder, layer_count, 0, 0)
-        sizes = graph.layer_sizes
-        entry_layer = next(number for number, size in enumerate(sizes) if size <= LARGEST_ENTRY_LAYER or number == layer_count - 1)
-        graph = HnswGraph(graph.layers, graph.levels, entry_layer, 0)
+        small = (number for number, size in enumerate(graph.layer_sizes) if size <= LARGEST_ENTRY_LAYER)
+        graph = replace(graph, entry_layer=next(small, layer_count - 1))
         return cls(load_array(folder / ITEM_VECTORS_FILE, np.float32, 2), graph)
 
 
