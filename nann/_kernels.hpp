@@ -96,6 +96,11 @@ struct Range {
   int32_t start, stop;
 };
 
+inline void prefetch_list(const Csr& layer, Range list) {
+  constexpr int32_t kLine = 64 / sizeof(int32_t);
+  for (int32_t at = list.start; at < list.stop; at += kLine) NANN_PREFETCH(layer.neighbors + at);
+}
+
 // Looks up the neighbour lists of one frontier; returns their total length.
 inline size_t find_lists(const Csr& layer, const int32_t* frontier, size_t count, std::vector<Range>& lists) {
   constexpr size_t kAhead = 16;  // indptr is far larger than a cache: have several reads under way
@@ -118,19 +123,16 @@ inline size_t find_lists(const Csr& layer, const int32_t* frontier, size_t count
   return total;
 }
 
-inline void prefetch_list(const Csr& layer, Range list) {
-  constexpr int32_t kLine = 64 / sizeof(int32_t);
-  for (int32_t at = list.start; at < list.stop; at += kLine) NANN_PREFETCH(layer.neighbors + at);
-}
-
 // Appends to `out` every neighbour whose bit was clear, and sets the bits; returns how many.
 // `out` must have room for all of them: writing always and advancing only on a fresh one leaves no branch to mispredict.
 inline size_t collect(const Csr& layer, const std::vector<Range>& lists, uint64_t* bits, int32_t* out) {
-  constexpr size_t kAhead = 4;
+  constexpr size_t kAhead = 16;
   size_t count = 0;
+  for (size_t i = 0; i < std::min(kAhead, lists.size()); ++i) prefetch_list(layer, lists[i]);
   for (size_t i = 0; i < lists.size(); ++i) {
     if (i + kAhead < lists.size()) prefetch_list(layer, lists[i + kAhead]);
-    for (int32_t at = lists[i].start; at < lists[i].stop; ++at) {
+    const Range list = lists[i];  // a copy: `out` might overlap it for all the compiler knows
+    for (int32_t at = list.start; at < list.stop; ++at) {
       const int32_t item = layer.neighbors[at];
       if (!in_range(item, layer.item_count)) bad_item("neighbors", item, items_below(layer.item_count));
       out[count] = item;

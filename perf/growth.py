@@ -1,8 +1,8 @@
 """What a query costs as the corpus grows from ten thousand to ten million items, the search's settings fixed.
 
-Vectors are planted, not trained, and the scorer is a small MLP in NumPy, cheap enough that the walk's own cost shows. ef
-and rounds are the same on every corpus. The one thing that follows its size is the entry layer, since all items of it are
-scored: it is the lowest layer of at most `LARGEST_ENTRY_LAYER` items, so a much larger corpus has one more to walk.
+Vectors are planted, not trained, and the scorer is a small MLP in NumPy, cheap enough that the walk's own cost shows.
+ef and rounds are the same on every corpus. The one thing that follows its size is the entry layer, since all items of
+it are scored: it is the lowest layer of at most `LARGEST_ENTRY_LAYER` items; a much larger corpus has one more to walk.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ def _markdown(result: Json) -> str:
         for point in result["points"]
     ]
     return (
-        f"Planted vectors of {WIDTH} numbers, hnswlib with M {M} and ef_construction {EF_CONSTRUCTION}; the paper's walk "
-        f"with ef {_EF} and one round on each upper layer, ef {_GROUND_EF} and {_GROUND_ROUNDS} rounds on the ground; "
-        f"the entry layer is the lowest of at most {LARGEST_ENTRY_LAYER:,} items. One user at a time, "
+        f"Planted vectors of {WIDTH} numbers, hnswlib with M {M} and ef_construction {EF_CONSTRUCTION}; the paper's "
+        f"walk with ef {_EF} and one round on each upper layer, ef {_GROUND_EF} and {_GROUND_ROUNDS} rounds on the "
+        f"ground; the entry layer is the lowest of at most {LARGEST_ENTRY_LAYER:,} items. One user at a time, "
         f"{result['timed_users']} users; coverage over {result['judged_users']} of them, against scoring every item."
         f"\n\n{table(columns, rows)}"
     )

@@ -1,7 +1,7 @@
 """What memory-mapping the index gains: time until it can be searched, and memory of each further instance.
 
-Loading is timed on the files that beam_retrieval opens, in the page cache. Memory is that of a real server with one, two
-and three instances of beam_retrieval, after requests: PSS of all its processes, which counts a shared page once.
+Loading is timed on the files that beam_retrieval opens, in the page cache. Memory is that of a real server with one,
+two and three instances of beam_retrieval, after requests: PSS of all its processes, which counts a shared page once.
 """
 
 from __future__ import annotations
@@ -81,8 +81,9 @@ def pss_mb(session: int) -> float:
 def _open_mapped(path: Path) -> None:
     bundle = Bundle.open(path, ())
     graph = bundle.graph  # every index checked
-    assert len(graph.entry_points) and len(bundle.item_ids)
-    bundle.light_vectors  # noqa: B018
+    assert len(graph.entry_points)
+    assert len(bundle.item_ids)
+    assert bundle.light_vectors is None or len(bundle.light_vectors) == bundle.item_count
 
 
 def _server_pss_mb(bundle: Path, cache: Path, instances: int, users: Sequence[Sequence[int]]) -> float:
@@ -127,7 +128,8 @@ def _markdown(result: Json) -> str:
     ]
     totals = [[count, f"{total:,.0f}"] for count, total in memory["total_mb"].items()]
     return (
-        f"The {loading['mib']:,.0f} MiB that beam_retrieval opens for {loading['items']:,} items, in the page cache:\n\n"
+        f"The {loading['mib']:,.0f} MiB that beam_retrieval opens for {loading['items']:,} items, in the page cache:"
+        "\n\n"
         f"{table(['index load', 'ms', 'ratio'], rows)}\n\nPSS of the whole server, which answers requests:\n\n"
         f"{table(['instances of beam_retrieval', 'MB'], totals)}\n\n"
         f"A further instance takes {memory['further_instance_mb']:.0f} MB."

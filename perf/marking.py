@@ -1,9 +1,9 @@
 """What the bitmap gains (paper, section 4.2.2): visited marks by the native kernel, by NumPy's and by Python's sets.
 
-Marking alone: the expansions that searches of Table 1 make on its corpus, replayed. And on a planted graph of 1.3 million
-items with 32 neighbours each, a frontier of 1,000 at once. End to end: the searches of Table 1 with each of the three,
-under a scorer that only looks up what the real one said, so that the search itself is what is timed. All three read the
-same neighbour lists, CSR arrays, as a server has them.
+Marking alone: the expansions that searches of Table 1 make on its corpus, replayed. And on a planted graph of 1.3
+million items with 32 neighbours each, a frontier of 1,000 at once. End to end: the searches of Table 1 with each of the
+three, under a scorer that only looks up what the real one said, so that the search itself is what is timed. All three
+read the same neighbour lists, CSR arrays, as a server has them.
 """
 
 from __future__ import annotations
@@ -251,8 +251,8 @@ def _markdown(result: Json) -> str:
     return (
         f"Marking: what a user's search of Table 1 marks on {result['items']:,} synthetic items with "
         f"{result['degree']:.1f} neighbours on average: {replayed['neighbors'] / result['users']:,.0f} neighbours, "
-        f"{replayed['fresh'] / replayed['neighbors']:.0%} of them not visited before. Planted: {paper['items']:,} items "
-        f"with {paper['degree']} neighbours each, a frontier of {paper['frontier']:,} at once, "
+        f"{replayed['fresh'] / replayed['neighbors']:.0%} of them not visited before. Planted: {paper['items']:,} "
+        f"items with {paper['degree']} neighbours each, a frontier of {paper['frontier']:,} at once, "
         f"{paper['fresh'] / paper['neighbors']:.0%} fresh. Search: a whole search of Table 1, but that the scorer's "
         f"scores are looked up. All three find the same.\n\n{table(columns, rows)}"
     )
