@@ -52,12 +52,18 @@ def time_loading(bundle: Path, repeats: int) -> Json:
     }
 
 
-def measure_memory(bundle: Path, data: Path, cache: Path, instances: Sequence[int], say: Say) -> Json:
+def measure_memory(
+    bundle: Path, users: Sequence[Sequence[int]], cache: Path, instances: Sequence[int], say: Say
+) -> Json:
     """Total PSS in MB of a server with each number of instances of beam_retrieval, and the mean growth by one more.
 
-    Its files are linked into `cache` where that is on the bundle's file system, and copied where not.
+    Args:
+        bundle: exported; its files are linked into `cache` where that is on the same file system, else copied.
+        users: histories of external ids, which the server is asked for before.
+        cache: for temporary folders.
+        instances: ascending.
+        say: takes progress lines.
     """
-    users = histories(data, Bundle.open(bundle, ()).sequence_length, _USERS)
     totals = {}
     for count in instances:
         say(f"index: a server with {count} instances of {BEAM_RETRIEVAL.name}")
@@ -113,8 +119,8 @@ def _ask(client: RetrievalClient, users: Sequence[Sequence[int]]) -> None:
 def _run(settings: BenchSettings, say: Say) -> Json:
     say("index: loading")
     loading = time_loading(settings.table1, settings.repeats)
-    cache = settings.cache / "index_load"
-    memory = measure_memory(settings.table1, settings.table1_data, cache, INSTANCES, say)
+    users = histories(settings.table1_data, Bundle.open(settings.table1, ()).sequence_length, _USERS)
+    memory = measure_memory(settings.table1, users, settings.cache / "index_load", INSTANCES, say)
     return {"loading": loading, "memory": memory}
 
 
