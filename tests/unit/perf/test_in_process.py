@@ -63,6 +63,17 @@ def test_retrieval_stands_beside_the_cascade_and_all_items(users: OfflineUsers) 
     assert "of the seeded walk's time" in text
 
 
+def test_a_cascade_that_does_not_come_level_is_shown_at_its_largest(
+    users: OfflineUsers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval, "_MOST", 0)  # no more than top_k candidates
+    result = retrieval.compare(users, timed=1, repeats=1, say=lambda line: None)
+    largest = result["methods"]["cascade_most"]
+    assert largest["evaluations"] == 20
+    assert largest["coverage"] < 0.99 * result["methods"][result["entry"]]["coverage"]
+    assert "does not reach our coverage" in retrieval.BENCHMARK.markdown({"tiny": result})
+
+
 def test_a_cascade_of_all_items_is_exact(users: OfflineUsers) -> None:
     exact = exact_search(users.scorer, users.states, users.bundle.item_count, 20).items
     found = retrieval.cascade(users, users.bundle.item_count, 20)
