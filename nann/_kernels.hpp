@@ -96,6 +96,11 @@ struct Range {
   int32_t start, stop;
 };
 
+inline void prefetch_list(const Csr& layer, Range list) {
+  constexpr int32_t kLine = 64 / sizeof(int32_t);
+  for (int32_t at = list.start; at < list.stop; at += kLine) NANN_PREFETCH(layer.neighbors + at);
+}
+
 // Looks up the neighbour lists of one frontier; returns their total length.
 inline size_t find_lists(const Csr& layer, const int32_t* frontier, size_t count, std::vector<Range>& lists) {
   constexpr size_t kAhead = 16;  // indptr is far larger than a cache: have several reads under way
@@ -118,19 +123,16 @@ inline size_t find_lists(const Csr& layer, const int32_t* frontier, size_t count
   return total;
 }
 
-inline void prefetch_list(const Csr& layer, Range list) {
-  constexpr int32_t kLine = 64 / sizeof(int32_t);
-  for (int32_t at = list.start; at < list.stop; at += kLine) NANN_PREFETCH(layer.neighbors + at);
-}
-
 // Appends to `out` every neighbour whose bit was clear, and sets the bits; returns how many.
 // `out` must have room for all of them: writing always and advancing only on a fresh one leaves no branch to mispredict.
 inline size_t collect(const Csr& layer, const std::vector<Range>& lists, uint64_t* bits, int32_t* out) {
-  constexpr size_t kAhead = 4;
+  constexpr size_t kAhead = 16;
   size_t count = 0;
+  for (size_t i = 0; i < std::min(kAhead, lists.size()); ++i) prefetch_list(layer, lists[i]);
   for (size_t i = 0; i < lists.size(); ++i) {
     if (i + kAhead < lists.size()) prefetch_list(layer, lists[i + kAhead]);
-    for (int32_t at = lists[i].start; at < lists[i].stop; ++at) {
+    const Range list = lists[i];  // a copy: `out` might overlap it for all the compiler knows
+    for (int32_t at = list.start; at < list.stop; ++at) {
       const int32_t item = layer.neighbors[at];
       if (!in_range(item, layer.item_count)) bad_item("neighbors", item, items_below(layer.item_count));
       out[count] = item;
@@ -159,23 +161,29 @@ inline uint64_t sort_key(float score, int32_t item) {
   return uint64_t{~ascending} << 32 | static_cast<uint32_t>(item);
 }
 
-// Appends the entries of one list that are not worse than `worst_key`.
+// Drops all but the ef best; returns the key that a further entry must not exceed to be among them.
+inline uint64_t keep_best(std::vector<Entry>& entries, size_t ef) {
+  std::nth_element(entries.begin(), entries.begin() + (ef - 1), entries.end());
+  entries.resize(ef);
+  return entries.back().key;
+}
+
+// Appends the entries of one list, without some that can't be among the ef best of all.
 inline void append_entries(const char* array, const int32_t* items, const float* scores, size_t count, size_t offset,
-                           uint64_t worst_key, std::vector<Entry>& entries) {
+                           size_t ef, std::vector<Entry>& entries) {
+  // Once W is full most new items are worse than all of it. Selecting whenever twice too many have come together leaves
+  // little to append and to select from.
+  uint64_t worst_key = entries.size() >= ef ? keep_best(entries, ef) : UINT64_MAX;
   for (size_t i = 0; i < count; ++i) {
     if (items[i] == kPaddingItem) continue;
     if (items[i] < 0) bad_item(array, items[i], "an item, or -1");
     if (std::isnan(scores[i]))
       throw std::invalid_argument("the score of item " + std::to_string(items[i]) + " is NaN; expected a number");
     const uint64_t key = sort_key(scores[i], items[i]);
-    if (key <= worst_key) entries.push_back({key, static_cast<uint32_t>(offset + i)});
+    if (key > worst_key) continue;
+    entries.push_back({key, static_cast<uint32_t>(offset + i)});
+    if (entries.size() == 2 * ef) worst_key = keep_best(entries, ef);
   }
-}
-
-// The key that a further entry must not exceed to be among the ef best.
-inline uint64_t worst_useful_key(const std::vector<Entry>& entries, size_t ef) {
-  if (entries.size() != ef) return UINT64_MAX;  // more than ef never happens in a search: not worth a selection
-  return std::max_element(entries.begin(), entries.end())->key;
 }
 
 }  // namespace detail
@@ -247,14 +255,13 @@ inline size_t merge_width(const MergeInput& in) {
 inline void merge_top(const MergeInput& in, const MergeOutput& out) {
   std::vector<detail::Entry> entries;
   const size_t old_cols = in.items.cols;
-  entries.reserve(old_cols + in.new_items.cols);
+  entries.reserve(2 * out.items.cols);
   for (size_t r = 0; r < in.items.rows; ++r) {
     entries.clear();
-    detail::append_entries("items", in.items.row(r), in.scores.row(r), old_cols, 0, UINT64_MAX, entries);
-    // Once W is full most new items are worse than all of it: dropping them here leaves little to select from.
     const size_t ef = static_cast<size_t>(in.ef.data[r]);
-    detail::append_entries("new_items", in.new_items.row(r), in.new_scores.row(r), in.new_items.cols, old_cols,
-                           detail::worst_useful_key(entries, ef), entries);
+    detail::append_entries("items", in.items.row(r), in.scores.row(r), old_cols, 0, ef, entries);
+    detail::append_entries("new_items", in.new_items.row(r), in.new_scores.row(r), in.new_items.cols, old_cols, ef,
+                           entries);
     const size_t kept = std::min(ef, entries.size());
     if (kept < entries.size()) std::nth_element(entries.begin(), entries.begin() + kept, entries.end());
     std::sort(entries.begin(), entries.begin() + kept);

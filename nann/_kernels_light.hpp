@@ -11,6 +11,15 @@
 
 #include "_kernels.hpp"
 
+// Where compiler and system can do it, a function is compiled for several vector widths and the processor chooses.
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
+#define NANN_VECTOR_CLONES __attribute__((target_clones("avx2", "default")))
+#define NANN_ALWAYS_INLINE __attribute__((always_inline)) inline
+#else
+#define NANN_VECTOR_CLONES
+#define NANN_ALWAYS_INLINE inline
+#endif
+
 namespace nann {
 
 // Every user's and every item's side of the light score <user, vector>.
@@ -35,7 +44,7 @@ namespace detail {
 // without being allowed to reorder, and the result is the same to the bit on every machine.
 constexpr size_t kLanes = 16;
 
-inline float inner_product(const float* left, const float* right, size_t width) {
+NANN_ALWAYS_INLINE float inner_product(const float* left, const float* right, size_t width) {
   float lanes[kLanes] = {};
   size_t at = 0;
   for (; at + kLanes <= width; at += kLanes)
@@ -44,6 +53,22 @@ inline float inner_product(const float* left, const float* right, size_t width) 
   for (size_t half = kLanes / 2; half > 0; half /= 2)
     for (size_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
   return lanes[0];
+}
+
+// <user, vector> of `count` items. The bits are the same in every clone: lanes, and their order, do not change.
+NANN_VECTOR_CLONES static void inner_products(const float* user, Matrix<const float> vectors, const int32_t* items,
+                                              size_t count, float* scores) {
+  constexpr size_t kAhead = 8;
+  const auto prefetch = [&](int32_t item) {
+    constexpr size_t kLine = 64 / sizeof(float);
+    const float* vector = vectors.row(static_cast<size_t>(item));
+    for (size_t at = 0; at < vectors.cols; at += kLine) NANN_PREFETCH(vector + at);
+  };
+  for (size_t i = 0; i < std::min(kAhead, count); ++i) prefetch(items[i]);
+  for (size_t i = 0; i < count; ++i) {
+    if (i + kAhead < count) prefetch(items[i + kAhead]);
+    scores[i] = inner_product(user, vectors.row(static_cast<size_t>(items[i])), vectors.cols);
+  }
 }
 
 inline int32_t item_of(uint64_t key) { return static_cast<int32_t>(key & 0xffffffffu); }
@@ -58,6 +83,10 @@ inline float score_of(uint64_t key) {
 }
 
 // One user's walk; an object serves one user after the other and keeps its memory.
+//
+// W, the ef best of all that was scored, is not kept up to date. It says when to stop: where the best open item has ef
+// better ones, all of which have been expanded, or one of them would be the best open item. So the ef best of those that
+// were expanded are enough, and these change once a step and not once an item. The answer is selected at the end.
 class LightWalk {
  public:
   explicit LightWalk(const LightInput& in) : in_(in), visited_((in.vectors.rows + 63) / 64) {}
@@ -65,82 +94,82 @@ class LightWalk {
   void run(size_t user, const LightOutput& out) {
     user_ = in_.users.row(user);
     ef_ = static_cast<size_t>(in_.ef.data[user]);
-    scored_ = 0;
-    best_.clear();
+    scored_.clear();
     open_.clear();
+    expanded_.clear();
     std::fill(visited_.begin(), visited_.end(), 0);
     candidates_.assign(in_.entry_points.data, in_.entry_points.data + in_.entry_points.cols);
     for (int32_t item : candidates_) test_and_set(visited_.data(), static_cast<uint32_t>(item));
-    offer_candidates();
+    score_candidates();
     for (int32_t step = 0; step < in_.steps.data[user] && !open_.empty(); ++step) {
       std::pop_heap(open_.begin(), open_.end(), std::greater<>());
       const uint64_t next = open_.back();
       open_.pop_back();
-      if (best_.size() == ef_ && next > best_.front()) break;  // pushed out of W, as is all that is still open
+      if (expanded_.size() == ef_ && next > expanded_.front()) break;
+      note_expanded(next);
       expand(item_of(next));
     }
     write(out.items.row(user), out.scores.row(user), out.items.cols);
-    out.scored.data[user] = scored_;
+    out.scored.data[user] = static_cast<int32_t>(scored_.size());
   }
 
  private:
   void expand(int32_t item) {
+    // The best open item is likely to be the next: its list is on the way while this one's candidates are scored.
+    if (!open_.empty()) NANN_PREFETCH(in_.ground.indptr + item_of(open_.front()));
     candidates_.resize(find_lists(in_.ground, &item, 1, lists_));
     candidates_.resize(collect(in_.ground, lists_, visited_.data(), candidates_.data()));
-    offer_candidates();
-  }
-
-  // Scores the candidates; those among the ef best so far enter W and are open.
-  void offer_candidates() {
-    constexpr size_t kAhead = 8;
-    const size_t count = candidates_.size();
-    for (size_t i = 0; i < std::min(kAhead, count); ++i) prefetch(candidates_[i]);
-    for (size_t i = 0; i < count; ++i) {
-      if (i + kAhead < count) prefetch(candidates_[i + kAhead]);
-      const int32_t item = candidates_[i];
-      const float score = inner_product(user_, in_.vectors.row(static_cast<size_t>(item)), in_.vectors.cols);
-      if (std::isnan(score))
-        throw std::invalid_argument("the score of item " + std::to_string(item) + " is NaN; expected a number");
-      offer(sort_key(score, item));
+    if (!open_.empty()) {
+      const int32_t likely = item_of(open_.front());
+      NANN_PREFETCH(in_.ground.neighbors + in_.ground.indptr[likely]);
     }
-    scored_ += static_cast<int32_t>(count);
+    score_candidates();
   }
 
-  void offer(uint64_t key) {
-    if (best_.size() == ef_) {
-      if (key > best_.front()) return;
-      std::pop_heap(best_.begin(), best_.end());
-      best_.pop_back();
+  // Scores the candidates; all of them are open.
+  void score_candidates() {
+    scores_.resize(candidates_.size());
+    inner_products(user_, in_.vectors, candidates_.data(), candidates_.size(), scores_.data());
+    for (size_t i = 0; i < candidates_.size(); ++i) {
+      if (std::isnan(scores_[i]))
+        throw std::invalid_argument("the score of item " + std::to_string(candidates_[i]) +
+                                    " is NaN; expected a number");
+      const uint64_t key = sort_key(scores_[i], candidates_[i]);
+      scored_.push_back(key);
+      open_.push_back(key);
+      std::push_heap(open_.begin(), open_.end(), std::greater<>());
     }
-    best_.push_back(key);
-    std::push_heap(best_.begin(), best_.end());
-    open_.push_back(key);
-    std::push_heap(open_.begin(), open_.end(), std::greater<>());
   }
 
-  void prefetch(int32_t item) const {
-    constexpr size_t kLine = 64 / sizeof(float);
-    const float* vector = in_.vectors.row(static_cast<size_t>(item));
-    for (size_t at = 0; at < in_.vectors.cols; at += kLine) NANN_PREFETCH(vector + at);
+  void note_expanded(uint64_t key) {
+    if (expanded_.size() == ef_) {
+      std::pop_heap(expanded_.begin(), expanded_.end());
+      expanded_.pop_back();
+    }
+    expanded_.push_back(key);
+    std::push_heap(expanded_.begin(), expanded_.end());
   }
 
   void write(int32_t* items, float* scores, size_t width) {
-    std::sort_heap(best_.begin(), best_.end());  // a small key is a good one
+    const size_t kept = std::min({ef_, width, scored_.size()});
+    if (kept < scored_.size()) std::nth_element(scored_.begin(), scored_.begin() + kept, scored_.end());
+    std::sort(scored_.begin(), scored_.begin() + kept);  // a small key is a good one
     for (size_t i = 0; i < width; ++i) {
-      items[i] = i < best_.size() ? item_of(best_[i]) : kPaddingItem;
-      scores[i] = i < best_.size() ? score_of(best_[i]) : kPaddingScore;
+      items[i] = i < kept ? item_of(scored_[i]) : kPaddingItem;
+      scores[i] = i < kept ? score_of(scored_[i]) : kPaddingScore;
     }
   }
 
   const LightInput& in_;
   const float* user_ = nullptr;
   size_t ef_ = 0;
-  int32_t scored_ = 0;
   std::vector<uint64_t> visited_;
   std::vector<Range> lists_;
   std::vector<int32_t> candidates_;
-  std::vector<uint64_t> best_;  // W as a heap of sort keys, the worst on top
-  std::vector<uint64_t> open_;  // not yet expanded, the best on top
+  std::vector<float> scores_;  // of the candidates
+  std::vector<uint64_t> scored_;    // sort keys of all that was scored
+  std::vector<uint64_t> open_;      // not yet expanded, the best on top
+  std::vector<uint64_t> expanded_;  // the ef best that were expanded, the worst on top
 };
 
 inline void check_light(const LightInput& in, const LightOutput& out) {

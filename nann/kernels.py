@@ -228,13 +228,13 @@ def _check(
     writeable: bool = False,
     each: str = "user",
 ) -> None:
-    expected = f"{np.dtype(dtype)}[{ndim} dimensions]"
+    # Messages are made where they are needed: this runs for each array of each call, and formatting costs more.
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} is a {type(array).__name__}; expected a NumPy array {expected}")
+        raise TypeError(f"{name} is a {type(array).__name__}; expected a NumPy array {_described(dtype, ndim)}")
     if array.dtype != dtype:
-        raise TypeError(f"{name} is {array.dtype}; expected {expected}")
+        raise TypeError(f"{name} is {array.dtype}; expected {_described(dtype, ndim)}")
     if array.ndim != ndim:
-        raise ValueError(f"{name} has shape {list(array.shape)}; expected {expected}")
+        raise ValueError(f"{name} has shape {list(array.shape)}; expected {_described(dtype, ndim)}")
     if not array.flags.c_contiguous:
         raise TypeError(f"{name} is not C-contiguous; pass np.ascontiguousarray({name})")
     if writeable and not array.flags.writeable:
@@ -243,3 +243,7 @@ def _check(
         raise ValueError(
             f"{name} has {len(array)} rows; expected {rows}, one a{'n' if each.startswith('i') else ''} {each}"
         )
+
+
+def _described(dtype: type[np.generic], ndim: int) -> str:
+    return f"{np.dtype(dtype)}[{ndim} dimensions]"

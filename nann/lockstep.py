@@ -77,7 +77,9 @@ class Lockstep:
         self.scores[rows, :width], self.scores[rows, width:] = scores, PADDING_SCORE
         self._items_scored[rows] += np.count_nonzero(candidates != PADDING_ITEM, axis=1).astype(np.int32)
         self._rounds[rows] += 1
-        return rows, np.pad(is_new, ((0, 0), (0, self.items.shape[1] - width)))
+        new_members = np.zeros((len(rows), self.items.shape[1]), np.bool_)  # [A, width]
+        new_members[:, :width] = is_new
+        return rows, new_members
 
     def truncate(self, users: BoolArray, ef: Int32Array) -> None:
         """Cuts W of these users (`bool[B]`) to their ef (`int32[B]`) best."""
@@ -153,8 +155,8 @@ def score_candidates(scorer: Scorer, user_states: Float32Array, candidates: Int3
         raise ScorerError(
             f"the scorer returned {came}; expected a NumPy array float32{list(candidates.shape)}, one score a candidate"
         )
-    nan = np.isnan(scores) & (candidates != PADDING_ITEM)
-    if nan.any():
+    nan = np.isnan(scores)
+    if nan.any() and (nan := nan & (candidates != PADDING_ITEM)).any():
         raise ScorerError(
             f"the scorer returned NaN for {np.count_nonzero(nan)} of {nan.size} candidates, item {candidates[nan][0]} "
             "among them; expected numbers: check the model's weights and the user states"

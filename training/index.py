@@ -31,6 +31,7 @@ from nann.search_params import SearchParams, SeedParams
 from training.config import IndexConfig, SearchConfig
 
 _ADD_CHUNK = 10_000
+_CONVERT_CHUNK = 1 << 18
 _DEFAULT_INDEX = IndexConfig()
 _DEFAULT_SEARCH = SearchConfig()
 _SEEDS, _SEEDED_EF, _SEEDED_ROUNDS = 4, 2, 4
@@ -170,18 +171,19 @@ def _to_layer(
     rows: npt.NDArray[np.int8], owners: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], item_count: int
 ) -> Layer:
     # hnswlib's link list: a 2-byte count, 2 bytes of flags, then 4-byte internal ids of which `count` are valid.
-    rows = np.ascontiguousarray(rows)
-    degrees = rows[:, :2].copy().view(np.uint16)[:, 0]
-    links = rows[:, 4:].copy().view(np.uint32)
     by_label = np.argsort(owners)
-    valid = np.arange(links.shape[1]) < degrees[:, None]
-    neighbors = labels[links[by_label][valid[by_label]]].astype(np.int32)
+    degrees, neighbors = [np.empty(0, np.uint16)], [np.empty(0, np.int32)]
+    for start in range(0, len(by_label), _CONVERT_CHUNK):  # the lists of a large graph are gigabytes
+        block = rows[by_label[start : start + _CONVERT_CHUNK]]
+        degrees.append(block[:, :2].copy().view(np.uint16)[:, 0])
+        links = block[:, 4:].copy().view(np.uint32)
+        neighbors.append(labels[links[np.arange(links.shape[1]) < degrees[-1][:, None]]].astype(np.int32))
     counts = np.zeros(item_count + 1, np.int64)
-    counts[owners + 1] = degrees
+    counts[owners[by_label] + 1] = np.concatenate(degrees)
     indptr = np.cumsum(counts)
     if indptr[-1] > np.iinfo(np.int32).max:
         raise DataError(f"the graph has {indptr[-1]} links; the format holds at most {np.iinfo(np.int32).max}: lower M")
-    return Layer(indptr.astype(np.int32), neighbors)
+    return Layer(indptr.astype(np.int32), np.concatenate(neighbors))
 
 
 def seeded_search(top_k: int, item_count: int) -> SearchParams:

@@ -1,0 +1,122 @@
+"""The comparisons that need no server, on a tiny corpus: both sides do the same work, and the reports are whole."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nann.exact_search import exact_search
+from perf import growth, index_load, lockstep, retrieval
+from perf.offline import OfflineUsers
+from perf.planted import LARGEST_ENTRY_LAYER, PlantedCorpus, PlantedScorer, planted_vectors
+
+
+def test_planted_corpora_are_kept_and_begin_alike(corpus: PlantedCorpus, planted_cache: Path) -> None:
+    again = PlantedCorpus.cached(planted_cache, len(corpus.vectors))
+    np.testing.assert_array_equal(again.graph.layers[0].neighbors, corpus.graph.layers[0].neighbors)
+    np.testing.assert_array_equal(planted_vectors(100, 200), corpus.vectors[100:200])
+    assert len(corpus.graph.entry_points) <= LARGEST_ENTRY_LAYER
+    corpus.graph.validate()
+
+
+def test_a_planted_score_is_the_inner_product_and_a_little_more(corpus: PlantedCorpus) -> None:
+    states = planted_vectors(0, 2, seed=1)
+    items = np.array([[5, 7, -1], [9, 5, 0]], np.int32)
+    scores = PlantedScorer(corpus.vectors).score(states, items)
+    assert scores.dtype == np.float32
+    products = (states[:, None, :] * corpus.vectors[items]).sum(axis=2)
+    difference = np.abs(scores - products)[items != -1]
+    assert (difference > 0).all()
+    assert (difference < 3).all()
+
+
+def test_growth_measures_every_corpus(corpus: PlantedCorpus, planted_cache: Path) -> None:
+    small = PlantedCorpus.cached(planted_cache, 1000)
+    points = growth.measure([small, corpus], timed=3, judged=2, repeats=1, say=lambda line: None)
+    assert [point["items"] for point in points] == [1000, 3000]
+    assert all(0.8 < point["coverage"] <= 1 and point["evaluations"] <= point["items"] for point in points)
+    result = json.loads(json.dumps({"timed_users": 3, "judged_users": 2, "points": points}))
+    assert growth.BENCHMARK.markdown(result).count("\n| ") == 4
+
+
+def test_growth_divides_the_largest_corpus_by_the_small_one(tmp_path: Path) -> None:
+    points = [{"items": items, "ms": ms, "evaluations": 1.0} for items, ms in ((100_000, 2.0), (10_000_000, 3.0))]
+    assert growth.BENCHMARK.headline({"points": points}) == {"cost_10m_over_100k": 1.5}
+    growth.BENCHMARK.plots["growth.png"]({"points": points}, tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").stat().st_size > 0
+
+
+def test_retrieval_stands_beside_the_cascade_and_all_items(users: OfflineUsers) -> None:
+    result = retrieval.compare(users, timed=2, repeats=1, say=lambda line: None)
+    methods = result["methods"]
+    assert methods["exhaustive"]["coverage"] == 1
+    assert methods["exhaustive"]["evaluations"] == users.bundle.item_count
+    assert methods["cascade_coverage"]["coverage"] >= 0.99 * methods[result["entry"]]["coverage"]
+    assert all(method["ms"] > 0 for method in methods.values())
+    text = retrieval.BENCHMARK.markdown(json.loads(json.dumps({"tiny": result})))
+    assert text.count("\n| ") == len(methods) + 2
+    assert "of the seeded walk's time" in text
+
+
+def test_a_cascade_that_does_not_come_level_is_shown_at_its_largest(
+    users: OfflineUsers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval, "_MOST", 0)  # no more than top_k candidates
+    result = retrieval.compare(users, timed=1, repeats=1, say=lambda line: None)
+    largest = result["methods"]["cascade_most"]
+    assert largest["evaluations"] == 20
+    assert largest["coverage"] < 0.99 * result["methods"][result["entry"]]["coverage"]
+    assert "does not reach our coverage" in retrieval.BENCHMARK.markdown({"tiny": result})
+
+
+def test_a_cascade_of_all_items_is_exact(users: OfflineUsers) -> None:
+    exact = exact_search(users.scorer, users.states, users.bundle.item_count, 20).items
+    found = retrieval.cascade(users, users.bundle.item_count, 20)
+    assert np.mean([len(np.intersect1d(*rows)) / 20 for rows in zip(exact, found, strict=True)]) > 0.95
+
+
+def test_lockstep_times_each_batch(users: OfflineUsers, tmp_path: Path) -> None:
+    result = {"tiny": lockstep.measure(users, repeats=1)}
+    stages = result["tiny"]["stages_ms_per_user"]["4"]
+    assert tuple(stages) == lockstep.PARTS
+    assert all(ms > 0 for ms in stages.values())
+    assert lockstep.BENCHMARK.markdown(json.loads(json.dumps(result))).count("\n| ") == len(lockstep.BATCHES) + 2
+    lockstep.BENCHMARK.plots["lockstep.png"](result, tmp_path / "lockstep.png")
+    assert (tmp_path / "lockstep.png").stat().st_size > 0
+
+
+def test_users_get_the_same_alone_and_in_a_batch(users: OfflineUsers) -> None:
+    params = users.bundle.search_params
+    together = users.search(params, slice(0, 4))
+    alone = [users.search(params, slice(row, row + 1)).items for row in range(4)]
+    np.testing.assert_array_equal(together.items, np.concatenate(alone))
+
+
+def test_index_load_reports_both_ways(users: OfflineUsers) -> None:
+    loading = index_load.time_loading(users.bundle.path, repeats=1)
+    assert loading["ms"].keys() == {"mapped", "copied", "verified"}
+    memory = {"total_mb": {"1": 300.0, "3": 350.0}, "further_instance_mb": 25.0}
+    result = {"loading": loading, "memory": memory}
+    assert index_load.BENCHMARK.headline(result) == {"extra_instance_pss_mb": 25.0}
+    assert "A further instance takes 25 MB" in index_load.BENCHMARK.markdown(result)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="PSS is Linux's")
+def test_pss_counts_all_processes_of_a_session() -> None:
+    child = "import subprocess, sys; held = b'x' * 50_000_000; "
+    grandchild = f"{child} print(flush=True); sys.stdin.read()"
+    script = f"{child} subprocess.run([sys.executable, '-c', {grandchild!r}])"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # both hold their 50 MB now
+        total = index_load.pss_mb(process.pid)
+        process.communicate()
+    assert 100 < total < 150
+    assert index_load.pss_mb(process.pid) == 0
