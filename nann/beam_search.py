@@ -256,7 +256,8 @@ class _BeamWalk:
         self.finished[stopped] = False
         self._layer[stopped] = -1
         candidates = keep_rows(candidates, ~stopped)
-        return candidates if has_items(candidates).any() else None
+        width = np.count_nonzero(candidates != PADDING_ITEM, axis=1).max()  # the longest row may have gone
+        return np.ascontiguousarray(candidates[:, :width]) if width else None
 
     def _descend(self, users: BoolArray, layer: int) -> None:
         """Moves these users to `layer`, or to -1, the end."""

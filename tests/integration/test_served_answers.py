@@ -163,13 +163,6 @@ print(result.as_numpy("item_ids")[0].tolist())
     assert done.stdout.strip() == str(items[:5].tolist()), done.stderr
 
 
-def test_unknown_items_are_a_metric(server):
-    with RetrievalClient(server.grpc_url) as client:
-        before = metric(server, "nann_unknown_items_total")
-        client.retrieve([5, 6, 1030])
-        assert metric(server, "nann_unknown_items_total") == before + 2
-
-
 def batches(server) -> float:
     """How many batches beam_retrieval has searched."""
     return metric(server, 'nv_inference_exec_count{model="beam_retrieval"')
