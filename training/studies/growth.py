@@ -189,9 +189,9 @@ class Made:
             top_k = self.checkpoint.config.search.top_k
             exact = exact_top(self.scorer, states, self.bundle.item_count, top_k).items
             temporary = kept.with_suffix(".tmp.npy")
-            np.save(temporary, exact)
+            np.save(temporary, exact, allow_pickle=False)
             os.replace(temporary, kept)
-        found: Int32Array = np.load(kept)
+        found: Int32Array = np.load(kept, allow_pickle=False)
         return found
 
 
