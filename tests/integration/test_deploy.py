@@ -184,7 +184,9 @@ def test_a_version_whose_scorer_was_exchanged_is_refused(server, bundles, monkey
 
     monkeypatch.setattr(deployment, "write_release", tampered)
     before = on_disk(server)
-    with pytest.raises(DeployError, match=r"beam_retrieval.* are of different bundles.*still answers"):
+    with pytest.raises(
+        DeployError, match=r"beam_retrieval did not load version \d+: .* are of different bundles.*still answers"
+    ):
         deploy(bundles["second"].path, server.options.repository, server.control)
     assert on_disk(server) == before
     assert served(server) == answer_of(bundles["first"])
@@ -235,7 +237,7 @@ def test_a_deploy_that_can_not_write_changes_nothing(server, bundles):
     )
     assert done.returncode == 2, done.stderr
     assert "can't be written" in done.stderr
-    assert "File too large; nothing was changed" in done.stderr
+    assert "File too large" in done.stderr
     assert "Traceback" not in done.stderr
     assert on_disk(server) == before
     assert versions_on_disk(server) == versions
@@ -263,7 +265,7 @@ assert {path.name for path in repository.glob("scorer/[0-9]*")} == {"1"}
 
 
 def test_a_full_disk(bundles, tmp_path):
-    """A real one, of 3 MB, in a mount namespace of its own."""
+    """A real one, with room for one version, in a mount namespace of its own."""
     if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
         pytest.skip("mounting needs root")
     disk = tmp_path / "disk"
