@@ -56,6 +56,14 @@ def test_old_versions_go_and_the_current_one_stays(repository):
     assert release_path(repository, 3).exists()
 
 
+def test_a_start_keeps_what_a_deploy_kept(repository, tmp_path):
+    install_bundle(tiny_bundle.make_bundle(tmp_path / "b4", sequence_length=9).path, repository)
+    install_if_new(tmp_path / "b4", repository)
+    assert Versions.read(repository).history == (1, 2, 3, 4)
+    install_if_new(tiny_bundle.make_bundle(tmp_path / "b5", sequence_length=10).path, repository)
+    assert Versions.read(repository).history == (3, 4, 5)
+
+
 def test_one_command_at_a_time(repository):
     with (
         locked(repository),
