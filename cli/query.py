@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.support import JsonOption, console, parse_integers, print_json
-from nann.signature import PADDING_ITEM
+from nann.signature import PADDING_ITEM, STATUS_COMPLETE, STATUS_NAMES
 
 if TYPE_CHECKING:
     from clients import RetrievalResult
@@ -35,6 +35,13 @@ def query(
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds, with --entry seeds.")] = None,
     seed_ef: Annotated[int | None, typer.Option(help="Search width of the light walk.")] = None,
+    deadline_ms: Annotated[
+        int | None, typer.Option(help="How long the server may work on it. Default: the timeout.")
+    ] = None,
+    on_deadline: Annotated[
+        str | None, typer.Option(help="What to get when the deadline comes: error, or partial (the best so far).")
+    ] = None,
+    priority: Annotated[int, typer.Option(help="1 important, 2 usual, 3 may wait; 0: the server's default.")] = 0,
     profile: Annotated[
         str | None, typer.Option(help="Profile codes, one a field, where the data set has a user profile.")
     ] = None,
@@ -64,6 +71,9 @@ def query(
             entry=entry,
             seeds=seeds,
             seed_ef=seed_ef,
+            deadline_ms=deadline_ms,
+            on_deadline=on_deadline,
+            priority=priority,
         )
     answers = [_answer(result, row, names) for row in range(len(users))]
     for answer in answers:
@@ -84,6 +94,7 @@ def _answer(result: RetrievalResult, row: int, names: dict[int, str]) -> dict[st
         "items": items,
         "unknown_items": int(result.unknown_items[row]),
         "items_scored": int(result.items_scored[row]),
+        "status": STATUS_NAMES[result.status[row]],
     }
 
 
@@ -93,7 +104,8 @@ def _print_answer(answer: dict[str, Any]) -> None:
     from rich.table import Table
 
     unknown = f", {answer['unknown_items']} ids unknown" if answer["unknown_items"] else ""
-    table = Table(caption=f"{answer['items_scored']:,} items scored{unknown}", caption_justify="left")
+    status = "" if answer["status"] == STATUS_NAMES[STATUS_COMPLETE] else f", {answer['status']}"
+    table = Table(caption=f"{answer['items_scored']:,} items scored{unknown}{status}", caption_justify="left")
     for heading, justify in (("rank", "right"), ("item id", "right"), ("item", "left"), ("score", "right")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for rank, item in enumerate(answer["items"], 1):

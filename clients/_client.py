@@ -9,6 +9,7 @@ from clients._transport import Transport, open_transport
 from nann.errors import ConfigError
 
 DEFAULT_TIMEOUT_S = 10.0
+_LONGEST_S = 86400.0
 
 
 class RetrievalClient:
@@ -52,6 +53,9 @@ class RetrievalClient:
         entry: str | None = None,
         seeds: int | None = None,
         seed_ef: int | None = None,
+        deadline_ms: int | None = None,
+        on_deadline: str | None = None,
+        priority: int = 0,
         timeout_s: float | None = None,
         request_id: str = "",
     ) -> RetrievalResult:
@@ -67,15 +71,23 @@ class RetrievalClient:
             entry: where the walk enters the graph: "layers" (the paper's) or "seeds" of a light walk.
             seeds: with entry "seeds", how many.
             seed_ef: with entry "seeds", search width of the light walk.
+            deadline_ms: how long the server may work on it, counted from its arrival there; None: as long as the answer
+                is waited for, `timeout_s`, so that nobody works for a client that has gone. Never longer than the
+                server's own deadline.
+            on_deadline: what to get when that is over before the last round: "error", or "partial", the best items so
+                far, with `STATUS_PARTIAL`. Leave the answer time to travel: a deadline below `timeout_s`.
+            priority: 1 the most important, 2 the usual, 3 what may wait; 0: the server's default, 2.
             timeout_s: how long to wait; None: the client's.
             request_id: echoed by the server, for logs.
 
         Raises:
             RequestError: if the request is invalid; naming the tensor or parameter.
-            RequestTimeout: if no answer came in time.
+            RequestTimeout: if no answer came in time, or the deadline was over.
+            ServerOverloaded: if too many requests wait there already; ask again later, or elsewhere.
             ServerUnavailable: if no server answers at the address, or it is not ready.
             ServerError: if the server failed.
         """
+        timeout_s = self._timeout_s if timeout_s is None else _positive(timeout_s)
         request = encode_request(
             behavior_item_ids,
             user_profile=user_profile,
@@ -85,10 +97,13 @@ class RetrievalClient:
             entry=entry,
             seeds=seeds,
             seed_ef=seed_ef,
+            deadline_ms=_milliseconds(timeout_s) if deadline_ms is None else deadline_ms,
+            on_deadline=on_deadline,
+            priority=priority,
             request_id=request_id,
         )
         start_ns = time.perf_counter_ns()
-        outputs = self._transport.infer(request, self._timeout_s if timeout_s is None else _positive(timeout_s))
+        outputs = self._transport.infer(request, timeout_s)
         return decode_result(outputs, (time.perf_counter_ns() - start_ns) / 1e6)
 
     def is_ready(self) -> bool:
@@ -110,3 +125,7 @@ def _positive(timeout_s: float) -> float:
     if not timeout_s > 0:
         raise ConfigError(f"timeout_s is {timeout_s}; expected more than 0 seconds")
     return timeout_s
+
+
+def _milliseconds(timeout_s: float) -> int:
+    return max(1, int(min(timeout_s, _LONGEST_S) * 1000))

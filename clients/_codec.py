@@ -15,13 +15,16 @@ from nann.signature import (
     ITEM_IDS,
     ITEMS_SCORED,
     PADDING_IDS,
+    PARAM_DEADLINE_MS,
     PARAM_EF,
     PARAM_ENTRY,
+    PARAM_ON_DEADLINE,
     PARAM_ROUNDS,
     PARAM_SEED_EF,
     PARAM_SEEDS,
     PARAM_TOP_K,
     SCORES,
+    STATUS,
     UNKNOWN_ITEMS,
     USER_PROFILE,
     TensorSpec,
@@ -43,6 +46,7 @@ class InferRequest:
         outputs: names of the wanted tensors.
         parameters: KServe request parameters.
         request_id: echoed by the server, for logs; "" is none.
+        priority: of the server's levels, 1 the most important; 0 is the server's default.
     """
 
     model: str
@@ -50,6 +54,7 @@ class InferRequest:
     outputs: Sequence[str]
     parameters: Mapping[str, int | str] = field(default_factory=dict)
     request_id: str = ""
+    priority: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +66,8 @@ class RetrievalResult:
         scores: `float32[B, K]`, padded with -inf.
         unknown_items: `int32[B]`, how many of each user's ids the bundle does not know.
         items_scored: `int32[B]`, how many candidates the scorer evaluated for each user.
+        status: `int32[B]`, how far each answer can be trusted: `STATUS_COMPLETE`, `STATUS_PARTIAL` (the deadline came
+            before the last round) or `STATUS_DEGRADED` (ranked without the scorer) of `nann.signature`.
         latency_ms: from sending the request to having the answer.
     """
 
@@ -68,6 +75,7 @@ class RetrievalResult:
     scores: npt.NDArray[np.float32]
     unknown_items: npt.NDArray[np.int32]
     items_scored: npt.NDArray[np.int32]
+    status: npt.NDArray[np.int32]
     latency_ms: float
 
 
@@ -81,6 +89,9 @@ def encode_request(
     entry: str | None = None,
     seeds: int | None = None,
     seed_ef: int | None = None,
+    deadline_ms: int | None = None,
+    on_deadline: str | None = None,
+    priority: int = 0,
     request_id: str = "",
 ) -> InferRequest:
     """Builds a request.
@@ -94,6 +105,9 @@ def encode_request(
         entry: "layers" or "seeds".
         seeds: how many seeds.
         seed_ef: search width of the light walk.
+        deadline_ms: no round starts later than this after the request's arrival.
+        on_deadline: "error" or "partial".
+        priority: 1 the most important; 0: the server's default.
         request_id: echoed by the server, for logs.
 
     Raises:
@@ -107,14 +121,15 @@ def encode_request(
             raise RequestError(f"{USER_PROFILE.name} has {len(profile)} rows; expected {len(ids)}, one a user")
         inputs[USER_PROFILE] = profile
     parameters: dict[str, int | str] = {}
-    numbers = {PARAM_TOP_K: top_k, PARAM_SEEDS: seeds, PARAM_SEED_EF: seed_ef}
+    numbers = {PARAM_TOP_K: top_k, PARAM_SEEDS: seeds, PARAM_SEED_EF: seed_ef, PARAM_DEADLINE_MS: deadline_ms}
     parameters.update({name: int(value) for name, value in numbers.items() if value is not None})
-    if entry is not None:
-        parameters[PARAM_ENTRY] = entry
+    words = {PARAM_ENTRY: entry, PARAM_ON_DEADLINE: on_deadline}
+    parameters.update({name: word for name, word in words.items() if word is not None})
     for name, value in ((PARAM_EF, ef), (PARAM_ROUNDS, rounds)):
         if value is not None:
             parameters[name] = value if isinstance(value, str) else ",".join(str(int(number)) for number in value)
-    return InferRequest(ENSEMBLE.name, inputs, [spec.name for spec in ENSEMBLE.outputs], parameters, request_id)
+    outputs = [spec.name for spec in ENSEMBLE.outputs]
+    return InferRequest(ENSEMBLE.name, inputs, outputs, parameters, request_id, priority)
 
 
 def decode_result(outputs: Mapping[str, npt.NDArray], latency_ms: float) -> RetrievalResult:
@@ -139,6 +154,7 @@ def decode_result(outputs: Mapping[str, npt.NDArray], latency_ms: float) -> Retr
         scores=arrays[SCORES],
         unknown_items=arrays[UNKNOWN_ITEMS][:, 0],  # [B, 1] -> [B]
         items_scored=arrays[ITEMS_SCORED][:, 0],
+        status=arrays[STATUS][:, 0],
         latency_ms=latency_ms,
     )
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from tritonclient.utils import InferenceServerException
 
-from nann.errors import NannError, RequestError, RequestTimeout, ServerError, ServerUnavailable
+from nann.errors import NannError, RequestError, RequestTimeout, ServerError, ServerOverloaded, ServerUnavailable
+from nann.signature import DEADLINE_MESSAGE
 
 _BY_STATUS: dict[str, type[NannError]] = {
     "StatusCode.INVALID_ARGUMENT": RequestError,
     "400": RequestError,
     "StatusCode.DEADLINE_EXCEEDED": RequestTimeout,
     "504": RequestTimeout,
-    # Not by us: what Triton's gRPC server does to the requests that it is refusing when it stops.
-    "StatusCode.CANCELLED": ServerUnavailable,
+    "StatusCode.CANCELLED": RequestTimeout,
     "StatusCode.UNAVAILABLE": ServerUnavailable,
     "503": ServerUnavailable,
     "StatusCode.NOT_FOUND": ServerUnavailable,
     "404": ServerUnavailable,
 }
+# Triton's words when a queue is full, or a request waited there too long; UNAVAILABLE has other reasons, too.
+_OVERLOADED = ("Exceeds maximum queue size", "Request timeout expired")
 
 
 def translate(error: InferenceServerException, url: str, timeout_s: float) -> NannError:
@@ -28,12 +30,19 @@ def translate(error: InferenceServerException, url: str, timeout_s: float) -> Na
         url: of the server.
         timeout_s: what the request was given.
     """
+    message = error.message()
+    if DEADLINE_MESSAGE in message:
+        return RequestTimeout(message)
     kind = _BY_STATUS.get(str(error.status()), ServerError)
+    if message == "CANCELLED":  # what Triton's gRPC server says to those that it is refusing in the moment it stops
+        kind = ServerUnavailable
+    if kind is ServerUnavailable and any(words in message for words in _OVERLOADED):
+        return ServerOverloaded(f"{url} is overloaded: {message}; ask again later")
     if kind is RequestTimeout:
         return timed_out(url, timeout_s)
     if kind is ServerUnavailable:
-        return unavailable(url, error.message())
-    return kind(error.message())
+        return unavailable(url, message)
+    return kind(message)
 
 
 def timed_out(url: str, timeout_s: float) -> RequestTimeout:

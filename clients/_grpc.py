@@ -31,6 +31,7 @@ class GrpcTransport:
                 [_input(spec.name, spec.triton_dtype, array) for spec, array in request.inputs.items()],
                 outputs=[triton.InferRequestedOutput(name) for name in request.outputs],
                 request_id=request.request_id,
+                priority=request.priority,
                 parameters=dict(request.parameters) or None,
                 client_timeout=timeout_s,
             )

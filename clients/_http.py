@@ -35,6 +35,7 @@ class HttpTransport:
                 [_input(spec.name, spec.triton_dtype, array) for spec, array in request.inputs.items()],
                 outputs=[triton.InferRequestedOutput(name) for name in request.outputs],
                 request_id=request.request_id,
+                priority=request.priority,
                 parameters=dict(request.parameters) or None,
             )
         except InferenceServerException as error:

@@ -24,7 +24,8 @@ class Transport(Protocol):
 
         Raises:
             RequestError: if the server calls the request invalid.
-            RequestTimeout: if no answer came within `timeout_s`.
+            RequestTimeout: if no answer came within `timeout_s`, or the request's deadline was over.
+            ServerOverloaded: if too many requests wait there already.
             ServerUnavailable: if no server answers at the address, or it is not ready.
             ServerError: if it failed.
         """

@@ -8,7 +8,7 @@ Algorithm 2 goes on from there as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,8 @@ class RoundTrace:
 
 
 Observer = Callable[[RoundTrace], None]
+Stop = Callable[[], BoolArray]
+"""Asked before each scorer call whose search (`bool[B]`) is to end now, with what it has found so far."""
 
 
 def beam_search(
@@ -56,6 +58,7 @@ def beam_search(
     own_items: Int32Array | None = None,
     kernels: Kernels = NATIVE,
     observer: Observer | None = None,
+    stop: Stop | None = None,
 ) -> SearchResult:
     """Finds the top_k best items of each user by walking the graph with the scorer.
 
@@ -73,6 +76,8 @@ def beam_search(
             seeds. A scorer that knows who buys again has narrow peaks there, which a walk from elsewhere may miss.
         kernels: the inner loops.
         observer: called after every scorer call, for studies of recall by round (Figure 5).
+        stop: deadlines and cancellation; None: every search takes all of its rounds. Whose search it ends leaves the
+            batch, and the others go on.
 
     Returns:
         The items; rows of users with a smaller top_k than the largest, or with too few reachable items, are padded.
@@ -83,13 +88,15 @@ def beam_search(
             does.
     """
     plan = _Plan.of(params, len(user_states), graph)
-    walk = _BeamWalk(graph, Lockstep(graph, scorer, user_states, kernels, int(plan.ef.max(initial=1))), plan, observer)
+    users = Lockstep(graph, scorer, user_states, kernels, int(plan.ef.max(initial=1)))
+    walk = _BeamWalk(graph, users, plan, observer, stop)
     if len(user_states):
         light = _seeds(graph, light_vectors, user_states, plan.seeds, kernels)
         walk.enter(light if own_items is None else _with_own(light, own_items, plan.seeds))
         while (candidates := walk.next_candidates()) is not None:
             walk.advance(candidates)
-    return walk.users.result(plan.top_k, plan.width)
+    result = users.result(plan.top_k, plan.width)
+    return result if stop is None else replace(result, finished=walk.finished)
 
 
 @dataclass(frozen=True)
@@ -164,13 +171,22 @@ def _with_own(seeds: Int32Array, own_items: Int32Array, params: Sequence[SeedPar
 
 
 class _BeamWalk:
-    """Where each of B users stands: layer, rounds left on it, and frontier (C of the paper)."""
+    """Where each of B users stands: layer, rounds left on it, and frontier (C of the paper).
 
-    def __init__(self, graph: HnswGraph, users: Lockstep, plan: _Plan, observer: Observer | None) -> None:
+    Attributes:
+        users: what they found.
+        finished: `bool[B]`, False: the search was stopped before its last round.
+    """
+
+    def __init__(
+        self, graph: HnswGraph, users: Lockstep, plan: _Plan, observer: Observer | None, stop: Stop | None
+    ) -> None:
         self.users = users
+        self.finished = np.ones(len(plan.top_k), np.bool_)
         self._graph = graph
         self._plan = plan
         self._observer = observer
+        self._stop = stop
         self._everyone = np.arange(len(plan.top_k))
         self._seeded = np.array([one is not None for one in plan.seeds], np.bool_)
         self._layer = np.where(self._seeded, 0, graph.entry_layer).astype(np.int32)
@@ -184,8 +200,11 @@ class _BeamWalk:
         the best of them, and no round could bring in another. So `_rounds_left` stays 0 there.
         Seeds: the ground layer starts with them all as visited and the ef best of them as W and frontier.
         """
-        candidates = overlay([*self._entry_points(), seeds])
-        assert candidates is not None  # the entry layer has items, and a light walk finds at least those
+        everything = overlay([*self._entry_points(), seeds])
+        assert everything is not None  # the entry layer has items, and a light walk finds at least those
+        candidates = self._of_the_rest(everything)
+        if candidates is None:
+            return
         rows, _ = self.users.score(candidates, self._plan.ef[self._layer, self._everyone])
         self._report(rows, rounds=np.zeros_like(rows, np.int32))
         if self._seeded.any():
@@ -217,7 +236,8 @@ class _BeamWalk:
                 self._rounds_left[stuck] = 0
                 found.append(candidates)
             self._descend(here & (self._rounds_left == 0), layer - 1)
-        return overlay(found)
+        everyones = overlay(found)
+        return None if everyones is None else self._of_the_rest(everyones)
 
     def advance(self, candidates: Int32Array) -> None:
         """Algorithm 2, the rest of a round: scores N, keeps the ef best in W; the new ones are the next frontier."""
@@ -225,6 +245,18 @@ class _BeamWalk:
         self._rounds_left[rows] -= 1
         self._frontier[rows] = np.where(is_new, self.users.items[rows], PADDING_ITEM)
         self._report(rows, (self._plan.rounds[self._layer, self._everyone] - self._rounds_left)[rows])
+
+    def _of_the_rest(self, candidates: Int32Array) -> Int32Array | None:
+        """`candidates` (`int32[B, C]`) without those of users whose search ends here; None if no others have any."""
+        if self._stop is None:
+            return candidates
+        stopped = self._stop() & (self._layer >= 0)
+        if not stopped.any():
+            return candidates
+        self.finished[stopped] = False
+        self._layer[stopped] = -1
+        candidates = keep_rows(candidates, ~stopped)
+        return candidates if has_items(candidates).any() else None
 
     def _descend(self, users: BoolArray, layer: int) -> None:
         """Moves these users to `layer`, or to -1, the end."""

@@ -7,10 +7,15 @@ NannError
  |    +-- BundleError         a bundle folder: missing, changed or inconsistent files
  |    +-- RequestError        a request to the server (Triton: INVALID_ARGUMENT)
  +-- ScorerError              the scorer failed or broke its contract
+ |    +-- ScorerUnavailable   it is not there at all: no call can succeed now
+ +-- SearchStopped            a search ended before its last round, and what it had found was not asked for
+ |    +-- DeadlineExceeded    its time was over (Triton: CANCELLED)
+ |    +-- RequestCancelled    its client has gone (Triton: CANCELLED)
  +-- DeployError              a version could not be written, loaded or verified; what was served still is
  +-- ServerError              Triton: could not start, stopped, or can't be reached
       +-- ServerUnavailable   not reachable or not ready
-      +-- RequestTimeout      no answer within the client's timeout
+      +-- ServerOverloaded    refused, because too many requests wait
+      +-- RequestTimeout      no answer within the client's timeout or the request's deadline
 
 Every message says what came, what was expected and what to do. Commands print it without a traceback
 and exit with code 2.
@@ -47,6 +52,22 @@ class ScorerError(NannError):
     """The scorer failed, or returned something other than its contract says."""
 
 
+class ScorerUnavailable(ScorerError):  # noqa: N818 - named after the status it reports
+    """The scorer is not loaded, or its process has died: no call to it can succeed now."""
+
+
+class SearchStopped(NannError):  # noqa: N818
+    """A search ended before its last round, and what it had found was not asked for."""
+
+
+class DeadlineExceeded(SearchStopped):
+    """The request's deadline, or the server's, came before the last round."""
+
+
+class RequestCancelled(SearchStopped):
+    """The client took the request back."""
+
+
 class DeployError(NannError):
     """A version could not be written, loaded or verified; what was served before still is."""
 
@@ -55,9 +76,13 @@ class ServerError(NannError):
     """Triton could not start, stopped, or can't be reached."""
 
 
-class ServerUnavailable(ServerError):  # noqa: N818 - named after the status it reports
+class ServerUnavailable(ServerError):  # noqa: N818
     """Nothing answers at the address, or the server is not ready."""
 
 
+class ServerOverloaded(ServerError):  # noqa: N818
+    """The server refused the request because too many wait already, or it waited too long: ask again later."""
+
+
 class RequestTimeout(ServerError):  # noqa: N818
-    """No answer came within the client's timeout."""
+    """No answer came within the client's timeout or the request's deadline."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nann.errors import RequestError
-from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS
+from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS, PARAM_ENTRY, PARAM_SEED_EF, PARAM_SEEDS
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,40 @@ class SearchParams:
     def layer_count(self, entry_layer: int) -> int:
         """How many layers of a graph with this entry layer the scorer walks: as many values ef and rounds must have."""
         return entry_layer + 1 if self.seeds is None else 1
+
+    def asked(
+        self,
+        *,
+        top_k: int | None = None,
+        ef: tuple[int, ...] | None = None,
+        rounds: tuple[int, ...] | None = None,
+        seeds: int | None = None,
+        seed_ef: int | None = None,
+    ) -> SearchParams:
+        """These parameters with what someone asks for laid over them; None: nothing.
+
+        Who asks for more items than ef of the ground layer, and says nothing about ef, gets that ef raised to top_k; so
+        for more seeds than ef of the light walk.
+
+        Raises:
+            RequestError: if the whole does not fit together.
+        """
+        if self.seeds is None and (seeds is not None or seed_ef is not None):
+            name = PARAM_SEEDS if seeds is not None else PARAM_SEED_EF
+            raise RequestError(
+                f'request parameter {name} came without {PARAM_ENTRY} "{ENTRY_SEEDS}"; expected both, or neither'
+            )
+        walk = self.seeds
+        if walk is not None:
+            count = walk.count if seeds is None else seeds
+            walk = SeedParams(count, max(walk.ef, count) if seed_ef is None else seed_ef)
+        top_k = self.top_k if top_k is None else top_k
+        return SearchParams(
+            top_k,
+            (*self.ef[:-1], max(self.ef[-1], top_k)) if ef is None else ef,
+            self.rounds if rounds is None else rounds,
+            walk,
+        )
 
     def __post_init__(self) -> None:
         if self.top_k < 1:

@@ -5,9 +5,9 @@ compares each config with this file. Shapes leave out the batch dimension, which
 dimension that varies between requests or between bundles.
 
     nann (ensemble)
-      behavior_item_ids [, user_profile] -> feature_transform -> behaviors, profile_codes, unknown_items
-      behaviors, profile_codes           -> user_encoder      -> user_state
-      user_state, behaviors              -> beam_retrieval    -> item_ids, scores, items_scored
+      behavior_item_ids [, user_profile]  -> feature_transform -> behaviors, profile_codes, unknown_items, arrived_ns
+      behaviors, profile_codes            -> user_encoder      -> user_state
+      user_state, behaviors [, arrived_ns] -> beam_retrieval   -> item_ids, scores, items_scored, status
                                              | per round: one BLS call for the whole batch
                                              +-> scorer: user_state, candidates -> candidate_scores
 """
@@ -70,6 +70,16 @@ UNKNOWN_ITEMS = _spec("unknown_items", np.int32, 1)
 """How many of the request's ids the bundle does not know."""
 ITEMS_SCORED = _spec("items_scored", np.int32, 1)
 """How many candidates the scorer evaluated for the user."""
+STATUS = _spec("status", np.int32, 1)
+"""What kind of answer it is: `STATUS_COMPLETE`, `STATUS_PARTIAL` or `STATUS_DEGRADED`."""
+STATUS_COMPLETE = 0
+"""The search took all of its rounds."""
+STATUS_PARTIAL = 1
+"""The deadline came before the last round: the best items that were scored until then."""
+STATUS_DEGRADED = 2
+"""The scorer failed: a cheap ranking, whose scores are not the scorer's."""
+STATUS_NAMES = ("complete", "partial", "degraded")
+"""Name by status."""
 
 # Inside the ensemble.
 BEHAVIORS = _spec("behaviors", np.int32, -1)
@@ -79,6 +89,8 @@ PROFILE_CODES = _spec("profile_codes", np.int32, -1)
 USER_STATE = _spec("user_state", np.float32, -1)
 """Whatever of the user the scorer needs, flat; only user_encoder and scorer know its layout. Where the bundle has a
 light score, the last d numbers are the user's side of it, d the width of its item table (`nann.light_walk`)."""
+ARRIVED_NS = _spec("arrived_ns", np.int64, 1)
+"""Optional. When the request reached feature_transform, on the machine's monotonic clock: where deadlines begin."""
 CANDIDATES = _spec("candidates", np.int32, -1)
 """Item indices to score, -1 = padding."""
 CANDIDATE_SCORES = _spec("candidate_scores", np.float32, -1)
@@ -94,15 +106,20 @@ class ModelSpec:
     outputs: tuple[TensorSpec, ...]
 
 
-ENSEMBLE = ModelSpec("nann", (BEHAVIOR_ITEM_IDS, USER_PROFILE), (ITEM_IDS, SCORES, UNKNOWN_ITEMS, ITEMS_SCORED))
+ENSEMBLE = ModelSpec("nann", (BEHAVIOR_ITEM_IDS, USER_PROFILE), (ITEM_IDS, SCORES, UNKNOWN_ITEMS, ITEMS_SCORED, STATUS))
 FEATURE_TRANSFORM = ModelSpec(
-    "feature_transform", (BEHAVIOR_ITEM_IDS, USER_PROFILE), (BEHAVIORS, PROFILE_CODES, UNKNOWN_ITEMS)
+    "feature_transform", (BEHAVIOR_ITEM_IDS, USER_PROFILE), (BEHAVIORS, PROFILE_CODES, UNKNOWN_ITEMS, ARRIVED_NS)
 )
 USER_ENCODER = ModelSpec("user_encoder", (BEHAVIORS, PROFILE_CODES), (USER_STATE,))
-BEAM_RETRIEVAL = ModelSpec("beam_retrieval", (USER_STATE, BEHAVIORS), (ITEM_IDS, SCORES, ITEMS_SCORED))
+BEAM_RETRIEVAL = ModelSpec(
+    "beam_retrieval", (USER_STATE, BEHAVIORS, ARRIVED_NS), (ITEM_IDS, SCORES, ITEMS_SCORED, STATUS)
+)
 SCORER = ModelSpec("scorer", (USER_STATE, CANDIDATES), (CANDIDATE_SCORES,))
 
 MODELS = (ENSEMBLE, FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL, SCORER)
+
+DEADLINE_MESSAGE = "the search did not end within its deadline"
+"""How the server's message to a late request begins. Triton's HTTP has no status for it: 400, as for a bad request."""
 
 # Request parameters (KServe `parameters`).
 PARAM_TOP_K = "top_k"
@@ -117,8 +134,21 @@ PARAM_SEEDS = "seeds"
 """Integer, with entry "seeds": how many seeds the walk starts from."""
 PARAM_SEED_EF = "seed_ef"
 """Integer, with entry "seeds": ef of the light walk that finds them."""
+PARAM_DEADLINE_MS = "deadline_ms"
+"""Integer: milliseconds after which no further round starts; more than the server's own deadline counts as that."""
+PARAM_ON_DEADLINE = "on_deadline"
+"""String: what a request gets whose deadline comes before its last round, `ON_DEADLINE_ERROR` or `_PARTIAL`."""
 SEED_PARAMETERS = (PARAM_SEEDS, PARAM_SEED_EF)
-REQUEST_PARAMETERS = (PARAM_TOP_K, PARAM_EF, PARAM_ROUNDS, PARAM_ENTRY, *SEED_PARAMETERS)
+SEARCH_PARAMETERS = (PARAM_TOP_K, PARAM_EF, PARAM_ROUNDS, PARAM_ENTRY, *SEED_PARAMETERS)
+"""What a search may spend."""
+DEADLINE_PARAMETERS = (PARAM_DEADLINE_MS, PARAM_ON_DEADLINE)
+"""How long it may take."""
+REQUEST_PARAMETERS = (*SEARCH_PARAMETERS, *DEADLINE_PARAMETERS)
+
+ON_DEADLINE_ERROR = "error"
+ON_DEADLINE_PARTIAL = "partial"
+"""The best items so far, with `STATUS_PARTIAL`."""
+ON_DEADLINE = (ON_DEADLINE_ERROR, ON_DEADLINE_PARTIAL)
 
 ENTRY_LAYERS = "layers"
 """The paper's: all items of the entry layer, then each layer down to the ground."""

@@ -30,29 +30,33 @@ class StageClock:
 
     def kernels(self, kernels: Kernels) -> Kernels:
         """The same kernels, timed."""
-        return Kernels(kernels.name, _TimedImplementation(kernels.implementation, self.elapsed_ns))
+        return Kernels(kernels.name, _TimedImplementation(kernels.implementation, self))
 
     def scorer(self, scorer: Scorer) -> Scorer:
         """The same scorer, timed and counted."""
         return _TimedScorer(scorer, self)
 
+    def add(self, stage: str, start_ns: int, end_ns: int) -> None:
+        """Called at the end of each call, with two readings of `time.perf_counter_ns`."""
+        self.elapsed_ns[stage] += end_ns - start_ns
+
 
 class _TimedImplementation:
     """Passes every call on to `implementation`."""
 
-    def __init__(self, implementation: Implementation, elapsed_ns: dict[str, int]) -> None:
+    def __init__(self, implementation: Implementation, clock: StageClock) -> None:
         self._implementation = implementation
-        self._elapsed_ns = elapsed_ns
+        self._clock = clock
 
     def __getattr__(self, name: str) -> Any:
-        function, stage, elapsed_ns = getattr(self._implementation, name), _STAGE_OF[name], self._elapsed_ns
+        function, stage, clock = getattr(self._implementation, name), _STAGE_OF[name], self._clock
 
         def timed(*args: Any) -> Any:
             start = time.perf_counter_ns()
             try:
                 return function(*args)
             finally:
-                elapsed_ns[stage] += time.perf_counter_ns() - start
+                clock.add(stage, start, time.perf_counter_ns())
 
         return timed
 
@@ -70,5 +74,5 @@ class _TimedScorer:
         try:
             return self._scorer.score(user_states, candidates)
         finally:
-            self._clock.elapsed_ns["score"] += time.perf_counter_ns() - start
+            self._clock.add("score", start, time.perf_counter_ns())
             self._clock.scorer_calls += 1

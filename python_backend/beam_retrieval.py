@@ -10,12 +10,18 @@ from typing import Any
 import numpy.typing as npt
 
 from nann.bundle import Bundle, search_file_names
-from nann.signature import BEHAVIORS, USER_STATE
+from nann.scorer import Float32Array
+from nann.signature import ARRIVED_NS, BEHAVIORS, ON_DEADLINE, USER_STATE
 from python_backend.bls_scorer import BlsScorer
 from python_backend.model_files import check_same_bundle
-from python_backend.retrieval import Retriever, Search
-from python_backend.search_requests import SearchBounds
-from python_backend.tensors import config_flag, config_int, error_response, make_response, read_tensor
+from python_backend.outcomes import Outcome
+from python_backend.retrieval import Retriever, Search, never
+from python_backend.search_requests import SearchBounds, TimeLimit
+from python_backend.search_watch import SearchWatch
+from python_backend.tensors import config_choice, config_flag, config_int, read_optional_tensor, read_tensor
+
+ON_SCORER_FAILURE = ("error", "fallback")
+"""What requests get while the scorer fails: its error, or a cheap ranking (`nann.cheap_ranking`)."""
 
 
 class TritonPythonModel:
@@ -29,16 +35,33 @@ class TritonPythonModel:
         check_same_bundle(Path(args["model_repository"]), int(args["model_version"]))
         config = json.loads(args["model_config"])
         bounds = SearchBounds(*(config_int(config, key) for key in ("max_top_k", "max_ef", "max_rounds")))
-        self.retriever = Retriever(bundle, bounds)
-        self.max_search_ms = config_int(config, "max_search_ms")
+        limit = TimeLimit(config_int(config, "deadline_ms"), config_choice(config, "on_deadline", ON_DEADLINE))
+        degrade = config_choice(config, "on_scorer_failure", ON_SCORER_FAILURE) == "fallback"
+        self.retriever = Retriever(bundle, bounds, limit, degrade=degrade)
         self.version = int(args["model_version"])
         self.grid = bundle.shape_grid if config_flag(config, "pad_to_grid") else None
+        self.watch = SearchWatch(args, bundle, self.grid)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Searches for the valid requests together; a bad one is refused alone."""
+        return [outcome.response() for outcome in self.outcomes(requests)]
+
+    def outcomes(self, requests: Sequence[Any]) -> list[Outcome]:
+        """What becomes of each request."""
         parsed = [self._parse(request) for request in requests]
-        answers = iter(self._search([outcome for outcome in parsed if isinstance(outcome, Search)]))
-        return [next(answers) if isinstance(outcome, Search) else error_response(outcome) for outcome in parsed]
+        searches = [one for one in parsed if isinstance(one, Search)]
+        answers = iter(self._answer(requests, parsed, searches) if searches else ())
+        outcomes = [next(answers) if isinstance(one, Search) else one for one in parsed]
+        self.watch.count(outcomes)
+        return outcomes
+
+    def finalize(self) -> None:
+        """Reports what is left to report."""
+        self.watch.close()
+
+    def states_of(self, user_states: Float32Array) -> Float32Array:
+        """Of what `read_states` gave of some users, their user states, `float32[B, S]`."""
+        return user_states
 
     def read_states(self, request: Any) -> npt.NDArray:
         """The user states of a request, `float32[B, S]`, as the scorer will get them."""
@@ -46,19 +69,27 @@ class TritonPythonModel:
 
     def make_scorer(self) -> BlsScorer:
         """The scorer of one search."""
-        return BlsScorer(self.version, self.max_search_ms, self.grid)
+        return BlsScorer(self.version, self.grid)
 
-    def _parse(self, request: Any) -> Search | Exception:
+    def _answer(
+        self, requests: Sequence[Any], parsed: Sequence[Search | Outcome], searches: Sequence[Search]
+    ) -> list[Outcome]:
+        scorer, clock = self.make_scorer(), self.watch.start(requests, parsed)
+        scorer.trace = clock.trace
+        outcomes = self.retriever.answer(scorer, searches, clock)
+        self.watch.end(searches, outcomes, clock, scorer.work, self.states_of)
+        return outcomes
+
+    def _parse(self, request: Any) -> Search | Outcome:
         try:
-            user_states, behaviors = self.read_states(request), read_tensor(request, BEHAVIORS)
-            return self.retriever.parse(user_states, behaviors, request.parameters())
+            arrived = read_optional_tensor(request, ARRIVED_NS)
+            return self.retriever.parse(
+                self.read_states(request),
+                read_tensor(request, BEHAVIORS),
+                request.parameters(),
+                # Only the ensemble says when a request arrived; and only direct calls can be seen to be cancelled:
+                # Triton 2.51 does not tell the models of an ensemble, and asking is a round trip between processes.
+                *((None, request.is_cancelled) if arrived is None else (int(arrived.min()), never)),
+            )
         except Exception as error:  # a Python model must never raise out of execute()
-            return error
-
-    def _search(self, searches: Sequence[Search]) -> list[Any]:
-        if not searches:
-            return []
-        try:
-            return [make_response(outputs) for outputs in self.retriever.search(self.make_scorer(), searches)]
-        except Exception as error:  # the scorer serves them all, so its failure is everyone's
-            return [error_response(error) for _ in searches]
+            return Outcome.of_error(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,25 @@ import numpy.typing as npt
 from nann.errors import ScorerError
 from nann.scorer import Float32Array, Int32Array
 from nann.shape_grid import ShapeGrid
-from nann.signature import CANDIDATE_SCORES, CANDIDATES, SCORER, USER_STATE
+from nann.signature import CANDIDATE_SCORES, CANDIDATES, PADDING_ITEM, SCORER, USER_STATE
 from python_backend.tensors import call_model, make_tensor
+
+
+@dataclass
+class ScorerWork:
+    """What a scorer has been asked for so far.
+
+    Attributes:
+        calls: BLS calls.
+        rounds: the sum over rounds of the users who took part.
+        items: candidates, without padding.
+        places: of the calls' tensors, padding included.
+    """
+
+    calls: int = 0
+    rounds: int = 0
+    items: int = 0
+    places: int = 0
 
 
 class BlsScorer:
@@ -20,16 +37,18 @@ class BlsScorer:
 
     Args:
         model_version: the version of the bundle that the graph is from: graph and scorer never mix.
-        max_search_ms: no call is made later than this after now. Triton's own timeouts end with the queue, and it does
-            not tell the models of an ensemble that their request was cancelled.
         grid: the only shapes that the scorer is called with; None: as they come, which a CPU prefers.
+
+    Attributes:
+        work: what it has been asked for so far.
+        trace: Triton's trace that calls belong to; None: to none.
     """
 
-    def __init__(self, model_version: int, max_search_ms: int, grid: ShapeGrid | None = None) -> None:
+    def __init__(self, model_version: int, grid: ShapeGrid | None = None) -> None:
         self._model_version = model_version
-        self._max_search_ms = max_search_ms
-        self._deadline_s = time.monotonic() + max_search_ms / 1000
         self._grid = grid
+        self.work = ScorerWork()
+        self.trace: Any = None
 
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
         """Scores every candidate of every user, in one call unless there are more than the grid's largest width.
@@ -42,14 +61,12 @@ class BlsScorer:
             `float32[B, C]`; what was padded is cut off again.
 
         Raises:
-            ScorerError: if a call failed or returned another shape, or it is too late for it.
+            ScorerUnavailable: if there is no scorer to call.
+            ScorerError: if a call failed or returned another shape.
         """
-        if time.monotonic() > self._deadline_s:
-            raise ScorerError(
-                f"the search was stopped after {self._max_search_ms} ms; ask for less (ef, rounds), "
-                "or raise max_search_ms in config.pbtxt of beam_retrieval"
-            )
         grid, users = self._grid, len(candidates)
+        self.work.rounds += users
+        self.work.items += int(np.count_nonzero(candidates != PADDING_ITEM))
         if grid is None:
             return self._call(self.states_tensor(user_states), candidates)
         # Padding rows repeat the last user: numbers that any scorer can compute with.
@@ -65,8 +82,10 @@ class BlsScorer:
         return make_tensor(USER_STATE, user_states)
 
     def _call(self, states: Any, candidates: Int32Array) -> npt.NDArray:
+        self.work.calls += 1
+        self.work.places += candidates.size
         inputs = [states, make_tensor(CANDIDATES, candidates)]
-        scores = call_model(SCORER.name, self._model_version, inputs, CANDIDATE_SCORES)
+        scores = call_model(SCORER.name, self._model_version, inputs, CANDIDATE_SCORES, self.trace)
         # Cutting a wrong shape to size could make it look right.
         if scores.shape != candidates.shape:
             raise ScorerError(f"the scorer returned shape {list(scores.shape)}; expected {list(candidates.shape)}")

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
-import triton_python_backend_utils as pb_utils
 
 from nann.bundle import ITEM_IDS_FILE, Bundle
 from nann.errors import RequestError
 from nann.features import FeatureTransform
-from nann.signature import BEHAVIOR_ITEM_IDS, BEHAVIORS, PROFILE_CODES, UNKNOWN_ITEMS, USER_PROFILE
+from nann.signature import (
+    ARRIVED_NS,
+    BEHAVIOR_ITEM_IDS,
+    BEHAVIORS,
+    PADDING_IDS,
+    PROFILE_CODES,
+    UNKNOWN_ITEMS,
+    USER_PROFILE,
+)
+from python_backend.metrics_publisher import MetricsPublisher
 from python_backend.tensors import Tensors, answer_each, config_int, read_optional_tensor, read_tensor
 
 FILES = (ITEM_IDS_FILE,)
@@ -51,23 +61,25 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         self._features = Bundle.open(folder, FILES).features
         self._max_request_length = config_int(json.loads(args["model_config"]), "max_request_length")
-        # Triton deletes a family, and its metrics with it, once nobody holds it.
-        self._metrics = pb_utils.MetricFamily(
-            name="nann_unknown_items_total",
-            description="Item ids in requests that the bundle does not know",
-            kind=pb_utils.MetricFamily.COUNTER,
-        )
-        self._unknown_items = self._metrics.Metric(
-            labels={"model": args["model_name"], "version": args["model_version"]}
+        self._publisher = MetricsPublisher(args)
+        self._items = self._publisher.counter("nann_behavior_items_total", "Item ids in requests, padding left out")
+        self._unknown_items = self._publisher.counter(
+            "nann_unknown_items_total", "Those of them that the bundle does not know"
         )
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answers each request by itself: histories differ in length."""
         return answer_each(requests, self._answer)
 
+    def finalize(self) -> None:
+        """Reports what is left to report."""
+        self._publisher.close()
+
     def _answer(self, request: Any) -> Tensors:
+        arrived_ns = time.monotonic_ns()
         ids = read_tensor(request, BEHAVIOR_ITEM_IDS)
         profile = read_optional_tensor(request, USER_PROFILE)
         outputs = transform(self._features, ids, profile, self._max_request_length)
-        self._unknown_items.increment(int(outputs[UNKNOWN_ITEMS].sum()))
-        return outputs
+        self._items.add(int(np.count_nonzero(~np.isin(ids, PADDING_IDS))))
+        self._unknown_items.add(int(outputs[UNKNOWN_ITEMS].sum()))
+        return {**outputs, ARRIVED_NS: np.full((len(ids), 1), arrived_ns)}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,15 +11,49 @@ import numpy.typing as npt
 
 from nann.beam_search import beam_search
 from nann.bundle import LIGHT_VECTORS_FILE, Bundle
-from nann.errors import BundleError, RequestError
+from nann.cheap_ranking import rank_by_light_score, rank_by_neighbourhood
+from nann.errors import (
+    BundleError,
+    DeadlineExceeded,
+    RequestCancelled,
+    RequestError,
+    ScorerError,
+    ScorerUnavailable,
+    SearchStopped,
+)
+from nann.kernels import NATIVE
 from nann.light_walk import light_users
 from nann.scorer import Float32Array, Scorer
 from nann.search_params import SearchParams
-from nann.signature import BEHAVIORS, ENTRY_SEEDS, ITEM_IDS, ITEMS_SCORED, PADDING_ITEM, SCORES, USER_STATE, TensorSpec
-from python_backend.search_requests import SearchBounds, parse_search_params
+from nann.signature import (
+    BEHAVIORS,
+    DEADLINE_MESSAGE,
+    ENTRY_SEEDS,
+    ITEM_IDS,
+    ITEMS_SCORED,
+    ON_DEADLINE_PARTIAL,
+    PADDING_ITEM,
+    PARAM_DEADLINE_MS,
+    PARAM_ON_DEADLINE,
+    SCORES,
+    STATUS,
+    STATUS_COMPLETE,
+    STATUS_DEGRADED,
+    STATUS_PARTIAL,
+    USER_STATE,
+)
+from python_backend.outcomes import Kind, Outcome
+from python_backend.search_clock import SearchClock
+from python_backend.search_requests import SearchBounds, TimeLimit, parse_search_params, parse_time_limit
+from python_backend.tensors import Tensors
 
 
-@dataclass(frozen=True)
+def never() -> bool:
+    """For requests that can't be cancelled."""
+    return False
+
+
+@dataclass(frozen=True, eq=False)
 class Search:
     """One valid request.
 
@@ -26,11 +61,26 @@ class Search:
         user_states: `float32[B, S]`, the users it asks about.
         behaviors: `int32[B, L]`, item indices of their histories, -1 = padding.
         params: what each of their searches may spend.
+        limit: how long they may take.
+        arrived_ns: since when, on the monotonic clock.
+        is_cancelled: whether the client took the request back.
     """
 
     user_states: Float32Array
     behaviors: npt.NDArray[np.int32]
     params: SearchParams
+    limit: TimeLimit
+    arrived_ns: int
+    is_cancelled: Callable[[], bool] = never
+
+    def reason_to_stop(self, now_ns: int) -> SearchStopped | None:
+        """Why no further round may start; None: it may."""
+        if now_ns - self.arrived_ns >= self.limit.deadline_ms * 1_000_000:
+            return DeadlineExceeded(
+                f"{DEADLINE_MESSAGE} ({PARAM_DEADLINE_MS} {self.limit.deadline_ms}); ask for less (ef, rounds), "
+                f'or for the best so far ({PARAM_ON_DEADLINE} "{ON_DEADLINE_PARTIAL}")'
+            )
+        return RequestCancelled("the request was cancelled") if self.is_cancelled() else None
 
 
 class Retriever:
@@ -39,16 +89,20 @@ class Retriever:
     Args:
         bundle: with graph and item ids.
         bounds: the server's.
+        limit: of requests that name none; none may take longer.
+        degrade: answer with a cheap ranking where the scorer fails.
 
     Raises:
         BundleError: if the bundle is inconsistent, or recommends more than the server allows.
     """
 
-    def __init__(self, bundle: Bundle, bounds: SearchBounds) -> None:
+    def __init__(self, bundle: Bundle, bounds: SearchBounds, limit: TimeLimit, *, degrade: bool = False) -> None:
         for params in bundle.search_by_entry.values():
             bounds.check_defaults(params)
         self._bundle = bundle
         self._bounds = bounds
+        self._limit = limit
+        self._degrade = degrade
         self._graph = bundle.graph
         self._item_ids = bundle.item_ids
         self._light_vectors = bundle.light_vectors
@@ -60,13 +114,22 @@ class Retriever:
         """How many numbers at the end of a user state are w_u of the light score; 0 without one."""
         return 0 if self._light_vectors is None else int(self._light_vectors.shape[1])
 
-    def parse(self, user_states: npt.NDArray, behaviors: npt.NDArray, parameters: str) -> Search:
+    def parse(
+        self,
+        user_states: npt.NDArray,
+        behaviors: npt.NDArray,
+        parameters: str,
+        arrived_ns: int | None = None,
+        is_cancelled: Callable[[], bool] = never,
+    ) -> Search:
         """Checks one request.
 
         Args:
             user_states: `float32[B, S]`.
             behaviors: `int32[B, L]` item indices, -1 = padding.
             parameters: the request's, as JSON.
+            arrived_ns: on the monotonic clock; None: now.
+            is_cancelled: asked before each round.
 
         Raises:
             RequestError: naming the tensor or the parameter.
@@ -87,36 +150,125 @@ class Retriever:
         )
         if params.seeds is not None and self._light_vectors is not None:
             light_users(user_states, self._light_vectors.shape[1])  # what is wrong with one request fails it alone
-        return Search(user_states, behaviors, params)
+        now_ns = time.monotonic_ns()
+        return Search(
+            user_states,
+            behaviors,
+            params,
+            parse_time_limit(parameters, self._limit),
+            now_ns if arrived_ns is None else min(arrived_ns, now_ns),
+            is_cancelled,
+        )
 
-    def search(self, scorer: Scorer, searches: Sequence[Search]) -> list[dict[TensorSpec, npt.NDArray]]:
+    def answer(self, scorer: Scorer, searches: Sequence[Search], clock: SearchClock | None = None) -> list[Outcome]:
         """Searches for all users of all requests in lockstep: one scorer call a round.
+
+        Where that fails, each request is searched by itself, so that only those fail that are to blame.
 
         Args:
             scorer: scores candidates.
-            searches: at least one request, all with user states and behaviours of the same size.
+            searches: requests with user states and behaviours of the same size each; may be none.
+            clock: runs along.
 
         Returns:
-            The outputs of each request: ITEM_IDS `int64[B, top_k]` padded with -1, SCORES `float32[B, top_k]` padded
-            with -inf, ITEMS_SCORED `int32[B, 1]`; top_k is the request's own.
-
-        Raises:
-            ScorerError: if the scorer failed.
+            One outcome a request. Outputs are ITEM_IDS `int64[B, top_k]` padded with -1, SCORES `float32[B, top_k]`
+            padded with -inf, ITEMS_SCORED and STATUS `int32[B, 1]`; top_k is the request's own.
         """
-        users = np.concatenate([search.user_states for search in searches])  # [sum of B, S]
-        behaviors = np.concatenate([search.behaviors for search in searches])  # [sum of B, L]
-        params = [search.params for search in searches for _ in search.user_states]
-        result = beam_search(self._graph, scorer, users, params, light_vectors=self._light_vectors, own_items=behaviors)
-        ids = np.where(result.items == PADDING_ITEM, PADDING_ITEM, self._item_ids[result.items])
-        outputs, row = [], 0
-        for search in searches:
+        if not searches:
+            return []
+        try:
+            return self._search(scorer, searches, clock or SearchClock())
+        except ScorerUnavailable as error:  # nobody's fault: asking again for each would be the same
+            return [self._without_scorer(search, error) for search in searches]
+        except Exception as error:
+            if len(searches) == 1:
+                return [self._without_scorer(searches[0], error)]
+            return [outcome for search in searches for outcome in self.answer(scorer, [search], clock)]
+
+    def _search(self, scorer: Scorer, searches: Sequence[Search], clock: SearchClock) -> list[Outcome]:
+        stop = _Stop(searches)
+        result = beam_search(
+            self._graph,
+            clock.scorer(scorer),
+            np.concatenate([search.user_states for search in searches]),  # [sum of B, S]
+            [search.params for search in searches for _ in search.user_states],
+            light_vectors=self._light_vectors,
+            own_items=np.concatenate([search.behaviors for search in searches]),  # [sum of B, L]
+            kernels=clock.kernels(NATIVE),
+            observer=clock.observer(searches),
+            stop=stop,
+        )
+        assert result.finished is not None
+        outcomes, row = [], 0
+        for search, reason in zip(searches, stop.reasons, strict=True):
             rows = slice(row, row + len(search.user_states))
             row = rows.stop
-            outputs.append(
-                {
-                    ITEM_IDS: ids[rows, : search.params.top_k],
-                    SCORES: result.scores[rows, : search.params.top_k],
-                    ITEMS_SCORED: result.items_scored[rows, None],  # [B] -> [B, 1]
-                }
-            )
-        return outputs
+            kind = Kind.COMPLETE
+            if reason is not None and not result.finished[rows].all():
+                if not _is_partial_wanted(search, reason) or not result.rounds[rows].any():
+                    outcomes.append(Outcome.of_error(reason))
+                    continue
+                kind = Kind.PARTIAL
+            scored = result.items_scored[rows]
+            status = np.where(result.finished[rows], STATUS_COMPLETE, STATUS_PARTIAL)
+            outputs = self._outputs(search, result.items[rows], result.scores[rows], scored, status)
+            outcomes.append(Outcome(kind, outputs, None, result.rounds[rows], scored))
+        return outcomes
+
+    def _without_scorer(self, search: Search, error: Exception) -> Outcome:
+        """The cheap ranking, if that is the policy and the scorer is to blame."""
+        if not self._degrade or not isinstance(error, ScorerError):
+            return Outcome.of_error(error)
+        users = len(search.user_states)
+        try:
+            if self._light_vectors is None:
+                found = rank_by_neighbourhood(self._graph, search.behaviors, search.params.top_k)
+            else:
+                params = [search.params] * users
+                found = rank_by_light_score(self._graph, self._light_vectors, search.user_states, params)
+        except ScorerError as worse:
+            return Outcome.of_error(worse)
+        none = np.zeros(users, np.int32)
+        outputs = self._outputs(search, *found, none, np.full(users, STATUS_DEGRADED))
+        return Outcome(Kind.DEGRADED, outputs, error, none, none)
+
+    def _outputs(
+        self,
+        search: Search,
+        items: npt.NDArray[np.int32],
+        scores: Float32Array,
+        items_scored: npt.NDArray[np.int32],
+        status: npt.NDArray[np.int_],
+    ) -> Tensors:
+        top_k = search.params.top_k
+        ids = np.where(items == PADDING_ITEM, PADDING_ITEM, self._item_ids[items])
+        return {
+            ITEM_IDS: ids[:, :top_k],
+            SCORES: scores[:, :top_k],
+            ITEMS_SCORED: items_scored[:, None],  # [B] -> [B, 1]
+            STATUS: status[:, None],
+        }
+
+
+def _is_partial_wanted(search: Search, reason: SearchStopped) -> bool:
+    return isinstance(reason, DeadlineExceeded) and search.limit.on_deadline == ON_DEADLINE_PARTIAL
+
+
+class _Stop:
+    """Ends the searches of requests whose time is over (`nann.beam_search.Stop`), and remembers why.
+
+    Attributes:
+        reasons: one a request; None: it was not stopped.
+    """
+
+    def __init__(self, searches: Sequence[Search]) -> None:
+        self.reasons: list[SearchStopped | None] = [None] * len(searches)
+        self._searches = searches
+        self._users = [len(search.user_states) for search in searches]
+
+    def __call__(self) -> npt.NDArray[np.bool_]:
+        now_ns = time.monotonic_ns()
+        self.reasons = [
+            reason or search.reason_to_stop(now_ns) for search, reason in zip(self._searches, self.reasons, strict=True)
+        ]
+        return np.repeat([reason is not None for reason in self.reasons], self._users)

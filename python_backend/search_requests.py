@@ -10,18 +10,21 @@ from types import MappingProxyType
 from typing import Any
 
 from nann.errors import BundleError, RequestError
-from nann.search_params import SearchParams, SeedParams
+from nann.search_params import SearchParams
 from nann.signature import (
     ENTRIES,
     ENTRY_SEEDS,
+    ON_DEADLINE,
+    ON_DEADLINE_ERROR,
+    PARAM_DEADLINE_MS,
     PARAM_EF,
     PARAM_ENTRY,
+    PARAM_ON_DEADLINE,
     PARAM_ROUNDS,
     PARAM_SEED_EF,
     PARAM_SEEDS,
     PARAM_TOP_K,
     REQUEST_PARAMETERS,
-    SEED_PARAMETERS,
 )
 
 # What Triton and its clients put among a request's parameters for themselves.
@@ -29,6 +32,7 @@ _RESERVED = frozenset(
     ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers", "binary_data_output")
 )
 _RESERVED_PREFIX = "triton_"
+_LONGEST_MS = 10**12
 _WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 
 
@@ -66,6 +70,19 @@ class SearchBounds:
                 )
 
 
+@dataclass(frozen=True)
+class TimeLimit:
+    """How long a request may take.
+
+    Attributes:
+        deadline_ms: no round starts later than this after the request's arrival.
+        on_deadline: what it gets then, one of `ON_DEADLINE` of `nann.signature`.
+    """
+
+    deadline_ms: int
+    on_deadline: str = ON_DEADLINE_ERROR
+
+
 def parse_search_params(
     text: str,
     defaults: SearchParams,
@@ -75,8 +92,7 @@ def parse_search_params(
 ) -> SearchParams:
     """Parses a request's parameters over the bundle's defaults.
 
-    A request that asks for more items than the default ef of the ground layer, and says nothing about ef, gets that
-    ef raised to its top_k; so for more seeds than the default ef of the light walk.
+    See `SearchParams.asked` for what a request gets that asks for a part.
 
     Args:
         text: the parameters as JSON, as Triton hands them over; "" is none.
@@ -92,16 +108,42 @@ def parse_search_params(
     if PARAM_ENTRY in asked:
         defaults = _defaults_of(asked[PARAM_ENTRY], {**by_entry, defaults.entry: defaults})
     layers = len(defaults.ef)
-    limit = min(bounds.max_top_k, item_count)
-    top_k = _bounded(PARAM_TOP_K, asked[PARAM_TOP_K], 1, limit) if PARAM_TOP_K in asked else min(defaults.top_k, limit)
-    if PARAM_EF in asked:
-        ef = _one_per_layer(PARAM_EF, asked[PARAM_EF], 1, bounds.max_ef, layers)
-    else:
-        ef = (*defaults.ef[:-1], max(defaults.ef[-1], min(top_k, bounds.max_ef)))
-    rounds = defaults.rounds
-    if PARAM_ROUNDS in asked:
-        rounds = _one_per_layer(PARAM_ROUNDS, asked[PARAM_ROUNDS], 0, bounds.max_rounds, layers)
-    return SearchParams(top_k, ef, rounds, _seeds(asked, defaults.seeds, bounds))
+    # No search returns more than its ef.
+    limit = min(bounds.max_top_k, bounds.max_ef, item_count)
+
+    def number(name: str, high: int) -> int | None:
+        return _bounded(name, asked[name], 1, high) if name in asked else None
+
+    def per_layer(name: str, low: int, high: int) -> tuple[int, ...] | None:
+        return _one_per_layer(name, asked[name], low, high, layers) if name in asked else None
+
+    return defaults.asked(
+        top_k=number(PARAM_TOP_K, limit) or min(defaults.top_k, limit),
+        ef=per_layer(PARAM_EF, 1, bounds.max_ef),
+        rounds=per_layer(PARAM_ROUNDS, 0, bounds.max_rounds),
+        seeds=number(PARAM_SEEDS, bounds.max_ef),
+        seed_ef=number(PARAM_SEED_EF, bounds.max_ef),
+    )
+
+
+def parse_time_limit(text: str, server: TimeLimit) -> TimeLimit:
+    """Parses a request's deadline and what is to happen then.
+
+    Args:
+        text: the parameters as JSON; "" is none.
+        server: what a request gets that names none. One that asks for longer gets no more: whoever waits for ten
+            minutes does not mind an answer within ten seconds.
+
+    Raises:
+        RequestError: naming the parameter, what came and what was expected.
+    """
+    asked = _own_parameters(text)
+    deadline_ms = _bounded(PARAM_DEADLINE_MS, asked.get(PARAM_DEADLINE_MS, server.deadline_ms), 1, _LONGEST_MS)
+    policy = asked.get(PARAM_ON_DEADLINE, server.on_deadline)
+    if policy not in ON_DEADLINE:
+        expected = " or ".join(f'"{name}"' for name in ON_DEADLINE)
+        raise RequestError(f"request parameter {PARAM_ON_DEADLINE} is {policy!r}; expected {expected}")
+    return TimeLimit(min(deadline_ms, server.deadline_ms), policy)
 
 
 def _defaults_of(entry: Any, by_entry: Mapping[str, SearchParams]) -> SearchParams:
@@ -110,23 +152,6 @@ def _defaults_of(entry: Any, by_entry: Mapping[str, SearchParams]) -> SearchPara
         why = ": this bundle's model has no light score" if entry == ENTRY_SEEDS else ""
         raise RequestError(f"request parameter {PARAM_ENTRY} is {entry!r}; expected {expected}{why}")
     return by_entry[entry]
-
-
-def _seeds(asked: Mapping[str, Any], defaults: SeedParams | None, bounds: SearchBounds) -> SeedParams | None:
-    if defaults is None:
-        for name in SEED_PARAMETERS:
-            if name in asked:
-                raise RequestError(
-                    f'request parameter {name} came without {PARAM_ENTRY} "{ENTRY_SEEDS}"; expected both, or neither'
-                )
-        return None
-
-    def value(name: str, default: int, low: int, high: int) -> int:
-        return _bounded(name, asked[name], low, high) if name in asked else default
-
-    count = value(PARAM_SEEDS, defaults.count, 1, bounds.max_ef)
-    ef = value(PARAM_SEED_EF, max(defaults.ef, count), 1, bounds.max_ef)
-    return SeedParams(count, ef)
 
 
 def _own_parameters(text: str) -> Mapping[str, Any]:

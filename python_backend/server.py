@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from python_backend.model_control import ModelControl
 from python_backend.ports import check_ports
 from python_backend.process_group import ProcessGroup
 from python_backend.server_log import LogRelay, failure_lines
+from python_backend.tracing import triton_trace_options
 from python_backend.triton_install import TritonInstall, find_triton
 
 # What no client of a retrieval server needs; shared memory has been a way into the server.
@@ -248,6 +250,7 @@ def server_command(
         f"--grpc-restricted-protocol={_RESTRICTED_APIS}:{admin}",
         f"--backend-config=python,stub-timeout-seconds={_STUB_TIMEOUT_S}",
         f"--backend-config=python,shm-region-prefix-name={region}",
+        *triton_trace_options(os.environ),
     ]
 
 

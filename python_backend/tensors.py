@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
-from nann.errors import InvalidInputError, NannError, RequestError, ScorerError
+from nann.errors import InvalidInputError, NannError, RequestError, ScorerError, ScorerUnavailable, SearchStopped
 from nann.signature import TensorSpec
 
+_NOT_CALLED = "Model {} - Error when running inference"
+"""How the Python backend begins its message when a BLS call reached no model; its error code says only INTERNAL."""
 Tensors = Mapping[TensorSpec, npt.NDArray]
 """Arrays with the batch dimension first, by their spec."""
 
@@ -64,12 +67,15 @@ def make_response(tensors: Tensors) -> Any:
 def error_response(error: Exception) -> Any:
     """Triton's `InferenceResponse` for a failure: our message and the status that fits, never a traceback.
 
-    A `RequestError` is the caller's fault (INVALID_ARGUMENT). Everything else is ours (INTERNAL); what was not
-    foreseen goes to the server's log with its traceback.
+    A `RequestError` is the caller's fault (INVALID_ARGUMENT). A search that was stopped is CANCELLED: Triton has no
+    DEADLINE_EXCEEDED. Everything else is ours (INTERNAL); what was not foreseen goes to the server's log with its
+    traceback.
     """
-    if isinstance(error, RequestError):
-        return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
     message = str(error)
+    if isinstance(error, RequestError):
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, pb_utils.TritonError.INVALID_ARG))
+    if isinstance(error, SearchStopped):
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, pb_utils.TritonError.CANCELLED))
     if not isinstance(error, NannError):
         message = f"internal error: {type(error).__name__}: {message}"
         pb_utils.Logger.log_error("".join(traceback.format_exception(error)))
@@ -88,7 +94,9 @@ def _answer(request: Any, answer: Callable[[Any], Tensors]) -> Any:
         return error_response(error)
 
 
-def call_model(model_name: str, model_version: int, inputs: Sequence[Any], output: TensorSpec) -> npt.NDArray:
+def call_model(
+    model_name: str, model_version: int, inputs: Sequence[Any], output: TensorSpec, trace: Any = None
+) -> npt.NDArray:
     """Calls another model of the server (BLS) and waits for its answer.
 
     Args:
@@ -96,11 +104,13 @@ def call_model(model_name: str, model_version: int, inputs: Sequence[Any], outpu
         model_version: its version, always named: two versions never answer the same request.
         inputs: Triton's tensors.
         output: the one output that is asked for.
+        trace: Triton's trace of the request that the call is made for; None: it is not traced.
 
     Returns:
         The output in CPU memory, whatever device computed it.
 
     Raises:
+        ScorerUnavailable: if the call could not even be made: the model is not loaded, or its queue is full.
         ScorerError: with the model's message, if the call failed or gave no such output.
     """
     request = pb_utils.InferenceRequest(
@@ -109,10 +119,13 @@ def call_model(model_name: str, model_version: int, inputs: Sequence[Any], outpu
         requested_output_names=[output.name],
         inputs=list(inputs),
         preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
+        **({} if trace is None else {"trace": trace}),
     )
     response = request.exec()
     if response.has_error():
-        raise ScorerError(f"{model_name} version {model_version} failed: {response.error().message()}")
+        message = response.error().message()
+        kind = ScorerUnavailable if message.startswith(_NOT_CALLED.format(model_name)) else ScorerError
+        raise kind(f"{model_name} version {model_version} failed: {message}")
     tensor = pb_utils.get_output_tensor_by_name(response, output.name)
     if tensor is None:
         raise ScorerError(f"{model_name} version {model_version} returned no {output.name}")
@@ -134,18 +147,45 @@ def config_int(model_config: Mapping[str, Any], key: str) -> int:
     return int(value)
 
 
+def config_share(model_config: Mapping[str, Any], key: str, default: float = 0.0) -> float:
+    """A number from 0 to 1 from the `parameters` of config.pbtxt.
+
+    Raises:
+        InvalidInputError: naming the model and the parameter.
+    """
+    value = model_config.get("parameters", {}).get(key, {}).get("string_value", str(default))
+    try:
+        share = float(value)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise InvalidInputError(
+            f"config.pbtxt of {model_config['name']}: parameter {key} is {value!r}; expected a number from 0 to 1"
+        )
+    return share
+
+
 def config_flag(model_config: Mapping[str, Any], key: str) -> bool:
     """`true` or `false` from the `parameters` of config.pbtxt; False where it is not set.
 
     Raises:
         InvalidInputError: naming the model and the parameter.
     """
-    value = model_config.get("parameters", {}).get(key, {}).get("string_value", "false")
-    if value not in ("true", "false"):
+    return config_choice(model_config, key, ("true", "false"), default="false") == "true"
+
+
+def config_choice(model_config: Mapping[str, Any], key: str, choices: Sequence[str], default: str | None = None) -> str:
+    """One of `choices` from the `parameters` of config.pbtxt; `default` where it is not set, if there is one.
+
+    Raises:
+        InvalidInputError: naming the model and the parameter.
+    """
+    value = model_config.get("parameters", {}).get(key, {}).get("string_value", default)
+    if value not in choices:
         raise InvalidInputError(
-            f"config.pbtxt of {model_config['name']}: parameter {key} is {value!r}; expected true or false"
+            f"config.pbtxt of {model_config['name']}: parameter {key} is {value!r}; expected {' or '.join(choices)}"
         )
-    return bool(value == "true")
+    return str(value)
 
 
 def _shape(spec: TensorSpec) -> str:

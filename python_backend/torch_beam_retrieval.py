@@ -32,8 +32,8 @@ class DeviceBlsScorer(BlsScorer):
         model_version: as in `BlsScorer`; the rest too.
     """
 
-    def __init__(self, states: Tensor, model_version: int, max_search_ms: int, grid: ShapeGrid | None) -> None:
-        super().__init__(model_version, max_search_ms, grid)
+    def __init__(self, states: Tensor, model_version: int, grid: ShapeGrid | None) -> None:
+        super().__init__(model_version, grid)
         self._states = states
 
     def states_tensor(self, user_states: Float32Array) -> Any:
@@ -71,5 +71,13 @@ class TritonPythonModel(beam_retrieval.TritonPythonModel):
 
     def make_scorer(self) -> BlsScorer:
         """The scorer of one search."""
-        states = self._states[0] if len(self._states) == 1 else torch.cat(self._states)
-        return DeviceBlsScorer(states, self.version, self.max_search_ms, self.grid)
+        return DeviceBlsScorer(self._all_states(), self.version, self.grid)
+
+    def states_of(self, user_states: Float32Array) -> Float32Array:
+        """The user states behind row numbers, in host memory."""
+        rows = torch.from_numpy(user_states[:, 0].astype(np.int64)).to(self._states[0].device)
+        states: Float32Array = self._all_states().index_select(0, rows).cpu().numpy()
+        return states
+
+    def _all_states(self) -> Tensor:
+        return self._states[0] if len(self._states) == 1 else torch.cat(self._states)

@@ -91,7 +91,7 @@ def evaluate_bundle(
     defaults = by_entry.get(entry or bundle.search_params.entry)
     if defaults is None:
         raise ConfigError(f'entry is "{entry}"; expected {" or ".join(by_entry)}, what this bundle can serve')
-    params = SearchParams(top_k or defaults.top_k, ef or defaults.ef, rounds or defaults.rounds, defaults.seeds)
+    params = defaults.asked(top_k=top_k, ef=ef, rounds=rounds)
     layers = params.layer_count(bundle.graph.entry_layer)
     if len(params.ef) != layers:  # before the exhaustive search, which may take minutes
         raise ConfigError(f"ef and rounds have {len(params.ef)} values; expected {layers}, one a layer of the bundle")

@@ -65,9 +65,9 @@ def export_to_bundle(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module)
     paths = {name: bundle.path / f".{name}.tmp" for name in (USER_ENCODER_FILE, SCORER_FILE)}
     try:
         one_dynamic: tuple[dict[int, Dim], ...] = ({0: Dim("B")}, {0: Dim("B")})
-        _export(user_encoder, (behaviors, profiles), USER_ENCODER, one_dynamic, paths[USER_ENCODER_FILE])
+        export_module(user_encoder, (behaviors, profiles), USER_ENCODER, one_dynamic, paths[USER_ENCODER_FILE])
         both_dynamic = ({0: Dim("B")}, {0: Dim("B"), 1: Dim("C")})
-        _export(scorer, (state, candidates), SCORER, both_dynamic, paths[SCORER_FILE])
+        export_module(scorer, (state, candidates), SCORER, both_dynamic, paths[SCORER_FILE])
         difference = check_parity(bundle, user_encoder, scorer, paths[USER_ENCODER_FILE], paths[SCORER_FILE])
         for name, path in paths.items():
             path.replace(bundle.path / name)
@@ -144,13 +144,25 @@ def _light_scores(bundle: Bundle, states: Float32Array) -> Float32Array:
     return scores
 
 
-def _export(
+def export_module(
     module: nn.Module,
     inputs: tuple[Tensor, ...],
     spec: ModelSpec,
     dynamic_shapes: tuple[dict[int, Dim], ...],
     path: Path,
 ) -> None:
+    """Writes one module as ONNX with the names and types of `spec`.
+
+    Args:
+        module: in evaluation mode, on the CPU.
+        inputs: an example of each input, all sizes that may vary at least 2.
+        spec: one output.
+        dynamic_shapes: for each input which dimensions may vary.
+        path: the file.
+
+    Raises:
+        ScorerError: if torch can't export it.
+    """
     names = [tensor.name for tensor in spec.inputs]
     try:
         with _quiet():

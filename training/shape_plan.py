@@ -15,7 +15,7 @@ from nann.beam_search import beam_search
 from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, WARMUP_FILES, Bundle, write_manifest
 from nann.errors import DataError, NannError
 from nann.scorer import Float32Array, Int32Array, Scorer
-from nann.search_params import SearchParams, SeedParams
+from nann.search_params import SearchParams
 from nann.shape_grid import DEFAULT_GRID, ShapeGrid, plan_grid
 from nann.signature import (
     BEHAVIOR_ITEM_IDS,
@@ -213,14 +213,17 @@ def _params(request: Mapping[str, Any], bundle: Bundle) -> SearchParams:
     entry = request.get(PARAM_ENTRY, bundle.search_params.entry)
     if entry not in by_entry:
         raise ValueError(f"{PARAM_ENTRY} is {entry!r}; expected {' or '.join(by_entry)}")
-    default = by_entry[entry]
-    seeds = default.seeds
-    if seeds is not None:
-        count = int(request.get(PARAM_SEEDS, seeds.count))
-        seeds = SeedParams(count, int(request.get(PARAM_SEED_EF, max(seeds.ef, count))))
-    return SearchParams(
-        int(request.get(PARAM_TOP_K, default.top_k)),
-        tuple(request.get(PARAM_EF, default.ef)),
-        tuple(request.get(PARAM_ROUNDS, default.rounds)),
-        seeds,
+
+    def number(name: str) -> int | None:
+        return int(request[name]) if name in request else None
+
+    def per_layer(name: str) -> tuple[int, ...] | None:
+        return tuple(request[name]) if name in request else None
+
+    return by_entry[entry].asked(
+        top_k=number(PARAM_TOP_K),
+        ef=per_layer(PARAM_EF),
+        rounds=per_layer(PARAM_ROUNDS),
+        seeds=number(PARAM_SEEDS),
+        seed_ef=number(PARAM_SEED_EF),
     )

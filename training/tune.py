@@ -27,7 +27,7 @@ from training.ground_rounds import search_users
 from training.plots import COLORS, GREY, figure, plain_log
 from training.reachability import LINKS, Reachability, link_orphans
 from training.scorers import OnnxScorer, OnnxUserEncoder
-from training.tuning_search import SearchTuning, Trial, tune_search
+from training.tuning_search import SearchTuning, Trial, merged, tune_search
 
 SPLIT = "validation"
 DEFAULT_USERS = 256
@@ -104,7 +104,7 @@ def tune_bundle(
     exact = exact_top(scorer, states, bundle.item_count, top_k).items
     users_ = _Users(scorer, states, exact, queries, bundle.light_vectors)
     by_entry = {one: _tune(graph, users_, one, wanted, max_share) for one in entries}
-    tuning = _merged(list(by_entry.values()))
+    tuning = merged(list(by_entry.values()))
     best = _require_best(tuning, missed, max_share, len(states), repair)
     frontier = _thinned(tuning.frontier, best)
     record = {
@@ -201,13 +201,6 @@ def _entries(bundle: Bundle, wanted: str | None) -> list[str]:
     if wanted not in known:
         raise ConfigError(f'entry is "{wanted}"; expected {" or ".join(known)}, what this bundle can serve')
     return [wanted]
-
-
-def _merged(tunings: list[SearchTuning]) -> SearchTuning:
-    """As if all had been one."""
-    best = min((one.best for one in tunings if one.best), key=lambda trial: trial.items_scored, default=None)
-    trials = tuple(trial for one in tunings for trial in one.trials)
-    return SearchTuning(tunings[0].wanted, best, trials, sum(one.walks for one in tunings))
 
 
 def _tune(graph: HnswGraph, users: _Users, entry: str, wanted: float, max_share: float) -> SearchTuning:

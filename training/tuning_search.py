@@ -1,5 +1,7 @@
 """The cheapest search that reaches a wanted coverage, for one entry strategy: a coarse grid, then small steps.
 
+Where no point of the grid reaches it, the best of them is widened until it does.
+
 What is tried is said in `training.tuning_spaces`. Coverage and cost both rise with every ef and every number of rounds.
 That prunes: a walk is broken off when it has cost more than the best found so far, and whatever is larger before the
 ground layer than a setting that was too expensive before the first ground round is not tried. One walk tells all
@@ -8,7 +10,7 @@ numbers of ground rounds (`training.ground_rounds`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,7 +65,7 @@ class SearchTuning:
     @property
     def nearest(self) -> Trial | None:
         """The best setting, or else the one of the highest coverage; None if all were too expensive."""
-        return self.best or max(self.trials, key=lambda trial: (trial.coverage, -trial.items_scored), default=None)
+        return self.best or _nearest(self.trials)
 
     @property
     def frontier(self) -> list[Trial]:
@@ -92,6 +94,7 @@ def tune_search(
     light_vectors: Float32Array | None = None,
     own_items: Int32Array | None = None,
     max_share: float = 1.0,
+    after: SearchTuning | None = None,
     progress: Progress = lambda done, total: None,
 ) -> SearchTuning:
     """Looks for the cheapest search of one entry strategy that reaches a coverage; its cost is what the scorer scores.
@@ -105,16 +108,53 @@ def tune_search(
         light_vectors: `float32[N, d]`: searches enter by seeds. None: by the layers, as in the paper.
         own_items: `int32[U, L]`, -1 = padding: items of the users' histories, further seeds.
         max_share: settings that score a larger share of the corpus are not considered.
+        after: an earlier tuning for a higher coverage, all else equal: its trials stand in for the grid, which has
+            nothing cheaper to add.
         progress: called with the settings before the ground layer that are done, and their total.
     """
     top_k = exact.shape[1]
     space: Space = LayersSpace(graph, top_k) if light_vectors is None else SeedsSpace(graph, top_k)
     tuner = _Tuner(graph, scorer, states, exact, wanted, max_share * graph.item_count, space, light_vectors, own_items)
-    tuner.coarse(progress)
+    if after is None:
+        tuner.coarse(progress)
+        tuner.widen()
+    else:
+        tuner.resume(after.trials)
     if tuner.best is not None:
         tuner.refine()
         tuner.cheapen_light(tuner.best)
     return SearchTuning(wanted, tuner.best, tuple(tuner.trials.values()), tuner.walks)
+
+
+def merged(tunings: Sequence[SearchTuning]) -> SearchTuning:
+    """Several entry strategies tuned for the same coverage, as if they had been one; at least one."""
+    best = min((one.best for one in tunings if one.best), key=lambda trial: trial.items_scored, default=None)
+    trials = tuple(trial for one in tunings for trial in one.trials)
+    return SearchTuning(tunings[0].wanted, best, trials, sum(one.walks for one in tunings))
+
+
+def tune_every_entry(
+    graph: HnswGraph,
+    scorer: Scorer,
+    states: Float32Array,
+    exact: Int32Array,
+    wanted: float,
+    *,
+    light_vectors: Float32Array | None,
+    own_items: Int32Array,
+    max_share: float = 1.0,
+) -> SearchTuning:
+    """The cheapest search of any entry strategy: without light vectors the paper's; arguments as of `tune_search`.
+
+    Seeds come first: what they cost bounds what is tried of the other, dearer as a rule.
+    """
+    tunings: list[SearchTuning] = []
+    for light in (light_vectors, None) if light_vectors is not None else (None,):
+        best = merged(tunings).best if tunings else None
+        most = max_share if best is None else best.share_scored
+        options: dict[str, Any] = {"light_vectors": light, "own_items": own_items, "max_share": most}
+        tunings.append(tune_search(graph, scorer, states, exact, wanted, **options))
+    return merged(tunings)
 
 
 class _Tuner:
@@ -156,6 +196,21 @@ class _Tuner:
                     if rounds == 0 or (rounds == 1 and not self.space.first_round_depends_on_ef):
                         break
             progress(done + 1, len(uppers))
+
+    def widen(self) -> None:
+        """Beyond the grid where nothing in it is good enough: its best setting with every ef doubled, and again."""
+        nearest = _nearest(self.trials.values())
+        params = None if nearest is None else self.space.wider(nearest.params)
+        while self.best is None and params is not None and params not in self._walked:
+            if self._walk(params) == 0:
+                return
+            params = self.space.wider(params)
+
+    def resume(self, trials: Sequence[Trial]) -> None:
+        """Takes over what was measured for another coverage."""
+        self.trials = {trial.params: trial for trial in trials}
+        enough = (trial for trial in trials if trial.coverage >= self.wanted)
+        self.best = min(enough, key=lambda trial: trial.items_scored, default=None)
 
     def refine(self) -> None:
         """One value at a time around the best, as long as that finds a cheaper setting."""
@@ -201,6 +256,10 @@ class _Tuner:
             if trial.coverage >= self.wanted and cheaper:
                 self.best = trial
         return len(found.items)
+
+
+def _nearest(trials: Iterable[Trial]) -> Trial | None:
+    return max(trials, key=lambda trial: (trial.coverage, -trial.items_scored), default=None)
 
 
 def _at_least(one: Upper, other: Upper) -> bool:

@@ -47,6 +47,9 @@ class Space(Protocol):
     def without_rounds(self) -> Iterable[SearchParams]:
         """Settings that do not walk the ground layer at all, cheapest first."""
 
+    def wider(self, params: SearchParams) -> SearchParams:
+        """Every ef and the seeds doubled, as far as there are items."""
+
     def around(self, params: SearchParams) -> Iterable[SearchParams]:
         """Small steps, one value at a time."""
 
@@ -91,6 +94,11 @@ class LayersSpace:
         """See `Space`; the upper layers alone find next to nothing."""
         return ()
 
+    def wider(self, params: SearchParams) -> SearchParams:
+        """See `Space`."""
+        ef = tuple(min(2 * value, size) for value, size in zip(params.ef, self._sizes, strict=True))
+        return SearchParams(self._top_k, ef, (*params.rounds[:-1], _GROUND_ROUNDS))
+
     def around(self, params: SearchParams) -> Iterable[SearchParams]:
         """See `Space`."""
         ground_rounds = (*params.rounds[:-1], _more_rounds(params))
@@ -134,6 +142,12 @@ class SeedsSpace:
         """See `Space`; the seeds alone, re-ranked: the cascade, which is best where next to nothing may be scored."""
         for count in _scaled(_SEEDS_ALONE, self._top_k, self._items):
             yield SearchParams(self._top_k, (self._top_k,), (0,), _light_walk(count, _LIGHT_EF))
+
+    def wider(self, params: SearchParams) -> SearchParams:
+        """See `Space`."""
+        assert params.seeds is not None
+        count, ef = (min(2 * value, self._items) for value in (params.seeds.count, params.ef[0]))
+        return SearchParams(self._top_k, (ef,), (_GROUND_ROUNDS,), _light_walk(count, _LIGHT_EF))
 
     def around(self, params: SearchParams) -> Iterable[SearchParams]:
         """See `Space`."""

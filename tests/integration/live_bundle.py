@@ -53,6 +53,7 @@ def make_bundle(path: Path, seed: int = 1) -> Bundle:
     onnx.save(scorer(vectors), path / "scorer.onnx")
     layers = graph.entry_layer + 1
     manifest = {
+        "created": "2026-01-02T03:04:05+00:00",
         "item_count": ITEMS,
         "vector_dim": DIM,
         "sequence_length": SEQUENCE_LENGTH,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 import onnxruntime
 
@@ -20,16 +23,40 @@ class OfflineEnsemble:
             for name in ("user_encoder.onnx", "scorer.onnx")
         )
 
+    def user_states(self, ids: list[int]) -> np.ndarray:
+        """`float32[1, S]`."""
+        behaviors, _ = self._bundle.features.behaviors(np.array([ids], np.int64))
+        return self._user_encoder.run(None, {"behaviors": behaviors})[0]
+
     def score(self, user_states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         return self._scorer.run(None, {"user_state": user_states, "candidates": candidates})[0]
 
     def retrieve(self, ids: list[int], params: SearchParams | None = None) -> tuple[np.ndarray, np.ndarray, int]:
         """`int64[top_k]` item ids, `float32[top_k]` scores, and how many items were scored."""
-        behaviors, _ = self._bundle.features.behaviors(np.array([ids], np.int64))
-        (states,) = self._user_encoder.run(None, {"behaviors": behaviors})
-        bundle, params = self._bundle, params or self._bundle.search_params
+        return self._search(ids, params or self._bundle.search_params)
+
+    def after_each_call(self, ids: list[int], params: SearchParams) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+        """The same after the first scorer call, the second, and so on, the last being the whole search."""
+        whole = self.retrieve(ids, params)
+        for calls in itertools.count(1):
+            answer = self._search(ids, params, most_calls=calls)
+            yield answer
+            if answer[2] == whole[2]:
+                return
+
+    def _search(
+        self, ids: list[int], params: SearchParams, most_calls: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray, int]:
+        bundle, calls = self._bundle, itertools.count()
+        behaviors, _ = bundle.features.behaviors(np.array([ids], np.int64))
         result = beam_search(
-            bundle.graph, self, states, params, light_vectors=bundle.light_vectors, own_items=behaviors
+            bundle.graph,
+            self,
+            self.user_states(ids),
+            params,
+            light_vectors=bundle.light_vectors,
+            own_items=behaviors,
+            stop=None if most_calls is None else lambda: np.array([next(calls) >= most_calls]),
         )
         items = result.items[0]
-        return np.where(items < 0, -1, self._bundle.item_ids[items]), result.scores[0], int(result.items_scored[0])
+        return np.where(items < 0, -1, bundle.item_ids[items]), result.scores[0], int(result.items_scored[0])

@@ -14,6 +14,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from clients import RetrievalClient
 from nann.errors import RequestError, ServerError
+from perf.load import read_metrics
 
 pytestmark = pytest.mark.triton
 
@@ -91,6 +92,11 @@ def test_another_tensor(raw):
         ({"rounds": "1,2,21"}, "rounds: 21 is out of bounds; expected 0 to 20"),
         ({"rounds": "1,-2,1"}, "rounds: -2 is out of bounds"),
         ({"rounds": "1,two,1"}, "rounds is '1,two,1'; expected 3 whole numbers"),
+        ({"deadline_ms": 0}, "deadline_ms: 0 is out of bounds; expected 1 to"),
+        ({"deadline_ms": "soon"}, "deadline_ms is 'soon'; expected a whole number"),
+        ({"on_deadline": "wait"}, 'on_deadline is \'wait\'; expected "error" or "partial"'),
+        ({"seeds": 4001, "entry": "seeds"}, "seeds: 4001 is out of bounds; expected 1 to 4000"),
+        ({"seed_ef": 4001, "entry": "seeds"}, "seed_ef: 4001 is out of bounds; expected 1 to 4000"),
         ({"topk": 5}, "unknown request parameter 'topk'; known are top_k, ef, rounds"),
     ],
     ids=str,
@@ -164,6 +170,34 @@ def test_bad_requests_among_concurrent_good_ones_fail_alone(server):
     with RetrievalClient(server.grpc_url, timeout_s=30) as client, ThreadPoolExecutor(24) as pool:
         answers = list(pool.map(ask, range(80)))
     assert answers == [(1, 1 + number % 9) if number % 4 else True for number in range(80)]
+
+
+@pytest.mark.parametrize(
+    ("item", "message"), [(NAN_INDEX, "the scorer returned NaN"), (FAILING_INDEX, "scorer version 1 failed")]
+)
+def test_users_that_the_scorer_fails_for_spoil_no_answer_of_their_batch(server, item, message):
+    spoiled = item_ids()[[item]].tolist()
+
+    def ask(number):
+        if number % 3:
+            return client.retrieve(GOOD).item_ids
+        with pytest.raises(ServerError, match=message):
+            client.retrieve(spoiled)
+        return None
+
+    with RetrievalClient(server.grpc_url, timeout_s=30) as client, ThreadPoolExecutor(24) as pool:
+        expected = client.retrieve(GOOD).item_ids
+        before = read_metrics(server.metrics_url)
+        answers = list(pool.map(ask, range(72)))
+        after = read_metrics(server.metrics_url)
+    for number, answer in enumerate(answers):
+        if number % 3:
+            np.testing.assert_array_equal(answer, expected)
+    requests, batches = (
+        after[name, "beam_retrieval"] - before[name, "beam_retrieval"]
+        for name in ("nv_inference_request_success", "nv_inference_exec_count")
+    )
+    assert 0 < batches < requests, "the requests must have met in batches"
 
 
 def test_what_clients_do_not_need_is_closed_to_them(server):

@@ -1,8 +1,9 @@
 """The target `torch` on the CPU, live: `nann serve --target torch` answers as the target `embedded` does."""
 
-import contextlib
+import time
 
 import numpy as np
+import observed
 import pytest
 from live_bundle import ITEMS, item_ids
 from reference import OfflineEnsemble
@@ -20,16 +21,25 @@ TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")
-def torch_client(live_bundle_path, tmp_path_factory):
+def torch_server(live_bundle_path, tmp_path_factory):
+    """Its quality monitor compares everyone whom it can."""
     folder = tmp_path_factory.mktemp("torch_server")
     install_bundle(live_bundle_path, folder / "repository")
     check_target(folder / "repository", "torch")
+    made = folder / "repository" / "beam_retrieval" / "configs" / "torch.pbtxt"
+    observed.set_parameters(made, {"quality_share": "1", "quality_load": "1"})
     log = folder / "triton.log"
     options = ServerOptions(folder / "repository", "127.0.0.1", *free_ports(3), target="torch", log_file=log)
-    with TritonServer(options) as server, contextlib.closing(RetrievalClient(server.grpc_url, timeout_s=30)) as client:
+    with TritonServer(options) as server:
         text = log.read_text()
         assert "user_encoder: torch on cpu, 0 CUDA graphs" in text
         assert "scorer: torch on cpu, 0 CUDA graphs" in text
+        yield server
+
+
+@pytest.fixture(scope="module")
+def torch_client(torch_server):
+    with RetrievalClient(torch_server.grpc_url, timeout_s=30) as client:
         yield client
 
 
@@ -70,3 +80,14 @@ def test_a_request_that_fails_harms_no_other(torch_client):
     with pytest.raises(RequestError, match="top_k"):
         torch_client.retrieve(good, top_k=0)
     assert torch_client.retrieve(good).item_ids.shape == (1, 20)
+
+
+def test_the_quality_monitor_gets_user_states_though_they_are_on_a_device(torch_client, torch_server):
+    """Row numbers in place of them would find next to nothing."""
+    torch_client.retrieve(users(3, seed=2))
+    deadline = time.monotonic() + 20
+    while (metrics := observed.Metrics.of(torch_server))("nann_quality_users_total", result="compared") < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert metrics("nann_quality_users_total", result="failed") == 0
+    assert metrics("nann_quality_items_found_total") > 0.7 * metrics("nann_quality_items_wanted_total")

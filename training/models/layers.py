@@ -62,3 +62,14 @@ def fold_batch_norm(module: nn.Module) -> None:
         if isinstance(linear, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
             module[i] = nn.utils.fuse_linear_bn_eval(linear, norm)
             module[i + 1] = nn.Identity()
+
+
+def fix_slopes(module: nn.Module) -> None:
+    """Makes each PReLU a LeakyReLU of its learned slope, in place.
+
+    The same function; but onnxruntime fuses only an activation without weights into the product before it.
+    """
+    for name, child in module.named_children():
+        fix_slopes(child)
+        if isinstance(child, nn.PReLU) and child.num_parameters == 1:
+            setattr(module, name, nn.LeakyReLU(float(child.weight.detach())))

@@ -111,7 +111,7 @@ class NeuralScorer(nn.Module):
 
     def item_vectors(self, items: Tensor) -> Tensor:
         """e_v: int[...] item indices -> float[..., vector_dim]."""
-        return self.item_network(self._embed(items.long()))
+        return self.item_network(self.embed(items.long()))
 
     def user_context(self, behaviors: Tensor, profile_codes: Tensor) -> UserContext:
         """Everything of the users that their scores need.
@@ -121,7 +121,7 @@ class NeuralScorer(nn.Module):
             profile_codes: `int[B, P]`; ignored by a model without profile.
         """
         known = behaviors >= 0
-        embedded = self._embed(behaviors.clamp(min=0).long()) * known[..., None]  # [B, L, 2 * embedding_dim]
+        embedded = self.embed(behaviors.clamp(min=0).long()) * known[..., None]  # [B, L, 2 * embedding_dim]
         pooled = embedded.sum(dim=1)
         user = self._user_network(pooled, profile_codes)
         if self.config.architecture == "two_sided":
@@ -138,7 +138,7 @@ class NeuralScorer(nn.Module):
         assert self.light is not None
         with torch.no_grad():
             known = behaviors >= 0
-            embedded = self._embed(behaviors.clamp(min=0).long())  # [B, L, 2 * embedding_dim]
+            embedded = self.embed(behaviors.clamp(min=0).long())  # [B, L, 2 * embedding_dim]
             user = self._user_network((embedded * known[..., None]).sum(dim=1), profile_codes)
             vectors = self.item_network(embedded)  # [B, L, vector_dim]
         return self.light.user_vectors(user, vectors, known)
@@ -175,7 +175,8 @@ class NeuralScorer(nn.Module):
             return pooled
         return torch.cat([pooled, self.profile_transformer(profile_codes)], dim=-1)
 
-    def _embed(self, items: Tensor) -> Tensor:
+    def embed(self, items: Tensor) -> Tensor:
+        """Item and category embedding side by side: int64[...] item indices -> float[..., 2 embedding_dim]."""
         categories = self.item_categories.index_select(0, items.flatten()).reshape(items.shape)
         return torch.cat([self.item_embedding(items), self.category_embedding(categories)], dim=-1)
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nann.bundle import search_to_json
 from training.config import TrainingConfig
 from training.studies.paper import userbehavior_curve
 from training.studies.plotting import (
@@ -17,6 +18,7 @@ from training.studies.plotting import (
     ORANGE,
     PAPER_ALPHA,
     PURPLE,
+    RED,
     figure,
     line,
     log_share_axis,
@@ -34,15 +36,16 @@ class Method(NamedTuple):
 
     name: str
     auxiliary: bool
-    while_loop: bool
+    search: str  # "beam", "while_loop", or "seeded": beam-retrieval entered by seeds
     color: str
 
 
-NANN = Method("NANN", auxiliary=True, while_loop=False, color=BLUE)
-NANN_HNSW = Method("NANN-HNSW", auxiliary=True, while_loop=True, color=ORANGE)
-SL2G = Method("SL2G", auxiliary=False, while_loop=True, color=GREEN)
-WITHOUT_AUX = Method("NANN without aux", auxiliary=False, while_loop=False, color=PURPLE)
-METHODS = {"3": (NANN, NANN_HNSW, SL2G), "4": (NANN, WITHOUT_AUX)}
+NANN = Method("NANN", auxiliary=True, search="beam", color=BLUE)
+NANN_HNSW = Method("NANN-HNSW", auxiliary=True, search="while_loop", color=ORANGE)
+SL2G = Method("SL2G", auxiliary=False, search="while_loop", color=GREEN)
+WITHOUT_AUX = Method("NANN without aux", auxiliary=False, search="beam", color=PURPLE)
+SEEDED = Method("NANN entered by seeds (ours)", auxiliary=True, search="seeded", color=RED)
+METHODS = {"3": (NANN, NANN_HNSW, SL2G, SEEDED), "4": (NANN, WITHOUT_AUX)}
 
 _METRICS = {"recall": "recall_retrieval", "coverage": "coverage"}
 _TITLES = {
@@ -61,29 +64,34 @@ def configs(settings: StudySettings) -> list[TrainingConfig]:
 def inputs(figure_number: str, settings: StudySettings) -> Json:
     """What a figure depends on besides its models."""
     methods = [method[:3] for method in METHODS[figure_number]]
-    sweep = [asdict(params) for params in settings.beam_sweep()]
-    return {"methods": methods, "beam": sweep, "best_first_ef": settings.best_first_ef}
+    sweeps = {"beam": settings.beam_sweep(), "seeded": settings.seeded_sweep()}
+    searches = {name: [asdict(params) for params in sweep] for name, sweep in sweeps.items()}
+    return {"methods": methods, **searches, "best_first_ef": settings.best_first_ef}
 
 
 def run(figure_number: str, runs: Runs, settings: StudySettings) -> Json:
     """`curves`: the points of every method, by share scored; `exhaustive`: recall-all of both models."""
     curves, exhaustive = {}, {}
     for method in METHODS[figure_number]:
+        if method is SEEDED and not settings.base.light.enabled:
+            continue
         curves[method.name] = _sweep(runs, settings, method)
         exhaustive["with aux" if method.auxiliary else "without aux"] = curves[method.name][0]["recall_all"]
     return {"top_k": settings.search.top_k, "seed": settings.seeds[0], "curves": curves, "exhaustive": exhaustive}
 
 
+def _methods(figure_number: str, result: Json) -> list[Method]:
+    return [method for method in METHODS[figure_number] if method.name in result["curves"]]
+
+
 def _sweep(runs: Runs, settings: StudySettings, method: Method) -> list[Json]:
     model = runs.get(settings.config(auxiliary=method.auxiliary))
-    if method.while_loop:
+    if method.search == "while_loop":
         top_k = settings.search.top_k
         points = [{"ef": [ef], **model.best_first(top_k, ef)} for ef in settings.best_first_ef if ef >= top_k]
     else:
-        points = [
-            {"ef": list(params.ef), "rounds": list(params.rounds), **model.beam(params)}
-            for params in settings.beam_sweep()
-        ]
+        sweep = settings.seeded_sweep() if method.search == "seeded" else settings.beam_sweep()
+        points = [{**search_to_json(params), **model.beam(params)} for params in sweep]
     return sorted(points, key=lambda point: (point["share_scored"], -point["coverage"]))
 
 
@@ -112,9 +120,9 @@ def plot(figure_number: str, metric: str, result: Json, path: Path) -> None:
     The paper's recall is another data set's and would stand at another height, so it is left out.
     """
     with figure(path, _TITLES[figure_number, metric]) as (axes,):
-        for method in METHODS[figure_number]:
+        for method in _methods(figure_number, result):
             _draw(axes, result["curves"][method.name], method, _METRICS[metric])
-            if metric == "coverage":
+            if metric == "coverage" and method is not SEEDED:
                 paper = userbehavior_curve(figure_number, method.name, metric)
                 x, y = ([100 * value for value in values] for values in paper)
                 label = "dotted: the paper, 4.2 M items" if method is METHODS[figure_number][0] else None
@@ -126,10 +134,10 @@ def plot(figure_number: str, metric: str, result: Json, path: Path) -> None:
 
 
 def _draw(axes: Any, points: list[Json], method: Method, metric: str) -> None:
-    if not method.while_loop:
+    if method.search == "beam":
         x, y = ([100 * point[key] for point in points] for key in ("share_scored", metric))
         axes.plot(x, y, linestyle="", marker=".", color=method.color, alpha=0.3)
-    best = frontier(points, metric) if not method.while_loop else points
+    best = frontier(points, metric) if method.search == "beam" else points
     x, y = ([100 * point[key] for point in best] for key in ("share_scored", metric))
     line(axes, x, y, method.name, method.color)
 
@@ -146,10 +154,11 @@ def _draw_exhaustive(axes: Any, figure_number: str, metric: str, result: Json) -
 def markdown(figure_number: str, result: Json) -> str:
     """Frontier points of every method and a sentence."""
     rows = []
-    for method in METHODS[figure_number]:
+    for method in _methods(figure_number, result):
         points = result["curves"][method.name]
-        for point in points if method.while_loop else frontier(points, "coverage"):
+        for point in frontier(points, "coverage") if method.search == "beam" else points:
             settings = f"ef {point['ef']}" + (f", rounds {point['rounds']}" if "rounds" in point else "")
+            settings = f"{point['seeds']['count']} seeds, {settings}" if "seeds" in point else settings
             values = (point["share_scored"], point["recall_retrieval"], point["coverage"])
             rows.append([method.name, settings, *map(percent, values)])
     header = ["method", "search", "items scored", "recall", "coverage"]
@@ -159,16 +168,20 @@ def markdown(figure_number: str, result: Json) -> str:
 
 def _reading(figure_number: str, result: Json) -> str:
     other = METHODS[figure_number][1]
-    ours, theirs = (result["curves"][name] for name in (NANN.name, other.name))
-    shares = [point["share_scored"] for point in frontier(theirs, "coverage")]
-    pairs = [(at_share(ours, "coverage", share), at_share(theirs, "coverage", share)) for share in shares]
+    ours = [method for method in _methods(figure_number, result) if method in (NANN, SEEDED)]
+    return " ".join(_compared(method.name, other.name, result["curves"]) for method in ours)
+
+
+def _compared(one: str, other: str, curves: Json) -> str:
+    shares = [point["share_scored"] for point in frontier(curves[other], "coverage")]
+    pairs = [tuple(at_share(curves[name], "coverage", share) for name in (one, other)) for share in shares]
     gains = [a - b for a, b in pairs if a is not None and b is not None]
     if not gains:
-        return f"The curves of NANN and {other.name} share no range of items scored."
+        return f"The curves of {one} and {other} share no range of items scored."
     ahead = sum(gain > 0 for gain in gains)
     low, high = (f"{100 * gain:+.2f}" for gain in (min(gains), max(gains)))
     return (
-        f"NANN covers more than {other.name} at {ahead} of the {len(gains)} shares of items scored at which the latter "
+        f"{one} covers more than {other} at {ahead} of the {len(gains)} shares of items scored at which the latter "
         f"was measured and both have a value; the difference runs from {low} to {high} percentage points."
     )
 

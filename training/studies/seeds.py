@@ -84,9 +84,12 @@ def compare(
     curves: dict[str, list[dict[str, Any]]] = {}
     for entry, light in (("layers", None), ("seeds", light_vectors)):
         settings: dict[SearchParams, None] = {}
-        for wanted in coverages:
-            say(f"tuning entry {entry} for coverage {wanted:.0%}")
-            settings |= dict.fromkeys(_chosen(_tune(graph, scorer, light, tuning, wanted, max_share)))
+        tuned: SearchTuning | None = None
+        # One beyond them: a curve that ends where it was tuned for may end below that on other users.
+        for wanted in ((1 + max(coverages)) / 2, *sorted(coverages, reverse=True)):
+            say(f"tuning entry {entry} for coverage {wanted:.2%}")
+            tuned = _tune(graph, scorer, light, tuning, wanted, max_share, tuned)
+            settings |= dict.fromkeys(_chosen(tuned))
         say(f"measuring {len(settings)} searches of entry {entry}")
         curves[entry] = _sorted(_walk(graph, scorer, light, test, params) for params in settings)
     say("measuring the cascade")
@@ -172,11 +175,16 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def _tune(
-    graph: HnswGraph, scorer: Scorer, light: Float32Array | None, users: Users, wanted: float, max_share: float
+    graph: HnswGraph,
+    scorer: Scorer,
+    light: Float32Array | None,
+    users: Users,
+    wanted: float,
+    max_share: float,
+    after: SearchTuning | None,
 ) -> SearchTuning:
-    own = users.queries.behaviors
-    states, exact = users.states, users.exact
-    return tune_search(graph, scorer, states, exact, wanted, light_vectors=light, own_items=own, max_share=max_share)
+    options: dict[str, Any] = {"light_vectors": light, "own_items": users.queries.behaviors, "max_share": max_share}
+    return tune_search(graph, scorer, users.states, users.exact, wanted, **options, after=after)
 
 
 def _chosen(tuning: SearchTuning) -> list[SearchParams]:

@@ -199,7 +199,7 @@ _QUICK = StudySettings(
     growth_items=(10_000, 50_000),
     growth_users=(100, 200),
     seeded_coverages=(0.95, 0.98),
-    seeded_max_share=0.2,
+    seeded_max_share=1.0,  # what the paper's walk needs for the highest coverage is to be seen, however much
     seeded_users=100,
     seeded_items=(),
 )

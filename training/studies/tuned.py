@@ -15,7 +15,7 @@ from training.studies.settings import StudySettings
 from training.studies.store import Json
 from training.studies.study import Study
 from training.studies.text import percent, table
-from training.tuning_search import Trial, tune_search
+from training.tuning_search import Trial, tune_every_entry
 
 _SPLIT = "validation"
 _MAX_SHARE = 0.2
@@ -56,15 +56,17 @@ def _cheapest(
 ) -> Trial | None:
     """The cheapest of both entry strategies."""
     bundle = model.bundle
-    best: Trial | None = None
-    # Seeds first: what they cost bounds what is tried of the other, dearer as a rule.
-    for light in (bundle.light_vectors, None) if bundle.light_vectors is not None else (None,):
-        most = _MAX_SHARE if best is None else best.share_scored
-        tuning = tune_search(
-            bundle.graph, model.scorer, states, exact, wanted, light_vectors=light, own_items=own_items, max_share=most
-        )
-        best = tuning.best or best
-    return best
+    light = bundle.light_vectors
+    return tune_every_entry(
+        bundle.graph,
+        model.scorer,
+        states,
+        exact,
+        wanted,
+        light_vectors=light,
+        own_items=own_items,
+        max_share=_MAX_SHARE,
+    ).best
 
 
 def headline(result: Json, data_name: str) -> dict[str, Json]:

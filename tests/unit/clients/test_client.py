@@ -8,7 +8,8 @@ from tritonclient.utils import InferenceServerException
 
 from clients import InferRequest, RetrievalClient
 from clients._errors import translate
-from nann.errors import ConfigError, RequestError, RequestTimeout, ServerError, ServerUnavailable
+from nann.errors import ConfigError, RequestError, RequestTimeout, ServerError, ServerOverloaded, ServerUnavailable
+from nann.signature import DEADLINE_MESSAGE
 
 
 class FakeTransport:
@@ -26,6 +27,7 @@ class FakeTransport:
             "scores": np.ones((users, 1), np.float32),
             "unknown_items": np.zeros((users, 1), np.int32),
             "items_scored": np.ones((users, 1), np.int32),
+            "status": np.zeros((users, 1), np.int32),
         }
 
     def is_ready(self, timeout_s):
@@ -44,7 +46,10 @@ def test_a_request_goes_through_the_transport_with_its_timeout():
     assert result.item_ids.tolist() == [[7], [7]]
     assert result.latency_ms > 0
     assert [timeout for _, timeout in transport.calls] == [3, 0.5]
-    assert transport.calls[0][0].parameters == {"top_k": 1}
+    assert [request.parameters for request, _ in transport.calls] == [
+        {"top_k": 1, "deadline_ms": 3000},
+        {"deadline_ms": 500},
+    ]
     assert transport.closed
 
 
@@ -121,6 +126,7 @@ def test_an_answer_that_is_not_http():
         ("StatusCode.INVALID_ARGUMENT", RequestError),
         ("400", RequestError),
         ("StatusCode.DEADLINE_EXCEEDED", RequestTimeout),
+        ("StatusCode.CANCELLED", RequestTimeout),
         ("StatusCode.UNAVAILABLE", ServerUnavailable),
         ("503", ServerUnavailable),
         ("StatusCode.NOT_FOUND", ServerUnavailable),
@@ -134,3 +140,28 @@ def test_statuses_become_our_errors(status, kind):
     error = translate(InferenceServerException("top_k is wrong", status), "here:1", 2)
     assert type(error) is kind
     assert ("top_k is wrong" in str(error)) or kind is RequestTimeout
+
+
+@pytest.mark.parametrize("status", ["StatusCode.UNAVAILABLE", "503"])
+@pytest.mark.parametrize("words", ["Exceeds maximum queue size", "Request timeout expired"])
+def test_overload_is_not_taken_for_absence(status, words):
+    error = translate(InferenceServerException(f"in ensemble 'nann', {words}", status), "here:1", 2)
+    assert type(error) is ServerOverloaded
+    assert f"here:1 is overloaded: in ensemble 'nann', {words}; ask again later" in str(error)
+
+
+@pytest.mark.parametrize("status", ["StatusCode.CANCELLED", "400"])
+def test_the_servers_word_on_a_deadline_is_passed_on(status):
+    error = translate(InferenceServerException(f"in ensemble 'nann', {DEADLINE_MESSAGE} (...)", status), "here:1", 2)
+    assert type(error) is RequestTimeout
+    assert DEADLINE_MESSAGE in str(error)
+
+
+def test_deadline_policy_and_priority_are_sent():
+    transport = FakeTransport()
+    client = RetrievalClient(timeout_s=float("inf"), transport=transport)
+    client.retrieve([1], deadline_ms=50, on_deadline="partial", priority=1)
+    client.retrieve([1])
+    (one, _), (other, _) = transport.calls
+    assert (one.parameters, one.priority) == ({"deadline_ms": 50, "on_deadline": "partial"}, 1)
+    assert (other.parameters, other.priority) == ({"deadline_ms": 86_400_000}, 0)

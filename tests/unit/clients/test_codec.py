@@ -53,7 +53,7 @@ def test_parameters_are_sent_only_where_given():
     assert seeded.parameters == {"entry": "seeds", "seeds": 50, "seed_ef": 100, "ef": "60"}
     assert request.request_id == "r1"
     assert request.model == "nann"
-    assert request.outputs == ["item_ids", "scores", "unknown_items", "items_scored"]
+    assert request.outputs == ["item_ids", "scores", "unknown_items", "items_scored", "status"]
 
 
 def test_a_profile_has_a_row_for_each_user():
@@ -69,6 +69,7 @@ def outputs(**changes):
         "scores": np.array([[0.5, -np.inf]], np.float32),
         "unknown_items": np.array([[1]], np.int32),
         "items_scored": np.array([[9]], np.int32),
+        "status": np.array([[1]], np.int32),
     }
     return {name: array for name, array in {**arrays, **changes}.items() if array is not None}
 
@@ -79,6 +80,7 @@ def test_a_result():
     np.testing.assert_array_equal(result.scores, np.array([[0.5, -np.inf]], np.float32))
     np.testing.assert_array_equal(result.unknown_items, [1])
     np.testing.assert_array_equal(result.items_scored, [9])
+    np.testing.assert_array_equal(result.status, [1])
     assert result.latency_ms == 1.5
 
 

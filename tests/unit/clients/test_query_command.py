@@ -34,6 +34,7 @@ def ask(monkeypatch, tmp_path):
                 scores=np.tile(np.array([[2.5, 1, -np.inf]], np.float32), (users, 1)),
                 unknown_items=np.full(users, 2, np.int32),
                 items_scored=np.full(users, 1234, np.int32),
+                status=np.zeros(users, np.int32),
                 latency_ms=3.25,
             )
 
@@ -81,6 +82,7 @@ def test_json_for_programs(ask):
         "items": [{"item_id": 30, "name": None, "score": 2.5}, {"item_id": 10, "name": None, "score": 1.0}],
         "unknown_items": 2,
         "items_scored": 1234,
+        "status": "complete",
     }
 
 

@@ -63,6 +63,33 @@ def test_a_batch_equals_each_user_alone(case):
         assert together.rounds[row] == alone.rounds[0]
 
 
+def stopped_alone(graph, table, row, params, most_calls):
+    """The same search of one user alone, and the items that it scored."""
+    scorer = TableScorer(table)
+    stop = lambda: np.array([len(scorer.calls) >= most_calls])  # noqa: E731
+    result = beam_search(graph, scorer, scorer.states([row]), params, stop=stop)
+    return result, np.concatenate([np.zeros(0, np.int32), *(call.ravel() for call in scorer.calls)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(case=mixed_searches(), data=st.data())
+def test_a_stopped_search_has_what_it_had_then_and_the_others_go_on(case, data):
+    graph, scorer, params = case
+    whole = beam_search(graph, scorer, scorer.states(), params)
+    most_calls = np.array([data.draw(st.integers(0, 6)) for _ in params])
+    calls = len(scorer.calls)
+    stopped = beam_search(graph, scorer, scorer.states(), params, stop=lambda: most_calls <= len(scorer.calls) - calls)
+    np.testing.assert_array_equal(stopped.finished, whole.rounds <= most_calls)
+    np.testing.assert_array_equal(stopped.rounds, np.minimum(whole.rounds, most_calls))
+    for row, (score, one) in enumerate(zip(scorer.table, params, strict=True)):
+        if stopped.finished[row]:
+            np.testing.assert_array_equal(stopped.items[row], whole.items[row])
+        alone, scored = stopped_alone(graph, scorer.table, row, one, most_calls[row])
+        assert_row(stopped, row, alone.items[0][alone.items[0] != -1], score)
+        assert stopped.items_scored[row] == len(scored)
+        assert stopped.scores[row, 0] == score[scored].max(initial=-np.inf)  # the best so far is the best of all scored
+
+
 def test_one_user_who_finishes_early_is_dropped_from_the_calls():
     chain = [[1], [2], [3], [4], []]
     graph = make_graph([chain, [[], [], [], [], []]], [1, 0, 0, 0, 0])

@@ -65,3 +65,28 @@ def test_parameters_are_values():
     assert {params: 1}[SearchParams(5, (5,), (1,))] == 1
     with pytest.raises(dataclasses.FrozenInstanceError):
         params.top_k = 6
+
+
+def test_what_is_asked_for_lies_over_what_there_is():
+    params = SearchParams(5, (3, 9), (1, 2))
+    assert params.asked() == params
+    assert params.asked(top_k=4, ef=(1, 4), rounds=(0, 0)) == SearchParams(4, (1, 4), (0, 0))
+    assert params.asked(top_k=20) == SearchParams(20, (3, 20), (1, 2))
+    seeded = SearchParams(5, (9,), (2,), SeedParams(6, 8))
+    assert seeded.asked(seeds=7).seeds == SeedParams(7, 8)
+    assert seeded.asked(seeds=30).seeds == SeedParams(30, 30)
+    assert seeded.asked(seed_ef=6).seeds == SeedParams(6, 6)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"top_k": 10, "ef": (3, 9)}, "ef of the ground layer is 9 and top_k 10"),
+        ({"seeds": 3}, 'seeds came without entry "seeds"; expected both, or neither'),
+        ({"seed_ef": 3}, 'seed_ef came without entry "seeds"'),
+        ({"rounds": (1,)}, "ef has 2 values and rounds 1"),
+    ],
+)
+def test_what_does_not_fit_what_there_is(asked, message):
+    with pytest.raises(RequestError, match=message):
+        SearchParams(5, (3, 9), (1, 2)).asked(**asked)

@@ -22,10 +22,13 @@ def test_the_public_contract():
         ("scores", "FP32", (-1,)),
         ("unknown_items", "INT32", (1,)),
         ("items_scored", "INT32", (1,)),
+        ("status", "INT32", (1,)),
     ]
     assert signature.REQUEST_PARAMETERS == (
-        "top_k", "ef", "rounds", "entry", "seeds", "seed_ef",
+        "top_k", "ef", "rounds", "entry", "seeds", "seed_ef", "deadline_ms", "on_deadline",
     )  # fmt: skip
+    assert signature.ON_DEADLINE == ("error", "partial")
+    assert (signature.STATUS_COMPLETE, signature.STATUS_PARTIAL, signature.STATUS_DEGRADED) == (0, 1, 2)
     assert signature.ENTRIES == ("layers", "seeds")
     paddings = (signature.PADDING_ITEM, signature.PADDING_IDS, signature.PADDING_SCORE)
     assert paddings == (-1, (0, -1), -np.inf)

@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from perf.load import _starts, read_metrics
+from nann.errors import RequestTimeout, ServerError, ServerOverloaded
+from perf.load import OpenLoadResult, _starts, _summary, read_metrics
 from perf.requests import perf_analyzer_input
 
 METRICS = """# HELP nv_inference_count Number of inferences
@@ -53,3 +54,12 @@ def test_perf_analyzers_input():
             {"behavior_item_ids": {"content": [13], "shape": [1]}, "user_profile": {"content": [0], "shape": [1]}},
         ]
     }
+
+
+def test_a_summary_of_an_open_loop_tells_answers_from_refusals_and_faults():
+    answered = [(None, 0.1)] * 50
+    others = [(ServerOverloaded, 0.002)] * 40 + [(RequestTimeout, 1.0)] * 8 + [(ServerError, 0.0)] * 2
+    assert _summary([*answered, *others], 10) == OpenLoadResult(
+        offered_qps=10, goodput_qps=5, overloaded=0.4, late=0.08, failed=0.02, p50_ms=100, p99_ms=100, refusal_p99_ms=2
+    )
+    assert _summary([], 10) == OpenLoadResult(0, 0, 0, 0, 0, 0, 0, 0)

@@ -7,8 +7,17 @@ import triton_fakes
 
 from nann.errors import BundleError, InvalidInputError
 from nann.shape_grid import ShapeGrid
+from nann.signature import ITEM_IDS, STATUS, STATUS_COMPLETE, STATUS_PARTIAL
+from python_backend.outcomes import Kind
 
-BOUNDS = {"max_top_k": "20", "max_ef": "25", "max_rounds": "30", "max_search_ms": "9000"}
+BOUNDS = {
+    "max_top_k": "20",
+    "max_ef": "25",
+    "max_rounds": "30",
+    "deadline_ms": "9000",
+    "on_deadline": "error",
+    "on_scorer_failure": "error",
+}
 
 
 def score(call):
@@ -106,6 +115,7 @@ def test_with_padding_the_scorer_sees_only_shapes_of_the_grid_and_the_answers_ar
         model = TritonPythonModel()
         model.initialize(
             {
+                "model_name": "beam_retrieval",
                 "model_version": "1",
                 "model_repository": str(tmp_path / "repository" / "beam_retrieval"),
                 "model_config": json.dumps({"name": "beam_retrieval", "parameters": parameters}),
@@ -154,6 +164,161 @@ def test_a_failing_scorer_fails_its_requests_and_nothing_else(model, monkeypatch
     assert not model.execute([ask(3)])[0].has_error()
 
 
+def test_a_user_that_the_scorer_fails_for_spoils_no_answer_of_the_batch(model, monkeypatch):
+    def fails_for_place_20(call):
+        if (call.inputs["user_state"][:, 0] == 20).any():
+            return triton_fakes.InferenceResponse(error=triton_fakes.TritonError("out of bounds"))
+        return score(call)
+
+    monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", fails_for_place_20)
+    good, bad, other = model.execute([ask(3), ask(20), ask(4, 5)])
+    assert bad.error().message() == "scorer version 1 failed: out of bounds"
+    np.testing.assert_array_equal(good.arrays()["item_ids"], [nearest(3, 3)])
+    np.testing.assert_array_equal(other.arrays()["item_ids"], [nearest(4, 3), nearest(5, 3)])
+
+
+def test_an_absent_scorer_is_asked_once_for_the_batch(model, monkeypatch):
+    words = "Model scorer - Error when running inference: Model 'scorer' is not ready."
+    absent = triton_fakes.InferenceResponse(error=triton_fakes.TritonError(words))
+    monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", lambda call: absent)
+    assert all("is not ready" in response.error().message() for response in model.execute([ask(3), ask(4), ask(5)]))
+    assert len(triton_fakes.InferenceRequest.calls) == 1
+
+
+def test_what_nobody_foresaw_fails_with_its_request_alone_and_is_logged(model, monkeypatch):
+    def lost(call):
+        if (call.inputs["user_state"][:, 0] == 20).any():
+            raise MemoryError("no more")
+        return score(call)
+
+    monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", lost)
+    monkeypatch.setattr(triton_fakes.Logger, "errors", [])
+    good, bad = model.execute([ask(3), ask(20)])
+    assert not good.has_error()
+    assert (bad.error().code(), bad.error().message()) == ("INTERNAL", "internal error: MemoryError: no more")
+    assert "Traceback" in triton_fakes.Logger.errors[0]
+
+
+class Clock:
+    """A monotonic clock that each scorer call moves by 100 ms."""
+
+    def __init__(self, monkeypatch):
+        self.now_ns = 10**12
+        monkeypatch.setattr("time.monotonic_ns", lambda: self.now_ns)
+        monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", self.answer)
+
+    def answer(self, call):
+        self.now_ns += 100_000_000
+        return score(call)
+
+
+def timed(place, arrived_ns, **parameters):
+    states = np.full((1, tiny_bundle.LENGTH), place, np.float32)
+    tensors = {"user_state": states, "behaviors": nothing(1), "arrived_ns": np.array([[arrived_ns]], np.int64)}
+    return triton_fakes.Request(tensors, json.dumps(parameters))
+
+
+def test_each_request_of_a_batch_stops_at_its_own_deadline(model, monkeypatch):
+    clock = Clock(monkeypatch)
+    asked = [ask(12), ask(12, deadline_ms=150), ask(12, deadline_ms=150, on_deadline="partial")]
+    whole, late, partial = model.outcomes(asked)
+    assert [whole.kind, late.kind, partial.kind] == [Kind.COMPLETE, Kind.LATE, Kind.PARTIAL]
+    np.testing.assert_array_equal(whole.outputs[ITEM_IDS], [nearest(12, 3)])
+    assert partial.rounds.tolist() == [2] < whole.rounds.tolist()
+    assert partial.items_scored < whole.items_scored
+    _, error, answer = (outcome.response() for outcome in (whole, late, partial))
+    assert (error.error().code(), answer.arrays()["status"].tolist()) == ("CANCELLED", [[1]])
+    assert "did not end within its deadline (deadline_ms 150)" in error.error().message()
+    assert clock.now_ns - 10**12 == whole.rounds[0] * 100_000_000  # those who left cost no round
+
+
+def test_of_a_partial_request_those_users_are_complete_who_had_finished(model, monkeypatch):
+    Clock(monkeypatch)
+    rounds = {place: int(model.outcomes([ask(place)])[0].rounds[0]) for place in range(tiny_bundle.ITEMS)}
+    first, last = min(rounds, key=rounds.get), max(rounds, key=rounds.get)
+    assert rounds[first] < rounds[last]
+    (both,) = model.outcomes([ask(first, last, deadline_ms=100 * rounds[first] - 50, on_deadline="partial")])
+    assert both.kind is Kind.PARTIAL
+    assert both.outputs[STATUS].tolist() == [[STATUS_COMPLETE], [STATUS_PARTIAL]]
+
+
+def test_waiting_counts_and_who_is_late_before_the_first_round_costs_none(model, monkeypatch):
+    clock = Clock(monkeypatch)
+    second_ns = 1_000_000_000
+    in_time, late = timed(12, clock.now_ns - second_ns), timed(12, clock.now_ns - 9 * second_ns, on_deadline="partial")
+    assert [outcome.kind for outcome in model.outcomes([late])] == [Kind.LATE]
+    assert not triton_fakes.InferenceRequest.calls
+    assert [outcome.kind for outcome in model.outcomes([late, in_time])] == [Kind.LATE, Kind.COMPLETE]
+    # A clock of another machine, ahead of ours, gives nobody more time.
+    (outcome,) = model.outcomes([timed(12, clock.now_ns + 10**15, deadline_ms=150)])
+    assert outcome.kind is Kind.LATE
+
+
+def test_a_cancelled_request_leaves_its_batch_within_one_round(model, monkeypatch):
+    requests = [ask(12), ask(12)]
+
+    def cancel_the_second(call):
+        requests[1].cancelled = True
+        return score(call)
+
+    monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", cancel_the_second)
+    stays, goes = model.outcomes(requests)
+    assert (stays.kind, goes.kind) == (Kind.COMPLETE, Kind.CANCELLED)
+    assert [len(call.inputs["candidates"]) for call in triton_fakes.InferenceRequest.calls][:2] == [2, 1]
+    assert goes.response().error().code() == "CANCELLED"
+
+
+def test_inside_the_ensemble_nobody_is_asked_about_cancellation(model):
+    """It is never told there, and asking is a round trip between processes."""
+    request = timed(12, 0)
+    request.is_cancelled = None
+    assert model.outcomes([request])[0].kind is Kind.LATE
+    request = timed(12, 2**62)
+    request.is_cancelled = None
+    assert model.outcomes([request])[0].kind is Kind.COMPLETE
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    failed = triton_fakes.InferenceResponse(error=triton_fakes.TritonError("weights lost"))
+    return lambda: monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", lambda call: failed)
+
+
+def test_with_the_policy_fallback_a_failing_scorer_degrades_answers(model, model_args, failing):
+    from python_backend.beam_retrieval import TritonPythonModel
+
+    degrading = TritonPythonModel()
+    degrading.initialize(model_args("beam_retrieval", **{**BOUNDS, "on_scorer_failure": "fallback"}))
+    request = triton_fakes.Request(
+        {
+            "user_state": np.full((1, tiny_bundle.LENGTH), 12, np.float32),
+            "behaviors": np.array([[-1, 12, 12, 20]], np.int32),
+        },
+        '{"top_k": 5}',
+    )
+    failing()
+    (outcome,) = degrading.outcomes([request])
+    assert outcome.kind is Kind.DEGRADED
+    assert "weights lost" in str(outcome.error)
+    arrays = outcome.response().arrays()
+    assert arrays["status"].tolist() == [[2]]
+    assert arrays["items_scored"].tolist() == [[0]]
+    np.testing.assert_array_equal(arrays["item_ids"][0, :2], tiny_bundle.item_ids()[[12, 20]])
+    assert set(tiny_bundle.item_ids()[[11, 13]]) <= set(arrays["item_ids"][0])
+    assert model.outcomes([request])[0].kind is Kind.FAILED  # the policy "error"
+
+
+def test_with_a_light_score_that_is_the_fallback(seeded_model, failing, monkeypatch):
+    monkeypatch.setattr(seeded_model.retriever, "_degrade", True)
+    failing()
+    outcomes = seeded_model.outcomes([ask_light(3, light_place=22), ask_light(3, light_place=9, top_k=5)])
+    assert [outcome.kind for outcome in outcomes] == [Kind.DEGRADED] * 2
+    np.testing.assert_array_equal(outcomes[0].outputs[ITEM_IDS], [nearest(22, 3)])
+    np.testing.assert_array_equal(outcomes[1].outputs[ITEM_IDS], [nearest(9, 5)])
+    (nothing_left,) = seeded_model.outcomes([ask_light(3, light_place=float("nan"))])
+    assert nothing_left.kind is Kind.FAILED
+
+
 def test_nan_scores_are_an_error(model, monkeypatch):
     def nan(call):
         scores = np.full(call.inputs["candidates"].shape, np.nan, np.float32)
@@ -161,13 +326,6 @@ def test_nan_scores_are_an_error(model, monkeypatch):
 
     monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", nan)
     assert "NaN" in model.execute([ask(3)])[0].error().message()
-
-
-def test_a_search_that_takes_too_long_stops(model, monkeypatch):
-    monkeypatch.setattr(model, "max_search_ms", -1)
-    (response,) = model.execute([ask(3)])
-    assert "the search was stopped after -1 ms; ask for less" in response.error().message()
-    assert not triton_fakes.InferenceRequest.calls
 
 
 def test_a_bundle_that_recommends_too_much_does_not_load(model_args):
@@ -196,6 +354,7 @@ def seeded_model(tmp_path, monkeypatch):
     config = {"name": "beam_retrieval", "parameters": {key: {"string_value": value} for key, value in BOUNDS.items()}}
     model.initialize(
         {
+            "model_name": "beam_retrieval",
             "model_version": "1",
             "model_repository": str(tmp_path / "repository" / "beam_retrieval"),
             "model_config": json.dumps(config),
@@ -260,8 +419,8 @@ def test_without_a_light_score_seeds_are_refused(model):
 
 def test_a_bundle_that_recommends_seeds_without_a_light_score_does_not_load(tmp_path):
     from python_backend.retrieval import Retriever
-    from python_backend.search_requests import SearchBounds
+    from python_backend.search_requests import SearchBounds, TimeLimit
 
     bundle = tiny_bundle.make_bundle(tmp_path / "bundle", search_by_entry={"seeds": tiny_bundle.SEEDED})
     with pytest.raises(BundleError, match=r"recommends entry 'seeds' and has no light_vectors\.npy"):
-        Retriever(bundle, SearchBounds(20, 25, 30))
+        Retriever(bundle, SearchBounds(20, 25, 30), TimeLimit(1000))

@@ -10,7 +10,7 @@ import triton_fakes
 from nann.bundle import sha256_of
 from nann.errors import BundleError, ScorerError
 from nann.signature import SCORER, USER_ENCODER
-from python_backend.onnx_model import OnnxModel
+from python_backend.onnx_model import OnnxModel, pair_blocks
 
 
 def load(args):
@@ -136,3 +136,25 @@ def test_warm_up_runs_what_it_can(tmp_path, monkeypatch):
     assert not runs, "the number of candidates is open"
     model.warm_up({"candidates": 5})
     assert runs == [{"user_state": (2, tiny_bundle.LENGTH), "candidates": (2, 5)}]
+
+
+@pytest.mark.parametrize(("users", "candidates"), [(1, 1), (1, 10), (1, 11), (3, 3), (3, 4), (2, 25), (16, 1), (0, 5)])
+def test_blocks_cover_every_pair_once_and_none_is_large(users, candidates):
+    seen = np.zeros((users, candidates), int)
+    for rows, columns in pair_blocks(users, candidates, 10):
+        seen[rows, columns] += 1
+        assert 0 < seen[rows, columns].size <= 10 or users == 0
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize(("users", "candidates"), [(3, 4), (2, 25), (16, 1)])
+def test_scores_in_blocks_are_those_of_the_whole(tmp_path, monkeypatch, users, candidates):
+    onnx.save(tiny_bundle.scorer(), tmp_path / "model.onnx")
+    rng = np.random.default_rng(0)
+    feed = {
+        "user_state": rng.uniform(0, 29, (users, tiny_bundle.LENGTH)).astype(np.float32),
+        "candidates": rng.integers(tiny_bundle.ITEMS, size=(users, candidates), dtype=np.int32),
+    }
+    whole = OnnxModel(tmp_path / "model.onnx", SCORER, 1).run(feed)
+    monkeypatch.setattr("python_backend.onnx_model.BLOCK_PAIRS", 10)
+    np.testing.assert_array_equal(OnnxModel(tmp_path / "model.onnx", SCORER, 1).run(feed), whole)

@@ -24,7 +24,8 @@ def test_ids_become_indices_and_unknown_ones_are_counted(model):
     np.testing.assert_array_equal(arrays["behaviors"], [[-1, -1, 3, 4], [-1] * 4])
     np.testing.assert_array_equal(arrays["unknown_items"], [[1], [0]])
     np.testing.assert_array_equal(arrays["profile_codes"], [[0], [0]])
-    assert model._unknown_items.value == 1
+    model.finalize()
+    assert triton_fakes.Metric.values["nann_unknown_items_total"] == 1
 
 
 def test_requests_of_different_length_and_one_bad_one(model):

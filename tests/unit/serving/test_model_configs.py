@@ -16,6 +16,7 @@ from tritonclient.grpc import model_config_pb2
 from nann.bundle import WARMUP_FILES, Bundle, write_manifest
 from nann.shape_grid import MAX_BATCH_SIZE, ShapeGrid
 from nann.signature import (
+    ARRIVED_NS,
     BEAM_RETRIEVAL,
     BEHAVIORS,
     CANDIDATES,
@@ -82,7 +83,7 @@ def test_what_passes_the_ensemble_passes_everywhere(path):
     config = parse(path)
     assert config.max_batch_size == MAX_BATCH_SIZE
     optional = [tensor.name for tensor in config.input if tensor.optional]
-    assert optional == ([USER_PROFILE.name] if USER_PROFILE in SPECS[config.name].inputs else [])
+    assert optional == [spec.name for spec in SPECS[config.name].inputs if spec in (USER_PROFILE, ARRIVED_NS)]
 
 
 @pytest.mark.parametrize("path", FILES, ids=label)
@@ -107,7 +108,16 @@ def test_the_ensemble_wires_equal_names_in_order():
 def test_bounds_and_batching_of_beam_retrieval():
     config = parse(TEMPLATE / BEAM_RETRIEVAL.name / "config.pbtxt")
     assert config.HasField("dynamic_batching")
-    assert set(config.parameters) == {"max_top_k", "max_ef", "max_rounds", "max_search_ms"}
+    assert set(config.parameters) == {
+        "max_top_k",
+        "max_ef",
+        "max_rounds",
+        "deadline_ms",
+        "on_deadline",
+        "on_scorer_failure",
+        "quality_share",
+        "quality_load",
+    }
     # A rate limiter on the caller of a BLS model waits for itself.
     assert not any(group.HasField("rate_limiter") for group in config.instance_group)
 

@@ -4,7 +4,7 @@ import pytest
 
 from nann.errors import BundleError, RequestError
 from nann.search_params import SearchParams, SeedParams
-from python_backend.search_requests import SearchBounds, parse_search_params
+from python_backend.search_requests import SearchBounds, TimeLimit, parse_search_params, parse_time_limit
 
 DEFAULTS = SearchParams(20, (10, 30, 50), (1, 2, 3))
 BOUNDS = SearchBounds(max_top_k=200, max_ef=400, max_rounds=9)
@@ -58,7 +58,7 @@ def test_tritons_own_parameters_are_left_alone():
     [
         (
             {"topk": 5},
-            "unknown request parameter 'topk'; known are top_k, ef, rounds, entry, seeds, seed_ef",
+            "unknown request parameter 'topk'; known are top_k, ef, rounds, entry, seeds, seed_ef, deadline_ms, ",
         ),
         ({"top_k": 0}, "top_k: 0 is out of bounds; expected 1 to 200"),
         ({"top_k": 201}, "top_k: 201 is out of bounds; expected 1 to 200"),
@@ -140,3 +140,37 @@ def test_seeds_are_within_the_bounds_too():
     BOUNDS.check_defaults(SEEDED)
     with pytest.raises(BundleError, match="max_ef is 400"):
         BOUNDS.check_defaults(SearchParams(20, (40,), (3,), SeedParams(60, 500)))
+
+
+def test_no_more_items_than_the_largest_ef_can_be_asked_for():
+    with pytest.raises(RequestError, match="top_k: 51 is out of bounds; expected 1 to 50"):
+        parse_search_params('{"top_k": 51}', SearchParams(5, (30,), (1,)), SearchBounds(200, 50, 9), 1000)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "limit"),
+    [
+        ({}, TimeLimit(800, "partial")),
+        ({"deadline_ms": 50}, TimeLimit(50, "partial")),
+        ({"deadline_ms": "50", "on_deadline": "error"}, TimeLimit(50, "error")),
+        ({"deadline_ms": 60_000}, TimeLimit(800, "partial")),  # the server's own deadline is the longest
+    ],
+)
+def test_time_limits(parameters, limit):
+    assert parse_time_limit(json.dumps(parameters), TimeLimit(800, "partial")) == limit
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"deadline_ms": 0}, "deadline_ms: 0 is out of bounds; expected 1 to"),
+        ({"deadline_ms": -1}, "deadline_ms: -1 is out of bounds"),
+        ({"deadline_ms": 0.5}, "deadline_ms is 0.5; expected a whole number"),
+        ({"deadline_ms": None}, "deadline_ms is None; expected a whole number"),
+        ({"on_deadline": "wait"}, 'on_deadline is \'wait\'; expected "error" or "partial"'),
+        ({"on_deadline": 1}, "on_deadline is 1; expected"),
+    ],
+)
+def test_bad_time_limits(parameters, message):
+    with pytest.raises(RequestError, match=message):
+        parse_time_limit(json.dumps(parameters), TimeLimit(800))

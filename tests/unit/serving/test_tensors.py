@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 import triton_fakes
 
-from nann.errors import InvalidInputError, RequestError, ScorerError
+from nann.errors import DeadlineExceeded, InvalidInputError, RequestError, ScorerError, ScorerUnavailable
 from nann.signature import BEHAVIOR_ITEM_IDS, CANDIDATE_SCORES, CANDIDATES
 from python_backend.tensors import (
     answer_each,
     call_model,
+    config_choice,
     config_int,
     error_response,
     make_response,
@@ -77,11 +78,32 @@ def test_call_model_names_version_output_and_memory(monkeypatch):
 def test_call_model_failures(monkeypatch):
     failed = triton_fakes.InferenceResponse(error=triton_fakes.TritonError("out of memory"))
     monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", lambda call: failed)
-    with pytest.raises(ScorerError, match="scorer version 3 failed: out of memory"):
+    with pytest.raises(ScorerError, match="scorer version 3 failed: out of memory") as caught:
+        call_model("scorer", 3, [], CANDIDATE_SCORES)
+    assert caught.type is ScorerError
+    words = "Model scorer - Error when running inference: Model 'scorer' is not ready."
+    absent = triton_fakes.InferenceResponse(error=triton_fakes.TritonError(words))
+    monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", lambda call: absent)
+    with pytest.raises(ScorerUnavailable, match="scorer version 3 failed: Model scorer - Error"):
         call_model("scorer", 3, [], CANDIDATE_SCORES)
     monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", lambda call: triton_fakes.InferenceResponse())
     with pytest.raises(ScorerError, match="scorer version 3 returned no candidate_scores"):
         call_model("scorer", 3, [], CANDIDATE_SCORES)
+
+
+def test_a_stopped_search_is_no_fault_of_the_server():
+    response = error_response(DeadlineExceeded("too late"))
+    assert (response.error().code(), response.error().message()) == ("CANCELLED", "too late")
+
+
+def test_config_choice():
+    config = {"name": "m", "parameters": {"a": {"string_value": "x"}}}
+    assert config_choice(config, "a", ("x", "y")) == "x"
+    assert config_choice(config, "b", ("x", "y"), default="y") == "y"
+    with pytest.raises(InvalidInputError, match=r"config\.pbtxt of m: parameter a is 'x'; expected y or z"):
+        config_choice(config, "a", ("y", "z"))
+    with pytest.raises(InvalidInputError, match="parameter b is None"):
+        config_choice(config, "b", ("x", "y"))
 
 
 def test_config_int():

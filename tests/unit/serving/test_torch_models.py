@@ -137,7 +137,14 @@ def test_a_changed_file_stops_the_load(repository, tmp_path):
 
 # beam_retrieval: the states stay where they are
 
-BOUNDS = {"max_top_k": "20", "max_ef": "25", "max_rounds": "30", "max_search_ms": "9000"}
+BOUNDS = {
+    "max_top_k": "20",
+    "max_ef": "25",
+    "max_rounds": "30",
+    "deadline_ms": "9000",
+    "on_deadline": "error",
+    "on_scorer_failure": "error",
+}
 
 
 def ask(*places, **parameters):

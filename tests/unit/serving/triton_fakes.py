@@ -33,6 +33,9 @@ class Tensor:
 class TritonError:
     INVALID_ARG = "INVALID_ARG"
     INTERNAL = "INTERNAL"
+    CANCELLED = "CANCELLED"
+    NOT_FOUND = "NOT_FOUND"
+    UNAVAILABLE = "UNAVAILABLE"
 
     def __init__(self, message: str, code: str = INTERNAL) -> None:
         self._message, self._code = message, code
@@ -67,6 +70,10 @@ class Request:
     def __init__(self, tensors: Mapping[str, np.ndarray], parameters: str = "{}") -> None:
         self._tensors = [Tensor(name, np.ascontiguousarray(array)) for name, array in tensors.items()]
         self._parameters = parameters
+        self.cancelled = False
+
+    def is_cancelled(self) -> bool:
+        return self.cancelled
 
     def inputs(self) -> list[Tensor]:
         return self._tensors
@@ -110,22 +117,35 @@ class Logger:
 class MetricFamily:
     class Kind(enum.Enum):
         COUNTER = "counter"
+        GAUGE = "gauge"
+        HISTOGRAM = "histogram"
 
-    COUNTER = Kind.COUNTER
+    COUNTER, GAUGE, HISTOGRAM = Kind
 
     def __init__(self, name: str, description: str, kind: Kind) -> None:
         self.name = name
 
-    def Metric(self, labels: Mapping[str, str]) -> Metric:  # noqa: N802
-        return Metric()
+    def Metric(self, labels: Mapping[str, str], buckets: list[float] | None = None) -> Metric:  # noqa: N802
+        return Metric(self.name)
 
 
 class Metric:
-    def __init__(self) -> None:
-        self.value = 0
+    """Values of all metrics with a name, whatever their labels, are kept in `Metric.values`."""
 
-    def increment(self, by: int) -> None:
-        self.value += by
+    values: dict[str, float] = {}  # noqa: RUF012
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.values[name] = 0
+
+    def increment(self, by: float) -> None:
+        self.values[self._name] += by
+
+    def set(self, value: float) -> None:
+        pass
+
+    def observe(self, value: float) -> None:
+        pass
 
 
 def get_input_tensor_by_name(request: Request, name: str) -> Tensor | None:

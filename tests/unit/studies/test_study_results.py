@@ -58,7 +58,8 @@ def test_one_seed_has_no_spread():
 
 def test_the_curves_are_the_measured_points(study_runs, study_setup):
     three, four = (curves.run(number, study_runs, study_setup) for number in "34")
-    assert set(three["curves"]) == {"NANN", "NANN-HNSW", "SL2G"}
+    assert set(three["curves"]) == {"NANN", "NANN-HNSW", "SL2G", "NANN entered by seeds (ours)"}
+    assert all("seeds" in point for point in three["curves"]["NANN entered by seeds (ours)"])
     assert set(four["curves"]) == {"NANN", "NANN without aux"}
     assert three["curves"]["NANN"] == four["curves"]["NANN"]
     assert len(three["curves"]["NANN"]) == 4

@@ -94,10 +94,11 @@ def test_one_walk_tells_every_number_of_ground_rounds(bundle, users, ef):
     assert len(search_by_ground_round(bundle.graph, scorer, states, SearchParams(10, ef, (1, 6)), 1).items) == 0
 
 
-@pytest.mark.parametrize("wanted", [0.6, 0.9, 0.99])
-def test_the_pick_reaches_the_coverage_and_no_grid_point_is_cheaper(bundle, users, wanted):
+@pytest.mark.parametrize(("wanted", "before"), [(0.6, None), (0.9, None), (0.99, None), (0.6, 0.95), (0.9, 0.99)])
+def test_the_pick_reaches_the_coverage_and_no_grid_point_is_cheaper(bundle, users, wanted, before):
     scorer, states, exact = users
-    tuning = tune_search(bundle.graph, scorer, states, exact, wanted)
+    after = None if before is None else tune_search(bundle.graph, scorer, states, exact, before)
+    tuning = tune_search(bundle.graph, scorer, states, exact, wanted, after=after)
     assert tuning.best is not None
     again = search_users(bundle.graph, scorer, states, tuning.best.params)
     assert coverage(again.items, exact) == tuning.best.coverage >= wanted
@@ -132,6 +133,36 @@ def test_three_layers_are_tuned(tmp_path):
     assert len(tuning.best.params.ef) == 3
     assert done[-1][0] == done[-1][1]
     assert len(tuning.trials) < 8 * tuning.walks  # walks were broken off
+
+
+class RandomScorer:
+    """Scores that no graph knows anything of; a user's state is a row of the table."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def score(self, user_states, candidates):
+        return self.table[user_states[:, 0].astype(int)[:, None], candidates]
+
+
+@pytest.mark.parametrize("entry", ["layers", "seeds"])
+def test_beyond_the_grid_where_nothing_in_it_is_good_enough(entry):
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(size=(500, 4)).astype(np.float32)
+    graph = graph_from_hnswlib(build_hnsw(vectors, IndexConfig(m=4), threads=1), 1)
+    scorer = RandomScorer(rng.normal(size=(6, 500)).astype(np.float32))
+    states = np.arange(6, dtype=np.float32)[:, None]
+    exact = exact_top(scorer, states, 500, 5).items
+    light = rng.normal(size=(500, 1)).astype(np.float32) if entry == "seeds" else None
+    own = np.full((6, 1), -1, np.int32)
+    tuning = tune_search(graph, scorer, states, exact, 0.9, light_vectors=light, own_items=own)
+    assert tuning.best is not None
+    assert tuning.best.coverage >= 0.9
+    space = LayersSpace(graph, 5) if light is None else SeedsSpace(graph, 5)
+    assert tuning.best.params.ef[-1] > max(space.ground_efs())
+    assert (
+        tune_search(graph, scorer, states, exact, 0.9, light_vectors=light, own_items=own, max_share=0.3).best is None
+    )
 
 
 def test_the_manifest_recommends_the_pick_and_the_bundle_stays_the_same(data, bundle):

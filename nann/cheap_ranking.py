@@ -1,0 +1,103 @@
+"""What to recommend while the scorer can't be asked: rankings that need no model. Not the paper's.
+
+Where the bundle has a light score, its walk ranks (`nann.light_walk`). Where it has none, the graph does: its links
+lead to near items in L2, so a short random walk from a user's own items most often visits what is near to many of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from nann.graph import HnswGraph, Layer
+from nann.kernels import Float32Array, Int32Array
+from nann.light_walk import light_walk
+from nann.search_params import SearchParams, SeedParams
+from nann.search_result import fit
+from nann.signature import PADDING_ITEM, PADDING_SCORE
+
+_WIDER = 4
+"""The light walk's ef in multiples of the search's: no scorer corrects what it misses, and light scores are cheap."""
+_STEPS = 2
+"""Of the random walk: the neighbours' neighbours are some hundreds to thousands, more than a top_k."""
+_CONTINUE = 0.5
+"""The chance to take one more step."""
+
+
+def rank_by_light_score(
+    graph: HnswGraph, light_vectors: Float32Array, user_states: Float32Array, params: Sequence[SearchParams]
+) -> tuple[Int32Array, Float32Array]:
+    """The items with the best light score that a light walk finds.
+
+    Args:
+        graph: its ground layer is walked.
+        light_vectors: `float32[N, d]`.
+        user_states: `float32[B, S]`, of which the last d columns are the user's side.
+        params: one a user; the walk's ef is a multiple of the largest that the search would have on the ground layer.
+
+    Returns:
+        `int32[B, K]` items, best first, padded with -1, and `float32[B, K]` light scores, padded with -inf; K is the
+        largest top_k.
+
+    Raises:
+        ScorerError: if a user's side of the light score is not finite.
+    """
+    widths = [one.ef[-1] if one.seeds is None else max(one.ef[-1], one.seeds.ef) for one in params]
+    walks = [SeedParams(one.top_k, _WIDER * width) for one, width in zip(params, widths, strict=True)]
+    found = light_walk(graph, light_vectors, user_states, walks)
+    top_k = np.array([one.top_k for one in params], np.int64)
+    return fit(found.items, found.scores, top_k, int(top_k.max(initial=0)))
+
+
+def rank_by_neighbourhood(graph: HnswGraph, own_items: Int32Array, top_k: int) -> tuple[Int32Array, Float32Array]:
+    """The items that a random walk of a few steps on the ground layer, from a user's own items, most often visits.
+
+    The own items come first, the more frequent the earlier, since the walk is there at its start.
+
+    Args:
+        graph: its ground layer is walked.
+        own_items: `int32[B, L]`, the users' histories, -1 = padding. Who has none gets nothing.
+        top_k: K.
+
+    Returns:
+        `int32[B, K]` items, best first, equal scores by smaller index, padded with -1, and `float32[B, K]` expected
+        visits, padded with -inf.
+    """
+    items = np.full((len(own_items), top_k), PADDING_ITEM, np.int32)
+    scores = np.full((len(own_items), top_k), PADDING_SCORE, np.float32)
+    for row, own in enumerate(own_items):
+        visited, visits = _expected_visits(graph.layers[0], own[own != PADDING_ITEM])
+        best = np.lexsort((visited, -visits))[:top_k]
+        items[row, : len(best)] = visited[best]
+        scores[row, : len(best)] = visits[best]
+    return items, scores
+
+
+def _expected_visits(ground: Layer, start: Int32Array) -> tuple[Int32Array, npt.NDArray[np.float64]]:
+    """Distinct items, and how often a walk from a random place of `start` visits each."""
+    here, chance = _summed(start, np.full(len(start), 1 / max(1, len(start))))
+    visited, visits = [here], [chance]
+    for _ in range(_STEPS):
+        here, chance = _summed(*_step(ground, here, _CONTINUE * chance))
+        visited.append(here)
+        visits.append(chance)
+    return _summed(np.concatenate(visited), np.concatenate(visits))
+
+
+def _step(
+    ground: Layer, items: Int32Array, chance: npt.NDArray[np.float64]
+) -> tuple[Int32Array, npt.NDArray[np.float64]]:
+    """All neighbours of `items`, each with its share of the item's chance."""
+    first = ground.indptr[items].astype(np.int64)
+    degree = ground.indptr[items + 1] - first
+    offset = np.arange(degree.sum()) - np.repeat(np.cumsum(degree) - degree, degree)  # within its list
+    neighbors = ground.neighbors[np.repeat(first, degree) + offset]
+    return neighbors, np.repeat(chance / np.maximum(degree, 1), degree)
+
+
+def _summed(items: Int32Array, weights: npt.NDArray[np.float64]) -> tuple[Int32Array, npt.NDArray[np.float64]]:
+    """Distinct items, ascending, with the sum of their weights."""
+    distinct, place = np.unique(items, return_inverse=True)
+    return distinct, np.bincount(place, weights, len(distinct)).astype(np.float64)

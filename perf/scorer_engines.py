@@ -1,0 +1,110 @@
+"""Engines that run an exported scorer on one thread of the CPU: the served one, and those it was chosen from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nann.scorer import Float32Array, Int32Array
+from nann.signature import CANDIDATE_SCORES, CANDIDATES, SCORER, USER_STATE
+from perf.benchmark import Say
+from python_backend.onnx_model import BLOCK_PAIRS, OnnxModel, pair_blocks
+
+SERVED = "onnxruntime, as served"
+Score = Callable[[Float32Array, Int32Array], Float32Array]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A `nann.scorer.Scorer` by name: (user_states float32[B, S], candidates int32[B, C]) -> float32[B, C]."""
+
+    name: str
+    score: Score
+
+
+def engines(path: Path, folder: Path, say: Say) -> list[Engine]:
+    """The engines that this machine has, the served one first.
+
+    Args:
+        path: the exported scorer.
+        folder: where a quantized copy may be written.
+        say: told what is left out, and why.
+    """
+    found = [Engine(SERVED, served_engine(path)), Engine("onnxruntime, whole calls", _whole(path))]
+    quantized = quantize(path, folder / "int8.onnx")
+    found.append(Engine("onnxruntime, int8", served_engine(quantized)))
+    for precision in ("f32", "bf16"):
+        try:
+            score = _openvino(path, precision)
+        except ImportError:
+            say("OpenVINO is not installed (`pip install 'nann[perf-engines]'`): left out")
+            break
+        except RuntimeError as error:
+            say(f"OpenVINO {precision} is left out: {str(error).splitlines()[0]}")
+            continue
+        found.append(Engine(f"OpenVINO {precision}, whole calls", score))
+        found.append(Engine(f"OpenVINO {precision}, blocks", _in_blocks(score)))
+    return found
+
+
+def served_engine(path: Path) -> Score:
+    """The target `embedded` on one thread: what `model_repository/scorer/configs/embedded.pbtxt` asks for."""
+    model = OnnxModel(path, SCORER, 1)
+    return lambda states, candidates: model.run({USER_STATE.name: states, CANDIDATES.name: candidates})
+
+
+def quantize(path: Path, target: Path) -> Path:
+    """Products with weights in int8, activations quantized as they come; tables and attention stay float32."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    logging.disable(logging.WARNING)  # it recommends a pre-processing that has nothing to do here
+    try:
+        quantize_dynamic(str(path), str(target), op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
+    finally:
+        logging.disable(logging.NOTSET)
+    return target
+
+
+def _whole(path: Path) -> Score:
+    from training.scorers import onnx_session
+
+    session = onnx_session(path, 1)
+
+    def score(states: Float32Array, candidates: Int32Array) -> Float32Array:
+        feeds = {USER_STATE.name: states, CANDIDATES.name: candidates}
+        scores: Float32Array = session.run([CANDIDATE_SCORES.name], feeds)[0]
+        return scores
+
+    return score
+
+
+def _openvino(path: Path, precision: str) -> Score:
+    import openvino
+
+    core = openvino.Core()
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise RuntimeError("this CPU has no bfloat16")
+    settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": precision}
+    request = core.compile_model(str(path), "CPU", settings).create_infer_request()
+
+    def score(states: Float32Array, candidates: Int32Array) -> Float32Array:
+        feeds = {USER_STATE.name: states, CANDIDATES.name: np.ascontiguousarray(candidates)}
+        request.infer(feeds, share_inputs=True)
+        scores: Float32Array = request.get_output_tensor().data.copy()
+        return scores
+
+    return score
+
+
+def _in_blocks(score: Score) -> Score:
+    def blocks(states: Float32Array, candidates: Int32Array) -> Float32Array:
+        scores = np.empty(candidates.shape, np.float32)
+        for rows, columns in pair_blocks(len(candidates), candidates.shape[1], BLOCK_PAIRS):
+            scores[rows, columns] = score(states[rows], candidates[rows, columns])
+        return scores
+
+    return blocks

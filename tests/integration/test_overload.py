@@ -1,0 +1,105 @@
+"""Twice the load that the server can carry: what is admitted is answered in time, the rest is refused at once.
+
+The scorer waits as for a GPU, so that its calls, and not this machine's cores, are what the server has too few of. With
+so slow a scorer the queue's timeout would refuse what its size admits, so it is raised here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from live_bundle import item_ids
+from own_server import own_server
+
+from clients import RetrievalClient
+from nann.errors import ServerOverloaded
+from nann.shape_grid import MAX_BATCH_SIZE
+from perf.load import run_load, run_open_load
+
+pytestmark = pytest.mark.triton
+
+OPTIONS = {"ef": "20,40,60", "rounds": "0,1,2"}
+SCORER_WAIT_S = 0.2
+QUEUE_SIZE = 64
+BATCHES = QUEUE_SIZE // MAX_BATCH_SIZE + 2
+"""The most that an answer takes, in times of a batch (docs/operations.md): what waits, what is being searched, and one
+for all around it."""
+
+
+@pytest.fixture(scope="module")
+def overloaded_server(live_bundle_path, tmp_path_factory) -> Iterator:
+    folder = tmp_path_factory.mktemp("overload")
+    with own_server(live_bundle_path, folder, scorer_wait_s=SCORER_WAIT_S, queue_timeout_s=30) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def users() -> list[list[int]]:
+    return np.random.default_rng(3).choice(item_ids()[20:], (200, 5)).tolist()
+
+
+@pytest.fixture(scope="module")
+def peak_qps(overloaded_server, users) -> float:
+    """Closed loop with enough clients for full batches, and too few to be refused."""
+    result = run_load(overloaded_server.grpc_url, users, 3 * MAX_BATCH_SIZE, 12.0, 4.0, processes=1, options=OPTIONS)
+    print(f"closed loop: {result}")
+    return result.qps
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_who_finds_the_queue_full_is_refused_at_once(overloaded_server, protocol):
+    url = overloaded_server.grpc_url if protocol == "grpc" else overloaded_server.http_url
+    asked = QUEUE_SIZE + 3 * MAX_BATCH_SIZE
+
+    def ask(_: int) -> tuple[bool, float]:
+        with RetrievalClient(url, protocol, timeout_s=60) as client:
+            start_s = time.monotonic()
+            try:
+                client.retrieve(item_ids()[20:25], ef="20,40,60", rounds="0,0,3")
+            except ServerOverloaded as error:
+                assert "is overloaded" in str(error)  # noqa: PT017 - one of many, in a thread
+                return False, time.monotonic() - start_s
+            return True, time.monotonic() - start_s
+
+    with ThreadPoolExecutor(asked) as pool:
+        outcomes = list(pool.map(ask, range(asked)))
+    answered, refused = ([seconds for ok, seconds in outcomes if ok is which] for which in (True, False))
+    assert len(answered) >= QUEUE_SIZE
+    assert refused
+    assert max(refused) < max(answered)
+
+
+@pytest.mark.slow
+def test_twice_the_capacity(overloaded_server, users, peak_qps):
+    result = run_open_load(overloaded_server.grpc_url, users, 2 * peak_qps, 25.0, 8.0, options=OPTIONS)
+    batch_ms = 1000 * MAX_BATCH_SIZE / peak_qps
+    bound_ms = BATCHES * batch_ms
+    print(f"open loop: {result}; a batch takes {batch_ms:.0f} ms, so the bound is {bound_ms:.0f} ms")
+    print(f"goodput {result.goodput_qps / peak_qps:.1%} of the peak, p99 {result.p99_ms / bound_ms:.1%} of the bound")
+    assert result.failed == result.late == 0
+    assert result.goodput_qps >= 0.9 * peak_qps
+    assert result.p99_ms <= bound_ms
+    assert 0.3 < result.overloaded < 0.7
+    assert result.refusal_p99_ms < batch_ms, "a refusal must not wait for the searches"
+
+
+@pytest.mark.slow
+def test_important_requests_wait_less(overloaded_server, users, peak_qps):
+    """A tenth of the capacity is asked for with priority 1, above a usual load that is already too much."""
+
+    def load(share: float, priority: int):
+        options = {**OPTIONS, "priority": priority}
+        url = overloaded_server.grpc_url
+        return run_open_load(url, users, share * peak_qps, 15.0, 8.0, seed=priority, options=options)
+
+    with ThreadPoolExecutor(2) as pool:
+        important, usual = pool.map(load, (0.1, 1.5), (1, 2))
+    print(f"important: {important}\nusual: {usual}")
+    assert important.overloaded == important.failed == 0
+    assert important.goodput_qps > 0
+    assert important.p99_ms < usual.p50_ms
+    assert usual.overloaded > 0.2

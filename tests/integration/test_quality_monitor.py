@@ -1,0 +1,104 @@
+"""The quality monitor against a live server: it agrees with offline coverage, sees a broken graph, and is bounded."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+import numpy as np
+import observed
+import pytest
+from reference import OfflineEnsemble
+
+from clients import RetrievalClient
+from nann.bundle import write_manifest
+from nann.exact_search import exact_search
+from nann.metrics import coverage
+
+pytestmark = pytest.mark.triton
+
+EVERYONE = {"quality_share": "1", "quality_load": "1"}
+USERS = observed.users(24)
+
+
+def ask_and_compare(bundle, folder):
+    """Served ids of all users, and metrics once each of them has been compared."""
+    with observed.running(bundle, folder, EVERYONE) as server, RetrievalClient(server.grpc_url, timeout_s=20) as client:
+        answers = []
+        for done, ids in enumerate(USERS, 1):
+            answers.append(client.retrieve(ids).item_ids[0])
+            metrics = until(server, lambda metrics, done=done: metrics("nann_quality_users_total") == done)
+        return np.array(answers), metrics
+
+
+def until(server, condition):
+    deadline = time.monotonic() + 20
+    while not condition(metrics := observed.Metrics.of(server)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return metrics
+
+
+def live_coverage(metrics):
+    return metrics("nann_quality_items_found_total") / metrics("nann_quality_items_wanted_total")
+
+
+@pytest.fixture(scope="module")
+def healthy(live_bundle_path, tmp_path_factory):
+    return ask_and_compare(live_bundle_path, tmp_path_factory.mktemp("healthy"))
+
+
+def test_live_coverage_is_offline_coverage(healthy, bundle):
+    answers, metrics = healthy
+    offline = OfflineEnsemble(bundle)
+    states = np.concatenate([offline.user_states(ids) for ids in USERS])
+    exact = exact_search(offline, states, bundle.item_count, 20)
+    assert metrics("nann_quality_users_total", result="compared") == len(USERS)
+    assert metrics("nann_quality_items_wanted_total") == 20 * len(USERS)
+    expected = coverage(answers, bundle.item_ids[exact.items])
+    assert 0.7 < expected < 1
+    assert live_coverage(metrics) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_damaged_graph_shows(healthy, bundle, tmp_path):
+    """Most edges of the ground layer lead back to their node: every file is in order, only answers are worse."""
+    shutil.copytree(bundle.path, tmp_path / "bundle")
+    file = next(name for name in bundle.manifest["files"] if name.startswith("layer0.neighbors"))
+    neighbors = np.load(tmp_path / "bundle" / file)
+    owners = np.repeat(np.arange(bundle.item_count, dtype=np.int32), np.diff(bundle.graph.layers[0].indptr))
+    damaged = np.random.default_rng(0).random(len(neighbors)) < 0.8
+    (tmp_path / "bundle" / file).unlink()
+    np.save(tmp_path / "bundle" / file, np.where(damaged, owners, neighbors))
+    body = {key: value for key, value in bundle.manifest.items() if key not in ("files", "bundle_id")}
+    write_manifest(tmp_path / "bundle", body, bundle.manifest["files"])
+    _, metrics = ask_and_compare(tmp_path / "bundle", tmp_path / "server")
+    assert live_coverage(metrics) < live_coverage(healthy[1]) - 0.2
+
+
+def test_what_it_cannot_keep_up_with_is_dropped_and_counted(live_bundle_path, tmp_path):
+    """At a thousandth of the scorer's time: the queue fills, answers go on as before."""
+    slow = {"quality_share": "1", "quality_load": "0.001"}
+    with observed.running(live_bundle_path, tmp_path, slow) as server:
+        with RetrievalClient(server.grpc_url, timeout_s=20) as client:
+            for _ in range(4):
+                client.retrieve(observed.users(16))
+        # Everyone is either compared, dropped, waiting in a queue of 16, or under way.
+        metrics = until(server, lambda metrics: metrics("nann_quality_users_total") >= 64 - 17)
+        assert metrics("nann_quality_users_total", result="dropped") > 40
+        started = time.monotonic()
+    assert time.monotonic() - started < 8, "a stop waits for the monitor's pause"
+
+
+def test_it_is_off_unless_wanted(server):
+    with pytest.raises(AssertionError, match="no nann_quality_users_total"):
+        observed.Metrics.of(server)("nann_quality_users_total")
+
+
+def test_a_share_that_is_none_is_refused(live_bundle_path, tmp_path):
+    from nann.errors import ServerError
+
+    with (
+        pytest.raises(ServerError, match="quality_share is '2'; expected a number from 0 to 1"),
+        observed.running(live_bundle_path, tmp_path, {"quality_share": "2"}),
+    ):
+        pass

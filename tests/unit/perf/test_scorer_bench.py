@@ -1,0 +1,74 @@
+"""The benchmark compares forms and engines that give the same scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from perf.scorer_bench import BENCHMARK, compare_engines, compare_forms
+from perf.scorer_engines import SERVED, engines, served_engine
+from training.compared_forms import ComparedForms, export_forms, paper_network
+from training.scorers import onnx_session
+
+ITEMS, USERS, CANDIDATES = 400, 4, 700
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory: pytest.TempPathFactory) -> ComparedForms:
+    return export_forms(paper_network(ITEMS), tmp_path_factory.mktemp("forms"), USERS)
+
+
+@pytest.fixture(scope="module")
+def candidates():
+    return np.random.default_rng(0).integers(ITEMS, size=(USERS, CANDIDATES), dtype=np.int32)
+
+
+def relative(scores, expected):
+    return np.abs(scores - expected).max() / np.ptp(expected)
+
+
+def test_the_served_and_the_shipped_form_score_as_the_naive_one(forms, candidates):
+    feeds = {"behaviors": forms.behaviors, "candidates": candidates}
+    (naive,) = onnx_session(forms.naive, 1).run(None, feeds)
+    assert np.ptp(naive) > 0.01
+    # 2,800 pairs: the served engine scores them in blocks.
+    assert relative(served_engine(forms.served)(forms.user_states, candidates), naive) < 1e-4
+    feeds = {"user_state": forms.user_states, "item_vectors": forms.item_vectors[candidates]}
+    assert relative(onnx_session(forms.shipped, 1).run(None, feeds)[0], naive) < 1e-4
+
+
+def test_nothing_but_the_attention_passes_over_the_candidates_unfused(forms):
+    """A change in torch's exporter that brings a slow operator back shows here, not in a profile months later."""
+    operators = [node.op_type for node in onnx.load(forms.served).graph.node]
+    assert operators.count("Gather") == 1
+    assert operators.count("Gemm") == 3
+    assert operators.count("MatMul") == 2
+    assert operators.count("Add") == 2
+    assert not {"PRelu", "Transpose", "GatherND", "BatchNormalization", "Expand"} & set(operators)
+
+
+def test_engines_score_alike_and_say_what_is_missing(forms, candidates, tmp_path: Path):
+    said: list[str] = []
+    found = {engine.name: engine.score for engine in engines(forms.served, tmp_path, said.append)}
+    expected = found.pop(SERVED)(forms.user_states, candidates)
+    assert len(found) + len(said) >= 3
+    for name, score in found.items():
+        limit = 0.3 if "int8" in name or "bf16" in name else 1e-4
+        assert relative(score(forms.user_states, candidates), expected) < limit, name
+
+
+def test_a_result_becomes_a_report(forms, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("perf.scorer_bench._WALK_ROUNDS", 1)
+    compared = compare_forms(forms, 1, print, users=(1, 4), counts=(20, 17_000))
+    assert [(row["users"], row["candidates"]) for row in compared] == [(1, 20), (1, 17_000), (4, 20), (4, 17_000)]
+    rows = compare_engines(forms, tmp_path, 1, print)
+    result = {"items": ITEMS, "forms": compared, "engines": rows, "coverage": {SERVED: 1.0}}
+    assert "| 4 | 17,000 |" in BENCHMARK.markdown(result)
+    assert f"| {SERVED} |" in BENCHMARK.markdown(result)
+    assert BENCHMARK.headline(result) == {"scorer_over_naive": compared[1]["naive_over_served"]}
+    for name, plot in BENCHMARK.plots.items():
+        plot(result, tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 1000
