@@ -33,7 +33,6 @@ class TritonPythonModel:
         manifest = Bundle.open(folder, ()).manifest
         bundle = Bundle.open(folder, search_file_names(manifest))
         check_same_bundle(Path(args["model_repository"]), int(args["model_version"]))
-        check_same_bundle(Path(args["model_repository"]), int(args["model_version"]))
         config = json.loads(args["model_config"])
         bounds = SearchBounds(*(config_int(config, key) for key in ("max_top_k", "max_ef", "max_rounds")))
         limit = TimeLimit(config_int(config, "deadline_ms"), config_choice(config, "on_deadline", ON_DEADLINE))

@@ -171,7 +171,7 @@ def test_a_bundle_that_does_not_load_is_undone_and_nobody_notices(server, bundle
     assert on_disk(server) == before
 
 
-def test_a_version_whose_scorer_was_exchanged_is_refused(server, bundles, monkeypatch):
+def test_a_version_whose_scorer_was_exchanged_is_refused(server, bundles, tmp_path, monkeypatch):
     """Whoever tampers with a version folder: graph and scorer of different bundles never answer."""
     write_release = deployment.write_release
 
@@ -183,11 +183,12 @@ def test_a_version_whose_scorer_was_exchanged_is_refused(server, bundles, monkey
         shutil.copytree(store / str(current) / "scorer", store / str(version) / "scorer")
 
     monkeypatch.setattr(deployment, "write_release", tampered)
+    new = make_bundle(tmp_path / "new", seed=3).path
     before = on_disk(server)
     with pytest.raises(
         DeployError, match=r"beam_retrieval did not load version \d+: .* are of different bundles.*still answers"
     ):
-        deploy(bundles["second"].path, server.options.repository, server.control)
+        deploy(new, server.options.repository, server.control)
     assert on_disk(server) == before
     assert served(server) == answer_of(bundles["first"])
 
@@ -225,19 +226,20 @@ def test_a_deploy_that_is_killed_changes_no_answer_and_the_next_one_clears_up(se
 LIMITED = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY)); "
 
 
-def test_a_deploy_that_can_not_write_changes_nothing(server, bundles):
+def test_a_deploy_that_can_not_write_changes_nothing(server, tmp_path):
     """Every write of the command fails, here for its limit on file sizes."""
     repository = server.options.repository
+    new = make_bundle(tmp_path / "new", seed=3).path
     before, versions = on_disk(server), versions_on_disk(server)
     code = LIMITED + "from cli.main import main; sys.argv[0] = 'nann'; main()"
-    arguments = ["deploy", str(bundles["second"].path), "--repository", str(repository), "--url", server.http_url]
+    arguments = ["deploy", str(new), "--repository", str(repository), "--url", server.http_url]
     environment = {**os.environ, "NANN_ADMIN_KEY": KEY}
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 2, done.stderr
     assert "can't be written" in done.stderr
-    assert "File too large" in done.stderr
+    assert "File too large; nothing was changed" in done.stderr
     assert "Traceback" not in done.stderr
     assert on_disk(server) == before
     assert versions_on_disk(server) == versions
