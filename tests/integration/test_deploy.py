@@ -205,21 +205,22 @@ deployment.deploy(Path(bundle), Path(repository), ModelControl(url, key))
 """
 
 
-def test_a_deploy_that_is_killed_changes_no_answer_and_the_next_one_clears_up(server, bundles):
+def test_a_deploy_that_is_killed_changes_no_answer_and_the_next_one_clears_up(server, bundles, tmp_path):
     """Before the version is there as a whole, before Triton sees it, and between disk and server at the switch."""
     repository = server.options.repository
+    new = make_bundle(tmp_path / "new", seed=4)
     for module, step in (("releases", "sync_tree"), ("deployment", "set_live"), ("deployment", "pin_ensemble")):
-        arguments = [str(bundles["second"].path), str(repository), server.http_url, KEY, module, step]
+        arguments = [str(new.path), str(repository), server.http_url, KEY, module, step]
         done = subprocess.run([sys.executable, "-c", CRASH, *arguments], timeout=120, check=False)
         assert done.returncode == 9
         assert served(server) == answer_of(bundles["first"])
     assert Versions.read(repository).current != next(iter(server.control.ready_versions("nann")))
-    with Load(server.grpc_url, bundles) as load:
-        deploy(bundles["second"].path, repository, server.control)
+    with Load(server.grpc_url, {"first": bundles["first"], "new": new}) as load:
+        deploy(new.path, repository, server.control)
         load.more()
     assert load.failures == []
     assert load.answers[MIXED] == 0
-    assert served(server) == answer_of(bundles["second"])
+    assert served(server) == answer_of(new)
     assert not list((repository / ".versions").glob(".tmp-*"))
 
 
