@@ -12,8 +12,7 @@ _BY_STATUS: dict[str, type[NannError]] = {
     "400": RequestError,
     "StatusCode.DEADLINE_EXCEEDED": RequestTimeout,
     "504": RequestTimeout,
-    # Not by us: what Triton's gRPC server does to the requests that it is refusing when it stops.
-    "StatusCode.CANCELLED": ServerUnavailable,
+    "StatusCode.CANCELLED": RequestTimeout,
     "StatusCode.UNAVAILABLE": ServerUnavailable,
     "503": ServerUnavailable,
     "StatusCode.NOT_FOUND": ServerUnavailable,
@@ -35,6 +34,8 @@ def translate(error: InferenceServerException, url: str, timeout_s: float) -> Na
     if DEADLINE_MESSAGE in message:
         return RequestTimeout(message)
     kind = _BY_STATUS.get(str(error.status()), ServerError)
+    if message == "CANCELLED":  # what Triton's gRPC server says to those that it is refusing in the moment it stops
+        kind = ServerUnavailable
     if kind is ServerUnavailable and any(words in message for words in _OVERLOADED):
         return ServerOverloaded(f"{url} is overloaded: {message}; ask again later")
     if kind is RequestTimeout:

@@ -42,17 +42,19 @@ def copy_template(repository: Path) -> None:
     A copy that was changed there stays as it is; one that was not follows the template of a new release.
     """
     record = repository / VERSIONS_FOLDER / _COPIED_FILE
-    copied: dict[str, str] = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    text = record.read_text(encoding="utf-8") if record.exists() else ""
+    copied: dict[str, str] = json.loads(text or "{}")
     for source in hand_written(TEMPLATE):
         name = str(source.relative_to(TEMPLATE))
         target, text = repository / name, source.read_text(encoding="utf-8")
-        if not target.exists() or copied.get(name) == _digest(target.read_text(encoding="utf-8")):
+        present = target.read_text(encoding="utf-8") if target.exists() else ""  # empty: a crash took the content
+        if not present or copied.get(name) == _digest(present):
             target.parent.mkdir(parents=True, exist_ok=True)
-            if not target.exists() or copied[name] != _digest(text):
-                write_text(target, text)
+            if present != text:
+                write_text(target, text, durable=False)
             copied[name] = _digest(text)
     record.parent.mkdir(parents=True, exist_ok=True)
-    write_text(record, json.dumps(copied, indent=2) + "\n")
+    write_text(record, json.dumps(copied, indent=2) + "\n", durable=False)
 
 
 def check_target(repository: Path, target: str) -> None:
@@ -102,7 +104,7 @@ def write_made_configs(repository: Path, version: int) -> None:
             path.unlink(missing_ok=True)
             continue
         path.parent.mkdir(exist_ok=True)
-        write_text(path, made[name])
+        write_text(path, made[name], durable=False)
         if path.stem == TENSORRT:
             _replace_warmup(repository, version, path.parent.parent.name)
 
@@ -125,7 +127,7 @@ def pin_ensemble(repository: Path, version: int) -> None:
     folder = source.parent / "configs"
     folder.mkdir(exist_ok=True)
     for target in sorted(targets):
-        write_text(folder / f"{target}.pbtxt", pinned)
+        write_text(folder / f"{target}.pbtxt", pinned, durable=False)
 
 
 def _replace_warmup(repository: Path, version: int, model: str) -> None:

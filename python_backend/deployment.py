@@ -20,7 +20,7 @@ from pathlib import Path
 from nann.errors import DeployError, NannError
 from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, FEATURE_TRANSFORM, SCORER, USER_ENCODER
 from python_backend.configurations import made_configs, pin_ensemble, write_made_configs
-from python_backend.model_control import ModelControl
+from python_backend.model_control import READY, ModelControl
 from python_backend.release_check import check_release
 from python_backend.releases import (
     DEFAULT_KEPT_VERSIONS,
@@ -167,9 +167,7 @@ def _change(repository: Path, control: ModelControl, before: Versions, after: Ve
         set_live(repository, {before.current, after.current})
         control.load(SCORER.name)
         control.load(ENSEMBLE.name)  # its steps are loaded at the same time; it stays pinned as it was
-        for model in _COMPOSING:
-            if after.current not in control.ready_versions(model):
-                raise DeployError(f"{model} did not load version {after.current}")
+        _check_loaded(control, after.current)
         check_release(control, release_path(repository, after.current), after.current)
         loaded = time.monotonic()
         after.write(repository)
@@ -201,8 +199,19 @@ def _undone_on_failure(repository: Path, control: ModelControl, before: Versions
             _retire(repository, control, before.current)
             remove_leftovers(repository, before)
         if isinstance(error, (NannError, OSError)):
-            raise DeployError(f"{error}; version {before.current} still answers") from error
+            what = f"{repository} can't be written: {error.strerror}" if isinstance(error, OSError) else error
+            raise DeployError(f"{what}; version {before.current} still answers") from error
         raise
+
+
+def _check_loaded(control: ModelControl, version: int) -> None:
+    """Loading an ensemble succeeds also where a version that it is not pinned to failed."""
+    loaded = {state.name: state for state in control.states() if state.version == version}
+    for model in _COMPOSING:
+        state = loaded.get(model)
+        if state is None or state.state != READY:
+            reason = f": {state.reason}" if state is not None else "; is this the repository that it serves?"
+            raise DeployError(f"{model} did not load version {version}{reason}")
 
 
 def _check_configs(repository: Path, current: int, version: int) -> None:

@@ -7,18 +7,26 @@ import shutil
 from pathlib import Path
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a file at once: readers see the old content or the new one."""
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Writes a file at once: readers see the old content or the new one.
+
+    Args:
+        path: the file.
+        text: its new content.
+        durable: hand it to the disk before anything else is done; not for what is made again when it is lost.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -33,10 +41,14 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 def sync_tree(folder: Path) -> None:
     """Hands every file and folder below `folder`, itself included, to the disk."""
+    synced = set()
     for root, _, names in os.walk(folder):
         for name in names:
             with (Path(root) / name).open("rb") as stream:
-                os.fsync(stream.fileno())
+                inode = os.fstat(stream.fileno()).st_ino
+                if inode not in synced:  # one file may have several names
+                    os.fsync(stream.fileno())
+                    synced.add(inode)
         sync_folder(Path(root))
 
 

@@ -50,7 +50,12 @@ class ModelControl:
         """State of every version that is or was loaded."""
         index = json.loads(self._post("repository/index", {}))
         return [
-            ModelState(entry["name"], int(entry["version"]), entry.get("state", ""), entry.get("reason", ""))
+            ModelState(
+                entry["name"],
+                int(entry["version"]),
+                entry.get("state", ""),
+                without_call_stack(entry.get("reason", "")),
+            )
             for entry in index
             if "version" in entry
         ]

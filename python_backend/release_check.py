@@ -120,7 +120,7 @@ def compare(served: Answers, expected: Answers, version: int) -> None:
                 f"expected for test user {user}"
             )
         real = common != PADDING_ITEM
-        differences = np.abs(served.scores[user][at_served] - expected.scores[user][at_wanted])[real]
+        differences = np.abs(served.scores[user][at_served[real]] - expected.scores[user][at_wanted[real]])
         if not np.all(differences <= SCORE_TOLERANCE * spread):
             raise DeployError(
                 f"version {version} does not score as its files say: off by {differences.max():.3g} of a spread of "

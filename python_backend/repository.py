@@ -84,9 +84,10 @@ def install_if_new(bundle: Path | None, repository: Path, plans: Path | None = N
         opened, opened_plans = open_artefacts(bundle, plans)
         if identity_of(opened, opened_plans) not in Versions.read(repository).identities.values():
             install_bundle(bundle, repository, plans=plans)
+            with locked(repository):
+                prune(repository, Versions.read(repository), DEFAULT_KEPT_VERSIONS)
     prepare_repository(repository)
     with locked(repository):
-        prune(repository, Versions.read(repository), DEFAULT_KEPT_VERSIONS)
         return _activate(repository)
 
 

@@ -171,7 +171,7 @@ def test_a_bundle_that_does_not_load_is_undone_and_nobody_notices(server, bundle
     assert on_disk(server) == before
 
 
-def test_a_version_whose_scorer_was_exchanged_is_refused(server, bundles, monkeypatch):
+def test_a_version_whose_scorer_was_exchanged_is_refused(server, bundles, tmp_path, monkeypatch):
     """Whoever tampers with a version folder: graph and scorer of different bundles never answer."""
     write_release = deployment.write_release
 
@@ -183,9 +183,12 @@ def test_a_version_whose_scorer_was_exchanged_is_refused(server, bundles, monkey
         shutil.copytree(store / str(current) / "scorer", store / str(version) / "scorer")
 
     monkeypatch.setattr(deployment, "write_release", tampered)
+    new = make_bundle(tmp_path / "new", seed=3).path
     before = on_disk(server)
-    with pytest.raises(DeployError, match=r"beam_retrieval.* are of different bundles.*still answers"):
-        deploy(bundles["second"].path, server.options.repository, server.control)
+    with pytest.raises(
+        DeployError, match=r"beam_retrieval did not load version \d+: .* are of different bundles.*still answers"
+    ):
+        deploy(new, server.options.repository, server.control)
     assert on_disk(server) == before
     assert served(server) == answer_of(bundles["first"])
 
@@ -202,33 +205,35 @@ deployment.deploy(Path(bundle), Path(repository), ModelControl(url, key))
 """
 
 
-def test_a_deploy_that_is_killed_changes_no_answer_and_the_next_one_clears_up(server, bundles):
+def test_a_deploy_that_is_killed_changes_no_answer_and_the_next_one_clears_up(server, bundles, tmp_path):
     """Before the version is there as a whole, before Triton sees it, and between disk and server at the switch."""
     repository = server.options.repository
+    new = make_bundle(tmp_path / "new", seed=4)
     for module, step in (("releases", "sync_tree"), ("deployment", "set_live"), ("deployment", "pin_ensemble")):
-        arguments = [str(bundles["second"].path), str(repository), server.http_url, KEY, module, step]
+        arguments = [str(new.path), str(repository), server.http_url, KEY, module, step]
         done = subprocess.run([sys.executable, "-c", CRASH, *arguments], timeout=120, check=False)
         assert done.returncode == 9
         assert served(server) == answer_of(bundles["first"])
     assert Versions.read(repository).current != next(iter(server.control.ready_versions("nann")))
-    with Load(server.grpc_url, bundles) as load:
-        deploy(bundles["second"].path, repository, server.control)
+    with Load(server.grpc_url, {"first": bundles["first"], "new": new}) as load:
+        deploy(new.path, repository, server.control)
         load.more()
     assert load.failures == []
     assert load.answers[MIXED] == 0
-    assert served(server) == answer_of(bundles["second"])
+    assert served(server) == answer_of(new)
     assert not list((repository / ".versions").glob(".tmp-*"))
 
 
 LIMITED = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY)); "
 
 
-def test_a_deploy_that_can_not_write_changes_nothing(server, bundles):
+def test_a_deploy_that_can_not_write_changes_nothing(server, tmp_path):
     """Every write of the command fails, here for its limit on file sizes."""
     repository = server.options.repository
+    new = make_bundle(tmp_path / "new", seed=3).path
     before, versions = on_disk(server), versions_on_disk(server)
     code = LIMITED + "from cli.main import main; sys.argv[0] = 'nann'; main()"
-    arguments = ["deploy", str(bundles["second"].path), "--repository", str(repository), "--url", server.http_url]
+    arguments = ["deploy", str(new), "--repository", str(repository), "--url", server.http_url]
     environment = {**os.environ, "NANN_ADMIN_KEY": KEY}
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=60
@@ -263,7 +268,7 @@ assert {path.name for path in repository.glob("scorer/[0-9]*")} == {"1"}
 
 
 def test_a_full_disk(bundles, tmp_path):
-    """A real one, of 3 MB, in a mount namespace of its own."""
+    """A real one, with room for one version, in a mount namespace of its own."""
     if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
         pytest.skip("mounting needs root")
     disk = tmp_path / "disk"
