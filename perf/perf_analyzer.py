@@ -23,6 +23,8 @@ WINDOWS = 3
 # Whether windows agree is for the reader to judge from what we report: perf_analyzer would give up where they don't.
 _STABLE_PERCENT = 999
 _ASYNC_THREADS = 16
+_LONGER = (1, 4, 16)
+_NOTHING_ANSWERED = "No valid requests recorded"
 _TIMEOUT_S = 600
 
 
@@ -128,36 +130,38 @@ def run_perf_analyzer(
         grpc_url: `host:port` of the server.
         histories: external ids of real users, asked in turn.
         load: how much.
-        window_s: length of each of the `WINDOWS` windows.
+        window_s: length of each of the `WINDOWS` windows; longer ones are tried where no request fits in.
         parameters: of every request.
 
     Raises:
         ServerError: with perf_analyzer's own words, if it fails or no request was answered.
     """
+    options = [
+        *("-m", ENSEMBLE.name, "-u", grpc_url, "-i", "grpc"),
+        f"--bls-composing-models={SCORER.name}",
+        f"--max-trials={WINDOWS}",
+        f"--stability-percentage={_STABLE_PERCENT}",
+        *load.options(),
+    ]
+    for name, value in (parameters or {}).items():
+        options.append(f"--request-parameter={name}:{value}:{'int' if isinstance(value, int) else 'string'}")
     with tempfile.TemporaryDirectory(prefix="nann-perf-analyzer-") as folder:
         requests, export = Path(folder) / "requests.json", Path(folder) / "export.json"
         requests.write_text(json.dumps(perf_analyzer_input(histories)), encoding="utf-8")
-        command = [
-            str(tool.binary),
-            "-m",
-            ENSEMBLE.name,
-            "-u",
-            grpc_url,
-            "-i",
-            "grpc",
-            f"--input-data={requests}",
-            f"--bls-composing-models={SCORER.name}",
-            f"--measurement-interval={round(window_s * 1000)}",
-            f"--max-trials={WINDOWS}",
-            f"--stability-percentage={_STABLE_PERCENT}",
-            f"--profile-export-file={export}",
-            *load.options(),
-        ]
-        for name, value in (parameters or {}).items():
-            command.append(f"--request-parameter={name}:{value}:{'int' if isinstance(value, int) else 'string'}")
-        done = subprocess.run(
-            command, env=tool.environment(), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
+        for longer in _LONGER:
+            window = f"--measurement-interval={round(window_s * longer * 1000)}"
+            command = [
+                str(tool.binary),
+                *options,
+                window,
+                f"--input-data={requests}",
+                f"--profile-export-file={export}",
+            ]
+            done = subprocess.run(
+                command, env=tool.environment(), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+            )
+            if _NOTHING_ANSWERED not in done.stdout + done.stderr:
+                break
         if done.returncode != 0 or not export.is_file():
             said = (done.stderr.strip() or done.stdout.strip()).splitlines()
             raise ServerError(f"perf_analyzer failed with status {done.returncode}: {' '.join(said[-3:])}")

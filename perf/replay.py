@@ -16,7 +16,8 @@ from nann.search_params import SearchParams
 from nann.signature import CANDIDATES, PADDING_ITEM, SCORER, USER_STATE
 from nann.stage_clock import STAGES, StageClock
 from perf.quality import AskedUsers
-from python_backend.embedded_onnx import load_model
+from python_backend.onnx_model import OnnxModel
+from python_backend.repository import ONNX_FILE
 
 
 class ServedScorer:
@@ -28,7 +29,7 @@ class ServedScorer:
     """
 
     def __init__(self, repository: Path, threads: int) -> None:
-        _, self._model = load_model(repository / SCORER.name / "1", SCORER.name, threads)
+        self._model = OnnxModel(repository / SCORER.name / "1" / ONNX_FILE, SCORER, threads)
 
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
         """See `nann.scorer.Scorer`."""

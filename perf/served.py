@@ -29,8 +29,7 @@ STAGES = {
     "beam_io": "beam_retrieval: queue, tensors in and out",
     "encoder": "user_encoder",
     "features": "feature_transform",
-    "ensemble": "ensemble",
-    "wire": "gRPC and client",
+    "around": "ensemble, gRPC and client",
 }
 """Key and words of every part of a served request; together they are all of it."""
 
@@ -109,8 +108,7 @@ def served_stages(counted: dict[str, Any], client_ms: float, offline: dict[str, 
         "beam_io": total[beam] - compute[beam],
         "encoder": total[USER_ENCODER.name],
         "features": total[FEATURE_TRANSFORM.name],
-        "ensemble": total[ENSEMBLE.name] - sum(total[name] for name in steps),
-        "wire": client_ms - total[ENSEMBLE.name],
+        "around": client_ms - sum(total[name] for name in steps),
     }
 
 

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from nann.errors import ServerError
 from nann.signature import SCORER, USER_ENCODER
 from perf.benchmark import Benchmark, BenchSettings, Json, Say
 from perf.serving import TARGET, install, scorer_threads, serving
-from python_backend.embedded_onnx import load_model
+from python_backend.onnx_model import OnnxModel
 from python_backend.ports import free_ports
-from python_backend.repository import onnx_files
+from python_backend.repository import ONNX_FILE, onnx_files
 from training.studies.text import table
 
 NAME = "start"
@@ -30,9 +31,9 @@ _READY_WITHIN_S = 300.0
 WORDS = {
     "import_onnxruntime": "Python and its packages, scorer (a process of its own)",
     "verify_scorer": "scorer: hashes of its files",
-    "load_scorer": "scorer: onnxruntime session and warm-up",
+    "load_scorer": "scorer: onnxruntime session",
     "verify_user_encoder": "user_encoder: hashes of its files",
-    "load_user_encoder": "user_encoder: onnxruntime session and warm-up",
+    "load_user_encoder": "user_encoder: onnxruntime session",
     "verify_graph": "beam_retrieval: hashes of its files",
     "check_graph": "beam_retrieval: every index of the graph checked",
 }
@@ -103,25 +104,25 @@ def parts_s(bundle: Bundle, repository: Path) -> dict[str, float]:
     """The same work done once more in this process, one part after the other; keys of `WORDS`."""
     files = bundle.manifest["files"]
 
-    def verify(names: list[str]) -> Callable[[], object]:
-        return lambda: [verify_file(bundle.path / name, files[name]) for name in names]
+    def verify(names: list[str]) -> None:
+        for name in names:
+            verify_file(bundle.path / name, files[name])
 
     parts: dict[str, float] = {"import_onnxruntime": _seconds(_import_packages)}
     for spec, name, threads in (
         (SCORER, SCORER_FILE, scorer_threads(repository)),
         (USER_ENCODER, USER_ENCODER_FILE, 1),
     ):
-        folder = repository / spec.name / "1"
-        verified = _seconds(verify(list(onnx_files(bundle.manifest, name))))
-        both = _seconds(lambda folder=folder, spec=spec, n=threads: load_model(folder, spec.name, n))  # type: ignore[misc]
-        parts[f"verify_{spec.name}"], parts[f"load_{spec.name}"] = verified, max(0.0, both - verified)
-    parts["verify_graph"] = _seconds(verify(search_file_names(bundle.manifest)))
+        names, path = list(onnx_files(bundle.manifest, name)), repository / spec.name / "1" / ONNX_FILE
+        parts[f"verify_{spec.name}"] = _seconds(partial(verify, names))
+        parts[f"load_{spec.name}"] = _seconds(partial(OnnxModel, path, spec, threads))
+    parts["verify_graph"] = _seconds(partial(verify, search_file_names(bundle.manifest)))
     parts["check_graph"] = _seconds(lambda: Bundle.open(bundle.path, files=[]).graph)
     return {name: parts[name] for name in WORDS}
 
 
 def _import_packages() -> None:
-    subprocess.run([sys.executable, "-c", "import python_backend.embedded_onnx"], check=True)
+    subprocess.run([sys.executable, "-c", "import python_backend.onnx_model"], check=True)
 
 
 def _seconds(work: Callable[[], Any]) -> float:
