@@ -48,11 +48,9 @@ def bench(
     demo's bundle; perf_analyzer is downloaded where it is not on PATH.
     """
     from perf.execute import RESULTS_FILE, run_benchmarks
-    from perf.perf_analyzer_install import DEFAULT_FOLDER, find_perf_analyzer
     from perf.suite import choose_benchmarks
 
     benchmarks = choose_benchmarks(only)
-    find_perf_analyzer(DEFAULT_FOLDER)  # said before the minutes of making corpora, not after
     if check:
         _check(out / RESULTS_FILE, cache, window_s, json)
         return
@@ -73,13 +71,15 @@ def _settings(cache: Path, real: Path | None, data: Path | None, items: int | No
     from nann.errors import ConfigError
     from perf.benchmark import BenchSettings
     from perf.corpora import TABLE1_ITEMS, is_exported, table1_corpus
+    from perf.perf_analyzer_install import find_perf_analyzer
 
     if (real is None) != (data is None):
         raise ConfigError("--real and --data belong together: a bundle and the prepared data set it is of; give both")
+    if real is not None and not is_exported(real):
+        raise ConfigError(f"{real} is no bundle with exported models; run `nann index` and `nann export`")
+    find_perf_analyzer()  # what is missing is said before the minutes of making corpora, not after
     if real is None or data is None:
         real, data = _demo_bundle()
-    if not is_exported(real):
-        raise ConfigError(f"{real} is no bundle with exported models; run `nann index` and `nann export`")
     table1 = table1_corpus(cache / "corpora", _say, items or TABLE1_ITEMS)
     return BenchSettings(real, data, table1.bundle, table1.data, cache, **sizes)
 

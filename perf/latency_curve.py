@@ -109,15 +109,15 @@ def plot_curve(result: Json, path: Path) -> None:
             for curve, color, marker in zip(result, COLORS, MARKERS, strict=False):
                 qps = [point["qps"] for point in curve[loop]]
                 style = {"color": color, "marker": marker, "markersize": 5}
-                coverage = curve["closed"][-1]["coverage"]
-                words = f"{curve['items']:,} items, {_entry(curve)}, coverage {coverage:.0%}"
-                axes.plot(qps, [point["p50_ms"] for point in curve[loop]], label=f"{words}: p50", **style)
-                axes.plot(qps, [point["p99_ms"] for point in curve[loop]], label="p99", linestyle=":", **style)
-            plain_log(axes, "x", "y")
+                words = f"{curve['items']:,} items, {_entry(curve)}, coverage {curve['closed'][-1]['coverage']:.0%}"
+                axes.plot(qps, [point["p50_ms"] for point in curve[loop]], label=words, **style)
+                axes.plot(qps, [point["p99_ms"] for point in curve[loop]], linestyle=":", **style)
+            plain_log(axes, "y")
+            axes.set_xlim(left=0)
             axes.set_xlabel("throughput [requests/s]")
-            axes.set_ylabel("latency [ms]")
+            axes.set_ylabel("latency [ms], p50 (dotted: p99)")
             axes.set_title(title)
-        panels[0].legend(fontsize=6.5)
+        panels[0].legend(fontsize=7)
 
 
 def plot_lockstep(result: Json, path: Path) -> None:
