@@ -24,7 +24,7 @@ WINDOWS = 3
 _STABLE_PERCENT = 999
 _ASYNC_THREADS = 16
 _LONGER = (1, 4, 16)
-_NOTHING_ANSWERED = "No valid requests recorded"
+_TOO_SHORT = ("No valid requests recorded", "Failed to obtain stable measurement")
 _TIMEOUT_S = 600
 
 
@@ -130,7 +130,7 @@ def run_perf_analyzer(
         grpc_url: `host:port` of the server.
         histories: external ids of real users, asked in turn.
         load: how much.
-        window_s: length of each of the `WINDOWS` windows; longer ones are tried where no request fits in.
+        window_s: length of each of the `WINDOWS` windows; longer ones are tried where hardly a request fits in.
         parameters: of every request.
 
     Raises:
@@ -160,7 +160,7 @@ def run_perf_analyzer(
             done = subprocess.run(
                 command, env=tool.environment(), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
             )
-            if _NOTHING_ANSWERED not in done.stdout + done.stderr:
+            if not any(reason in done.stdout + done.stderr for reason in _TOO_SHORT):
                 break
         if done.returncode != 0 or not export.is_file():
             said = (done.stderr.strip() or done.stdout.strip()).splitlines()
