@@ -151,7 +151,7 @@ def markdown(result: Json) -> str:
     memory = ", ".join(f"{model} {mb:,.0f} MB" for model, mb in more.items())
     return (
         f"{result['items']:,} items, the paper's search, closed loop of 2 or 8 clients, whichever gives more. "
-        "An instance is one of beam_retrieval, user_encoder and scorer each.\n\n"
+        "An instance is one of beam_retrieval and one of scorer.\n\n"
         f"{table(header, rows)}\n\n"
         f"Two instances on two cores answer {result['two_instances_over_one']:.2f} times as much as one on one core. "
         f"The scorer alone, without server and walk, does {result['engine_two_processes_over_one']:.2f} times as much "

@@ -16,8 +16,8 @@ from nann.search_params import SearchParams
 from nann.signature import CANDIDATES, PADDING_ITEM, SCORER, USER_STATE
 from nann.stage_clock import STAGES, StageClock
 from perf.quality import AskedUsers
+from python_backend.model_files import ONNX_FILE
 from python_backend.onnx_model import OnnxModel
-from python_backend.repository import ONNX_FILE
 
 
 class ServedScorer:

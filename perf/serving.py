@@ -12,7 +12,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from nann.signature import BEAM_RETRIEVAL, SCORER, USER_ENCODER
+from nann.signature import BEAM_RETRIEVAL, SCORER
 from python_backend.ports import free_ports
 from python_backend.repository import install_bundle
 from python_backend.server import ServerOptions, TritonServer
@@ -20,10 +20,9 @@ from python_backend.server import ServerOptions, TritonServer
 TARGET = "embedded"
 _CONFIGS = {
     BEAM_RETRIEVAL.name: "config.pbtxt",
-    USER_ENCODER.name: f"configs/{TARGET}.pbtxt",
     SCORER.name: f"configs/{TARGET}.pbtxt",
 }
-"""Models that work for each request, and the file that configures them. The others only look things up."""
+"""Models that an instance is one of each of, and the file that configures them. The others take little time."""
 _THREADS = "intra_op_threads"
 
 
@@ -32,7 +31,7 @@ class Deployment:
     """How a bundle is served; what is None is as the repository has it.
 
     Attributes:
-        instances: of beam_retrieval, user_encoder and scorer each.
+        instances: of beam_retrieval and scorer each.
         threads: of the scorer within one call.
         cores: the only ones that the server may use.
     """

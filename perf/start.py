@@ -19,9 +19,9 @@ from nann.errors import ServerError
 from nann.signature import SCORER, USER_ENCODER
 from perf.benchmark import Benchmark, BenchSettings, Json, Say
 from perf.serving import TARGET, install, scorer_threads, serving
+from python_backend.model_files import ONNX_FILE, onnx_files
 from python_backend.onnx_model import OnnxModel
 from python_backend.ports import free_ports
-from python_backend.repository import ONNX_FILE, onnx_files
 from training.studies.text import table
 
 NAME = "start"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from nann.errors import ConfigError
-from perf import gate, instances, latency_curve, served, start
+from perf import gate, instances, latency_curve, scorer_bench, served, start
 from perf.benchmark import Benchmark
 
 BENCHMARKS: tuple[Benchmark, ...] = (
+    scorer_bench.BENCHMARK,
     served.BENCHMARK,
     latency_curve.BENCHMARK,
     instances.BENCHMARK,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nann.errors import ConfigError
-from nann.signature import BEAM_RETRIEVAL, SCORER, USER_ENCODER
+from nann.signature import BEAM_RETRIEVAL, SCORER
 from perf import instances
 from perf.process_memory import model_pss_mb
 from perf.serving import Deployment, install, pinned, read_config, scorer_threads, usable_cores
@@ -18,7 +18,6 @@ from python_backend.repository import TEMPLATE
 
 CONFIGS = {
     BEAM_RETRIEVAL.name: "config.pbtxt",
-    USER_ENCODER.name: "configs/embedded.pbtxt",
     SCORER.name: "configs/embedded.pbtxt",
 }
 
