@@ -40,7 +40,9 @@ def a_benchmark(name, calls, *, fails=False):
 def settings(tmp_path):
     folder = tmp_path / "bundle"
     folder.mkdir()
-    manifest = {"item_count": 4, "sequence_length": 2, "profile_fields": [], "graph": {}, "search": {}}
+    graph = {"layer_count": 1, "entry_layer": 0, "hnsw_entry_point": 0}
+    search = {"top_k": 1, "ef": [1], "rounds": [1]}
+    manifest = {"item_count": 4, "sequence_length": 2, "profile_fields": [], "graph": graph, "search": search}
     write_manifest(folder, manifest, [])
     return BenchSettings(folder, tmp_path, folder, tmp_path, tmp_path / "cache")
 
