@@ -4,12 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo experiments test test-slow test-gpu soak fuzz sanitize audit check format serve clean
+.PHONY: help demo experiments bench bench-check test test-slow test-gpu soak fuzz sanitize audit check format serve clean
 
 help:
 	@echo "make demo         the whole way on Complete Journey: log -> scorer -> graph -> Triton -> answer (about 10 minutes)"
 	@echo "make serve        serve what the demo built, until Ctrl-C"
 	@echo "make experiments  the paper's experiments on Complete Journey, quick size"
+	@echo "make bench        serving speed through a live Triton, with perf_analyzer (an hour; best on an idle machine)"
+	@echo "make bench-check  some of its ratios on a small corpus, against those in docs/results (minutes)"
 	@echo "make test         all tests but the slow and the GPU ones, a live Triton among them"
 	@echo "make test-slow    the slow ones"
 	@echo "make test-gpu     those that need a GPU, where there is one"
@@ -33,6 +35,12 @@ demo: $(INSTALLED)
 
 experiments: $(INSTALLED)
 	$(BIN)/nann experiments
+
+bench: $(INSTALLED)
+	$(BIN)/nann bench
+
+bench-check: $(INSTALLED)
+	$(BIN)/nann bench --check
 
 serve: $(INSTALLED)
 	$(BIN)/nann serve

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from training.data.prepared import Queries
     from training.evaluate import Evaluation
 
+CONFIG = "complete_journey_demo"
 SHOWN_ITEMS = 10
 COMPARED_USERS = 200
 """Test users whose served answers are compared with the offline search under torch."""
@@ -46,7 +47,7 @@ class _Clock:
 
 def demo(
     folder: Annotated[Path, typer.Option(help="Where everything is built.")] = Path("build"),
-    config: Annotated[str, typer.Option(help="Training configuration.")] = "complete_journey_demo",
+    config: Annotated[str, typer.Option(help="Training configuration.")] = CONFIG,
     steps: Annotated[int | None, typer.Option(min=1, help="Fewer training steps, for a quick look.")] = None,
     json: JsonOption = False,
 ) -> None:
@@ -57,7 +58,7 @@ def demo(
     real shopping patterns.
     """
     clock = _Clock()
-    data_folder, bundle_folder, train_folder = folder / "data/complete_journey", folder / "bundle", folder / "train"
+    data_folder, train_folder, bundle_folder = _folders(folder)
     _build(clock, data_folder, train_folder, bundle_folder, config, steps)
     evaluation = _evaluate(clock, data_folder, bundle_folder)
     served = _serve_and_ask(clock, data_folder, train_folder, bundle_folder, folder / "demo_repository")
@@ -79,6 +80,16 @@ def demo(
         print_json(body)
     if not (served["grpc_equals_http"] and served["served_equals_offline"]):
         raise ServerError("the served answers differ from each other or from the offline search; see the lines above")
+
+
+def build_demo(folder: Path) -> None:
+    """The demo without serving: prepares the data and makes `folder`/bundle, as `nann demo` does by default."""
+    _build(_Clock(), *_folders(folder), CONFIG, None)
+
+
+def _folders(folder: Path) -> tuple[Path, Path, Path]:
+    """Data set, training, bundle."""
+    return folder / "data/complete_journey", folder / "train", folder / "bundle"
 
 
 def _build(

@@ -7,6 +7,7 @@ import sys
 import typer
 from rich.markup import escape
 
+from cli.bench import bench
 from cli.build_engine import build_engine
 from cli.demo import demo
 from cli.deploy import deploy, rollback
@@ -50,6 +51,7 @@ for command in (
     query,
     demo,
     experiments,
+    bench,
 ):
     app.command()(command)
 

@@ -23,6 +23,9 @@ class BenchSettings:
         table1_data: the prepared data set it is of.
         cache: where a benchmark may keep what it makes, in a folder of its own name.
         repeats: how often each alternative is timed; they take turns, so that a noisy minute hits all of them.
+        users: test users, asked in turn.
+        window_s: length of one of perf_analyzer's windows.
+        perf_analyzer: folder it is unpacked into where it is not on PATH.
     """
 
     real: Path
@@ -31,6 +34,9 @@ class BenchSettings:
     table1_data: Path
     cache: Path
     repeats: int = 7
+    users: int = 100
+    window_s: float = 5.0
+    perf_analyzer: Path = Path("build/perf_analyzer")
 
 
 def _nothing(result: Json) -> dict[str, Json]:

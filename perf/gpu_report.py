@@ -24,10 +24,10 @@ import typer
 
 from nann.bundle import SCORER_FILE, Bundle
 from nann.errors import ConfigError, NannError
-from nann.signature import BEAM_RETRIEVAL, MODELS, SCORER
 from perf.gpu_torch import device_name, exhaustive_ms, measure_points, user_states
-from perf.load import LoadResult, read_metrics, run_load
+from perf.load import run_load
 from perf.requests import histories
+from perf.triton_counters import breakdown, read_metrics
 
 _QUERIES = 256
 
@@ -130,31 +130,8 @@ def serve_under_load(
         for concurrency in concurrencies:
             before = read_metrics(server.metrics_url)
             result = run_load(server.grpc_url, users, concurrency, duration_s)
-            results.append({**asdict(result), **_breakdown(before, read_metrics(server.metrics_url), result)})
+            results.append({**asdict(result), **breakdown(before, read_metrics(server.metrics_url))})
     return results
-
-
-def _breakdown(
-    before: dict[tuple[str, str], float], after: dict[tuple[str, str], float], result: LoadResult
-) -> dict[str, Any]:
-    """From Triton's counters over the whole run of a load, its warm-up included."""
-
-    def grown(metric: str, model: str) -> float:
-        return after.get((metric, model), 0.0) - before.get((metric, model), 0.0)
-
-    def each(metric: str, model: str) -> float:
-        return grown(metric, model) / max(1.0, grown("nv_inference_request_success", model))
-
-    searches = max(1.0, grown("nv_inference_exec_count", BEAM_RETRIEVAL.name))
-    scorer_us = grown("nv_inference_compute_infer_duration_us", SCORER.name)
-    search_us = max(1.0, searches * each("nv_inference_compute_infer_duration_us", BEAM_RETRIEVAL.name))
-    return {
-        "users_per_search": grown("nv_inference_count", BEAM_RETRIEVAL.name) / searches,
-        "scorer_calls_per_search": grown("nv_inference_request_success", SCORER.name) / searches,
-        "scorer_share_of_search": scorer_us / search_us,
-        "queue_ms": {spec.name: each("nv_inference_queue_duration_us", spec.name) / 1e3 for spec in MODELS},
-        "compute_ms": {spec.name: each("nv_inference_compute_infer_duration_us", spec.name) / 1e3 for spec in MODELS},
-    }
 
 
 def _training_throughput(prepared: Any, folder: Path, steps: int) -> dict[str, float]:

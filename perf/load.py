@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -165,21 +164,6 @@ def _summary(outcomes: Sequence[tuple[type[NannError] | None, float]], duration_
         p99_ms=float(np.percentile(answered or [0], 99)),
         refusal_p99_ms=float(np.percentile(overloaded or [0], 99)),
     )
-
-
-def read_metrics(url: str) -> dict[tuple[str, str], float]:
-    """Triton's counters: (metric, model) -> value, summed over versions."""
-    with urllib.request.urlopen(f"http://{url}/metrics", timeout=10) as response:
-        lines = response.read().decode().splitlines()
-    values: dict[tuple[str, str], float] = {}
-    for line in lines:
-        if line.startswith("#") or 'model="' not in line:
-            continue
-        name, rest = line.split("{", 1)
-        labels, value = rest.rsplit("} ", 1)
-        key = (name, labels.split('model="', 1)[1].split('"', 1)[0])
-        values[key] = values.get(key, 0.0) + float(value)
-    return values
 
 
 def _starts(users: Sequence[Sequence[int]], concurrency: int) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -29,6 +30,8 @@ PARITY_SHAPES = ((1, 1), (1, 61), (2, 7), (3, 256), (16, 1000))
 """(users, candidates) at which torch and onnxruntime are compared."""
 _LIGHT_ITEMS = 1000
 """Items whose light scores are compared, about."""
+_EXTERNAL_BYTES = 1 << 20
+"""Tensors from this size on stand beside the ONNX file."""
 
 
 @dataclass(frozen=True)
@@ -62,21 +65,18 @@ def export_to_bundle(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module)
     behaviors, profiles = example_users(bundle, 2)
     candidates = example_candidates(bundle, 2, 3)
     state = check_modules(bundle, user_encoder, scorer)
-    paths = {name: bundle.path / f".{name}.tmp" for name in (USER_ENCODER_FILE, SCORER_FILE)}
-    try:
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=bundle.path) as folder:
+        paths = {name: Path(folder) / name for name in (USER_ENCODER_FILE, SCORER_FILE)}
         one_dynamic: tuple[dict[int, Dim], ...] = ({0: Dim("B")}, {0: Dim("B")})
         export_module(user_encoder, (behaviors, profiles), USER_ENCODER, one_dynamic, paths[USER_ENCODER_FILE])
         both_dynamic = ({0: Dim("B")}, {0: Dim("B"), 1: Dim("C")})
         export_module(scorer, (state, candidates), SCORER, both_dynamic, paths[SCORER_FILE])
         difference = check_parity(bundle, user_encoder, scorer, paths[USER_ENCODER_FILE], paths[SCORER_FILE])
-        for name, path in paths.items():
-            path.replace(bundle.path / name)
-    finally:
-        for path in paths.values():
-            path.unlink(missing_ok=True)
+        written, derived = _replace_exported(Path(folder), bundle.path)
+    sizes = {name: written[name] + written.get(external_data_file(name), 0) for name in paths}
     report = ExportReport(
-        user_encoder_bytes=(bundle.path / USER_ENCODER_FILE).stat().st_size,
-        scorer_bytes=(bundle.path / SCORER_FILE).stat().st_size,
+        user_encoder_bytes=sizes[USER_ENCODER_FILE],
+        scorer_bytes=sizes[SCORER_FILE],
         user_state_width=state.shape[1],
         max_difference=difference,
         tolerance=TOLERANCE,
@@ -85,12 +85,23 @@ def export_to_bundle(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module)
     tools = {**bundle.manifest["tools"], "torch": torch.__version__, "onnx": version("onnx"),
              "onnxruntime": version("onnxruntime")}  # fmt: skip
     manifest = {**bundle.manifest, "tools": tools, "export": asdict(report)}
-    # What was made from the last export is not of this one.
-    derived = {SCORER_HALF_FILE, *WARMUP_FILES.values()}
-    for name in derived:
-        (bundle.path / name).unlink(missing_ok=True)
-    write_manifest(bundle.path, manifest, {*bundle.manifest["files"], *paths} - derived)
+    write_manifest(bundle.path, manifest, {*bundle.manifest["files"], *written} - derived)
     return report
+
+
+def _replace_exported(exported: Path, folder: Path) -> tuple[dict[str, int], set[str]]:
+    """Moves the exported files into a bundle; returns their sizes by name, and the names of files that are gone.
+
+    What was made from the last export is not of this one.
+    """
+    written = {path.name: path.stat().st_size for path in exported.iterdir()}
+    external = map(external_data_file, (USER_ENCODER_FILE, SCORER_FILE))
+    derived = {SCORER_HALF_FILE, *WARMUP_FILES.values(), *external} - set(written)
+    for name in derived:
+        (folder / name).unlink(missing_ok=True)
+    for name in written:
+        (exported / name).replace(folder / name)
+    return written, derived
 
 
 def check_parity(
@@ -177,7 +188,26 @@ def export_module(
     assert program is not None
     model = program.model_proto
     _declare_signature(model, spec)
-    onnx.save(model, str(path))
+    _save(model, path)
+
+
+def external_data_file(name: str) -> str:
+    """Name of the file beside an ONNX file that holds its large tensors."""
+    return f"{name}.data"
+
+
+def _save(model: onnx.ModelProto, path: Path) -> None:
+    """Writes a model, its item tables as external data.
+
+    onnxruntime maps that file: every process shares one copy and no start parses it. An ONNX file itself ends at 2 GB.
+    """
+    data = path.with_name(external_data_file(path.name))
+    onnx.save(
+        model, str(path), save_as_external_data=True, location=data.name, size_threshold=_EXTERNAL_BYTES,
+        convert_attribute=False,
+    )  # fmt: skip
+    if data.exists():
+        data.chmod(path.stat().st_mode)  # onnx lets only its owner read it
 
 
 def _declare_signature(model: onnx.ModelProto, spec: ModelSpec) -> None:

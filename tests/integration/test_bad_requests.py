@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from clients import RetrievalClient
 from nann.errors import RequestError, ServerError
-from perf.load import read_metrics
+from perf.triton_counters import read_metrics
 
 pytestmark = pytest.mark.triton
 

@@ -16,7 +16,7 @@ from clients import RetrievalClient
 from nann.errors import RequestTimeout
 from nann.search_params import SearchParams
 from nann.signature import STATUS_COMPLETE, STATUS_PARTIAL
-from perf.load import read_metrics
+from perf.triton_counters import read_metrics
 
 pytestmark = pytest.mark.triton
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from training.studies.registry import STUDIES
 from training.studies.report import report
 from training.studies.runs import Runs
 from training.studies.settings import StudySettings
-from training.studies.store import Json, cached, write_json
+from training.studies.store import Json, cached, read_object, write_json
 from training.studies.study import Study
 
 RESULTS_FILE = "experiments.json"
@@ -63,7 +62,7 @@ def run_studies(
         ConfigError: if matplotlib is missing, or experiments.json is another program's.
     """
     require_matplotlib()
-    body = read_results(out)
+    body = read_object(out / RESULTS_FILE)
     out.mkdir(parents=True, exist_ok=True)
     runs.plan(config for study in studies for config in study.configs(settings))
     for number, study in enumerate(studies, start=1):
@@ -76,24 +75,6 @@ def run_studies(
             plot(stored["result"], out / name)
         write_json(out / RESULTS_FILE, body)
         (out / REPORT_FILE).write_text(report(body), encoding="utf-8")
-    return body
-
-
-def read_results(out: Path) -> Json:
-    """The body of experiments.json; empty where there is none.
-
-    Raises:
-        ConfigError: if the file is no JSON object.
-    """
-    path = out / RESULTS_FILE
-    if not path.is_file():
-        return {}
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is not JSON: {error}; remove it") from error
-    if not isinstance(body, dict):
-        raise ConfigError(f"{path} holds no JSON object but {type(body).__name__}; remove it")
     return body
 
 

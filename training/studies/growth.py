@@ -197,7 +197,7 @@ class Made:
 
 def make_size(items: int, folder: Path, settings: GrowthSettings, on_step: Callable[[str], None]) -> Made:
     """Makes one size's corpus, model and index, or reads what an earlier call has made."""
-    spec, home = _home(items, folder, settings)
+    spec, home = replace(settings.spec, items=items), size_folder(items, folder, settings)
     home.mkdir(parents=True, exist_ok=True)
     data = _data(spec, home / "data", on_step)
     checkpoint = _trained(data, settings, home / "train", lambda: on_step(f"{spec.name}: training"))
@@ -208,14 +208,15 @@ def make_size(items: int, folder: Path, settings: GrowthSettings, on_step: Calla
     return Made(spec.name, data, checkpoint, bundle, encoder, scorer, settings, home)
 
 
-def _home(items: int, folder: Path, settings: GrowthSettings) -> tuple[SyntheticSpec, Path]:
+def size_folder(items: int, folder: Path, settings: GrowthSettings) -> Path:
+    """Where `make_size` keeps one size: `data/`, `train/`, `bundle/`."""
     spec, made_with = replace(settings.spec, items=items), settings.of_size(items)
-    return spec, folder / f"{spec.name}-{_digest({name: made_with[name] for name in ('config', 'spec')})}"
+    return folder / f"{spec.name}-{_digest({name: made_with[name] for name in ('config', 'spec')})}"
 
 
 def _size(items: int, folder: Path, settings: GrowthSettings, on_step: Callable[[str], None]) -> dict[str, Any]:
     wanted = settings.of_size(items)
-    _, home = _home(items, folder, settings)
+    home = size_folder(items, folder, settings)
     result_file = home / f"growth-{_digest(wanted)}.json"  # how it is measured has no part in the model
     if result_file.is_file():
         entry: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))

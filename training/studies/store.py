@@ -9,20 +9,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nann.errors import ConfigError
+
 Json = Any
 """What `json.dumps` takes: numbers, strings, None, lists and dicts of them."""
 
 
-def cached(folder: Path, inputs: Json, compute: Callable[[], Json]) -> Json:
+def cached(folder: Path, inputs: Json, compute: Callable[[], Json], *, again: bool = False) -> Json:
     """The result for these inputs: read if it was computed before, else computed and written.
 
     Args:
         folder: one file a result.
         inputs: everything the result depends on.
         compute: gives the result.
+        again: compute it even if it was computed before.
     """
     path = folder / f"{digest(inputs)}.json"
-    stored = _read(path)
+    stored = None if again else _read(path)
     if stored is not None and "result" in stored:
         return stored["result"]
     result = compute()
@@ -41,6 +44,23 @@ def write_json(path: Path, body: Json) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, path)
+
+
+def read_object(path: Path) -> dict[str, Json]:
+    """The JSON object in a file of results; empty where there is no file.
+
+    Raises:
+        ConfigError: if the file is no JSON object.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}; remove it") from error
+    if not isinstance(body, dict):
+        raise ConfigError(f"{path} holds no JSON object but {type(body).__name__}; remove it")
+    return body
 
 
 def _read(path: Path) -> Json | None:

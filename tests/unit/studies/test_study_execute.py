@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 
 from nann.errors import ConfigError
-from training.studies.execute import choose_studies, read_results, run_studies
+from training.studies.execute import RESULTS_FILE, choose_studies, run_studies
 from training.studies.provenance import machine
 from training.studies.runs import Runs
+from training.studies.store import read_object
 from training.studies.study import Study
 
 
@@ -90,7 +91,7 @@ def test_studies_are_chosen_by_name():
 def test_a_foreign_experiments_json_is_refused(tmp_path, text, message):
     (tmp_path / "experiments.json").write_text(text)
     with pytest.raises(ConfigError, match=message):
-        read_results(tmp_path)
+        read_object(tmp_path / RESULTS_FILE)
 
 
 def test_a_missing_matplotlib_is_said_before_the_training(started, monkeypatch):

@@ -12,6 +12,7 @@ from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError, DataError, ScorerError
 from nann.exact_search import exact_search
 from nann.signature import SCORER, USER_ENCODER
+from training import export
 from training.checkpoint import Checkpoint
 from training.config import ModelConfig
 from training.evaluate import evaluate_bundle
@@ -213,3 +214,29 @@ def test_the_onnx_files_declare_the_signature(exported, spec):
         symbols = [dimension.dim_param for dimension in declared[tensor.name].shape.dim]
         assert symbols[0] == "B"
         assert symbols[1]
+
+
+def test_large_tables_stand_beside_the_onnx_file_and_go_with_the_next_export(data, checkpoint, indexed, monkeypatch):
+    export_checkpoint(checkpoint, data, indexed)
+    candidates = np.tile(np.arange(37, dtype=np.int32), (20, 1))
+    queries = data.queries("test", 8)
+
+    def scores():
+        opened = Bundle.open(indexed.path)
+        states = OnnxUserEncoder(opened.path / "user_encoder.onnx").encode(queries.behaviors, queries.profiles)
+        return OnnxScorer(opened.path / "scorer.onnx").score(states, candidates)
+
+    inline, files = scores(), set(Bundle.open(indexed.path).manifest["files"])
+    monkeypatch.setattr(export, "_EXTERNAL_BYTES", 1024)
+    report = export_checkpoint(checkpoint, data, Bundle.open(indexed.path))
+    beside = {"user_encoder.onnx.data", "scorer.onnx.data"}
+    assert set(Bundle.open(indexed.path).manifest["files"]) == files | beside
+    sizes = {name: (indexed.path / name).stat().st_size for name in ("scorer.onnx", "scorer.onnx.data")}
+    assert sizes["scorer.onnx.data"] > 1024
+    assert report.scorer_bytes == sum(sizes.values())
+    assert (indexed.path / "scorer.onnx.data").stat().st_mode == (indexed.path / "scorer.onnx").stat().st_mode
+    np.testing.assert_array_equal(scores(), inline)
+    monkeypatch.undo()
+    export_checkpoint(checkpoint, data, Bundle.open(indexed.path))
+    assert set(Bundle.open(indexed.path).manifest["files"]) == files
+    assert not any((indexed.path / name).exists() for name in beside)

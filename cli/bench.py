@@ -1,0 +1,140 @@
+"""`nann bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cli.support import JsonOption, console, output, print_json
+
+if TYPE_CHECKING:
+    from perf.benchmark import BenchSettings
+
+DEMO_FOLDER = Path("build")
+
+
+def bench(
+    only: Annotated[
+        str | None, typer.Option(help='Measure these again: "served,load". Default: all that was not measured yet.')
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the report, the plots and perf.json.")] = Path("docs/results"),
+    cache: Annotated[Path, typer.Option(help="Where corpora, servers' files and results are kept.")] = Path(
+        "build/bench"
+    ),
+    real: Annotated[
+        Path | None, typer.Option(help="Exported bundle of real data. Default: the demo's, made if it is not there.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The prepared data set of --real. Default: the demo's.", show_default=False)
+    ] = None,
+    table1_items: Annotated[
+        int | None, typer.Option(min=1000, help="Items of the synthetic corpus. Default: Table 1's 1.3 million.")
+    ] = None,
+    users: Annotated[int, typer.Option(min=1, help="Test users, asked in turn.")] = 100,
+    window_s: Annotated[float, typer.Option(min=0.5, help="Length of perf_analyzer's windows; three a load.")] = 5.0,
+    repeats: Annotated[int, typer.Option(min=1, help="How often alternatives take turns.")] = 7,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only compare some ratios with those in --out: fails if one regressed.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Measure serving speed: starts Triton, drives it with perf_analyzer, writes a report with tables and plots.
+
+    Results are kept: run the same command again to go on after an interruption; --only measures its benchmarks again
+    and keeps the others. The first run makes a synthetic corpus of 1.3 million items and, if there is none, the
+    demo's bundle; perf_analyzer is downloaded where it is not on PATH.
+    """
+    from perf.execute import RESULTS_FILE, run_benchmarks
+    from perf.suite import choose_benchmarks
+
+    benchmarks = choose_benchmarks(only)
+    if check:
+        _check(out / RESULTS_FILE, cache, window_s, json)
+        return
+    settings = _settings(cache, real, data, table1_items, users=users, window_s=window_s, repeats=repeats)
+    command = _command(only=only, table1_items=table1_items, users=users, window_s=window_s, repeats=repeats)
+    body = run_benchmarks(benchmarks, settings, out, command=command, again=only is not None, say=_say)
+    _print_headlines(body)
+    output.print(f"written to {out / 'perf.md'} and {out / RESULTS_FILE}")
+    if json:
+        print_json({**body, "benchmarks": list(body.get("benchmarks", {}))})
+
+
+def _say(line: str) -> None:
+    console.print(line, style="bold" if line.startswith("benchmark") else None, highlight=False, markup=False)
+
+
+def _settings(cache: Path, real: Path | None, data: Path | None, items: int | None, **sizes: Any) -> BenchSettings:
+    from nann.errors import ConfigError
+    from perf.benchmark import BenchSettings
+    from perf.corpora import TABLE1_ITEMS, is_exported, table1_corpus
+    from perf.perf_analyzer_install import find_perf_analyzer
+
+    if (real is None) != (data is None):
+        raise ConfigError("--real and --data belong together: a bundle and the prepared data set it is of; give both")
+    if real is not None and not is_exported(real):
+        raise ConfigError(f"{real} is no bundle with exported models; run `nann index` and `nann export`")
+    find_perf_analyzer()  # what is missing is said before the minutes of making corpora, not after
+    if real is None or data is None:
+        real, data = _demo_bundle()
+    table1 = table1_corpus(cache / "corpora", _say, items or TABLE1_ITEMS)
+    return BenchSettings(real, data, table1.bundle, table1.data, cache, **sizes)
+
+
+def _demo_bundle() -> tuple[Path, Path]:
+    from cli.demo import build_demo
+    from perf.corpora import is_exported
+
+    bundle, data = DEMO_FOLDER / "bundle", DEMO_FOLDER / "data/complete_journey"
+    if not is_exported(bundle):
+        build_demo(DEMO_FOLDER)
+    return bundle, data
+
+
+def _check(results: Path, cache: Path, window_s: float, json: bool) -> None:
+    """Fails with exit code 1 if a ratio regressed."""
+    from perf import gate
+    from perf.benchmark import BenchSettings
+    from training.studies.store import read_object
+
+    body = read_object(results)
+    gate.verdicts(body, dict.fromkeys((gated.key for gated in gate.GATED), 0.0))  # is there anything to compare with?
+    nowhere = Path()
+    settings = BenchSettings(nowhere, nowhere, nowhere, nowhere, cache, window_s=window_s)
+    verdicts = gate.verdicts(body, gate.run(settings, _say))
+    table = Table(title=f"against {results}")
+    table.add_column("ratio")
+    for column in ("expected", "measured", "allowed", ""):
+        table.add_column(column, justify="right")
+    for one in verdicts:
+        sign = "-" if one.gated.higher_is_better else "+"
+        expected = "-" if one.expected is None else f"{one.expected:.2f}"
+        words = "[red]worse[/]" if one.regressed else "[green]ok[/]"
+        table.add_row(one.gated.key, expected, f"{one.measured:.2f}", f"{sign}{one.gated.tolerance:.0%}", words)
+    output.print(table)
+    if json:
+        print_json({one.gated.key: {"expected": one.expected, "measured": one.measured} for one in verdicts})
+    if gate.failed(verdicts):
+        raise typer.Exit(1)
+
+
+def _print_headlines(body: dict[str, Any]) -> None:
+    from perf.headlines import HEADLINES, value_at
+
+    table = Table(title="serving speed")
+    table.add_column("")
+    table.add_column("measured", justify="right", style="bold")
+    table.add_column("goal", justify="right")
+    for headline in HEADLINES:
+        value = value_at(body, headline.key)
+        table.add_row(headline.words, "-" if value is None else f"{value:,.2f}", headline.goal)
+    output.print(table)
+
+
+def _command(**options: Any) -> str:
+    """The command, without paths: they mean nothing elsewhere."""
+    given = (f" --{name.replace('_', '-')} {value}" for name, value in options.items() if value is not None)
+    return f"nann bench{''.join(given)}"

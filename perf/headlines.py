@@ -1,0 +1,56 @@
+"""The figures at the top of perf.json: what each says, and what is aimed at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One figure.
+
+    Attributes:
+        key: its place in perf.json, a dot between levels.
+        words: what it says.
+        goal: what is aimed at, as a reader says it.
+    """
+
+    key: str
+    words: str
+    goal: str
+
+
+HEADLINES = (
+    Headline("marking.native_over_numpy", "marking visited items: NumPy set operations / native bitmap", "at least 10"),
+    Headline("marking.native_over_python", "marking visited items: Python sets / native bitmap", "at least 50"),
+    Headline("served_over_scorer_p50", "served p50 / the same candidates in plain calls of the scorer", "at most 1.3"),
+    Headline("scorer_over_naive", "naive export in onnxruntime / the scorer as served", "at least 2.5"),
+    Headline("extra_instance_pss_mb", "memory of a further instance, PSS [MB]", "at most 100"),
+    Headline("cost_10m_over_100k", "cost of a search at 10 million items / at 100 thousand", "at most 2"),
+    Headline("two_instances_over_one", "throughput of two instances, two cores / one, one core", "at least 1.7"),
+    Headline("start_s", "from process start to ready at 1.3 million items [s]", "at most 5"),
+)
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """{"a.b": 1} -> {"a": {"b": 1}}; what is nested already stays so."""
+    body: dict[str, Any] = {}
+    for key, value in flat.items():
+        place = body
+        *path, last = key.split(".")
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return body
+
+
+def value_at(body: Mapping[str, Any], key: str) -> float | None:
+    """The figure at a key with dots; None where there is none."""
+    value: Any = body
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return None
+        value = value[part]
+    return None if value is None else float(value)

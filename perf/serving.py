@@ -1,0 +1,97 @@
+"""Servers for the benchmarks: a bundle, how many instances of its models, and which cores they may use."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from nann.signature import BEAM_RETRIEVAL, SCORER
+from python_backend.ports import free_ports
+from python_backend.repository import install_bundle
+from python_backend.server import ServerOptions, TritonServer
+
+TARGET = "embedded"
+_CONFIGS = {
+    BEAM_RETRIEVAL.name: "config.pbtxt",
+    SCORER.name: f"configs/{TARGET}.pbtxt",
+}
+"""Models that an instance is one of each of, and the file that configures them. The others take little time."""
+_THREADS = "intra_op_threads"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """How a bundle is served; what is None is as the repository has it.
+
+    Attributes:
+        instances: of beam_retrieval and scorer each.
+        threads: of the scorer within one call.
+        cores: the only ones that the server may use.
+    """
+
+    instances: int | None = None
+    threads: int | None = None
+    cores: tuple[int, ...] | None = None
+
+
+def usable_cores() -> list[int]:
+    """Numbers of the cores that this process may use."""
+    return sorted(os.sched_getaffinity(0))
+
+
+@contextmanager
+def pinned(cores: Sequence[int] | None) -> Iterator[None]:
+    """This thread, and what it starts, on these cores alone; None: as it was."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def install(bundle: Path, repository: Path, deployment: Deployment | None = None) -> Path:
+    """A fresh model repository with the bundle, configured as `deployment` says; returns its path."""
+    shutil.rmtree(repository, ignore_errors=True)
+    install_bundle(bundle, repository)
+    deployment = deployment or Deployment()
+    for model, name in _CONFIGS.items():
+        path = repository / model / name
+        config = read_config(path)
+        if deployment.instances is not None:
+            config.instance_group[0].count = deployment.instances
+        if deployment.threads is not None and model == SCORER.name:
+            config.parameters[_THREADS].string_value = str(deployment.threads)
+        path.write_text(text_format.MessageToString(config), encoding="utf-8")
+    return repository
+
+
+def read_config(path: Path) -> model_config_pb2.ModelConfig:
+    """A `config.pbtxt`."""
+    return text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+
+
+def scorer_threads(repository: Path) -> int:
+    """Threads of one scorer call, as the repository configures them."""
+    config = read_config(repository / SCORER.name / _CONFIGS[SCORER.name])
+    return int(config.parameters[_THREADS].string_value)
+
+
+@contextmanager
+def serving(repository: Path, cores: Sequence[int] | None = None) -> Iterator[TritonServer]:
+    """A running server of an installed repository, on ports of its own; its log stands beside the repository."""
+    log = repository.with_suffix(".log")
+    http_port, grpc_port, metrics_port = free_ports(3)
+    options = ServerOptions(repository, "127.0.0.1", http_port, grpc_port, metrics_port, TARGET, log)
+    server = TritonServer(options)
+    with pinned(cores):
+        server.start()
+    with server:
+        yield server

@@ -1,0 +1,114 @@
+"""How a benchmark deploys a bundle, and what it reads of the server's processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from nann.errors import ConfigError
+from nann.signature import BEAM_RETRIEVAL, SCORER
+from perf import instances
+from perf.process_memory import model_pss_mb
+from perf.serving import Deployment, install, pinned, read_config, scorer_threads, usable_cores
+from python_backend.repository import TEMPLATE
+
+CONFIGS = {
+    BEAM_RETRIEVAL.name: "config.pbtxt",
+    SCORER.name: "configs/embedded.pbtxt",
+}
+
+
+@pytest.fixture
+def no_bundle(monkeypatch):
+    """Installation copies the hand-written configurations alone."""
+    from perf import serving
+    from python_backend.repository import copy_template
+
+    monkeypatch.setattr(serving, "install_bundle", lambda bundle, repository: copy_template(repository))
+
+
+def test_a_deployment_changes_instances_and_threads_alone(no_bundle, tmp_path):
+    repository = install(tmp_path, tmp_path / "repository", Deployment(instances=2, threads=3))
+    for model, name in CONFIGS.items():
+        config, template = read_config(repository / model / name), read_config(TEMPLATE / model / name)
+        assert config.instance_group[0].count == 2
+        config.instance_group[0].count = template.instance_group[0].count
+        if model == SCORER.name:
+            assert scorer_threads(repository) == 3
+            config.parameters["intra_op_threads"].CopyFrom(template.parameters["intra_op_threads"])
+        assert config == template
+
+
+def test_without_a_deployment_the_configurations_stay_as_they_are(no_bundle, tmp_path):
+    repository = install(tmp_path, tmp_path / "repository")
+    for model, name in CONFIGS.items():
+        assert read_config(repository / model / name) == read_config(TEMPLATE / model / name)
+
+
+def test_pinning_ends_and_reaches_what_is_started():
+    before = os.sched_getaffinity(0)
+    core = usable_cores()[0]
+    with pinned([core]):
+        child = "import os; print(sorted(os.sched_getaffinity(0)))"
+        assert subprocess.check_output([sys.executable, "-c", child], text=True).strip() == f"[{core}]"
+    assert os.sched_getaffinity(0) == before
+
+
+def test_one_core_is_too_few_to_compare(monkeypatch):
+    monkeypatch.setattr(instances, "usable_cores", lambda: [3])
+    with pytest.raises(ConfigError, match="compares one core with two; this process may use 1"):
+        instances.deployments()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_is_counted_by_model_in_the_servers_group_only(tmp_path):
+    size_mb = 64
+    child = f"import sys; held = bytearray(b'x') * ({size_mb} << 20); print('ready', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", child, "/repository/scorer/1/model.py"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with (
+        subprocess.Popen(command, start_new_session=True, **pipes) as ours,
+        subprocess.Popen(command, **pipes) as other,
+    ):
+        for process in (ours, other):
+            process.stdout.readline()
+        found = model_pss_mb(ours.pid)
+        for process in (ours, other):
+            process.stdin.close()
+    assert list(found) == ["scorer"]
+    assert size_mb < found["scorer"] < 2 * size_mb
+
+
+def test_quality_counts_each_user_once():
+    from types import SimpleNamespace
+
+    from nann.features import FeatureTransform
+    from perf.perf_analyzer import Answer
+    from perf.quality import AskedUsers
+    from training.data.prepared import Queries
+
+    ids = np.arange(10, dtype=np.int64) * 10 + 100
+    queries = Queries(
+        behaviors=np.array([[-1, 0], [1, 2]], np.int32),
+        external_ids=np.array([[0, 100], [110, 120]]),
+        profiles=np.zeros((2, 1), np.int32),
+        target_indptr=np.array([0, 2, 3]),
+        target_items=np.array([3, 4, 5], np.int32),
+        users=np.array([0, 1], np.int32),
+    )
+    bundle = SimpleNamespace(features=FeatureTransform(ids, 2, ()))
+    exact = np.array([[3, 6], [7, 8]], np.int32)
+    asked = AskedUsers(bundle, queries, np.zeros((2, 1), np.float32), exact)
+    assert asked.histories == [[100], [110, 120]]
+    first, second = Answer((100,), 1.0, (130, 140), 2), Answer((110, 120), 1.0, (170,), 2)
+    assert asked.quality([first, second, first, first]) == {
+        "recall": 0.5,  # 2 of 2 and 0 of 1
+        "recall_all": 0.25,
+        "coverage": 0.5,
+        "users": 2.0,
+    }
+    assert asked.quality([second])["recall"] == 0.0
