@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from nann.errors import ConfigError
-from perf import gate, instances, latency_curve, scorer_bench, served, start
+from perf import (
+    gate,
+    growth,
+    index_load,
+    instances,
+    latency_curve,
+    lockstep,
+    marking,
+    retrieval,
+    scorer_bench,
+    served,
+    start,
+)
 from perf.benchmark import Benchmark
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     scorer_bench.BENCHMARK,
+    marking.BENCHMARK,
+    lockstep.BENCHMARK,
+    retrieval.BENCHMARK,
     served.BENCHMARK,
     latency_curve.BENCHMARK,
     instances.BENCHMARK,
+    index_load.BENCHMARK,
     start.BENCHMARK,
+    growth.BENCHMARK,
     gate.BENCHMARK,
 )
 
