@@ -95,6 +95,7 @@ def tune_search(
     own_items: Int32Array | None = None,
     max_share: float = 1.0,
     after: SearchTuning | None = None,
+    fine_passes: int = _MOST_FINE_PASSES,
     progress: Progress = lambda done, total: None,
 ) -> SearchTuning:
     """Looks for the cheapest search of one entry strategy that reaches a coverage; its cost is what the scorer scores.
@@ -110,6 +111,7 @@ def tune_search(
         max_share: settings that score a larger share of the corpus are not considered.
         after: an earlier tuning for a higher coverage, all else equal: its trials stand in for the grid, which has
             nothing cheaper to add.
+        fine_passes: how often at most all small steps around the best setting are tried.
         progress: called with the settings before the ground layer that are done, and their total.
     """
     top_k = exact.shape[1]
@@ -121,7 +123,7 @@ def tune_search(
     else:
         tuner.resume(after.trials)
     if tuner.best is not None:
-        tuner.refine()
+        tuner.refine(fine_passes)
         tuner.cheapen_light(tuner.best)
     return SearchTuning(wanted, tuner.best, tuple(tuner.trials.values()), tuner.walks)
 
@@ -212,9 +214,9 @@ class _Tuner:
         enough = (trial for trial in trials if trial.coverage >= self.wanted)
         self.best = min(enough, key=lambda trial: trial.items_scored, default=None)
 
-    def refine(self) -> None:
+    def refine(self, passes: int) -> None:
         """One value at a time around the best, as long as that finds a cheaper setting."""
-        for _ in range(_MOST_FINE_PASSES):
+        for _ in range(passes):
             before = self.best
             assert before is not None
             for params in self.space.around(before.params):

@@ -200,7 +200,7 @@ _QUICK = StudySettings(
     growth_users=(100, 200),
     seeded_coverages=(0.95, 0.98),
     seeded_max_share=1.0,  # what the paper's walk needs for the highest coverage is to be seen, however much
-    seeded_users=100,
+    seeded_users=60,
     seeded_items=(),
 )
 _FULL = replace(
