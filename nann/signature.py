@@ -14,9 +14,11 @@ dimension that varies between requests or between bundles.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 PADDING_ITEM = -1
 """Item index (int32) of a padded position. External ids 0 and -1 are padding in requests."""
@@ -95,6 +97,10 @@ CANDIDATES = _spec("candidates", np.int32, -1)
 """Item indices to score, -1 = padding."""
 CANDIDATE_SCORES = _spec("candidate_scores", np.float32, -1)
 """One score a candidate; whatever stands at padded places is ignored."""
+
+
+Tensors = Mapping[TensorSpec, npt.NDArray]
+"""Arrays with the batch dimension first, by their spec."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,15 @@ from python_backend.outcomes import Outcome
 from python_backend.retrieval import Retriever, Search, never
 from python_backend.search_requests import SearchBounds, TimeLimit
 from python_backend.search_watch import SearchWatch
-from python_backend.tensors import config_choice, config_flag, config_int, read_optional_tensor, read_tensor
+from python_backend.tensors import (
+    config_choice,
+    config_flag,
+    config_int,
+    error_response,
+    make_response,
+    read_optional_tensor,
+    read_tensor,
+)
 
 ON_SCORER_FAILURE = ("error", "fallback")
 """What requests get while the scorer fails: its error, or a cheap ranking (`nann.cheap_ranking`)."""
@@ -44,7 +52,7 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Searches for the valid requests together; a bad one is refused alone."""
-        return [outcome.response() for outcome in self.outcomes(requests)]
+        return [response_to(outcome) for outcome in self.outcomes(requests)]
 
     def outcomes(self, requests: Sequence[Any]) -> list[Outcome]:
         """What becomes of each request."""
@@ -93,3 +101,11 @@ class TritonPythonModel:
             )
         except Exception as error:  # a Python model must never raise out of execute()
             return Outcome.of_error(error)
+
+
+def response_to(outcome: Outcome) -> Any:
+    """Triton's response: the outputs, or the error."""
+    if outcome.outputs:
+        return make_response(outcome.outputs)
+    assert outcome.error is not None
+    return error_response(outcome.error)

@@ -208,8 +208,8 @@ def _layer_norm(arguments: Arguments, attributes: dict[str, Any], _: torch.devic
     return functional.layer_norm(value, shape, scale.reshape(shape), bias, attributes.get("epsilon", 1e-5))
 
 
-def _clip(arguments: Arguments, _: dict[str, Any], __: torch.device) -> Tensor:
-    value, low, high = (*arguments, None, None)[:3]
+def _clip(arguments: Arguments, _: dict[str, Any], device: torch.device) -> Tensor:
+    value, low, high = (_on(argument, device) for argument in (*arguments, None, None)[:3])
     if low is None and high is None:
         return value
     return value.clamp(low, high) if low is not None else value.clamp(max=high)

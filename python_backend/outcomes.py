@@ -1,16 +1,18 @@
-"""What became of one request: the one object that beam_retrieval answers from, and that metrics and traces read."""
+"""What became of one request: the one object that beam_retrieval answers from, and that metrics and traces read.
+
+Knows nothing of Triton, as `retrieval` does not.
+"""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nann.errors import DeadlineExceeded, RequestCancelled, RequestError
-from python_backend.tensors import Tensors, error_response, make_response
+from nann.signature import Tensors
 
 
 class Kind(str, enum.Enum):
@@ -56,10 +58,3 @@ class Outcome:
         """A request that got no answer."""
         kind = next(kind for of, kind in _KIND_OF_ERROR if isinstance(error, of))
         return cls(kind, {}, error, np.zeros(0, np.int32), np.zeros(0, np.int32))
-
-    def response(self) -> Any:
-        """Triton's response: the outputs, or the error."""
-        if not self.outputs:
-            assert self.error is not None
-            return error_response(self.error)
-        return make_response(self.outputs)

@@ -41,11 +41,11 @@ from nann.signature import (
     STATUS_DEGRADED,
     STATUS_PARTIAL,
     USER_STATE,
+    Tensors,
 )
 from python_backend.outcomes import Kind, Outcome
 from python_backend.search_clock import SearchClock
 from python_backend.search_requests import SearchBounds, TimeLimit, parse_search_params, parse_time_limit
-from python_backend.tensors import Tensors
 
 
 def never() -> bool:

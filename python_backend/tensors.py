@@ -12,14 +12,11 @@ import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
 from nann.errors import InvalidInputError, NannError, RequestError, ScorerError, ScorerUnavailable, SearchStopped
-from nann.signature import TensorSpec
+from nann.signature import Tensors, TensorSpec
 
 _NOT_CALLED = "Model {} - Error when running inference"
 """How the Python backend begins its message when a BLS call reached no model; its error code says only INTERNAL."""
 _LONGEST_MESSAGE = 2000
-
-Tensors = Mapping[TensorSpec, npt.NDArray]
-"""Arrays with the batch dimension first, by their spec."""
 
 
 def read_tensor(request: Any, spec: TensorSpec) -> npt.NDArray:

@@ -28,11 +28,13 @@ from nann.bundle import (
 from nann.errors import NannError
 from nann.features import FeatureTransform
 from nann.graph import HnswGraph, Layer, load_array
+from python_backend.outcomes import Kind
 from python_backend.retrieval import Retriever, Search
-from python_backend.search_requests import SearchBounds
+from python_backend.search_requests import SearchBounds, TimeLimit
 
 ITEMS, DIM, SEQUENCE_LENGTH = 40, 3, 4
 BOUNDS = SearchBounds(max_top_k=50, max_ef=60, max_rounds=5)
+LIMIT = TimeLimit(60_000)
 
 
 def make_bundle(folder: Path) -> Bundle:
@@ -84,7 +86,7 @@ def whole() -> Bundle:
 @cache
 def retriever() -> Retriever:
     """Of the whole bundle."""
-    return Retriever(whole(), BOUNDS)
+    return Retriever(whole(), BOUNDS, LIMIT)
 
 
 @contextlib.contextmanager
@@ -100,10 +102,11 @@ def use(folder: Path) -> None:
     assert bundle.item_names is None or len(bundle.item_names) == bundle.item_count
     states = np.ones((2, DIM), np.float32)
     behaviors, _ = bundle.features.behaviors(np.array([[10, 12], [14, 5]]))
-    opened = Retriever(bundle, BOUNDS)
+    opened = Retriever(bundle, BOUNDS, LIMIT)
     for entry in bundle.search_by_entry:
         search = opened.parse(states, behaviors, json.dumps({"entry": entry}))
-        opened.search(DotScorer(whole().item_vectors), [search])
+        (outcome,) = opened.answer(DotScorer(whole().item_vectors), [search])
+        assert outcome.kind is Kind.COMPLETE, outcome.error
 
 
 def parameters(data: bytes) -> None:

@@ -218,7 +218,6 @@ def test_a_bundle_that_was_not_exported(pipeline, tmp_path):
         (("--ef", "20,10"), "ef of the ground layer is 10 and top_k 20"),
         (("--ef", "0,60"), "ef is [0, 60]; expected at least 1 a layer"),
         (("--rounds=-1,2",), "rounds is [-1, 2]; expected 0 or more a layer"),
-        (("--top-k", "61"), "ef of the ground layer is 60 and top_k 61"),
         (("--top-k", "301", "--ef", "20,400"), "top_k is 301; expected 1 to 300, the number of items"),
         (("--split", "train"), 'split is "train"; expected validation or test'),
     ],

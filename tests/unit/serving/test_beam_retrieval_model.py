@@ -8,6 +8,7 @@ import triton_fakes
 from nann.errors import BundleError, InvalidInputError
 from nann.shape_grid import ShapeGrid
 from nann.signature import ITEM_IDS, STATUS, STATUS_COMPLETE, STATUS_PARTIAL
+from python_backend.beam_retrieval import response_to
 from python_backend.outcomes import Kind
 
 BOUNDS = {
@@ -226,7 +227,7 @@ def test_each_request_of_a_batch_stops_at_its_own_deadline(model, monkeypatch):
     np.testing.assert_array_equal(whole.outputs[ITEM_IDS], [nearest(12, 3)])
     assert partial.rounds.tolist() == [2] < whole.rounds.tolist()
     assert partial.items_scored < whole.items_scored
-    _, error, answer = (outcome.response() for outcome in (whole, late, partial))
+    _, error, answer = map(response_to, (whole, late, partial))
     assert (error.error().code(), answer.arrays()["status"].tolist()) == ("CANCELLED", [[1]])
     assert "did not end within its deadline (deadline_ms 150)" in error.error().message()
     assert clock.now_ns - 10**12 == whole.rounds[0] * 100_000_000  # those who left cost no round
@@ -265,7 +266,7 @@ def test_a_cancelled_request_leaves_its_batch_within_one_round(model, monkeypatc
     stays, goes = model.outcomes(requests)
     assert (stays.kind, goes.kind) == (Kind.COMPLETE, Kind.CANCELLED)
     assert [len(call.inputs["candidates"]) for call in triton_fakes.InferenceRequest.calls][:2] == [2, 1]
-    assert goes.response().error().code() == "CANCELLED"
+    assert response_to(goes).error().code() == "CANCELLED"
 
 
 def test_inside_the_ensemble_nobody_is_asked_about_cancellation(model):
@@ -300,7 +301,7 @@ def test_with_the_policy_fallback_a_failing_scorer_degrades_answers(model, model
     (outcome,) = degrading.outcomes([request])
     assert outcome.kind is Kind.DEGRADED
     assert "weights lost" in str(outcome.error)
-    arrays = outcome.response().arrays()
+    arrays = response_to(outcome).arrays()
     assert arrays["status"].tolist() == [[2]]
     assert arrays["items_scored"].tolist() == [[0]]
     np.testing.assert_array_equal(arrays["item_ids"][0, :2], tiny_bundle.item_ids()[[12, 20]])
