@@ -28,6 +28,7 @@ from nann.bundle import (
 from nann.errors import NannError
 from nann.features import FeatureTransform
 from nann.graph import HnswGraph, Layer, load_array
+from nann.signature import STATUS_COMPLETE, STATUS_PARTIAL
 from python_backend.outcomes import Kind
 from python_backend.retrieval import Retriever, Search
 from python_backend.search_requests import SearchBounds, TimeLimit
@@ -192,8 +193,11 @@ def _shaped(values: np.ndarray, head: bytes) -> np.ndarray:
 
 
 def _check_answer(search: Search) -> None:
-    (outputs,) = retriever().search(DotScorer(whole().item_vectors), [search])
-    ids, scores, scored = outputs.values()
+    (outcome,) = retriever().answer(DotScorer(whole().item_vectors), [search])
+    if outcome.error is not None:
+        raise outcome.error  # one of ours, as for every target
+    ids, scores, scored, status = outcome.outputs.values()
+    assert np.isin(status, [STATUS_COMPLETE, STATUS_PARTIAL]).all()
     assert ids.shape == scores.shape == (len(search.user_states), search.params.top_k)
     assert search.params.top_k <= BOUNDS.max_top_k
     assert max(search.params.ef) <= BOUNDS.max_ef
