@@ -32,14 +32,19 @@ def read_metrics(url: str) -> Counters:
 def _read(url: str) -> str:
     """Triton opens this port a moment after it says that it is ready."""
     deadline_s = time.monotonic() + _OPENS_WITHIN_S
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=10) as response:
-                return str(response.read().decode())
-        except urllib.error.URLError:
-            if time.monotonic() > deadline_s:
-                raise
-            time.sleep(_POLL_S)
+    while (body := _read_once(url, last=time.monotonic() > deadline_s)) is None:
+        time.sleep(_POLL_S)
+    return body
+
+
+def _read_once(url: str, *, last: bool) -> str | None:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return str(response.read().decode())
+    except urllib.error.URLError:
+        if last:
+            raise
+        return None
 
 
 def breakdown(before: Counters, after: Counters) -> dict[str, Any]:
