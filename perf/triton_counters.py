@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import urllib.error
 import urllib.request
 from typing import Any
 
@@ -9,12 +11,13 @@ from nann.signature import BEAM_RETRIEVAL, MODELS, SCORER
 
 Counters = dict[tuple[str, str], float]
 """(metric, model) -> value, summed over versions."""
+_OPENS_WITHIN_S = 10.0
+_POLL_S = 0.05
 
 
 def read_metrics(url: str) -> Counters:
     """Triton's counters from its metrics endpoint, `host:port`."""
-    with urllib.request.urlopen(f"http://{url}/metrics", timeout=10) as response:
-        lines = response.read().decode().splitlines()
+    lines = _read(f"http://{url}/metrics").splitlines()
     values: Counters = {}
     for line in lines:
         if line.startswith("#") or 'model="' not in line:
@@ -24,6 +27,24 @@ def read_metrics(url: str) -> Counters:
         key = (name, labels.split('model="', 1)[1].split('"', 1)[0])
         values[key] = values.get(key, 0.0) + float(value)
     return values
+
+
+def _read(url: str) -> str:
+    """Triton opens this port a moment after it says that it is ready."""
+    deadline_s = time.monotonic() + _OPENS_WITHIN_S
+    while (body := _read_once(url, last=time.monotonic() > deadline_s)) is None:
+        time.sleep(_POLL_S)
+    return body
+
+
+def _read_once(url: str, *, last: bool) -> str | None:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return str(response.read().decode())
+    except urllib.error.URLError:
+        if last:
+            raise
+        return None
 
 
 def breakdown(before: Counters, after: Counters) -> dict[str, Any]:
