@@ -149,3 +149,15 @@ def test_the_gate_needs_something_to_compare_with():
         ConfigError, match=r"perf.json has no results of the benchmark gate; run `nann bench --only gate`"
     ):
         gate.verdicts({"benchmarks": {}}, {})
+
+
+def test_the_gate_runs_each_benchmark_once_on_a_small_corpus(settings, monkeypatch, tmp_path):
+    from perf.corpora import Corpus
+
+    calls = []
+    one = a_benchmark("one", calls)
+    gated = [gate.Gated(one, key, True, 0.5) for key in ("one.ratio", "one.absent")]
+    monkeypatch.setattr(gate, "GATED", tuple(gated))
+    monkeypatch.setattr(gate, "table1_corpus", lambda *_: Corpus(tmp_path, tmp_path))
+    assert gate.run(settings, print) == {"one.ratio": 1.0, "one.absent": None}
+    assert calls == ["one"]
