@@ -10,10 +10,13 @@ from nann.scorer import Float32Array, Scorer
 from training.config import TrainingConfig
 from training.evaluate import exact_top
 from training.studies import growth, growth_study, seeds
-from training.studies.runs import Runs
+from training.studies.runs import Runs, TrainedRun
 from training.studies.settings import ONE_MILLION, StudySettings
-from training.studies.store import Json
+from training.studies.store import Json, cached
 from training.studies.study import Study
+
+FOLDER = "seeded"
+"""Of the cache: a file a comparison."""
 
 
 def configs(settings: StudySettings) -> list[TrainingConfig]:
@@ -24,34 +27,52 @@ def configs(settings: StudySettings) -> list[TrainingConfig]:
 def inputs(settings: StudySettings) -> Json:
     """What the comparison depends on besides its model."""
     return {
-        "top_k": settings.search.top_k,
-        "coverages": settings.seeded_coverages,
-        "budgets": settings.budgets,
-        "max_share": settings.seeded_max_share,
+        **_comparison(settings),
         "tuning_users": settings.seeded_users,
         "growth": [growth_study.growth_settings(settings).of_size(items) for items in settings.seeded_items],
     }
 
 
+def _comparison(settings: StudySettings) -> dict[str, Json]:
+    return {
+        "top_k": settings.search.top_k,
+        "coverages": settings.seeded_coverages,
+        "budgets": settings.budgets,
+        "max_share": settings.seeded_max_share,
+    }
+
+
 def run(runs: Runs, settings: StudySettings) -> Json:
     """`data`: the comparison on the data set; `synthetic`: one on each synthetic corpus."""
+    # Each comparison is kept by itself: one on a large corpus takes an hour, and is not to wait for another.
     judge = runs.get(settings.config())
+    of_data = {**_comparison(settings), "model": judge.folder.name, "users": [settings.seeded_users, settings.users]}
+    return {
+        "data": cached(runs.folder / FOLDER, of_data, lambda: _data(runs, settings, judge)),
+        "synthetic": [_synthetic(runs, settings, items) for items in settings.seeded_items],
+    }
+
+
+def _data(runs: Runs, settings: StudySettings, judge: TrainedRun) -> Json:
     top_k = settings.search.top_k
     queries = runs.data.queries("validation", judge.config.model.sequence_length, settings.seeded_users)
     states = judge.encode(queries)
     tuning = seeds.Users(states, exact_top(judge.scorer, states, runs.data.item_count, top_k).items, queries)
     test = seeds.Users(judge.states, judge.exact(top_k), judge.queries)
-    return {
-        "data": _compare(runs, settings, judge.bundle, judge.scorer, tuning, test),
-        "synthetic": [_synthetic(runs, settings, items) for items in settings.seeded_items],
-    }
+    return _compare(runs, settings, judge.bundle, judge.scorer, tuning, test)
 
 
 def _synthetic(runs: Runs, settings: StudySettings, items: int) -> Json:
     """On the corpus, the model and the users of the growth study."""
-    made = growth.make_size(items, runs.folder / growth_study.FOLDER, growth_study.growth_settings(settings), runs.say)
-    tuning, test = (seeds.Users(*made.users(split)) for split in ("validation", "test"))
-    return _compare(runs, settings, made.bundle, made.scorer, tuning, test)
+    sizes = growth_study.growth_settings(settings)
+
+    def compare() -> Json:
+        made = growth.make_size(items, runs.folder / growth_study.FOLDER, sizes, runs.say)
+        tuning, test = (seeds.Users(*made.users(split)) for split in ("validation", "test"))
+        return _compare(runs, settings, made.bundle, made.scorer, tuning, test)
+
+    of_size = {**_comparison(settings), "size": sizes.of_size(items)}
+    return cached(runs.folder / FOLDER, of_size, compare)
 
 
 def _compare(
