@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +65,12 @@ def quantize(path: Path, target: Path) -> Path:
 
     logging.disable(logging.WARNING)  # it recommends a pre-processing that has nothing to do here
     try:
-        quantize_dynamic(str(path), str(target), op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            # A copy: onnx reads no external data that has several hard links, and a bundle's may have.
+            for part in path.parent.glob(f"{path.name}*"):
+                shutil.copy(part, folder)
+            copy = str(Path(folder) / path.name)
+            quantize_dynamic(copy, str(target), op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
     finally:
         logging.disable(logging.NOTSET)
     return target

@@ -20,6 +20,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from nann.errors import BundleError, ScorerError
+from nann.onnx_data import read_external_data
 from nann.signature import ModelSpec, TensorSpec
 from python_backend.onnx_torch_ops import OPERATORS, Host, Operator
 
@@ -45,7 +46,8 @@ class OnnxTorchModule(nn.Module):
     def __init__(self, path: Path, spec: ModelSpec) -> None:
         super().__init__()
         try:
-            model = onnx.load(str(path))
+            model = onnx.load(str(path), load_external_data=False)
+            read_external_data(model, path.parent)
         except Exception as error:  # protobuf's and onnx's own types
             raise BundleError(f"{path} can't be read as ONNX: {error}; run `nann export` again") from error
         self.spec = spec

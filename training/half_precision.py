@@ -19,6 +19,7 @@ from nann.bundle import SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, Bundle
 from nann.errors import ScorerError
 from nann.exact_search import exact_search
 from nann.metrics import coverage
+from nann.onnx_data import read_external_data
 from training.export import PARITY_SHAPES, require_exported
 from training.model_contract import example_candidates, example_users
 from training.scorers import OnnxScorer, OnnxUserEncoder
@@ -60,7 +61,9 @@ def export_half(bundle: Bundle) -> HalfReport:
     require_exported(bundle)
     temporary = bundle.path / f".{SCORER_HALF_FILE}.tmp"
     try:
-        onnx.save(to_half(onnx.load(str(bundle.path / SCORER_FILE))), str(temporary))
+        model = onnx.load(str(bundle.path / SCORER_FILE), load_external_data=False)
+        read_external_data(model, bundle.path)
+        onnx.save(to_half(model), str(temporary))
         full, half = OnnxScorer(bundle.path / SCORER_FILE), OnnxScorer(temporary)
         report = _compare(bundle, full, half, temporary.stat().st_size)
         temporary.replace(bundle.path / SCORER_HALF_FILE)
