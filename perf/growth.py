@@ -122,6 +122,6 @@ def _plot(result: Json, path: Path) -> None:
 
 
 BENCHMARK = Benchmark(
-    "growth", "Cost against the size of the corpus", _run, _markdown, {"growth.png": _plot}, _headline
+    "growth", "Cost against the size of the corpus", _run, _markdown, {"perf_growth.png": _plot}, _headline
 )
 """(j)."""

@@ -98,7 +98,7 @@ def engine_scaling(repository: Path, asked: AskedUsers, cores: Sequence[int], se
 
     Two instances can't do better: memory bandwidth and, where two cores are one core's threads, its units are shared.
     """
-    calls = record_calls(asked, ServedScorer(repository, 1), asked.bundle.search_params)[:_ENGINE_USERS]
+    calls = record_calls(asked, ServedScorer.of(repository, 1), asked.bundle.search_params)[:_ENGINE_USERS]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(len(cores), mp_context=context) as pool:
 
@@ -127,7 +127,7 @@ _scorers: dict[Path, ServedScorer] = {}
 
 def _loaded(repository: Path) -> ServedScorer:
     if repository not in _scorers:
-        _scorers[repository] = ServedScorer(repository, 1)
+        _scorers[repository] = ServedScorer.of(repository, 1)
     return _scorers[repository]
 
 

@@ -79,5 +79,5 @@ def _plot(result: Json, path: Path) -> None:
         axes[0].legend(fontsize=7)
 
 
-BENCHMARK = Benchmark("lockstep", "Users in lockstep", _run, _markdown, {"lockstep.png": _plot})
+BENCHMARK = Benchmark("lockstep", "Users in lockstep", _run, _markdown, {"perf_lockstep_stages.png": _plot})
 """(e)."""

@@ -13,9 +13,10 @@ from nann.scorer import Float32Array, Scorer
 from nann.search_params import SearchParams
 from nann.search_result import SearchResult
 from nann.stage_clock import StageClock
+from perf.replay import ServedScorer
 from training.data.prepared import PreparedData, Queries
 from training.evaluate import encode_queries
-from training.scorers import OnnxScorer, OnnxUserEncoder
+from training.scorers import OnnxUserEncoder
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class OfflineUsers:
 
     Attributes:
         bundle: exported.
-        scorer: its scorer in onnxruntime, one thread.
+        scorer: its scorer as the server runs it, one thread.
         queries: behaviours and targets.
         states: `float32[U, S]`.
     """
@@ -40,7 +41,7 @@ class OfflineUsers:
         opened = Bundle.open(bundle, ())
         queries = PreparedData.load(data).queries("test", opened.sequence_length, users)
         states = encode_queries(OnnxUserEncoder(bundle / USER_ENCODER_FILE, 1), opened, queries)
-        return cls(opened, OnnxScorer(bundle / SCORER_FILE, 1), queries, states)
+        return cls(opened, ServedScorer(bundle / SCORER_FILE, 1), queries, states)
 
     def search(
         self, params: SearchParams, rows: slice, kernels: Kernels = NATIVE, scorer: Scorer | None = None

@@ -21,15 +21,20 @@ from python_backend.onnx_model import OnnxModel
 
 
 class ServedScorer:
-    """The scorer of an installed repository as the server runs it, in this process; a `nann.scorer.Scorer`.
+    """An exported scorer as the server runs it, in this process; a `nann.scorer.Scorer`.
 
     Args:
-        repository: with the bundle installed.
+        path: of the ONNX file.
         threads: within one call.
     """
 
-    def __init__(self, repository: Path, threads: int) -> None:
-        self._model = OnnxModel(repository / SCORER.name / "1" / ONNX_FILE, SCORER, threads)
+    def __init__(self, path: Path, threads: int) -> None:
+        self._model = OnnxModel(path, SCORER, threads)
+
+    @classmethod
+    def of(cls, repository: Path, threads: int) -> ServedScorer:
+        """That of an installed repository."""
+        return cls(repository / SCORER.name / "1" / ONNX_FILE, threads)
 
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
         """See `nann.scorer.Scorer`."""

@@ -49,7 +49,7 @@ def run(settings: BenchSettings, say: Say) -> Json:
 def measure(asked: AskedUsers, repository: Path, settings: BenchSettings) -> dict[str, Any]:
     """Served and plain blocks in turn, for the search that the bundle recommends."""
     params, tool = asked.bundle.search_params, find_perf_analyzer(settings.perf_analyzer)
-    scorer = ServedScorer(repository, scorer_threads(repository))
+    scorer = ServedScorer.of(repository, scorer_threads(repository))
     calls = record_calls(asked, scorer, params)
     blocks: list[dict[str, float]] = []
     points: list[LoadPoint] = []

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from nann.errors import BundleError, ScorerError
-from nann.signature import CANDIDATES, ModelSpec
+from nann.signature import CANDIDATES, PADDING_ITEM, ModelSpec
 
 BLOCK_PAIRS = 1000
 """Pairs of a user and a candidate that a thread scores at a time. A layer's output then stays in the core's cache until
@@ -57,7 +57,7 @@ class OnnxModel:
             inputs: arrays by name, batch dimension first; those the model does not read are dropped.
 
         Returns:
-            The output, `[B, ...]`.
+            The output, `[B, ...]`. Where candidates are padding, any number.
 
         Raises:
             ScorerError: naming the model, if it fails or returns another batch size.
@@ -65,14 +65,16 @@ class OnnxModel:
         feed = {name: inputs[name] for name in self._inputs}
         if CANDIDATES.name not in feed:
             return self._run(feed)
-        users, candidates = feed[CANDIDATES.name].shape
-        blocks = list(pair_blocks(users, candidates, self._block_pairs))
-        if len(blocks) == 1:
-            return self._run(feed)
-        scores = np.empty((users, candidates), self._output.dtype)
-        for rows, columns in blocks:
-            part = {name: array[rows] for name, array in feed.items()}
-            scores[rows, columns] = self._run({**part, CANDIDATES.name: part[CANDIDATES.name][:, columns]})
+        candidates = feed[CANDIDATES.name]
+        scores = np.zeros(candidates.shape, self._output.dtype)
+        for rows, columns in pair_blocks(len(candidates), candidates.shape[1], self._block_pairs):
+            block = candidates[rows, columns]
+            # Users of a batch have different numbers of candidates: what is padding in all of a block is not scored.
+            used = np.flatnonzero((block != PADDING_ITEM).any(axis=0))
+            if len(used):
+                part = {name: array[rows] for name, array in feed.items()}
+                width = used[-1] + 1
+                scores[rows, columns][:, :width] = self._run({**part, CANDIDATES.name: block[:, :width]})
         return scores
 
     def _run(self, feed: Mapping[str, npt.NDArray]) -> npt.NDArray:

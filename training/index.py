@@ -189,7 +189,7 @@ def _to_layer(
 def seeded_search(top_k: int, item_count: int) -> SearchParams:
     """What a request that enters by seeds gets before `nann tune` has measured anything."""
     count = min(_SEEDS * top_k, item_count)
-    return SearchParams(top_k, (_SEEDED_EF * top_k,), (_SEEDED_ROUNDS,), SeedParams(count, 2 * count))
+    return SearchParams(top_k, (_SEEDED_EF * top_k,), (_SEEDED_ROUNDS,), SeedParams(count, count))
 
 
 def _check_items(

@@ -47,7 +47,7 @@ def test_growth_measures_every_corpus(corpus: PlantedCorpus, planted_cache: Path
 def test_growth_divides_the_largest_corpus_by_the_small_one(tmp_path: Path) -> None:
     points = [{"items": items, "ms": ms, "evaluations": 1.0} for items, ms in ((100_000, 2.0), (10_000_000, 3.0))]
     assert growth.BENCHMARK.headline({"points": points}) == {"cost_10m_over_100k": 1.5}
-    growth.BENCHMARK.plots["growth.png"]({"points": points}, tmp_path / "growth.png")
+    growth.BENCHMARK.plots["perf_growth.png"]({"points": points}, tmp_path / "growth.png")
     assert (tmp_path / "growth.png").stat().st_size > 0
 
 
@@ -86,7 +86,7 @@ def test_lockstep_times_each_batch(users: OfflineUsers, tmp_path: Path) -> None:
     assert tuple(stages) == lockstep.PARTS
     assert all(ms > 0 for ms in stages.values())
     assert lockstep.BENCHMARK.markdown(json.loads(json.dumps(result))).count("\n| ") == len(lockstep.BATCHES) + 2
-    lockstep.BENCHMARK.plots["lockstep.png"](result, tmp_path / "lockstep.png")
+    lockstep.BENCHMARK.plots["perf_lockstep_stages.png"](result, tmp_path / "lockstep.png")
     assert (tmp_path / "lockstep.png").stat().st_size > 0
 
 

@@ -158,3 +158,20 @@ def test_scores_in_blocks_are_those_of_the_whole(tmp_path, monkeypatch, users, c
     whole = OnnxModel(tmp_path / "model.onnx", SCORER, 1).run(feed)
     monkeypatch.setattr("python_backend.onnx_model.BLOCK_PAIRS", 10)
     np.testing.assert_array_equal(OnnxModel(tmp_path / "model.onnx", SCORER, 1).run(feed), whole)
+
+
+def test_padding_is_not_scored(tmp_path, monkeypatch):
+    onnx.save(tiny_bundle.scorer(), tmp_path / "model.onnx")
+    monkeypatch.setattr("python_backend.onnx_model.BLOCK_PAIRS", 10)
+    model = OnnxModel(tmp_path / "model.onnx", SCORER, 1)
+    rng = np.random.default_rng(0)
+    states = rng.uniform(0, 29, (4, tiny_bundle.LENGTH)).astype(np.float32)
+    candidates = rng.integers(tiny_bundle.ITEMS, size=(4, 25), dtype=np.int32)
+    whole = model.run({"user_state": states, "candidates": candidates})
+    for user, count in enumerate((25, 3, 0, 12)):
+        candidates[user, count:] = -1
+    widths, run = [], model._run
+    monkeypatch.setattr(model, "_run", lambda feed: widths.append(feed["candidates"].shape[1]) or run(feed))
+    scores = model.run({"user_state": states, "candidates": candidates})
+    np.testing.assert_array_equal(scores[candidates != -1], whole[candidates != -1])
+    assert sum(widths) == 25 + 3 + 0 + 12
