@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from math import ceil
 from typing import Protocol
 
 import numpy as np
@@ -29,3 +31,18 @@ class Scorer(Protocol):
             `float32[B, C]`; larger is better. What stands at padded places is ignored.
         """
         ...
+
+
+def pair_blocks(users: int, candidates: int, pairs: int) -> Iterator[tuple[slice, slice]]:
+    """Cuts `users x candidates` into blocks of at most about `pairs`: whole users, or equal parts of one.
+
+    Scores depend on the pair alone (docs/custom_scorer.md), so any blocks give the scores of the whole.
+    """
+    if users * candidates <= pairs:
+        yield slice(users), slice(candidates)
+        return
+    rows = max(1, pairs // candidates)
+    columns = ceil(candidates / ceil(candidates / pairs))
+    for row in range(0, users, rows):
+        for column in range(0, candidates, columns):
+            yield slice(row, row + rows), slice(column, column + columns)

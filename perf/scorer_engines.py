@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nann.scorer import Float32Array, Int32Array
+from nann.scorer import Float32Array, Int32Array, pair_blocks
 from nann.signature import CANDIDATE_SCORES, CANDIDATES, SCORER, USER_STATE
 from perf.benchmark import Say
-from python_backend.onnx_model import BLOCK_PAIRS, OnnxModel, pair_blocks
+from python_backend.onnx_model import BLOCK_PAIRS, OnnxModel
 
 SERVED = "onnxruntime, as served"
 Score = Callable[[Float32Array, Int32Array], Float32Array]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from math import ceil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from nann.errors import BundleError, ScorerError
+from nann.scorer import pair_blocks
 from nann.signature import CANDIDATES, PADDING_ITEM, ModelSpec
 
 BLOCK_PAIRS = 1000
@@ -119,21 +119,6 @@ class OnnxModel:
                 raise BundleError(
                     f"{path}: {tensor.name} is {tensor.type} {tensor.shape}; expected {kind} of [batch, any]"
                 )
-
-
-def pair_blocks(users: int, candidates: int, pairs: int) -> Iterator[tuple[slice, slice]]:
-    """Cuts `users x candidates` into blocks of at most about `pairs`: whole users, or equal parts of one.
-
-    Scores depend on the pair alone (docs/custom_scorer.md), so any blocks give the scores of the whole.
-    """
-    if users * candidates <= pairs:
-        yield slice(users), slice(candidates)
-        return
-    rows = max(1, pairs // candidates)
-    columns = ceil(candidates / ceil(candidates / pairs))
-    for row in range(0, users, rows):
-        for column in range(0, candidates, columns):
-            yield slice(row, row + rows), slice(column, column + columns)
 
 
 _ONNX_TYPES = {

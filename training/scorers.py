@@ -10,8 +10,11 @@ import torch
 from torch import nn
 
 from nann.errors import BundleError
-from nann.scorer import Float32Array, Int32Array
+from nann.scorer import Float32Array, Int32Array, pair_blocks
 from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES, PROFILE_CODES, USER_STATE
+
+_BLOCK_PAIRS = 200_000
+"""Pairs of a user and a candidate scored at a time: a layer's output of more would take gigabytes."""
 
 
 class TorchScorer:
@@ -26,8 +29,11 @@ class TorchScorer:
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
         """See `nann.scorer.Scorer`."""
         states = torch.from_numpy(user_states).to(self._device)
-        scores: Float32Array = self._module(states, torch.from_numpy(candidates).to(self._device)).float().cpu().numpy()
-        return scores
+        items = torch.from_numpy(candidates).to(self._device)
+        scores = torch.empty(candidates.shape, device=self._device)
+        for rows, columns in pair_blocks(len(candidates), candidates.shape[1], _BLOCK_PAIRS):
+            scores[rows, columns] = self._module(states[rows], items[rows, columns]).float()
+        return scores.cpu().numpy()
 
 
 @torch.inference_mode()

@@ -48,6 +48,19 @@ class Queries:
         """Ground truth of one query, `int32[n]` item indices."""
         return self.target_items[self.target_indptr[query] : self.target_indptr[query + 1]]
 
+    def first(self, count: int) -> Queries:
+        """At most so many of them, from the start."""
+        indptr = self.target_indptr[: count + 1]
+        items = self.target_items[: indptr[-1]]
+        return Queries(
+            self.behaviors[:count],
+            self.external_ids[:count],
+            self.profiles[:count],
+            indptr,
+            items,
+            self.users[:count],
+        )
+
 
 @dataclass(frozen=True)
 class PreparedData:

@@ -69,9 +69,10 @@ def _synthetic(runs: Runs, settings: StudySettings, items: int) -> Json:
     def compare() -> Json:
         made = growth.make_size(items, runs.folder / growth_study.FOLDER, sizes, runs.say)
         tuning, test = (seeds.Users(*made.users(split)) for split in ("validation", "test"))
+        tuning = tuning.first(settings.seeded_users)
         return _compare(runs, settings, made.bundle, made.scorer, tuning, test)
 
-    of_size = {**_comparison(settings), "size": sizes.of_size(items)}
+    of_size = {**_comparison(settings), "size": sizes.of_size(items), "tuning_users": settings.seeded_users}
     return cached(runs.folder / FOLDER, of_size, compare)
 
 

@@ -53,6 +53,10 @@ class Users:
     exact: Int32Array
     queries: Queries
 
+    def first(self, count: int) -> Users:
+        """At most so many of them."""
+        return Users(self.states[:count], self.exact[:count], self.queries.first(count))
+
 
 def compare(
     graph: HnswGraph,

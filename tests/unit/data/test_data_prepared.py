@@ -153,3 +153,14 @@ def test_load_refuses_what_is_no_prepared_data_set(prepared, tmp_path):
         write(body)
         with pytest.raises(DataError, match=message):
             PreparedData.load(out)
+
+
+def test_the_first_queries(prepared):
+    queries = prepared.queries("test", 5)
+    first = queries.first(2)
+    assert first.behaviors.shape == (2, 5)
+    assert [first.targets_of(query).tolist() for query in range(2)] == [
+        queries.targets_of(query).tolist() for query in range(2)
+    ]
+    assert len(first.target_items) == first.target_indptr[-1]
+    assert len(queries.first(10**6).users) == len(queries.users)

@@ -9,8 +9,9 @@ import triton_fakes
 
 from nann.bundle import sha256_of
 from nann.errors import BundleError, ScorerError
+from nann.scorer import pair_blocks
 from nann.signature import SCORER, USER_ENCODER
-from python_backend.onnx_model import OnnxModel, pair_blocks
+from python_backend.onnx_model import OnnxModel
 
 
 def load(args):
