@@ -9,6 +9,9 @@ from clients._tls import Tls
 from clients._transport import Transport, open_transport
 from nann.errors import ConfigError
 
+_DEADLINE_SHARE = 0.9
+"""Of the timeout: the server's answer, or its error, comes before we hang up. A request that is cancelled in the moment
+of its answer can take Triton's gRPC down in releases before 25.04 (its issues 7368 and 8034)."""
 DEFAULT_TIMEOUT_S = 10.0
 _LONGEST_S = 86400.0
 
@@ -74,9 +77,9 @@ class RetrievalClient:
             entry: where the walk enters the graph: "layers" (the paper's) or "seeds" of a light walk.
             seeds: with entry "seeds", how many.
             seed_ef: with entry "seeds", search width of the light walk.
-            deadline_ms: how long the server may work on it, counted from its arrival there; None: as long as the answer
-                is waited for, `timeout_s`, so that nobody works for a client that has gone. Never longer than the
-                server's own deadline.
+            deadline_ms: how long the server may work on it, counted from its arrival there; None: nine tenths of
+                `timeout_s`, so that nobody works for a client that has gone. Never longer than the server's own
+                deadline.
             on_deadline: what to get when that is over before the last round: "error", or "partial", the best items so
                 far, with `STATUS_PARTIAL`. Leave the answer time to travel: a deadline below `timeout_s`.
             priority: 1 the most important, 2 the usual, 3 what may wait; 0: the server's default, 2.
@@ -100,7 +103,7 @@ class RetrievalClient:
             entry=entry,
             seeds=seeds,
             seed_ef=seed_ef,
-            deadline_ms=_milliseconds(timeout_s) if deadline_ms is None else deadline_ms,
+            deadline_ms=_milliseconds(_DEADLINE_SHARE * timeout_s) if deadline_ms is None else deadline_ms,
             on_deadline=on_deadline,
             priority=priority,
             request_id=request_id,

@@ -47,8 +47,8 @@ def test_a_request_goes_through_the_transport_with_its_timeout():
     assert result.latency_ms > 0
     assert [timeout for _, timeout in transport.calls] == [3, 0.5]
     assert [request.parameters for request, _ in transport.calls] == [
-        {"top_k": 1, "deadline_ms": 3000},
-        {"deadline_ms": 500},
+        {"top_k": 1, "deadline_ms": 2700},
+        {"deadline_ms": 450},
     ]
     assert transport.closed
 
