@@ -34,8 +34,8 @@ WARM_UP_SHARE = 1 / 3
 MAX_GROWTH = {"pss_bytes": 12 << 20, "shm_bytes": 1 << 20, "threads": 2, "file_descriptors": 4}
 """Over the measured time: slope by linear regression, times its length."""
 BEARS_CANCELLATION = (2, 57)
-"""Release 25.04. Before that a request that is cancelled in the moment of its answer can take Triton's gRPC down: issues
-7368 and 8034 of triton-inference-server/server."""
+"""Release 25.04. Before that a request that is cancelled in the moment of its answer can take Triton's gRPC down: its
+issues 7368 and 8034."""
 BAD = (
     ({"behavior_item_ids": [1060], "top_k": 0}, "top_k: 0 is out of bounds"),
     ({"behavior_item_ids": [1060], "ef": "1,2,3,4"}, "ef is '1,2,3,4'"),
