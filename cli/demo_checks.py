@@ -54,8 +54,7 @@ def offline_answers(
         light_vectors=bundle.light_vectors,
         own_items=queries.behaviors,
     )
-    ids = np.where(found.items >= 0, bundle.item_ids[found.items], -1)
-    return ids, found.scores
+    return bundle.external_ids(found.items), found.scores
 
 
 def same_items(

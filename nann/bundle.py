@@ -33,7 +33,7 @@ from nann.graph import HnswGraph, graph_files, load_array
 from nann.manifest import FORMAT_VERSION, MANIFEST_FILE, read_manifest, require_inside, search_from_json
 from nann.search_params import SearchParams
 from nann.shape_grid import ShapeGrid
-from nann.signature import BEHAVIORS, CANDIDATES, PROFILE_CODES, USER_STATE
+from nann.signature import BEHAVIORS, CANDIDATES, PADDING_ITEM, PROFILE_CODES, USER_STATE
 
 ITEM_IDS_FILE = "item_ids.npy"
 ITEM_VECTORS_FILE = "item_vectors.npy"
@@ -130,6 +130,10 @@ class Bundle:
         if ids.shape[0] != self.item_count or np.any(ids[1:] <= ids[:-1]):
             raise BundleError(f"{self.path / ITEM_IDS_FILE} is not {self.item_count} ids in strictly ascending order")
         return ids
+
+    def external_ids(self, items: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+        """External ids of item indices, int32[...] -> int64[...]; -1, padding, stays -1."""
+        return np.where(items == PADDING_ITEM, PADDING_ITEM, self.item_ids[items])
 
     @cached_property
     def item_vectors(self) -> npt.NDArray[np.float32]:

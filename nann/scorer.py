@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import ceil
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from nann.errors import ScorerError
+from nann.signature import PADDING_ITEM
 
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
@@ -46,3 +49,38 @@ def pair_blocks(users: int, candidates: int, pairs: int) -> Iterator[tuple[slice
     for row in range(0, users, rows):
         for column in range(0, candidates, columns):
             yield slice(row, row + rows), slice(column, column + columns)
+
+
+def score_in_blocks(
+    score: Callable[[Float32Array, Int32Array], Float32Array],
+    user_states: Float32Array,
+    candidates: Int32Array,
+    pairs: int,
+) -> Float32Array:
+    """Scores `pairs` pairs at a time, without what is padding in all of a block.
+
+    Users of a batch have different numbers of candidates, so a block of one user's is often cut.
+
+    Args:
+        score: scores one block, as `Scorer.score` does.
+        user_states: `float32[B, S]`.
+        candidates: `int32[B, C]`, rows filled from the left, -1 = padding.
+        pairs: about how many of a user and a candidate make a block.
+
+    Returns:
+        `float32[B, C]`; 0 where a block ended in padding.
+
+    Raises:
+        ScorerError: if a block's scores have another shape.
+    """
+    scores = np.zeros(candidates.shape, np.float32)
+    for rows, columns in pair_blocks(len(candidates), candidates.shape[1], pairs):
+        block = candidates[rows, columns]
+        used = np.flatnonzero((block != PADDING_ITEM).any(axis=0))
+        if len(used):
+            block = block[:, : used[-1] + 1]
+            found = score(user_states[rows], block)
+            if found.shape != block.shape:  # assigning it could make it look right
+                raise ScorerError(f"the scorer returned shape {list(found.shape)}; expected {list(block.shape)}")
+            scores[rows, columns][:, : block.shape[1]] = found
+    return scores

@@ -16,8 +16,9 @@ from perf.perf_analyzer import Load, run_perf_analyzer
 from perf.perf_analyzer_install import PerfAnalyzer, find_perf_analyzer
 from perf.process_memory import model_pss_mb
 from perf.quality import AskedUsers, asked_users
-from perf.replay import Calls, ServedScorer, record_calls
-from perf.serving import Deployment, install, pinned, serving, usable_cores
+from perf.replay import Calls, record_calls
+from perf.serving import Deployment, install, installed_scorer, pinned, serving, usable_cores
+from python_backend.onnx_model import EmbeddedScorer
 from training.plots import COLORS, figure
 from training.studies.text import MISSING, percent, table
 
@@ -98,7 +99,8 @@ def engine_scaling(repository: Path, asked: AskedUsers, cores: Sequence[int], se
 
     Two instances can't do better: memory bandwidth and, where two cores are one core's threads, its units are shared.
     """
-    calls = record_calls(asked, ServedScorer.of(repository, 1), asked.bundle.search_params)[:_ENGINE_USERS]
+    users = asked.offline(installed_scorer(repository))
+    calls = record_calls(users, asked.bundle.search_params)[:_ENGINE_USERS]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(len(cores), mp_context=context) as pool:
 
@@ -122,12 +124,12 @@ def _score_for(job: tuple[Path, list[Calls], int, float]) -> float:
         return done / (time.perf_counter() - start_s)
 
 
-_scorers: dict[Path, ServedScorer] = {}
+_scorers: dict[Path, EmbeddedScorer] = {}
 
 
-def _loaded(repository: Path) -> ServedScorer:
+def _loaded(repository: Path) -> EmbeddedScorer:
     if repository not in _scorers:
-        _scorers[repository] = ServedScorer.of(repository, 1)
+        _scorers[repository] = installed_scorer(repository)
     return _scorers[repository]
 
 

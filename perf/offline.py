@@ -13,7 +13,7 @@ from nann.scorer import Float32Array, Scorer
 from nann.search_params import SearchParams
 from nann.search_result import SearchResult
 from nann.stage_clock import StageClock
-from perf.replay import ServedScorer
+from python_backend.onnx_model import EmbeddedScorer
 from training.data.prepared import PreparedData, Queries
 from training.evaluate import encode_queries
 from training.scorers import OnnxUserEncoder
@@ -41,7 +41,7 @@ class OfflineUsers:
         opened = Bundle.open(bundle, ())
         queries = PreparedData.load(data).queries("test", opened.sequence_length, users)
         states = encode_queries(OnnxUserEncoder(bundle / USER_ENCODER_FILE, 1), opened, queries)
-        return cls(opened, ServedScorer(bundle / SCORER_FILE, 1), queries, states)
+        return cls(opened, EmbeddedScorer(bundle / SCORER_FILE), queries, states)
 
     def search(
         self, params: SearchParams, rows: slice, kernels: Kernels = NATIVE, scorer: Scorer | None = None

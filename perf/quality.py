@@ -8,16 +8,17 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle
 from nann.metrics import coverage, recall
-from nann.scorer import Float32Array, Int32Array
+from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.signature import PADDING_IDS, PADDING_ITEM
+from perf.offline import OfflineUsers
 from perf.perf_analyzer import Answer
 from training.data.prepared import PreparedData, Queries
 from training.evaluate import encode_queries, exact_top
 from training.scorers import OnnxScorer, OnnxUserEncoder
+from training.studies.store import cached_array
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class AskedUsers:
         """External ids, oldest first, without padding; never empty."""
         rows = self.queries.external_ids.tolist()
         return [[item for item in row if item not in PADDING_IDS] or [0] for row in rows]
+
+    def offline(self, scorer: Scorer) -> OfflineUsers:
+        """The same users, for searches in this process."""
+        return OfflineUsers(self.bundle, scorer, self.queries, self.states)
 
     def quality(self, answers: Sequence[Answer]) -> dict[str, float]:
         """recall, that of the exhaustive top K beside it (recall_all), and coverage, over the users who were answered.
@@ -72,11 +77,6 @@ def asked_users(bundle_folder: Path, data_folder: Path, users: int, cache: Path)
     states = encode_queries(OnnxUserEncoder(bundle.path / USER_ENCODER_FILE, threads=1), bundle, queries)
     top_k = bundle.search_params.top_k
     path = cache / "exact" / f"{bundle.bundle_id}-{len(states)}-users-top-{top_k}.npy"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        found = exact_top(OnnxScorer(bundle.path / SCORER_FILE), states, bundle.item_count, top_k)
-        temporary = path.with_suffix(".tmp.npy")
-        np.save(temporary, found.items, allow_pickle=False)
-        temporary.replace(path)
-    exact: npt.NDArray[np.int32] = np.load(path, allow_pickle=False)
+    scorer = OnnxScorer(bundle.path / SCORER_FILE)
+    exact = cached_array(path, lambda: exact_top(scorer, states, bundle.item_count, top_k).items)
     return AskedUsers(bundle, queries, states, exact)

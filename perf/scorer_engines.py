@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nann.scorer import Float32Array, Int32Array, pair_blocks
-from nann.signature import CANDIDATE_SCORES, CANDIDATES, SCORER, USER_STATE
+from nann.scorer import Float32Array, Int32Array, score_in_blocks
+from nann.signature import CANDIDATES, USER_STATE
 from perf.benchmark import Say
-from python_backend.onnx_model import BLOCK_PAIRS, OnnxModel
+from python_backend.onnx_model import BLOCK_PAIRS, EmbeddedScorer
+from training.scorers import OnnxScorer
 
 SERVED = "onnxruntime, as served"
 Score = Callable[[Float32Array, Int32Array], Float32Array]
@@ -36,7 +37,7 @@ def engines(path: Path, folder: Path, say: Say) -> list[Engine]:
         folder: where a quantized copy may be written.
         say: told what is left out, and why.
     """
-    found = [Engine(SERVED, served_engine(path)), Engine("onnxruntime, whole calls", _whole(path))]
+    found = [Engine(SERVED, served_engine(path)), Engine("onnxruntime, whole calls", OnnxScorer(path, 1).score)]
     quantized = quantize(path, folder / "int8.onnx")
     found.append(Engine("onnxruntime, int8", served_engine(quantized)))
     for precision in ("f32", "bf16"):
@@ -55,8 +56,7 @@ def engines(path: Path, folder: Path, say: Say) -> list[Engine]:
 
 def served_engine(path: Path) -> Score:
     """The target `embedded` on one thread: what `model_repository/scorer/configs/embedded.pbtxt` asks for."""
-    model = OnnxModel(path, SCORER, 1)
-    return lambda states, candidates: model.run({USER_STATE.name: states, CANDIDATES.name: candidates})
+    return EmbeddedScorer(path).score
 
 
 def quantize(path: Path, target: Path) -> Path:
@@ -74,19 +74,6 @@ def quantize(path: Path, target: Path) -> Path:
     finally:
         logging.disable(logging.NOTSET)
     return target
-
-
-def _whole(path: Path) -> Score:
-    from training.scorers import onnx_session
-
-    session = onnx_session(path, 1)
-
-    def score(states: Float32Array, candidates: Int32Array) -> Float32Array:
-        feeds = {USER_STATE.name: states, CANDIDATES.name: candidates}
-        scores: Float32Array = session.run([CANDIDATE_SCORES.name], feeds)[0]
-        return scores
-
-    return score
 
 
 def _openvino(path: Path, precision: str) -> Score:
@@ -108,10 +95,4 @@ def _openvino(path: Path, precision: str) -> Score:
 
 
 def _in_blocks(score: Score) -> Score:
-    def blocks(states: Float32Array, candidates: Int32Array) -> Float32Array:
-        scores = np.empty(candidates.shape, np.float32)
-        for rows, columns in pair_blocks(len(candidates), candidates.shape[1], BLOCK_PAIRS):
-            scores[rows, columns] = score(states[rows], candidates[rows, columns])
-        return scores
-
-    return blocks
+    return lambda states, candidates: score_in_blocks(score, states, candidates, BLOCK_PAIRS)

@@ -12,8 +12,8 @@ from perf.benchmark import Benchmark, BenchSettings, Json, Say
 from perf.perf_analyzer import Answer, Load, LoadPoint, run_perf_analyzer
 from perf.perf_analyzer_install import find_perf_analyzer
 from perf.quality import AskedUsers, asked_users
-from perf.replay import Calls, ServedScorer, plain_ms, record_calls, scored, stage_ms
-from perf.serving import install, scorer_threads, serving
+from perf.replay import Calls, plain_ms, record_calls, scored
+from perf.serving import install, installed_scorer, serving
 from perf.triton_counters import breakdown, read_metrics
 from training.plots import COLORS, figure
 from training.studies.text import percent, table
@@ -49,8 +49,8 @@ def run(settings: BenchSettings, say: Say) -> Json:
 def measure(asked: AskedUsers, repository: Path, settings: BenchSettings) -> dict[str, Any]:
     """Served and plain blocks in turn, for the search that the bundle recommends."""
     params, tool = asked.bundle.search_params, find_perf_analyzer(settings.perf_analyzer)
-    scorer = ServedScorer.of(repository, scorer_threads(repository))
-    calls = record_calls(asked, scorer, params)
+    users = asked.offline(installed_scorer(repository))
+    calls = record_calls(users, params)
     blocks: list[dict[str, float]] = []
     points: list[LoadPoint] = []
     with serving(repository) as server:
@@ -59,13 +59,13 @@ def measure(asked: AskedUsers, repository: Path, settings: BenchSettings) -> dic
             points.append(
                 run_perf_analyzer(tool, server.grpc_url, asked.histories, Load(concurrency=1), _BLOCK_WINDOW_S)
             )
-            plain = statistics.median(plain_ms(scorer, _asked_calls(asked, calls, points[-1].answers)))
+            plain = statistics.median(plain_ms(users.scorer, _asked_calls(asked, calls, points[-1].answers)))
             served = points[-1].percentile_ms(50)
             blocks.append({"served_p50_ms": served, "plain_p50_ms": plain, "ratio": served / plain})
         counted = breakdown(before, read_metrics(server.metrics_url))
     answers = [answer for point in points for answer in point.answers]
     client_ms = statistics.fmean(answer.latency_ms for answer in answers)
-    offline = stage_ms(asked, scorer, params)
+    offline = users.stages_ms(params, 1, len(asked.states))
     middle = {key: statistics.median(block[key] for block in blocks) for key in ("served_p50_ms", "plain_p50_ms")}
     return {
         "items": asked.bundle.item_count,

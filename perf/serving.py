@@ -13,6 +13,8 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from nann.signature import BEAM_RETRIEVAL, SCORER
+from python_backend.model_files import ONNX_FILE
+from python_backend.onnx_model import EmbeddedScorer
 from python_backend.ports import free_ports
 from python_backend.repository import install_bundle
 from python_backend.server import ServerOptions, TritonServer
@@ -82,6 +84,11 @@ def scorer_threads(repository: Path) -> int:
     """Threads of one scorer call, as the repository configures them."""
     config = read_config(repository / SCORER.name / _CONFIGS[SCORER.name])
     return int(config.parameters[_THREADS].string_value)
+
+
+def installed_scorer(repository: Path) -> EmbeddedScorer:
+    """The scorer of a repository in this process, as the server runs it."""
+    return EmbeddedScorer(repository / SCORER.name / "1" / ONNX_FILE, scorer_threads(repository))
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nann.errors import ConfigError
 from perf import (
     gate,
     growth,
@@ -17,6 +16,7 @@ from perf import (
     start,
 )
 from perf.benchmark import Benchmark
+from training.studies.choose import chosen
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     scorer_bench.BENCHMARK,
@@ -39,11 +39,4 @@ def choose_benchmarks(only: str | None) -> list[Benchmark]:
     Raises:
         ConfigError: if one of the names is none.
     """
-    if only is None:
-        return list(BENCHMARKS)
-    wanted = [name.strip() for name in only.split(",")]
-    known = [benchmark.name for benchmark in BENCHMARKS]
-    unknown = [name for name in wanted if name not in known]
-    if unknown:
-        raise ConfigError(f'--only has "{unknown[0]}"; expected some of {", ".join(known)}')
-    return [benchmark for benchmark in BENCHMARKS if benchmark.name in wanted]
+    return chosen(only, BENCHMARKS)

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import onnxruntime
 
 from nann.errors import BundleError, ScorerError
-from nann.scorer import pair_blocks
-from nann.signature import CANDIDATES, PADDING_ITEM, ModelSpec
+from nann.scorer import Float32Array, Int32Array, score_in_blocks
+from nann.signature import CANDIDATES, SCORER, USER_STATE, ModelSpec
 
 BLOCK_PAIRS = 1000
 """Pairs of a user and a candidate that a thread scores at a time. A layer's output then stays in the core's cache until
@@ -62,22 +62,16 @@ class OnnxModel:
         Raises:
             ScorerError: naming the model, if it fails or returns another batch size.
         """
-        feed = {name: inputs[name] for name in self._inputs}
-        if CANDIDATES.name not in feed:
-            return self._run(feed)
-        candidates = feed[CANDIDATES.name]
-        scores = np.zeros(candidates.shape, self._output.dtype)
-        for rows, columns in pair_blocks(len(candidates), candidates.shape[1], self._block_pairs):
-            block = candidates[rows, columns]
-            # Users of a batch have different numbers of candidates: what is padding in all of a block is not scored.
-            used = np.flatnonzero((block != PADDING_ITEM).any(axis=0))
-            if len(used):
-                part = {name: array[rows] for name, array in feed.items()}
-                width = used[-1] + 1
-                scores[rows, columns][:, :width] = self._run({**part, CANDIDATES.name: block[:, :width]})
-        return scores
+        if CANDIDATES.name not in self._inputs:
+            return self._run(inputs)
 
-    def _run(self, feed: Mapping[str, npt.NDArray]) -> npt.NDArray:
+        def score(user_states: Float32Array, candidates: Int32Array) -> Float32Array:
+            return self._run({USER_STATE.name: user_states, CANDIDATES.name: candidates})
+
+        return score_in_blocks(score, inputs[USER_STATE.name], inputs[CANDIDATES.name], self._block_pairs)
+
+    def _run(self, inputs: Mapping[str, npt.NDArray]) -> npt.NDArray:
+        feed = {name: inputs[name] for name in self._inputs}
         try:
             (output,) = self._session.run([self._output.name], feed)
         except Exception as error:
@@ -119,6 +113,25 @@ class OnnxModel:
                 raise BundleError(
                     f"{path}: {tensor.name} is {tensor.type} {tensor.shape}; expected {kind} of [batch, any]"
                 )
+
+
+class EmbeddedScorer:
+    """An exported scorer as the target `embedded` runs it, in this process; a `nann.scorer.Scorer`.
+
+    Args:
+        path: of the ONNX file.
+        intra_op_threads: threads within one operator.
+
+    Raises:
+        BundleError: as `OnnxModel`.
+    """
+
+    def __init__(self, path: Path, intra_op_threads: int = 1) -> None:
+        self._model = OnnxModel(path, SCORER, intra_op_threads)
+
+    def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
+        """See `nann.scorer.Scorer`."""
+        return self._model.run({USER_STATE.name: user_states, CANDIDATES.name: candidates})
 
 
 _ONNX_TYPES = {

@@ -11,12 +11,10 @@ import numpy.typing as npt
 from nann.beam_search import beam_search
 from nann.bundle import Bundle
 from nann.errors import ConfigError, DeployError
-from nann.scorer import Float32Array, Int32Array
 from nann.signature import (
     BEAM_RETRIEVAL,
     BEHAVIOR_ITEM_IDS,
     BEHAVIORS,
-    CANDIDATES,
     FEATURE_TRANSFORM,
     ITEM_IDS,
     PADDING_ITEM,
@@ -24,7 +22,6 @@ from nann.signature import (
     SCORER,
     SCORES,
     USER_ENCODER,
-    USER_STATE,
     TensorSpec,
 )
 from python_backend.model_control import ModelControl
@@ -78,31 +75,26 @@ def expected_answers(release: Path, users: npt.NDArray[np.int64]) -> Answers:
         ConfigError: if onnxruntime is not installed.
     """
     try:
-        from python_backend.onnx_model import OnnxModel
+        from python_backend.onnx_model import EmbeddedScorer, OnnxModel
     except ImportError as error:
         raise ConfigError(
             f"a version is compared with its ONNX files, which needs onnxruntime ({error}); `pip install onnxruntime`"
         ) from error
     bundle = Bundle.open(release / BEAM_RETRIEVAL.name, ())
-    encoder, model = (OnnxModel(release / spec.name / ONNX_FILE, spec, 1) for spec in (USER_ENCODER, SCORER))
+    encoder = OnnxModel(release / USER_ENCODER.name / ONNX_FILE, USER_ENCODER, 1)
     behaviors, _ = bundle.features.behaviors(users)
     profile = bundle.features.profile(None, len(users))
     states = encoder.run({BEHAVIORS.name: behaviors, PROFILE_CODES.name: profile})
 
-    class OnnxScorer:
-        def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
-            return model.run({USER_STATE.name: user_states, CANDIDATES.name: candidates})
-
     found = beam_search(
         bundle.graph,
-        OnnxScorer(),
+        EmbeddedScorer(release / SCORER.name / ONNX_FILE),
         states,
         bundle.search_params,
         light_vectors=bundle.light_vectors,
         own_items=behaviors,
     )
-    ids = np.where(found.items == PADDING_ITEM, PADDING_ITEM, bundle.item_ids[found.items])
-    return Answers(ids, found.scores)
+    return Answers(bundle.external_ids(found.items), found.scores)
 
 
 def compare(served: Answers, expected: Answers, version: int) -> None:

@@ -48,17 +48,20 @@ def install_bundle(
         ConfigError: if the version is not possible.
         DeployError: if the version can't be written.
     """
-    repository = Path(repository)
     opened, opened_plans = open_artefacts(bundle, plans)
+    _install(opened, opened_plans, Path(repository), version)
+    return opened
+
+
+def _install(bundle: Bundle, plans: Plans | None, repository: Path, version: int | None = None) -> None:
     prepare_repository(repository)
     with locked(repository):
         versions = recover(repository)
-        number, identity = choose_version(repository, versions, opened, opened_plans, version)
+        number, identity = choose_version(repository, versions, bundle, plans, version)
         if not release_path(repository, number).exists():
-            write_release(opened, repository, number, opened_plans)
+            write_release(bundle, repository, number, plans)
         versions.with_current(number, identity).write(repository)
         _activate(repository)
-    return opened
 
 
 def install_if_new(bundle: Path | None, repository: Path, plans: Path | None = None) -> int:
@@ -83,7 +86,7 @@ def install_if_new(bundle: Path | None, repository: Path, plans: Path | None = N
         bundle = bundle or DEFAULT_BUNDLE
         opened, opened_plans = open_artefacts(bundle, plans)
         if identity_of(opened, opened_plans) not in Versions.read(repository).identities.values():
-            install_bundle(bundle, repository, plans=plans)
+            _install(opened, opened_plans, repository)
             with locked(repository):
                 prune(repository, Versions.read(repository), DEFAULT_KEPT_VERSIONS)
     prepare_repository(repository)

@@ -45,7 +45,13 @@ from nann.signature import (
 )
 from python_backend.outcomes import Kind, Outcome
 from python_backend.search_clock import SearchClock
-from python_backend.search_requests import SearchBounds, TimeLimit, parse_search_params, parse_time_limit
+from python_backend.search_requests import (
+    SearchBounds,
+    TimeLimit,
+    own_parameters,
+    parse_search_params,
+    parse_time_limit,
+)
 
 
 def never() -> bool:
@@ -104,7 +110,6 @@ class Retriever:
         self._limit = limit
         self._degrade = degrade
         self._graph = bundle.graph
-        self._item_ids = bundle.item_ids
         self._light_vectors = bundle.light_vectors
         if self._light_vectors is None and ENTRY_SEEDS in bundle.search_by_entry:
             raise BundleError(f"the bundle recommends entry {ENTRY_SEEDS!r} and has no {LIGHT_VECTORS_FILE}")
@@ -145,8 +150,9 @@ class Retriever:
                 f"{BEHAVIORS.name} holds item indices from {behaviors.min()} to {behaviors.max()}; expected "
                 f"{PADDING_ITEM} to {bundle.item_count - 1}: is feature_transform of the same bundle?"
             )
+        asked = own_parameters(parameters)
         params = parse_search_params(
-            parameters, bundle.search_params, self._bounds, bundle.item_count, bundle.search_by_entry
+            asked, bundle.search_params, self._bounds, bundle.item_count, bundle.search_by_entry
         )
         if params.seeds is not None and self._light_vectors is not None:
             light_users(user_states, self._light_vectors.shape[1])  # what is wrong with one request fails it alone
@@ -155,7 +161,7 @@ class Retriever:
             user_states,
             behaviors,
             params,
-            parse_time_limit(parameters, self._limit),
+            parse_time_limit(asked, self._limit),
             now_ns if arrived_ns is None else min(arrived_ns, now_ns),
             is_cancelled,
         )
@@ -241,7 +247,7 @@ class Retriever:
         status: npt.NDArray[np.int_],
     ) -> Tensors:
         top_k = search.params.top_k
-        ids = np.where(items == PADDING_ITEM, PADDING_ITEM, self._item_ids[items])
+        ids = self._bundle.external_ids(items)
         return {
             ITEM_IDS: ids[:, :top_k],
             SCORES: scores[:, :top_k],

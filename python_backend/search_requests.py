@@ -83,8 +83,34 @@ class TimeLimit:
     on_deadline: str = ON_DEADLINE_ERROR
 
 
+def own_parameters(text: str) -> Mapping[str, Any]:
+    """The parameters of a request that are ours.
+
+    Args:
+        text: all of them as JSON, as Triton hands them over; "" is none.
+
+    Raises:
+        RequestError: if it is no JSON object, or names one that we don't know.
+    """
+    try:
+        parameters = json.loads(text) if text else {}
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"the request's parameters are not JSON: {error}") from error
+    if not isinstance(parameters, dict):
+        raise RequestError("the request's parameters are no JSON object; expected names and values")
+    own = {
+        name: value
+        for name, value in parameters.items()
+        if name not in _RESERVED and not name.startswith(_RESERVED_PREFIX)
+    }
+    for name in own:
+        if name not in REQUEST_PARAMETERS:
+            raise RequestError(f"unknown request parameter {name!r}; known are {', '.join(REQUEST_PARAMETERS)}")
+    return own
+
+
 def parse_search_params(
-    text: str,
+    asked: Mapping[str, Any],
     defaults: SearchParams,
     bounds: SearchBounds,
     item_count: int,
@@ -95,7 +121,7 @@ def parse_search_params(
     See `SearchParams.asked` for what a request gets that asks for a part.
 
     Args:
-        text: the parameters as JSON, as Triton hands them over; "" is none.
+        asked: of `own_parameters`.
         defaults: what a request without parameters gets; its length says how many layers are searched.
         bounds: the server's.
         item_count: N, the most that can be returned.
@@ -104,7 +130,6 @@ def parse_search_params(
     Raises:
         RequestError: naming the parameter, what came and what was expected.
     """
-    asked = _own_parameters(text)
     if PARAM_ENTRY in asked:
         defaults = _defaults_of(asked[PARAM_ENTRY], {**by_entry, defaults.entry: defaults})
     layers = len(defaults.ef)
@@ -126,18 +151,17 @@ def parse_search_params(
     )
 
 
-def parse_time_limit(text: str, server: TimeLimit) -> TimeLimit:
+def parse_time_limit(asked: Mapping[str, Any], server: TimeLimit) -> TimeLimit:
     """Parses a request's deadline and what is to happen then.
 
     Args:
-        text: the parameters as JSON; "" is none.
+        asked: of `own_parameters`.
         server: what a request gets that names none. One that asks for longer gets no more: whoever waits for ten
             minutes does not mind an answer within ten seconds.
 
     Raises:
         RequestError: naming the parameter, what came and what was expected.
     """
-    asked = _own_parameters(text)
     deadline_ms = _bounded(PARAM_DEADLINE_MS, asked.get(PARAM_DEADLINE_MS, server.deadline_ms), 1, _LONGEST_MS)
     policy = asked.get(PARAM_ON_DEADLINE, server.on_deadline)
     if policy not in ON_DEADLINE:
@@ -152,24 +176,6 @@ def _defaults_of(entry: Any, by_entry: Mapping[str, SearchParams]) -> SearchPara
         why = ": this bundle's model has no light score" if entry == ENTRY_SEEDS else ""
         raise RequestError(f"request parameter {PARAM_ENTRY} is {entry!r}; expected {expected}{why}")
     return by_entry[entry]
-
-
-def _own_parameters(text: str) -> Mapping[str, Any]:
-    try:
-        parameters = json.loads(text) if text else {}
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"the request's parameters are not JSON: {error}") from error
-    if not isinstance(parameters, dict):
-        raise RequestError("the request's parameters are no JSON object; expected names and values")
-    own = {
-        name: value
-        for name, value in parameters.items()
-        if name not in _RESERVED and not name.startswith(_RESERVED_PREFIX)
-    }
-    for name in own:
-        if name not in REQUEST_PARAMETERS:
-            raise RequestError(f"unknown request parameter {name!r}; known are {', '.join(REQUEST_PARAMETERS)}")
-    return own
 
 
 def _one_per_layer(name: str, value: Any, low: int, high: int, layers: int) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nann.errors import BundleError
-from nann.scorer import Float32Array, Int32Array, pair_blocks
+from nann.scorer import Float32Array, Int32Array, score_in_blocks
 from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES, PROFILE_CODES, USER_STATE
 
 _BLOCK_PAIRS = 200_000
@@ -28,12 +28,12 @@ class TorchScorer:
     @torch.inference_mode()
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
         """See `nann.scorer.Scorer`."""
-        states = torch.from_numpy(user_states).to(self._device)
-        items = torch.from_numpy(candidates).to(self._device)
-        scores = torch.empty(candidates.shape, device=self._device)
-        for rows, columns in pair_blocks(len(candidates), candidates.shape[1], _BLOCK_PAIRS):
-            scores[rows, columns] = self._module(states[rows], items[rows, columns]).float()
-        return scores.cpu().numpy()
+        return score_in_blocks(self._score_block, user_states, candidates, _BLOCK_PAIRS)
+
+    def _score_block(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
+        states, items = (torch.from_numpy(array).to(self._device) for array in (user_states, candidates))
+        scores: Float32Array = self._module(states, items).float().cpu().numpy()
+        return scores
 
 
 @torch.inference_mode()

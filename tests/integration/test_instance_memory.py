@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import live_bundle
 import pytest
 
-from perf.index_load import measure_memory
+from clients import RetrievalClient
+from nann.signature import BEAM_RETRIEVAL
+from perf.process_memory import model_pss_mb
+from perf.serving import Deployment, install, serving
 
 pytestmark = pytest.mark.triton
 
 
+def _search_mb(bundle: Path, repository: Path, instances: int) -> float:
+    users = [live_bundle.item_ids()[start : start + 5].tolist() for start in range(10, 30)]
+    with (
+        serving(install(bundle, repository, Deployment(instances))) as server,
+        closing(RetrievalClient(server.grpc_url)) as client,
+        ThreadPoolExecutor(8) as pool,  # so many at a time that each instance gets some
+    ):
+        list(pool.map(client.retrieve, users))
+        assert server.pid is not None
+        return model_pss_mb(server.pid)[BEAM_RETRIEVAL.name]
+
+
 def test_a_further_instance_takes_memory_and_not_much(live_bundle_path: Path, tmp_path: Path) -> None:
-    users = [live_bundle.item_ids()[start : start + 5].tolist() for start in range(10, 20)]
-    memory = measure_memory(live_bundle_path, users, tmp_path, (1, 2), lambda line: None)
-    assert memory["total_mb"].keys() == {"1", "2"}
-    assert 5 < memory["further_instance_mb"] < 100
+    one, two = (_search_mb(live_bundle_path, tmp_path / str(count), count) for count in (1, 2))
+    assert 5 < two - one < 100

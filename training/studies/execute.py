@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from nann.errors import ConfigError
+from training.studies.choose import chosen
 from training.studies.plotting import require_matplotlib
 from training.studies.provenance import provenance
 from training.studies.registry import STUDIES
@@ -26,14 +26,7 @@ def choose_studies(only: str | None) -> list[Study]:
     Raises:
         ConfigError: if one of the names is none.
     """
-    if only is None:
-        return list(STUDIES)
-    wanted = [name.strip() for name in only.split(",")]
-    known = {study.name for study in STUDIES}
-    unknown = [name for name in wanted if name not in known]
-    if unknown:
-        raise ConfigError(f'--only has "{unknown[0]}"; expected some of {", ".join(study.name for study in STUDIES)}')
-    return [study for study in STUDIES if study.name in wanted]
+    return chosen(only, STUDIES)
 
 
 def run_studies(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch
 from nann.bundle import Bundle, search_to_json
 from nann.errors import BundleError, DataError
 from nann.metrics import coverage, recall, recall_delta, share_scored
-from nann.scorer import Float32Array, Int32Array
+from nann.scorer import Float32Array
 from training.checkpoint import Checkpoint
 from training.config import TrainingConfig
 from training.data.prepare import prepare
@@ -36,6 +35,7 @@ from training.plots import COLORS, MARKERS, figure, plain_log
 from training.scorers import TorchScorer, encode_users_torch
 from training.serving_modules import UserEncoder, serving_modules
 from training.studies.settings import ONE_MILLION
+from training.studies.store import cached_array, write_json
 from training.train import CHECKPOINT_FILE, train
 from training.tuning_search import tune_every_entry
 
@@ -181,18 +181,12 @@ class Made:
         queries = self.data.queries(split, self.checkpoint.config.model.sequence_length, count)
         states = encode_users_torch(self.encoder, queries.behaviors, queries.profiles)
         top_k = self.checkpoint.config.search.top_k
-        return states, self._exact_top(states, self.folder / f"exact-{split}-{count}-{top_k}.npy"), queries
-
-    def _exact_top(self, states: Float32Array, kept: Path) -> Int32Array:
         # Scoring every item takes longer than every search that is compared with it.
-        if not kept.is_file():
-            top_k = self.checkpoint.config.search.top_k
-            exact = exact_top(self.scorer, states, self.bundle.item_count, top_k).items
-            temporary = kept.with_suffix(".tmp.npy")
-            np.save(temporary, exact, allow_pickle=False)
-            os.replace(temporary, kept)
-        found: Int32Array = np.load(kept, allow_pickle=False)
-        return found
+        exact = cached_array(
+            self.folder / f"exact-{split}-{count}-{top_k}.npy",
+            lambda: exact_top(self.scorer, states, self.bundle.item_count, top_k).items,
+        )
+        return states, exact, queries
 
 
 def make_size(items: int, folder: Path, settings: GrowthSettings, on_step: Callable[[str], None]) -> Made:
@@ -222,9 +216,7 @@ def _size(items: int, folder: Path, settings: GrowthSettings, on_step: Callable[
         entry: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
         return entry
     entry = {**_measured(make_size(items, folder, settings, on_step), on_step), "settings": wanted}
-    temporary = result_file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(entry, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, result_file)
+    write_json(result_file, entry)
     return entry
 
 

@@ -41,7 +41,7 @@ from training.pipeline import index_checkpoint, weights_hash
 from training.scorers import TorchScorer, encode_users_torch
 from training.serving_modules import TableScorer, UserEncoder, serving_modules
 from training.studies.settings import SPLIT, StudySettings
-from training.studies.store import Json, cached
+from training.studies.store import Json, cached, cached_array
 from training.train import CHECKPOINT_FILE, train
 
 CHECKPOINT_EVERY_STEPS = 250
@@ -199,10 +199,7 @@ class TrainedRun:
     @cached_property
     def states(self) -> Float32Array:
         """User states of the queries, `float32[Q, S]`."""
-        path = self._measured / "user_states.npy"
-        if not path.is_file():
-            _save(path, self.encode(self.queries))
-        return np.load(path, allow_pickle=False)
+        return cached_array(self._measured / "user_states.npy", lambda: self.encode(self.queries))
 
     def encode(self, queries: Queries) -> Float32Array:
         """User states of any queries, `float32[Q, S]`."""
@@ -215,9 +212,8 @@ class TrainedRun:
     @cached_property
     def _exact(self) -> npt.NDArray[np.int32]:
         path = self._measured / f"exact_top_{self._max_top_k}.npy"
-        if not path.is_file():
-            _save(path, exact_top(self.scorer, self.states, self.data.item_count, self._max_top_k).items)
-        return np.load(path, allow_pickle=False)
+        most = self._max_top_k
+        return cached_array(path, lambda: exact_top(self.scorer, self.states, self.data.item_count, most).items)
 
     def beam(self, params: SearchParams) -> Json:
         """Measures beam-retrieval; see `measures`."""
@@ -269,10 +265,3 @@ def _users_name(queries: Queries) -> str:
     """The folder of these users and their histories' length."""
     users, length = queries.behaviors.shape
     return f"{SPLIT}-{users}-users-{length}-behaviours"
-
-
-def _save(path: Path, array: npt.NDArray[np.generic]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.stem + ".tmp.npy")
-    np.save(temporary, array, allow_pickle=False)
-    temporary.replace(path)

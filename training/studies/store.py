@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from nann.errors import ConfigError
 
 Json = Any
@@ -31,6 +34,16 @@ def cached(folder: Path, inputs: Json, compute: Callable[[], Json], *, again: bo
     result = compute()
     write_json(path, {"inputs": inputs, "result": result})
     return json.loads(json.dumps(result))  # as the next call will read it: lists, and string keys
+
+
+def cached_array(path: Path, compute: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """The array in a `.npy` file; where there is none it is computed and written first."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.stem}.tmp.npy")
+        np.save(temporary, compute(), allow_pickle=False)
+        os.replace(temporary, path)
+    return np.load(path, allow_pickle=False)
 
 
 def digest(inputs: Json) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -100,23 +98,4 @@ def test_users_get_the_same_alone_and_in_a_batch(users: OfflineUsers) -> None:
 def test_index_load_reports_both_ways(users: OfflineUsers) -> None:
     loading = index_load.time_loading(users.bundle.path, repeats=1)
     assert loading["ms"].keys() == {"mapped", "copied", "verified"}
-    memory = {"total_mb": {"1": 300.0, "3": 350.0}, "further_instance_mb": 25.0}
-    result = {"loading": loading, "memory": memory}
-    assert index_load.BENCHMARK.headline(result) == {"extra_instance_pss_mb": 25.0}
-    assert "A further instance takes 25 MB" in index_load.BENCHMARK.markdown(result)
-
-
-@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="PSS is Linux's")
-def test_pss_counts_all_processes_of_a_session() -> None:
-    child = "import subprocess, sys; held = b'x' * 50_000_000; "
-    grandchild = f"{child} print(flush=True); sys.stdin.read()"
-    script = f"{child} subprocess.run([sys.executable, '-c', {grandchild!r}])"
-    with subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()  # both hold their 50 MB now
-        total = index_load.pss_mb(process.pid)
-        process.communicate()
-    assert 100 < total < 150
-    assert index_load.pss_mb(process.pid) == 0
+    assert index_load.BENCHMARK.markdown(loading).count("\n| ") == 5

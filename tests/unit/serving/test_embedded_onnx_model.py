@@ -9,7 +9,6 @@ import triton_fakes
 
 from nann.bundle import sha256_of
 from nann.errors import BundleError, ScorerError
-from nann.scorer import pair_blocks
 from nann.signature import SCORER, USER_ENCODER
 from python_backend.onnx_model import OnnxModel
 
@@ -137,15 +136,6 @@ def test_warm_up_runs_what_it_can(tmp_path, monkeypatch):
     assert not runs, "the number of candidates is open"
     model.warm_up({"candidates": 5})
     assert runs == [{"user_state": (2, tiny_bundle.LENGTH), "candidates": (2, 5)}]
-
-
-@pytest.mark.parametrize(("users", "candidates"), [(1, 1), (1, 10), (1, 11), (3, 3), (3, 4), (2, 25), (16, 1), (0, 5)])
-def test_blocks_cover_every_pair_once_and_none_is_large(users, candidates):
-    seen = np.zeros((users, candidates), int)
-    for rows, columns in pair_blocks(users, candidates, 10):
-        seen[rows, columns] += 1
-        assert 0 < seen[rows, columns].size <= 10 or users == 0
-    assert (seen == 1).all()
 
 
 @pytest.mark.parametrize(("users", "candidates"), [(3, 4), (2, 25), (16, 1)])

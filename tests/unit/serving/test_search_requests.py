@@ -4,7 +4,13 @@ import pytest
 
 from nann.errors import BundleError, RequestError
 from nann.search_params import SearchParams, SeedParams
-from python_backend.search_requests import SearchBounds, TimeLimit, parse_search_params, parse_time_limit
+from python_backend.search_requests import (
+    SearchBounds,
+    TimeLimit,
+    own_parameters,
+    parse_search_params,
+    parse_time_limit,
+)
 
 DEFAULTS = SearchParams(20, (10, 30, 50), (1, 2, 3))
 BOUNDS = SearchBounds(max_top_k=200, max_ef=400, max_rounds=9)
@@ -14,16 +20,16 @@ SEEDED = SearchParams(20, (40,), (3,), SeedParams(60, 120))
 
 
 def parse_seeded(**parameters: object) -> SearchParams:
-    return parse_search_params(json.dumps(parameters), DEFAULTS, BOUNDS, 1000, {"seeds": SEEDED})
+    return parse_search_params(own_parameters(json.dumps(parameters)), DEFAULTS, BOUNDS, 1000, {"seeds": SEEDED})
 
 
 def parse(item_count: int = 1000, **parameters: object) -> SearchParams:
-    return parse_search_params(json.dumps(parameters), DEFAULTS, BOUNDS, item_count)
+    return parse_search_params(own_parameters(json.dumps(parameters)), DEFAULTS, BOUNDS, item_count)
 
 
 @pytest.mark.parametrize("text", ["", "{}"])
 def test_no_parameters_means_the_bundles(text):
-    assert parse_search_params(text, DEFAULTS, BOUNDS, 1000) == DEFAULTS
+    assert parse_search_params(own_parameters(text), DEFAULTS, BOUNDS, 1000) == DEFAULTS
 
 
 def test_everything_can_be_asked_for():
@@ -32,7 +38,7 @@ def test_everything_can_be_asked_for():
 
 
 def test_a_plain_number_will_do_for_a_single_layer():
-    assert parse_search_params('{"ef": 60, "rounds": 2}', SearchParams(20, (50,), (3,)), BOUNDS, 1000) == SearchParams(
+    assert parse_search_params({"ef": 60, "rounds": 2}, SearchParams(20, (50,), (3,)), BOUNDS, 1000) == SearchParams(
         20, (60,), (2,)
     )
 
@@ -107,9 +113,9 @@ def test_entry_by_seeds_has_defaults_of_its_own():
     assert asked == SearchParams(5, (50,), (2,), SeedParams(70, 90))
     # The other way round: seeds by default, layers when asked for.
     swapped = {"layers": DEFAULTS}
-    assert parse_search_params("", SEEDED, BOUNDS, 1000, swapped) == SEEDED
-    assert parse_search_params('{"entry": "layers"}', SEEDED, BOUNDS, 1000, swapped) == DEFAULTS
-    assert parse_search_params('{"seeds": 10}', SEEDED, BOUNDS, 1000, swapped).seeds == SeedParams(10, 120)
+    assert parse_search_params({}, SEEDED, BOUNDS, 1000, swapped) == SEEDED
+    assert parse_search_params({"entry": "layers"}, SEEDED, BOUNDS, 1000, swapped) == DEFAULTS
+    assert parse_search_params({"seeds": 10}, SEEDED, BOUNDS, 1000, swapped).seeds == SeedParams(10, 120)
 
 
 def test_more_seeds_raise_the_light_walks_ef():
@@ -144,7 +150,7 @@ def test_seeds_are_within_the_bounds_too():
 
 def test_no_more_items_than_the_largest_ef_can_be_asked_for():
     with pytest.raises(RequestError, match="top_k: 51 is out of bounds; expected 1 to 50"):
-        parse_search_params('{"top_k": 51}', SearchParams(5, (30,), (1,)), SearchBounds(200, 50, 9), 1000)
+        parse_search_params({"top_k": 51}, SearchParams(5, (30,), (1,)), SearchBounds(200, 50, 9), 1000)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +163,7 @@ def test_no_more_items_than_the_largest_ef_can_be_asked_for():
     ],
 )
 def test_time_limits(parameters, limit):
-    assert parse_time_limit(json.dumps(parameters), TimeLimit(800, "partial")) == limit
+    assert parse_time_limit(own_parameters(json.dumps(parameters)), TimeLimit(800, "partial")) == limit
 
 
 @pytest.mark.parametrize(
@@ -173,4 +179,4 @@ def test_time_limits(parameters, limit):
 )
 def test_bad_time_limits(parameters, message):
     with pytest.raises(RequestError, match=message):
-        parse_time_limit(json.dumps(parameters), TimeLimit(800))
+        parse_time_limit(own_parameters(json.dumps(parameters)), TimeLimit(800))
