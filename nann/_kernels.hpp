@@ -97,8 +97,11 @@ struct Range {
 };
 
 inline void prefetch_list(const Csr& layer, Range list) {
-  constexpr int32_t kLine = 64 / sizeof(int32_t);
-  for (int32_t at = list.start; at < list.stop; at += kLine) NANN_PREFETCH(layer.neighbors + at);
+  constexpr uintptr_t kLine = 64;
+  // From the line that the list begins in: a list of a dozen neighbours mostly lies in two.
+  const auto stop = reinterpret_cast<uintptr_t>(layer.neighbors + list.stop);
+  for (auto at = reinterpret_cast<uintptr_t>(layer.neighbors + list.start) & ~(kLine - 1); at < stop; at += kLine)
+    NANN_PREFETCH(reinterpret_cast<const char*>(at));
 }
 
 // Looks up the neighbour lists of one frontier; returns their total length.

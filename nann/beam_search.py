@@ -225,7 +225,7 @@ class _BeamWalk:
         Layers are handled downwards, so that whoever finds nothing on one gets candidates from the next at once.
         """
         found = []
-        for layer in range(self._graph.entry_layer, -1, -1):
+        for layer in range(int(self._layer.max()), -1, -1):
             here = self._layer == layer
             expanding = here & (self._rounds_left > 0)
             if expanding.any():

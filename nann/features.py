@@ -11,6 +11,12 @@ from nann.errors import RequestError
 from nann.signature import BEHAVIOR_ITEM_IDS, PADDING_IDS, PADDING_ITEM, USER_PROFILE
 
 
+def is_padding(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Where external ids mean "no item here"; any shape."""
+    zero, minus_one = PADDING_IDS
+    return (ids == zero) | (ids == minus_one)  # np.isin would take ten times as long for a history
+
+
 @dataclass(frozen=True)
 class FeatureTransform:
     """Maps external ids to item indices and cuts the sequence to what the model reads.
@@ -28,7 +34,7 @@ class FeatureTransform:
     def item_indices(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """Item index of each external id, -1 where the id is unknown or padding; any shape."""
         place = np.minimum(np.searchsorted(self.item_ids, ids), self.item_ids.shape[0] - 1)
-        known = (self.item_ids[place] == ids) & ~np.isin(ids, PADDING_IDS)
+        known = (self.item_ids[place] == ids) & ~is_padding(ids)
         return np.where(known, place, PADDING_ITEM).astype(np.int32)
 
     def behaviors(self, ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
@@ -50,12 +56,13 @@ class FeatureTransform:
             )
         indices = self.item_indices(ids)
         known = indices != PADDING_ITEM
-        unknown = (~known & ~np.isin(ids, PADDING_IDS)).sum(axis=1, dtype=np.int32)[:, None]
+        unknown = (~known & ~is_padding(ids)).sum(axis=1, dtype=np.int32)[:, None]
         # A stable sort on "known" moves the known ones to the right and keeps their order.
         order = np.argsort(known, axis=1, kind="stable")
-        packed = np.take_along_axis(indices, order, axis=1)[:, -self.sequence_length :]
-        missing = self.sequence_length - packed.shape[1]
-        return np.pad(packed, ((0, 0), (max(missing, 0), 0)), constant_values=PADDING_ITEM), unknown
+        newest = order[:, -self.sequence_length :]
+        behaviors = np.full((len(ids), self.sequence_length), PADDING_ITEM, np.int32)
+        behaviors[:, self.sequence_length - newest.shape[1] :] = np.take_along_axis(indices, newest, axis=1)
+        return behaviors, unknown
 
     def profile(self, codes: npt.NDArray[np.int64] | None, batch: int) -> npt.NDArray[np.int32]:
         """Profile codes, `int32[B, max(P, 1)]`; codes the data set never had become 0 (unknown).

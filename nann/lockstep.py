@@ -66,7 +66,8 @@ class Lockstep:
         Returns:
             `intp[A]`, the users who had candidates, and `bool[A, width]`, which members of their W are new.
         """
-        rows = np.flatnonzero(has_items(candidates))
+        counts = np.count_nonzero(candidates != PADDING_ITEM, axis=1)  # [B]
+        rows = np.flatnonzero(counts)
         candidates = take_rows(candidates, rows)
         found = score_candidates(self._scorer, take_rows(self._user_states, rows), candidates)
         items, scores, is_new = self._kernels.merge_top(
@@ -75,7 +76,7 @@ class Lockstep:
         width = items.shape[1]
         self.items[rows, :width], self.items[rows, width:] = items, PADDING_ITEM
         self.scores[rows, :width], self.scores[rows, width:] = scores, PADDING_SCORE
-        self._items_scored[rows] += np.count_nonzero(candidates != PADDING_ITEM, axis=1).astype(np.int32)
+        self._items_scored += counts
         self._rounds[rows] += 1
         new_members = np.zeros((len(rows), self.items.shape[1]), np.bool_)  # [A, width]
         new_members[:, :width] = is_new
@@ -83,6 +84,8 @@ class Lockstep:
 
     def truncate(self, users: BoolArray, ef: Int32Array) -> None:
         """Cuts W of these users (`bool[B]`) to their ef (`int32[B]`) best."""
+        if not users.any():
+            return
         beyond = users[:, None] & (np.arange(self.items.shape[1]) >= ef[:, None])  # [B, width]
         self.items[beyond] = PADDING_ITEM
         self.scores[beyond] = PADDING_SCORE
@@ -155,8 +158,8 @@ def score_candidates(scorer: Scorer, user_states: Float32Array, candidates: Int3
         raise ScorerError(
             f"the scorer returned {came}; expected a NumPy array float32{list(candidates.shape)}, one score a candidate"
         )
-    nan = np.isnan(scores)
-    if nan.any() and (nan := nan & (candidates != PADDING_ITEM)).any():
+    # The least of numbers of which one is NaN is NaN: one pass, and no array.
+    if np.isnan(scores.min(initial=0)) and (nan := np.isnan(scores) & (candidates != PADDING_ITEM)).any():
         raise ScorerError(
             f"the scorer returned NaN for {np.count_nonzero(nan)} of {nan.size} candidates, item {candidates[nan][0]} "
             "among them; expected numbers: check the model's weights and the user states"

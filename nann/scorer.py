@@ -74,13 +74,15 @@ def score_in_blocks(
         ScorerError: if a block's scores have another shape.
     """
     scores = np.zeros(candidates.shape, np.float32)
+    used = candidates != PADDING_ITEM
+    # Where the padding at the end of each row begins.
+    ends = np.where(used.any(axis=1), candidates.shape[1] - used[:, ::-1].argmax(axis=1), 0)
     for rows, columns in pair_blocks(len(candidates), candidates.shape[1], pairs):
-        block = candidates[rows, columns]
-        used = np.flatnonzero((block != PADDING_ITEM).any(axis=0))
-        if len(used):
-            block = block[:, : used[-1] + 1]
+        part = (rows, slice(columns.start, min(columns.stop, int(ends[rows].max(initial=0)))))
+        block = candidates[part]
+        if block.size:
             found = score(user_states[rows], block)
             if found.shape != block.shape:  # assigning it could make it look right
                 raise ScorerError(f"the scorer returned shape {list(found.shape)}; expected {list(block.shape)}")
-            scores[rows, columns][:, : block.shape[1]] = found
+            scores[part] = found
     return scores

@@ -20,7 +20,6 @@ class SearchResult:
         scores: `float32[B, K]`, padded with -inf.
         items_scored: `int32[B]`, how many candidates the scorer evaluated for each user.
         rounds: `int32[B]`, in how many scorer calls each user took part, the one for the entry points included. The
-        rounds: `int32[B]`, in how many scorer calls each user took part, the one for the entry points included. The
             search made as many calls as the largest of these.
         finished: `bool[B]`, False where the search was stopped before its last round; None: nothing could stop it.
     """

@@ -6,15 +6,44 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
+import numpy as np
 
-def alternate(alternatives: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median wall time of each alternative in ms; each runs once before the clock, then `repeats` times in turn."""
+
+def alternate(
+    alternatives: Mapping[str, Callable[[], object]],
+    repeats: int,
+    prepare: Callable[[Callable[[], object]], object] = lambda alternative: None,
+) -> dict[str, float]:
+    """Median wall time of each alternative in ms; each runs once before the clock, then `repeats` times in turn.
+
+    Args:
+        alternatives: by name.
+        repeats: how often each is timed.
+        prepare: called with the alternative before each time, off the clock.
+    """
     elapsed_ns: dict[str, list[int]] = {name: [] for name in alternatives}
     for alternative in alternatives.values():
         alternative()
     for _ in range(repeats):
         for name, alternative in alternatives.items():
+            prepare(alternative)
             start = time.perf_counter_ns()
             alternative()
             elapsed_ns[name].append(time.perf_counter_ns() - start)
     return {name: statistics.median(values) / 1e6 for name, values in elapsed_ns.items()}
+
+
+def warm(alternative: Callable[[], object]) -> None:
+    """For `prepare`: caches hold what the alternative itself left there, not what the one before did."""
+    alternative()
+
+
+def cold(alternative: Callable[[], object]) -> None:
+    """For `prepare`: caches hold nothing that the alternative needs."""
+    del alternative
+    _OTHER_MEMORY[::_LINE] += 1
+
+
+_LINE = 64
+_OTHER_MEMORY = np.zeros(1 << 27, np.uint8)
+"""More than a core's share of any last-level cache."""

@@ -28,7 +28,11 @@ def report(body: Json) -> str:
             continue
         images = "\n\n".join(f"![{benchmark.title}]({name})" for name in benchmark.plots)
         made = f"<sub>{in_words(stored['provenance'])}</sub>"
-        sections = (f"## {benchmark.title}", benchmark.markdown(stored["result"]), images, made)
+        try:
+            text = benchmark.markdown(stored["result"])
+        except (KeyError, TypeError):  # a perf.json may be older than the benchmark
+            text = f"Measured by another version; `nann bench --only {benchmark.name}` measures it again."
+        sections = (f"## {benchmark.title}", text, images, made)
         parts.append("\n\n".join(section for section in sections if section) + "\n")
     return "\n".join(parts)
 

@@ -13,12 +13,11 @@ import numpy.typing as npt
 
 from nann.bundle import ITEM_IDS_FILE, Bundle
 from nann.errors import RequestError
-from nann.features import FeatureTransform
+from nann.features import FeatureTransform, is_padding
 from nann.signature import (
     ARRIVED_NS,
     BEHAVIOR_ITEM_IDS,
     BEHAVIORS,
-    PADDING_IDS,
     PROFILE_CODES,
     UNKNOWN_ITEMS,
     USER_PROFILE,
@@ -81,6 +80,6 @@ class TritonPythonModel:
         ids = read_tensor(request, BEHAVIOR_ITEM_IDS)
         profile = read_optional_tensor(request, USER_PROFILE)
         outputs = transform(self._features, ids, profile, self._max_request_length)
-        self._items.add(int(np.count_nonzero(~np.isin(ids, PADDING_IDS))))
+        self._items.add(int(np.count_nonzero(~is_padding(ids))))
         self._unknown_items.add(int(outputs[UNKNOWN_ITEMS].sum()))
         return {**outputs, ARRIVED_NS: np.full((len(ids), 1), arrived_ns)}

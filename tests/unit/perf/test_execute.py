@@ -161,3 +161,12 @@ def test_the_gate_runs_each_benchmark_once_on_a_small_corpus(settings, monkeypat
     monkeypatch.setattr(gate, "table1_corpus", lambda *_: Corpus(tmp_path, tmp_path))
     assert gate.run(settings, print) == {"one.ratio": 1.0, "one.absent": None}
     assert calls == ["one"]
+
+
+def test_a_result_of_another_version_does_not_hide_the_others(settings, tmp_path, monkeypatch):
+    benchmarks = [a_benchmark("one", []), a_benchmark("two", [])]
+    body = run(benchmarks, settings, tmp_path / "out", monkeypatch)
+    body["benchmarks"]["one"]["result"] = {"elsewhere": 1}
+    text = report.report(body)
+    assert "`nann bench --only one` measures it again" in text
+    assert "It is 1." in text
