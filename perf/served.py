@@ -13,7 +13,7 @@ from perf.perf_analyzer import Answer, Load, LoadPoint, run_perf_analyzer
 from perf.perf_analyzer_install import find_perf_analyzer
 from perf.quality import AskedUsers, asked_users
 from perf.replay import Calls, plain_ms, record_calls, scored
-from perf.serving import install, installed_scorer, serving
+from perf.serving import Deployment, install, installed_scorer, serving
 from perf.triton_counters import breakdown, read_metrics
 from training.plots import COLORS, figure
 from training.studies.text import percent, table
@@ -32,17 +32,19 @@ STAGES = {
     "around": "ensemble, gRPC and client",
 }
 """Key and words of every part of a served request; together they are all of it."""
+PLACES = {"bls": "scorer called by BLS", "in_process": "scorer in process"}
 
 
 def run(settings: BenchSettings, say: Say) -> Json:
-    """Both corpora, at concurrency 1."""
+    """Both corpora, with the scorer as a model of its own and in beam_retrieval's process, at concurrency 1."""
     corpora = {"table1": (settings.table1, settings.table1_data), "real": (settings.real, settings.real_data)}
     result = {}
     for name, (bundle, data) in corpora.items():
-        say(f"{NAME}: {name} corpus")
         asked = asked_users(bundle, data, settings.users, settings.cache)
-        repository = install(bundle, settings.cache / NAME / name)
-        result[name] = measure(asked, repository, settings)
+        for suffix, place in {"": "bls", "_in_process": "in_process"}.items():
+            say(f"{NAME}: {name} corpus, {PLACES[place]}")
+            repository = install(bundle, settings.cache / NAME / name, Deployment(scorer=place))
+            result[name + suffix] = {"scorer": place, **measure(asked, repository, settings)}
     return result
 
 
@@ -93,12 +95,15 @@ def served_stages(counted: dict[str, Any], client_ms: float, offline: dict[str, 
     """Where the mean request's time went, by the keys of `STAGES`; the sum is `client_ms`.
 
     Triton counts by model. What beam_retrieval does besides waiting for the scorer is the walk, whose time is known
-    from the same search in one process, and making the calls, which is what remains.
+    from the same search in one process, and making the calls, which is what remains. Where it calls no scorer, what
+    remains is scoring.
     """
     compute, total, requests = counted["compute_ms"], counted["total_ms"], counted["requests"]
     calls = requests[SCORER.name] / max(1.0, requests[ENSEMBLE.name])
-    beam, scorer_total, scorer_compute = BEAM_RETRIEVAL.name, total[SCORER.name] * calls, compute[SCORER.name] * calls
-    walk = sum(ms for stage, ms in offline.items() if stage != "score")
+    beam, walk = BEAM_RETRIEVAL.name, sum(ms for stage, ms in offline.items() if stage != "score")
+    scorer_total, scorer_compute = (
+        ms[SCORER.name] * calls if calls else compute[beam] - walk for ms in (total, compute)
+    )
     steps = (FEATURE_TRANSFORM.name, USER_ENCODER.name, beam)
     return {
         "scorer": scorer_compute,
@@ -122,7 +127,7 @@ def markdown(result: Json) -> str:
     """A sentence a corpus, and the parts of a request."""
     rows = [
         [
-            f"{one['items']:,} items, {one['search']}",
+            f"{_name(one)}, {one['search']}",
             f"{one['items_scored']:,.0f}",
             f"{one['scorer_calls']:.1f}",
             f"{one['served_p50_ms']:.2f}",
@@ -142,14 +147,16 @@ def markdown(result: Json) -> str:
         ]
         for key, words in STAGES.items()
     ]
-    second = table(
-        ["where a request's time goes, mean ms", *(f"{one['items']:,} items" for one in result.values())], parts
-    )
+    second = table(["where a request's time goes, mean ms", *map(_name, result.values())], parts)
     return (
         "One request at a time through perf_analyzer, and the same candidates in as many plain calls of the same "
         "engine in one process; blocks of both alternate, the ratio is the median over the blocks (least to most).\n\n"
         f"{first}\n\n{second}"
     )
+
+
+def _name(one: Json) -> str:
+    return f"{one['items']:,} items, {PLACES[one['scorer']]}"
 
 
 def _total(one: Json) -> float:
@@ -159,7 +166,7 @@ def _total(one: Json) -> float:
 def plot(result: Json, path: Path) -> None:
     """One bar a corpus, its parts from the scorer outwards."""
     with figure(path, size=(8.0, 3.4)) as (axes,):
-        names = [f"{one['items']:,} items" for one in result.values()]
+        names = [_name(one).replace(", ", ",\n") for one in result.values()]
         left = [0.0] * len(names)
         shades = [*COLORS, "#888888", "#cccccc"]
         for (key, words), color in zip(STAGES.items(), shades, strict=False):
@@ -174,7 +181,8 @@ def plot(result: Json, path: Path) -> None:
 
 def headline(result: Json) -> dict[str, Json]:
     """Of the corpus in the paper's setting."""
-    return {"served_over_scorer_p50": result["table1"]["served_over_scorer_p50"]}
+    ratio = "served_over_scorer_p50"
+    return {ratio: result["table1"][ratio], f"{ratio}_in_process": result["table1_in_process"][ratio]}
 
 
 BENCHMARK = Benchmark(

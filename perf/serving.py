@@ -36,11 +36,13 @@ class Deployment:
         instances: of beam_retrieval and scorer each.
         threads: of the scorer within one call.
         cores: the only ones that the server may use.
+        scorer: where rounds are scored, `SCORER_PLACES` of `python_backend.beam_retrieval`.
     """
 
     instances: int | None = None
     threads: int | None = None
     cores: tuple[int, ...] | None = None
+    scorer: str | None = None
 
 
 def usable_cores() -> list[int]:
@@ -71,6 +73,8 @@ def install(bundle: Path, repository: Path, deployment: Deployment | None = None
             config.instance_group[0].count = deployment.instances
         if deployment.threads is not None and model == SCORER.name:
             config.parameters[_THREADS].string_value = str(deployment.threads)
+        if deployment.scorer is not None and model == BEAM_RETRIEVAL.name:
+            config.parameters[SCORER.name].string_value = deployment.scorer
         path.write_text(text_format.MessageToString(config), encoding="utf-8")
     return repository
 

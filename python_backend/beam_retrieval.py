@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 from nann.bundle import Bundle, search_file_names
+from nann.errors import ConfigError
 from nann.scorer import Float32Array
 from nann.signature import ARRIVED_NS, BEHAVIORS, ON_DEADLINE, USER_STATE
 from python_backend.bls_scorer import BlsScorer
@@ -28,8 +30,13 @@ from python_backend.tensors import (
     read_tensor,
 )
 
+if TYPE_CHECKING:
+    from python_backend.in_process_scorer import InProcessScorer
+
 ON_SCORER_FAILURE = ("error", "fallback")
 """What requests get while the scorer fails: its error, or a cheap ranking (`nann.cheap_ranking`)."""
+SCORER_PLACES = ("bls", "in_process")
+"""Where rounds are scored: by the model `scorer`, or by its ONNX file in this process."""
 
 
 class TritonPythonModel:
@@ -48,6 +55,9 @@ class TritonPythonModel:
         self.retriever = Retriever(bundle, bounds, limit, degrade=degrade)
         self.version = int(args["model_version"])
         self.grid = bundle.shape_grid if config_flag(config, "pad_to_grid") else None
+        self.in_process = None
+        if config_choice(config, "scorer", SCORER_PLACES, default="bls") == "in_process":
+            self.in_process = _load_in_process(Path(args["model_repository"]).parent, self.version)
         self.watch = SearchWatch(args, bundle, self.grid)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
@@ -75,9 +85,11 @@ class TritonPythonModel:
         """The user states of a request, `float32[B, S]`, as the scorer will get them."""
         return read_tensor(request, USER_STATE)
 
-    def make_scorer(self) -> BlsScorer:
+    def make_scorer(self) -> BlsScorer | InProcessScorer:
         """The scorer of one search."""
-        return BlsScorer(self.version, self.grid)
+        if self.in_process is None:
+            return BlsScorer(self.version, self.grid)
+        return self.in_process()
 
     def _answer(
         self, requests: Sequence[Any], parsed: Sequence[Search | Outcome], searches: Sequence[Search]
@@ -101,6 +113,17 @@ class TritonPythonModel:
             )
         except Exception as error:  # a Python model must never raise out of execute()
             return Outcome.of_error(error)
+
+
+def _load_in_process(repository: Path, version: int) -> Callable[[], InProcessScorer]:
+    try:
+        from python_backend.in_process_scorer import InProcessScorer, load_in_process
+    except ImportError as error:
+        raise ConfigError(
+            f"config.pbtxt of beam_retrieval: parameter scorer is 'in_process', which needs onnxruntime ({error}); "
+            "install it, or use 'bls'"
+        ) from error
+    return partial(InProcessScorer, load_in_process(repository, version))
 
 
 def response_to(outcome: Outcome) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,25 +10,9 @@ import numpy.typing as npt
 from nann.errors import ScorerError
 from nann.scorer import Float32Array, Int32Array
 from nann.shape_grid import ShapeGrid
-from nann.signature import CANDIDATE_SCORES, CANDIDATES, PADDING_ITEM, SCORER, USER_STATE
+from nann.signature import CANDIDATE_SCORES, CANDIDATES, SCORER, USER_STATE
+from python_backend.scorer_work import ScorerWork
 from python_backend.tensors import call_model, make_tensor
-
-
-@dataclass
-class ScorerWork:
-    """What a scorer has been asked for so far.
-
-    Attributes:
-        calls: BLS calls.
-        rounds: the sum over rounds of the users who took part.
-        items: candidates, without padding.
-        places: of the calls' tensors, padding included.
-    """
-
-    calls: int = 0
-    rounds: int = 0
-    items: int = 0
-    places: int = 0
 
 
 class BlsScorer:
@@ -65,8 +48,7 @@ class BlsScorer:
             ScorerError: if a call failed or returned another shape.
         """
         grid, users = self._grid, len(candidates)
-        self.work.rounds += users
-        self.work.items += int(np.count_nonzero(candidates != PADDING_ITEM))
+        self.work.add_round(candidates)
         if grid is None:
             return self._call(self.states_tensor(user_states), candidates)
         # Padding rows repeat the last user: numbers that any scorer can compute with.
@@ -82,8 +64,7 @@ class BlsScorer:
         return make_tensor(USER_STATE, user_states)
 
     def _call(self, states: Any, candidates: Int32Array) -> npt.NDArray:
-        self.work.calls += 1
-        self.work.places += candidates.size
+        self.work.add_call(candidates)
         inputs = [states, make_tensor(CANDIDATES, candidates)]
         scores = call_model(SCORER.name, self._model_version, inputs, CANDIDATE_SCORES, self.trace)
         # Cutting a wrong shape to size could make it look right.

@@ -12,11 +12,12 @@ from nann.errors import ConfigError
 from nann.scorer import Float32Array
 from nann.shape_grid import ShapeGrid
 from nann.signature import ITEM_IDS
-from python_backend.bls_scorer import BlsScorer, ScorerWork
+from python_backend.bls_scorer import BlsScorer
 from python_backend.metrics_publisher import MetricsPublisher
 from python_backend.outcomes import Kind, Outcome
 from python_backend.quality_monitor import QualityMonitor
 from python_backend.retrieval import Search
+from python_backend.scorer_work import ScorerWork
 from python_backend.search_clock import SearchClock, Timeline
 from python_backend.search_metrics import SearchMetrics
 from python_backend.tensors import config_share

@@ -7,7 +7,7 @@ on their device: no more of a state crosses to the host between user_encoder and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nann.errors import RequestError
+from nann.errors import ConfigError, RequestError
 from nann.scorer import Float32Array
 from nann.shape_grid import ShapeGrid
 from nann.signature import USER_STATE
@@ -44,6 +44,15 @@ class DeviceBlsScorer(BlsScorer):
 
 class TritonPythonModel(beam_retrieval.TritonPythonModel):
     """Triton's view of the search, with user states on their device."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """As the other targets' model."""
+        super().initialize(args)
+        if self.in_process is not None:
+            raise ConfigError(
+                "config.pbtxt of beam_retrieval: parameter scorer is 'in_process'; expected 'bls', since user states "
+                "stay on the GPU with the target torch"
+            )
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """As the other targets' model."""

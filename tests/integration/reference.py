@@ -58,5 +58,4 @@ class OfflineEnsemble:
             own_items=behaviors,
             stop=None if most_calls is None else lambda: np.array([next(calls) >= most_calls]),
         )
-        items = result.items[0]
-        return np.where(items < 0, -1, bundle.item_ids[items]), result.scores[0], int(result.items_scored[0])
+        return bundle.external_ids(result.items[0]), result.scores[0], int(result.items_scored[0])

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -425,3 +426,38 @@ def test_a_bundle_that_recommends_seeds_without_a_light_score_does_not_load(tmp_
     bundle = tiny_bundle.make_bundle(tmp_path / "bundle", search_by_entry={"seeds": tiny_bundle.SEEDED})
     with pytest.raises(BundleError, match=r"recommends entry 'seeds' and has no light_vectors\.npy"):
         Retriever(bundle, SearchBounds(20, 25, 30), TimeLimit(1000))
+
+
+def test_the_scorer_in_process_gives_the_same_answers_and_calls_no_model(model, model_args):
+    from python_backend.beam_retrieval import TritonPythonModel
+
+    in_process = TritonPythonModel()
+    in_process.initialize(model_args("beam_retrieval", **BOUNDS, scorer="in_process"))
+    requests = [ask(12), ask(3, 25, top_k=7), ask(9, ef="1,2", rounds="0,1", top_k=2)]
+    expected = [response.arrays() for response in model.execute(requests)]
+    triton_fakes.InferenceRequest.calls.clear()
+    answers = [response.arrays() for response in in_process.execute(requests)]
+    assert not triton_fakes.InferenceRequest.calls
+    for one, other in zip(answers, expected, strict=True):
+        for name in other:
+            np.testing.assert_allclose(one[name], other[name], rtol=1e-6, err_msg=name)
+
+
+def test_in_process_a_changed_scorer_does_not_load(model_args, repository, tmp_path):
+    from python_backend.beam_retrieval import TritonPythonModel
+
+    copy = shutil.copytree(repository, tmp_path / "repository")
+    path = copy / "scorer" / "1" / "model.onnx"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    args = model_args("beam_retrieval", **BOUNDS, scorer="in_process")
+    with pytest.raises(BundleError, match=r"model\.onnx has sha256"):
+        TritonPythonModel().initialize({**args, "model_repository": str(copy / "beam_retrieval")})
+
+
+def test_the_scorer_is_called_in_one_of_two_ways(model_args):
+    from python_backend.beam_retrieval import TritonPythonModel
+
+    with pytest.raises(InvalidInputError, match="parameter scorer is 'grpc'; expected bls or in_process"):
+        TritonPythonModel().initialize(model_args("beam_retrieval", **BOUNDS, scorer="grpc"))

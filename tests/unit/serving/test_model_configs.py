@@ -115,6 +115,7 @@ def test_bounds_and_batching_of_beam_retrieval():
         "deadline_ms",
         "on_deadline",
         "on_scorer_failure",
+        "scorer",
         "quality_share",
         "quality_load",
     }

@@ -10,7 +10,7 @@ import torch
 import triton_fakes
 
 from nann.bundle import Bundle
-from nann.errors import BundleError
+from nann.errors import BundleError, ConfigError
 from nann.shape_grid import ShapeGrid
 from nann.signature import SCORER, USER_ENCODER
 
@@ -188,3 +188,10 @@ def test_user_states_must_be_rows(repository, answer_by_torch):
     model.initialize(arguments(repository, "beam_retrieval", **BOUNDS))
     (response,) = model.execute([triton_fakes.Request({"user_state": np.zeros((1, 0), np.float32)})])
     assert "user_state has shape [1, 0]; expected [batch, size]" in response.error().message()
+
+
+def test_states_on_the_device_and_the_scorer_in_process_exclude_each_other(repository):
+    from python_backend.torch_beam_retrieval import TritonPythonModel
+
+    with pytest.raises(ConfigError, match="parameter scorer is 'in_process'; expected 'bls'"):
+        TritonPythonModel().initialize(arguments(repository, "beam_retrieval", **BOUNDS, scorer="in_process"))

@@ -1,0 +1,59 @@
+"""The scorer of the online search without a call to another model: onnxruntime in the process of beam_retrieval.
+
+What it saves is the way there and back, two passes between processes a round and the cold caches after each.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nann.scorer import Float32Array, Int32Array
+from nann.signature import CANDIDATES, SCORER, USER_STATE
+from python_backend.embedded_onnx import load_model
+from python_backend.onnx_model import OnnxModel
+from python_backend.scorer_work import ScorerWork
+
+_INTRA_OP_THREADS = 1
+"""More instances of beam_retrieval use more cores, and better: nothing waits between the operators."""
+
+
+def load_in_process(repository: Path, model_version: int) -> OnnxModel:
+    """Verifies and loads the scorer of a version.
+
+    Args:
+        repository: the model repository.
+        model_version: the version of the bundle that the graph is from.
+
+    Raises:
+        BundleError: if a file is missing or changed, or does not fit the signature.
+    """
+    _, model = load_model(repository / SCORER.name / str(model_version), SCORER.name, _INTRA_OP_THREADS)
+    return model
+
+
+class InProcessScorer:
+    """A `nann.scorer.Scorer` for one search.
+
+    Args:
+        model: of `load_in_process`.
+
+    Attributes:
+        work: what it has been asked for so far.
+        trace: Triton's trace; nothing of Triton's is called.
+    """
+
+    def __init__(self, model: OnnxModel) -> None:
+        self._model = model
+        self.work = ScorerWork()
+        self.trace: Any = None
+
+    def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
+        """Scores every candidate of every user; `float32[B, S]`, `int32[B, C]` -> `float32[B, C]`.
+
+        Raises:
+            ScorerError: if the model fails or returns another shape.
+        """
+        self.work.add_round(candidates)
+        self.work.add_call(candidates)
+        return self._model.run({USER_STATE.name: user_states, CANDIDATES.name: candidates})

@@ -1,0 +1,36 @@
+"""The scorer in the process of beam_retrieval, on a real server."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import live_bundle
+import numpy as np
+import pytest
+from own_server import own_server
+from reference import OfflineEnsemble
+
+from clients import RetrievalClient
+from nann.bundle import Bundle
+from nann.signature import BEAM_RETRIEVAL, SCORER
+from perf.triton_counters import read_metrics
+
+pytestmark = pytest.mark.triton
+
+
+def test_the_answers_are_the_same_and_the_model_scorer_is_not_called(live_bundle_path: Path, tmp_path: Path) -> None:
+    offline = OfflineEnsemble(Bundle.open(live_bundle_path))
+    users = [live_bundle.item_ids()[start : start + 5].tolist() for start in range(10, 26)]
+    with own_server(live_bundle_path, tmp_path, scorer="in_process") as server:
+        with closing(RetrievalClient(server.grpc_url)) as client:
+            found = client.retrieve(users)
+        counters = read_metrics(server.metrics_url)
+    for row, ids in enumerate(users):
+        items, scores, scored = offline.retrieve(ids)
+        np.testing.assert_array_equal(found.item_ids[row], items)
+        np.testing.assert_allclose(found.scores[row], scores, rtol=1e-5, atol=1e-5)
+        assert found.items_scored[row] == scored
+    answered = "nv_inference_request_success"
+    assert counters[answered, BEAM_RETRIEVAL.name] > 0
+    assert counters[answered, SCORER.name] == 0
