@@ -87,7 +87,11 @@ def _measure(
     # perf_analyzer takes its part of the same cores: with one left to it, one core would look better than it is.
     with serving(repository, deployment.cores) as server, pinned(deployment.cores):
         loads = [Load(concurrency=number) for number in CONCURRENCIES]
-        points = [run_perf_analyzer(tool, server.grpc_url, asked.histories, load, window_s) for load in loads]
+        calls = deployment.scorer != "in_process"
+        points = [
+            run_perf_analyzer(tool, server.grpc_url, asked.histories, load, window_s, calls_scorer=calls)
+            for load in loads
+        ]
         memory = model_pss_mb(server.pid or 0)
     best = max(points, key=lambda point: point.qps)
     return {**best.summary(), **asked.quality(best.answers), "pss_mb": memory}

@@ -122,6 +122,8 @@ def run_perf_analyzer(
     load: Load,
     window_s: float,
     parameters: Mapping[str, int | str] | None = None,
+    *,
+    calls_scorer: bool = True,
 ) -> LoadPoint:
     """Measures the ensemble under one load.
 
@@ -132,13 +134,14 @@ def run_perf_analyzer(
         load: how much.
         window_s: length of each of the `WINDOWS` windows; longer ones are tried where hardly a request fits in.
         parameters: of every request.
+        calls_scorer: whether the server calls the model scorer; perf_analyzer fails if it is told so and it does not.
 
     Raises:
         ServerError: with perf_analyzer's own words, if it fails or no request was answered.
     """
     options = [
         *("-m", ENSEMBLE.name, "-u", grpc_url, "-i", "grpc"),
-        f"--bls-composing-models={SCORER.name}",
+        *([f"--bls-composing-models={SCORER.name}"] if calls_scorer else []),
         f"--max-trials={WINDOWS}",
         f"--stability-percentage={_STABLE_PERCENT}",
         *load.options(),

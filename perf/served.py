@@ -44,12 +44,12 @@ def run(settings: BenchSettings, say: Say) -> Json:
         for suffix, place in {"": "bls", "_in_process": "in_process"}.items():
             say(f"{NAME}: {name} corpus, {PLACES[place]}")
             repository = install(bundle, settings.cache / NAME / name, Deployment(scorer=place))
-            result[name + suffix] = {"scorer": place, **measure(asked, repository, settings)}
+            result[name + suffix] = {"scorer": place, **measure(asked, repository, place, settings)}
     return result
 
 
-def measure(asked: AskedUsers, repository: Path, settings: BenchSettings) -> dict[str, Any]:
-    """Served and plain blocks in turn, for the search that the bundle recommends."""
+def measure(asked: AskedUsers, repository: Path, place: str, settings: BenchSettings) -> dict[str, Any]:
+    """Served and plain blocks in turn, for the search that the bundle recommends; `place` is one of `PLACES`."""
     params, tool = asked.bundle.search_params, find_perf_analyzer(settings.perf_analyzer)
     users = asked.offline(installed_scorer(repository))
     calls = record_calls(users, params)
@@ -59,7 +59,14 @@ def measure(asked: AskedUsers, repository: Path, settings: BenchSettings) -> dic
         before = read_metrics(server.metrics_url)
         for _ in range(settings.repeats):
             points.append(
-                run_perf_analyzer(tool, server.grpc_url, asked.histories, Load(concurrency=1), _BLOCK_WINDOW_S)
+                run_perf_analyzer(
+                    tool,
+                    server.grpc_url,
+                    asked.histories,
+                    Load(concurrency=1),
+                    _BLOCK_WINDOW_S,
+                    calls_scorer=place == "bls",
+                )
             )
             plain = statistics.median(plain_ms(users.scorer, _asked_calls(asked, calls, points[-1].answers)))
             served = points[-1].percentile_ms(50)
