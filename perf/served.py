@@ -158,9 +158,9 @@ def markdown(result: Json) -> str:
     second = table(["where a request's time goes, mean ms", *map(_name, result.values())], parts)
     return (
         "One request at a time through perf_analyzer, and the same candidates in as many plain calls of the same "
-        "engine in one process; blocks of both alternate, the ratio is the median over the blocks (least to most). Ratio "
-        "to its scoring: a request's mean time over what its scoring took in the server, where the scorer sleeps between "
-        "calls and then finds caches cold.\n\n"
+        "engine in one process; blocks of both alternate, the ratio is the median over the blocks (least to most). "
+        "Ratio to its scoring: a request's mean time over what its scoring took in the server, where the scorer sleeps "
+        "between calls and then finds caches cold.\n\n"
         f"{first}\n\n{second}"
     )
 

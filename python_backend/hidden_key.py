@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from nann.errors import ServerError
 from python_backend.admin_key import ADMIN_KEY_VARIABLE
 
-_LIBRARY = "python_backend._hidden_key"
+_LIBRARY = "python_backend._preloaded"
+"""Has `_batcher_wakes.cpp` in it too."""
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-_INTERVAL_S = 0.25
+_INTERVAL_S = 1.0
 
 
 class Counter:
@@ -32,41 +34,62 @@ class Counter:
 
     def send(self, amount: float) -> None:
         """Tells Triton."""
-        if amount:
-            self._metric.increment(amount)
+        _increment(self._metric, amount)
 
 
 class Histogram:
-    """A distribution over fixed buckets."""
+    """A distribution over fixed buckets: counters with the names and labels of a Prometheus histogram.
 
-    def __init__(self, metric: Any, lock: threading.Lock) -> None:
-        self._metric = metric
+    Triton's own histogram takes a message for each value. These take one a bucket, however many values came.
+
+    Args:
+        bounds: upper ends of the buckets but the last, which has none, ascending.
+        buckets: Triton's counters of values at or below each bound, and of all.
+        total: Triton's counter of their sum.
+        count: Triton's counter of how many.
+        lock: held by whoever adds or takes.
+    """
+
+    def __init__(
+        self, bounds: Sequence[float], buckets: Sequence[Any], total: Any, count: Any, lock: threading.Lock
+    ) -> None:
+        self._bounds = bounds
+        self._metrics = (*buckets, total, count)
         self._lock = lock
-        self._pending: list[float] = []
+        self._counts = [0] * len(buckets)
+        self._sum = 0.0
 
     def observe(self, value: float) -> None:
-        """Adds one value."""
+        """Adds one value of at least 0."""
         with self._lock:
-            self._pending.append(value)
+            self._counts[bisect_left(self._bounds, value)] += 1
+            self._sum += value
 
     def take(self) -> list[float]:
-        """What came since the last time; the lock is held."""
-        values, self._pending = self._pending, []
-        return values
+        """What came since the last time, a number for each counter; the lock is held."""
+        below = list(accumulate(self._counts))
+        amounts = [*below, self._sum, below[-1]]
+        self._counts, self._sum = [0] * len(self._counts), 0.0
+        return amounts
 
-    def send(self, values: list[float]) -> None:
+    def send(self, amounts: list[float]) -> None:
         """Tells Triton."""
-        for value in values:
-            self._metric.observe(value)
-            time.sleep(0)  # an update holds the GIL; a search that waits for it goes on here
+        for metric, amount in zip(self._metrics, amounts, strict=True):
+            _increment(metric, amount)
+
+
+def _increment(metric: Any, amount: float) -> None:
+    if amount:
+        metric.increment(amount)
+        time.sleep(0)  # an update holds the GIL; a search that waits for it goes on here
 
 
 class MetricsPublisher:
     """Makes metrics and keeps Triton's copy of them up to date.
 
-    An update of Triton's is a message to the server's process and back, during which Python stands still: 10 to 20 us.
-    A search has a dozen of them. So `execute()` only adds numbers up, and a thread sends the sums of all batches since
-    its last turn: a counter costs the same at any load, a histogram one message a value.
+    An update of Triton's is a message to the server's process and back, during which Python stands still: 10 to 20 us
+    where a core is free for the answer, milliseconds where none is. So `execute()` only adds numbers up, and a thread
+    sends the sums of all batches since its last turn, which costs the same at any load.
 
     Metrics are sent in the order in which they were made.
 
@@ -92,10 +115,15 @@ class MetricsPublisher:
         metric = self._family(name, description, pb_utils.MetricFamily.COUNTER).Metric(labels=self._labels | labels)
         return self._add(Counter(metric, self._lock))
 
-    def histogram(self, name: str, description: str, buckets: Sequence[float], **labels: str) -> Histogram:
-        """A histogram; `buckets` are their upper bounds, ascending."""
-        family = self._family(name, description, pb_utils.MetricFamily.HISTOGRAM)
-        return self._add(Histogram(family.Metric(labels=self._labels | labels, buckets=list(buckets)), self._lock))
+    def histogram(self, name: str, description: str, bounds: Sequence[float], **labels: str) -> Histogram:
+        """A histogram; `bounds` are its buckets' upper ends, ascending."""
+
+        def metric(suffix: str, **more: str) -> Any:
+            family = self._family(f"{name}_{suffix}", description, pb_utils.MetricFamily.COUNTER)
+            return family.Metric(labels=self._labels | labels | more)
+
+        buckets = [metric("bucket", le=le) for le in (*(f"{bound:g}" for bound in bounds), "+Inf")]
+        return self._add(Histogram(bounds, buckets, metric("sum"), metric("count"), self._lock))
 
     def gauge(self, name: str, description: str, value: float, **labels: str) -> None:
         """A value that stays as it is for as long as the model is loaded."""

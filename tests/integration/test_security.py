@@ -192,7 +192,7 @@ def test_only_tritonserver_is_preloaded_and_only_it_had_the_pipe(secured):
     stubs = [process for process in group_processes(secured.pid) if process.name != str(secured.pid)]
     assert len(stubs) == 4
     for stub in stubs:
-        assert "_hidden_key" not in (stub / "maps").read_text()
+        assert "_preloaded" not in (stub / "maps").read_text()
         environment = (stub / "environ").read_bytes()
         assert b"LD_PRELOAD" not in environment
         assert b"NANN_KEY" not in environment

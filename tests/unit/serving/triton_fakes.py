@@ -118,14 +118,13 @@ class MetricFamily:
     class Kind(enum.Enum):
         COUNTER = "counter"
         GAUGE = "gauge"
-        HISTOGRAM = "histogram"
 
-    COUNTER, GAUGE, HISTOGRAM = Kind
+    COUNTER, GAUGE = Kind
 
     def __init__(self, name: str, description: str, kind: Kind) -> None:
         self.name = name
 
-    def Metric(self, labels: Mapping[str, str], buckets: list[float] | None = None) -> Metric:  # noqa: N802
+    def Metric(self, labels: Mapping[str, str]) -> Metric:  # noqa: N802
         return Metric(self.name)
 
 
@@ -142,9 +141,6 @@ class Metric:
         self.values[self._name] += by
 
     def set(self, value: float) -> None:
-        pass
-
-    def observe(self, value: float) -> None:
         pass
 
 

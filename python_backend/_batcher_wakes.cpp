@@ -1,0 +1,43 @@
+// Preloaded into tritonserver: lets its dynamic batchers see a request that came while the model was at work.
+//
+// Where a queue is bounded, has priorities or a timeout, an arriving request wakes the batcher only if an instance is
+// idle at that moment (DynamicBatchScheduler::Enqueue, RateLimiter::PayloadSlotAvailable). Nothing wakes it when the
+// instance becomes idle: the request waits for the next one, or for the end of the batcher's own wait of 500 ms. Newer
+// releases mend that; of those that we start, 2.51 does not.
+//
+// So a wait of 500 ms ends after 5 ms here, as by a spurious wake-up, which whoever waits must expect at any time.
+#include <dlfcn.h>
+#include <pthread.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <ctime>
+
+namespace {
+
+constexpr int64_t kMs = 1'000'000, kSecond = 1000 * kMs;
+// The batcher states a point in time, and may not have got here at once.
+constexpr int64_t kLongestNs = 500 * kMs, kShortestNs = 400 * kMs;
+constexpr int64_t kInsteadNs = 5 * kMs;
+
+int64_t nanoseconds(const timespec& time) { return time.tv_sec * kSecond + time.tv_nsec; }
+
+}  // namespace
+
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 30)
+// What std::condition_variable::wait_for calls.
+extern "C" __attribute__((visibility("default"))) int pthread_cond_clockwait(pthread_cond_t* condition,
+                                                                             pthread_mutex_t* mutex, clockid_t clock,
+                                                                             const timespec* deadline) {
+  static const auto wait =
+      reinterpret_cast<decltype(&pthread_cond_clockwait)>(dlsym(RTLD_NEXT, "pthread_cond_clockwait"));
+  timespec now;
+  clock_gettime(clock, &now);
+  const int64_t left = nanoseconds(*deadline) - nanoseconds(now);
+  if (left <= kShortestNs || left > kLongestNs) return wait(condition, mutex, clock, deadline);
+  const int64_t sooner = nanoseconds(now) + kInsteadNs;
+  const timespec end{static_cast<time_t>(sooner / kSecond), static_cast<long>(sooner % kSecond)};
+  const int result = wait(condition, mutex, clock, &end);
+  return result == ETIMEDOUT ? 0 : result;
+}
+#endif
