@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nann.errors import ServerError
 from nann.signature import ENTRY_SEEDS, PARAM_ENTRY
 from perf.benchmark import Benchmark, BenchSettings, Json, Say
 from perf.perf_analyzer import Load, run_perf_analyzer
@@ -24,6 +25,7 @@ RATE_SHARES = (0.25, 0.5, 0.75, 0.9)
 """Request rates of the open loop, as shares of the best throughput of the closed one."""
 
 Parameters = Mapping[str, int | str]
+_QUEUE_FULL = "Exceeds maximum queue size"
 
 
 def run(settings: BenchSettings, say: Say) -> Json:
@@ -41,12 +43,12 @@ def run(settings: BenchSettings, say: Say) -> Json:
         with serving(install(bundle, settings.cache / NAME / name)) as server:
             for parameters in searches:
                 say(f"{NAME}: {name} corpus {' '.join(map(str, parameters.values()))}")
-                results.append(_curve(tool, server, asked, parameters, settings.window_s))
+                results.append(_curve(tool, server, asked, parameters, settings.window_s, say))
     return results
 
 
 def _curve(
-    tool: PerfAnalyzer, server: TritonServer, asked: AskedUsers, parameters: Parameters, window_s: float
+    tool: PerfAnalyzer, server: TritonServer, asked: AskedUsers, parameters: Parameters, window_s: float, say: Say
 ) -> dict[str, Any]:
     bundle = asked.bundle
     entry = parameters.get(PARAM_ENTRY)
@@ -61,7 +63,16 @@ def _curve(
 
     closed = [point(Load(concurrency=number)) for number in CONCURRENCIES]
     best = max(one["qps"] for one in closed)
-    opened = [point(Load(request_rate=round(share * best, 2))) for share in RATE_SHARES]
+    opened = []
+    for share in RATE_SHARES:
+        rate = round(share * best, 2)
+        try:
+            opened.append(point(Load(request_rate=rate)))
+        except ServerError as error:
+            if _QUEUE_FULL not in str(error):
+                raise
+            say(f"{NAME}: the queue was full at {rate} requests a second; perf_analyzer then gives no figures")
+            break
     return {"items": bundle.item_count, "search": describe(params), "closed": closed, "open": opened}
 
 
@@ -70,7 +81,8 @@ def markdown(result: Json) -> str:
     parts = [
         "Closed loop: so many requests are outstanding at all times; those that wait are searched in lockstep, one "
         "scorer call a round for all (users a search). Open loop: requests come at random times (Poisson) at a rate, "
-        "answered or not. recall and coverage are those of the very answers."
+        "answered or not; a rate at which the short queue refused some is left out. recall and coverage are those of the very "
+        "answers."
     ]
     for curve in result:
         rows = [_row("clients", "{:.0f}", point) for point in curve["closed"]]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,6 +62,8 @@ class StubSupervisor:
     control: ModelControl
     report: Callable[[str], None]
     _stubs: dict[int, _Stub] = field(default_factory=dict)
+    _most: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """The most processes that each model and version ever had."""
     _backoffs: dict[str, _Backoff] = field(default_factory=dict)
     _next_check: float = 0.0
 
@@ -71,8 +74,13 @@ class StubSupervisor:
         """
         if time.monotonic() < self._next_check:
             return
-        for pid, dead in child_processes(self.server_pid).items():
-            stub = self._stub(pid)
+        children = child_processes(self.server_pid)
+        for pid, dead in children.items():
+            if pid not in self._stubs and not dead and (match := _MODEL_FILE.search(_command_line(pid))):
+                self._stubs[pid] = _Stub(match.group(1), match.group(2))
+        self._name_unseen(children)
+        for pid, dead in children.items():
+            stub = self._stubs.get(pid)
             if stub is None or stub.revived or not dead:
                 continue
             if stub.seen_dead and (self.repository / stub.model / stub.version).exists():
@@ -80,13 +88,21 @@ class StubSupervisor:
             stub.seen_dead = True
         self._next_check = time.monotonic() + CHECK_PERIOD_S
 
-    def _stub(self, pid: int) -> _Stub | None:
-        if pid not in self._stubs:
-            match = _MODEL_FILE.search(_command_line(pid))  # empty once it is dead
-            if match is None:
-                return None
-            self._stubs[pid] = _Stub(match.group(1), match.group(2))
-        return self._stubs[pid]
+    def _name_unseen(self, children: Mapping[int, bool]) -> None:
+        """Finds out whose the processes were that died before they were looked at: a dead one has no command line.
+
+        Their model is one that has fewer processes than it had, among those alive and those known to be dead.
+        """
+        there = Counter(
+            (stub.model, stub.version)
+            for pid, dead in children.items()
+            if (stub := self._stubs.get(pid)) is not None and not (dead and stub.revived)
+        )
+        self._most |= there
+        missing = [pair for pair in (self._most - there).elements() if self.repository.joinpath(*pair).exists()]
+        for pid in sorted(pid for pid, dead in children.items() if dead and pid not in self._stubs):
+            if missing:
+                self._stubs[pid] = _Stub(*missing.pop())
 
     def _revive(self, stub: _Stub) -> None:
         backoff = self._backoffs.setdefault(stub.model, _Backoff())

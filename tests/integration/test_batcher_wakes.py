@@ -39,5 +39,6 @@ def test_the_second_of_two_requests_waits_for_the_first_and_no_longer(live_bundl
             time.sleep(alone_s / 2)
             second_s.append(time_of(users[1]))
             first.result()
+    print(f"\nalone {alone_s:.2f} s; into the search of another: {', '.join(f'{each:.2f}' for each in second_s)} s")
     # The first's rest and its own. Triton's own wait would end half a second after the first came; one may be bad luck.
     assert sorted(second_s)[-2] < 1.5 * alone_s + 0.2, (alone_s, second_s)

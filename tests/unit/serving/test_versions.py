@@ -197,6 +197,29 @@ def test_a_stub_that_stays_dead_is_revived_once(watch, repository):
     assert control.loads == 1
 
 
+def test_a_stub_that_died_before_it_was_looked_at_is_revived_too(watch):
+    processes, words, look = watch
+    control = Control()
+    processes[7] = False
+    look(control)
+    processes[7] = True
+    look(control)
+    look(control)
+    assert control.loads == 1
+    processes[8] = True  # what was loaded then, dead between two looks: nobody saw whose it was
+    for _ in range(3):
+        look(control, seconds=2.0)
+    assert control.loads == 2
+    assert words[1] == "the process of scorer version 3 died; it was loaded again in 0.0 s"
+    processes[9] = False
+    for _ in range(3):
+        look(control, seconds=2.0)
+    processes[10] = True  # of a model that never was there
+    for _ in range(3):
+        look(control, seconds=2.0)
+    assert control.loads == 2
+
+
 def test_a_stub_of_a_version_that_went_is_let_go(watch, repository):
     processes, _, look = watch
     control = Control()
