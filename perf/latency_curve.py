@@ -81,8 +81,8 @@ def markdown(result: Json) -> str:
     parts = [
         "Closed loop: so many requests are outstanding at all times; those that wait are searched in lockstep, one "
         "scorer call a round for all (users a search). Open loop: requests come at random times (Poisson) at a rate, "
-        "answered or not; a rate at which the short queue refused some is left out. recall and coverage are those of the very "
-        "answers."
+        "answered or not; a rate at which the short queue refused some is left out. recall and coverage are those of "
+        "the very answers."
     ]
     for curve in result:
         rows = [_row("clients", "{:.0f}", point) for point in curve["closed"]]
