@@ -87,9 +87,10 @@ def _measure(
     # perf_analyzer takes its part of the same cores: with one left to it, one core would look better than it is.
     with serving(repository, deployment.cores) as server, pinned(deployment.cores):
         loads = [Load(concurrency=number) for number in CONCURRENCIES]
-        calls = deployment.scorer != "in_process"
         points = [
-            run_perf_analyzer(tool, server.grpc_url, asked.histories, load, window_s, calls_scorer=calls)
+            run_perf_analyzer(
+                tool, server.grpc_url, asked.histories, load, window_s, calls_scorer=deployment.calls_scorer
+            )
             for load in loads
         ]
         memory = model_pss_mb(server.pid or 0)

@@ -77,6 +77,8 @@ def asked_users(bundle_folder: Path, data_folder: Path, users: int, cache: Path)
     states = encode_queries(OnnxUserEncoder(bundle.path / USER_ENCODER_FILE, threads=1), bundle, queries)
     top_k = bundle.search_params.top_k
     path = cache / "exact" / f"{bundle.bundle_id}-{len(states)}-users-top-{top_k}.npy"
-    scorer = OnnxScorer(bundle.path / SCORER_FILE)
-    exact = cached_array(path, lambda: exact_top(scorer, states, bundle.item_count, top_k).items)
-    return AskedUsers(bundle, queries, states, exact)
+
+    def compute() -> Int32Array:
+        return exact_top(OnnxScorer(bundle.path / SCORER_FILE), states, bundle.item_count, top_k).items
+
+    return AskedUsers(bundle, queries, states, cached_array(path, compute))

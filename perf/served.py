@@ -43,13 +43,14 @@ def run(settings: BenchSettings, say: Say) -> Json:
         asked = asked_users(bundle, data, settings.users, settings.cache)
         for suffix, place in {"": "bls", "_in_process": "in_process"}.items():
             say(f"{NAME}: {name} corpus, {PLACES[place]}")
-            repository = install(bundle, settings.cache / NAME / name, Deployment(scorer=place))
-            result[name + suffix] = {"scorer": place, **measure(asked, repository, place, settings)}
+            deployment = Deployment(scorer=place)
+            repository = install(bundle, settings.cache / NAME / name, deployment)
+            result[name + suffix] = {"scorer": place, **measure(asked, repository, deployment, settings)}
     return result
 
 
-def measure(asked: AskedUsers, repository: Path, place: str, settings: BenchSettings) -> dict[str, Any]:
-    """Served and plain blocks in turn, for the search that the bundle recommends; `place` is one of `PLACES`."""
+def measure(asked: AskedUsers, repository: Path, deployment: Deployment, settings: BenchSettings) -> dict[str, Any]:
+    """Served and plain blocks in turn, for the search that the bundle recommends; the repository is so deployed."""
     params, tool = asked.bundle.search_params, find_perf_analyzer(settings.perf_analyzer)
     users = asked.offline(installed_scorer(repository))
     calls = record_calls(users, params)
@@ -65,7 +66,7 @@ def measure(asked: AskedUsers, repository: Path, place: str, settings: BenchSett
                     asked.histories,
                     Load(concurrency=1),
                     _BLOCK_WINDOW_S,
-                    calls_scorer=place == "bls",
+                    calls_scorer=deployment.calls_scorer,
                 )
             )
             plain = statistics.median(plain_ms(users.scorer, _asked_calls(asked, calls, points[-1].answers)))

@@ -44,6 +44,11 @@ class Deployment:
     cores: tuple[int, ...] | None = None
     scorer: str | None = None
 
+    @property
+    def calls_scorer(self) -> bool:
+        """Whether its searches call the model scorer."""
+        return self.scorer != "in_process"
+
 
 def usable_cores() -> list[int]:
     """Numbers of the cores that this process may use."""

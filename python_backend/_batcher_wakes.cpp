@@ -24,7 +24,7 @@ int64_t nanoseconds(const timespec& time) { return time.tv_sec * kSecond + time.
 
 }  // namespace
 
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 30)
+#if defined(__GLIBC__)  // before 2.30 libraries can't call it, and another libc has no Triton
 // What std::condition_variable::wait_for calls.
 extern "C" __attribute__((visibility("default"))) int pthread_cond_clockwait(pthread_cond_t* condition,
                                                                              pthread_mutex_t* mutex, clockid_t clock,
