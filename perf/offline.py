@@ -41,7 +41,7 @@ class OfflineUsers:
         opened = Bundle.open(bundle, ())
         queries = PreparedData.load(data).queries("test", opened.sequence_length, users)
         states = encode_queries(OnnxUserEncoder(bundle / USER_ENCODER_FILE, 1), opened, queries)
-        return cls(opened, EmbeddedScorer(bundle / SCORER_FILE), queries, states)
+        return cls(opened, EmbeddedScorer.open(bundle / SCORER_FILE), queries, states)
 
     def search(
         self, params: SearchParams, rows: slice, kernels: Kernels = NATIVE, scorer: Scorer | None = None

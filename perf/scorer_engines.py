@@ -56,7 +56,7 @@ def engines(path: Path, folder: Path, say: Say) -> list[Engine]:
 
 def served_engine(path: Path) -> Score:
     """The target `embedded` on one thread: what `model_repository/scorer/configs/embedded.pbtxt` asks for."""
-    return EmbeddedScorer(path).score
+    return EmbeddedScorer.open(path).score
 
 
 def quantize(path: Path, target: Path) -> Path:

@@ -97,7 +97,7 @@ def scorer_threads(repository: Path) -> int:
 
 def installed_scorer(repository: Path) -> EmbeddedScorer:
     """The scorer of a repository in this process, as the server runs it."""
-    return EmbeddedScorer(repository / SCORER.name / "1" / ONNX_FILE, scorer_threads(repository))
+    return EmbeddedScorer.open(repository / SCORER.name / "1" / ONNX_FILE, scorer_threads(repository))
 
 
 @contextmanager

@@ -8,17 +8,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nann.scorer import Float32Array, Int32Array
-from nann.signature import CANDIDATES, SCORER, USER_STATE
+from nann.scorer import Float32Array, Int32Array, Scorer
+from nann.signature import SCORER
 from python_backend.embedded_onnx import load_model
-from python_backend.onnx_model import OnnxModel
+from python_backend.onnx_model import EmbeddedScorer
 from python_backend.scorer_work import ScorerWork
 
 _INTRA_OP_THREADS = 1
 """More instances of beam_retrieval use more cores, and better: nothing waits between the operators."""
 
 
-def load_in_process(repository: Path, model_version: int) -> OnnxModel:
+def load_in_process(repository: Path, model_version: int) -> EmbeddedScorer:
     """Verifies and loads the scorer of a version.
 
     Args:
@@ -29,31 +29,27 @@ def load_in_process(repository: Path, model_version: int) -> OnnxModel:
         BundleError: if a file is missing or changed, or does not fit the signature.
     """
     _, model = load_model(repository / SCORER.name / str(model_version), SCORER.name, _INTRA_OP_THREADS)
-    return model
+    return EmbeddedScorer(model)
 
 
 class InProcessScorer:
-    """A `nann.scorer.Scorer` for one search.
+    """A `nann.scorer.Scorer` for one search, which counts what it is asked for.
 
     Args:
-        model: of `load_in_process`.
+        scorer: of `load_in_process`; all searches share it.
 
     Attributes:
         work: what it has been asked for so far.
         trace: Triton's trace; nothing of Triton's is called.
     """
 
-    def __init__(self, model: OnnxModel) -> None:
-        self._model = model
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
         self.work = ScorerWork()
         self.trace: Any = None
 
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
-        """Scores every candidate of every user; `float32[B, S]`, `int32[B, C]` -> `float32[B, C]`.
-
-        Raises:
-            ScorerError: if the model fails or returns another shape.
-        """
+        """See `nann.scorer.Scorer`."""
         self.work.add_round(candidates)
         self.work.add_call(candidates)
-        return self._model.run({USER_STATE.name: user_states, CANDIDATES.name: candidates})
+        return self._scorer.score(user_states, candidates)

@@ -119,15 +119,16 @@ class EmbeddedScorer:
     """An exported scorer as the target `embedded` runs it, in this process; a `nann.scorer.Scorer`.
 
     Args:
-        path: of the ONNX file.
-        intra_op_threads: threads within one operator.
-
-    Raises:
-        BundleError: as `OnnxModel`.
+        model: of `SCORER`.
     """
 
-    def __init__(self, path: Path, intra_op_threads: int = 1) -> None:
-        self._model = OnnxModel(path, SCORER, intra_op_threads)
+    def __init__(self, model: OnnxModel) -> None:
+        self._model = model
+
+    @classmethod
+    def open(cls, path: Path, intra_op_threads: int = 1) -> EmbeddedScorer:
+        """That of an ONNX file, which is not verified; arguments and errors as `OnnxModel`."""
+        return cls(OnnxModel(path, SCORER, intra_op_threads))
 
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
         """See `nann.scorer.Scorer`."""

@@ -88,7 +88,7 @@ def expected_answers(release: Path, users: npt.NDArray[np.int64]) -> Answers:
 
     found = beam_search(
         bundle.graph,
-        EmbeddedScorer(release / SCORER.name / ONNX_FILE),
+        EmbeddedScorer.open(release / SCORER.name / ONNX_FILE),
         states,
         bundle.search_params,
         light_vectors=bundle.light_vectors,
