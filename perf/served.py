@@ -9,6 +9,7 @@ from typing import Any
 from nann.search_params import SearchParams
 from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, FEATURE_TRANSFORM, SCORER, USER_ENCODER
 from perf.benchmark import Benchmark, BenchSettings, Json, Say
+from perf.hops import empty
 from perf.perf_analyzer import Answer, Load, LoadPoint, run_perf_analyzer
 from perf.perf_analyzer_install import find_perf_analyzer
 from perf.quality import AskedUsers, asked_users
@@ -50,7 +51,10 @@ def run(settings: BenchSettings, say: Say) -> Json:
 
 
 def measure(asked: AskedUsers, repository: Path, deployment: Deployment, settings: BenchSettings) -> dict[str, Any]:
-    """Served and plain blocks in turn, for the search that the bundle recommends; the repository is so deployed."""
+    """Served and plain blocks in turn, for the search that the bundle recommends, and a server without any work.
+
+    The repository is so deployed, and its models are emptied for the latter.
+    """
     params, tool = asked.bundle.search_params, find_perf_analyzer(settings.perf_analyzer)
     users = asked.offline(installed_scorer(repository))
     calls = record_calls(users, params)
@@ -73,6 +77,16 @@ def measure(asked: AskedUsers, repository: Path, deployment: Deployment, setting
             served = points[-1].percentile_ms(50)
             blocks.append({"served_p50_ms": served, "plain_p50_ms": plain, "ratio": served / plain})
         counted = breakdown(before, read_metrics(server.metrics_url))
+    empty(repository, asked.bundle, calls, calls_scorer=deployment.calls_scorer)
+    with serving(repository) as server:
+        hops = run_perf_analyzer(
+            tool,
+            server.grpc_url,
+            asked.histories,
+            Load(concurrency=1),
+            settings.window_s,
+            calls_scorer=deployment.calls_scorer,
+        )
     answers = [answer for point in points for answer in point.answers]
     client_ms = statistics.fmean(answer.latency_ms for answer in answers)
     offline = users.stages_ms(params, 1, len(asked.states))
@@ -84,6 +98,7 @@ def measure(asked: AskedUsers, repository: Path, deployment: Deployment, setting
         "replayed_items_scored": statistics.fmean(map(scored, calls)),
         "scorer_calls": statistics.fmean(map(len, calls)),
         **middle,
+        "hops_p50_ms": hops.percentile_ms(50),
         "served_over_scorer_p50": statistics.median(block["ratio"] for block in blocks),
         "ratios": [block["ratio"] for block in blocks],
         "stages_ms": served_stages(counted, client_ms, offline),
@@ -140,6 +155,7 @@ def markdown(result: Json) -> str:
             f"{one['scorer_calls']:.1f}",
             f"{one['served_p50_ms']:.2f}",
             f"{one['plain_p50_ms']:.2f}",
+            f"{one['hops_p50_ms']:.2f}",
             f"{one['served_over_scorer_p50']:.2f} ({min(one['ratios']):.2f} to {max(one['ratios']):.2f})",
             f"{_total(one) / one['stages_ms']['scorer']:.2f}",
             percent(one["coverage"]),
@@ -147,8 +163,9 @@ def markdown(result: Json) -> str:
         ]
         for one in result.values()
     ]
-    header = ["corpus and search", "items scored", "scorer calls", "served p50 ms", "scorer alone p50 ms"]
-    first = table([*header, "ratio", "ratio to its scoring", "coverage@K", "recall@K"], rows)
+    times = ["served p50 ms", "scorer alone p50 ms", "Triton alone p50 ms"]
+    ratios = ["ratio", "ratio to its scoring", "coverage@K", "recall@K"]
+    first = table(["corpus and search", "items scored", "scorer calls", *times, *ratios], rows)
     parts = [
         [
             words,
@@ -160,8 +177,9 @@ def markdown(result: Json) -> str:
     return (
         "One request at a time through perf_analyzer, and the same candidates in as many plain calls of the same "
         "engine in one process; blocks of both alternate, the ratio is the median over the blocks (least to most). "
-        "Ratio to its scoring: a request's mean time over what its scoring took in the server, where the scorer sleeps "
-        "between calls and then finds caches cold.\n\n"
+        "Triton alone: the same server with models that take and give the same tensors, make the same calls and do "
+        "nothing else. Ratio to its scoring: a request's mean time over what its scoring took in the server, where the "
+        "scorer sleeps between calls and then finds caches cold.\n\n"
         f"{first}\n\n{second}"
     )
 

@@ -61,4 +61,5 @@ def test_served_answers_have_the_offline_searchs_quality_and_the_parts_add_up(co
     assert served["replayed_items_scored"] == pytest.approx(offline.items_scored, rel=0.01)
     assert body["served_over_scorer_p50"] > 1
     assert served["stages_ms"]["scorer"] > 0
+    assert 0 < served["hops_p50_ms"] < served["served_p50_ms"]
     assert "## Served latency" in (out / "perf.md").read_text()

@@ -14,6 +14,7 @@ SERVED = {
     "scorer_calls": 5.0,
     "served_p50_ms": 24.0,
     "plain_p50_ms": 20.0,
+    "hops_p50_ms": 2.0,
     "served_over_scorer_p50": 1.2,
     "ratios": [1.19, 1.2, 1.21],
     "stages_ms": {key: float(number) for number, key in enumerate(STAGES, start=1)},

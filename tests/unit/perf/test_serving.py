@@ -112,3 +112,11 @@ def test_quality_counts_each_user_once():
         "users": 2.0,
     }
     assert asked.quality([second])["recall"] == 0.0
+
+
+def test_the_empty_search_calls_as_often_and_with_as_many_candidates_as_users_do_on_average():
+    from perf.hops import mean_sizes
+
+    states = np.zeros((1, 3), np.float32)
+    users = [[(states, np.zeros((1, width), np.int32)) for width in widths] for widths in ((10, 4), (20, 6, 8), (30,))]
+    assert mean_sizes(users) == [20, 5]
