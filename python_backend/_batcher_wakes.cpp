@@ -5,7 +5,7 @@
 // instance becomes idle: the request waits for the next one, or for the end of the batcher's own wait of 500 ms. Newer
 // releases mend that; of those that we start, 2.51 does not.
 //
-// So a wait of 500 ms ends after 5 ms here, as by a spurious wake-up, which whoever waits must expect at any time.
+// So a wait of 500 ms ends every 5 ms here, as by a spurious wake-up, which whoever waits must expect at any time.
 #include <dlfcn.h>
 #include <pthread.h>
 
@@ -20,6 +20,9 @@ constexpr int64_t kMs = 1'000'000, kSecond = 1000 * kMs;
 constexpr int64_t kLongestNs = 500 * kMs, kShortestNs = 400 * kMs;
 constexpr int64_t kInsteadNs = 5 * kMs;
 
+// Until when this thread's last such wait was to last: one that still has nothing to do goes on waiting for that.
+thread_local int64_t shortened_until = 0;
+
 int64_t nanoseconds(const timespec& time) { return time.tv_sec * kSecond + time.tv_nsec; }
 
 }  // namespace
@@ -33,8 +36,10 @@ extern "C" __attribute__((visibility("default"))) int pthread_cond_clockwait(pth
       reinterpret_cast<decltype(&pthread_cond_clockwait)>(dlsym(RTLD_NEXT, "pthread_cond_clockwait"));
   timespec now;
   clock_gettime(clock, &now);
-  const int64_t left = nanoseconds(*deadline) - nanoseconds(now);
-  if (left <= kShortestNs || left > kLongestNs) return wait(condition, mutex, clock, deadline);
+  const int64_t until = nanoseconds(*deadline), left = until - nanoseconds(now);
+  const bool is_batchers = (kShortestNs < left && left <= kLongestNs) || until == shortened_until;
+  if (!is_batchers || left <= kInsteadNs) return wait(condition, mutex, clock, deadline);
+  shortened_until = until;
   const int64_t sooner = nanoseconds(now) + kInsteadNs;
   const timespec end{static_cast<time_t>(sooner / kSecond), static_cast<long>(sooner % kSecond)};
   const int result = wait(condition, mutex, clock, &end);
