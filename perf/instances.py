@@ -177,9 +177,9 @@ def plot(result: Json, path: Path) -> None:
     base = result["servers"]["one_core"]["qps"]
     names = [WORDS[name].replace(", ", ",\n") for name in result["servers"]]
     gains = [one["qps"] / base for one in result["servers"].values()]
-    with figure(path, size=(6.8, 4.2)) as (axes,):
+    with figure(path, size=(8.0, 4.2)) as (axes,):
         bars = axes.bar(names, gains, color=COLORS[0], width=0.6)
-        axes.bar_label(bars, [f"{gain:.2f}" for gain in gains], padding=2)
+        axes.bar_label(bars, [f"{gain:.2f}" for gain in gains], padding=-14, color="white")
         limit = result["engine_two_processes_over_one"]
         axes.axhline(limit, color=COLORS[1], linestyle="--", label=f"the scorer alone, two processes: {limit:.2f}")
         axes.set_ylabel("throughput, multiples of 1 instance on 1 core")

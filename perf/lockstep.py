@@ -76,7 +76,8 @@ def _plot(result: Json, path: Path) -> None:
             axis.set_xlabel("users in a batch")
             axis.set_ylabel("ms a user")
             axis.set_title(f"{one['items']:,} items")
-        axes[0].legend(fontsize=7)
+        axes[0].set_ylim(top=1.2 * axes[0].get_ylim()[1])  # room for the legend
+        axes[0].legend(fontsize=7, ncols=3, loc="upper center")
 
 
 BENCHMARK = Benchmark("lockstep", "Users in lockstep", _run, _markdown, {"perf_lockstep_stages.png": _plot})
