@@ -217,7 +217,7 @@ def pip_lines(instructions) -> list[list[str]]:
 
 def test_three_lines_install_packages(instructions):
     assert [line[-1] for line in pip_lines(instructions)] == [
-        ".[trace]",
+        ".[trace,deploy]",
         "onnx==1.23.2",
         f"tensorrt-cu13-bindings=={ENVIRONMENT['TENSORRT_VERSION']}",
     ]
@@ -228,8 +228,8 @@ def test_three_lines_install_packages(instructions):
 def test_each_pip_line_resolves_for_the_images_python(instructions, tmp_path, number):
     """As a dry run for Python of the image on Ubuntu 24.04; for ours, its dependencies."""
     arguments = [word for word in pip_lines(instructions)[number] if word != "--no-cache-dir"]
-    if ".[trace]" in arguments:
-        arguments = [*list_in_pyproject("dependencies"), *list_in_pyproject("trace")]
+    if ".[trace,deploy]" in arguments:
+        arguments = [package for key in ("dependencies", "trace", "deploy") for package in list_in_pyproject(key)]
     platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in range(5, 40)]
     command = [
         *(sys.executable, "-m", "pip", "install", "--dry-run", "--only-binary=:all:", f"--target={tmp_path}"),
