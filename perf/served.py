@@ -16,6 +16,7 @@ from perf.quality import AskedUsers, asked_users
 from perf.replay import Calls, plain_ms, record_calls, scored
 from perf.serving import Deployment, install, installed_scorer, serving
 from perf.triton_counters import breakdown, read_metrics
+from python_backend.server import TritonServer
 from training.plots import COLORS, figure
 from training.studies.text import percent, table
 
@@ -56,6 +57,11 @@ def measure(asked: AskedUsers, repository: Path, deployment: Deployment, setting
     The repository is so deployed, and its models are emptied for the latter.
     """
     params, tool = asked.bundle.search_params, find_perf_analyzer(settings.perf_analyzer)
+
+    def one_client(server: TritonServer, window_s: float) -> LoadPoint:
+        load, calls_scorer = Load(concurrency=1), deployment.calls_scorer
+        return run_perf_analyzer(tool, server.grpc_url, asked.histories, load, window_s, calls_scorer=calls_scorer)
+
     users = asked.offline(installed_scorer(repository))
     calls = record_calls(users, params)
     blocks: list[dict[str, float]] = []
@@ -63,30 +69,14 @@ def measure(asked: AskedUsers, repository: Path, deployment: Deployment, setting
     with serving(repository) as server:
         before = read_metrics(server.metrics_url)
         for _ in range(settings.repeats):
-            points.append(
-                run_perf_analyzer(
-                    tool,
-                    server.grpc_url,
-                    asked.histories,
-                    Load(concurrency=1),
-                    _BLOCK_WINDOW_S,
-                    calls_scorer=deployment.calls_scorer,
-                )
-            )
+            points.append(one_client(server, _BLOCK_WINDOW_S))
             plain = statistics.median(plain_ms(users.scorer, _asked_calls(asked, calls, points[-1].answers)))
             served = points[-1].percentile_ms(50)
             blocks.append({"served_p50_ms": served, "plain_p50_ms": plain, "ratio": served / plain})
         counted = breakdown(before, read_metrics(server.metrics_url))
     empty(repository, asked.bundle, calls, calls_scorer=deployment.calls_scorer)
     with serving(repository) as server:
-        hops = run_perf_analyzer(
-            tool,
-            server.grpc_url,
-            asked.histories,
-            Load(concurrency=1),
-            settings.window_s,
-            calls_scorer=deployment.calls_scorer,
-        )
+        hops = one_client(server, settings.window_s)
     answers = [answer for point in points for answer in point.answers]
     client_ms = statistics.fmean(answer.latency_ms for answer in answers)
     offline = users.stages_ms(params, 1, len(asked.states))
