@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import ceil
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,10 @@ from nann.signature import PADDING_ITEM
 
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
+Block = tuple[slice, slice]
+"""Users and candidates of a part of `[B, C]`."""
+MapBlocks = Callable[[Callable[[Block], None], Iterable[Block]], Iterable[Any]]
+"""Calls a function with every block: `map`, or that of an executor, whose threads share them."""
 
 
 class Scorer(Protocol):
@@ -36,7 +40,7 @@ class Scorer(Protocol):
         ...
 
 
-def pair_blocks(users: int, candidates: int, pairs: int) -> Iterator[tuple[slice, slice]]:
+def pair_blocks(users: int, candidates: int, pairs: int) -> Iterator[Block]:
     """Cuts `users x candidates` into blocks of at most about `pairs`: whole users, or equal parts of one.
 
     Scores depend on the pair alone (docs/custom_scorer.md), so any blocks give the scores of the whole.
@@ -56,6 +60,7 @@ def score_in_blocks(
     user_states: Float32Array,
     candidates: Int32Array,
     pairs: int,
+    map_blocks: MapBlocks = map,
 ) -> Float32Array:
     """Scores `pairs` pairs at a time, without what is padding in all of a block.
 
@@ -66,6 +71,7 @@ def score_in_blocks(
         user_states: `float32[B, S]`.
         candidates: `int32[B, C]`, rows filled from the left, -1 = padding.
         pairs: about how many of a user and a candidate make a block.
+        map_blocks: who scores the blocks; not one by one only if `score` may be called from several threads.
 
     Returns:
         `float32[B, C]`; 0 where a block ended in padding.
@@ -77,12 +83,17 @@ def score_in_blocks(
     used = candidates != PADDING_ITEM
     # Where the padding at the end of each row begins.
     ends = np.where(used.any(axis=1), candidates.shape[1] - used[:, ::-1].argmax(axis=1), 0)
-    for rows, columns in pair_blocks(len(candidates), candidates.shape[1], pairs):
+
+    def score_block(block: Block) -> None:
+        rows, columns = block
         part = (rows, slice(columns.start, min(columns.stop, int(ends[rows].max(initial=0)))))
-        block = candidates[part]
-        if block.size:
-            found = score(user_states[rows], block)
-            if found.shape != block.shape:  # assigning it could make it look right
-                raise ScorerError(f"the scorer returned shape {list(found.shape)}; expected {list(block.shape)}")
+        items = candidates[part]
+        if items.size:
+            found = score(user_states[rows], items)
+            if found.shape != items.shape:  # assigning it could make it look right
+                raise ScorerError(f"the scorer returned shape {list(found.shape)}; expected {list(items.shape)}")
             scores[part] = found
+
+    for _ in map_blocks(score_block, pair_blocks(len(candidates), candidates.shape[1], pairs)):
+        pass  # it raises what a block raised
     return scores

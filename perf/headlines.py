@@ -25,7 +25,11 @@ class Headline:
 HEADLINES = (
     Headline("marking.native_over_numpy", "marking visited items: NumPy set operations / native bitmap", "at least 10"),
     Headline("marking.native_over_python", "marking visited items: Python sets / native bitmap", "at least 50"),
-    Headline("served_over_scorer_p50", "served p50 / the same candidates in plain calls of the scorer", "at most 1.3"),
+    Headline(
+        "served_over_scorer_p50",
+        "served p50 / the same candidates in plain calls of the scorer, a thread each",
+        "at most 1.3",
+    ),
     Headline("served_over_scorer_p50_in_process", "the same, scorer in the process of the search", "at most 1.3"),
     Headline("scorer_over_naive", "naive export in onnxruntime / the scorer as served", "at least 2.5"),
     Headline("extra_instance_pss_mb", "memory of a further instance, PSS [MB]", "at most 100"),

@@ -1,4 +1,4 @@
-"""Engines that run an exported scorer on one thread of the CPU: the served one, and those it was chosen from."""
+"""Engines that run an exported scorer on the CPU, one thread unless named otherwise: the served one, and those beside it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 from nann.scorer import Float32Array, Int32Array, score_in_blocks
 from nann.signature import CANDIDATES, USER_STATE
 from perf.benchmark import Say
+from perf.serving import usable_cores
 from python_backend.onnx_model import BLOCK_PAIRS, EmbeddedScorer
 from training.scorers import OnnxScorer
 
@@ -40,6 +41,9 @@ def engines(path: Path, folder: Path, say: Say) -> list[Engine]:
     found = [Engine(SERVED, served_engine(path)), Engine("onnxruntime, whole calls", OnnxScorer(path, 1).score)]
     quantized = quantize(path, folder / "int8.onnx")
     found.append(Engine("onnxruntime, int8", served_engine(quantized)))
+    if (cores := len(usable_cores())) > 1:
+        found.append(Engine(f"{SERVED}, {cores} threads", served_engine(path, cores)))
+        found.append(Engine(f"onnxruntime, whole calls, {cores} threads in operators", OnnxScorer(path, cores).score))
     for precision in ("f32", "bf16"):
         try:
             score = _openvino(path, precision)
@@ -54,9 +58,9 @@ def engines(path: Path, folder: Path, say: Say) -> list[Engine]:
     return found
 
 
-def served_engine(path: Path) -> Score:
-    """The target `embedded` on one thread: what `model_repository/scorer/configs/embedded.pbtxt` asks for."""
-    return EmbeddedScorer.open(path).score
+def served_engine(path: Path, threads: int = 1) -> Score:
+    """The target `embedded` with so many threads (`model_repository/scorer/configs/embedded.pbtxt`)."""
+    return EmbeddedScorer.open(path, threads).score
 
 
 def quantize(path: Path, target: Path) -> Path:

@@ -25,7 +25,8 @@ _CONFIGS = {
     SCORER.name: f"configs/{TARGET}.pbtxt",
 }
 """Models that an instance is one of each of, and the file that configures them. The others take little time."""
-_THREADS = "intra_op_threads"
+_THREADS = {BEAM_RETRIEVAL.name: "scorer_threads", SCORER.name: "threads"}
+"""The parameter of each that says how many threads score a call."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Deployment:
 
     Attributes:
         instances: of beam_retrieval and scorer each.
-        threads: of the scorer within one call.
+        threads: that share the candidates of a scorer call.
         cores: the only ones that the server may use.
         scorer: where rounds are scored, `SCORER_PLACES` of `python_backend.beam_retrieval`.
     """
@@ -76,8 +77,8 @@ def install(bundle: Path, repository: Path, deployment: Deployment | None = None
         config = read_config(path)
         if deployment.instances is not None:
             config.instance_group[0].count = deployment.instances
-        if deployment.threads is not None and model == SCORER.name:
-            config.parameters[_THREADS].string_value = str(deployment.threads)
+        if deployment.threads is not None:
+            config.parameters[_THREADS[model]].string_value = str(deployment.threads)
         if deployment.scorer is not None and model == BEAM_RETRIEVAL.name:
             config.parameters[SCORER.name].string_value = deployment.scorer
         path.write_text(text_format.MessageToString(config), encoding="utf-8")
@@ -89,15 +90,9 @@ def read_config(path: Path) -> model_config_pb2.ModelConfig:
     return text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
 
 
-def scorer_threads(repository: Path) -> int:
-    """Threads of one scorer call, as the repository configures them."""
-    config = read_config(repository / SCORER.name / _CONFIGS[SCORER.name])
-    return int(config.parameters[_THREADS].string_value)
-
-
-def installed_scorer(repository: Path) -> EmbeddedScorer:
-    """The scorer of a repository in this process, as the server runs it."""
-    return EmbeddedScorer.open(repository / SCORER.name / "1" / ONNX_FILE, scorer_threads(repository))
+def installed_scorer(repository: Path, threads: int = 1) -> EmbeddedScorer:
+    """The scorer of a repository in this process, as a server with so many threads runs it."""
+    return EmbeddedScorer.open(repository / SCORER.name / "1" / ONNX_FILE, threads)
 
 
 @contextmanager

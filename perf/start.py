@@ -18,7 +18,7 @@ from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle, search_file_name
 from nann.errors import ServerError
 from nann.signature import SCORER, USER_ENCODER
 from perf.benchmark import Benchmark, BenchSettings, Json, Say
-from perf.serving import TARGET, install, scorer_threads, serving
+from perf.serving import TARGET, install, serving
 from python_backend.model_files import ONNX_FILE, onnx_files
 from python_backend.onnx_model import OnnxModel
 from python_backend.ports import free_ports
@@ -109,13 +109,10 @@ def parts_s(bundle: Bundle, repository: Path) -> dict[str, float]:
             verify_file(bundle.path / name, files[name])
 
     parts: dict[str, float] = {"import_onnxruntime": _seconds(_import_packages)}
-    for spec, name, threads in (
-        (SCORER, SCORER_FILE, scorer_threads(repository)),
-        (USER_ENCODER, USER_ENCODER_FILE, 1),
-    ):
+    for spec, name in ((SCORER, SCORER_FILE), (USER_ENCODER, USER_ENCODER_FILE)):
         names, path = list(onnx_files(bundle.manifest, name)), repository / spec.name / "1" / ONNX_FILE
         parts[f"verify_{spec.name}"] = _seconds(partial(verify, names))
-        parts[f"load_{spec.name}"] = _seconds(partial(OnnxModel, path, spec, threads))
+        parts[f"load_{spec.name}"] = _seconds(partial(OnnxModel, path, spec))
     parts["verify_graph"] = _seconds(partial(verify, search_file_names(bundle.manifest)))
     parts["check_graph"] = _seconds(lambda: Bundle.open(bundle.path, files=[]).graph)
     return {name: parts[name] for name in WORDS}

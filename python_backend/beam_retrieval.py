@@ -24,6 +24,7 @@ from python_backend.tensors import (
     config_choice,
     config_flag,
     config_int,
+    config_threads,
     error_response,
     make_response,
     read_optional_tensor,
@@ -57,7 +58,8 @@ class TritonPythonModel:
         self.grid = bundle.shape_grid if config_flag(config, "pad_to_grid") else None
         self.in_process = None
         if config_choice(config, "scorer", SCORER_PLACES, default="bls") == "in_process":
-            self.in_process = _load_in_process(Path(args["model_repository"]).parent, self.version)
+            threads = config_threads(config, "scorer_threads")
+            self.in_process = _load_in_process(Path(args["model_repository"]).parent, self.version, threads)
         self.watch = SearchWatch(args, bundle, self.grid)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
@@ -115,7 +117,7 @@ class TritonPythonModel:
             return Outcome.of_error(error)
 
 
-def _load_in_process(repository: Path, version: int) -> Callable[[], InProcessScorer]:
+def _load_in_process(repository: Path, version: int, threads: int) -> Callable[[], InProcessScorer]:
     try:
         from python_backend.in_process_scorer import InProcessScorer, load_in_process
     except ImportError as error:
@@ -123,7 +125,7 @@ def _load_in_process(repository: Path, version: int) -> Callable[[], InProcessSc
             f"config.pbtxt of beam_retrieval: parameter scorer is 'in_process', which needs onnxruntime ({error}); "
             "install it, or use 'bls'"
         ) from error
-    return partial(InProcessScorer, load_in_process(repository, version))
+    return partial(InProcessScorer, load_in_process(repository, version, threads))
 
 
 def response_to(outcome: Outcome) -> Any:

@@ -14,19 +14,19 @@ from nann.bundle import Bundle, verify_file
 from nann.signature import BEHAVIORS, CANDIDATES, PROFILE_CODES, SCORER, USER_ENCODER, ModelSpec
 from python_backend.model_files import MODEL_FILES, ONNX_FILE, onnx_files
 from python_backend.onnx_model import OnnxModel
-from python_backend.tensors import config_int, error_response, make_response, read_tensor
+from python_backend.tensors import config_threads, error_response, make_response, read_tensor
 
 _WARM_UP_CANDIDATES = 16
 _SPECS = {spec.name: spec for spec in (USER_ENCODER, SCORER)}
 
 
-def load_model(folder: Path, model_name: str, intra_op_threads: int) -> tuple[ModelSpec, OnnxModel]:
+def load_model(folder: Path, model_name: str, threads: int = 1) -> tuple[ModelSpec, OnnxModel]:
     """Verifies and loads the ONNX model in a version folder.
 
     Args:
         folder: the version folder, with manifest.json and the ONNX file under Triton's name for it.
         model_name: `user_encoder` or `scorer`.
-        intra_op_threads: threads within one operator.
+        threads: as `OnnxModel`.
 
     Raises:
         BundleError: if a file is missing or changed, or does not fit the signature.
@@ -35,7 +35,7 @@ def load_model(folder: Path, model_name: str, intra_op_threads: int) -> tuple[Mo
     for name, installed in onnx_files(bundle.manifest, MODEL_FILES[model_name]).items():
         verify_file(folder / installed, bundle.manifest["files"][name])
     spec = _SPECS[model_name]
-    model = OnnxModel(folder / ONNX_FILE, spec, intra_op_threads)
+    model = OnnxModel(folder / ONNX_FILE, spec, threads)
     sizes = {
         BEHAVIORS.name: bundle.sequence_length,
         PROFILE_CODES.name: bundle.profile_width,
@@ -69,7 +69,7 @@ class TritonPythonModel:
     def initialize(self, args: Mapping[str, str]) -> None:
         """Verifies, loads and warms up the ONNX file in the version folder."""
         folder = Path(args["model_repository"]) / args["model_version"]
-        threads = config_int(json.loads(args["model_config"]), "intra_op_threads")
+        threads = config_threads(json.loads(args["model_config"]), "threads")
         self._spec, self._model = load_model(folder, args["model_name"], threads)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:

@@ -14,21 +14,19 @@ from python_backend.embedded_onnx import load_model
 from python_backend.onnx_model import EmbeddedScorer
 from python_backend.scorer_work import ScorerWork
 
-_INTRA_OP_THREADS = 1
-"""More instances of beam_retrieval use more cores, and better: nothing waits between the operators."""
 
-
-def load_in_process(repository: Path, model_version: int) -> EmbeddedScorer:
+def load_in_process(repository: Path, model_version: int, threads: int) -> EmbeddedScorer:
     """Verifies and loads the scorer of a version.
 
     Args:
         repository: the model repository.
         model_version: the version of the bundle that the graph is from.
+        threads: that share the blocks of a round's candidates.
 
     Raises:
         BundleError: if a file is missing or changed, or does not fit the signature.
     """
-    _, model = load_model(repository / SCORER.name / str(model_version), SCORER.name, _INTRA_OP_THREADS)
+    _, model = load_model(repository / SCORER.name / str(model_version), SCORER.name, threads)
     return EmbeddedScorer(model)
 
 

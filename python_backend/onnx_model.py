@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from nann.errors import BundleError, ScorerError
-from nann.scorer import Float32Array, Int32Array, score_in_blocks
+from nann.scorer import Float32Array, Int32Array, MapBlocks, score_in_blocks
 from nann.signature import CANDIDATES, SCORER, USER_STATE, ModelSpec
 
 BLOCK_PAIRS = 1000
@@ -19,32 +21,43 @@ the next layer reads it (1,000 x 128 floats are 512 KB). 500 to 2,000 pairs are 
 _WARM_UP_BATCH = 2
 
 
+def block_pairs(pairs: int, threads: int) -> int:
+    """How many of a call's pairs make a block.
+
+    One thread: `BLOCK_PAIRS`. Several: no more, so that each gets as many blocks as the others, down to a quarter.
+    """
+    if threads == 1:
+        return BLOCK_PAIRS
+    blocks = threads * ceil(pairs / (threads * BLOCK_PAIRS))
+    return max(BLOCK_PAIRS // 4, ceil(pairs / max(1, blocks)))
+
+
 class OnnxModel:
     """Runs the ONNX model of one `ModelSpec`.
 
     Args:
         path: the `.onnx` file; external data stands beside it.
         spec: names, dtypes and ranks that the model must have. It may leave out inputs that it does not read.
-        intra_op_threads: threads within one operator.
+        threads: that share the blocks of a scorer's candidates.
 
     Raises:
         BundleError: if onnxruntime can't load it, or it does not fit the signature.
     """
 
-    def __init__(self, path: Path, spec: ModelSpec, intra_op_threads: int) -> None:
+    def __init__(self, path: Path, spec: ModelSpec, threads: int = 1) -> None:
         # All else is onnxruntime's default: IO binding, no memory arena or no memory pattern made no call faster, with
         # numbers of candidates that change from call to call.
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = intra_op_threads
-        options.inter_op_num_threads = 1
-        # Waiting threads would spin on cores that the other models' processes need.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Threads share blocks, not operators of some 50 us each: so they meet once a call (`nann bench --only scorer`
+        # compares both).
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions have no common base
             raise BundleError(f"{path} can't be loaded by onnxruntime: {error}; run `nann export` again") from error
         self._spec = spec
-        self._block_pairs = BLOCK_PAIRS * max(1, intra_op_threads)
+        self._threads = threads
+        self._map_blocks: MapBlocks = ThreadPoolExecutor(threads, spec.name).map if threads > 1 else map
         self._output = spec.outputs[0]
         self._dtypes = {tensor.name: tensor.dtype for tensor in spec.inputs}
         self._check_signature(path)
@@ -68,7 +81,10 @@ class OnnxModel:
         def score(user_states: Float32Array, candidates: Int32Array) -> Float32Array:
             return self._run({USER_STATE.name: user_states, CANDIDATES.name: candidates})
 
-        return score_in_blocks(score, inputs[USER_STATE.name], inputs[CANDIDATES.name], self._block_pairs)
+        candidates = inputs[CANDIDATES.name]
+        pairs = block_pairs(candidates.size, self._threads)
+        map_blocks = self._map_blocks if candidates.size > pairs else map
+        return score_in_blocks(score, inputs[USER_STATE.name], candidates, pairs, map_blocks)
 
     def _run(self, inputs: Mapping[str, npt.NDArray]) -> npt.NDArray:
         feed = {name: inputs[name] for name in self._inputs}
@@ -126,9 +142,9 @@ class EmbeddedScorer:
         self._model = model
 
     @classmethod
-    def open(cls, path: Path, intra_op_threads: int = 1) -> EmbeddedScorer:
+    def open(cls, path: Path, threads: int = 1) -> EmbeddedScorer:
         """That of an ONNX file, which is not verified; arguments and errors as `OnnxModel`."""
-        return cls(OnnxModel(path, SCORER, intra_op_threads))
+        return cls(OnnxModel(path, SCORER, threads))
 
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
         """See `nann.scorer.Scorer`."""

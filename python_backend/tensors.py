@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -145,6 +146,20 @@ def config_int(model_config: Mapping[str, Any], key: str) -> int:
             f"config.pbtxt of {model_config['name']}: parameter {key} is {value!r}; expected a whole number >= 1"
         )
     return int(value)
+
+
+def config_threads(model_config: Mapping[str, Any], key: str) -> int:
+    """A number of threads from the `parameters` of config.pbtxt; "auto", and where it is not set: one a usable core.
+
+    Raises:
+        InvalidInputError: naming the model and the parameter.
+    """
+    if model_config.get("parameters", {}).get(key, {}).get("string_value", "auto") == "auto":
+        return len(os.sched_getaffinity(0))
+    try:
+        return config_int(model_config, key)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{error}, or auto") from None
 
 
 def config_share(model_config: Mapping[str, Any], key: str, default: float = 0.0) -> float:

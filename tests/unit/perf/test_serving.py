@@ -13,7 +13,7 @@ from nann.errors import ConfigError
 from nann.signature import BEAM_RETRIEVAL, SCORER
 from perf import instances
 from perf.process_memory import model_pss_mb
-from perf.serving import Deployment, install, pinned, read_config, scorer_threads, usable_cores
+from perf.serving import Deployment, install, pinned, read_config, usable_cores
 from python_backend.repository import TEMPLATE
 
 CONFIGS = {
@@ -37,9 +37,9 @@ def test_a_deployment_changes_instances_and_threads_alone(no_bundle, tmp_path):
         config, template = read_config(repository / model / name), read_config(TEMPLATE / model / name)
         assert config.instance_group[0].count == 2
         config.instance_group[0].count = template.instance_group[0].count
-        if model == SCORER.name:
-            assert scorer_threads(repository) == 3
-            config.parameters["intra_op_threads"].CopyFrom(template.parameters["intra_op_threads"])
+        threads = "threads" if model == SCORER.name else "scorer_threads"
+        assert config.parameters[threads].string_value == "3"
+        config.parameters[threads].CopyFrom(template.parameters[threads])
         assert config == template
 
 

@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 
 import numpy as np
@@ -6,11 +7,13 @@ import onnx
 import pytest
 import tiny_bundle
 import triton_fakes
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nann.bundle import sha256_of
 from nann.errors import BundleError, ScorerError
 from nann.signature import SCORER, USER_ENCODER
-from python_backend.onnx_model import OnnxModel
+from python_backend.onnx_model import BLOCK_PAIRS, OnnxModel, block_pairs
 
 
 def load(args):
@@ -29,7 +32,7 @@ def score_request(users, candidates):
 
 
 def test_inputs_that_the_model_does_not_read_are_dropped(model_args):
-    model = load(model_args("user_encoder", intra_op_threads="1"))
+    model = load(model_args("user_encoder"))
     behaviors = np.array([[1, 2, 3, 4]], np.int32)
     (response,) = model.execute(
         [triton_fakes.Request({"behaviors": behaviors, "profile_codes": np.zeros((1, 1), np.int32)})]
@@ -39,7 +42,7 @@ def test_inputs_that_the_model_does_not_read_are_dropped(model_args):
 
 @pytest.mark.parametrize("widths", [(5, 5, 5), (5, 2, 5), (1,)])
 def test_requests_get_their_own_rows_whether_they_run_together_or_not(model_args, widths):
-    model = load(model_args("scorer", intra_op_threads="1"))
+    model = load(model_args("scorer", threads="1"))
     requests = [score_request(users, width) for users, width in enumerate(widths, 1)]
     for request, response in zip(requests, model.execute(requests), strict=True):
         alone = model.execute([request])[0].arrays()["candidate_scores"]
@@ -47,7 +50,7 @@ def test_requests_get_their_own_rows_whether_they_run_together_or_not(model_args
 
 
 def test_a_run_that_fails_is_an_error_with_the_shapes(model_args):
-    model = load(model_args("scorer", intra_op_threads="1"))
+    model = load(model_args("scorer", threads="1"))
     wrong = {"user_state": np.zeros((1, 3), np.float32), "candidates": np.zeros((1, 2), np.int32)}
     (response,) = model.execute([triton_fakes.Request(wrong)])
     assert "scorer failed on user_state [1, 3], candidates [1, 2]" in response.error().message()
@@ -56,14 +59,14 @@ def test_a_run_that_fails_is_an_error_with_the_shapes(model_args):
 
 @pytest.mark.parametrize("name", ["model.onnx", "manifest.json"])
 def test_a_missing_file_stops_the_load(model_args, repository, tmp_path, name):
-    args = copy_model(model_args("scorer", intra_op_threads="1"), tmp_path)
+    args = copy_model(model_args("scorer", threads="1"), tmp_path)
     (tmp_path / "scorer" / "1" / name).unlink()
     with pytest.raises(BundleError, match=name):
         load(args)
 
 
 def test_a_changed_byte_stops_the_load(model_args, tmp_path):
-    args = copy_model(model_args("scorer", intra_op_threads="1"), tmp_path)
+    args = copy_model(model_args("scorer", threads="1"), tmp_path)
     path = tmp_path / "scorer" / "1" / "model.onnx"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -73,7 +76,7 @@ def test_a_changed_byte_stops_the_load(model_args, tmp_path):
 
 
 def test_external_data_is_verified_too(model_args, tmp_path):
-    args = copy_model(model_args("scorer", intra_op_threads="1"), tmp_path)
+    args = copy_model(model_args("scorer", threads="1"), tmp_path)
     folder = tmp_path / "scorer" / "1"
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "scorer.onnx.data").write_bytes(b"weights")
@@ -148,7 +151,18 @@ def test_scores_in_blocks_are_those_of_the_whole(tmp_path, monkeypatch, users, c
     }
     whole = OnnxModel(tmp_path / "model.onnx", SCORER, 1).run(feed)
     monkeypatch.setattr("python_backend.onnx_model.BLOCK_PAIRS", 10)
-    np.testing.assert_array_equal(OnnxModel(tmp_path / "model.onnx", SCORER, 1).run(feed), whole)
+    for threads in (1, 3):
+        np.testing.assert_array_equal(OnnxModel(tmp_path / "model.onnx", SCORER, threads).run(feed), whole)
+
+
+@given(pairs=st.integers(0, 300_000), threads=st.integers(1, 64))
+def test_threads_get_equal_parts_of_the_pairs(pairs, threads):
+    size = block_pairs(pairs, threads)
+    assert BLOCK_PAIRS // 4 <= size <= BLOCK_PAIRS
+    if threads > 1 and size > BLOCK_PAIRS // 4:
+        blocks = math.ceil(pairs / size)
+        rounds = math.ceil(blocks / threads)
+        assert rounds * size <= pairs / threads + rounds, "a thread does more than its share, rounded up"
 
 
 def test_padding_is_not_scored(tmp_path, monkeypatch):

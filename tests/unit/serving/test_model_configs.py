@@ -116,6 +116,7 @@ def test_bounds_and_batching_of_beam_retrieval():
         "on_deadline",
         "on_scorer_failure",
         "scorer",
+        "scorer_threads",
         "quality_share",
         "quality_load",
     }

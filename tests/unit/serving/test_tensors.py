@@ -9,6 +9,7 @@ from python_backend.tensors import (
     call_model,
     config_choice,
     config_int,
+    config_threads,
     error_response,
     make_response,
     make_tensor,
@@ -115,3 +116,12 @@ def test_config_int():
         config_int(config, "b")
     with pytest.raises(InvalidInputError, match="parameter c is None"):
         config_int(config, "c")
+
+
+def test_config_threads(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {2, 3, 5})
+    config = {"name": "m", "parameters": {"a": {"string_value": "auto"}, "b": {"string_value": "7"}}}
+    assert [config_threads(config, key) for key in ("a", "b", "absent")] == [3, 7, 3]
+    config["parameters"]["b"]["string_value"] = "many"
+    with pytest.raises(InvalidInputError, match="parameter b is 'many'; expected a whole number >= 1, or auto"):
+        config_threads(config, "b")

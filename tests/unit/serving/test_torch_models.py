@@ -55,7 +55,7 @@ def embedded(repository, name):
     from python_backend.embedded_onnx import TritonPythonModel
 
     model = TritonPythonModel()
-    model.initialize(arguments(repository, name, intra_op_threads="1"))
+    model.initialize(arguments(repository, name))
     return model
 
 
