@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from math import ceil
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,8 @@ Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
 Block = tuple[slice, slice]
 """Users and candidates of a part of `[B, C]`."""
-MapBlocks = Callable[[Callable[[Block], None], Iterable[Block]], Iterable[Any]]
-"""Calls a function with every block: `map`, or that of an executor, whose threads share them."""
+EachBlock = Callable[[Callable[[Block], None], Iterable[Block]], None]
+"""Calls a function with every block and raises what it raises: `one_by_one`, or with threads that share the blocks."""
 
 
 class Scorer(Protocol):
@@ -55,12 +55,18 @@ def pair_blocks(users: int, candidates: int, pairs: int) -> Iterator[Block]:
             yield slice(row, row + rows), slice(column, column + columns)
 
 
+def one_by_one(function: Callable[[Block], None], blocks: Iterable[Block]) -> None:
+    """The `EachBlock` of one thread."""
+    for block in blocks:
+        function(block)
+
+
 def score_in_blocks(
     score: Callable[[Float32Array, Int32Array], Float32Array],
     user_states: Float32Array,
     candidates: Int32Array,
     pairs: int,
-    map_blocks: MapBlocks = map,
+    each_block: EachBlock = one_by_one,
 ) -> Float32Array:
     """Scores `pairs` pairs at a time, without what is padding in all of a block.
 
@@ -71,7 +77,7 @@ def score_in_blocks(
         user_states: `float32[B, S]`.
         candidates: `int32[B, C]`, rows filled from the left, -1 = padding.
         pairs: about how many of a user and a candidate make a block.
-        map_blocks: who scores the blocks; not one by one only if `score` may be called from several threads.
+        each_block: who goes through the blocks; one that uses threads needs a `score` that they may call at once.
 
     Returns:
         `float32[B, C]`; 0 where a block ended in padding.
@@ -94,6 +100,5 @@ def score_in_blocks(
                 raise ScorerError(f"the scorer returned shape {list(found.shape)}; expected {list(items.shape)}")
             scores[part] = found
 
-    for _ in map_blocks(score_block, pair_blocks(len(candidates), candidates.shape[1], pairs)):
-        pass  # it raises what a block raised
+    each_block(score_block, pair_blocks(len(candidates), candidates.shape[1], pairs))
     return scores

@@ -30,6 +30,8 @@ ITEMS = 1_300_000
 USERS = (1, 4, 16)
 CANDIDATE_COUNTS = (500, 2_000, 17_000)
 """Two usual rounds of a walk, and all that a query of the paper's Table 1 scores."""
+BATCH = (16, 1_000)
+"""Users and candidates of each."""
 WALK = (200, 4_000)
 """Fewest and most candidates of a round, where each round has another number of them."""
 _TOUCHED = 10_000
@@ -81,13 +83,16 @@ def compare_forms(
 
 
 def compare_engines(forms: ComparedForms, folder: Path, repeats: int, say: Say) -> list[dict[str, Json]]:
-    """One user, calls of one size, and of a size that changes from call to call as in a walk; ms for 1,000 pairs."""
+    """Calls of one size, and for one user of a size that changes from call to call as in a walk; ms for 1,000 pairs."""
     found = engines(forms.served, folder, say)
     rows: list[dict[str, Json]] = [{"engine": engine.name} for engine in found]
     rng = np.random.default_rng(1)
     items = len(forms.item_vectors)
     loads: dict[str, list[Int32Array]] = {str(count): _draws(items, 1, count) for count in CANDIDATE_COUNTS}
+    loads["batch"] = _draws(items, *BATCH)
     loads["walk"] = [_candidates(rng, items, 1, width) for width in rng.integers(*WALK, 40 * _WALK_ROUNDS)]
+    for engine in found:
+        _score_all(_engine(engine.score, forms), items)
     for name, draws in loads.items():
         calls = _WALK_ROUNDS if name == "walk" else 1
         score = {engine.name: _turns(_engine(engine.score, forms), draws, calls) for engine in found}
@@ -180,15 +185,16 @@ def markdown(result: Json) -> str:
     low, high = WALK
     lines += [
         "",
-        f"Engines, ms for 1,000 candidates of one user; walk: each call has another number of them, {low:,} to "
-        f"{high:,}. Coverage: share of the served engine's exact top {_TOP_K} on the real bundle.",
+        f"Engines, ms for 1,000 candidates; batch: of {BATCH[0]} users with {BATCH[1]:,} each, else of one. Walk: each "
+        f"call has another number of them, {low:,} to {high:,}. Coverage: share of the served engine's exact top {_TOP_K} "
+        "on the real bundle.",
         "",
-        f"| engine | {' | '.join(f'{count:,}' for count in CANDIDATE_COUNTS)} | walk | coverage |",
-        f"|---|{'---|' * len(CANDIDATE_COUNTS)}---|---|",
+        f"| engine | {' | '.join(f'{count:,}' for count in CANDIDATE_COUNTS)} | batch | walk | coverage |",
+        f"|---|{'---|' * len(CANDIDATE_COUNTS)}---|---|---|",
     ]
     for row in result["engines"]:
         name = row["engine"]
-        times = [f"{row[f'{load}_ms_per_1000']:.3f}" for load in (*CANDIDATE_COUNTS, "walk")]
+        times = [f"{row[f'{load}_ms_per_1000']:.3f}" for load in (*CANDIDATE_COUNTS, "batch", "walk")]
         covered = result["coverage"].get(name.replace("blocks", "whole calls"))
         lines.append(f"| {name} | {' | '.join(times)} | {'' if covered is None else f'{covered:.1%}'} |")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Engines that run an exported scorer on the CPU, one thread unless named otherwise: the served one, and those beside it."""
+"""Engines that run an exported scorer on the CPU: the served one and others, one thread unless named otherwise."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ def plot(result: Json, path: Path) -> None:
         axes.set_xlabel("mean time of a request [ms]")
         axes.set_title("Where the time of a served request goes, one at a time")
         axes.invert_yaxis()
-        axes.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+        axes.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.4, -0.15))
 
 
 def headline(result: Json) -> dict[str, Json]:

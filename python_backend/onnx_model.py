@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from nann.errors import BundleError, ScorerError
-from nann.scorer import Float32Array, Int32Array, MapBlocks, score_in_blocks
+from nann.scorer import Block, EachBlock, Float32Array, Int32Array, one_by_one, score_in_blocks
 from nann.signature import CANDIDATES, SCORER, USER_STATE, ModelSpec
 
 BLOCK_PAIRS = 1000
@@ -24,12 +24,32 @@ _WARM_UP_BATCH = 2
 def block_pairs(pairs: int, threads: int) -> int:
     """How many of a call's pairs make a block.
 
-    One thread: `BLOCK_PAIRS`. Several: no more, so that each gets as many blocks as the others, down to a quarter.
+    At most `BLOCK_PAIRS`. What is more than one block becomes as many for each thread, but none under half of that.
     """
-    if threads == 1:
+    if pairs <= BLOCK_PAIRS:
         return BLOCK_PAIRS
     blocks = threads * ceil(pairs / (threads * BLOCK_PAIRS))
-    return max(BLOCK_PAIRS // 4, ceil(pairs / max(1, blocks)))
+    return max(BLOCK_PAIRS // 2, ceil(pairs / blocks))
+
+
+def shared_by(threads: int) -> EachBlock:
+    """Threads that share the blocks of a call: whoever calls and helpers, each taking one block after the other."""
+    if threads == 1:
+        return one_by_one
+    helpers = ThreadPoolExecutor(threads - 1, "blocks")
+
+    def each_block(function: Callable[[Block], None], blocks: Iterable[Block]) -> None:
+        left = iter(list(blocks))  # a list's iterator, unlike a generator, may be used by several threads
+
+        def work() -> None:
+            one_by_one(function, left)
+
+        helping = [helpers.submit(work) for _ in range(threads - 1)]
+        work()
+        for helper in helping:
+            helper.result()
+
+    return each_block
 
 
 class OnnxModel:
@@ -57,7 +77,7 @@ class OnnxModel:
             raise BundleError(f"{path} can't be loaded by onnxruntime: {error}; run `nann export` again") from error
         self._spec = spec
         self._threads = threads
-        self._map_blocks: MapBlocks = ThreadPoolExecutor(threads, spec.name).map if threads > 1 else map
+        self._each_block = shared_by(threads)
         self._output = spec.outputs[0]
         self._dtypes = {tensor.name: tensor.dtype for tensor in spec.inputs}
         self._check_signature(path)
@@ -83,8 +103,8 @@ class OnnxModel:
 
         candidates = inputs[CANDIDATES.name]
         pairs = block_pairs(candidates.size, self._threads)
-        map_blocks = self._map_blocks if candidates.size > pairs else map
-        return score_in_blocks(score, inputs[USER_STATE.name], candidates, pairs, map_blocks)
+        each_block = self._each_block if candidates.size > pairs else one_by_one
+        return score_in_blocks(score, inputs[USER_STATE.name], candidates, pairs, each_block)
 
     def _run(self, inputs: Mapping[str, npt.NDArray]) -> npt.NDArray:
         feed = {name: inputs[name] for name in self._inputs}

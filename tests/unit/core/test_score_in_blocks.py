@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -39,21 +36,6 @@ def test_scores_are_those_of_one_call_and_padding_is_left_out(counts: list[int],
 
     scores = score_in_blocks(score, states, candidates, pairs)
     np.testing.assert_array_equal(scores[used], sums(states, candidates)[used])
-
-
-def test_threads_share_the_blocks():
-    at_once = threading.Barrier(2, timeout=30)  # no thread could fill it alone
-
-    def score(user_states: Float32Array, block: Int32Array) -> Float32Array:
-        at_once.wait()
-        return sums(user_states, block)
-
-    states, candidates = np.ones((2, 1), np.float32), np.arange(24, dtype=np.int32).reshape(2, 12)
-    with ThreadPoolExecutor(2) as pool:
-        scores = score_in_blocks(score, states, candidates, 6, pool.map)
-        np.testing.assert_array_equal(scores, sums(states, candidates))
-        with pytest.raises(ScorerError, match="the scorer returned shape"):
-            score_in_blocks(lambda *_: np.zeros((1, 1), np.float32), states, candidates, 6, pool.map)
 
 
 @pytest.mark.parametrize("shape", [(2, 1), (1, 4), (2, 5), (2,), (2, 4, 1), ()])

@@ -1,6 +1,7 @@
 import json
 import math
 import shutil
+import threading
 
 import numpy as np
 import onnx
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from nann.bundle import sha256_of
 from nann.errors import BundleError, ScorerError
 from nann.signature import SCORER, USER_ENCODER
-from python_backend.onnx_model import BLOCK_PAIRS, OnnxModel, block_pairs
+from python_backend.onnx_model import BLOCK_PAIRS, OnnxModel, block_pairs, shared_by
 
 
 def load(args):
@@ -158,11 +159,34 @@ def test_scores_in_blocks_are_those_of_the_whole(tmp_path, monkeypatch, users, c
 @given(pairs=st.integers(0, 300_000), threads=st.integers(1, 64))
 def test_threads_get_equal_parts_of_the_pairs(pairs, threads):
     size = block_pairs(pairs, threads)
-    assert BLOCK_PAIRS // 4 <= size <= BLOCK_PAIRS
-    if threads > 1 and size > BLOCK_PAIRS // 4:
-        blocks = math.ceil(pairs / size)
-        rounds = math.ceil(blocks / threads)
+    assert BLOCK_PAIRS // 2 <= size <= BLOCK_PAIRS
+    if pairs > BLOCK_PAIRS and size > BLOCK_PAIRS // 2:
+        rounds = math.ceil(math.ceil(pairs / size) / threads)
         assert rounds * size <= pairs / threads + rounds, "a thread does more than its share, rounded up"
+
+
+def test_threads_share_the_blocks():
+    together, seen = threading.Barrier(3, timeout=30), []  # no thread could fill it alone
+
+    def function(block):
+        together.wait()
+        seen.append(block)
+
+    blocks = [(slice(row), slice(1)) for row in range(6)]
+    shared_by(3)(function, iter(blocks))
+    assert sorted(seen, key=blocks.index) == blocks
+
+
+@pytest.mark.parametrize("bad", range(4))
+def test_what_a_block_raises_is_raised_whichever_thread_had_it(bad):
+    blocks = [(slice(row), slice(1)) for row in range(4)]
+
+    def function(block):
+        if block == blocks[bad]:
+            raise ScorerError("no score")
+
+    with pytest.raises(ScorerError, match="no score"):
+        shared_by(2)(function, blocks)
 
 
 def test_padding_is_not_scored(tmp_path, monkeypatch):
