@@ -186,8 +186,8 @@ def markdown(result: Json) -> str:
     lines += [
         "",
         f"Engines, ms for 1,000 candidates; batch: of {BATCH[0]} users with {BATCH[1]:,} each, else of one. Walk: each "
-        f"call has another number of them, {low:,} to {high:,}. Coverage: share of the served engine's exact top {_TOP_K} "
-        "on the real bundle.",
+        f"call has another number of them, {low:,} to {high:,}. Coverage: share of the served engine's exact top "
+        f"{_TOP_K} on the real bundle.",
         "",
         f"| engine | {' | '.join(f'{count:,}' for count in CANDIDATE_COUNTS)} | batch | walk | coverage |",
         f"|---|{'---|' * len(CANDIDATE_COUNTS)}---|---|---|",
