@@ -47,6 +47,12 @@ def headline(result: Json, data_name: str) -> dict[str, Json]:
 def markdown(result: Json) -> str:
     """A sentence and the table."""
     first, last = result["sizes"][0], result["sizes"][-1]
+    if first is last:
+        sentence = (
+            f"Synthetic logs. At {first['items']:,} items, tuned for a coverage of {percent(result['wanted_coverage'])}, "
+            f"{percent(first['share_scored'])} are scored for a coverage of {percent(first['coverage'])}."
+        )
+        return f"{sentence}\n\n{growth.table(result)}"
     sentence = (
         f"Synthetic logs. From {first['items']:,} to {last['items']:,} items, tuned for a coverage of "
         f"{percent(result['wanted_coverage'])}, the share scored goes from {percent(first['share_scored'])} to "

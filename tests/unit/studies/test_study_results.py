@@ -198,6 +198,8 @@ def test_growth_trains_each_size_once(study_runs, study_setup, monkeypatch):
     assert growth_study.headline(million, "log") == {"synthetic_1m": {"coverage": 0.98}}
     monkeypatch.setattr("training.studies.growth.train", None)
     assert growth_study.run(study_runs, study_setup) == result
+    assert "From 300 to 600 items, tuned" in growth_study.markdown(result)
+    assert "At 600 items, tuned" in growth_study.markdown({**result, "sizes": result["sizes"][1:]})
     assert growth_study.markdown(result).startswith("Synthetic logs. From 300 to 600 items")
 
 
