@@ -49,8 +49,9 @@ def markdown(result: Json) -> str:
     first, last = result["sizes"][0], result["sizes"][-1]
     if first is last:
         sentence = (
-            f"Synthetic logs. At {first['items']:,} items, tuned for a coverage of {percent(result['wanted_coverage'])}, "
-            f"{percent(first['share_scored'])} are scored for a coverage of {percent(first['coverage'])}."
+            f"Synthetic logs. At {first['items']:,} items, tuned for a coverage of "
+            f"{percent(result['wanted_coverage'])}, {percent(first['share_scored'])} are scored, at a coverage of "
+            f"{percent(first['coverage'])}."
         )
         return f"{sentence}\n\n{growth.table(result)}"
     sentence = (
