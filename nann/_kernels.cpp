@@ -71,11 +71,11 @@ void mark(Array2<uint64_t> visited, Array2<const int32_t> items) {
 }
 
 NumpyArray2<int32_t> expand(Array1<const int32_t> indptr, Array1<const int32_t> neighbors, Array2<uint64_t> visited,
-                            Array2<const int32_t> frontier) {
+                            Array2<const int32_t> frontier, size_t threads) {
   const nann::Csr layer = csr(indptr, neighbors);
   auto out = [&] {
     nb::gil_scoped_release release;
-    const nann::Ragged found = nann::expand(layer, matrix(visited), matrix(frontier));
+    const nann::Ragged found = nann::expand(layer, matrix(visited), matrix(frontier), threads);
     Result<int32_t> padded(frontier.shape(0), found.longest_row());
     found.copy_padded(padded.matrix());
     return padded;
@@ -84,7 +84,7 @@ NumpyArray2<int32_t> expand(Array1<const int32_t> indptr, Array1<const int32_t> 
 }
 
 nb::tuple merge_top(Array2<const int32_t> items, Array2<const float> scores, Array2<const int32_t> new_items,
-                    Array2<const float> new_scores, Array1<const int32_t> ef) {
+                    Array2<const float> new_scores, Array1<const int32_t> ef, size_t threads) {
   const nann::MergeInput in{matrix(items), matrix(scores), matrix(new_items), matrix(new_scores),
                             row(ef)};
   const size_t rows = items.shape(0), width = nann::merge_width(in);
@@ -93,7 +93,7 @@ nb::tuple merge_top(Array2<const int32_t> items, Array2<const float> scores, Arr
   Result<bool> is_new(rows, width);
   {
     nb::gil_scoped_release release;
-    nann::merge_top(in, {top_items.matrix(), top_scores.matrix(), is_new.matrix()});
+    nann::merge_top(in, {top_items.matrix(), top_scores.matrix(), is_new.matrix()}, threads);
   }
   return nb::make_tuple(top_items.release(), top_scores.release(), is_new.release());
 }
@@ -121,10 +121,10 @@ NB_MODULE(_kernels, module) {
   module.def("mark", &mark, "visited"_a.noconvert(), "items"_a.noconvert(),
              "Sets the bits of `items` (int32[B, X], -1 ignored) in `visited` (uint64[B, W]).");
   module.def("expand", &expand, "indptr"_a.noconvert(), "neighbors"_a.noconvert(), "visited"_a.noconvert(),
-             "frontier"_a.noconvert(),
+             "frontier"_a.noconvert(), "threads"_a,
              "Unvisited neighbours of `frontier` (int32[B, F]) as int32[B, C]; marks them in `visited` (uint64[B, W]).");
   module.def("merge_top", &merge_top, "items"_a.noconvert(), "scores"_a.noconvert(), "new_items"_a.noconvert(),
-             "new_scores"_a.noconvert(), "ef"_a.noconvert(),
+             "new_scores"_a.noconvert(), "ef"_a.noconvert(), "threads"_a,
              "The ef best of items (int32[B, R]) and new_items (int32[B, C]): int32, float32 and bool [B, E].");
   module.def("light_walk", &light_walk, "indptr"_a.noconvert(), "neighbors"_a.noconvert(), "entry_points"_a.noconvert(),
              "vectors"_a.noconvert(), "users"_a.noconvert(), "width"_a, "ef"_a.noconvert(), "steps"_a.noconvert(),

@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "_kernels_threads.hpp"
+
 #if defined(__GNUC__) || defined(__clang__)
 #define NANN_PREFETCH(address) __builtin_prefetch(address)
 #else
@@ -42,26 +44,20 @@ struct Csr {
   size_t neighbor_count;
 };
 
-// Rows of different lengths, one after the other; row r ends at ends[r].
+// Rows of different lengths.
 struct Ragged {
-  std::vector<int32_t> values;
-  std::vector<size_t> ends;
+  std::vector<std::vector<int32_t>> rows;
 
   size_t longest_row() const {
-    size_t longest = 0, start = 0;
-    for (size_t end : ends) {
-      longest = std::max(longest, end - start);
-      start = end;
-    }
+    size_t longest = 0;
+    for (const std::vector<int32_t>& row : rows) longest = std::max(longest, row.size());
     return longest;
   }
 
   void copy_padded(Matrix<int32_t> out) const {
-    size_t start = 0;
-    for (size_t r = 0; r < ends.size(); ++r) {
-      int32_t* rest = std::copy(values.begin() + start, values.begin() + ends[r], out.row(r));
+    for (size_t r = 0; r < rows.size(); ++r) {
+      int32_t* rest = std::copy(rows[r].begin(), rows[r].end(), out.row(r));
       std::fill(rest, out.row(r) + out.cols, kPaddingItem);
-      start = ends[r];
     }
   }
 };
@@ -205,22 +201,22 @@ inline void mark(Matrix<uint64_t> visited, Matrix<const int32_t> items) {
 }
 
 // Per row: the unvisited neighbours of the frontier in order of first discovery, which become visited.
-inline Ragged expand(const Csr& layer, Matrix<uint64_t> visited, Matrix<const int32_t> frontier) {
+// Rows are shared out among at most `threads` threads.
+inline Ragged expand(const Csr& layer, Matrix<uint64_t> visited, Matrix<const int32_t> frontier, size_t threads) {
   detail::require_rows("frontier", frontier.rows, visited.rows);
   if (visited.cols * 64 < layer.item_count)
     throw std::invalid_argument("visited has " + std::to_string(visited.cols) + " words a row; expected at least " +
                                 std::to_string((layer.item_count + 63) / 64) + " for " +
                                 std::to_string(layer.item_count) + " items");
-  Ragged found;
-  std::vector<detail::Range> lists;
-  lists.reserve(frontier.cols);
-  for (size_t r = 0; r < frontier.rows; ++r) {
-    const size_t start = found.values.size();
-    found.values.resize(start + detail::find_lists(layer, frontier.row(r), frontier.cols, lists));
-    const size_t count = detail::collect(layer, lists, visited.row(r), found.values.data() + start);
-    found.values.resize(start + count);
-    found.ends.push_back(start + count);
-  }
+  Ragged found{std::vector<std::vector<int32_t>>(frontier.rows)};
+  share_rows(frontier.rows, threads, [&] {
+    return [&, lists = std::vector<detail::Range>()](size_t r) mutable {
+      std::vector<int32_t>& row = found.rows[r];
+      lists.reserve(frontier.cols);
+      row.resize(detail::find_lists(layer, frontier.row(r), frontier.cols, lists));
+      row.resize(detail::collect(layer, lists, visited.row(r), row.data()));
+    };
+  });
   return found;
 }
 
@@ -254,31 +250,40 @@ inline size_t merge_width(const MergeInput& in) {
   return std::min(static_cast<size_t>(widest), in.items.cols + in.new_items.cols);
 }
 
-// Per row: the ef best of items and new_items, best first, padded to merge_width(in) columns.
-inline void merge_top(const MergeInput& in, const MergeOutput& out) {
-  std::vector<detail::Entry> entries;
-  const size_t old_cols = in.items.cols;
-  entries.reserve(2 * out.items.cols);
-  for (size_t r = 0; r < in.items.rows; ++r) {
-    entries.clear();
-    const size_t ef = static_cast<size_t>(in.ef.data[r]);
-    detail::append_entries("items", in.items.row(r), in.scores.row(r), old_cols, 0, ef, entries);
-    detail::append_entries("new_items", in.new_items.row(r), in.new_scores.row(r), in.new_items.cols, old_cols, ef,
-                           entries);
-    const size_t kept = std::min(ef, entries.size());
-    if (kept < entries.size()) std::nth_element(entries.begin(), entries.begin() + kept, entries.end());
-    std::sort(entries.begin(), entries.begin() + kept);
-    for (size_t i = 0; i < kept; ++i) {
-      const size_t at = entries[i].position;
-      const bool is_new = at >= old_cols;
-      out.items.row(r)[i] = is_new ? in.new_items.row(r)[at - old_cols] : in.items.row(r)[at];
-      out.scores.row(r)[i] = is_new ? in.new_scores.row(r)[at - old_cols] : in.scores.row(r)[at];
-      out.is_new.row(r)[i] = is_new;
-    }
-    std::fill(out.items.row(r) + kept, out.items.row(r) + out.items.cols, kPaddingItem);
-    std::fill(out.scores.row(r) + kept, out.scores.row(r) + out.scores.cols, kPaddingScore);
-    std::fill(out.is_new.row(r) + kept, out.is_new.row(r) + out.is_new.cols, false);
+namespace detail {
+
+// `merge_top` of one row. `entries` is memory to work in.
+inline void merge_row(const MergeInput& in, const MergeOutput& out, size_t r, std::vector<Entry>& entries) {
+  const size_t old_cols = in.items.cols, ef = static_cast<size_t>(in.ef.data[r]);
+  entries.clear();
+  append_entries("items", in.items.row(r), in.scores.row(r), old_cols, 0, ef, entries);
+  append_entries("new_items", in.new_items.row(r), in.new_scores.row(r), in.new_items.cols, old_cols, ef, entries);
+  const size_t kept = std::min(ef, entries.size());
+  if (kept < entries.size()) std::nth_element(entries.begin(), entries.begin() + kept, entries.end());
+  std::sort(entries.begin(), entries.begin() + kept);
+  for (size_t i = 0; i < kept; ++i) {
+    const size_t at = entries[i].position;
+    const bool is_new = at >= old_cols;
+    out.items.row(r)[i] = is_new ? in.new_items.row(r)[at - old_cols] : in.items.row(r)[at];
+    out.scores.row(r)[i] = is_new ? in.new_scores.row(r)[at - old_cols] : in.scores.row(r)[at];
+    out.is_new.row(r)[i] = is_new;
   }
+  std::fill(out.items.row(r) + kept, out.items.row(r) + out.items.cols, kPaddingItem);
+  std::fill(out.scores.row(r) + kept, out.scores.row(r) + out.scores.cols, kPaddingScore);
+  std::fill(out.is_new.row(r) + kept, out.is_new.row(r) + out.is_new.cols, false);
+}
+
+}  // namespace detail
+
+// Per row: the ef best of items and new_items, best first, padded to merge_width(in) columns.
+// Rows are shared out among at most `threads` threads.
+inline void merge_top(const MergeInput& in, const MergeOutput& out, size_t threads) {
+  share_rows(in.items.rows, threads, [&] {
+    return [&, entries = std::vector<detail::Entry>()](size_t r) mutable {
+      entries.reserve(2 * out.items.cols);
+      detail::merge_row(in, out, r, entries);
+    };
+  });
 }
 
 }  // namespace nann

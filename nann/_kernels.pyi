@@ -7,6 +7,7 @@ def expand(
     neighbors: npt.NDArray[np.int32],
     visited: npt.NDArray[np.uint64],
     frontier: npt.NDArray[np.int32],
+    threads: int,
 ) -> npt.NDArray[np.int32]: ...
 def merge_top(
     items: npt.NDArray[np.int32],
@@ -14,6 +15,7 @@ def merge_top(
     new_items: npt.NDArray[np.int32],
     new_scores: npt.NDArray[np.float32],
     ef: npt.NDArray[np.int32],
+    threads: int,
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.bool_]]: ...
 def light_walk(
     indptr: npt.NDArray[np.int32],

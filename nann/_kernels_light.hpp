@@ -2,14 +2,10 @@
 // `kernels_numpy.py` specifies it.
 #pragma once
 
-#include <atomic>
-#include <exception>
 #include <functional>
-#include <mutex>
-#include <system_error>
-#include <thread>
 
 #include "_kernels.hpp"
+#include "_kernels_threads.hpp"
 
 // Where compiler and system can do it, a function is compiled for several vector widths and the processor chooses.
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
@@ -196,28 +192,9 @@ inline void check_light(const LightInput& in, const LightOutput& out) {
 // Users are shared out among at most `threads` threads.
 inline void light_walk(const LightInput& in, const LightOutput& out, size_t threads) {
   detail::check_light(in, out);
-  std::atomic<size_t> next{0};
-  std::exception_ptr failure;
-  std::mutex failure_mutex;
-  const auto work = [&] {
-    try {
-      detail::LightWalk walk(in);
-      for (size_t user; (user = next++) < in.users.rows;) walk.run(user, out);
-    } catch (...) {
-      const std::lock_guard<std::mutex> lock(failure_mutex);
-      failure = std::current_exception();
-    }
-  };
-  std::vector<std::thread> helpers;
-  const size_t wanted = std::min(threads, in.users.rows);
-  try {
-    for (size_t i = 1; i < wanted; ++i) helpers.emplace_back(work);
-  } catch (const std::system_error&) {
-    // No further thread is to be had: those there are share the users.
-  }
-  work();
-  for (std::thread& helper : helpers) helper.join();
-  if (failure) std::rethrow_exception(failure);
+  share_rows(in.users.rows, threads, [&] {
+    return [&out, walk = detail::LightWalk(in)](size_t user) mutable { walk.run(user, out); };
+  });
 }
 
 }  // namespace nann

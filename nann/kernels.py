@@ -8,6 +8,7 @@ with. Both hold to the contract of `Kernels` and give the same results bit for b
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,12 +38,18 @@ class Implementation(Protocol):
         """`Kernels.mark`, arrays already checked."""
 
     def expand(
-        self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array
+        self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array, threads: int
     ) -> Int32Array:
         """`Kernels.expand`, arrays already checked."""
 
     def merge_top(
-        self, items: Int32Array, scores: Float32Array, new_items: Int32Array, new_scores: Float32Array, ef: Int32Array
+        self,
+        items: Int32Array,
+        scores: Float32Array,
+        new_items: Int32Array,
+        new_scores: Float32Array,
+        ef: Int32Array,
+        threads: int,
     ) -> tuple[Int32Array, Float32Array, BoolArray]:
         """`Kernels.merge_top`, arrays already checked."""
 
@@ -93,7 +100,7 @@ class Kernels:
         self.implementation.mark(visited, items)
 
     def expand(
-        self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array
+        self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array, threads: int = 1
     ) -> Int32Array:
         """Union of the frontier's neighbours minus the visited ones, which become visited.
 
@@ -104,6 +111,7 @@ class Kernels:
             neighbors: `int32[E]` of that layer, all in 0..N-1.
             visited: `uint64[B, W]` bitmap, W >= N / 64, changed in place.
             frontier: `int32[B, F]` items to expand, -1 ignored.
+            threads: how many threads share the users.
 
         Returns:
             `int32[B, C]`, each row in order of first discovery and without duplicates, padded with -1; C is the
@@ -120,10 +128,17 @@ class Kernels:
         _check("frontier", frontier, np.int32, 2, rows=len(visited))
         if len(indptr) == 0:
             raise ValueError("indptr is empty; expected one value more than items")
-        return self.implementation.expand(indptr, neighbors, visited, frontier)
+        _check_threads(threads)
+        return self.implementation.expand(indptr, neighbors, visited, frontier, threads)
 
     def merge_top(
-        self, items: Int32Array, scores: Float32Array, new_items: Int32Array, new_scores: Float32Array, ef: Int32Array
+        self,
+        items: Int32Array,
+        scores: Float32Array,
+        new_items: Int32Array,
+        new_scores: Float32Array,
+        ef: Int32Array,
+        threads: int = 1,
     ) -> tuple[Int32Array, Float32Array, BoolArray]:
         """The `ef` best of two scored lists: best first, equal scores by smaller item.
 
@@ -135,6 +150,7 @@ class Kernels:
             new_items: `int32[B, C]`, -1 ignored.
             new_scores: `float32[B, C]`.
             ef: `int32[B]`, how many each user keeps; at least 1.
+            threads: how many threads share the users.
 
         Returns:
             `int32[B, E]` items padded with -1, `float32[B, E]` scores padded with -inf, and `bool[B, E]`, true where
@@ -156,7 +172,8 @@ class Kernels:
                     f"{name}items has shape {list(ids.shape)} and {name}scores {list(values.shape)}; "
                     "expected one score an item"
                 )
-        return self.implementation.merge_top(items, scores, new_items, new_scores, ef)
+        _check_threads(threads)
+        return self.implementation.merge_top(items, scores, new_items, new_scores, ef, threads)
 
     def light_walk(
         self,
@@ -206,8 +223,9 @@ class Kernels:
             raise ValueError(f"users has {users.shape[1]} columns; expected {vectors.shape[1]}, as vectors")
         _check("ef", ef, np.int32, 1, rows=len(users))
         _check("steps", steps, np.int32, 1, rows=len(users))
-        if width < 0 or threads < 1:
-            raise ValueError(f"width is {width} and threads {threads}; expected at least 0 and at least 1")
+        if width < 0:
+            raise ValueError(f"width is {width}; expected at least 0")
+        _check_threads(threads)
         return self.implementation.light_walk(
             indptr, neighbors, entry_points, vectors, users, width, ef, steps, threads
         )
@@ -217,6 +235,18 @@ NATIVE = Kernels("native", _kernels)
 """The C++ kernel."""
 NUMPY = Kernels("numpy", kernels_numpy)
 """The specification; slow."""
+
+
+def core_count() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux: containers and taskset leave fewer than the machine has
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _check_threads(threads: int) -> None:
+    if threads < 1:
+        raise ValueError(f"threads is {threads}; expected at least 1")
 
 
 def _check(

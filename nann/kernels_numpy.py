@@ -24,7 +24,9 @@ def mark(visited: Uint64Array, items: Int32Array) -> None:
         _set_bits(bits, row[row != PADDING_ITEM])
 
 
-def expand(indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array) -> Int32Array:
+def expand(
+    indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array, threads: int = 1
+) -> Int32Array:
     """Unvisited neighbours of `frontier` (`int32[B, F]`), which become visited (`uint64[B, W]`): `int32[B, C]`."""
     item_count = indptr.shape[0] - 1
     words = -(-item_count // 64)
@@ -40,7 +42,12 @@ def expand(indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, fron
 
 
 def merge_top(
-    items: Int32Array, scores: Float32Array, new_items: Int32Array, new_scores: Float32Array, ef: Int32Array
+    items: Int32Array,
+    scores: Float32Array,
+    new_items: Int32Array,
+    new_scores: Float32Array,
+    ef: Int32Array,
+    threads: int = 1,
 ) -> tuple[Int32Array, Float32Array, npt.NDArray[np.bool_]]:
     """The `ef` best of items (`int32[B, R]`) and new_items (`int32[B, C]`): int32, float32 and bool `[B, E]`."""
     if np.any(ef < 1):

@@ -9,7 +9,6 @@ scores a fraction of what Beam-retrieval with the same ef does, on the ground la
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ import numpy.typing as npt
 
 from nann.errors import RequestError, ScorerError
 from nann.graph import HnswGraph
-from nann.kernels import NATIVE, Float32Array, Int32Array, Kernels
+from nann.kernels import NATIVE, Float32Array, Int32Array, Kernels, core_count
 from nann.search_params import SeedParams
 from nann.search_result import fit
 from nann.signature import PADDING_ITEM, USER_STATE
@@ -80,7 +79,7 @@ def light_walk(
         width,
         ef,
         steps,
-        threads or _core_count(),
+        threads or core_count(),
     )
     items, scores = fit(items, scores, counts, width)
     found = int(np.count_nonzero(items != PADDING_ITEM, axis=1).max(initial=0))
@@ -103,9 +102,3 @@ def light_users(user_states: Float32Array, width: int) -> Float32Array:
     if not np.isfinite(users).all():
         raise ScorerError(f"the light part of {USER_STATE.name} holds NaN or infinity: check the model's weights")
     return users
-
-
-def _core_count() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux: containers and taskset leave fewer than the machine has
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -9,12 +9,14 @@ import numpy.typing as npt
 
 from nann.errors import RequestError, ScorerError
 from nann.graph import HnswGraph
-from nann.kernels import BoolArray, Float32Array, Int32Array, Kernels
+from nann.kernels import BoolArray, Float32Array, Int32Array, Kernels, core_count
 from nann.scorer import Scorer
 from nann.search_result import SearchResult, fit
 from nann.signature import PADDING_ITEM, PADDING_SCORE
 
 RowArray = npt.NDArray[np.intp]
+_EXPANDED_A_THREAD, _MERGED_A_THREAD = 5_000, 16_000
+"""Items to expand, and to merge into W, that are worth a thread: 0.2 ms of work, as its start may take half of that."""
 
 
 class Lockstep:
@@ -38,6 +40,7 @@ class Lockstep:
         self._scorer = scorer
         self._user_states = np.ascontiguousarray(user_states)
         self._kernels = kernels
+        self._cores = core_count()
         self._visited = np.zeros((users, bitmap_words(graph.item_count)), np.uint64)
         self._items_scored = np.zeros(users, np.int32)
         self._rounds = np.zeros(users, np.int32)
@@ -54,7 +57,8 @@ class Lockstep:
     def expand(self, layer: int, frontier: Int32Array) -> Int32Array:
         """Unvisited neighbours of `frontier` (`int32[B, F]`) on one layer, now visited: `int32[B, C]`."""
         csr = self._graph.layers[layer]
-        return self._kernels.expand(csr.indptr, csr.neighbors, self._visited, frontier)
+        threads = self._threads(frontier, _EXPANDED_A_THREAD)
+        return self._kernels.expand(csr.indptr, csr.neighbors, self._visited, frontier, threads)
 
     def score(self, candidates: Int32Array, ef: Int32Array) -> tuple[RowArray, BoolArray]:
         """One scorer call; then W of each user who has candidates becomes the ef best of W and candidates.
@@ -71,7 +75,12 @@ class Lockstep:
         candidates = take_rows(candidates, rows)
         found = score_candidates(self._scorer, take_rows(self._user_states, rows), candidates)
         items, scores, is_new = self._kernels.merge_top(
-            take_rows(self.items, rows), take_rows(self.scores, rows), candidates, found, take_rows(ef, rows)
+            take_rows(self.items, rows),
+            take_rows(self.scores, rows),
+            candidates,
+            found,
+            take_rows(ef, rows),
+            self._threads(candidates, _MERGED_A_THREAD),
         )
         width = items.shape[1]
         self.items[rows, :width], self.items[rows, width:] = items, PADDING_ITEM
@@ -81,6 +90,9 @@ class Lockstep:
         new_members = np.zeros((len(rows), self.items.shape[1]), np.bool_)  # [A, width]
         new_members[:, :width] = is_new
         return rows, new_members
+
+    def _threads(self, items: Int32Array, worth_one: int) -> int:
+        return max(1, min(self._cores, items.size // worth_one))
 
     def truncate(self, users: BoolArray, ef: Int32Array) -> None:
         """Cuts W of these users (`bool[B]`) to their ef (`int32[B]`) best."""

@@ -83,7 +83,7 @@ class NumpyMarks:
         self._visited = np.unique(items[items != PADDING_ITEM])
 
     def expand(
-        self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array
+        self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array, threads: int = 1
     ) -> Int32Array:
         """Unvisited neighbours of `int32[1, F]`, ascending: `int32[1, C]`."""
         nodes = frontier[frontier != PADDING_ITEM]
@@ -115,7 +115,7 @@ class PythonMarks:
         self._visited = set(_items(items))
 
     def expand(
-        self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array
+        self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array, threads: int = 1
     ) -> Int32Array:
         """Unvisited neighbours of `int32[1, F]`, in no order: `int32[1, C]`."""
         lists = (neighbors[indptr[item] : indptr[item + 1]].tolist() for item in _items(frontier))
@@ -289,7 +289,7 @@ class _Recorder:
         NATIVE.mark(visited, items)
 
     def expand(
-        self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array
+        self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array, threads: int = 1
     ) -> Int32Array:
         self.expansions.append(Expansion(self._start, self._layers[id(indptr)], frontier.copy()))
         self._start = None

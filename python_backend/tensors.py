@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
 from nann.errors import InvalidInputError, NannError, RequestError, ScorerError, ScorerUnavailable, SearchStopped
+from nann.kernels import core_count
 from nann.signature import Tensors, TensorSpec
 
 _NOT_CALLED = "Model {} - Error when running inference"
@@ -155,7 +155,7 @@ def config_threads(model_config: Mapping[str, Any], key: str) -> int:
         InvalidInputError: naming the model and the parameter.
     """
     if model_config.get("parameters", {}).get(key, {}).get("string_value", "auto") == "auto":
-        return len(os.sched_getaffinity(0))
+        return core_count()
     try:
         return config_int(model_config, key)
     except InvalidInputError as error:

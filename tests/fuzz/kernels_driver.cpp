@@ -67,6 +67,8 @@ std::vector<float> floats(Random& random, size_t count, bool wild) {
   return values;
 }
 
+size_t threads(Random& random) { return 1 + static_cast<size_t>(below(random, 3)); }
+
 void mark_and_expand(Random& random, bool wild) {
   const Graph graph = make_graph(random, wild);
   const int items = static_cast<int>(graph.csr.item_count);
@@ -76,7 +78,7 @@ void mark_and_expand(Random& random, bool wild) {
   std::vector<int32_t> marked = ids(random, users * width, items, wild), frontier = ids(random, users * width, items, wild);
   const auto visited = matrix<uint64_t>(bits, users, words);
   nann::mark(visited, matrix<const int32_t>(marked, users, width));
-  const nann::Ragged found = nann::expand(graph.csr, visited, matrix<const int32_t>(frontier, users, width));
+  const nann::Ragged found = nann::expand(graph.csr, visited, matrix<const int32_t>(frontier, users, width), threads(random));
   std::vector<int32_t> out;
   found.copy_padded(matrix<int32_t>(out, users, found.longest_row()));
 }
@@ -96,7 +98,8 @@ void merge(Random& random, bool wild) {
   std::vector<float> out_scores;
   const std::unique_ptr<bool[]> is_new(new bool[users * width]);
   nann::merge_top(in, {matrix<int32_t>(out_items, users, width), matrix<float>(out_scores, users, width),
-                       {is_new.get(), users, width}});
+                       {is_new.get(), users, width}},
+                  threads(random));
 }
 
 void light_walk(Random& random, bool wild) {
@@ -118,7 +121,7 @@ void light_walk(Random& random, bool wild) {
                     matrix<const int32_t>(steps, 1, users)},
                    {matrix<int32_t>(out_items, users, width), matrix<float>(out_scores, users, width),
                     matrix<int32_t>(scored, 1, users)},
-                   1 + static_cast<size_t>(below(random, 3)));
+                   threads(random));
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 """Beam-retrieval against a transcription of the paper's pseudocode, one user at a time."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,7 +22,7 @@ from searching import (
 from nann.beam_search import beam_search
 from nann.errors import RequestError, ScorerError
 from nann.exact_search import exact_search
-from nann.kernels import NATIVE, NUMPY
+from nann.kernels import NATIVE, NUMPY, Kernels
 from nann.search_params import PAPER_SEARCH_PARAMS, SearchParams
 
 BOTH = pytest.mark.parametrize("kernel", [NATIVE, NUMPY], ids=lambda kernel: kernel.name)
@@ -61,6 +63,32 @@ def test_a_batch_equals_each_user_alone(case):
         assert (together.items[row, one.top_k :] == -1).all()
         assert together.items_scored[row] == alone.items_scored[0]
         assert together.rounds[row] == alone.rounds[0]
+
+
+@settings(max_examples=30, deadline=None)
+@given(case=mixed_searches())
+def test_threads_share_the_users_of_a_batch_and_find_the_same(case):
+    graph, scorer, params = case
+    alone = beam_search(graph, scorer, scorer.states(), params)
+    asked = []
+
+    class Native:
+        mark = staticmethod(NATIVE.implementation.mark)
+
+        def expand(self, indptr, neighbors, visited, frontier, threads):
+            asked.append((frontier.size, threads))
+            return NATIVE.implementation.expand(indptr, neighbors, visited, frontier, threads)
+
+        def merge_top(self, items, scores, new_items, new_scores, ef, threads):
+            asked.append((new_items.size, threads))
+            return NATIVE.implementation.merge_top(items, scores, new_items, new_scores, ef, threads)
+
+    everything_is_worth_it = {"core_count": lambda: 3, "_EXPANDED_A_THREAD": 1, "_MERGED_A_THREAD": 1}
+    with mock.patch.multiple("nann.lockstep", **everything_is_worth_it):
+        shared = beam_search(graph, scorer, scorer.states(), params, kernels=Kernels("recording", Native()))
+    assert all(threads == min(size, 3) for size, threads in asked)
+    np.testing.assert_array_equal(shared.items, alone.items)
+    np.testing.assert_array_equal(shared.scores, alone.scores)
 
 
 def stopped_alone(graph, table, row, params, most_calls):

@@ -154,12 +154,12 @@ class TestExpand:
         assert members(visited) == seen
 
     @FEW
-    @given(case=expansions())
-    def test_native_equals_numpy(self, case):
+    @given(case=expansions(), threads=st.integers(1, 3))
+    def test_native_equals_numpy(self, case, threads):
         lists, seen, frontier, width = case
         bitmaps = [bitmap(seen), bitmap(seen)]
         found = [
-            kernel.expand(*csr(lists), visited, padded(frontier, width))
+            kernel.expand(*csr(lists), visited, padded(frontier, width), threads)
             for kernel, visited in zip((NATIVE, NUMPY), bitmaps, strict=True)
         ]
         assert_same([found[0], bitmaps[0]], [found[1], bitmaps[1]])
@@ -221,9 +221,9 @@ class TestMergeTop:
         assert_same(kernel.merge_top(*case), merge_oracle(*case))
 
     @FEW
-    @given(case=merges())
-    def test_native_equals_numpy(self, case):
-        assert_same(NATIVE.merge_top(*case), NUMPY.merge_top(*case))
+    @given(case=merges(), threads=st.integers(1, 3))
+    def test_native_equals_numpy(self, case, threads):
+        assert_same(NATIVE.merge_top(*case, threads), NUMPY.merge_top(*case))
 
     @BOTH
     def test_ties_go_to_the_smaller_item_and_rows_keep_their_own_ef(self, kernel):
@@ -308,6 +308,12 @@ class TestArraysThatDoNotFit:
         with pytest.raises(ValueError, match="ef has 2 rows; expected 1, one a user"):
             kernel.merge_top(i32([1]), f32([1]), i32([2]), f32([2]), i32(1, 1))
 
+    def test_threads(self, kernel):
+        with pytest.raises(ValueError, match="threads is 0; expected at least 1"):
+            kernel.expand(*csr([[]]), bitmap([set()]), i32([0]), 0)
+        with pytest.raises(ValueError, match="threads is -1; expected at least 1"):
+            kernel.merge_top(i32([1]), f32([1]), i32([2]), f32([2]), i32(1), -1)
+
 
 class TestNativeModuleAlone:
     """Called without the checks of `Kernels`, it must refuse what does not fit and stay within its arrays."""
@@ -320,19 +326,19 @@ class TestNativeModuleAlone:
         with pytest.raises(ValueError, match="items has 2 rows; expected 1, one a user"):
             _kernels.mark(bitmap([set()]), i32([1], [2]))
         with pytest.raises(ValueError, match="frontier has 2 rows; expected 1, one a user"):
-            _kernels.expand(*csr([[]]), bitmap([set()]), i32([0], [0]))
+            _kernels.expand(*csr([[]]), bitmap([set()]), i32([0], [0]), 1)
         with pytest.raises(ValueError, match="new_items has 2 rows; expected 1, one a user"):
-            _kernels.merge_top(i32([1]), f32([1]), i32([2], [3]), f32([2], [3]), i32(1))
+            _kernels.merge_top(i32([1]), f32([1]), i32([2], [3]), f32([2], [3]), i32(1), 1)
         with pytest.raises(ValueError, match="ef has 2 rows; expected 1, one a user"):
-            _kernels.merge_top(i32([1]), f32([1]), i32([2]), f32([2]), i32(1, 1))
+            _kernels.merge_top(i32([1]), f32([1]), i32([2]), f32([2]), i32(1, 1), 1)
 
     def test_shapes_of_scores(self):
         with pytest.raises(ValueError, match="items and scores differ in shape; expected one score an item"):
-            _kernels.merge_top(i32([1]), f32([1]), i32([2, 3]), f32([2]), i32(1))
+            _kernels.merge_top(i32([1]), f32([1]), i32([2, 3]), f32([2]), i32(1), 1)
 
     def test_empty_indptr(self):
         with pytest.raises(ValueError, match="indptr is empty; expected one value more than items"):
-            _kernels.expand(i32(), i32(), bitmap([set()]), i32([0]))
+            _kernels.expand(i32(), i32(), bitmap([set()]), i32([0]), 1)
 
 
 def test_a_missing_native_kernel_says_what_to_do(monkeypatch):
