@@ -116,6 +116,7 @@ def _plot(result: Json, path: Path) -> None:
             values = [point[key] for point in result["points"]]
             axis.plot(items, values, color=COLORS[place], marker=MARKERS[place])
             plain_log(axis, "x")
+            axis.set_xticks(items)
             axis.set_ylim(bottom=0)
             axis.set_xlabel("items in the corpus")
             axis.set_ylabel(label)
