@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from nann.kernels import core_count
 from nann.scorer import Float32Array, Int32Array, score_in_blocks
 from nann.signature import CANDIDATES, USER_STATE
 from perf.benchmark import Say
-from perf.serving import usable_cores
 from python_backend.onnx_model import BLOCK_PAIRS, EmbeddedScorer
 from training.scorers import OnnxScorer
 
@@ -41,7 +41,7 @@ def engines(path: Path, folder: Path, say: Say) -> list[Engine]:
     found = [Engine(SERVED, served_engine(path)), Engine("onnxruntime, whole calls", OnnxScorer(path, 1).score)]
     quantized = quantize(path, folder / "int8.onnx")
     found.append(Engine("onnxruntime, int8", served_engine(quantized)))
-    if (cores := len(usable_cores())) > 1:
+    if (cores := core_count()) > 1:
         found.append(Engine(f"{SERVED}, {cores} threads", served_engine(path, cores)))
         found.append(Engine(f"onnxruntime, whole calls, {cores} threads in operators", OnnxScorer(path, cores).score))
     for precision in ("f32", "bf16"):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nann.kernels import core_count
 from nann.search_params import SearchParams
 from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, FEATURE_TRANSFORM, SCORER, USER_ENCODER
 from perf.benchmark import Benchmark, BenchSettings, Json, Say
@@ -15,7 +16,7 @@ from perf.perf_analyzer import Answer, Load, LoadPoint, run_perf_analyzer
 from perf.perf_analyzer_install import find_perf_analyzer
 from perf.quality import AskedUsers, asked_users
 from perf.replay import Calls, plain_ms, record_calls, scored
-from perf.serving import Deployment, install, installed_scorer, serving, usable_cores
+from perf.serving import Deployment, install, installed_scorer, serving
 from perf.triton_counters import breakdown, read_metrics
 from python_backend.server import TritonServer
 from training.plots import COLORS, figure
@@ -43,7 +44,7 @@ _ONE_THREAD = {**_BY_BLS, "_in_process": Deployment(threads=1, scorer="in_proces
 def run(settings: BenchSettings, say: Say) -> Json:
     """Both corpora at concurrency 1: one thread scores, called by BLS or in the search's process; and all cores do."""
     deployments = dict(_ONE_THREAD)
-    if (cores := len(usable_cores())) > 1:
+    if (cores := core_count()) > 1:
         deployments["_all_cores"] = Deployment(threads=cores, scorer="bls")
     result = _measured("table1", settings.table1, settings.table1_data, deployments, settings, say)
     return {**result, **_measured("real", settings.real, settings.real_data, deployments, settings, say)}

@@ -39,12 +39,13 @@ def shared_by(threads: int) -> EachBlock:
     helpers = ThreadPoolExecutor(threads - 1, "blocks")
 
     def each_block(function: Callable[[Block], None], blocks: Iterable[Block]) -> None:
-        left = iter(list(blocks))  # a list's iterator, unlike a generator, may be used by several threads
+        waiting = list(blocks)
+        left = iter(waiting)  # a list's iterator, unlike a generator, may be used by several threads
 
         def work() -> None:
             one_by_one(function, left)
 
-        helping = [helpers.submit(work) for _ in range(threads - 1)]
+        helping = [helpers.submit(work) for _ in range(min(threads, len(waiting)) - 1)]
         work()
         for helper in helping:
             helper.result()
@@ -68,8 +69,7 @@ class OnnxModel:
         # All else is onnxruntime's default: IO binding, no memory arena or no memory pattern made no call faster, with
         # numbers of candidates that change from call to call.
         options = onnxruntime.SessionOptions()
-        # Threads share blocks, not operators of some 50 us each: so they meet once a call (`nann bench --only scorer`
-        # compares both).
+        # Threads share blocks, not operators: so they meet once a call (`nann bench --only scorer` compares both).
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -103,8 +103,7 @@ class OnnxModel:
 
         candidates = inputs[CANDIDATES.name]
         pairs = block_pairs(candidates.size, self._threads)
-        each_block = self._each_block if candidates.size > pairs else one_by_one
-        return score_in_blocks(score, inputs[USER_STATE.name], candidates, pairs, each_block)
+        return score_in_blocks(score, inputs[USER_STATE.name], candidates, pairs, self._each_block)
 
     def _run(self, inputs: Mapping[str, npt.NDArray]) -> npt.NDArray:
         feed = {name: inputs[name] for name in self._inputs}

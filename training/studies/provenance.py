@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from nann.kernels import core_count
 from training.studies.settings import StudySettings
 from training.studies.store import Json
 
@@ -38,7 +38,7 @@ def provenance(command: str, settings: StudySettings, users: int) -> Json:
 
 def machine() -> dict[str, str | int | None]:
     """Processor, usable cores, and the GPU's name, None without one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = core_count()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"cpu": _cpu_model(), "cores": cores, "gpu": gpu}
 
