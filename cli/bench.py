@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from cli.support import JsonOption, console, output, print_json
+from .support import JsonOption, console, output, print_json
 
 if TYPE_CHECKING:
-    from perf.benchmark import BenchSettings
+    from ..perf.benchmark import BenchSettings
 
 DEMO_FOLDER = Path("build")
 
@@ -47,8 +47,8 @@ def bench(
     and keeps the others. The first run makes a synthetic corpus of 1.3 million items and, if there is none, the
     demo's bundle; perf_analyzer is downloaded where it is not on PATH.
     """
-    from perf.execute import RESULTS_FILE, run_benchmarks
-    from perf.suite import choose_benchmarks
+    from ..perf.execute import RESULTS_FILE, run_benchmarks
+    from ..perf.suite import choose_benchmarks
 
     benchmarks = choose_benchmarks(only)
     if check:
@@ -69,9 +69,10 @@ def _say(line: str) -> None:
 
 def _settings(cache: Path, real: Path | None, data: Path | None, items: int | None, **sizes: Any) -> BenchSettings:
     from nann.errors import ConfigError
-    from perf.benchmark import BenchSettings
-    from perf.corpora import TABLE1_ITEMS, is_exported, table1_corpus
-    from perf.perf_analyzer_install import find_perf_analyzer
+
+    from ..perf.benchmark import BenchSettings
+    from ..perf.corpora import TABLE1_ITEMS, is_exported, table1_corpus
+    from ..perf.perf_analyzer_install import find_perf_analyzer
 
     if (real is None) != (data is None):
         raise ConfigError("--real and --data belong together: a bundle and the prepared data set it is of; give both")
@@ -85,8 +86,8 @@ def _settings(cache: Path, real: Path | None, data: Path | None, items: int | No
 
 
 def _demo_bundle() -> tuple[Path, Path]:
-    from cli.demo import build_demo
-    from perf.corpora import is_exported
+    from ..perf.corpora import is_exported
+    from .demo import build_demo
 
     bundle, data = DEMO_FOLDER / "bundle", DEMO_FOLDER / "data/complete_journey"
     if not is_exported(bundle):
@@ -96,9 +97,9 @@ def _demo_bundle() -> tuple[Path, Path]:
 
 def _check(results: Path, cache: Path, window_s: float, json: bool) -> None:
     """Fails with exit code 1 if a ratio regressed."""
-    from perf import gate
-    from perf.benchmark import BenchSettings
-    from training.studies.store import read_object
+    from ..perf import gate
+    from ..perf.benchmark import BenchSettings
+    from ..training.studies.store import read_object
 
     body = read_object(results)
     gate.verdicts(body, dict.fromkeys((gated.key for gated in gate.GATED), 0.0))  # is there anything to compare with?
@@ -122,7 +123,7 @@ def _check(results: Path, cache: Path, window_s: float, json: bool) -> None:
 
 
 def _print_headlines(body: dict[str, Any]) -> None:
-    from perf.headlines import HEADLINES, value_at
+    from ..perf.headlines import HEADLINES, value_at
 
     table = Table(title="serving speed")
     table.add_column("")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.support import JsonOption, console, print_json
+from .support import JsonOption, console, print_json
 
 
 def build_engine(
@@ -32,7 +32,8 @@ def build_engine(
     TensorRT version that built it, on the kind of GPU that it was built for: run this in the image that serves.
     """
     from nann.bundle import Bundle
-    from training.engine import EngineOptions, build_plans, fitting_plans
+
+    from ..training.engine import EngineOptions, build_plans, fitting_plans
 
     options = EngineOptions(not full_precision, tuple(compute_capability or ()), optimization_level)
     opened = Bundle.open(bundle)

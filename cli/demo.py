@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from cli.demo_checks import ask_one_by_one, offline_answers, same_items, stacked
-from cli.support import JsonOption, console, output, print_json
 from nann.errors import ServerError
 
+from .demo_checks import ask_one_by_one, offline_answers, same_items, stacked
+from .support import JsonOption, console, output, print_json
+
 if TYPE_CHECKING:
-    from clients import RetrievalResult
     from nann.bundle import Bundle
-    from training.data.prepared import Queries
-    from training.evaluate import Evaluation
+
+    from ..clients import RetrievalResult
+    from ..training.data.prepared import Queries
+    from ..training.evaluate import Evaluation
 
 CONFIG = "complete_journey_demo"
 SHOWN_ITEMS = 10
@@ -95,10 +97,10 @@ def _folders(folder: Path) -> tuple[Path, Path, Path]:
 def _build(
     clock: _Clock, data_folder: Path, train_folder: Path, bundle_folder: Path, config: str, steps: int | None
 ) -> None:
-    from cli.export import export
-    from cli.index import index
-    from cli.prepare import complete_journey
-    from cli.train import train
+    from .export import export
+    from .index import index
+    from .prepare import complete_journey
+    from .train import train
 
     checkpoint = train_folder / "checkpoint.pt"
     with clock.step("prepare", "a year of grocery baskets into a data set"):
@@ -113,8 +115,9 @@ def _build(
 
 def _evaluate(clock: _Clock, data_folder: Path, bundle_folder: Path) -> Evaluation:
     from nann.bundle import Bundle
-    from training.data.prepared import PreparedData
-    from training.evaluate import evaluate_bundle
+
+    from ..training.data.prepared import PreparedData
+    from ..training.evaluate import evaluate_bundle
 
     with clock.step("evaluate", "the walk against scoring every item, for every test household"):
         return evaluate_bundle(Bundle.open(bundle_folder), PreparedData.load(data_folder))
@@ -123,12 +126,13 @@ def _evaluate(clock: _Clock, data_folder: Path, bundle_folder: Path) -> Evaluati
 def _serve_and_ask(
     clock: _Clock, data_folder: Path, train_folder: Path, bundle_folder: Path, repository: Path
 ) -> dict[str, Any]:
-    from clients import RetrievalClient
     from nann.bundle import Bundle
-    from python_backend.ports import free_ports
-    from python_backend.repository import install_bundle
-    from python_backend.server import ServerOptions, TritonServer
-    from training.data.prepared import PreparedData
+
+    from ..clients import RetrievalClient
+    from ..python_backend.ports import free_ports
+    from ..python_backend.repository import install_bundle
+    from ..python_backend.server import ServerOptions, TritonServer
+    from ..training.data.prepared import PreparedData
 
     data, bundle = PreparedData.load(data_folder), Bundle.open(bundle_folder)
     queries = data.queries("test", bundle.sequence_length, COMPARED_USERS)

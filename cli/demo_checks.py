@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from clients import RetrievalClient, RetrievalResult
     from nann.bundle import Bundle
-    from training.data.prepared import PreparedData, Queries
+
+    from ..clients import RetrievalClient, RetrievalResult
+    from ..training.data.prepared import PreparedData, Queries
 
 WARM_UP_REQUESTS = 20
 TIE_TOLERANCE = 1e-4
@@ -39,10 +40,10 @@ def offline_answers(
     data: PreparedData, bundle: Bundle, checkpoint: Path, queries: Queries
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """The same search offline, in this process, with the torch scorer: external ids and scores."""
-    from training.checkpoint import Checkpoint
-    from training.ground_rounds import search_users
-    from training.scorers import TorchScorer, encode_users_torch
-    from training.serving_modules import serving_modules
+    from ..training.checkpoint import Checkpoint
+    from ..training.ground_rounds import search_users
+    from ..training.scorers import TorchScorer, encode_users_torch
+    from ..training.serving_modules import serving_modules
 
     user_encoder, scorer = serving_modules(Checkpoint.load(checkpoint).restore(data))
     states = encode_users_torch(user_encoder, queries.behaviors, queries.profiles)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli.support import JsonOption, output, parse_integers, print_json
+from .support import JsonOption, output, parse_integers, print_json
 
 
 def evaluate(
@@ -33,8 +33,9 @@ def evaluate(
     exhaustive top K that the search finds. The figures are noted in the bundle's manifest.
     """
     from nann.bundle import Bundle
-    from training.data.prepared import PreparedData
-    from training.evaluate import evaluate_bundle
+
+    from ..training.data.prepared import PreparedData
+    from ..training.evaluate import evaluate_bundle
 
     result = evaluate_bundle(
         Bundle.open(bundle),

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cli.prepare import DATA_FOLDER
-from cli.support import JsonOption, console, output, print_json
+from .prepare import DATA_FOLDER
+from .support import JsonOption, console, output, print_json
 
 DEFAULT_DATA = DATA_FOLDER / "complete_journey"
 
@@ -41,10 +41,10 @@ def experiments(
     and all measurements are kept: run the same command again to go on after an interruption. After a change of the
     training code remove the cache folder.
     """
-    from training.data.prepared import PreparedData
-    from training.studies.execute import REPORT_FILE, RESULTS_FILE, choose_studies, run_studies
-    from training.studies.runs import Runs
-    from training.studies.settings import study_settings
+    from ..training.data.prepared import PreparedData
+    from ..training.studies.execute import REPORT_FILE, RESULTS_FILE, choose_studies, run_studies
+    from ..training.studies.runs import Runs
+    from ..training.studies.settings import study_settings
 
     studies = choose_studies(only)
     settings = study_settings(size, config=config, seeds=seeds, steps=steps, users=users, growth=_sizes(growth))
@@ -77,7 +77,7 @@ def _sizes(text: str | None) -> tuple[int, ...] | None:
 
 
 def _complete_journey() -> Path:
-    from cli.prepare import complete_journey
+    from .prepare import complete_journey
 
     if not (DEFAULT_DATA / "manifest.json").is_file():
         complete_journey(out=DEFAULT_DATA)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.support import JsonOption, console, print_json
+from .support import JsonOption, console, print_json
 
 
 def export(
@@ -25,9 +25,10 @@ def export(
     The files are compared with torch at several shapes; a mismatch fails the command and writes nothing.
     """
     from nann.bundle import Bundle
-    from training.checkpoint import Checkpoint
-    from training.data.prepared import PreparedData
-    from training.pipeline import export_checkpoint
+
+    from ..training.checkpoint import Checkpoint
+    from ..training.data.prepared import PreparedData
+    from ..training.pipeline import export_checkpoint
 
     report = export_checkpoint(Checkpoint.load(checkpoint), PreparedData.load(data), Bundle.open(bundle))
     console.print(
@@ -37,7 +38,7 @@ def export(
     )
     body = {"bundle": str(bundle), **asdict(report)}
     if half:
-        from training.half_precision import export_half
+        from ..training.half_precision import export_half
 
         halved = export_half(Bundle.open(bundle))
         console.print(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.support import JsonOption, console, print_json
+from .support import JsonOption, console, print_json
 
 
 def index(
@@ -21,9 +21,9 @@ def index(
 
     The bundle is one folder with everything serving needs; `nann export` adds the ONNX models to it.
     """
-    from training.checkpoint import Checkpoint
-    from training.data.prepared import PreparedData
-    from training.pipeline import index_checkpoint
+    from ..training.checkpoint import Checkpoint
+    from ..training.data.prepared import PreparedData
+    from ..training.pipeline import index_checkpoint
 
     bundle = index_checkpoint(Checkpoint.load(checkpoint), PreparedData.load(data), out, threads=threads)
     graph = bundle.manifest["graph"]

@@ -7,22 +7,23 @@ import sys
 import typer
 from rich.markup import escape
 
-from cli.bench import bench
-from cli.build_engine import build_engine
-from cli.demo import demo
-from cli.deploy import deploy, rollback
-from cli.evaluate import evaluate
-from cli.experiments import experiments
-from cli.export import export
-from cli.index import index
-from cli.plan_shapes import plan_shapes
-from cli.prepare import app as prepare_app
-from cli.query import query
-from cli.serve import serve
-from cli.support import console
-from cli.train import train
-from cli.tune import tune
 from nann.errors import NannError
+
+from .bench import bench
+from .build_engine import build_engine
+from .demo import demo
+from .deploy import deploy, rollback
+from .evaluate import evaluate
+from .experiments import experiments
+from .export import export
+from .index import index
+from .plan_shapes import plan_shapes
+from .prepare import app as prepare_app
+from .query import query
+from .serve import serve
+from .support import console
+from .train import train
+from .tune import tune
 
 app = typer.Typer(
     name="nann",

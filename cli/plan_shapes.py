@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from cli.support import JsonOption, console, print_json
 from nann.errors import ConfigError
+
+from .support import JsonOption, console, print_json
 
 
 def plan_shapes(
@@ -28,8 +29,9 @@ def plan_shapes(
     it: build the engines afterwards.
     """
     from nann.bundle import Bundle
-    from training import shape_plan
-    from training.data.prepared import PreparedData
+
+    from ..training import shape_plan
+    from ..training.data.prepared import PreparedData
 
     opened = Bundle.open(bundle)
     if (requests is None) == (data is None):

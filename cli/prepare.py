@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from cli.support import JsonOption, console, print_json
+from .support import JsonOption, console, print_json
 
 if TYPE_CHECKING:
-    from training.data.rows import InteractionLog
+    from ..training.data.rows import InteractionLog
 
 app = typer.Typer(
     name="prepare",
@@ -57,7 +57,7 @@ def userbehavior(
 
     Example: nann prepare userbehavior UserBehavior.csv --validation-users 10000 --test-users 10000
     """
-    from training.data.user_behavior import read_user_behavior
+    from ..training.data.user_behavior import read_user_behavior
 
     types = tuple(part.strip() for part in behavior_types.split(",") if part.strip())
 
@@ -84,7 +84,7 @@ def complete_journey(
 
     Example: nann prepare complete-journey --with-profile
     """
-    from training.data.complete_journey import read_complete_journey
+    from ..training.data.complete_journey import read_complete_journey
 
     def read(scratch: Path) -> InteractionLog:
         return read_complete_journey(scratch, with_profile=with_profile)
@@ -121,7 +121,7 @@ def log(
 
     Example: nann prepare log events.parquet --user uid --item sku --time at --basket session_id --name shop
     """
-    from training.data.custom_log import LogColumns, ProfileTable, read_log
+    from ..training.data.custom_log import LogColumns, ProfileTable, read_log
 
     columns = LogColumns(user, item, time, category, basket)
     fields = tuple(part.strip() for part in profile_fields.split(",") if part.strip())
@@ -160,7 +160,7 @@ def synthetic(
 
     Example: nann prepare synthetic --items 1000000 --seed 1
     """
-    from training.data.synthetic import SyntheticSpec, synthetic_log
+    from ..training.data.synthetic import SyntheticSpec, synthetic_log
 
     spec = SyntheticSpec(
         items=items,
@@ -185,8 +185,8 @@ def _prepare(
     protocol: tuple[int, int | None, int | None, int, bool],
     json_output: bool,
 ) -> None:
-    from training.data.prepare import prepare
-    from training.data.protocol import Protocol
+    from ..training.data.prepare import prepare
+    from ..training.data.protocol import Protocol
 
     folder = out or DATA_FOLDER / name
     with console.status("Starting") as status:

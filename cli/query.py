@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.support import JsonOption, console, parse_integers, print_json
 from nann.signature import PADDING_ITEM, STATUS_COMPLETE, STATUS_NAMES
 
+from .support import JsonOption, console, parse_integers, print_json
+
 if TYPE_CHECKING:
-    from clients import RetrievalResult
+    from ..clients import RetrievalResult
 
 DEFAULT_BUNDLE = Path("build/bundle")
 _DEFAULT_PORTS = {"grpc": 8001, "http": 8000}
@@ -61,7 +62,7 @@ def query(
 
     Ids that the server does not know are dropped and counted.
     """
-    from clients import RetrievalClient, Tls
+    from ..clients import RetrievalClient, Tls
 
     users = [list(parse_integers("--ids", text) or ()) for text in ids]
     codes = parse_integers("--profile", profile)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.support import JsonOption, console, print_json
+from .support import JsonOption, console, print_json
 
 
 def train(
@@ -25,13 +25,13 @@ def train(
 ) -> None:
     """Train a scorer: NCE plus the adversarial auxiliary loss.
 
-    On several devices: `torchrun --nproc-per-node 2 -m cli.main train --data ... --config ...`.
+    On several devices: `torchrun --nproc-per-node 2 -m nann train --data ... --config ...`.
 
     Watch it: `tensorboard --logdir build/train`.
     """
-    from training.config import resolve_config
-    from training.data.prepared import PreparedData
-    from training.train import train as run_training
+    from ..training.config import resolve_config
+    from ..training.data.prepared import PreparedData
+    from ..training.train import train as run_training
 
     settings = resolve_config(config, steps=steps, seed=seed)
     report = run_training(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli.support import JsonOption, console, output, print_json
+from .support import JsonOption, console, output, print_json
 
 
 def tune(
@@ -40,8 +40,9 @@ def tune(
     Example: nann tune --data build/data/complete_journey --coverage 0.99 --max-share 0.07
     """
     from nann.bundle import Bundle, search_to_json
-    from training.data.prepared import PreparedData
-    from training.tune import describe, tune_bundle
+
+    from ..training.data.prepared import PreparedData
+    from ..training.tune import describe, tune_bundle
 
     report = tune_bundle(
         Bundle.open(bundle),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
-from clients._codec import ItemIds, PerLayer, RetrievalResult, decode_result, encode_request
-from clients._tls import Tls
-from clients._transport import Transport, open_transport
 from nann.errors import ConfigError
+
+from ._codec import ItemIds, PerLayer, RetrievalResult, decode_result, encode_request
+from ._tls import Tls
+from ._transport import Transport, open_transport
 
 _DEADLINE_SHARE = 0.9
 """Of the timeout: the server's answer, or its error, comes before we hang up. A request that is cancelled in the moment

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from clients._codec import InferRequest
-from clients._errors import translate
-from clients._tls import Tls
+from ._codec import InferRequest
+from ._errors import translate
+from ._tls import Tls
 
 
 class GrpcTransport:

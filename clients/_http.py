@@ -9,9 +9,9 @@ import numpy.typing as npt
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
-from clients._codec import InferRequest
-from clients._errors import timed_out, translate, unavailable
-from clients._tls import Tls
+from ._codec import InferRequest
+from ._errors import timed_out, translate, unavailable
+from ._tls import Tls
 
 
 class HttpTransport:

@@ -7,9 +7,10 @@ from typing import Protocol
 
 import numpy.typing as npt
 
-from clients._codec import InferRequest
-from clients._tls import Tls
 from nann.errors import ConfigError
+
+from ._codec import InferRequest
+from ._tls import Tls
 
 PROTOCOLS = ("grpc", "http")
 
@@ -53,10 +54,10 @@ def open_transport(url: str, protocol: str, timeout_s: float, tls: Tls | None = 
         raise ConfigError(f"url is {url!r}; expected host:port without a scheme, such as 127.0.0.1:8001")
     try:
         if protocol == "grpc":
-            from clients._grpc import GrpcTransport
+            from ._grpc import GrpcTransport
 
             return GrpcTransport(url, tls)
-        from clients._http import HttpTransport
+        from ._http import HttpTransport
 
         return HttpTransport(url, timeout_s, tls)
     except ImportError as error:

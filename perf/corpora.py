@@ -45,9 +45,9 @@ def table1_corpus(folder: Path, say: Say, items: int = TABLE1_ITEMS, steps: int 
         items: fewer for a rehearsal.
         steps: of training.
     """
-    from training.config import SearchConfig, resolve_config
-    from training.pipeline import export_checkpoint
-    from training.studies.growth import GrowthSettings, make_size, size_folder
+    from ..training.config import SearchConfig, resolve_config
+    from ..training.pipeline import export_checkpoint
+    from ..training.studies.growth import GrowthSettings, make_size, size_folder
 
     search = SearchConfig(top_k=_TOP_K, ef=_EF, rounds=_ROUNDS)
     settings = GrowthSettings(resolve_config(_CONFIG, steps=steps).model_copy(update={"search": search}))

@@ -1,6 +1,6 @@
 """Any of our models without its work: it reads its inputs, makes its calls, and answers zeros of the usual shapes.
 
-What a request takes in a server of these is what Triton takes for the same steps, calls and tensors (`perf.hops`).
+What a request takes in a server of these is what Triton takes for the same steps, calls and tensors (`nann.perf.hops`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from nann.signature import CANDIDATE_SCORES, CANDIDATES, MODELS, SCORER, USER_STATE
-from python_backend.tensors import call_model, make_response, make_tensor, read_optional_tensor
+
+from ..python_backend.tensors import call_model, make_response, make_tensor, read_optional_tensor
 
 
 class EmptyModel:

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from nann.bundle import Bundle
 from nann.errors import ConfigError
-from perf.benchmark import Benchmark, BenchSettings, Json, Say
-from perf.headlines import nested
-from perf.report import report
-from training.studies.plotting import require_matplotlib
-from training.studies.provenance import machine
-from training.studies.store import cached, read_object, write_json
+
+from ..training.studies.plotting import require_matplotlib
+from ..training.studies.provenance import machine
+from ..training.studies.store import cached, read_object, write_json
+from .benchmark import Benchmark, BenchSettings, Json, Say
+from .headlines import nested
+from .report import report
 
 RESULTS_FILE = "perf.json"
 REPORT_FILE = "perf.md"

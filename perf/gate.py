@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from nann.errors import ConfigError
-from perf import served
-from perf.benchmark import Benchmark, BenchSettings, Json, Say
-from perf.corpora import table1_corpus
-from perf.headlines import nested, value_at
-from training.studies.text import table
+
+from ..training.studies.text import table
+from . import served
+from .benchmark import Benchmark, BenchSettings, Json, Say
+from .corpora import table1_corpus
+from .headlines import nested, value_at
 
 NAME = "gate"
 ITEMS, STEPS, REPEATS, USERS = 20_000, 20, 5, 32

@@ -1,6 +1,6 @@
 """Everything that wants a GPU, in one run: parity, call times, serving under load, exhaustive scoring, training.
 
-    python -m perf.gpu_report --bundle build/bundle --data build/data/complete_journey --out build/perf/gpu
+    python -m nann.perf.gpu_report --bundle build/bundle --data build/data/complete_journey --out build/perf/gpu
 
 Needs torch, and Triton for the load; no network. `--device cpu` rehearses it where there is no GPU. It writes
 report.json and report.md. The paper's Table 1 has 624 QPS at 6.3 ms on a T4: compare it with what stands beside the
@@ -24,10 +24,11 @@ import typer
 
 from nann.bundle import SCORER_FILE, Bundle
 from nann.errors import ConfigError, NannError
-from perf.gpu_torch import device_name, exhaustive_ms, measure_points, user_states
-from perf.load import run_load
-from perf.requests import histories
-from perf.triton_counters import breakdown, read_metrics
+
+from .gpu_torch import device_name, exhaustive_ms, measure_points, user_states
+from .load import run_load
+from .requests import histories
+from .triton_counters import breakdown, read_metrics
 
 _QUERIES = 256
 
@@ -86,9 +87,9 @@ def _measure(
     duration_s: float,
     training_steps: int,
 ) -> None:
-    from python_backend.repository import install_bundle
-    from training.data.prepared import PreparedData
-    from training.scorers import OnnxScorer
+    from ..python_backend.repository import install_bundle
+    from ..training.data.prepared import PreparedData
+    from ..training.scorers import OnnxScorer
 
     repository = folder / "repository"
     install_bundle(bundle.path, repository)
@@ -100,7 +101,7 @@ def _measure(
     if plans is None:
         report.skipped["tensorrt"] = "no --plans"
     else:
-        from perf.gpu_tensorrt import plan_differences
+        from .gpu_tensorrt import plan_differences
 
         report.tensorrt = plan_differences(plans, bundle, states, OnnxScorer(bundle.path / SCORER_FILE))
     report.exhaustive_ms = exhaustive_ms(repository, bundle, states, device)
@@ -117,9 +118,9 @@ def serve_under_load(
     repository: Path, users: list[list[int]], concurrencies: list[int], duration_s: float, triton: Path | None = None
 ) -> list[dict[str, Any]]:
     """Triton with the target torch at each concurrency: throughput, latency, lockstep batch, where the time goes."""
-    from python_backend.ports import free_ports
-    from python_backend.server import ServerOptions, TritonServer
-    from python_backend.triton_install import triton_at
+    from ..python_backend.ports import free_ports
+    from ..python_backend.server import ServerOptions, TritonServer
+    from ..python_backend.triton_install import triton_at
 
     log = repository.with_suffix(".log")
     http_port, grpc_port, metrics_port = free_ports(3)
@@ -135,8 +136,8 @@ def serve_under_load(
 
 
 def _training_throughput(prepared: Any, folder: Path, steps: int) -> dict[str, float]:
-    from training.config import TrainingConfig
-    from training.train import train
+    from ..training.config import TrainingConfig
+    from ..training.train import train
 
     result = train(prepared, TrainingConfig(), folder / "train", stop_at_step=steps)
     return {"steps": float(steps), "examples_per_s": result.examples_per_s}

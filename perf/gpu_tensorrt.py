@@ -12,7 +12,8 @@ from nann.errors import ScorerError
 from nann.plans import optimization_profiles, plan_file
 from nann.scorer import Float32Array, Int32Array
 from nann.signature import CANDIDATE_SCORES, CANDIDATES, SCORER, USER_STATE
-from training.tensorrt_api import find_tensorrt, make_logger
+
+from ..training.tensorrt_api import find_tensorrt, make_logger
 
 
 class PlanScorer:

@@ -14,8 +14,9 @@ import torch
 from nann.bundle import SCORER_HALF_FILE, Bundle
 from nann.scorer import Float32Array, Int32Array
 from nann.signature import BEHAVIORS, CANDIDATES, PROFILE_CODES, SCORER, USER_ENCODER, USER_STATE
-from python_backend.graph_runner import GraphRunner
-from python_backend.torch_runner import load_runner
+
+from ..python_backend.graph_runner import GraphRunner
+from ..python_backend.torch_runner import load_runner
 
 _RUNS = 20
 _EXACT_CHUNK = 8192

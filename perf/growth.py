@@ -15,9 +15,12 @@ from nann.exact_search import exact_search
 from nann.kernels import Float32Array
 from nann.metrics import coverage
 from nann.search_params import SearchParams
-from perf.alternate import alternate
-from perf.benchmark import Benchmark, BenchSettings, Json, Say
-from perf.planted import (
+
+from ..training.plots import COLORS, MARKERS, figure, plain_log
+from ..training.studies.text import percent, table
+from .alternate import alternate
+from .benchmark import Benchmark, BenchSettings, Json, Say
+from .planted import (
     EF_CONSTRUCTION,
     LARGEST_ENTRY_LAYER,
     WIDTH,
@@ -26,8 +29,6 @@ from perf.planted import (
     PlantedScorer,
     planted_vectors,
 )
-from training.plots import COLORS, MARKERS, figure, plain_log
-from training.studies.text import percent, table
 
 ITEMS = (10_000, 100_000, 1_000_000, 10_000_000)
 _TOP_K, _EF, _GROUND_EF, _GROUND_ROUNDS = 200, 200, 500, 3

@@ -22,10 +22,11 @@ from nann.signature import (
     USER_ENCODER,
     USER_STATE,
 )
-from perf.replay import Calls
+
+from .replay import Calls
 
 _MODEL = """\
-from perf.empty_model import EmptyModel
+from .empty_model import EmptyModel
 
 
 class TritonPythonModel(EmptyModel):

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from nann.bundle import Bundle, search_file_names
-from perf.alternate import alternate
-from perf.benchmark import Benchmark, BenchSettings, Json, Say
-from training.studies.text import table
+
+from ..training.studies.text import table
+from .alternate import alternate
+from .benchmark import Benchmark, BenchSettings, Json, Say
 
 
 def time_loading(bundle: Path, repeats: int) -> Json:

@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from nann.errors import ConfigError
-from perf.benchmark import Benchmark, BenchSettings, Json, Say
-from perf.perf_analyzer import Load, run_perf_analyzer
-from perf.perf_analyzer_install import PerfAnalyzer, find_perf_analyzer
-from perf.process_memory import model_pss_mb
-from perf.quality import AskedUsers, asked_users
-from perf.replay import Calls, record_calls
-from perf.serving import Deployment, install, installed_scorer, pinned, serving, usable_cores
-from python_backend.onnx_model import EmbeddedScorer
-from training.plots import COLORS, figure
-from training.studies.text import MISSING, percent, table
+
+from ..python_backend.onnx_model import EmbeddedScorer
+from ..training.plots import COLORS, figure
+from ..training.studies.text import MISSING, percent, table
+from .benchmark import Benchmark, BenchSettings, Json, Say
+from .perf_analyzer import Load, run_perf_analyzer
+from .perf_analyzer_install import PerfAnalyzer, find_perf_analyzer
+from .process_memory import model_pss_mb
+from .quality import AskedUsers, asked_users
+from .replay import Calls, record_calls
+from .serving import Deployment, install, installed_scorer, pinned, serving, usable_cores
 
 NAME = "instances"
 CONCURRENCIES = (2, 8)

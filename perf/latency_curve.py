@@ -8,16 +8,17 @@ from typing import Any
 
 from nann.errors import ServerError
 from nann.signature import ENTRY_SEEDS, PARAM_ENTRY
-from perf.benchmark import Benchmark, BenchSettings, Json, Say
-from perf.perf_analyzer import Load, run_perf_analyzer
-from perf.perf_analyzer_install import PerfAnalyzer, find_perf_analyzer
-from perf.quality import AskedUsers, asked_users
-from perf.served import describe
-from perf.serving import install, serving
-from perf.triton_counters import breakdown, read_metrics
-from python_backend.server import TritonServer
-from training.plots import COLORS, MARKERS, figure, plain_log
-from training.studies.text import percent, table
+
+from ..python_backend.server import TritonServer
+from ..training.plots import COLORS, MARKERS, figure, plain_log
+from ..training.studies.text import percent, table
+from .benchmark import Benchmark, BenchSettings, Json, Say
+from .perf_analyzer import Load, run_perf_analyzer
+from .perf_analyzer_install import PerfAnalyzer, find_perf_analyzer
+from .quality import AskedUsers, asked_users
+from .served import describe
+from .serving import install, serving
+from .triton_counters import breakdown, read_metrics
 
 NAME = "load"
 CONCURRENCIES = (1, 2, 4, 8, 16)

@@ -123,7 +123,7 @@ def run_open_load(
         seed: of the arrivals.
         options: of `RetrievalClient.retrieve`, for every request.
     """
-    from clients import RetrievalClient
+    from ..clients import RetrievalClient
 
     gaps = np.random.default_rng(seed).exponential(1 / offered_qps, int(offered_qps * (warm_up_s + duration_s) * 2))
     due_s = np.cumsum(gaps)
@@ -180,7 +180,7 @@ def _ask_together(clients: Sequence[_Client]) -> list[list[int]]:
 
 def _ask(share: _Client) -> list[int]:
     """Latencies in ns of the requests that ended within the measurement."""
-    from clients import RetrievalClient
+    from ..clients import RetrievalClient
 
     url, users, duration_s, warm_up_s, options = share
     latencies: list[int] = []

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from nann.search_params import SearchParams
 from nann.stage_clock import STAGES
-from perf.alternate import alternate
-from perf.benchmark import Benchmark, BenchSettings, Json, Say
-from perf.offline import OfflineUsers
-from training.plots import COLORS, figure
-from training.studies.text import table
+
+from ..training.plots import COLORS, figure
+from ..training.studies.text import table
+from .alternate import alternate
+from .benchmark import Benchmark, BenchSettings, Json, Say
+from .offline import OfflineUsers
 
 BATCHES = (1, 2, 4, 8, 16)
 PARTS = (*STAGES, "python")

@@ -22,10 +22,11 @@ from nann.lockstep import bitmap_words
 from nann.scorer import Scorer
 from nann.search_params import SearchParams
 from nann.signature import PADDING_ITEM
-from perf.alternate import alternate, cold, warm
-from perf.benchmark import Benchmark, BenchSettings, Json, Say
-from perf.offline import OfflineUsers
-from training.studies.text import table
+
+from ..training.studies.text import table
+from .alternate import alternate, cold, warm
+from .benchmark import Benchmark, BenchSettings, Json, Say
+from .offline import OfflineUsers
 
 TABLE1_SEARCH = SearchParams(200, (200, 500, 1000), (1, 1, 2))
 """The paper's Table 1."""

@@ -13,10 +13,11 @@ from nann.scorer import Float32Array, Scorer
 from nann.search_params import SearchParams
 from nann.search_result import SearchResult
 from nann.stage_clock import StageClock
-from python_backend.onnx_model import EmbeddedScorer
-from training.data.prepared import PreparedData, Queries
-from training.evaluate import encode_queries
-from training.scorers import OnnxUserEncoder
+
+from ..python_backend.onnx_model import EmbeddedScorer
+from ..training.data.prepared import PreparedData, Queries
+from ..training.evaluate import encode_queries
+from ..training.scorers import OnnxUserEncoder
 
 
 @dataclass(frozen=True)

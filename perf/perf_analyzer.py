@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from nann.errors import ServerError
 from nann.signature import BEHAVIOR_ITEM_IDS, ENSEMBLE, ITEM_IDS, ITEMS_SCORED, SCORER
-from perf.perf_analyzer_install import PerfAnalyzer
-from perf.requests import perf_analyzer_input
+
+from .perf_analyzer_install import PerfAnalyzer
+from .requests import perf_analyzer_input
 
 WINDOWS = 3
 """perf_analyzer measures that many windows a point and reports them together."""

@@ -15,8 +15,9 @@ import numpy as np
 from nann.bundle import ITEM_VECTORS_FILE
 from nann.graph import HnswGraph, load_array
 from nann.scorer import Float32Array, Int32Array
-from training.config import IndexConfig
-from training.index import build_hnsw, graph_from_hnswlib
+
+from ..training.config import IndexConfig
+from ..training.index import build_hnsw, graph_from_hnswlib
 
 WIDTH = 16
 """d: narrow, so that ten million items are indexed in minutes."""

@@ -13,12 +13,13 @@ from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle
 from nann.metrics import coverage, recall
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.signature import PADDING_IDS, PADDING_ITEM
-from perf.offline import OfflineUsers
-from perf.perf_analyzer import Answer
-from training.data.prepared import PreparedData, Queries
-from training.evaluate import encode_queries, exact_top
-from training.scorers import OnnxScorer, OnnxUserEncoder
-from training.studies.store import cached_array
+
+from ..training.data.prepared import PreparedData, Queries
+from ..training.evaluate import encode_queries, exact_top
+from ..training.scorers import OnnxScorer, OnnxUserEncoder
+from ..training.studies.store import cached_array
+from .offline import OfflineUsers
+from .perf_analyzer import Answer
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import numpy as np
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.search_params import SearchParams
 from nann.signature import PADDING_ITEM
-from perf.offline import OfflineUsers
+
+from .offline import OfflineUsers
 
 
 @dataclass

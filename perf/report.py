@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from perf.benchmark import Json
-from perf.headlines import HEADLINES, value_at
-from perf.suite import BENCHMARKS
-from training.studies.text import MISSING, table
+from ..training.studies.text import MISSING, table
+from .benchmark import Json
+from .headlines import HEADLINES, value_at
+from .suite import BENCHMARKS
 
 _INTRODUCTION = """# Serving speed
 

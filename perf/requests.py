@@ -1,6 +1,6 @@
 """Real requests for load: validation users' histories, as perf_analyzer's `--input-data` or a log for `plan-shapes`.
 
-python -m perf.requests --data build/data/complete_journey --out build/perf/requests.json
+python -m nann.perf.requests --data build/data/complete_journey --out build/perf/requests.json
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def histories(data: Path, length: int, users: int) -> list[list[int]]:
     Raises:
         DataError: if the folder is no prepared data set.
     """
-    from training.data.prepared import PreparedData
+    from ..training.data.prepared import PreparedData
 
     rows = PreparedData.load(data).queries("validation", length, users).external_ids.tolist()
     return [[item for item in row if item not in PADDING_IDS] or [0] for row in rows]

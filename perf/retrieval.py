@@ -17,12 +17,13 @@ from nann.light_walk import light_walk
 from nann.metrics import coverage, recall
 from nann.search_params import SearchParams, SeedParams
 from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS
-from perf.alternate import alternate
-from perf.benchmark import Benchmark, BenchSettings, Json, Say
-from perf.offline import OfflineUsers
-from training.ground_rounds import search_users
-from training.studies.baselines import ScoredPool
-from training.studies.text import MISSING, percent, table
+
+from ..training.ground_rounds import search_users
+from ..training.studies.baselines import ScoredPool
+from ..training.studies.text import MISSING, percent, table
+from .alternate import alternate
+from .benchmark import Benchmark, BenchSettings, Json, Say
+from .offline import OfflineUsers
 
 LABELS = {
     ENTRY_SEEDS: "seeded walk (ours)",

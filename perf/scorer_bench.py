@@ -19,12 +19,13 @@ from nann.exact_search import exact_search
 from nann.metrics import coverage
 from nann.scorer import Int32Array
 from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES, USER_STATE
-from perf.alternate import alternate
-from perf.benchmark import Benchmark, BenchSettings, Json, Say
-from perf.scorer_engines import SERVED, Score, engines, served_engine
+
+from .alternate import alternate
+from .benchmark import Benchmark, BenchSettings, Json, Say
+from .scorer_engines import SERVED, Score, engines, served_engine
 
 if TYPE_CHECKING:
-    from training.compared_forms import ComparedForms
+    from ..training.compared_forms import ComparedForms
 
 ITEMS = 1_300_000
 USERS = (1, 4, 16)
@@ -45,7 +46,7 @@ _Call = Callable[[Int32Array], object]
 
 def run(settings: BenchSettings, say: Say) -> Json:
     """See the module. Times in ms; ratios are of medians."""
-    from training.compared_forms import export_forms, paper_network
+    from ..training.compared_forms import export_forms, paper_network
 
     folder = settings.cache / "scorer"
     say(f"exporting the paper's network with {ITEMS:,} items in three forms")
@@ -105,8 +106,8 @@ def compare_engines(forms: ComparedForms, folder: Path, repeats: int, say: Say) 
 
 def compare_coverage(settings: BenchSettings, folder: Path, say: Say) -> dict[str, float]:
     """Share of the exact top 200 in float32 that is in the exact top 200 of each engine, on the real bundle."""
-    from training.data.prepared import PreparedData
-    from training.scorers import OnnxUserEncoder
+    from ..training.data.prepared import PreparedData
+    from ..training.scorers import OnnxUserEncoder
 
     bundle = Bundle.open(settings.real)
     queries = PreparedData.load(settings.real_data).queries("test", bundle.sequence_length, _COVERED_USERS)
@@ -118,8 +119,8 @@ def compare_coverage(settings: BenchSettings, folder: Path, say: Say) -> dict[st
 
 
 def _form(forms: ComparedForms, name: str) -> _Call:
-    from training.compared_forms import ITEM_VECTORS
-    from training.scorers import onnx_session
+    from ..training.compared_forms import ITEM_VECTORS
+    from ..training.scorers import onnx_session
 
     if name == "served":
         return _engine(served_engine(forms.served), forms)

@@ -14,9 +14,10 @@ import numpy as np
 from nann.kernels import core_count
 from nann.scorer import Float32Array, Int32Array, score_in_blocks
 from nann.signature import CANDIDATES, USER_STATE
-from perf.benchmark import Say
-from python_backend.onnx_model import BLOCK_PAIRS, EmbeddedScorer
-from training.scorers import OnnxScorer
+
+from ..python_backend.onnx_model import BLOCK_PAIRS, EmbeddedScorer
+from ..training.scorers import OnnxScorer
+from .benchmark import Say
 
 SERVED = "onnxruntime, as served"
 Score = Callable[[Float32Array, Int32Array], Float32Array]

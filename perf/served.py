@@ -10,17 +10,18 @@ from typing import Any
 from nann.kernels import core_count
 from nann.search_params import SearchParams
 from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, FEATURE_TRANSFORM, SCORER, USER_ENCODER
-from perf.benchmark import Benchmark, BenchSettings, Json, Say
-from perf.hops import empty
-from perf.perf_analyzer import Answer, Load, LoadPoint, run_perf_analyzer
-from perf.perf_analyzer_install import find_perf_analyzer
-from perf.quality import AskedUsers, asked_users
-from perf.replay import Calls, plain_ms, record_calls, scored
-from perf.serving import Deployment, install, installed_scorer, serving
-from perf.triton_counters import breakdown, read_metrics
-from python_backend.server import TritonServer
-from training.plots import COLORS, figure
-from training.studies.text import percent, table
+
+from ..python_backend.server import TritonServer
+from ..training.plots import COLORS, figure
+from ..training.studies.text import percent, table
+from .benchmark import Benchmark, BenchSettings, Json, Say
+from .hops import empty
+from .perf_analyzer import Answer, Load, LoadPoint, run_perf_analyzer
+from .perf_analyzer_install import find_perf_analyzer
+from .quality import AskedUsers, asked_users
+from .replay import Calls, plain_ms, record_calls, scored
+from .serving import Deployment, install, installed_scorer, serving
+from .triton_counters import breakdown, read_metrics
 
 NAME = "served"
 _BLOCK_WINDOW_S = 1.0

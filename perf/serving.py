@@ -13,11 +13,12 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from nann.signature import BEAM_RETRIEVAL, SCORER
-from python_backend.model_files import ONNX_FILE
-from python_backend.onnx_model import EmbeddedScorer
-from python_backend.ports import free_ports
-from python_backend.repository import install_bundle
-from python_backend.server import ServerOptions, TritonServer
+
+from ..python_backend.model_files import ONNX_FILE
+from ..python_backend.onnx_model import EmbeddedScorer
+from ..python_backend.ports import free_ports
+from ..python_backend.repository import install_bundle
+from ..python_backend.server import ServerOptions, TritonServer
 
 TARGET = "embedded"
 _CONFIGS = {
@@ -37,7 +38,7 @@ class Deployment:
         instances: of beam_retrieval and scorer each.
         threads: that share the candidates of a scorer call.
         cores: the only ones that the server may use.
-        scorer: where rounds are scored, `SCORER_PLACES` of `python_backend.beam_retrieval`.
+        scorer: where rounds are scored, `SCORER_PLACES` of `nann.python_backend.beam_retrieval`.
     """
 
     instances: int | None = None

@@ -17,12 +17,13 @@ from typing import Any
 from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle, search_file_names, verify_file
 from nann.errors import ServerError
 from nann.signature import SCORER, USER_ENCODER
-from perf.benchmark import Benchmark, BenchSettings, Json, Say
-from perf.serving import TARGET, install, serving
-from python_backend.model_files import ONNX_FILE, onnx_files
-from python_backend.onnx_model import OnnxModel
-from python_backend.ports import free_ports
-from training.studies.text import table
+
+from ..python_backend.model_files import ONNX_FILE, onnx_files
+from ..python_backend.onnx_model import OnnxModel
+from ..python_backend.ports import free_ports
+from ..training.studies.text import table
+from .benchmark import Benchmark, BenchSettings, Json, Say
+from .serving import TARGET, install, serving
 
 NAME = "start"
 STARTS = 3
@@ -119,7 +120,7 @@ def parts_s(bundle: Bundle, repository: Path) -> dict[str, float]:
 
 
 def _import_packages() -> None:
-    subprocess.run([sys.executable, "-c", "import python_backend.onnx_model"], check=True)
+    subprocess.run([sys.executable, "-c", "import nann.python_backend.onnx_model"], check=True)
 
 
 def _seconds(work: Callable[[], Any]) -> float:

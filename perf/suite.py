@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from perf import (
+from ..training.studies.choose import chosen
+from . import (
     gate,
     growth,
     index_load,
@@ -15,8 +16,7 @@ from perf import (
     served,
     start,
 )
-from perf.benchmark import Benchmark
-from training.studies.choose import chosen
+from .benchmark import Benchmark
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     scorer_bench.BENCHMARK,

@@ -14,13 +14,14 @@ from nann.bundle import Bundle, search_file_names
 from nann.errors import ConfigError
 from nann.scorer import Float32Array
 from nann.signature import ARRIVED_NS, BEHAVIORS, ON_DEADLINE, USER_STATE
-from python_backend.bls_scorer import BlsScorer
-from python_backend.model_files import check_same_bundle
-from python_backend.outcomes import Outcome
-from python_backend.retrieval import Retriever, Search, never
-from python_backend.search_requests import SearchBounds, TimeLimit
-from python_backend.search_watch import SearchWatch
-from python_backend.tensors import (
+
+from .bls_scorer import BlsScorer
+from .model_files import check_same_bundle
+from .outcomes import Outcome
+from .retrieval import Retriever, Search, never
+from .search_requests import SearchBounds, TimeLimit
+from .search_watch import SearchWatch
+from .tensors import (
     config_choice,
     config_flag,
     config_int,
@@ -32,7 +33,7 @@ from python_backend.tensors import (
 )
 
 if TYPE_CHECKING:
-    from python_backend.in_process_scorer import InProcessScorer
+    from .in_process_scorer import InProcessScorer
 
 ON_SCORER_FAILURE = ("error", "fallback")
 """What requests get while the scorer fails: its error, or a cheap ranking (`nann.cheap_ranking`)."""
@@ -119,7 +120,7 @@ class TritonPythonModel:
 
 def _load_in_process(repository: Path, version: int, threads: int) -> Callable[[], InProcessScorer]:
     try:
-        from python_backend.in_process_scorer import InProcessScorer, load_in_process
+        from .in_process_scorer import InProcessScorer, load_in_process
     except ImportError as error:
         raise ConfigError(
             f"config.pbtxt of beam_retrieval: parameter scorer is 'in_process', which needs onnxruntime ({error}); "

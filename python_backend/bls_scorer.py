@@ -11,8 +11,9 @@ from nann.errors import ScorerError
 from nann.scorer import Float32Array, Int32Array
 from nann.shape_grid import ShapeGrid
 from nann.signature import CANDIDATE_SCORES, CANDIDATES, SCORER, USER_STATE
-from python_backend.scorer_work import ScorerWork
-from python_backend.tensors import call_model, make_tensor
+
+from .scorer_work import ScorerWork
+from .tensors import call_model, make_tensor
 
 
 class BlsScorer:

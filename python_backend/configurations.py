@@ -9,10 +9,11 @@ from pathlib import Path
 
 from nann.errors import ConfigError
 from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, SCORER, USER_ENCODER
-from python_backend.durable_files import write_text
-from python_backend.model_files import TEMPLATE, TENSORRT, TORCH
-from python_backend.releases import VERSIONS_FOLDER, release_path
-from python_backend.triton_config import WARMUP_FOLDER
+
+from .durable_files import write_text
+from .model_files import TEMPLATE, TENSORRT, TORCH
+from .releases import VERSIONS_FOLDER, release_path
+from .triton_config import WARMUP_FOLDER
 
 MADE_CONFIGS = frozenset(
     (

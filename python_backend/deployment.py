@@ -19,10 +19,11 @@ from pathlib import Path
 
 from nann.errors import DeployError, NannError
 from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, FEATURE_TRANSFORM, SCORER, USER_ENCODER
-from python_backend.configurations import made_configs, pin_ensemble, write_made_configs
-from python_backend.model_control import READY, ModelControl
-from python_backend.release_check import check_release
-from python_backend.releases import (
+
+from .configurations import made_configs, pin_ensemble, write_made_configs
+from .model_control import READY, ModelControl
+from .release_check import check_release
+from .releases import (
     DEFAULT_KEPT_VERSIONS,
     Versions,
     locked,
@@ -32,7 +33,7 @@ from python_backend.releases import (
     set_live,
     write_release,
 )
-from python_backend.repository import choose_version, open_artefacts
+from .repository import choose_version, open_artefacts
 
 _COMPOSING = (FEATURE_TRANSFORM.name, USER_ENCODER.name, BEAM_RETRIEVAL.name, SCORER.name)
 _RETIRE_TIMEOUT_S = 120.0

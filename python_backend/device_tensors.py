@@ -10,7 +10,8 @@ from torch.utils.dlpack import from_dlpack
 
 from nann.errors import RequestError
 from nann.signature import TensorSpec
-from python_backend.onnx_torch import torch_dtype
+
+from .onnx_torch import torch_dtype
 
 
 def read_torch(request: Any, spec: TensorSpec) -> Tensor:

@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from nann.bundle import Bundle, verify_file
 from nann.signature import BEHAVIORS, CANDIDATES, PROFILE_CODES, SCORER, USER_ENCODER, ModelSpec
-from python_backend.model_files import MODEL_FILES, ONNX_FILE, onnx_files
-from python_backend.onnx_model import OnnxModel
-from python_backend.tensors import config_threads, error_response, make_response, read_tensor
+
+from .model_files import MODEL_FILES, ONNX_FILE, onnx_files
+from .onnx_model import OnnxModel
+from .tensors import config_threads, error_response, make_response, read_tensor
 
 _WARM_UP_CANDIDATES = 16
 _SPECS = {spec.name: spec for spec in (USER_ENCODER, SCORER)}

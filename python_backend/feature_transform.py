@@ -23,8 +23,9 @@ from nann.signature import (
     USER_PROFILE,
     Tensors,
 )
-from python_backend.metrics_publisher import MetricsPublisher
-from python_backend.tensors import answer_each, config_int, read_optional_tensor, read_tensor
+
+from .metrics_publisher import MetricsPublisher
+from .tensors import answer_each, config_int, read_optional_tensor, read_tensor
 
 FILES = (ITEM_IDS_FILE,)
 """Files of the bundle that this model opens."""

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from nann.errors import ScorerError
-from python_backend.onnx_torch import OnnxTorchModule, torch_dtype
+
+from .onnx_torch import OnnxTorchModule, torch_dtype
 
 _RUNS_BEFORE_CAPTURE = 3  # as torch asks: the first runs pick algorithms and allocate workspaces
 

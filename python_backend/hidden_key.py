@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from nann.errors import ServerError
-from python_backend.admin_key import ADMIN_KEY_VARIABLE
 
-_LIBRARY = "python_backend._preloaded"
+from .admin_key import ADMIN_KEY_VARIABLE
+
+_LIBRARY = "nann.python_backend._preloaded"
 """Has `_batcher_wakes.cpp` in it too."""
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.signature import SCORER
-from python_backend.embedded_onnx import load_model
-from python_backend.onnx_model import EmbeddedScorer
-from python_backend.scorer_work import ScorerWork
+
+from .embedded_onnx import load_model
+from .onnx_model import EmbeddedScorer
+from .scorer_work import ScorerWork
 
 
 def load_in_process(repository: Path, model_version: int, threads: int) -> EmbeddedScorer:

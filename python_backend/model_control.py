@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from nann.errors import ConfigError, ServerError, ServerUnavailable
 from nann.signature import ModelSpec, TensorSpec
-from python_backend.admin_key import ADMIN_HEADER, ADMIN_KEY_VARIABLE
-from python_backend.server_log import without_call_stack
+
+from .admin_key import ADMIN_HEADER, ADMIN_KEY_VARIABLE
+from .server_log import without_call_stack
 
 READY, UNAVAILABLE = "READY", "UNAVAILABLE"
 _LOAD_TIMEOUT_S = 600.0

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from nann.errors import BundleError, ScorerError
 from nann.onnx_data import read_external_data
 from nann.signature import ModelSpec, TensorSpec
-from python_backend.onnx_torch_ops import OPERATORS, Host, Operator
+
+from .onnx_torch_ops import OPERATORS, Host, Operator
 
 _HOST_DTYPES = (torch.int64, torch.bool)
 _HOST_ELEMENTS = 64

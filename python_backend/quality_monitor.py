@@ -15,7 +15,8 @@ import numpy.typing as npt
 from nann.errors import NannError
 from nann.exact_search import exact_search
 from nann.scorer import Float32Array, Int32Array, Scorer
-from python_backend.metrics_publisher import MetricsPublisher
+
+from .metrics_publisher import MetricsPublisher
 
 _QUEUE_SIZE = 16
 _BLOCK_ITEMS = 512  # a served round waits for at most one block of the monitor's

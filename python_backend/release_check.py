@@ -24,8 +24,9 @@ from nann.signature import (
     USER_ENCODER,
     TensorSpec,
 )
-from python_backend.model_control import ModelControl
-from python_backend.model_files import ONNX_FILE
+
+from .model_control import ModelControl
+from .model_files import ONNX_FILE
 
 CHECKED_USERS = 4
 MIN_OVERLAP = 0.9
@@ -75,7 +76,7 @@ def expected_answers(release: Path, users: npt.NDArray[np.int64]) -> Answers:
         ConfigError: if onnxruntime is not installed.
     """
     try:
-        from python_backend.onnx_model import EmbeddedScorer, OnnxModel
+        from .onnx_model import EmbeddedScorer, OnnxModel
     except ImportError as error:
         raise ConfigError(
             f"a version is compared with its ONNX files, which needs onnxruntime ({error}); `pip install onnxruntime`"

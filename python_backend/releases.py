@@ -26,9 +26,10 @@ from nann.bundle import MANIFEST_FILE, Bundle
 from nann.errors import ConfigError, DeployError
 from nann.plans import PLANNED_MODELS, PLANS_FILE, Plans, plan_file
 from nann.signature import MODELS
-from python_backend.durable_files import link_or_copy, sync_folder, sync_tree, write_text
-from python_backend.model_files import PLAN_FILE, TEMPLATE, TENSORRT, bundle_artefacts
-from python_backend.triton_config import WARMUP_FOLDER, tensorrt_addition, write_warmup
+
+from .durable_files import link_or_copy, sync_folder, sync_tree, write_text
+from .model_files import PLAN_FILE, TEMPLATE, TENSORRT, bundle_artefacts
+from .triton_config import WARMUP_FOLDER, tensorrt_addition, write_warmup
 
 VERSIONS_FOLDER = ".versions"
 VERSIONS_FILE = "versions.json"

@@ -8,9 +8,10 @@ from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError
 from nann.plans import Plans
 from nann.signature import BEAM_RETRIEVAL
-from python_backend.configurations import copy_template, pin_ensemble, write_made_configs
-from python_backend.model_files import TEMPLATE, TENSORRT, bundle_artefacts
-from python_backend.releases import (
+
+from .configurations import copy_template, pin_ensemble, write_made_configs
+from .model_files import TEMPLATE, TENSORRT, bundle_artefacts
+from .releases import (
     DEFAULT_KEPT_VERSIONS,
     Versions,
     identity_of,
@@ -31,7 +32,7 @@ def install_bundle(
     """Installs a bundle as one version of all models, for every target, and makes it current.
 
     Files are linked, and copied across file systems. A bundle that is one of the repository's versions already is not
-    written again. A running server notices nothing: `python_backend.deployment` is for that.
+    written again. A running server notices nothing: `nann.python_backend.deployment` is for that.
 
     Args:
         bundle: the bundle's folder, verified first.

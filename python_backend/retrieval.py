@@ -43,9 +43,10 @@ from nann.signature import (
     USER_STATE,
     Tensors,
 )
-from python_backend.outcomes import Kind, Outcome
-from python_backend.search_clock import SearchClock
-from python_backend.search_requests import (
+
+from .outcomes import Kind, Outcome
+from .search_clock import SearchClock
+from .search_requests import (
     SearchBounds,
     TimeLimit,
     own_parameters,

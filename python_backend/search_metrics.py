@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from python_backend.metrics_publisher import MetricsPublisher
-from python_backend.outcomes import Kind, Outcome
-from python_backend.retrieval import Search
-from python_backend.scorer_work import ScorerWork
-from python_backend.search_clock import SearchClock
+from .metrics_publisher import MetricsPublisher
+from .outcomes import Kind, Outcome
+from .retrieval import Search
+from .scorer_work import ScorerWork
+from .search_clock import SearchClock
 
 # Marking what is visited is a part of expansion, too short for a histogram of its own.
 _STAGES = {"light_walk": ("light_walk",), "expand": ("mark", "expand"), "score": ("score",), "select": ("select",)}

@@ -1,4 +1,4 @@
-"""Spans of searches: the rounds, and their stages. Imported only where tracing is on (`python_backend.tracing`)."""
+"""Spans of searches: the rounds, and their stages. Imported only where tracing is on."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from python_backend.retrieval import Search
-from python_backend.search_clock import RoundTime, StageTime, Timeline
+from .retrieval import Search
+from .search_clock import RoundTime, StageTime, Timeline
 
 
 class SearchSpans:

@@ -12,19 +12,20 @@ from nann.errors import ConfigError
 from nann.scorer import Float32Array
 from nann.shape_grid import ShapeGrid
 from nann.signature import ITEM_IDS
-from python_backend.bls_scorer import BlsScorer
-from python_backend.metrics_publisher import MetricsPublisher
-from python_backend.outcomes import Kind, Outcome
-from python_backend.quality_monitor import QualityMonitor
-from python_backend.retrieval import Search
-from python_backend.scorer_work import ScorerWork
-from python_backend.search_clock import SearchClock, Timeline
-from python_backend.search_metrics import SearchMetrics
-from python_backend.tensors import config_share
-from python_backend.tracing import SERVICE_NAME, traces_endpoint
+
+from .bls_scorer import BlsScorer
+from .metrics_publisher import MetricsPublisher
+from .outcomes import Kind, Outcome
+from .quality_monitor import QualityMonitor
+from .retrieval import Search
+from .scorer_work import ScorerWork
+from .search_clock import SearchClock, Timeline
+from .search_metrics import SearchMetrics
+from .tensors import config_share
+from .tracing import SERVICE_NAME, traces_endpoint
 
 if TYPE_CHECKING:
-    from python_backend.search_spans import SearchSpans
+    from .search_spans import SearchSpans
 
 _QUALITY_LOAD = 0.05
 
@@ -112,7 +113,7 @@ def _open_spans(environment: Mapping[str, str]) -> SearchSpans | None:
     if traces_endpoint(environment) is None:
         return None
     try:
-        from python_backend.search_spans import SearchSpans
+        from .search_spans import SearchSpans
     except ImportError as error:
         raise ConfigError(
             f"tracing is on (OTEL_EXPORTER_OTLP_ENDPOINT) and {error.name} is missing; run `pip install 'nann[trace]'`"

@@ -16,15 +16,16 @@ from pathlib import Path
 
 from nann.errors import NannError, ServerError
 from nann.signature import ENSEMBLE, SCORER
-from python_backend.admin_key import ADMIN_HEADER
-from python_backend.hidden_key import hidden_key
-from python_backend.model_control import ModelControl
-from python_backend.ports import check_ports
-from python_backend.process_group import ProcessGroup
-from python_backend.server_log import LogRelay, failure_lines
-from python_backend.server_tls import ServerTls
-from python_backend.tracing import triton_trace_options
-from python_backend.triton_install import TritonInstall, find_triton
+
+from .admin_key import ADMIN_HEADER
+from .hidden_key import hidden_key
+from .model_control import ModelControl
+from .ports import check_ports
+from .process_group import ProcessGroup
+from .server_log import LogRelay, failure_lines
+from .server_tls import ServerTls
+from .tracing import triton_trace_options
+from .triton_install import TritonInstall, find_triton
 
 # What no client of a retrieval server needs; shared memory has been a way into the server.
 _RESTRICTED_APIS = "shared-memory,model-repository,trace,logging"

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nann.errors import NannError
-from python_backend.model_control import ModelControl
+
+from .model_control import ModelControl
 
 CHECK_PERIOD_S = 0.25
 _MODEL_FILE = re.compile(r"/(\w+)/(\d+)/\w+\.py")

@@ -19,9 +19,10 @@ from nann.errors import ConfigError, RequestError
 from nann.scorer import Float32Array
 from nann.shape_grid import ShapeGrid
 from nann.signature import USER_STATE
-from python_backend import beam_retrieval
-from python_backend.bls_scorer import BlsScorer
-from python_backend.device_tensors import read_torch, torch_tensor
+
+from . import beam_retrieval
+from .bls_scorer import BlsScorer
+from .device_tensors import read_torch, torch_tensor
 
 
 class DeviceBlsScorer(BlsScorer):

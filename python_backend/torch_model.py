@@ -17,9 +17,10 @@ from torch import Tensor
 
 from nann.bundle import Bundle
 from nann.signature import USER_ENCODER
-from python_backend.device_tensors import read_torch, torch_tensor
-from python_backend.tensors import config_flag, error_response
-from python_backend.torch_runner import SPECS, load_runner
+
+from .device_tensors import read_torch, torch_tensor
+from .tensors import config_flag, error_response
+from .torch_runner import SPECS, load_runner
 
 
 def pad_users(inputs: Mapping[str, Tensor], users: int) -> dict[str, Tensor]:

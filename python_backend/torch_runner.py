@@ -8,9 +8,10 @@ import torch
 
 from nann.bundle import SCORER_HALF_FILE, Bundle, verify_file
 from nann.signature import BEHAVIORS, CANDIDATES, PROFILE_CODES, SCORER, USER_ENCODER, USER_STATE, ModelSpec
-from python_backend.graph_runner import GraphRunner, Shapes
-from python_backend.model_files import MODEL_FILES, onnx_files
-from python_backend.onnx_torch import OnnxTorchModule, torch_dtype
+
+from .graph_runner import GraphRunner, Shapes
+from .model_files import MODEL_FILES, onnx_files
+from .onnx_torch import OnnxTorchModule, torch_dtype
 
 SPECS = {spec.name: spec for spec in (USER_ENCODER, SCORER)}
 """The models that run in torch, by name."""

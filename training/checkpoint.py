@@ -10,17 +10,18 @@ from typing import Any
 import torch
 
 from nann.errors import ConfigError, DataError
-from training.config import TrainingConfig
-from training.data.prepared import PreparedData
-from training.models.neural_scorer import NeuralScorer
-from training.models.start import start_from_similarity
+
+from .config import TrainingConfig
+from .data.prepared import PreparedData
+from .models.neural_scorer import NeuralScorer
+from .models.start import start_from_similarity
 
 FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One saved state of a run. Sampler and random state are functions of `step` (`training.sampling`)."""
+    """One saved state of a run. Sampler and random state are functions of `step` (`nann.training.sampling`)."""
 
     config: TrainingConfig
     step: int

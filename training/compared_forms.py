@@ -12,10 +12,11 @@ from torch.export import Dim
 
 from nann.scorer import Float32Array, Int32Array
 from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES, SCORER, USER_STATE, ModelSpec, TensorSpec
-from training.config import ModelConfig
-from training.export import export_module
-from training.models.neural_scorer import MASKED, ItemFeatures, NeuralScorer
-from training.serving_modules import TableScorer, item_vectors, serving_modules
+
+from .config import ModelConfig
+from .export import export_module
+from .models.neural_scorer import MASKED, ItemFeatures, NeuralScorer
+from .serving_modules import TableScorer, item_vectors, serving_modules
 
 ITEM_VECTORS = TensorSpec("item_vectors", np.dtype(np.float32), (-1, -1))
 """e_v of each candidate: float32[B, C, d]."""

@@ -37,7 +37,7 @@ class ModelConfig(_Section):
     score_layers: tuple[int, ...] = (128, 64, 32)
     profile: ProfileConfig | None = None
     start: Literal["similarity", "random"] = "similarity"
-    """Starting weights (`training.models.start`); the network is the same."""
+    """Starting weights (`nann.training.models.start`); the network is the same."""
 
     @property
     def vector_dim(self) -> int:
@@ -67,7 +67,7 @@ class LossConfig(_Section):
 
 
 class LightConfig(_Section):
-    """The light head that finds entry points for the walk (`training.models.light_head`). Not the paper's.
+    """The light head that finds entry points for the walk (`nann.training.models.light_head`). Not the paper's.
 
     There is no weight: its gradients reach none of the scorer's weights, and Adam does not see the scale of a loss.
     """

@@ -27,8 +27,9 @@ from nann.plans import (
 )
 from nann.shape_grid import MAX_BATCH_SIZE
 from nann.signature import SCORER, ModelSpec
-from training.engine_inspection import check_engine, check_network
-from training.tensorrt_api import LIBRARIES, find_tensorrt, make_logger, make_progress_monitor
+
+from .engine_inspection import check_engine, check_network
+from .tensorrt_api import LIBRARIES, find_tensorrt, make_logger, make_progress_monitor
 
 TIMING_CACHE_FILE = "timing.cache"
 """In the plans' folder. It belongs to one GPU and TensorRT version; TensorRT refuses another's."""

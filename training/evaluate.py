@@ -15,10 +15,11 @@ from nann.metrics import coverage, recall, recall_delta, share_scored
 from nann.scorer import Float32Array, Scorer
 from nann.search_params import SearchParams, SeedParams
 from nann.search_result import SearchResult
-from training.data.prepared import PreparedData, Queries
-from training.export import require_exported
-from training.ground_rounds import search_users
-from training.scorers import OnnxScorer, OnnxUserEncoder
+
+from .data.prepared import PreparedData, Queries
+from .export import require_exported
+from .ground_rounds import search_users
+from .scorers import OnnxScorer, OnnxUserEncoder
 
 _USER_BLOCK = 64
 

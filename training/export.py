@@ -23,8 +23,9 @@ from nann.errors import BundleError, ScorerError
 from nann.light_walk import light_users
 from nann.scorer import Float32Array
 from nann.signature import SCORER, USER_ENCODER, ModelSpec
-from training.model_contract import TOLERANCE, check_modules, example_candidates, example_users, root_cause
-from training.scorers import OnnxScorer, OnnxUserEncoder
+
+from .model_contract import TOLERANCE, check_modules, example_candidates, example_users, root_cause
+from .scorers import OnnxScorer, OnnxUserEncoder
 
 PARITY_SHAPES = ((1, 1), (1, 61), (2, 7), (3, 256), (16, 1000))
 """(users, candidates) at which torch and onnxruntime are compared."""
@@ -52,7 +53,7 @@ def export_to_bundle(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module)
     The modules may be anyone's: see docs/custom_scorer.md for what they must take and give.
 
     Args:
-        bundle: from `training.index.create_bundle`.
+        bundle: from `nann.training.index.create_bundle`.
         user_encoder: `(behaviors int32[B, L], profile_codes int32[B, P]) -> float32[B, S]`, any S; where the bundle has
             light vectors, the last columns are the user's.
         scorer: `(user_state float32[B, S], candidates int32[B, C]) -> float32[B, C]`.

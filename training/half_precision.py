@@ -20,9 +20,10 @@ from nann.errors import ScorerError
 from nann.exact_search import exact_search
 from nann.metrics import coverage
 from nann.onnx_data import read_external_data
-from training.export import PARITY_SHAPES, require_exported
-from training.model_contract import example_candidates, example_users
-from training.scorers import OnnxScorer, OnnxUserEncoder
+
+from .export import PARITY_SHAPES, require_exported
+from .model_contract import example_candidates, example_users
+from .scorers import OnnxScorer, OnnxUserEncoder
 
 HALF_LIMIT = 3e4
 """Larger numbers are cut to this. Half precision ends at 65,504, and a mask of -1e9 must stay finite also after what is

@@ -28,7 +28,8 @@ from nann.bundle import (
 from nann.errors import BundleError, ConfigError, DataError
 from nann.graph import HnswGraph, Layer
 from nann.search_params import SearchParams, SeedParams
-from training.config import IndexConfig, SearchConfig
+
+from .config import IndexConfig, SearchConfig
 
 _ADD_CHUNK = 10_000
 _CONVERT_CHUNK = 1 << 18
@@ -109,7 +110,7 @@ def create_bundle(
     threads: int = -1,
     progress: Progress | None = None,
 ) -> Bundle:
-    """Builds the graph and writes a bundle, complete but for the ONNX files (`training.export` adds those).
+    """Builds the graph and writes a bundle, complete but for the ONNX files (`nann.training.export` adds those).
 
     Args:
         out: the bundle's folder; replaced if it holds a bundle.

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from training.config import LossConfig
-from training.losses import auxiliary_loss, corrected_logits, distillation_loss, fgsm_perturbation, nce_loss
-from training.models.neural_scorer import ItemFeatures, NeuralScorer, UserContext
+from .config import LossConfig
+from .losses import auxiliary_loss, corrected_logits, distillation_loss, fgsm_perturbation, nce_loss
+from .models.neural_scorer import ItemFeatures, NeuralScorer, UserContext
 
 
 class Batch(NamedTuple):

@@ -11,11 +11,12 @@ from rich.progress import Progress
 
 from nann.bundle import Bundle
 from nann.errors import BundleError
-from training.checkpoint import Checkpoint
-from training.data.prepared import PreparedData
-from training.export import ExportReport, export_to_bundle
-from training.index import create_bundle
-from training.serving_modules import item_vectors, light_vectors, serving_modules
+
+from .checkpoint import Checkpoint
+from .data.prepared import PreparedData
+from .export import ExportReport, export_to_bundle
+from .index import create_bundle
+from .serving_modules import item_vectors, light_vectors, serving_modules
 
 
 def index_checkpoint(checkpoint: Checkpoint, data: PreparedData, out: Path, *, threads: int = -1) -> Bundle:

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from training.config import TrainingConfig
-from training.data.prepared import PreparedData
-from training.objective import Batch
+from .config import TrainingConfig
+from .data.prepared import PreparedData
+from .objective import Batch
 
 _EPOCH_STREAM, _NEGATIVE_STREAM = 0, 1
 

@@ -1,4 +1,4 @@
-"""The trained scorer as it is served: a user encoder and a scorer with item tables (what `training.export` exports).
+"""The trained scorer as it is served: a user encoder and a scorer with item tables (what the export exports).
 
 `user_state` is flat: `keys | values | mask | light` with attention, `base | light` without; `light` only with a light
 head. Only these two modules know that, but for `light`, which the light walk reads from the end (`nann.light_walk`); a
@@ -15,8 +15,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from training.models.layers import fix_slopes, fold_batch_norm
-from training.models.neural_scorer import ItemFeatures, NeuralScorer, UserContext
+from .models.layers import fix_slopes, fold_batch_norm
+from .models.neural_scorer import ItemFeatures, NeuralScorer, UserContext
 
 _ITEM_CHUNK = 65_536
 

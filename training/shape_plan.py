@@ -33,9 +33,10 @@ from nann.signature import (
     USER_PROFILE,
     USER_STATE,
 )
-from training.data.prepared import PreparedData
-from training.export import require_exported
-from training.scorers import OnnxScorer, OnnxUserEncoder
+
+from .data.prepared import PreparedData
+from .export import require_exported
+from .scorers import OnnxScorer, OnnxUserEncoder
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
 from nann.errors import ConfigError
-from training.checkpoint import Checkpoint, build_model, load_weights
-from training.config import OptimizationConfig, TrainingConfig
-from training.data.prepared import PreparedData
-from training.distributed import ProcessInfo, process_group
-from training.objective import Losses, TrainingObjective
-from training.sampling import BatchSampler
+
+from .checkpoint import Checkpoint, build_model, load_weights
+from .config import OptimizationConfig, TrainingConfig
+from .data.prepared import PreparedData
+from .distributed import ProcessInfo, process_group
+from .objective import Losses, TrainingObjective
+from .sampling import BatchSampler
 
 CHECKPOINT_FILE = "checkpoint.pt"
 TENSORBOARD_FOLDER = "tensorboard"

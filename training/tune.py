@@ -20,14 +20,15 @@ from nann.metrics import coverage, recall, recall_delta, share_scored
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.search_params import SearchParams
 from nann.signature import ENTRIES, ENTRY_LAYERS, ENTRY_SEEDS
-from training.data.prepared import PreparedData, Queries
-from training.evaluate import check_same_items, encode_queries, exact_top
-from training.export import require_exported
-from training.ground_rounds import search_users
-from training.plots import COLORS, GREY, figure, plain_log
-from training.reachability import LINKS, Reachability, link_orphans
-from training.scorers import OnnxScorer, OnnxUserEncoder
-from training.tuning_search import SearchTuning, Trial, merged, tune_search
+
+from .data.prepared import PreparedData, Queries
+from .evaluate import check_same_items, encode_queries, exact_top
+from .export import require_exported
+from .ground_rounds import search_users
+from .plots import COLORS, GREY, figure, plain_log
+from .reachability import LINKS, Reachability, link_orphans
+from .scorers import OnnxScorer, OnnxUserEncoder
+from .tuning_search import SearchTuning, Trial, merged, tune_search
 
 SPLIT = "validation"
 DEFAULT_USERS = 256

@@ -2,10 +2,10 @@
 
 Where no point of the grid reaches it, the best of them is widened until it does.
 
-What is tried is said in `training.tuning_spaces`. Coverage and cost both rise with every ef and every number of rounds.
+What is tried: `tuning_spaces`. Coverage and cost both rise with every ef and every number of rounds.
 That prunes: a walk is broken off when it has cost more than the best found so far, and whatever is larger before the
 ground layer than a setting that was too expensive before the first ground round is not tried. One walk tells all
-numbers of ground rounds (`training.ground_rounds`).
+numbers of ground rounds (`nann.training.ground_rounds`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from nann.graph import HnswGraph
 from nann.metrics import coverage
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.search_params import SearchParams
-from training.ground_rounds import search_by_ground_round
-from training.tuning_spaces import LayersSpace, SeedsSpace, Space, Upper
+
+from .ground_rounds import search_by_ground_round
+from .tuning_spaces import LayersSpace, SeedsSpace, Space, Upper
 
 Progress = Callable[[int, int], None]
 

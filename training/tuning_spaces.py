@@ -1,4 +1,4 @@
-"""What `training.tuning_search` tries, one space an entry strategy: a coarse grid, and small steps around a point."""
+"""What `tuning_search` tries, one space an entry strategy: a coarse grid, and small steps around a point."""
 
 from __future__ import annotations
 

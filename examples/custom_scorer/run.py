@@ -23,22 +23,22 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cli.support import JsonOption, console, output, print_json
-from clients import RetrievalClient
 from examples.custom_scorer.train import TARGETS, SyntheticLog, Trained, histories, make_log, train
 from nann.beam_search import beam_search
 from nann.bundle import Bundle
+from nann.cli.support import JsonOption, console, output, print_json
+from nann.clients import RetrievalClient
 from nann.errors import ConfigError, NannError, ServerError
 from nann.exact_search import exact_search
 from nann.metrics import coverage, recall, share_scored
+from nann.python_backend.ports import free_ports
+from nann.python_backend.repository import install_bundle
+from nann.python_backend.server import ServerOptions, TritonServer
 from nann.search_result import SearchResult
-from python_backend.ports import free_ports
-from python_backend.repository import install_bundle
-from python_backend.server import ServerOptions, TritonServer
-from training.config import IndexConfig, SearchConfig
-from training.export import export_to_bundle
-from training.index import create_bundle
-from training.scorers import TorchScorer, encode_users_torch
+from nann.training.config import IndexConfig, SearchConfig
+from nann.training.export import export_to_bundle
+from nann.training.index import create_bundle
+from nann.training.scorers import TorchScorer, encode_users_torch
 
 SEQUENCE_LENGTH = 30
 BEHAVIORS = 60

@@ -28,10 +28,10 @@ from nann.bundle import (
 from nann.errors import NannError
 from nann.features import FeatureTransform
 from nann.graph import HnswGraph, Layer, load_array
+from nann.python_backend.outcomes import Kind
+from nann.python_backend.retrieval import Retriever, Search
+from nann.python_backend.search_requests import SearchBounds, TimeLimit
 from nann.signature import STATUS_COMPLETE, STATUS_PARTIAL
-from python_backend.outcomes import Kind
-from python_backend.retrieval import Retriever, Search
-from python_backend.search_requests import SearchBounds, TimeLimit
 
 ITEMS, DIM, SEQUENCE_LENGTH = 40, 3, 4
 BOUNDS = SearchBounds(max_top_k=50, max_ef=60, max_rounds=5)

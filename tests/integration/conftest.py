@@ -24,9 +24,9 @@ def bundle(live_bundle_path: Path) -> Bundle:
 
 @pytest.fixture(scope="session")
 def server(live_bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    from python_backend.ports import free_ports
-    from python_backend.repository import install_bundle
-    from python_backend.server import ServerOptions, TritonServer
+    from nann.python_backend.ports import free_ports
+    from nann.python_backend.repository import install_bundle
+    from nann.python_backend.server import ServerOptions, TritonServer
 
     folder = tmp_path_factory.mktemp("server")
     install_bundle(live_bundle_path, folder / "repository")
@@ -38,7 +38,7 @@ def server(live_bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session", params=["grpc", "http"])
 def client(request: pytest.FixtureRequest, server) -> Iterator:
     """Our client, over both protocols."""
-    from clients import RetrievalClient
+    from nann.clients import RetrievalClient
 
     url = server.grpc_url if request.param == "grpc" else server.http_url
     with contextlib.closing(RetrievalClient(url, request.param, timeout_s=20)) as client:

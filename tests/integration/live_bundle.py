@@ -23,8 +23,8 @@ from nann.bundle import (
     write_manifest,
 )
 from nann.search_params import SearchParams, SeedParams
-from training.config import IndexConfig
-from training.index import build_hnsw, graph_from_hnswlib
+from nann.training.config import IndexConfig
+from nann.training.index import build_hnsw, graph_from_hnswlib
 
 ITEMS = 4000
 DIM = 16

@@ -19,9 +19,9 @@ _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 @contextlib.contextmanager
 def running(bundle: Path, folder: Path, parameters: Mapping[str, str] | None = None, instances: int = 1) -> Iterator:
     """A server with these parameters, and so many instances, of beam_retrieval."""
-    from python_backend.ports import free_ports
-    from python_backend.repository import install_bundle
-    from python_backend.server import ServerOptions, TritonServer
+    from nann.python_backend.ports import free_ports
+    from nann.python_backend.repository import install_bundle
+    from nann.python_backend.server import ServerOptions, TritonServer
 
     install_bundle(bundle, folder / "repository")
     config = folder / "repository" / "beam_retrieval" / "config.pbtxt"

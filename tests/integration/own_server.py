@@ -11,15 +11,15 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from nann.python_backend.ports import free_ports
+from nann.python_backend.repository import install_bundle
+from nann.python_backend.server import ServerOptions, TritonServer
 from nann.signature import BEAM_RETRIEVAL, SCORER
-from python_backend.ports import free_ports
-from python_backend.repository import install_bundle
-from python_backend.server import ServerOptions, TritonServer
 
 ADMIN_KEY = "a key for tests"
 _SLOW_SCORER = """\
 import time
-from python_backend.embedded_onnx import TritonPythonModel as Embedded
+from nann.python_backend.embedded_onnx import TritonPythonModel as Embedded
 
 class TritonPythonModel(Embedded):
     def execute(self, requests):

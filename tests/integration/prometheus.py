@@ -94,7 +94,7 @@ class Prometheus:
 @contextlib.contextmanager
 def running(metrics_url: str, folder: Path) -> Iterator[Prometheus]:
     """One that scrapes a server with our configuration, only more often."""
-    from python_backend.ports import free_ports
+    from nann.python_backend.ports import free_ports
 
     tools = find_tools()
     config = yaml.safe_load((ROOT / "docker" / "prometheus" / "prometheus.yml").read_text())

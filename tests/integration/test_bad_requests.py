@@ -12,9 +12,9 @@ import tritonclient.http as triton_http
 from live_bundle import FAILING_INDEX, NAN_INDEX, item_ids
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from clients import RetrievalClient
+from nann.clients import RetrievalClient
 from nann.errors import RequestError, ServerError
-from perf.triton_counters import read_metrics
+from nann.perf.triton_counters import read_metrics
 
 pytestmark = pytest.mark.triton
 

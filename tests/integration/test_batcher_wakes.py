@@ -12,7 +12,7 @@ import live_bundle
 import pytest
 from own_server import own_server
 
-from clients import RetrievalClient
+from nann.clients import RetrievalClient
 
 pytestmark = pytest.mark.triton
 

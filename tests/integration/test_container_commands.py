@@ -16,8 +16,8 @@ import pytest
 import yaml
 from live_bundle import item_ids
 
-from clients import RetrievalClient
-from python_backend.ports import free_ports
+from nann.clients import RetrievalClient
+from nann.python_backend.ports import free_ports
 
 pytestmark = pytest.mark.triton
 
@@ -76,7 +76,7 @@ def test_the_builders_command_builds(served, tmp_path, live_bundle_path):
     """As far as it goes here: it finds its options, then the missing scorer in half precision."""
     command = in_dockerfile("ENTRYPOINT", "engine-builder")
     places = {"/bundle": str(live_bundle_path), "/plans": str(tmp_path / "plans")}
-    command = [sys.executable, "-m", "cli.main", *(places.get(word, word) for word in command[1:])]
+    command = [sys.executable, "-m", "nann", *(places.get(word, word) for word in command[1:])]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
     assert result.returncode == 2
     assert "has no scorer.fp16.onnx; run `nann export --half`" in result.stderr
@@ -84,7 +84,7 @@ def test_the_builders_command_builds(served, tmp_path, live_bundle_path):
 
 def test_a_target_that_this_triton_has_no_backend_for(served, live_bundle_path, tmp_path):
     http, grpc, metrics = free_ports(3)
-    command = [sys.executable, "-m", "cli.main", "serve", "--bundle", str(live_bundle_path), "--target", "onnxruntime"]
+    command = [sys.executable, "-m", "nann", "serve", "--bundle", str(live_bundle_path), "--target", "onnxruntime"]
     command += ["--repository", str(tmp_path / "repository"), "--http-port", str(http)]
     command += ["--grpc-port", str(grpc), "--metrics-port", str(metrics)]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)

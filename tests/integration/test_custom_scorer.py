@@ -16,16 +16,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from clients import RetrievalClient
 from examples.custom_scorer import run
 from examples.custom_scorer.model import InterestEncoder, InterestScorer
 from examples.custom_scorer.train import Trained
 from nann.bundle import Bundle
+from nann.clients import RetrievalClient
 from nann.errors import ConfigError, ScorerError
-from training.config import SearchConfig
-from training.export import export_to_bundle
-from training.index import create_bundle
-from training.scorers import OnnxScorer
+from nann.training.config import SearchConfig
+from nann.training.export import export_to_bundle
+from nann.training.index import create_bundle
+from nann.training.scorers import OnnxScorer
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "custom_scorer"

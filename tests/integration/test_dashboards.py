@@ -14,7 +14,7 @@ import pytest
 import yaml
 from live_bundle import FAILING_INDEX, item_ids
 
-from clients import RetrievalClient
+from nann.clients import RetrievalClient
 from nann.errors import NannError
 
 pytestmark = pytest.mark.triton

@@ -12,11 +12,11 @@ from live_bundle import item_ids
 from own_server import own_server, wait_until
 from reference import OfflineEnsemble
 
-from clients import RetrievalClient
+from nann.clients import RetrievalClient
 from nann.errors import RequestTimeout
+from nann.perf.triton_counters import read_metrics
 from nann.search_params import SearchParams
 from nann.signature import STATUS_COMPLETE, STATUS_PARTIAL
-from perf.triton_counters import read_metrics
 
 pytestmark = pytest.mark.triton
 

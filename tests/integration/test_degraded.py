@@ -12,9 +12,9 @@ from live_bundle import FAILING_INDEX, NAN_INDEX, item_ids
 from own_server import control, own_server
 from reference import OfflineEnsemble
 
-from clients import RetrievalClient
 from nann.bundle import LIGHT_VECTORS_FILE, MANIFEST_FILE, Bundle, write_manifest
 from nann.cheap_ranking import rank_by_neighbourhood
+from nann.clients import RetrievalClient
 from nann.errors import ServerError
 from nann.signature import STATUS_COMPLETE, STATUS_DEGRADED
 

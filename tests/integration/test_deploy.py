@@ -14,22 +14,22 @@ from live_bundle import item_ids, make_bundle
 from onnx import numpy_helper
 from under_load import MIXED, Load
 
-from clients import RetrievalClient
 from nann.bundle import Bundle, write_manifest
+from nann.clients import RetrievalClient
 from nann.errors import BundleError, ConfigError, DeployError, ServerUnavailable
+from nann.python_backend import deployment
+from nann.python_backend.deployment import deploy, rollback_online
+from nann.python_backend.model_control import ModelControl
+from nann.python_backend.ports import free_ports
+from nann.python_backend.releases import Versions
+from nann.python_backend.repository import install_bundle, install_if_new
+from nann.python_backend.server import ServerOptions, TritonServer
 from nann.signature import MODELS
-from python_backend import deployment
-from python_backend.deployment import deploy, rollback_online
-from python_backend.model_control import ModelControl
-from python_backend.ports import free_ports
-from python_backend.releases import Versions
-from python_backend.repository import install_bundle, install_if_new
-from python_backend.server import ServerOptions, TritonServer
 
 pytestmark = pytest.mark.triton
 
 KEY = "0123abc"
-NANN = [sys.executable, "-m", "cli.main"]
+NANN = [sys.executable, "-m", "nann"]
 
 
 @pytest.fixture(scope="module")
@@ -196,8 +196,8 @@ def test_a_version_whose_scorer_was_exchanged_is_refused(server, bundles, tmp_pa
 CRASH = """
 import os, sys
 from pathlib import Path
-from python_backend import deployment, releases
-from python_backend.model_control import ModelControl
+from nann.python_backend import deployment, releases
+from nann.python_backend.model_control import ModelControl
 
 bundle, repository, url, key, module, step = sys.argv[1:]
 setattr({"deployment": deployment, "releases": releases}[module], step, lambda *_: os._exit(9))
@@ -232,7 +232,7 @@ def test_a_deploy_that_can_not_write_changes_nothing(server, tmp_path):
     repository = server.options.repository
     new = make_bundle(tmp_path / "new", seed=3).path
     before, versions = on_disk(server), versions_on_disk(server)
-    code = LIMITED + "from cli.main import main; sys.argv[0] = 'nann'; main()"
+    code = LIMITED + "from nann.cli.main import main; sys.argv[0] = 'nann'; main()"
     arguments = ["deploy", str(new), "--repository", str(repository), "--url", server.http_url]
     environment = {**os.environ, "NANN_ADMIN_KEY": KEY}
     done = subprocess.run(
@@ -250,8 +250,8 @@ FULL_DISK = """
 import sys
 from pathlib import Path
 from nann.errors import DeployError
-from python_backend.releases import Versions
-from python_backend.repository import install_bundle
+from nann.python_backend.releases import Versions
+from nann.python_backend.repository import install_bundle
 
 first, second, repository = map(Path, sys.argv[1:])
 install_bundle(first, repository)

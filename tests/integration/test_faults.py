@@ -15,10 +15,10 @@ import pytest
 from under_load import MIXED, Load
 
 from nann.errors import ServerError, ServerUnavailable
-from python_backend.ports import free_ports
-from python_backend.repository import install_bundle
-from python_backend.server import ServerOptions, TritonServer
-from python_backend.stub_supervisor import child_processes
+from nann.python_backend.ports import free_ports
+from nann.python_backend.repository import install_bundle
+from nann.python_backend.server import ServerOptions, TritonServer
+from nann.python_backend.stub_supervisor import child_processes
 
 pytestmark = pytest.mark.triton
 
@@ -29,7 +29,7 @@ RECOVERY_LIMIT_S = 60
 def serve(live_bundle_path, tmp_path):
     """`nann serve`, ready: the process, its HTTP and its gRPC address."""
     http, grpc, metrics = free_ports(3)
-    command = [sys.executable, "-m", "cli.main", "serve", "--bundle", str(live_bundle_path)]
+    command = [sys.executable, "-m", "nann", "serve", "--bundle", str(live_bundle_path)]
     command += ["--repository", str(tmp_path / "repository"), "--log-file", str(tmp_path / "log")]
     command += ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)]
     with (tmp_path / "words").open("w") as words:
@@ -109,7 +109,7 @@ def test_a_tiny_shared_memory_is_refused_at_start(live_bundle_path, tmp_path):
     http, grpc, metrics = free_ports(3)
     done = in_small_shared_memory(
         "2m",
-        *(sys.executable, "-m", "cli.main", "serve", "--bundle", str(live_bundle_path)),
+        *(sys.executable, "-m", "nann", "serve", "--bundle", str(live_bundle_path)),
         *("--repository", str(tmp_path / "repository"), "--log-file", str(tmp_path / "log")),
         *("--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)),
     )
@@ -125,11 +125,11 @@ from pathlib import Path
 
 import numpy as np
 
-from clients import RetrievalClient
+from nann.clients import RetrievalClient
 from nann.errors import NannError
-from python_backend.ports import free_ports
-from python_backend.repository import install_bundle
-from python_backend.server import ServerOptions, TritonServer
+from nann.python_backend.ports import free_ports
+from nann.python_backend.repository import install_bundle
+from nann.python_backend.server import ServerOptions, TritonServer
 
 bundle, folder = map(Path, sys.argv[1:])
 install_bundle(bundle, folder / "repository")

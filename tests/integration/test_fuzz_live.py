@@ -15,7 +15,7 @@ from live_bundle import item_ids
 from reference import OfflineEnsemble
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from clients import RetrievalClient
+from nann.clients import RetrievalClient
 from nann.signature import REQUEST_PARAMETERS
 
 pytestmark = pytest.mark.triton

@@ -8,14 +8,14 @@ import torch
 from live_bundle import ITEMS, item_ids, make_bundle
 from reference import OfflineEnsemble
 
-from clients import RetrievalClient
 from nann.bundle import Bundle, write_manifest
+from nann.clients import RetrievalClient
+from nann.python_backend.ports import free_ports
+from nann.python_backend.repository import install_bundle
+from nann.python_backend.server import ServerOptions, TritonServer
+from nann.python_backend.torch_runner import load_runner
 from nann.shape_grid import ShapeGrid
 from nann.signature import SCORER, USER_ENCODER
-from python_backend.ports import free_ports
-from python_backend.repository import install_bundle
-from python_backend.server import ServerOptions, TritonServer
-from python_backend.torch_runner import load_runner
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")]
 

@@ -11,10 +11,10 @@ import pytest
 from own_server import own_server
 from reference import OfflineEnsemble
 
-from clients import RetrievalClient
 from nann.bundle import Bundle
+from nann.clients import RetrievalClient
+from nann.perf.triton_counters import read_metrics
 from nann.signature import BEAM_RETRIEVAL, SCORER
-from perf.triton_counters import read_metrics
 
 pytestmark = pytest.mark.triton
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import live_bundle
 import pytest
 
-from clients import RetrievalClient
+from nann.clients import RetrievalClient
+from nann.perf.process_memory import model_pss_mb
+from nann.perf.serving import Deployment, install, serving
 from nann.signature import BEAM_RETRIEVAL
-from perf.process_memory import model_pss_mb
-from perf.serving import Deployment, install, serving
 
 pytestmark = pytest.mark.triton
 

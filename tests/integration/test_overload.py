@@ -15,10 +15,10 @@ import pytest
 from live_bundle import item_ids
 from own_server import own_server
 
-from clients import RetrievalClient
+from nann.clients import RetrievalClient
 from nann.errors import ServerOverloaded
+from nann.perf.load import run_load, run_open_load
 from nann.shape_grid import MAX_BATCH_SIZE
-from perf.load import run_load, run_open_load
 
 pytestmark = pytest.mark.triton
 

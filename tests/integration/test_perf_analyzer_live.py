@@ -9,8 +9,8 @@ import pytest
 from live_bundle import item_ids
 
 from nann.errors import ConfigError, ServerError
-from perf.perf_analyzer import Load, run_perf_analyzer
-from perf.perf_analyzer_install import find_perf_analyzer
+from nann.perf.perf_analyzer import Load, run_perf_analyzer
+from nann.perf.perf_analyzer_install import find_perf_analyzer
 
 pytestmark = pytest.mark.triton
 WINDOW_S = 0.3
@@ -31,7 +31,7 @@ def histories():
 
 
 def test_closed_loop_answers_are_the_servers(tool, server, histories):
-    from clients import RetrievalClient
+    from nann.clients import RetrievalClient
 
     point = run_perf_analyzer(tool, server.grpc_url, histories, Load(concurrency=2), WINDOW_S)
     assert (point.mode, point.value) == ("concurrency", 2)

@@ -10,8 +10,8 @@ import observed
 import pytest
 from reference import OfflineEnsemble
 
-from clients import RetrievalClient
 from nann.bundle import write_manifest
+from nann.clients import RetrievalClient
 from nann.exact_search import exact_search
 from nann.metrics import coverage
 

@@ -9,7 +9,7 @@ import observed
 import pytest
 from live_bundle import FAILING_INDEX, item_ids
 
-from clients import RetrievalClient
+from nann.clients import RetrievalClient
 from nann.errors import NannError
 
 pytestmark = pytest.mark.triton

@@ -21,13 +21,13 @@ from live_bundle import item_ids
 from server_usage import group_processes
 from tritonclient.utils import InferenceServerException
 
-from clients import RetrievalClient, Tls
+from nann.clients import RetrievalClient, Tls
 from nann.errors import ServerUnavailable
-from python_backend.admin_key import ADMIN_HEADER, GRPC_ADMIN_HEADER
-from python_backend.ports import free_ports
-from python_backend.repository import install_bundle
-from python_backend.server import ServerOptions, TritonServer
-from python_backend.server_tls import ServerTls
+from nann.python_backend.admin_key import ADMIN_HEADER, GRPC_ADMIN_HEADER
+from nann.python_backend.ports import free_ports
+from nann.python_backend.repository import install_bundle
+from nann.python_backend.server import ServerOptions, TritonServer
+from nann.python_backend.server_tls import ServerTls
 
 pytestmark = pytest.mark.triton
 
@@ -243,7 +243,7 @@ def test_tls_in_both_directions(secured, certificates, server):
 def test_tls_of_the_server_alone_and_the_commands(live_bundle_path, certificates, tmp_path):
     """`nann serve` and `nann query`, as people run them."""
     http, grpc_port, metrics = free_ports(3)
-    nann = [sys.executable, "-m", "cli.main"]
+    nann = [sys.executable, "-m", "nann"]
     certificate, key = certificates["server"]
     command = [
         *(*nann, "serve", "--bundle", live_bundle_path, "--repository", tmp_path / "repository"),

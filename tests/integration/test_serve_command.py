@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 from live_bundle import item_ids
 
-from clients import RetrievalClient
+from nann.clients import RetrievalClient
 from nann.errors import ServerError
-from python_backend.ports import free_ports
-from python_backend.repository import install_bundle
-from python_backend.server import ServerOptions, TritonServer
+from nann.python_backend.ports import free_ports
+from nann.python_backend.repository import install_bundle
+from nann.python_backend.server import ServerOptions, TritonServer
 
 pytestmark = pytest.mark.triton
 
-SERVE = [sys.executable, "-m", "cli.main", "serve"]
+SERVE = [sys.executable, "-m", "nann", "serve"]
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_the_query_command_over_both_protocols(server, live_bundle_path):
     answers = []
     for protocol, url in (("grpc", server.grpc_url), ("http", server.http_url)):
         command = [
-            *(sys.executable, "-m", "cli.main", "query", "--ids", "1060,1063,5", "--url", url, "--json"),
+            *(sys.executable, "-m", "nann", "query", "--ids", "1060,1063,5", "--url", url, "--json"),
             *("--protocol", protocol, "--top-k", "4", "--bundle", str(live_bundle_path)),
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -207,7 +207,7 @@ def test_the_query_command_reports_mistakes_in_one_line(server):
         (("--url", server.grpc_url, "--top-k", "0"), "top_k: 0 is out of bounds"),
         (("--url", f"127.0.0.1:{free_ports(1)[0]}"), "no retrieval server answers"),
     ):
-        command = [sys.executable, "-m", "cli.main", "query", "--ids", "1060", *arguments]
+        command = [sys.executable, "-m", "nann", "query", "--ids", "1060", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 2
         assert message in done.stderr

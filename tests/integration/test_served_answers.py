@@ -11,7 +11,7 @@ import pytest
 from live_bundle import ITEMS, SEEDED, item_ids
 from reference import OfflineEnsemble
 
-from clients import RetrievalClient
+from nann.clients import RetrievalClient
 from nann.search_params import SearchParams, SeedParams
 
 pytestmark = pytest.mark.triton

@@ -23,8 +23,8 @@ from live_bundle import SEEDED, item_ids
 from reference import OfflineEnsemble
 from server_usage import RESOURCES, growth, usage_of
 
-from clients import RetrievalClient
 from nann.bundle import Bundle
+from nann.clients import RetrievalClient
 from nann.errors import RequestError
 from nann.search_params import SearchParams
 

@@ -8,12 +8,12 @@ import pytest
 from live_bundle import ITEMS, item_ids
 from reference import OfflineEnsemble
 
-from clients import RetrievalClient
+from nann.clients import RetrievalClient
 from nann.errors import RequestError
-from python_backend.configurations import check_target
-from python_backend.ports import free_ports
-from python_backend.repository import install_bundle
-from python_backend.server import ServerOptions, TritonServer
+from nann.python_backend.configurations import check_target
+from nann.python_backend.ports import free_ports
+from nann.python_backend.repository import install_bundle
+from nann.python_backend.server import ServerOptions, TritonServer
 
 pytestmark = pytest.mark.triton
 

@@ -112,7 +112,7 @@ def test_off_nothing_of_it_is_imported():
     code = """
 import sys; sys.path.insert(0, "tests/unit/serving")
 import triton_fakes; sys.modules["triton_python_backend_utils"] = triton_fakes
-import python_backend.beam_retrieval, python_backend.search_watch as watch
+import nann.python_backend.beam_retrieval, nann.python_backend.search_watch as watch
 assert watch._open_spans({}) is None
 print([name for name in sys.modules if "opentelemetry" in name])
 """

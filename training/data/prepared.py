@@ -14,9 +14,10 @@ import polars as pl
 
 from nann.errors import DataError
 from nann.signature import PADDING_ITEM
-from training.data.output_folder import KIND, MANIFEST_FILE
-from training.data.prepare import BEHAVIORS_FILE, CATEGORIES_FILE, FORMAT_VERSION, ITEMS_FILE, USERS_FILE
-from training.data.protocol import SPLITS, TRAIN
+
+from .output_folder import KIND, MANIFEST_FILE
+from .prepare import BEHAVIORS_FILE, CATEGORIES_FILE, FORMAT_VERSION, ITEMS_FILE, USERS_FILE
+from .protocol import SPLITS, TRAIN
 
 EXTERNAL_PADDING = 0
 """What a request's sequence is padded with."""

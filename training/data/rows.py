@@ -11,7 +11,8 @@ from typing import Any
 import polars as pl
 
 from nann.errors import ConfigError, DataError
-from training.data.profiles import UserProfiles
+
+from .profiles import UserProfiles
 
 MAX_BAD_SHARE = 0.01
 """Share of bad rows above which a log is refused."""

@@ -23,8 +23,9 @@ import numpy.typing as npt
 import polars as pl
 
 from nann.errors import ConfigError
-from training.data.rows import InteractionLog, RowCounts
-from training.data.synthetic_catalogue import Catalogue
+
+from .rows import InteractionLog, RowCounts
+from .synthetic_catalogue import Catalogue
 
 CHUNK_ROWS = 2_000_000
 """Rows made at once; they take about 300 MB."""
@@ -131,7 +132,7 @@ def synthetic_log(
     chunk_rows: int = CHUNK_ROWS,
     progress: Callable[[int, int], None] | None = None,
 ) -> InteractionLog:
-    """Makes a log for `training.data.prepare`.
+    """Makes a log for `nann.training.data.prepare`.
 
     Args:
         spec: what it is like.

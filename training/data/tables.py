@@ -10,7 +10,8 @@ from pathlib import Path
 import polars as pl
 
 from nann.errors import ConfigError, DataError
-from training.data.sources import BATCH_BYTES, BATCH_ROWS, TextBatch, is_parquet, text_batches
+
+from .sources import BATCH_BYTES, BATCH_ROWS, TextBatch, is_parquet, text_batches
 
 WRONG_COLUMNS = "wrong number of columns"
 BROKEN_QUOTES = "a quote that does not close on its line"

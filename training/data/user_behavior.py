@@ -8,8 +8,9 @@ from pathlib import Path
 import polars as pl
 
 from nann.errors import ConfigError
-from training.data.rows import MAX_BAD_SHARE, InteractionLog, RowStage, first_problem, mark_cut
-from training.data.sources import BATCH_BYTES, TextBatch, text_batches
+
+from .rows import MAX_BAD_SHARE, InteractionLog, RowStage, first_problem, mark_cut
+from .sources import BATCH_BYTES, TextBatch, text_batches
 
 BEHAVIOR_TYPES = ("pv", "cart", "fav", "buy")
 """Page view, into the cart, into the favourites, purchase: each is a behaviour."""

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from training.config import LightConfig, ModelConfig
-from training.models.layers import ProfileTransformer, hidden_block, item_network, projection
-from training.models.light_head import LightHead
+from ..config import LightConfig, ModelConfig
+from .layers import ProfileTransformer, hidden_block, item_network, projection
+from .light_head import LightHead
 
 MASKED = -1e9
 """Added to the attention logit of a padded behaviour. Finite: an empty history then gives zeros, not NaN."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from training.models.neural_scorer import NeuralScorer
+from .neural_scorer import NeuralScorer
 
 EMBEDDING_STD = 0.3
 """Wide enough for random embeddings to tell items apart in the attention."""

@@ -23,9 +23,10 @@ from nann.metrics import coverage, recall
 from nann.scorer import Scorer
 from nann.search_params import SearchParams
 from nann.signature import PADDING_ITEM, PADDING_SCORE
-from training.data.prepared import Queries
-from training.ground_rounds import search_users
-from training.plots import COLORS, GREY, MARKERS, figure, plain_log
+
+from ..data.prepared import Queries
+from ..ground_rounds import search_users
+from ..plots import COLORS, GREY, MARKERS, figure, plain_log
 
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]

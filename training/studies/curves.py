@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nann.bundle import search_to_json
-from training.config import TrainingConfig
-from training.studies.paper import userbehavior_curve
-from training.studies.plotting import (
+
+from ..config import TrainingConfig
+from .paper import userbehavior_curve
+from .plotting import (
     BLUE,
     GREEN,
     GREY,
@@ -24,11 +25,11 @@ from training.studies.plotting import (
     log_share_axis,
     percent_axis,
 )
-from training.studies.runs import Runs
-from training.studies.settings import StudySettings
-from training.studies.store import Json
-from training.studies.study import Study
-from training.studies.text import percent, table
+from .runs import Runs
+from .settings import StudySettings
+from .store import Json
+from .study import Study
+from .text import percent, table
 
 
 class Method(NamedTuple):

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from training.studies.choose import chosen
-from training.studies.plotting import require_matplotlib
-from training.studies.provenance import provenance
-from training.studies.registry import STUDIES
-from training.studies.report import report
-from training.studies.runs import Runs
-from training.studies.settings import StudySettings
-from training.studies.store import Json, cached, read_object, write_json
-from training.studies.study import Study
+from .choose import chosen
+from .plotting import require_matplotlib
+from .provenance import provenance
+from .registry import STUDIES
+from .report import report
+from .runs import Runs
+from .settings import StudySettings
+from .store import Json, cached, read_object, write_json
+from .study import Study
 
 RESULTS_FILE = "experiments.json"
 REPORT_FILE = "experiments.md"

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from training.config import TrainingConfig
-from training.studies.plotting import BLUE, GREEN, ORANGE, figure
-from training.studies.runs import Runs, TrainedRun
-from training.studies.settings import StudySettings
-from training.studies.store import Json
-from training.studies.study import Study
-from training.studies.text import percent, table
+from ..config import TrainingConfig
+from .plotting import BLUE, GREEN, ORANGE, figure
+from .runs import Runs, TrainedRun
+from .settings import StudySettings
+from .store import Json
+from .study import Study
+from .text import percent, table
 
 _SEED = 0
 _BLOCK = 16

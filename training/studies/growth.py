@@ -22,22 +22,23 @@ from nann.bundle import Bundle, search_to_json
 from nann.errors import BundleError, DataError
 from nann.metrics import coverage, recall, recall_delta, share_scored
 from nann.scorer import Float32Array
-from training.checkpoint import Checkpoint
-from training.config import TrainingConfig
-from training.data.prepare import prepare
-from training.data.prepared import PreparedData, Queries
-from training.data.protocol import Protocol
-from training.data.synthetic import SyntheticSpec, synthetic_log
-from training.evaluate import exact_top
-from training.ground_rounds import search_users
-from training.pipeline import index_checkpoint, weights_hash
-from training.plots import COLORS, MARKERS, figure, plain_log
-from training.scorers import TorchScorer, encode_users_torch
-from training.serving_modules import UserEncoder, serving_modules
-from training.studies.settings import ONE_MILLION
-from training.studies.store import cached_array, write_json
-from training.train import CHECKPOINT_FILE, train
-from training.tuning_search import tune_every_entry
+
+from ..checkpoint import Checkpoint
+from ..config import TrainingConfig
+from ..data.prepare import prepare
+from ..data.prepared import PreparedData, Queries
+from ..data.protocol import Protocol
+from ..data.synthetic import SyntheticSpec, synthetic_log
+from ..evaluate import exact_top
+from ..ground_rounds import search_users
+from ..pipeline import index_checkpoint, weights_hash
+from ..plots import COLORS, MARKERS, figure, plain_log
+from ..scorers import TorchScorer, encode_users_torch
+from ..serving_modules import UserEncoder, serving_modules
+from ..train import CHECKPOINT_FILE, train
+from ..tuning_search import tune_every_entry
+from .settings import ONE_MILLION
+from .store import cached_array, write_json
 
 
 @dataclass(frozen=True)

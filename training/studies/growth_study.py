@@ -1,16 +1,16 @@
-"""Corpus growth among the other studies: the settings for `training.studies.growth`."""
+"""Corpus growth among the other studies: the settings for `nann.training.studies.growth`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from training.config import SearchConfig, TrainingConfig
-from training.studies import growth
-from training.studies.runs import Runs
-from training.studies.settings import StudySettings
-from training.studies.store import Json
-from training.studies.study import Study
-from training.studies.text import percent
+from ..config import SearchConfig, TrainingConfig
+from . import growth
+from .runs import Runs
+from .settings import StudySettings
+from .store import Json
+from .study import Study
+from .text import percent
 
 FOLDER = "growth"
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nann.errors import ConfigError
-from training import plots
+
+from .. import plots
 
 BLUE, RED, GREEN, PURPLE, ORANGE = plots.COLORS[:5]
 GREY = plots.GREY

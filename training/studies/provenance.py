@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from nann.kernels import core_count
-from training.studies.settings import StudySettings
-from training.studies.store import Json
+
+from .settings import StudySettings
+from .store import Json
 
 _PACKAGES = ("nann", "torch", "numpy", "hnswlib")
 

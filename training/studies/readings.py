@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from training.config import TrainingConfig
-from training.studies.flatness import score_changes, summary
-from training.studies.plotting import BLUE, GREY, ORANGE, figure, percent_axis
-from training.studies.runs import Runs
-from training.studies.settings import StudySettings
-from training.studies.store import Json
-from training.studies.study import Study
-from training.studies.table3 import METRICS, averaged
-from training.studies.text import mean, percent, percent_spread, table
+from ..config import TrainingConfig
+from .flatness import score_changes, summary
+from .plotting import BLUE, GREY, ORANGE, figure, percent_axis
+from .runs import Runs
+from .settings import StudySettings
+from .store import Json
+from .study import Study
+from .table3 import METRICS, averaged
+from .text import mean, percent, percent_spread, table
 
 READINGS = {"none": "without", "eq5": "eq. 5 as printed", "row_kl": "KL over the row, as the authors' code"}
 _WHY = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.studies import (
+from . import (
     curves,
     flatness,
     growth_study,
@@ -14,7 +14,7 @@ from training.studies import (
     today,
     tuned,
 )
-from training.studies.study import Study
+from .study import Study
 
 STUDIES: tuple[Study, ...] = (
     table3.STUDY,

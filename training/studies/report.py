@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from training.studies.provenance import in_words
-from training.studies.registry import STUDIES
-from training.studies.store import Json
+from .provenance import in_words
+from .registry import STUDIES
+from .store import Json
 
 _INTRODUCTION = """# Experiments
 

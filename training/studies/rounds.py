@@ -10,14 +10,15 @@ import numpy.typing as npt
 
 from nann.metrics import coverage, share_scored
 from nann.search_params import SearchParams
-from training.config import TrainingConfig
-from training.ground_rounds import GroundRounds, search_by_ground_round
-from training.studies.plotting import BLUE, GREY, figure, line, percent_axis
-from training.studies.runs import USER_BLOCK, Runs, TrainedRun, fit_params
-from training.studies.settings import StudySettings
-from training.studies.store import Json
-from training.studies.study import Study
-from training.studies.text import percent, table
+
+from ..config import TrainingConfig
+from ..ground_rounds import GroundRounds, search_by_ground_round
+from .plotting import BLUE, GREY, figure, line, percent_axis
+from .runs import USER_BLOCK, Runs, TrainedRun, fit_params
+from .settings import StudySettings
+from .store import Json
+from .study import Study
+from .text import percent, table
 
 
 def by_round(model: TrainedRun, params: SearchParams) -> GroundRounds:

@@ -31,18 +31,19 @@ from nann.metrics import coverage, recall, recall_delta, share_scored
 from nann.scorer import Float32Array
 from nann.search_params import SearchParams
 from nann.search_result import SearchResult
-from training.checkpoint import Checkpoint
-from training.config import SearchConfig, TrainingConfig
-from training.data.prepared import PreparedData, Queries
-from training.evaluate import exact_top
-from training.ground_rounds import search_users
-from training.models.neural_scorer import NeuralScorer
-from training.pipeline import index_checkpoint, weights_hash
-from training.scorers import TorchScorer, encode_users_torch
-from training.serving_modules import TableScorer, UserEncoder, serving_modules
-from training.studies.settings import SPLIT, StudySettings
-from training.studies.store import Json, cached, cached_array
-from training.train import CHECKPOINT_FILE, train
+
+from ..checkpoint import Checkpoint
+from ..config import SearchConfig, TrainingConfig
+from ..data.prepared import PreparedData, Queries
+from ..evaluate import exact_top
+from ..ground_rounds import search_users
+from ..models.neural_scorer import NeuralScorer
+from ..pipeline import index_checkpoint, weights_hash
+from ..scorers import TorchScorer, encode_users_torch
+from ..serving_modules import TableScorer, UserEncoder, serving_modules
+from ..train import CHECKPOINT_FILE, train
+from .settings import SPLIT, StudySettings
+from .store import Json, cached, cached_array
 
 CHECKPOINT_EVERY_STEPS = 250
 USER_BLOCK = 64

@@ -1,4 +1,4 @@
-"""Entering the graph by seeds, among the other studies: models and users for `training.studies.seeds`."""
+"""Entering the graph by seeds, among the other studies: models and users for `nann.training.studies.seeds`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 from nann.bundle import Bundle
 from nann.errors import ConfigError
 from nann.scorer import Float32Array, Scorer
-from training.config import TrainingConfig
-from training.evaluate import exact_top
-from training.studies import growth, growth_study, seeds
-from training.studies.runs import Runs, TrainedRun
-from training.studies.settings import ONE_MILLION, StudySettings
-from training.studies.store import Json, cached
-from training.studies.study import Study
+
+from ..config import TrainingConfig
+from ..evaluate import exact_top
+from . import growth, growth_study, seeds
+from .runs import Runs, TrainedRun
+from .settings import ONE_MILLION, StudySettings
+from .store import Json, cached
+from .study import Study
 
 FOLDER = "seeded"
 """Of the cache: a file a comparison."""

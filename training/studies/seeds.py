@@ -20,12 +20,13 @@ from nann.light_walk import light_users
 from nann.metrics import coverage, recall
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.search_params import SearchParams
-from training.data.prepared import Queries
-from training.ground_rounds import search_users
-from training.plots import COLORS, MARKERS, figure, plain_log
-from training.studies.baselines import ScoredPool
-from training.studies.text import percent, table
-from training.tuning_search import SearchTuning, tune_search
+
+from ..data.prepared import Queries
+from ..ground_rounds import search_users
+from ..plots import COLORS, MARKERS, figure, plain_log
+from ..tuning_search import SearchTuning, tune_search
+from .baselines import ScoredPool
+from .text import percent, table
 
 LABELS = {
     "layers": "the paper's walk",

@@ -6,13 +6,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from nann.search_params import SearchParams
-from training.config import TrainingConfig
-from training.studies.plotting import BLUE, GREEN, GREY, ORANGE, figure, line, percent_axis
-from training.studies.runs import Runs
-from training.studies.settings import StudySettings
-from training.studies.store import Json
-from training.studies.study import Study
-from training.studies.text import percent, table
+
+from ..config import TrainingConfig
+from .plotting import BLUE, GREEN, GREY, ORANGE, figure, line, percent_axis
+from .runs import Runs
+from .settings import StudySettings
+from .store import Json
+from .study import Study
+from .text import percent, table
 
 
 def configs(settings: StudySettings) -> list[TrainingConfig]:

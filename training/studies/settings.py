@@ -7,7 +7,8 @@ from itertools import product
 
 from nann.errors import ConfigError
 from nann.search_params import SearchParams, SeedParams
-from training.config import AuxiliaryConfig, SearchConfig, TrainingConfig, resolve_config
+
+from ..config import AuxiliaryConfig, SearchConfig, TrainingConfig, resolve_config
 
 ARCHITECTURES = ("two_sided", "no_attention", "attention")
 """Rows of Table 3, by their names in the configuration."""

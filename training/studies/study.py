@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from training.config import TrainingConfig
-from training.studies.runs import Runs
-from training.studies.settings import StudySettings
-from training.studies.store import Json
+from ..config import TrainingConfig
+from .runs import Runs
+from .settings import StudySettings
+from .store import Json
 
 Plot = Callable[[Json, Path], None]
 

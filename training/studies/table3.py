@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from training.config import TrainingConfig
-from training.studies.paper import USERBEHAVIOR_TABLE3
-from training.studies.runs import Runs
-from training.studies.settings import ARCHITECTURES, StudySettings
-from training.studies.store import Json
-from training.studies.study import Study
-from training.studies.text import mean, percent, percent_spread, spread, table
+from ..config import TrainingConfig
+from .paper import USERBEHAVIOR_TABLE3
+from .runs import Runs
+from .settings import ARCHITECTURES, StudySettings
+from .store import Json
+from .study import Study
+from .text import mean, percent, percent_spread, spread, table
 
 METRICS = ("recall_all", "recall_retrieval", "recall_delta", "coverage", "share_scored")
 KEYS = {"two_sided": "two_sided", "no_attention": "dnn", "attention": "dnn_attention"}

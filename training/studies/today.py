@@ -1,4 +1,4 @@
-"""What people use today, beside the walk: the models and users for `training.studies.baselines`."""
+"""What people use today, beside the walk: the models and users for `nann.training.studies.baselines`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pathlib import Path
 
 from nann.bundle import search_to_json
 from nann.search_params import SearchParams
-from training.config import TrainingConfig
-from training.index import seeded_search
-from training.studies import baselines
-from training.studies.curves import frontier
-from training.studies.runs import Runs, TrainedRun, fit_params
-from training.studies.settings import SPLIT, StudySettings
-from training.studies.store import Json
-from training.studies.study import Study
-from training.studies.text import percent
+
+from ..config import TrainingConfig
+from ..index import seeded_search
+from . import baselines
+from .curves import frontier
+from .runs import Runs, TrainedRun, fit_params
+from .settings import SPLIT, StudySettings
+from .store import Json
+from .study import Study
+from .text import percent
 
 
 def configs(settings: StudySettings) -> list[TrainingConfig]:

@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from nann.scorer import Float32Array, Int32Array
-from training.config import TrainingConfig
-from training.evaluate import exact_top
-from training.plots import COLORS, figure, plain_log
-from training.studies.runs import Runs, TrainedRun
-from training.studies.settings import StudySettings
-from training.studies.store import Json
-from training.studies.study import Study
-from training.studies.text import percent, table
-from training.tuning_search import Trial, tune_every_entry
+
+from ..config import TrainingConfig
+from ..evaluate import exact_top
+from ..plots import COLORS, figure, plain_log
+from ..tuning_search import Trial, tune_every_entry
+from .runs import Runs, TrainedRun
+from .settings import StudySettings
+from .store import Json
+from .study import Study
+from .text import percent, table
 
 _SPLIT = "validation"
 _MAX_SHARE = 0.2

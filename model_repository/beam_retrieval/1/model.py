@@ -1,1 +1,1 @@
-from python_backend.beam_retrieval import TritonPythonModel
+from nann.python_backend.beam_retrieval import TritonPythonModel

@@ -1,1 +1,1 @@
-from python_backend.torch_model import TritonPythonModel
+from nann.python_backend.torch_model import TritonPythonModel

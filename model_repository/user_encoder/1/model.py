@@ -1,1 +1,1 @@
-from python_backend.embedded_onnx import TritonPythonModel
+from nann.python_backend.embedded_onnx import TritonPythonModel

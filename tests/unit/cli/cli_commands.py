@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from cli import main as cli_main
+from nann.cli import main as cli_main
 
 USERS, ITEMS, GENRES = 200, 300, 10
 CONFIG = {

@@ -7,7 +7,7 @@ import json
 import pytest
 from cli_commands import nann
 
-from perf import gate
+from nann.perf import gate
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import json
 import pytest
 from cli_commands import nann, refused
 
-from cli import experiments as command
+from nann.cli import experiments as command
 
 KEYS = {"recall_all", "recall_retrieval", "recall_delta", "coverage", "share_scored"}
 
@@ -52,7 +52,7 @@ def test_mistakes_end_with_one_line(arguments, message):
 def test_without_data_complete_journey_is_prepared_once(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(command, "DEFAULT_DATA", tmp_path / "complete_journey")
-    monkeypatch.setattr("cli.prepare.complete_journey", lambda out: made.append(out))
+    monkeypatch.setattr("nann.cli.prepare.complete_journey", lambda out: made.append(out))
     assert "is no prepared data set" in refused("experiments")
     assert made == [tmp_path / "complete_journey"]
     made[0].mkdir()

@@ -12,7 +12,7 @@ import pytest
 from cli_commands import Pipeline, nann, refused
 
 from nann.bundle import Bundle
-from training.tensorrt_api import LIBRARIES
+from nann.training.tensorrt_api import LIBRARIES
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +69,18 @@ def test_the_target_tensorrt_without_plans(pipeline, tmp_path):
 def test_the_gpu_report_rehearsed(pipeline, gpu_bundle, tmp_path):
     requests = tmp_path / "requests.jsonl"
     source = ("--data", str(pipeline.data))
-    subprocess.run([sys.executable, "-m", "perf.requests", *source, "--out", requests, "--log"], check=True)
+    subprocess.run([sys.executable, "-m", "nann.perf.requests", *source, "--out", requests, "--log"], check=True)
     assert nann("plan-shapes", "--bundle", gpu_bundle, "--requests", requests).code == 0
-    command = [sys.executable, "-m", "perf.gpu_report", "--bundle", gpu_bundle, *source, "--out", tmp_path / "report"]
+    command = [
+        sys.executable,
+        "-m",
+        "nann.perf.gpu_report",
+        "--bundle",
+        gpu_bundle,
+        *source,
+        "--out",
+        tmp_path / "report",
+    ]
     options = ["--device", "cpu", "--concurrency", "1,3", "--duration-s", "1", "--training-steps", "2"]
     subprocess.run([*command, *options], check=True, timeout=240)
     report = json.loads((tmp_path / "report" / "report.json").read_text())

@@ -9,7 +9,7 @@ import pytest
 import typer
 from cli_commands import ITEMS, nann
 
-from cli import main as cli_main
+from nann.cli import main as cli_main
 
 
 def commands_of(command: object, name: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

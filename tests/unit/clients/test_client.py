@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from clients import InferRequest, RetrievalClient
-from clients._errors import translate
+from nann.clients import InferRequest, RetrievalClient
+from nann.clients._errors import translate
 from nann.errors import ConfigError, RequestError, RequestTimeout, ServerError, ServerOverloaded, ServerUnavailable
 from nann.signature import DEADLINE_MESSAGE
 
@@ -70,7 +70,7 @@ def test_arguments_that_can_not_be(arguments, message):
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_a_missing_tritonclient_says_what_to_install(monkeypatch, protocol):
-    monkeypatch.delitem(sys.modules, f"clients._{protocol}", raising=False)
+    monkeypatch.delitem(sys.modules, f"nann.clients._{protocol}", raising=False)
     monkeypatch.setitem(sys.modules, f"tritonclient.{protocol}", None)
     with pytest.raises(ConfigError, match=r"tritonclient is not installed .* `pip install 'nann\[client\]'`"):
         RetrievalClient(protocol=protocol)

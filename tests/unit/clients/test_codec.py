@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from clients._codec import decode_result, encode_request
+from nann.clients._codec import decode_result, encode_request
 from nann.errors import RequestError, ServerError
 from nann.signature import BEHAVIOR_ITEM_IDS, USER_PROFILE
 

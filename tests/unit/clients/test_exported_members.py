@@ -1,4 +1,4 @@
-import clients
+from nann import clients
 
 
 def test_the_public_api_is_pinned():

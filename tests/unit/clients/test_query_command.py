@@ -5,9 +5,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-import clients
-from cli.query import query
+from nann import clients
 from nann.bundle import write_manifest
+from nann.cli.query import query
 from nann.errors import BundleError
 
 

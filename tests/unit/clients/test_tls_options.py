@@ -2,9 +2,9 @@
 
 import pytest
 
-from clients import Tls
+from nann.clients import Tls
 from nann.errors import ConfigError
-from python_backend.server_tls import ServerTls
+from nann.python_backend.server_tls import ServerTls
 
 
 @pytest.fixture

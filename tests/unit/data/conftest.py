@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from training.data.custom_log import LogColumns, read_log
-from training.data.prepare import prepare
-from training.data.prepared import PreparedData
-from training.data.protocol import Protocol
+from nann.training.data.custom_log import LogColumns, read_log
+from nann.training.data.prepare import prepare
+from nann.training.data.prepared import PreparedData
+from nann.training.data.protocol import Protocol
 
 PrepareCsv = Callable[..., PreparedData]
 

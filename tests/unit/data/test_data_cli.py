@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from cli.prepare import app
+from nann.cli.prepare import app
 from nann.errors import DataError
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from nann.errors import DataError
-from training.data import complete_journey
-from training.data.complete_journey import PROFILE_FIELDS, read_complete_journey
-from training.data.prepare import prepare
-from training.data.prepared import PreparedData
-from training.data.protocol import Protocol
+from nann.training.data import complete_journey
+from nann.training.data.complete_journey import PROFILE_FIELDS, read_complete_journey
+from nann.training.data.prepare import prepare
+from nann.training.data.prepared import PreparedData
+from nann.training.data.protocol import Protocol
 
 # Looked for without importing it: the package's own code needs pandas.
 if importlib.util.find_spec(complete_journey.PACKAGE) is None:

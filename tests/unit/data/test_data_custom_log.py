@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from nann.errors import ConfigError, DataError
-from training.data.custom_log import LogColumns, ProfileTable, read_log
+from nann.training.data.custom_log import LogColumns, ProfileTable, read_log
 
 HEADER = "user,item,time\n"
 

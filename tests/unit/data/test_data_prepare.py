@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nann.errors import ConfigError, DataError
-from training.data.custom_log import LogColumns, ProfileTable, read_log
-from training.data.prepare import prepare
-from training.data.prepared import PreparedData
-from training.data.protocol import Protocol
+from nann.training.data.custom_log import LogColumns, ProfileTable, read_log
+from nann.training.data.prepare import prepare
+from nann.training.data.prepared import PreparedData
+from nann.training.data.protocol import Protocol
 
 # Worked out by hand. min_behaviors 4 drops user 40 and with it item 999.
 # user 10: items 7 5 7 6     (times 1 2 3 4)    l = 4, ceil(4 / 2) = 2nd: 5, after [7]

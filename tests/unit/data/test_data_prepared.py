@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nann.errors import DataError
-from training.data.prepared import PreparedData
-from training.data.protocol import Protocol
+from nann.training.data.prepared import PreparedData
+from nann.training.data.protocol import Protocol
 
 
 def data_of(items):

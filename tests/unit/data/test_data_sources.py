@@ -5,8 +5,8 @@ import gzip
 import pytest
 
 from nann.errors import DataError
-from training.data import sources
-from training.data.sources import is_parquet, text_batches
+from nann.training.data import sources
+from nann.training.data.sources import is_parquet, text_batches
 
 
 def read_all(path, batch_bytes):

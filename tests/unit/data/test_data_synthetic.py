@@ -7,13 +7,13 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from cli.prepare import app
+from nann.cli.prepare import app
 from nann.errors import ConfigError
-from training.data.prepare import prepare
-from training.data.prepared import PreparedData
-from training.data.protocol import Protocol
-from training.data.synthetic import SyntheticSpec, synthetic_log
-from training.data.synthetic_catalogue import Catalogue
+from nann.training.data.prepare import prepare
+from nann.training.data.prepared import PreparedData
+from nann.training.data.protocol import Protocol
+from nann.training.data.synthetic import SyntheticSpec, synthetic_log
+from nann.training.data.synthetic_catalogue import Catalogue
 
 SPEC = SyntheticSpec(items=2000, users=400, categories=20, neighborhood_items=40, seed=3)
 

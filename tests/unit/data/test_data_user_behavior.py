@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nann.errors import ConfigError, DataError
-from training.data.user_behavior import read_user_behavior
+from nann.training.data.user_behavior import read_user_behavior
 
 TAOBAO = Path(
     os.environ.get("NANN_TAOBAO_DIR") or Path(__file__).resolve().parents[3].parent / "shared" / "data" / "taobao"

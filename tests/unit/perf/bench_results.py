@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from perf.instances import WORDS as SERVERS
-from perf.served import STAGES
-from perf.start import WORDS as PARTS
+from nann.perf.instances import WORDS as SERVERS
+from nann.perf.served import STAGES
+from nann.perf.start import WORDS as PARTS
 
 SERVED = {
     "items": 1_300_000,

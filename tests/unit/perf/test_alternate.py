@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import time
 
-from perf.alternate import alternate
+from nann.perf.alternate import alternate
 
 
 def test_alternatives_take_turns_after_a_run_each_before_the_clock() -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from nann.bundle import write_manifest
 from nann.errors import ConfigError
-from perf import execute, gate, report
-from perf.benchmark import Benchmark, BenchSettings
-from perf.headlines import HEADLINES, nested, value_at
-from perf.suite import BENCHMARKS, choose_benchmarks
+from nann.perf import execute, gate, report
+from nann.perf.benchmark import Benchmark, BenchSettings
+from nann.perf.headlines import HEADLINES, nested, value_at
+from nann.perf.suite import BENCHMARKS, choose_benchmarks
 
 
 def a_benchmark(name, calls, *, fails=False):
@@ -152,7 +152,7 @@ def test_the_gate_needs_something_to_compare_with():
 
 
 def test_the_gate_runs_each_benchmark_once_on_a_small_corpus(settings, monkeypatch, tmp_path):
-    from perf.corpora import Corpus
+    from nann.perf.corpora import Corpus
 
     calls = []
     one = a_benchmark("one", calls)

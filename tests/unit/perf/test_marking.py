@@ -5,8 +5,7 @@ import pytest
 
 from nann.beam_search import beam_search
 from nann.kernels import NATIVE, Kernels
-from nann.search_params import SearchParams
-from perf.marking import (
+from nann.perf.marking import (
     BENCHMARK,
     NativeMarks,
     NumpyMarks,
@@ -17,7 +16,8 @@ from perf.marking import (
     time_marking,
     time_searches,
 )
-from perf.offline import OfflineUsers
+from nann.perf.offline import OfflineUsers
+from nann.search_params import SearchParams
 
 PARAMS = SearchParams(20, (20, 40, 80), (1, 1, 3))
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from nann.errors import ConfigError
+from nann.perf import instances
+from nann.perf.process_memory import model_pss_mb
+from nann.perf.serving import Deployment, install, pinned, read_config, usable_cores
+from nann.python_backend.repository import TEMPLATE
 from nann.signature import BEAM_RETRIEVAL, SCORER
-from perf import instances
-from perf.process_memory import model_pss_mb
-from perf.serving import Deployment, install, pinned, read_config, usable_cores
-from python_backend.repository import TEMPLATE
 
 CONFIGS = {
     BEAM_RETRIEVAL.name: "config.pbtxt",
@@ -25,8 +25,8 @@ CONFIGS = {
 @pytest.fixture
 def no_bundle(monkeypatch):
     """Installation copies the hand-written configurations alone."""
-    from perf import serving
-    from python_backend.repository import copy_template
+    from nann.perf import serving
+    from nann.python_backend.repository import copy_template
 
     monkeypatch.setattr(serving, "install_bundle", lambda bundle, repository: copy_template(repository))
 
@@ -87,9 +87,9 @@ def test_quality_counts_each_user_once():
     from types import SimpleNamespace
 
     from nann.features import FeatureTransform
-    from perf.perf_analyzer import Answer
-    from perf.quality import AskedUsers
-    from training.data.prepared import Queries
+    from nann.perf.perf_analyzer import Answer
+    from nann.perf.quality import AskedUsers
+    from nann.training.data.prepared import Queries
 
     ids = np.arange(10, dtype=np.int64) * 10 + 100
     queries = Queries(
@@ -115,7 +115,7 @@ def test_quality_counts_each_user_once():
 
 
 def test_the_empty_search_calls_as_often_and_with_as_many_candidates_as_users_do_on_average():
-    from perf.hops import mean_sizes
+    from nann.perf.hops import mean_sizes
 
     states = np.zeros((1, 3), np.float32)
     users = [[(states, np.zeros((1, width), np.int32)) for width in widths] for widths in ((10, 4), (20, 6, 8), (30,))]

@@ -20,7 +20,7 @@ def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def repository(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from python_backend.repository import install_bundle
+    from nann.python_backend.repository import install_bundle
 
     path = tmp_path_factory.mktemp("repository")
     install_bundle(bundle_path, path)

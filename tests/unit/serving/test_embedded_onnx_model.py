@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from nann.bundle import sha256_of
 from nann.errors import BundleError, ScorerError
+from nann.python_backend.onnx_model import BLOCK_PAIRS, OnnxModel, block_pairs, shared_by
 from nann.signature import SCORER, USER_ENCODER
-from python_backend.onnx_model import BLOCK_PAIRS, OnnxModel, block_pairs, shared_by
 
 
 def load(args):
-    from python_backend.embedded_onnx import TritonPythonModel
+    from nann.python_backend.embedded_onnx import TritonPythonModel
 
     model = TritonPythonModel()
     model.initialize(args)
@@ -151,7 +151,7 @@ def test_scores_in_blocks_are_those_of_the_whole(tmp_path, monkeypatch, users, c
         "candidates": rng.integers(tiny_bundle.ITEMS, size=(users, candidates), dtype=np.int32),
     }
     whole = OnnxModel(tmp_path / "model.onnx", SCORER, 1).run(feed)
-    monkeypatch.setattr("python_backend.onnx_model.BLOCK_PAIRS", 10)
+    monkeypatch.setattr("nann.python_backend.onnx_model.BLOCK_PAIRS", 10)
     for threads in (1, 3):
         np.testing.assert_array_equal(OnnxModel(tmp_path / "model.onnx", SCORER, threads).run(feed), whole)
 
@@ -191,7 +191,7 @@ def test_what_a_block_raises_is_raised_whichever_thread_had_it(bad):
 
 def test_padding_is_not_scored(tmp_path, monkeypatch):
     onnx.save(tiny_bundle.scorer(), tmp_path / "model.onnx")
-    monkeypatch.setattr("python_backend.onnx_model.BLOCK_PAIRS", 10)
+    monkeypatch.setattr("nann.python_backend.onnx_model.BLOCK_PAIRS", 10)
     model = OnnxModel(tmp_path / "model.onnx", SCORER, 1)
     rng = np.random.default_rng(0)
     states = rng.uniform(0, 29, (4, tiny_bundle.LENGTH)).astype(np.float32)

@@ -6,7 +6,7 @@ import triton_fakes
 
 @pytest.fixture
 def model(model_args):
-    from python_backend.feature_transform import TritonPythonModel
+    from nann.python_backend.feature_transform import TritonPythonModel
 
     model = TritonPythonModel()
     model.initialize(model_args("feature_transform", max_request_length="6"))

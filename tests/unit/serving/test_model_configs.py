@@ -14,6 +14,9 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from nann.bundle import WARMUP_FILES, Bundle, write_manifest
+from nann.python_backend.configurations import MADE_CONFIGS, hand_written
+from nann.python_backend.model_files import TEMPLATE
+from nann.python_backend.repository import install_bundle
 from nann.shape_grid import MAX_BATCH_SIZE, ShapeGrid
 from nann.signature import (
     ARRIVED_NS,
@@ -29,9 +32,6 @@ from nann.signature import (
     USER_PROFILE,
     USER_STATE,
 )
-from python_backend.configurations import MADE_CONFIGS, hand_written
-from python_backend.model_files import TEMPLATE
-from python_backend.repository import install_bundle
 
 SPECS = {spec.name: spec for spec in MODELS}
 # Additions are parts of a configuration; they are tested in what is made of them.

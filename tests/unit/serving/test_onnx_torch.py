@@ -13,9 +13,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from nann.errors import BundleError, ScorerError
+from nann.python_backend.onnx_torch import OnnxTorchModule
+from nann.python_backend.onnx_torch_ops import OPERATORS
 from nann.signature import SCORER, USER_ENCODER
-from python_backend.onnx_torch import OnnxTorchModule
-from python_backend.onnx_torch_ops import OPERATORS
 
 OPSET = 20
 STATE, WIDTH = 6, 3

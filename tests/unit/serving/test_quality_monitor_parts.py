@@ -36,8 +36,8 @@ def scorer():
 
 @pytest.fixture
 def make(scorer):
-    from python_backend.metrics_publisher import MetricsPublisher
-    from python_backend.quality_monitor import QualityMonitor
+    from nann.python_backend.metrics_publisher import MetricsPublisher
+    from nann.python_backend.quality_monitor import QualityMonitor
 
     publisher = MetricsPublisher({"model_name": "beam_retrieval", "model_version": "1"})
     made = []

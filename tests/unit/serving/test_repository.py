@@ -8,10 +8,10 @@ import tiny_bundle
 
 from nann.bundle import Bundle, write_manifest
 from nann.errors import BundleError, ConfigError
-from python_backend import configurations, durable_files
-from python_backend.configurations import check_target, hand_written
-from python_backend.model_files import TEMPLATE
-from python_backend.repository import current_bundle, install_bundle, install_if_new
+from nann.python_backend import configurations, durable_files
+from nann.python_backend.configurations import check_target, hand_written
+from nann.python_backend.model_files import TEMPLATE
+from nann.python_backend.repository import current_bundle, install_bundle, install_if_new
 
 GRAPH = {f"layer{n}.{part}.npy" for n in (0, 1) for part in ("indptr", "neighbors")} | {"levels.npy"}
 EXPECTED = {

@@ -3,8 +3,7 @@ import pytest
 import triton_fakes
 
 from nann.errors import DeadlineExceeded, InvalidInputError, RequestError, ScorerError, ScorerUnavailable
-from nann.signature import BEHAVIOR_ITEM_IDS, CANDIDATE_SCORES, CANDIDATES
-from python_backend.tensors import (
+from nann.python_backend.tensors import (
     answer_each,
     call_model,
     config_choice,
@@ -16,6 +15,7 @@ from python_backend.tensors import (
     read_optional_tensor,
     read_tensor,
 )
+from nann.signature import BEHAVIOR_ITEM_IDS, CANDIDATE_SCORES, CANDIDATES
 
 
 def test_read_tensor():

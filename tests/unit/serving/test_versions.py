@@ -10,14 +10,14 @@ import pytest
 import tiny_bundle
 
 from nann.errors import BundleError, ConfigError, DeployError, ServerError
-from python_backend import stub_supervisor
-from python_backend.admin_key import read_admin_key
-from python_backend.deployment import rollback_offline
-from python_backend.model_files import check_same_bundle
-from python_backend.release_check import Answers, compare
-from python_backend.releases import Versions, locked, prune, release_path
-from python_backend.repository import current_bundle, install_bundle, install_if_new
-from python_backend.stub_supervisor import StubSupervisor, child_processes
+from nann.python_backend import stub_supervisor
+from nann.python_backend.admin_key import read_admin_key
+from nann.python_backend.deployment import rollback_offline
+from nann.python_backend.model_files import check_same_bundle
+from nann.python_backend.release_check import Answers, compare
+from nann.python_backend.releases import Versions, locked, prune, release_path
+from nann.python_backend.repository import current_bundle, install_bundle, install_if_new
+from nann.python_backend.stub_supervisor import StubSupervisor, child_processes
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import pytest
 import torch
 import yaml
 
-from training.data.custom_log import LogColumns, read_log
-from training.data.prepare import prepare
-from training.data.prepared import PreparedData
-from training.data.protocol import Protocol
-from training.studies.runs import Runs
-from training.studies.settings import StudySettings, study_settings
+from nann.training.data.custom_log import LogColumns, read_log
+from nann.training.data.prepare import prepare
+from nann.training.data.prepared import PreparedData
+from nann.training.data.protocol import Protocol
+from nann.training.studies.runs import Runs
+from nann.training.studies.settings import StudySettings, study_settings
 
 torch.set_num_threads(1)  # tensors of a few kilobytes: threads would only wait for each other
 

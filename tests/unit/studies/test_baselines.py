@@ -8,11 +8,11 @@ import pytest
 from nann.errors import ConfigError
 from nann.exact_search import exact_search
 from nann.search_params import SearchParams
-from training.config import IndexConfig
-from training.data.prepared import Queries
-from training.index import build_hnsw, graph_from_hnswlib
-from training.studies import baselines
-from training.studies.baselines import (
+from nann.training.config import IndexConfig
+from nann.training.data.prepared import Queries
+from nann.training.index import build_hnsw, graph_from_hnswlib
+from nann.training.studies import baselines
+from nann.training.studies.baselines import (
     ScoredPool,
     TwoTower,
     cascade_candidates,

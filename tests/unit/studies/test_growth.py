@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from nann.errors import DataError
-from training.config import TrainingConfig
-from training.data.synthetic import SyntheticSpec
-from training.studies import growth
-from training.studies.growth import GrowthSettings
+from nann.training.config import TrainingConfig
+from nann.training.data.synthetic import SyntheticSpec
+from nann.training.studies import growth
+from nann.training.studies.growth import GrowthSettings
 
 torch.set_num_threads(1)
 

@@ -10,8 +10,8 @@ from nann.errors import ConfigError
 from nann.light_walk import light_users
 from nann.metrics import coverage
 from nann.search_params import SearchParams, SeedParams
-from training.ground_rounds import search_users
-from training.studies import seeded, seeds
+from nann.training.ground_rounds import search_users
+from nann.training.studies import seeded, seeds
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 from nann.errors import ConfigError
-from training.studies.execute import RESULTS_FILE, choose_studies, run_studies
-from training.studies.provenance import machine
-from training.studies.runs import Runs
-from training.studies.store import read_object
-from training.studies.study import Study
+from nann.training.studies.execute import RESULTS_FILE, choose_studies, run_studies
+from nann.training.studies.provenance import machine
+from nann.training.studies.runs import Runs
+from nann.training.studies.store import read_object
+from nann.training.studies.study import Study
 
 
 def a_study(name, calls, *, fails=False, settings_of=lambda settings: settings.users):

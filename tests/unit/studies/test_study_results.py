@@ -11,14 +11,14 @@ import torch
 
 from nann.bundle import search_from_json
 from nann.metrics import coverage
-from training.evaluate import evaluate_search, exact_top
-from training.ground_rounds import search_users
-from training.index import seeded_search
-from training.studies import curves, flatness, growth_study, readings, rounds, sensitivity, table3, today, tuned
-from training.studies.paper import userbehavior_curve
-from training.studies.registry import STUDIES
-from training.studies.runs import fit_params
-from training.studies.text import percent, percent_spread, spread
+from nann.training.evaluate import evaluate_search, exact_top
+from nann.training.ground_rounds import search_users
+from nann.training.index import seeded_search
+from nann.training.studies import curves, flatness, growth_study, readings, rounds, sensitivity, table3, today, tuned
+from nann.training.studies.paper import userbehavior_curve
+from nann.training.studies.registry import STUDIES
+from nann.training.studies.runs import fit_params
+from nann.training.studies.text import percent, percent_spread, spread
 
 
 def test_table3_is_evaluate_search_averaged_over_seeds(study_runs, study_setup):
@@ -196,7 +196,7 @@ def test_growth_trains_each_size_once(study_runs, study_setup, monkeypatch):
     assert growth_study.headline(result, "log") == {}
     million = {**result, "synthetic_1m": {"coverage": 0.98}}
     assert growth_study.headline(million, "log") == {"synthetic_1m": {"coverage": 0.98}}
-    monkeypatch.setattr("training.studies.growth.train", None)
+    monkeypatch.setattr("nann.training.studies.growth.train", None)
     assert growth_study.run(study_runs, study_setup) == result
     assert "From 300 to 600 items, tuned" in growth_study.markdown(result)
     assert "At 600 items, tuned" in growth_study.markdown({**result, "sizes": result["sizes"][1:]})

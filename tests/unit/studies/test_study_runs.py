@@ -12,13 +12,13 @@ from nann.best_first_search import best_first_search
 from nann.errors import ConfigError
 from nann.exact_search import exact_search
 from nann.search_params import SearchParams
-from training.checkpoint import Checkpoint
-from training.evaluate import evaluate_search
-from training.studies import runs as runs_module
-from training.studies.runs import Runs, data_fingerprint, describe, fit_params
-from training.studies.settings import study_settings
-from training.studies.store import cached, digest
-from training.train import CHECKPOINT_FILE, train
+from nann.training.checkpoint import Checkpoint
+from nann.training.evaluate import evaluate_search
+from nann.training.studies import runs as runs_module
+from nann.training.studies.runs import Runs, data_fingerprint, describe, fit_params
+from nann.training.studies.settings import study_settings
+from nann.training.studies.store import cached, digest
+from nann.training.train import CHECKPOINT_FILE, train
 
 
 def forbid(monkeypatch, *names):

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from nann.bundle import Bundle
-from training.config import ProfileConfig, TrainingConfig
-from training.data.custom_log import LogColumns, ProfileTable, read_log
-from training.data.prepare import prepare
-from training.data.prepared import PreparedData
-from training.data.protocol import Protocol
+from nann.training.config import ProfileConfig, TrainingConfig
+from nann.training.data.custom_log import LogColumns, ProfileTable, read_log
+from nann.training.data.prepare import prepare
+from nann.training.data.prepared import PreparedData
+from nann.training.data.protocol import Protocol
 
 torch.set_num_threads(1)  # tensors of a few kilobytes: threads would only wait for each other
 
@@ -59,9 +59,9 @@ def data(data_folder: Path) -> PreparedData:
 @pytest.fixture(scope="session")
 def exported_bundle(data: PreparedData, config: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of a barely trained scorer, with ONNX files. Copy it before changing it."""
-    from training.checkpoint import Checkpoint
-    from training.pipeline import export_checkpoint, index_checkpoint
-    from training.train import train
+    from nann.training.checkpoint import Checkpoint
+    from nann.training.pipeline import export_checkpoint, index_checkpoint
+    from nann.training.train import train
 
     folder = tmp_path_factory.mktemp("exported_bundle")
     model = config.model.model_copy(update={"profile": ProfileConfig()})
@@ -74,7 +74,7 @@ def exported_bundle(data: PreparedData, config: TrainingConfig, tmp_path_factory
 @pytest.fixture(scope="session")
 def half_bundle(exported_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with the scorer in half precision and a planned grid."""
-    from training.half_precision import export_half
+    from nann.training.half_precision import export_half
 
     path = Path(shutil.copytree(exported_bundle, tmp_path_factory.mktemp("half") / "bundle"))
     export_half(Bundle.open(path))

@@ -12,15 +12,15 @@ from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError, DataError, ScorerError
 from nann.exact_search import exact_search
 from nann.signature import SCORER, USER_ENCODER
-from training import export
-from training.checkpoint import Checkpoint
-from training.config import ModelConfig
-from training.evaluate import evaluate_bundle
-from training.export import PARITY_SHAPES, export_to_bundle
-from training.pipeline import export_checkpoint, index_checkpoint
-from training.scorers import OnnxScorer, OnnxUserEncoder, TorchScorer, encode_users_torch
-from training.serving_modules import serving_modules
-from training.train import train
+from nann.training import export
+from nann.training.checkpoint import Checkpoint
+from nann.training.config import ModelConfig
+from nann.training.evaluate import evaluate_bundle
+from nann.training.export import PARITY_SHAPES, export_to_bundle
+from nann.training.pipeline import export_checkpoint, index_checkpoint
+from nann.training.scorers import OnnxScorer, OnnxUserEncoder, TorchScorer, encode_users_torch
+from nann.training.serving_modules import serving_modules
+from nann.training.train import train
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from bundles import without_light
 from nann.bundle import Bundle
 from nann.errors import BundleError, ScorerError
 from nann.signature import SCORER
-from training.export import export_to_bundle
-from training.half_precision import export_half
-from training.scorers import OnnxScorer
+from nann.training.export import export_to_bundle
+from nann.training.half_precision import export_half
+from nann.training.scorers import OnnxScorer
 
 
 def test_weights_and_arithmetic_are_half_and_the_signature_is_not(half_bundle):
@@ -45,7 +45,7 @@ def test_the_bundle_says_how_far_it_is_from_full_precision(half_bundle, exported
 def test_an_empty_history_gives_numbers(half_bundle):
     """Its attention mask is -1e9 everywhere, which is -inf in half precision."""
     bundle = Bundle.open(half_bundle)
-    from training.scorers import OnnxUserEncoder
+    from nann.training.scorers import OnnxUserEncoder
 
     states = OnnxUserEncoder(half_bundle / "user_encoder.onnx").encode(
         np.full((1, bundle.sequence_length), -1, np.int32), np.zeros((1, bundle.profile_width), np.int32)
@@ -94,7 +94,7 @@ def test_a_scorer_that_needs_full_precision_is_refused_and_nothing_is_written(ex
 
 
 def test_a_ranking_that_changes_is_refused(exported_bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr("training.half_precision.HALF_COVERAGE", 1.01)
+    monkeypatch.setattr("nann.training.half_precision.HALF_COVERAGE", 1.01)
     with pytest.raises(ScorerError, match=r"keeps .*% of the exact top 10; expected at least 101%"):
         export_half(Bundle.open(shutil.copytree(exported_bundle, tmp_path / "bundle")))
 

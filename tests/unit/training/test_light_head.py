@@ -6,11 +6,11 @@ import torch
 
 from nann.kernels_numpy import inner_products
 from nann.light_walk import light_users
-from training.checkpoint import Checkpoint, build_model
-from training.objective import TrainingObjective
-from training.sampling import BatchSampler
-from training.serving_modules import light_vectors, serving_modules
-from training.train import train
+from nann.training.checkpoint import Checkpoint, build_model
+from nann.training.objective import TrainingObjective
+from nann.training.sampling import BatchSampler
+from nann.training.serving_modules import light_vectors, serving_modules
+from nann.training.train import train
 
 
 def without_light(config):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.losses import auxiliary_loss, corrected_logits, distillation_loss, fgsm_perturbation, nce_loss
+from nann.training.losses import auxiliary_loss, corrected_logits, distillation_loss, fgsm_perturbation, nce_loss
 
 
 def sigmoid(x):

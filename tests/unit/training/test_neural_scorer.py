@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from training.checkpoint import build_model
-from training.config import ModelConfig, ProfileConfig
-from training.serving_modules import serving_modules
+from nann.training.checkpoint import build_model
+from nann.training.config import ModelConfig, ProfileConfig
+from nann.training.serving_modules import serving_modules
 
 ARCHITECTURES = ["attention", "no_attention", "two_sided"]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.checkpoint import build_model
-from training.config import TrainingConfig
+from nann.training.checkpoint import build_model
+from nann.training.config import TrainingConfig
 
 
 @pytest.fixture

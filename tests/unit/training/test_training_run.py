@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from nann.errors import ConfigError, DataError
-from training.checkpoint import Checkpoint, build_model
-from training.config import CONFIG_FOLDER, load_config, resolve_config
-from training.objective import TrainingObjective
-from training.sampling import BatchSampler, UnigramSampler
-from training.train import learning_rate, train
+from nann.training.checkpoint import Checkpoint, build_model
+from nann.training.config import CONFIG_FOLDER, load_config, resolve_config
+from nann.training.objective import TrainingObjective
+from nann.training.sampling import BatchSampler, UnigramSampler
+from nann.training.train import learning_rate, train
 
 
 def weights_of(path):
@@ -77,9 +77,9 @@ def test_two_processes_train(data_folder, config, tmp_path):
     script = tmp_path / "run.py"
     script.write_text(
         "import sys\n"
-        "from training.config import TrainingConfig\n"
-        "from training.data.prepared import PreparedData\n"
-        "from training.train import train\n"
+        "from nann.training.config import TrainingConfig\n"
+        "from nann.training.data.prepared import PreparedData\n"
+        "from nann.training.train import train\n"
         "from pathlib import Path\n"
         f"config = TrainingConfig.model_validate_json({config.model_dump_json()!r})\n"
         f"report = train(PreparedData.load({str(data_folder)!r}), config, Path({str(tmp_path / 'out')!r}))\n"

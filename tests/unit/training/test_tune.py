@@ -12,19 +12,19 @@ from nann.errors import ConfigError
 from nann.graph import HnswGraph, Layer
 from nann.metrics import coverage
 from nann.search_params import SearchParams, SeedParams
-from training.checkpoint import Checkpoint
-from training.config import IndexConfig
-from training.evaluate import encode_queries, evaluate_bundle, exact_top
-from training.ground_rounds import search_by_ground_round, search_users
-from training.index import build_hnsw, graph_from_hnswlib
-from training.pipeline import export_checkpoint, index_checkpoint
-from training.reachability import Reachability, link_orphans, reachable_items
-from training.scorers import OnnxScorer, OnnxUserEncoder
-from training.studies.seeds import light_top
-from training.train import train
-from training.tune import tune_bundle
-from training.tuning_search import tune_search
-from training.tuning_spaces import LayersSpace, SeedsSpace
+from nann.training.checkpoint import Checkpoint
+from nann.training.config import IndexConfig
+from nann.training.evaluate import encode_queries, evaluate_bundle, exact_top
+from nann.training.ground_rounds import search_by_ground_round, search_users
+from nann.training.index import build_hnsw, graph_from_hnswlib
+from nann.training.pipeline import export_checkpoint, index_checkpoint
+from nann.training.reachability import Reachability, link_orphans, reachable_items
+from nann.training.scorers import OnnxScorer, OnnxUserEncoder
+from nann.training.studies.seeds import light_top
+from nann.training.train import train
+from nann.training.tune import tune_bundle
+from nann.training.tuning_search import tune_search
+from nann.training.tuning_spaces import LayersSpace, SeedsSpace
 
 
 @pytest.fixture(scope="module")
