@@ -24,7 +24,7 @@ help:
 	@echo "make clean        remove what the other targets built"
 
 # Packages, native kernel and a real Triton. Made again when what it depends on changes.
-$(INSTALLED): pyproject.toml CMakeLists.txt $(wildcard nann/_kernels*pp python_backend/_*.cpp)
+$(INSTALLED): pyproject.toml CMakeLists.txt $(wildcard nann/_kernels*pp python_backend/server/_*.cpp)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"

@@ -71,8 +71,8 @@ def _settings(cache: Path, real: Path | None, data: Path | None, items: int | No
     from nann.errors import ConfigError
 
     from ..perf.benchmark import BenchSettings
-    from ..perf.corpora import TABLE1_ITEMS, is_exported, table1_corpus
-    from ..perf.perf_analyzer_install import find_perf_analyzer
+    from ..perf.corpora.table1 import TABLE1_ITEMS, is_exported, table1_corpus
+    from ..perf.load.perf_analyzer_install import find_perf_analyzer
 
     if (real is None) != (data is None):
         raise ConfigError("--real and --data belong together: a bundle and the prepared data set it is of; give both")
@@ -86,7 +86,7 @@ def _settings(cache: Path, real: Path | None, data: Path | None, items: int | No
 
 
 def _demo_bundle() -> tuple[Path, Path]:
-    from ..perf.corpora import is_exported
+    from ..perf.corpora.table1 import is_exported
     from .demo import build_demo
 
     bundle, data = DEMO_FOLDER / "bundle", DEMO_FOLDER / "data/complete_journey"
@@ -97,9 +97,9 @@ def _demo_bundle() -> tuple[Path, Path]:
 
 def _check(results: Path, cache: Path, window_s: float, json: bool) -> None:
     """Fails with exit code 1 if a ratio regressed."""
-    from ..perf import gate
     from ..perf.benchmark import BenchSettings
-    from ..training.studies.store import read_object
+    from ..perf.benchmarks import gate
+    from ..training.reports.store import read_object
 
     body = read_object(results)
     gate.verdicts(body, dict.fromkeys((gated.key for gated in gate.GATED), 0.0))  # is there anything to compare with?

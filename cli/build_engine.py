@@ -33,7 +33,7 @@ def build_engine(
     """
     from nann.bundle import Bundle
 
-    from ..training.engine import EngineOptions, build_plans, fitting_plans
+    from ..training.export.engine import EngineOptions, build_plans, fitting_plans
 
     options = EngineOptions(not full_precision, tuple(compute_capability or ()), optimization_level)
     opened = Bundle.open(bundle)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..clients import RetrievalResult
     from ..training.data.prepared import Queries
-    from ..training.evaluate import Evaluation
+    from ..training.search.evaluate import Evaluation
 
 CONFIG = "complete_journey_demo"
 SHOWN_ITEMS = 10
@@ -117,7 +117,7 @@ def _evaluate(clock: _Clock, data_folder: Path, bundle_folder: Path) -> Evaluati
     from nann.bundle import Bundle
 
     from ..training.data.prepared import PreparedData
-    from ..training.evaluate import evaluate_bundle
+    from ..training.search.evaluate import evaluate_bundle
 
     with clock.step("evaluate", "the walk against scoring every item, for every test household"):
         return evaluate_bundle(Bundle.open(bundle_folder), PreparedData.load(data_folder))
@@ -129,9 +129,9 @@ def _serve_and_ask(
     from nann.bundle import Bundle
 
     from ..clients import RetrievalClient
-    from ..python_backend.ports import free_ports
-    from ..python_backend.repository import install_bundle
-    from ..python_backend.server import ServerOptions, TritonServer
+    from ..python_backend.repository.install import install_bundle
+    from ..python_backend.server.ports import free_ports
+    from ..python_backend.server.triton import ServerOptions, TritonServer
     from ..training.data.prepared import PreparedData
 
     data, bundle = PreparedData.load(data_folder), Bundle.open(bundle_folder)

@@ -41,9 +41,9 @@ def offline_answers(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """The same search offline, in this process, with the torch scorer: external ids and scores."""
     from ..training.checkpoint import Checkpoint
-    from ..training.ground_rounds import search_users
+    from ..training.export.serving_modules import serving_modules
     from ..training.scorers import TorchScorer, encode_users_torch
-    from ..training.serving_modules import serving_modules
+    from ..training.search.ground_rounds import search_users
 
     user_encoder, scorer = serving_modules(Checkpoint.load(checkpoint).restore(data))
     states = encode_users_torch(user_encoder, queries.behaviors, queries.profiles)

@@ -11,7 +11,7 @@ import typer
 from .support import DEFAULT_REPOSITORY, AdminKeyOption, JsonOption, RepositoryOption, console, print_json
 
 if TYPE_CHECKING:
-    from ..python_backend.deployment import Change
+    from ..python_backend.repository.deploy import Change
 
 UrlOption = Annotated[str, typer.Option(help="HTTP address of the server, host:port.")]
 DEFAULT_URL = "127.0.0.1:8000"
@@ -36,9 +36,9 @@ def deploy(
     It is written and loaded beside the version that answers, asked for a few users and compared with what its files
     say; then all requests that come go to it. Until then a failure changes nothing.
     """
-    from ..python_backend.admin_key import read_admin_key
-    from ..python_backend.deployment import deploy as deploy_bundle
-    from ..python_backend.model_control import ModelControl
+    from ..python_backend.repository.deploy import deploy as deploy_bundle
+    from ..python_backend.server.admin_key import read_admin_key
+    from ..python_backend.server.control import ModelControl
 
     control = ModelControl(url, read_admin_key(admin_key_file))
     change = deploy_bundle(bundle, repository, control, version=version, plans=plans, keep=keep)
@@ -58,9 +58,9 @@ def rollback(
     json: JsonOption = False,
 ) -> None:
     """Make an earlier version the current one again, without dropping a request."""
-    from ..python_backend.admin_key import read_admin_key
-    from ..python_backend.deployment import rollback_offline, rollback_online
-    from ..python_backend.model_control import ModelControl
+    from ..python_backend.repository.deploy import rollback_offline, rollback_online
+    from ..python_backend.server.admin_key import read_admin_key
+    from ..python_backend.server.control import ModelControl
 
     if offline:
         returned = rollback_offline(repository, version)

@@ -35,7 +35,7 @@ def evaluate(
     from nann.bundle import Bundle
 
     from ..training.data.prepared import PreparedData
-    from ..training.evaluate import evaluate_bundle
+    from ..training.search.evaluate import evaluate_bundle
 
     result = evaluate_bundle(
         Bundle.open(bundle),

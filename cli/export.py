@@ -28,7 +28,7 @@ def export(
 
     from ..training.checkpoint import Checkpoint
     from ..training.data.prepared import PreparedData
-    from ..training.pipeline import export_checkpoint
+    from ..training.search.pipeline import export_checkpoint
 
     report = export_checkpoint(Checkpoint.load(checkpoint), PreparedData.load(data), Bundle.open(bundle))
     console.print(
@@ -38,7 +38,7 @@ def export(
     )
     body = {"bundle": str(bundle), **asdict(report)}
     if half:
-        from ..training.half_precision import export_half
+        from ..training.export.half_precision import export_half
 
         halved = export_half(Bundle.open(bundle))
         console.print(

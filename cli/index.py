@@ -23,7 +23,7 @@ def index(
     """
     from ..training.checkpoint import Checkpoint
     from ..training.data.prepared import PreparedData
-    from ..training.pipeline import index_checkpoint
+    from ..training.search.pipeline import index_checkpoint
 
     bundle = index_checkpoint(Checkpoint.load(checkpoint), PreparedData.load(data), out, threads=threads)
     graph = bundle.manifest["graph"]

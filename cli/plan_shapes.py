@@ -30,8 +30,8 @@ def plan_shapes(
     """
     from nann.bundle import Bundle
 
-    from ..training import shape_plan
     from ..training.data.prepared import PreparedData
+    from ..training.search import shape_plan
 
     opened = Bundle.open(bundle)
     if (requests is None) == (data is None):

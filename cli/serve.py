@@ -14,8 +14,8 @@ from .support import DEFAULT_REPOSITORY, AdminKeyOption, RepositoryOption, conso
 if TYPE_CHECKING:
     from nann.bundle import Bundle
 
-    from ..python_backend.server import TritonServer
-    from ..python_backend.stub_supervisor import StubSupervisor
+    from ..python_backend.server.stub_supervisor import StubSupervisor
+    from ..python_backend.server.triton import TritonServer
 
 
 def serve(
@@ -65,12 +65,12 @@ def serve(
     Everything that the server needs is verified before it starts: a missing or changed file of the bundle, or a port
     that is taken, ends the command with what to do.
     """
-    from ..python_backend.admin_key import read_admin_key
-    from ..python_backend.configurations import check_target
-    from ..python_backend.ports import check_ports
-    from ..python_backend.repository import current_bundle, install_if_new
-    from ..python_backend.server import ServerOptions, TritonServer
-    from ..python_backend.server_tls import ServerTls
+    from ..python_backend.repository.configs import check_target
+    from ..python_backend.repository.install import current_bundle, install_if_new
+    from ..python_backend.server.admin_key import read_admin_key
+    from ..python_backend.server.ports import check_ports
+    from ..python_backend.server.tls import ServerTls
+    from ..python_backend.server.triton import ServerOptions, TritonServer
 
     tls = ServerTls.of_options(tls_cert, tls_key, tls_ca)
     key = read_admin_key(admin_key_file)
@@ -107,7 +107,7 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 
 def _supervisor(server: TritonServer) -> StubSupervisor:
-    from ..python_backend.stub_supervisor import StubSupervisor
+    from ..python_backend.server.stub_supervisor import StubSupervisor
 
     assert server.pid is not None
     return StubSupervisor(

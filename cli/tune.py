@@ -42,7 +42,7 @@ def tune(
     from nann.bundle import Bundle, search_to_json
 
     from ..training.data.prepared import PreparedData
-    from ..training.tune import describe, tune_bundle
+    from ..training.search.tune import describe, tune_bundle
 
     report = tune_bundle(
         Bundle.open(bundle),

@@ -12,9 +12,9 @@ from pathlib import Path
 from nann.bundle import Bundle
 from nann.errors import ConfigError
 
+from ..training.reports.machine import machine
+from ..training.reports.store import cached, read_object, write_json
 from ..training.studies.plotting import require_matplotlib
-from ..training.studies.provenance import machine
-from ..training.studies.store import cached, read_object, write_json
 from .benchmark import Benchmark, BenchSettings, Json, Say
 from .headlines import nested
 from .report import report

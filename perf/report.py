@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..training.studies.text import MISSING, table
+from ..training.reports.text import MISSING, table
 from .benchmark import Json
 from .headlines import HEADLINES, value_at
 from .suite import BENCHMARKS

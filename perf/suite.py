@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from ..training.studies.choose import chosen
-from . import (
-    gate,
-    growth,
-    index_load,
-    instances,
-    latency_curve,
-    lockstep,
-    marking,
-    retrieval,
-    scorer_bench,
-    served,
-    start,
-)
+from ..training.reports.choose import chosen
 from .benchmark import Benchmark
+from .benchmarks import gate, growth, index_load, instances, lockstep, marking, retrieval, served, start
+from .benchmarks import load as latency_curve
+from .benchmarks import scorer as scorer_bench
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     scorer_bench.BENCHMARK,

@@ -2,7 +2,7 @@
 
 Triton itself takes the trace context (`traceparent`) from a request's headers, reports a span for the request and one
 for each model of the ensemble, and hands the context on to our Python processes and from them to the scorer. What it
-can't see is added by `nann.python_backend.search_spans`: the rounds of a search.
+can't see is added by `nann.python_backend.watch.spans`: the rounds of a search.
 """
 
 from __future__ import annotations

@@ -31,14 +31,14 @@ from nann.clients import RetrievalClient
 from nann.errors import ConfigError, NannError, ServerError
 from nann.exact_search import exact_search
 from nann.metrics import coverage, recall, share_scored
-from nann.python_backend.ports import free_ports
-from nann.python_backend.repository import install_bundle
-from nann.python_backend.server import ServerOptions, TritonServer
+from nann.python_backend.repository.install import install_bundle
+from nann.python_backend.server.ports import free_ports
+from nann.python_backend.server.triton import ServerOptions, TritonServer
 from nann.search_result import SearchResult
 from nann.training.config import IndexConfig, SearchConfig
-from nann.training.export import export_to_bundle
-from nann.training.index import create_bundle
+from nann.training.export.onnx_export import export_to_bundle
 from nann.training.scorers import TorchScorer, encode_users_torch
+from nann.training.search.index import create_bundle
 
 SEQUENCE_LENGTH = 30
 BEHAVIORS = 60

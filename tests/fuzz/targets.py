@@ -28,9 +28,9 @@ from nann.bundle import (
 from nann.errors import NannError
 from nann.features import FeatureTransform
 from nann.graph import HnswGraph, Layer, load_array
-from nann.python_backend.outcomes import Kind
-from nann.python_backend.retrieval import Retriever, Search
-from nann.python_backend.search_requests import SearchBounds, TimeLimit
+from nann.python_backend.search.outcomes import Kind
+from nann.python_backend.search.retriever import Retriever, Search
+from nann.search_requests import SearchBounds, TimeLimit
 from nann.signature import STATUS_COMPLETE, STATUS_PARTIAL
 
 ITEMS, DIM, SEQUENCE_LENGTH = 40, 3, 4

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import live_bundle
 import pytest
+from support import live_bundle
 
 from nann.bundle import Bundle
 
@@ -24,9 +24,9 @@ def bundle(live_bundle_path: Path) -> Bundle:
 
 @pytest.fixture(scope="session")
 def server(live_bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    from nann.python_backend.ports import free_ports
-    from nann.python_backend.repository import install_bundle
-    from nann.python_backend.server import ServerOptions, TritonServer
+    from nann.python_backend.repository.install import install_bundle
+    from nann.python_backend.server.ports import free_ports
+    from nann.python_backend.server.triton import ServerOptions, TritonServer
 
     folder = tmp_path_factory.mktemp("server")
     install_bundle(live_bundle_path, folder / "repository")

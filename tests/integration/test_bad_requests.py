@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
-from live_bundle import FAILING_INDEX, NAN_INDEX, item_ids
+from support.live_bundle import FAILING_INDEX, NAN_INDEX, item_ids
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from nann.clients import RetrievalClient
 from nann.errors import RequestError, ServerError
-from nann.perf.triton_counters import read_metrics
+from nann.perf.servers.triton_counters import read_metrics
 
 pytestmark = pytest.mark.triton
 

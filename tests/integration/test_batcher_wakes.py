@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-import live_bundle
 import pytest
-from own_server import own_server
+from support import live_bundle
+from support.own_server import own_server
 
 from nann.clients import RetrievalClient
 

@@ -16,8 +16,8 @@ ITEMS, USERS = 1000, 5
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    from nann.perf.corpora import table1_corpus
-    from nann.perf.perf_analyzer_install import find_perf_analyzer
+    from nann.perf.corpora.table1 import table1_corpus
+    from nann.perf.load.perf_analyzer_install import find_perf_analyzer
 
     try:
         find_perf_analyzer()
@@ -38,10 +38,10 @@ def test_table_1_has_the_papers_search_and_may_be_entered_by_seeds(corpus):
 
 
 def test_served_answers_have_the_offline_searchs_quality_and_the_parts_add_up(corpus, monkeypatch):
-    from nann.perf import corpora
+    from nann.perf.corpora import table1 as corpora
     from nann.training.data.prepared import PreparedData
-    from nann.training.evaluate import encode_queries, evaluate_search
     from nann.training.scorers import OnnxScorer, OnnxUserEncoder
+    from nann.training.search.evaluate import encode_queries, evaluate_search
 
     folder, made = corpus
     out = folder / "out"

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from live_bundle import item_ids
+from support.live_bundle import item_ids
 
 from nann.clients import RetrievalClient
-from nann.python_backend.ports import free_ports
+from nann.python_backend.server.ports import free_ports
 
 pytestmark = pytest.mark.triton
 

@@ -23,9 +23,9 @@ from nann.bundle import Bundle
 from nann.clients import RetrievalClient
 from nann.errors import ConfigError, ScorerError
 from nann.training.config import SearchConfig
-from nann.training.export import export_to_bundle
-from nann.training.index import create_bundle
+from nann.training.export.onnx_export import export_to_bundle
 from nann.training.scorers import OnnxScorer
+from nann.training.search.index import create_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "custom_scorer"

@@ -8,11 +8,10 @@ import re
 import subprocess
 import threading
 
-import observed
-import prometheus
 import pytest
 import yaml
-from live_bundle import FAILING_INDEX, item_ids
+from support import observed, prometheus
+from support.live_bundle import FAILING_INDEX, item_ids
 
 from nann.clients import RetrievalClient
 from nann.errors import NannError

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
-from live_bundle import item_ids
-from own_server import own_server, wait_until
-from reference import OfflineEnsemble
+from support.live_bundle import item_ids
+from support.own_server import own_server, wait_until
+from support.reference import OfflineEnsemble
 
 from nann.clients import RetrievalClient
 from nann.errors import RequestTimeout
-from nann.perf.triton_counters import read_metrics
+from nann.perf.servers.triton_counters import read_metrics
 from nann.search_params import SearchParams
 from nann.signature import STATUS_COMPLETE, STATUS_PARTIAL
 

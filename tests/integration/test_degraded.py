@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from live_bundle import FAILING_INDEX, NAN_INDEX, item_ids
-from own_server import control, own_server
-from reference import OfflineEnsemble
+from support.live_bundle import FAILING_INDEX, NAN_INDEX, item_ids
+from support.own_server import control, own_server
+from support.reference import OfflineEnsemble
 
 from nann.bundle import LIGHT_VECTORS_FILE, MANIFEST_FILE, Bundle, write_manifest
 from nann.cheap_ranking import rank_by_neighbourhood

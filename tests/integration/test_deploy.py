@@ -10,20 +10,20 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from live_bundle import item_ids, make_bundle
 from onnx import numpy_helper
-from under_load import MIXED, Load
+from support.live_bundle import item_ids, make_bundle
+from support.under_load import MIXED, Load
 
 from nann.bundle import Bundle, write_manifest
 from nann.clients import RetrievalClient
 from nann.errors import BundleError, ConfigError, DeployError, ServerUnavailable
-from nann.python_backend import deployment
-from nann.python_backend.deployment import deploy, rollback_online
-from nann.python_backend.model_control import ModelControl
-from nann.python_backend.ports import free_ports
-from nann.python_backend.releases import Versions
-from nann.python_backend.repository import install_bundle, install_if_new
-from nann.python_backend.server import ServerOptions, TritonServer
+from nann.python_backend.repository import deploy as deployment
+from nann.python_backend.repository.deploy import deploy, rollback_online
+from nann.python_backend.repository.install import install_bundle, install_if_new
+from nann.python_backend.repository.versions import Versions
+from nann.python_backend.server.control import ModelControl
+from nann.python_backend.server.ports import free_ports
+from nann.python_backend.server.triton import ServerOptions, TritonServer
 from nann.signature import MODELS
 
 pytestmark = pytest.mark.triton
@@ -69,7 +69,7 @@ def served(server) -> list[int]:
 
 
 def answer_of(bundle) -> list[int]:
-    from reference import OfflineEnsemble
+    from support.reference import OfflineEnsemble
 
     return OfflineEnsemble(bundle).retrieve(item_ids()[20:26].tolist())[0].tolist()
 
@@ -196,8 +196,8 @@ def test_a_version_whose_scorer_was_exchanged_is_refused(server, bundles, tmp_pa
 CRASH = """
 import os, sys
 from pathlib import Path
-from nann.python_backend import deployment, releases
-from nann.python_backend.model_control import ModelControl
+from nann.python_backend.repository import deploy as deployment, versions as releases
+from nann.python_backend.server.control import ModelControl
 
 bundle, repository, url, key, module, step = sys.argv[1:]
 setattr({"deployment": deployment, "releases": releases}[module], step, lambda *_: os._exit(9))
@@ -250,8 +250,8 @@ FULL_DISK = """
 import sys
 from pathlib import Path
 from nann.errors import DeployError
-from nann.python_backend.releases import Versions
-from nann.python_backend.repository import install_bundle
+from nann.python_backend.repository.versions import Versions
+from nann.python_backend.repository.install import install_bundle
 
 first, second, repository = map(Path, sys.argv[1:])
 install_bundle(first, repository)

@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
-from under_load import MIXED, Load
+from support.under_load import MIXED, Load
 
 from nann.errors import ServerError, ServerUnavailable
-from nann.python_backend.ports import free_ports
-from nann.python_backend.repository import install_bundle
-from nann.python_backend.server import ServerOptions, TritonServer
-from nann.python_backend.stub_supervisor import child_processes
+from nann.python_backend.repository.install import install_bundle
+from nann.python_backend.server.ports import free_ports
+from nann.python_backend.server.stub_supervisor import child_processes
+from nann.python_backend.server.triton import ServerOptions, TritonServer
 
 pytestmark = pytest.mark.triton
 
@@ -127,9 +127,9 @@ import numpy as np
 
 from nann.clients import RetrievalClient
 from nann.errors import NannError
-from nann.python_backend.ports import free_ports
-from nann.python_backend.repository import install_bundle
-from nann.python_backend.server import ServerOptions, TritonServer
+from nann.python_backend.server.ports import free_ports
+from nann.python_backend.repository.install import install_bundle
+from nann.python_backend.server.triton import ServerOptions, TritonServer
 
 bundle, folder = map(Path, sys.argv[1:])
 install_bundle(bundle, folder / "repository")

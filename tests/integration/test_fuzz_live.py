@@ -11,8 +11,8 @@ import socket
 import grpc
 import numpy as np
 import pytest
-from live_bundle import item_ids
-from reference import OfflineEnsemble
+from support.live_bundle import item_ids
+from support.reference import OfflineEnsemble
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from nann.clients import RetrievalClient

@@ -5,15 +5,15 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-import live_bundle
 import numpy as np
 import pytest
-from own_server import own_server
-from reference import OfflineEnsemble
+from support import live_bundle
+from support.own_server import own_server
+from support.reference import OfflineEnsemble
 
 from nann.bundle import Bundle
 from nann.clients import RetrievalClient
-from nann.perf.triton_counters import read_metrics
+from nann.perf.servers.triton_counters import read_metrics
 from nann.signature import BEAM_RETRIEVAL, SCORER
 
 pytestmark = pytest.mark.triton

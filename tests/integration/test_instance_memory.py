@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-import live_bundle
 import pytest
+from support import live_bundle
 
 from nann.clients import RetrievalClient
-from nann.perf.process_memory import model_pss_mb
-from nann.perf.serving import Deployment, install, serving
+from nann.perf.servers.process_memory import model_pss_mb
+from nann.perf.servers.serving import Deployment, install, serving
 from nann.signature import BEAM_RETRIEVAL
 
 pytestmark = pytest.mark.triton

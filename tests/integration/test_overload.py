@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from live_bundle import item_ids
-from own_server import own_server
+from support.live_bundle import item_ids
+from support.own_server import own_server
 
 from nann.clients import RetrievalClient
 from nann.errors import ServerOverloaded
-from nann.perf.load import run_load, run_open_load
+from nann.perf.load.clients import run_load, run_open_load
 from nann.shape_grid import MAX_BATCH_SIZE
 
 pytestmark = pytest.mark.triton

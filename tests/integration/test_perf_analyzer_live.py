@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from live_bundle import item_ids
+from support.live_bundle import item_ids
 
 from nann.errors import ConfigError, ServerError
-from nann.perf.perf_analyzer import Load, run_perf_analyzer
-from nann.perf.perf_analyzer_install import find_perf_analyzer
+from nann.perf.load.perf_analyzer import Load, run_perf_analyzer
+from nann.perf.load.perf_analyzer_install import find_perf_analyzer
 
 pytestmark = pytest.mark.triton
 WINDOW_S = 0.3

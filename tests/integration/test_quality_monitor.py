@@ -6,9 +6,9 @@ import shutil
 import time
 
 import numpy as np
-import observed
 import pytest
-from reference import OfflineEnsemble
+from support import observed
+from support.reference import OfflineEnsemble
 
 from nann.bundle import write_manifest
 from nann.clients import RetrievalClient

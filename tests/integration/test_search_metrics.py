@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import observed
 import pytest
-from live_bundle import FAILING_INDEX, item_ids
+from support import observed
+from support.live_bundle import FAILING_INDEX, item_ids
 
 from nann.clients import RetrievalClient
 from nann.errors import NannError

@@ -16,18 +16,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
-from certificates import make_certificate
-from live_bundle import item_ids
-from server_usage import group_processes
+from support.certificates import make_certificate
+from support.live_bundle import item_ids
+from support.server_usage import group_processes
 from tritonclient.utils import InferenceServerException
 
 from nann.clients import RetrievalClient, Tls
 from nann.errors import ServerUnavailable
-from nann.python_backend.admin_key import ADMIN_HEADER, GRPC_ADMIN_HEADER
-from nann.python_backend.ports import free_ports
-from nann.python_backend.repository import install_bundle
-from nann.python_backend.server import ServerOptions, TritonServer
-from nann.python_backend.server_tls import ServerTls
+from nann.python_backend.repository.install import install_bundle
+from nann.python_backend.server.admin_key import ADMIN_HEADER, GRPC_ADMIN_HEADER
+from nann.python_backend.server.ports import free_ports
+from nann.python_backend.server.tls import ServerTls
+from nann.python_backend.server.triton import ServerOptions, TritonServer
 
 pytestmark = pytest.mark.triton
 

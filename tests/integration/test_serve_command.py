@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
-from live_bundle import item_ids
+from support.live_bundle import item_ids
 
 from nann.clients import RetrievalClient
 from nann.errors import ServerError
-from nann.python_backend.ports import free_ports
-from nann.python_backend.repository import install_bundle
-from nann.python_backend.server import ServerOptions, TritonServer
+from nann.python_backend.repository.install import install_bundle
+from nann.python_backend.server.ports import free_ports
+from nann.python_backend.server.triton import ServerOptions, TritonServer
 
 pytestmark = pytest.mark.triton
 

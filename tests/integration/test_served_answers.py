@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from live_bundle import ITEMS, SEEDED, item_ids
-from reference import OfflineEnsemble
+from support.live_bundle import ITEMS, SEEDED, item_ids
+from support.reference import OfflineEnsemble
 
 from nann.clients import RetrievalClient
 from nann.search_params import SearchParams, SeedParams

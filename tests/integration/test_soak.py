@@ -19,9 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
-from live_bundle import SEEDED, item_ids
-from reference import OfflineEnsemble
-from server_usage import RESOURCES, growth, usage_of
+from support.live_bundle import SEEDED, item_ids
+from support.reference import OfflineEnsemble
+from support.server_usage import RESOURCES, growth, usage_of
 
 from nann.bundle import Bundle
 from nann.clients import RetrievalClient

@@ -11,18 +11,18 @@ import re
 
 import numpy as np
 import pytest
-from live_bundle import ITEMS, item_ids, make_bundle
-from reference import OfflineEnsemble
+from support.live_bundle import ITEMS, item_ids, make_bundle
+from support.reference import OfflineEnsemble
 
 from nann.bundle import WARMUP_FILES, Bundle, sha256_of, write_manifest
 from nann.clients import RetrievalClient
 from nann.errors import ServerError
 from nann.plans import PLANNED_MODELS, PLANS_FILE, PLANS_FORMAT_VERSION, plan_file
-from nann.python_backend.configurations import check_target
-from nann.python_backend.ports import free_ports
-from nann.python_backend.repository import install_bundle
-from nann.python_backend.server import ServerOptions, TritonServer
-from nann.python_backend.triton_install import TritonInstall
+from nann.python_backend.repository.configs import check_target
+from nann.python_backend.repository.install import install_bundle
+from nann.python_backend.server.install import TritonInstall
+from nann.python_backend.server.ports import free_ports
+from nann.python_backend.server.triton import ServerOptions, TritonServer
 from nann.shape_grid import ShapeGrid
 
 pytestmark = pytest.mark.triton

@@ -3,17 +3,17 @@
 import time
 
 import numpy as np
-import observed
 import pytest
-from live_bundle import ITEMS, item_ids
-from reference import OfflineEnsemble
+from support import observed
+from support.live_bundle import ITEMS, item_ids
+from support.reference import OfflineEnsemble
 
 from nann.clients import RetrievalClient
 from nann.errors import RequestError
-from nann.python_backend.configurations import check_target
-from nann.python_backend.ports import free_ports
-from nann.python_backend.repository import install_bundle
-from nann.python_backend.server import ServerOptions, TritonServer
+from nann.python_backend.repository.configs import check_target
+from nann.python_backend.repository.install import install_bundle
+from nann.python_backend.server.ports import free_ports
+from nann.python_backend.server.triton import ServerOptions, TritonServer
 
 pytestmark = pytest.mark.triton
 

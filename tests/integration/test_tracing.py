@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import observed
-import otlp_collector
 import pytest
 import tritonclient.grpc
 import tritonclient.http
+from support import observed, otlp_collector
 
 pytestmark = pytest.mark.triton
 
@@ -110,8 +109,8 @@ def test_answers_are_the_same(traced, server):
 def test_off_nothing_of_it_is_imported():
     """By default not a module of OpenTelemetry is in beam_retrieval's process."""
     code = """
-import sys; sys.path.insert(0, "tests/unit/serving")
-import triton_fakes; sys.modules["triton_python_backend_utils"] = triton_fakes
+import sys; sys.path.insert(0, "tests")
+from support import triton_fakes; sys.modules["triton_python_backend_utils"] = triton_fakes
 import nann.python_backend.beam_retrieval, nann.python_backend.search_watch as watch
 assert watch._open_spans({}) is None
 print([name for name in sys.modules if "opentelemetry" in name])

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .choose import chosen
+from ..reports.choose import chosen
+from ..reports.machine import provenance
+from ..reports.store import Json, cached, read_object, write_json
 from .plotting import require_matplotlib
-from .provenance import provenance
 from .registry import STUDIES
 from .report import report
 from .runs import Runs
 from .settings import StudySettings
-from .store import Json, cached, read_object, write_json
 from .study import Study
 
 RESULTS_FILE = "experiments.json"

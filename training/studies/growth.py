@@ -1,299 +1,71 @@
-"""Study 6, growth of the corpus: what the walk scores and loses as |V| grows, on synthetic logs.
-
-A size goes the whole way: synthetic log, prepare, train, index, tune on validation users, measure on test users. Each
-step leaves its result in the size's folder, so that an interrupted run goes on where it stopped.
-"""
+"""Corpus growth among the other studies: the settings for `measures.corpus_growth`."""
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
+from ..config import SearchConfig, TrainingConfig
+from ..reports.store import Json
+from ..reports.text import percent
+from .measures import corpus_growth
+from .runs import Runs
+from .settings import StudySettings
+from .study import Study
 
-from nann.bundle import Bundle, search_to_json
-from nann.errors import BundleError, DataError
-from nann.metrics import coverage, recall, recall_delta, share_scored
-from nann.scorer import Float32Array
-
-from ..checkpoint import Checkpoint
-from ..config import TrainingConfig
-from ..data.prepare import prepare
-from ..data.prepared import PreparedData, Queries
-from ..data.protocol import Protocol
-from ..data.synthetic import SyntheticSpec, synthetic_log
-from ..evaluate import exact_top
-from ..ground_rounds import search_users
-from ..pipeline import index_checkpoint, weights_hash
-from ..plots import COLORS, MARKERS, figure, plain_log
-from ..scorers import TorchScorer, encode_users_torch
-from ..serving_modules import UserEncoder, serving_modules
-from ..train import CHECKPOINT_FILE, train
-from ..tuning_search import tune_every_entry
-from .settings import ONE_MILLION
-from .store import cached_array, write_json
+FOLDER = "growth"
 
 
-@dataclass(frozen=True)
-class GrowthSettings:
-    """What each size is made with.
-
-    Attributes:
-        config: training, index and top_k.
-        spec: the synthetic log; its number of items is replaced by each size.
-        wanted_coverage: what is tuned for, on validation users: 0.98 and a margin: others fall up to a point short.
-        max_share: largest share of the corpus that tuning may score.
-        tuning_users: how many validation users to tune on.
-        test_users: how many test users to measure on.
-        checkpoint_every_steps: what an interrupted training loses at most.
-    """
-
-    config: TrainingConfig
-    spec: SyntheticSpec = field(default_factory=SyntheticSpec)
-    wanted_coverage: float = 0.99
-    max_share: float = 0.3
-    tuning_users: int = 200
-    test_users: int = 500
-    checkpoint_every_steps: int = 1000
-
-    def of_size(self, items: int) -> dict[str, Any]:
-        """Everything the result of one size depends on, for JSON."""
-        return {
-            "config": self.config.model_dump(mode="json"),
-            "spec": replace(self.spec, items=items).settings(),
-            "wanted_coverage": self.wanted_coverage,
-            "max_share": self.max_share,
-            "tuning_users": self.tuning_users,
-            "test_users": self.test_users,
-        }
+def configs(settings: StudySettings) -> list[TrainingConfig]:
+    """None of the data set's models: every size trains its own, on its own synthetic log."""
+    return []
 
 
-def run(
-    sizes: Sequence[int],
-    folder: Path,
-    settings: GrowthSettings,
-    on_step: Callable[[str], None] = lambda step: None,
-) -> dict[str, Any]:
-    """Measures each size; sizes that were measured with these settings before are not measured again.
-
-    Args:
-        sizes: numbers of items.
-        folder: where data, models and results are kept, a folder each.
-        settings: what they are made with.
-        on_step: called with a few words before each long step.
-
-    Returns:
-        `sizes`: one entry a size, ascending; `synthetic_1m`: the figures of the first size of a million items or more,
-        None without one.
-    """
-    entries = [_size(items, folder, settings, on_step) for items in sorted(set(sizes))]
-    large = [entry for entry in entries if entry["items"] >= ONE_MILLION]
-    names = ("coverage", "recall_delta", "share_scored")
-    return {
-        "wanted_coverage": settings.wanted_coverage,
-        "top_k": settings.config.search.top_k,
-        "sizes": entries,
-        "synthetic_1m": {name: large[0][name] for name in names} if large else None,
-    }
+def growth_settings(settings: StudySettings) -> corpus_growth.GrowthSettings:
+    """What each size is made with: the base configuration, first seed."""
+    tuning_users, test_users = settings.growth_users
+    top_k = settings.search.top_k
+    search = SearchConfig(top_k=top_k, ef=(100, 200, max(400, top_k)), rounds=(1, 1, 3))
+    config = settings.config().model_copy(update={"search": search})
+    return corpus_growth.GrowthSettings(config, tuning_users=tuning_users, test_users=test_users)
 
 
-def plot(result: Mapping[str, Any], path: Path) -> None:
-    """Share of the corpus scored, and the number of items scored, against |V|."""
-    entries = result["sizes"]
-    items = [entry["items"] for entry in entries]
-    with figure(path, panels=2) as (share, count):
-        share.plot(items, [100 * entry["share_scored"] for entry in entries], color=COLORS[0], marker=MARKERS[0])
-        share.set_ylabel("share of the items scored (%)")
-        share.set_title("The share scored")
-        count.plot(items, [entry["items_scored"] for entry in entries], color=COLORS[0], marker=MARKERS[0])
-        count.set_ylabel("scorer evaluations a user")
-        count.set_title("The number scored")
-        for axis in (share, count):
-            plain_log(axis, "x", "y")
-            axis.set_xlabel("items of the synthetic corpus")
-            for entry, y in zip(entries, axis.lines[0].get_ydata(), strict=True):
-                text = f"coverage {entry['coverage']:.1%}"
-                near = {"textcoords": "offset points", "xytext": (0, 8), "ha": "center", "fontsize": 7}
-                axis.annotate(text, (entry["items"], y), **near)
-            axis.margins(x=0.2, y=0.2)
+def inputs(settings: StudySettings) -> Json:
+    """Everything each size depends on."""
+    return [growth_settings(settings).of_size(items) for items in settings.growth_items]
 
 
-def table(result: Mapping[str, Any]) -> str:
-    """Markdown, one line a size."""
-    top_k = result["top_k"]
-    lines = [
-        f"| items (synthetic) | entry | ef | rounds | scored a user | share scored | coverage@{top_k} | "
-        f"recall-all@{top_k} | recall-Delta | popular items' recall@{top_k} |",
-        "|---:|---|---|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for entry in result["sizes"]:
-        search = entry["search"]
-        ef, rounds = (", ".join(map(str, search[name])) for name in ("ef", "rounds"))
-        enters = f"{search['seeds']['count']} seeds" if "seeds" in search else "layers"
-        delta = "-" if entry["recall_delta"] is None else f"{entry['recall_delta']:.2%}"
-        cells = [
-            f"{entry['items']:,}",
-            enters,
-            ef,
-            rounds,
-            f"{entry['items_scored']:,.0f}",
-            *(f"{entry[name]:.2%}" for name in ("share_scored", "coverage", "recall_all")),
-            delta,
-            f"{entry['recall_popular']:.2%}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+def run(runs: Runs, settings: StudySettings) -> Json:
+    """The result of `corpus_growth.run`."""
+    return corpus_growth.run(settings.growth_items, runs.folder / FOLDER, growth_settings(settings), runs.say)
 
 
-@dataclass(frozen=True)
-class Made:
-    """One size's corpus, model and index.
+def headline(result: Json, data_name: str) -> dict[str, Json]:
+    """`synthetic_1m`, where a corpus of a million items was measured."""
+    return {"synthetic_1m": result["synthetic_1m"]} if result["synthetic_1m"] else {}
 
-    Attributes:
-        name: of the corpus.
-        data: the prepared data set.
-        checkpoint: the trained model.
-        bundle: item vectors, graph, light vectors.
-        encoder: the model's user side.
-        scorer: the model, on the GPU where there is one.
-        settings: what it was made with.
-        folder: where what was measured of it is kept.
-    """
 
-    name: str
-    data: PreparedData
-    checkpoint: Checkpoint
-    bundle: Bundle
-    encoder: UserEncoder
-    scorer: TorchScorer
-    settings: GrowthSettings
-    folder: Path
-
-    def users(self, split: str) -> tuple[Float32Array, npt.NDArray[np.int32], Queries]:
-        """User states, exact top K and queries of the users of a split, as many as `settings` says."""
-        count = self.settings.tuning_users if split == "validation" else self.settings.test_users
-        queries = self.data.queries(split, self.checkpoint.config.model.sequence_length, count)
-        states = encode_users_torch(self.encoder, queries.behaviors, queries.profiles)
-        top_k = self.checkpoint.config.search.top_k
-        # Scoring every item takes longer than every search that is compared with it.
-        exact = cached_array(
-            self.folder / f"exact-{split}-{count}-{top_k}.npy",
-            lambda: exact_top(self.scorer, states, self.bundle.item_count, top_k).items,
+def markdown(result: Json) -> str:
+    """A sentence and the table."""
+    first, last = result["sizes"][0], result["sizes"][-1]
+    if first is last:
+        sentence = (
+            f"Synthetic logs. At {first['items']:,} items, tuned for a coverage of "
+            f"{percent(result['wanted_coverage'])}, {percent(first['share_scored'])} are scored, at a coverage of "
+            f"{percent(first['coverage'])}."
         )
-        return states, exact, queries
+        return f"{sentence}\n\n{corpus_growth.table(result)}"
+    sentence = (
+        f"Synthetic logs. From {first['items']:,} to {last['items']:,} items, tuned for a coverage of "
+        f"{percent(result['wanted_coverage'])}, the share scored goes from {percent(first['share_scored'])} to "
+        f"{percent(last['share_scored'])}, at a coverage of {percent(first['coverage'])} and "
+        f"{percent(last['coverage'])}."
+    )
+    return f"{sentence}\n\n{corpus_growth.table(result)}"
 
 
-def make_size(items: int, folder: Path, settings: GrowthSettings, on_step: Callable[[str], None]) -> Made:
-    """Makes one size's corpus, model and index, or reads what an earlier call has made."""
-    spec, home = replace(settings.spec, items=items), size_folder(items, folder, settings)
-    home.mkdir(parents=True, exist_ok=True)
-    data = _data(spec, home / "data", on_step)
-    checkpoint = _trained(data, settings, home / "train", lambda: on_step(f"{spec.name}: training"))
-    bundle = _bundle(checkpoint, data, home / "bundle", lambda: on_step(f"{spec.name}: index"))
-    encoder, module = serving_modules(checkpoint.restore(data))
-    # A copy: the user encoder shares layers with it and stays on the CPU.
-    scorer = TorchScorer(copy.deepcopy(module).to("cuda" if torch.cuda.is_available() else "cpu"))
-    return Made(spec.name, data, checkpoint, bundle, encoder, scorer, settings, home)
+def plot(result: Json, path: Path) -> None:
+    """Items scored against the number of items."""
+    corpus_growth.plot(result, path)
 
 
-def size_folder(items: int, folder: Path, settings: GrowthSettings) -> Path:
-    """Where `make_size` keeps one size: `data/`, `train/`, `bundle/`."""
-    spec, made_with = replace(settings.spec, items=items), settings.of_size(items)
-    return folder / f"{spec.name}-{_digest({name: made_with[name] for name in ('config', 'spec')})}"
-
-
-def _size(items: int, folder: Path, settings: GrowthSettings, on_step: Callable[[str], None]) -> dict[str, Any]:
-    wanted = settings.of_size(items)
-    home = size_folder(items, folder, settings)
-    result_file = home / f"growth-{_digest(wanted)}.json"  # how it is measured has no part in the model
-    if result_file.is_file():
-        entry: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
-        return entry
-    entry = {**_measured(make_size(items, folder, settings, on_step), on_step), "settings": wanted}
-    write_json(result_file, entry)
-    return entry
-
-
-def _digest(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _data(spec: SyntheticSpec, folder: Path, on_step: Callable[[str], None]) -> PreparedData:
-    try:
-        return PreparedData.load(folder)
-    except DataError:
-        on_step(f"{spec.name}: making the log")
-        prepare(lambda scratch: synthetic_log(spec, scratch), folder, Protocol(seed=spec.seed))
-        return PreparedData.load(folder)
-
-
-def _trained(data: PreparedData, settings: GrowthSettings, out: Path, on_train: Callable[[], None]) -> Checkpoint:
-    path = out / CHECKPOINT_FILE
-    found = Checkpoint.load(path) if path.is_file() else None
-    if found is not None and found.step >= settings.config.optimization.steps:
-        return found
-    on_train()
-    every = settings.checkpoint_every_steps
-    train(data, settings.config, out, resume=found is not None, checkpoint_every_steps=every)
-    return Checkpoint.load(path)
-
-
-def _bundle(checkpoint: Checkpoint, data: PreparedData, path: Path, on_build: Callable[[], None]) -> Bundle:
-    try:
-        bundle = Bundle.open(path)
-        if bundle.manifest["provenance"]["weights"] == weights_hash(checkpoint):
-            return bundle
-    except BundleError:
-        pass
-    on_build()
-    return index_checkpoint(checkpoint, data, path)
-
-
-def _measured(made: Made, on_step: Callable[[str], None]) -> dict[str, Any]:
-    """Tunes the search, both entry strategies, on validation users and measures it on test users."""
-    data, checkpoint, bundle, scorer, settings = made.data, made.checkpoint, made.bundle, made.scorer, made.settings
-    top_k = checkpoint.config.search.top_k
-    on_step(f"{made.name}: tuning")
-    states, exact, queries = made.users("validation")
-    light: dict[str, Any] = {"light_vectors": bundle.light_vectors, "own_items": queries.behaviors}
-    options = {**light, "max_share": settings.max_share}
-    tuning = tune_every_entry(bundle.graph, scorer, states, exact, settings.wanted_coverage, **options)
-    pick = tuning.nearest
-    if pick is None:
-        raise DataError(
-            f"{made.name}: every search scores more than {settings.max_share:.0%} of the items; raise max_share"
-        )
-    on_step(f"{made.name}: measuring")
-    states, exact, queries = made.users("test")
-    light["own_items"] = queries.behaviors
-    found = search_users(bundle.graph, scorer, states, pick.params, **light)
-    popular = np.tile(np.argsort(-data.train_counts, kind="stable")[:top_k].astype(np.int32), (len(states), 1))
-    targets = (queries.target_indptr, queries.target_items)
-    recall_all, recall_retrieval = recall(exact, *targets), recall(found.items, *targets)
-    graph = bundle.manifest["graph"]
-    return {
-        "name": made.name,
-        "items": bundle.item_count,
-        "behaviors": int(data.manifest["counts"]["behaviors"]),
-        "train_users": int(data.manifest["counts"]["train_users"]),
-        "steps": checkpoint.step,
-        "tuned": tuning.best is not None,
-        "validation_coverage": pick.coverage,
-        "test_users": len(states),
-        "search": search_to_json(pick.params),
-        "coverage": coverage(found.items, exact),
-        "share_scored": share_scored(found.items_scored, bundle.item_count),
-        "items_scored": float(found.items_scored.mean()),
-        "recall_all": recall_all,
-        "recall_retrieval": recall_retrieval,
-        "recall_delta": recall_delta(recall_all, recall_retrieval) if recall_all else None,  # JSON has no NaN
-        "recall_popular": recall(popular, *targets),
-        "graph": {key: graph[key] for key in ("layer_sizes", "mean_ground_degree")},
-    }
+STUDY = Study("growth", "Growth of a synthetic corpus", configs, inputs, run, markdown, {"growth.png": plot}, headline)

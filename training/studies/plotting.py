@@ -9,7 +9,7 @@ from typing import Any
 
 from nann.errors import ConfigError
 
-from .. import plots
+from ..reports import plots
 
 BLUE, RED, GREEN, PURPLE, ORANGE = plots.COLORS[:5]
 GREY = plots.GREY

@@ -6,14 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..config import TrainingConfig
-from .flatness import score_changes, summary
+from ..reports.store import Json
+from ..reports.text import mean, percent, percent_spread, table
+from .figure6 import score_changes, summary
 from .plotting import BLUE, GREY, ORANGE, figure, percent_axis
 from .runs import Runs
 from .settings import StudySettings
-from .store import Json
 from .study import Study
 from .table3 import METRICS, averaged
-from .text import mean, percent, percent_spread, table
 
 READINGS = {"none": "without", "eq5": "eq. 5 as printed", "row_kl": "KL over the row, as the authors' code"}
 _WHY = {

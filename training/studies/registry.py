@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from . import (
-    curves,
-    flatness,
-    growth_study,
-    readings,
-    rounds,
-    seeded,
-    sensitivity,
-    table3,
-    today,
-    tuned,
-)
+from . import baselines, figure5, figure6, figure7, figures3_4, growth, readings, seeds, table3, tuned
 from .study import Study
 
 STUDIES: tuple[Study, ...] = (
     table3.STUDY,
-    curves.FIGURE3,
-    curves.FIGURE4,
-    rounds.STUDY,
-    flatness.STUDY,
-    sensitivity.STUDY,
+    figures3_4.FIGURE3,
+    figures3_4.FIGURE4,
+    figure5.STUDY,
+    figure6.STUDY,
+    figure7.STUDY,
     readings.STUDY,
     tuned.STUDY,
-    today.STUDY,
-    growth_study.STUDY,
-    seeded.STUDY,
+    baselines.STUDY,
+    growth.STUDY,
+    seeds.STUDY,
 )

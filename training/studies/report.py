@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .provenance import in_words
+from ..reports.machine import in_words
+from ..reports.store import Json
 from .registry import STUDIES
-from .store import Json
 
 _INTRODUCTION = """# Experiments
 

@@ -35,15 +35,15 @@ from nann.search_result import SearchResult
 from ..checkpoint import Checkpoint
 from ..config import SearchConfig, TrainingConfig
 from ..data.prepared import PreparedData, Queries
-from ..evaluate import exact_top
-from ..ground_rounds import search_users
+from ..export.serving_modules import TableScorer, UserEncoder, serving_modules
 from ..models.neural_scorer import NeuralScorer
-from ..pipeline import index_checkpoint, weights_hash
+from ..reports.store import Json, cached, cached_array
 from ..scorers import TorchScorer, encode_users_torch
-from ..serving_modules import TableScorer, UserEncoder, serving_modules
+from ..search.evaluate import exact_top
+from ..search.ground_rounds import search_users
+from ..search.pipeline import index_checkpoint, weights_hash
 from ..train import CHECKPOINT_FILE, train
 from .settings import SPLIT, StudySettings
-from .store import Json, cached, cached_array
 
 CHECKPOINT_EVERY_STEPS = 250
 USER_BLOCK = 64

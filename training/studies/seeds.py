@@ -1,256 +1,147 @@
-"""The walk that enters by seeds (ours) beside the paper's walk and beside the cascade of the same light score.
-
-All three are counted in scorer evaluations. What the light score costs, thousands of inner products, is not counted, in
-the favour of both that use it.
-"""
+"""Entering the graph by seeds, among the other studies: models and users for `measures.seeded_entry`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from nann.bundle import Bundle
+from nann.errors import ConfigError
+from nann.scorer import Float32Array, Scorer
 
-from nann.bundle import search_to_json
-from nann.graph import HnswGraph
-from nann.light_walk import light_users
-from nann.metrics import coverage, recall
-from nann.scorer import Float32Array, Int32Array, Scorer
-from nann.search_params import SearchParams
+from ..config import TrainingConfig
+from ..reports.store import Json, cached
+from ..search.evaluate import exact_top
+from . import growth
+from .measures import corpus_growth, seeded_entry
+from .runs import Runs, TrainedRun
+from .settings import ONE_MILLION, StudySettings
+from .study import Study
 
-from ..data.prepared import Queries
-from ..ground_rounds import search_users
-from ..plots import COLORS, MARKERS, figure, plain_log
-from ..tuning_search import SearchTuning, tune_search
-from .baselines import ScoredPool
-from .text import percent, table
-
-LABELS = {
-    "layers": "the paper's walk",
-    "seeds": "seeded walk (ours)",
-    "cascade": "cascade: all items by the light score, re-ranked",
-}
-_COVERAGE_STEP = 0.005
-"""Coverage between two settings of the tuned frontier that are measured."""
-_USER_BLOCK = 16
-_FINE_PASSES = 3
-"""Of the tuner's small steps: what the paper's walk needs for the highest coverage makes them long."""
+FOLDER = "seeded"
+"""Of the cache: a file a comparison."""
 
 
-@dataclass(frozen=True)
-class Users:
-    """U users with what they are measured by.
-
-    Attributes:
-        states: `float32[U, S]`.
-        exact: `int32[U, K]`, the exhaustive top K.
-        queries: with their ground truth.
-    """
-
-    states: Float32Array
-    exact: Int32Array
-    queries: Queries
-
-    def first(self, count: int) -> Users:
-        """At most so many of them."""
-        return Users(self.states[:count], self.exact[:count], self.queries.first(count))
+def configs(settings: StudySettings) -> list[TrainingConfig]:
+    """The judge; its light head has been trained beside it."""
+    return [settings.config()]
 
 
-def compare(
-    graph: HnswGraph,
-    scorer: Scorer,
-    light_vectors: Float32Array,
-    tuning: Users,
-    test: Users,
-    *,
-    coverages: Sequence[float],
-    budgets: Sequence[int],
-    max_share: float,
-    say: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
-    """Tunes both walks on one set of users and measures them, and the cascade, on another.
-
-    Args:
-        graph: the layers.
-        scorer: the judge.
-        light_vectors: `float32[N, d]`, the items' side of the light score.
-        tuning: users to tune on.
-        test: users to measure with.
-        coverages: what is tuned for, and read off the curves.
-        budgets: evaluations at which the cascade is measured, at least K.
-        max_share: largest share of the corpus that tuning may score.
-        say: takes progress lines.
-
-    Returns:
-        `curves`: points by evaluations of "layers", "seeds" and "cascade"; `at`: evaluations of each at each coverage,
-        None where a curve does not reach it, and `evaluations_ratio`, seeds to layers.
-    """
-    curves: dict[str, list[dict[str, Any]]] = {}
-    for entry, light in (("layers", None), ("seeds", light_vectors)):
-        settings: dict[SearchParams, None] = {}
-        tuned: SearchTuning | None = None
-        # One beyond them: a curve that ends where it was tuned for may end below that on other users.
-        beyond = (1 + max(coverages)) / 2
-        for wanted in (beyond, *sorted(coverages, reverse=True)):
-            say(f"tuning entry {entry} for coverage {wanted:.2%}")
-            passes = 0 if wanted == beyond else _FINE_PASSES
-            tuned = _tune(graph, scorer, light, tuning, wanted, max_share, tuned, passes)
-            settings |= dict.fromkeys(_chosen(tuned))
-        say(f"measuring {len(settings)} searches of entry {entry}")
-        curves[entry] = _sorted(_walk(graph, scorer, light, test, params) for params in settings)
-    say("measuring the cascade")
-    pool = ScoredPool.of(scorer, test.states, light_top(light_vectors, test.states, max(budgets)))
-    found = ((budget, pool.best(budget, test.exact.shape[1]).items) for budget in budgets)
-    curves["cascade"] = _sorted({"evaluations": float(budget), **_quality(test, items)} for budget, items in found)
+def inputs(settings: StudySettings) -> Json:
+    """What the comparison depends on besides its model."""
     return {
-        "users": len(test.states),
-        "items": graph.item_count,
-        "top_k": test.exact.shape[1],
-        "recall_all": _recall(test, test.exact),
-        "curves": curves,
-        "at": {_key(wanted): _at(curves, wanted) for wanted in coverages},
+        **_comparison(settings),
+        "tuning_users": settings.seeded_users,
+        "growth": [growth.growth_settings(settings).of_size(items) for items in settings.seeded_items],
     }
 
 
-def light_top(light_vectors: Float32Array, states: Float32Array, n: int) -> Int32Array:
-    """The n best items by the light score, by brute force, best first: `int32[U, n]`."""
-    n = min(n, len(light_vectors))
-    rows = []
-    for start in range(0, len(states), _USER_BLOCK):
-        scores = light_users(states[start : start + _USER_BLOCK], light_vectors.shape[1]) @ light_vectors.T
-        best = np.argpartition(-scores, n - 1, axis=1)[:, :n]
-        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
-        rows.append(np.take_along_axis(best, order, axis=1))
-    return np.concatenate(rows).astype(np.int32)
+def _comparison(settings: StudySettings) -> dict[str, Json]:
+    return {
+        "top_k": settings.search.top_k,
+        "coverages": settings.seeded_coverages,
+        "budgets": settings.budgets,
+        "max_share": settings.seeded_max_share,
+    }
 
 
-def evaluations_at(points: Sequence[Mapping[str, Any]], wanted: float) -> float | None:
-    """Evaluations at a coverage, linear between the points that no cheaper one beats; None outside of them."""
-    best: list[Mapping[str, Any]] = []
-    for point in sorted(points, key=lambda point: (point["evaluations"], -point["coverage"])):
-        if not best or point["coverage"] > best[-1]["coverage"]:
-            best.append(point)
-    for low, high in pairwise(best):
-        if low["coverage"] <= wanted <= high["coverage"]:
-            weight = (wanted - low["coverage"]) / (high["coverage"] - low["coverage"])
-            return float(low["evaluations"] + weight * (high["evaluations"] - low["evaluations"]))
-    return None
+def run(runs: Runs, settings: StudySettings) -> Json:
+    """`data`: the comparison on the data set; `synthetic`: one on each synthetic corpus."""
+    # Each comparison is kept by itself: one on a large corpus takes an hour, and is not to wait for another.
+    judge = runs.get(settings.config())
+    of_data = {**_comparison(settings), "model": judge.folder.name, "users": [settings.seeded_users, settings.users]}
+    return {
+        "data": cached(runs.folder / FOLDER, of_data, lambda: _data(runs, settings, judge)),
+        "synthetic": [_synthetic(runs, settings, items) for items in settings.seeded_items],
+    }
 
 
-def plot(result: Mapping[str, Any], path: Path) -> None:
-    """Coverage and recall against scorer evaluations."""
-    with figure(path, panels=2) as axes:
-        for axis, metric in zip(axes, ("coverage", "recall"), strict=True):
-            for place, (name, points) in enumerate(result["curves"].items()):
-                x, y = ([point[key] for point in points] for key in ("evaluations", metric))
-                y = [100 * value for value in y]
-                axis.plot(x, y, color=COLORS[place], marker=MARKERS[place], markersize=4, label=LABELS[name])
-            plain_log(axis, "x")
-            axis.set_xlabel(f"scorer evaluations a user (of {result['items']:,} items)")
-            axis.set_ylabel(f"{metric}@{result['top_k']} (%)")
-        axes[1].axhline(100 * result["recall_all"], color="black", linestyle=":", label="every item scored")
-        for axis in axes:
-            axis.legend(fontsize=7, loc="lower right")
+def _data(runs: Runs, settings: StudySettings, judge: TrainedRun) -> Json:
+    top_k = settings.search.top_k
+    queries = runs.data.queries("validation", judge.config.model.sequence_length, settings.seeded_users)
+    states = judge.encode(queries)
+    tuning = seeded_entry.Users(states, exact_top(judge.scorer, states, runs.data.item_count, top_k).items, queries)
+    test = seeded_entry.Users(judge.states, judge.exact(top_k), judge.queries)
+    return _compare(runs, settings, judge.bundle, judge.scorer, tuning, test)
 
 
-def markdown(result: Mapping[str, Any]) -> str:
-    """Evaluations at each coverage, and every measured point."""
-    names = list(LABELS)
-    counts = [
-        [percent(float(key[3:]) / 100, 0), *(_count(at[name]) for name in names), _ratio(at["evaluations_ratio"])]
-        for key, at in result["at"].items()
-    ]
-    header = [f"coverage@{result['top_k']}", *(LABELS[name] for name in names), "ours / the paper's"]
-    points = [
-        [
-            LABELS[name],
-            _search(point),
-            _count(point["evaluations"]),
-            percent(point["coverage"]),
-            percent(point["recall"]),
-        ]
-        for name in names
-        for point in result["curves"][name]
-    ]
-    columns = ["method", "search", "scorer evaluations", "coverage", "recall"]
-    return (
-        f"{result['users']} test users, {result['items']:,} items; tuned on validation users. Scorer evaluations a "
-        f"user at equal coverage, read off the curves:\n\n{table(header, counts)}\n\nRecall of scoring every item: "
-        f"{percent(result['recall_all'])}. All that was measured:\n\n{table(columns, points)}"
+def _synthetic(runs: Runs, settings: StudySettings, items: int) -> Json:
+    """On the corpus, the model and the users of the growth study."""
+    sizes = growth.growth_settings(settings)
+
+    def compare() -> Json:
+        made = corpus_growth.make_size(items, runs.folder / growth.FOLDER, sizes, runs.say)
+        tuning, test = (seeded_entry.Users(*made.users(split)) for split in ("validation", "test"))
+        tuning = tuning.first(settings.seeded_users)
+        return _compare(runs, settings, made.bundle, made.scorer, tuning, test)
+
+    of_size = {**_comparison(settings), "size": sizes.of_size(items), "tuning_users": settings.seeded_users}
+    return cached(runs.folder / FOLDER, of_size, compare)
+
+
+def _compare(
+    runs: Runs,
+    settings: StudySettings,
+    bundle: Bundle,
+    scorer: Scorer,
+    tuning: seeded_entry.Users,
+    test: seeded_entry.Users,
+) -> Json:
+    return seeded_entry.compare(
+        bundle.graph,
+        scorer,
+        _light(bundle.light_vectors),
+        tuning,
+        test,
+        coverages=settings.seeded_coverages,
+        budgets=_budgets(settings, bundle.item_count),
+        max_share=settings.seeded_max_share,
+        say=runs.say,
     )
 
 
-def _tune(
-    graph: HnswGraph,
-    scorer: Scorer,
-    light: Float32Array | None,
-    users: Users,
-    wanted: float,
-    max_share: float,
-    after: SearchTuning | None,
-    passes: int,
-) -> SearchTuning:
-    options: dict[str, Any] = {"light_vectors": light, "own_items": users.queries.behaviors, "max_share": max_share}
-    return tune_search(graph, scorer, users.states, users.exact, wanted, **options, after=after, fine_passes=passes)
+def _light(light_vectors: Float32Array | None) -> Float32Array:
+    if light_vectors is None:
+        raise ConfigError(
+            "the model has no light head; set light.enabled in its configuration to compare entry by seeds"
+        )
+    return light_vectors
 
 
-def _chosen(tuning: SearchTuning) -> list[SearchParams]:
-    """The frontier, thinned, and the pick."""
-    kept: list[SearchParams] = []
-    last = -1.0
-    for trial in tuning.frontier:
-        if trial is tuning.best or trial.coverage >= last + _COVERAGE_STEP:
-            kept.append(trial.params)
-            last = trial.coverage
-    return kept
+def _budgets(settings: StudySettings, items: int) -> list[int]:
+    return sorted({min(budget, items) for budget in settings.budgets if budget >= settings.search.top_k})
 
 
-def _walk(
-    graph: HnswGraph, scorer: Scorer, light: Float32Array | None, users: Users, params: SearchParams
-) -> dict[str, Any]:
-    own = users.queries.behaviors
-    found = search_users(graph, scorer, users.states, params, light_vectors=light, own_items=own)
-    evaluations = float(found.items_scored.mean())
-    return {"evaluations": evaluations, **_quality(users, found.items), "search": search_to_json(params)}
+def headline(result: Json, data_name: str) -> dict[str, Json]:
+    """`seeded`, and `seeded_1m` where a corpus of a million items was measured: evaluations at equal coverage."""
+    large = [each for each in result["synthetic"] if each["items"] >= ONE_MILLION]
+    return {"seeded": result["data"]["at"], **({"seeded_1m": large[0]["at"]} if large else {})}
 
 
-def _quality(users: Users, items: Int32Array) -> dict[str, float]:
-    return {"coverage": coverage(items, users.exact), "recall": _recall(users, items)}
+def markdown(result: Json) -> str:
+    """What is ours in it, then the tables."""
+    sentence = (
+        "Ours, not the paper's: a light score (an inner product that the model has taught) finds seeds with a walk of "
+        "its own, and the scorer's walk starts from them on the ground layer."
+    )
+    synthetic = (
+        f"On a synthetic corpus of {each['items']:,} items:\n\n{seeded_entry.markdown(each)}"
+        for each in result["synthetic"]
+    )
+    return "\n\n".join([sentence, seeded_entry.markdown(result["data"]), *synthetic])
 
 
-def _recall(users: Users, items: Int32Array) -> float:
-    return recall(items, users.queries.target_indptr, users.queries.target_items)
+def plot(result: Json, path: Path) -> None:
+    """Coverage and recall against scorer evaluations, on the data set."""
+    seeded_entry.plot(result["data"], path)
 
 
-def _sorted(points: Any) -> list[dict[str, Any]]:
-    return sorted(points, key=lambda point: point["evaluations"])
-
-
-def _key(wanted: float) -> str:
-    return f"cov{100 * wanted:g}"
-
-
-def _at(curves: Mapping[str, Sequence[Mapping[str, Any]]], wanted: float) -> dict[str, float | None]:
-    at = {name: evaluations_at(points, wanted) for name, points in curves.items()}
-    layers, seeds = at["layers"], at["seeds"]
-    return {**at, "evaluations_ratio": seeds / layers if seeds is not None and layers is not None else None}
-
-
-def _count(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}"  # noqa: RUF001  as in `text`
-
-
-def _ratio(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"  # noqa: RUF001
-
-
-def _search(point: Mapping[str, Any]) -> str:
-    search = point.get("search")
-    if search is None:
-        return ""
-    seeds = search.get("seeds")
-    text = f"ef {search['ef']}, rounds {search['rounds']}"
-    return text if seeds is None else f"{seeds['count']} seeds, {text}"
+STUDY = Study(
+    "seeded",
+    "Beyond the paper: entering by seeds",
+    configs,
+    inputs,
+    run,
+    markdown,
+    {"seeded.png": plot},
+    headline,
+)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..config import TrainingConfig
+from ..reports.store import Json
 from .runs import Runs
 from .settings import StudySettings
-from .store import Json
 
 Plot = Callable[[Json, Path], None]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from ..config import TrainingConfig
+from ..reports.store import Json
+from ..reports.text import mean, percent, percent_spread, spread, table
 from .paper import USERBEHAVIOR_TABLE3
 from .runs import Runs
 from .settings import ARCHITECTURES, StudySettings
-from .store import Json
 from .study import Study
-from .text import mean, percent, percent_spread, spread, table
 
 METRICS = ("recall_all", "recall_retrieval", "recall_delta", "coverage", "share_scored")
 KEYS = {"two_sided": "two_sided", "no_attention": "dnn", "attention": "dnn_attention"}

@@ -9,14 +9,14 @@ import numpy as np
 from nann.scorer import Float32Array, Int32Array
 
 from ..config import TrainingConfig
-from ..evaluate import exact_top
-from ..plots import COLORS, figure, plain_log
-from ..tuning_search import Trial, tune_every_entry
+from ..reports.plots import COLORS, figure, plain_log
+from ..reports.store import Json
+from ..reports.text import percent, table
+from ..search.evaluate import exact_top
+from ..search.tuning_search import Trial, tune_every_entry
 from .runs import Runs, TrainedRun
 from .settings import StudySettings
-from .store import Json
 from .study import Study
-from .text import percent, table
 
 _SPLIT = "validation"
 _MAX_SHARE = 0.2

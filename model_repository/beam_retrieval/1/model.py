@@ -1,1 +1,1 @@
-from nann.python_backend.beam_retrieval import TritonPythonModel
+from nann.python_backend.models.beam_retrieval import TritonPythonModel

@@ -1,1 +1,1 @@
-from nann.python_backend.torch_beam_retrieval import TritonPythonModel
+from nann.python_backend.models.torch_beam_retrieval import TritonPythonModel

@@ -1,1 +1,1 @@
-from nann.python_backend.feature_transform import TritonPythonModel
+from nann.python_backend.models.feature_transform import TritonPythonModel

@@ -1,1 +1,1 @@
-from nann.python_backend.torch_model import TritonPythonModel
+from nann.python_backend.models.torch_model import TritonPythonModel

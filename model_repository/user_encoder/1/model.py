@@ -1,1 +1,1 @@
-from nann.python_backend.embedded_onnx import TritonPythonModel
+from nann.python_backend.models.embedded_onnx import TritonPythonModel

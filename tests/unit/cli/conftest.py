@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 import yaml
-from cli_commands import CONFIG, Pipeline, nann, write_log
+from support.cli_commands import CONFIG, Pipeline, nann, write_log
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from cli_commands import nann
+from support.cli_commands import nann
 
-from nann.perf import gate
+from nann.perf.benchmarks import gate
 
 
 @pytest.mark.parametrize(

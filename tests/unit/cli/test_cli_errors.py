@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli_commands import Pipeline, nann, refused
+from support.cli_commands import Pipeline, nann, refused
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from cli_commands import nann, refused
+from support.cli_commands import nann, refused
 
 from nann.cli import experiments as command
 

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_commands import Pipeline, nann, refused
+from support.cli_commands import Pipeline, nann, refused
 
 from nann.bundle import Bundle
-from nann.training.tensorrt_api import LIBRARIES
+from nann.training.export.tensorrt_api import LIBRARIES
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +69,12 @@ def test_the_target_tensorrt_without_plans(pipeline, tmp_path):
 def test_the_gpu_report_rehearsed(pipeline, gpu_bundle, tmp_path):
     requests = tmp_path / "requests.jsonl"
     source = ("--data", str(pipeline.data))
-    subprocess.run([sys.executable, "-m", "nann.perf.requests", *source, "--out", requests, "--log"], check=True)
+    subprocess.run([sys.executable, "-m", "nann.perf.load.requests", *source, "--out", requests, "--log"], check=True)
     assert nann("plan-shapes", "--bundle", gpu_bundle, "--requests", requests).code == 0
     command = [
         sys.executable,
         "-m",
-        "nann.perf.gpu_report",
+        "nann.perf.gpu.report",
         "--bundle",
         gpu_bundle,
         *source,

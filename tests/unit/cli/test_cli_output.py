@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from cli_commands import ITEMS, nann
+from support.cli_commands import ITEMS, nann
 
 from nann.cli import main as cli_main
 

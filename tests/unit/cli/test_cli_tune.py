@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import shutil
 
-from cli_commands import Pipeline, nann, refused
+from support.cli_commands import Pipeline, nann, refused
 
 from nann.bundle import Bundle
 

@@ -4,7 +4,7 @@ import pytest
 
 from nann.clients import Tls
 from nann.errors import ConfigError
-from nann.python_backend.server_tls import ServerTls
+from nann.python_backend.server.tls import ServerTls
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from searching import (
+from support.searching import (
     BROKEN_ANSWERS,
     BrokenScorer,
     L2Scorer,
@@ -197,7 +197,7 @@ def test_equals_the_pseudocode_at_the_paper_s_parameters():
 @pytest.fixture(scope="module")
 def l2_world():
     hnswlib = pytest.importorskip("hnswlib")
-    from hnswlib_graph import graph_of_index
+    from support.hnswlib_graph import graph_of_index
 
     rng = np.random.default_rng(7)
     vectors = rng.normal(size=(5000, 16)).astype(np.float32)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from searching import BROKEN_ANSWERS, BrokenScorer, L2Scorer, TableScorer, make_graph, walks
+from support.searching import BROKEN_ANSWERS, BrokenScorer, L2Scorer, TableScorer, make_graph, walks
 
 from nann.best_first_search import best_first_search
 from nann.errors import RequestError, ScorerError
@@ -53,7 +53,7 @@ def test_equals_the_textbook_for_every_user(kernel, case, ef, share):
 @pytest.mark.parametrize(("dim", "M", "ef"), [(4, 4, 10), (8, 8, 40), (16, 32, 200)])
 def test_equals_knn_query_of_hnswlib(dim, M, ef):
     hnswlib = pytest.importorskip("hnswlib")
-    from hnswlib_graph import graph_of_index
+    from support.hnswlib_graph import graph_of_index
 
     rng = np.random.default_rng(dim)
     # Multiples of 1/256: both sides' float32 sums are exact, whatever their order of summation.

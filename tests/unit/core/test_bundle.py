@@ -3,7 +3,7 @@ import os
 
 import numpy as np
 import pytest
-from searching import make_graph
+from support.searching import make_graph
 
 from nann.bundle import (
     ITEM_IDS_FILE,

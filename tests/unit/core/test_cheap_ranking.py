@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from searching import make_graph, random_graph
+from support.searching import make_graph, random_graph
 
 from nann.cheap_ranking import rank_by_light_score, rank_by_neighbourhood
 from nann.errors import ScorerError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from searching import BROKEN_ANSWERS, BrokenScorer, TableScorer
+from support.searching import BROKEN_ANSWERS, BrokenScorer, TableScorer
 
 from nann.errors import RequestError, ScorerError
 from nann.exact_search import exact_search

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from searching import make_graph, random_graph
+from support.searching import make_graph, random_graph
 
 from nann.errors import BundleError
 from nann.graph import HnswGraph, Layer, graph_files, layer_files, load_array

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from searching import (
+from support.searching import (
     TableScorer,
     assert_row,
     best,

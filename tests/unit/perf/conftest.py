@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nann.perf.offline import OfflineUsers
-from nann.perf.planted import PlantedCorpus, PlantedScorer, planted_vectors
+from nann.perf.corpora.offline import OfflineUsers
+from nann.perf.corpora.planted import PlantedCorpus, PlantedScorer, planted_vectors
 from nann.training.config import IndexConfig, SearchConfig
 from nann.training.data.prepared import Queries
-from nann.training.index import create_bundle
+from nann.training.search.index import create_bundle
 
 ITEMS, USERS = 3000, 6
 

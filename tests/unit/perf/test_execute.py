@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import bench_results
 import pytest
+from support import bench_results
 
 from nann.bundle import write_manifest
 from nann.errors import ConfigError
-from nann.perf import execute, gate, report
+from nann.perf import execute, report
 from nann.perf.benchmark import Benchmark, BenchSettings
+from nann.perf.benchmarks import gate
 from nann.perf.headlines import HEADLINES, nested, value_at
 from nann.perf.suite import BENCHMARKS, choose_benchmarks
 
@@ -152,7 +153,7 @@ def test_the_gate_needs_something_to_compare_with():
 
 
 def test_the_gate_runs_each_benchmark_once_on_a_small_corpus(settings, monkeypatch, tmp_path):
-    from nann.perf.corpora import Corpus
+    from nann.perf.corpora.table1 import Corpus
 
     calls = []
     one = a_benchmark("one", calls)

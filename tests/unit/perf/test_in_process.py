@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from nann.exact_search import exact_search
-from nann.perf import growth, index_load, lockstep, retrieval
-from nann.perf.offline import OfflineUsers
-from nann.perf.planted import LARGEST_ENTRY_LAYER, PlantedCorpus, PlantedScorer, planted_vectors
+from nann.perf.benchmarks import growth, index_load, lockstep, retrieval
+from nann.perf.corpora.offline import OfflineUsers
+from nann.perf.corpora.planted import LARGEST_ENTRY_LAYER, PlantedCorpus, PlantedScorer, planted_vectors
 
 
 def test_planted_corpora_are_kept_and_begin_alike(corpus: PlantedCorpus, planted_cache: Path) -> None:

@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from nann.errors import RequestTimeout, ServerError, ServerOverloaded
-from nann.perf.load import OpenLoadResult, _starts, _summary
-from nann.perf.requests import perf_analyzer_input
-from nann.perf.triton_counters import read_metrics
+from nann.perf.load.clients import OpenLoadResult, _starts, _summary
+from nann.perf.load.requests import perf_analyzer_input
+from nann.perf.servers.triton_counters import read_metrics
 
 METRICS = """# HELP nv_inference_count Number of inferences
 nv_inference_count{model="scorer",version="1"} 5

@@ -5,7 +5,7 @@ import pytest
 
 from nann.beam_search import beam_search
 from nann.kernels import NATIVE, Kernels
-from nann.perf.marking import (
+from nann.perf.benchmarks.marking import (
     BENCHMARK,
     NativeMarks,
     NumpyMarks,
@@ -16,7 +16,7 @@ from nann.perf.marking import (
     time_marking,
     time_searches,
 )
-from nann.perf.offline import OfflineUsers
+from nann.perf.corpora.offline import OfflineUsers
 from nann.search_params import SearchParams
 
 PARAMS = SearchParams(20, (20, 40, 80), (1, 1, 3))

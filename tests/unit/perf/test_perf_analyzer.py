@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from nann.errors import ConfigError, ServerError
-from nann.perf import perf_analyzer_install
-from nann.perf.perf_analyzer import Answer, Load, LoadPoint, read_export
-from nann.perf.perf_analyzer_install import find_perf_analyzer
+from nann.perf.load import perf_analyzer_install
+from nann.perf.load.perf_analyzer import Answer, Load, LoadPoint, read_export
+from nann.perf.load.perf_analyzer_install import find_perf_analyzer
 
 MS = 1_000_000
 REQUEST = {

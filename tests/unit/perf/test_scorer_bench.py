@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import pytest
 
-from nann.perf.scorer_bench import BENCHMARK, compare_engines, compare_forms
-from nann.perf.scorer_engines import SERVED, engines, served_engine
-from nann.training.compared_forms import ComparedForms, export_forms, paper_network
+from nann.perf.benchmarks.scorer import BENCHMARK, compare_engines, compare_forms
+from nann.perf.benchmarks.scorer_engines import SERVED, engines, served_engine
+from nann.training.export.compared_forms import ComparedForms, export_forms, paper_network
 from nann.training.scorers import onnx_session
 
 ITEMS, USERS, CANDIDATES = 400, 4, 700
@@ -61,8 +61,8 @@ def test_engines_score_alike_and_say_what_is_missing(forms, candidates, tmp_path
 
 
 def test_a_result_becomes_a_report(forms, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("nann.perf.scorer_bench._WALK_ROUNDS", 1)
-    monkeypatch.setattr("nann.perf.scorer_bench.BATCH", (4, 100))
+    monkeypatch.setattr("nann.perf.benchmarks.scorer._WALK_ROUNDS", 1)
+    monkeypatch.setattr("nann.perf.benchmarks.scorer.BATCH", (4, 100))
     compared = compare_forms(forms, 1, print, users=(1, 4), counts=(20, 17_000))
     assert [(row["users"], row["candidates"]) for row in compared] == [(1, 20), (1, 17_000), (4, 20), (4, 17_000)]
     rows = compare_engines(forms, tmp_path, 1, print)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from nann.errors import ConfigError
-from nann.perf import instances
-from nann.perf.process_memory import model_pss_mb
-from nann.perf.serving import Deployment, install, pinned, read_config, usable_cores
-from nann.python_backend.repository import TEMPLATE
+from nann.perf.benchmarks import instances
+from nann.perf.servers.process_memory import model_pss_mb
+from nann.perf.servers.serving import Deployment, install, pinned, read_config, usable_cores
+from nann.python_backend.repository.install import TEMPLATE
 from nann.signature import BEAM_RETRIEVAL, SCORER
 
 CONFIGS = {
@@ -25,8 +25,8 @@ CONFIGS = {
 @pytest.fixture
 def no_bundle(monkeypatch):
     """Installation copies the hand-written configurations alone."""
-    from nann.perf import serving
-    from nann.python_backend.repository import copy_template
+    from nann.perf.servers import serving
+    from nann.python_backend.repository.install import copy_template
 
     monkeypatch.setattr(serving, "install_bundle", lambda bundle, repository: copy_template(repository))
 
@@ -87,8 +87,8 @@ def test_quality_counts_each_user_once():
     from types import SimpleNamespace
 
     from nann.features import FeatureTransform
-    from nann.perf.perf_analyzer import Answer
-    from nann.perf.quality import AskedUsers
+    from nann.perf.corpora.asked_users import AskedUsers
+    from nann.perf.load.perf_analyzer import Answer
     from nann.training.data.prepared import Queries
 
     ids = np.arange(10, dtype=np.int64) * 10 + 100
@@ -115,7 +115,7 @@ def test_quality_counts_each_user_once():
 
 
 def test_the_empty_search_calls_as_often_and_with_as_many_candidates_as_users_do_on_average():
-    from nann.perf.hops import mean_sizes
+    from nann.perf.servers.hops import mean_sizes
 
     states = np.zeros((1, 3), np.float32)
     users = [[(states, np.zeros((1, width), np.int32)) for width in widths] for widths in ((10, 4), (20, 6, 8), (30,))]

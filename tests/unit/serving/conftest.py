@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny_bundle
-import triton_fakes
+from support import tiny_bundle, triton_fakes
 
 sys.modules.setdefault("triton_python_backend_utils", triton_fakes)
 
@@ -20,7 +19,7 @@ def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def repository(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from nann.python_backend.repository import install_bundle
+    from nann.python_backend.repository.install import install_bundle
 
     path = tmp_path_factory.mktemp("repository")
     install_bundle(bundle_path, path)

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 
-from nann.python_backend.hidden_key import hidden_key
+from nann.python_backend.server.hidden_key import hidden_key
 
 WAIT_FOR = """
 import ctypes, json, sys, time

@@ -3,12 +3,11 @@ import shutil
 
 import numpy as np
 import pytest
-import tiny_bundle
-import triton_fakes
+from support import tiny_bundle, triton_fakes
 
 from nann.errors import BundleError, InvalidInputError
-from nann.python_backend.beam_retrieval import response_to
-from nann.python_backend.outcomes import Kind
+from nann.python_backend.models.beam_retrieval import response_to
+from nann.python_backend.search.outcomes import Kind
 from nann.shape_grid import ShapeGrid
 from nann.signature import ITEM_IDS, STATUS, STATUS_COMPLETE, STATUS_PARTIAL
 
@@ -31,7 +30,7 @@ def score(call):
 
 @pytest.fixture
 def model(model_args, monkeypatch):
-    from nann.python_backend.beam_retrieval import TritonPythonModel
+    from nann.python_backend.models.beam_retrieval import TritonPythonModel
 
     monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", score)
     monkeypatch.setattr(triton_fakes.InferenceRequest, "calls", [])
@@ -97,8 +96,8 @@ def test_a_bad_request_fails_alone(model):
 
 def test_with_padding_the_scorer_sees_only_shapes_of_the_grid_and_the_answers_are_the_same(tmp_path, monkeypatch):
     """Padding rows and columns never reach results: what the scorer returns for them would win."""
-    from nann.python_backend.beam_retrieval import TritonPythonModel
-    from nann.python_backend.repository import install_bundle
+    from nann.python_backend.models.beam_retrieval import TritonPythonModel
+    from nann.python_backend.repository.install import install_bundle
 
     grid = ShapeGrid((2, 16), (2, 5))
     bundle = tiny_bundle.make_bundle(tmp_path / "bundle", shape_grid=grid.to_manifest()).path
@@ -138,7 +137,7 @@ def test_with_padding_the_scorer_sees_only_shapes_of_the_grid_and_the_answers_ar
 
 
 def test_padding_is_true_or_false(model_args):
-    from nann.python_backend.beam_retrieval import TritonPythonModel
+    from nann.python_backend.models.beam_retrieval import TritonPythonModel
 
     with pytest.raises(InvalidInputError, match="parameter pad_to_grid is 'yes'; expected true or false"):
         TritonPythonModel().initialize(model_args("beam_retrieval", **BOUNDS, pad_to_grid="yes"))
@@ -287,7 +286,7 @@ def failing(monkeypatch):
 
 
 def test_with_the_policy_fallback_a_failing_scorer_degrades_answers(model, model_args, failing):
-    from nann.python_backend.beam_retrieval import TritonPythonModel
+    from nann.python_backend.models.beam_retrieval import TritonPythonModel
 
     degrading = TritonPythonModel()
     degrading.initialize(model_args("beam_retrieval", **{**BOUNDS, "on_scorer_failure": "fallback"}))
@@ -331,7 +330,7 @@ def test_nan_scores_are_an_error(model, monkeypatch):
 
 
 def test_a_bundle_that_recommends_too_much_does_not_load(model_args):
-    from nann.python_backend.beam_retrieval import TritonPythonModel
+    from nann.python_backend.models.beam_retrieval import TritonPythonModel
 
     with pytest.raises(BundleError, match="recommends 5 where the server's max_ef is 4; raise max_ef"):
         TritonPythonModel().initialize(model_args("beam_retrieval", **{**BOUNDS, "max_ef": "4"}))
@@ -340,8 +339,8 @@ def test_a_bundle_that_recommends_too_much_does_not_load(model_args):
 @pytest.fixture
 def seeded_model(tmp_path, monkeypatch):
     """Of a bundle with a light score; the scorer reads the start of the user states, as ours does."""
-    from nann.python_backend.beam_retrieval import TritonPythonModel
-    from nann.python_backend.repository import install_bundle
+    from nann.python_backend.models.beam_retrieval import TritonPythonModel
+    from nann.python_backend.repository.install import install_bundle
 
     install_bundle(tiny_bundle.make_bundle(tmp_path / "bundle", light=True).path, tmp_path / "repository")
 
@@ -420,8 +419,8 @@ def test_without_a_light_score_seeds_are_refused(model):
 
 
 def test_a_bundle_that_recommends_seeds_without_a_light_score_does_not_load(tmp_path):
-    from nann.python_backend.retrieval import Retriever
-    from nann.python_backend.search_requests import SearchBounds, TimeLimit
+    from nann.python_backend.search.retriever import Retriever
+    from nann.search_requests import SearchBounds, TimeLimit
 
     bundle = tiny_bundle.make_bundle(tmp_path / "bundle", search_by_entry={"seeds": tiny_bundle.SEEDED})
     with pytest.raises(BundleError, match=r"recommends entry 'seeds' and has no light_vectors\.npy"):
@@ -429,7 +428,7 @@ def test_a_bundle_that_recommends_seeds_without_a_light_score_does_not_load(tmp_
 
 
 def test_the_scorer_in_process_gives_the_same_answers_and_calls_no_model(model, model_args):
-    from nann.python_backend.beam_retrieval import TritonPythonModel
+    from nann.python_backend.models.beam_retrieval import TritonPythonModel
 
     in_process = TritonPythonModel()
     in_process.initialize(model_args("beam_retrieval", **BOUNDS, scorer="in_process"))
@@ -444,7 +443,7 @@ def test_the_scorer_in_process_gives_the_same_answers_and_calls_no_model(model, 
 
 
 def test_in_process_a_changed_scorer_does_not_load(model_args, repository, tmp_path):
-    from nann.python_backend.beam_retrieval import TritonPythonModel
+    from nann.python_backend.models.beam_retrieval import TritonPythonModel
 
     copy = shutil.copytree(repository, tmp_path / "repository")
     path = copy / "scorer" / "1" / "model.onnx"
@@ -457,7 +456,7 @@ def test_in_process_a_changed_scorer_does_not_load(model_args, repository, tmp_p
 
 
 def test_the_scorer_is_called_in_one_of_two_ways(model_args):
-    from nann.python_backend.beam_retrieval import TritonPythonModel
+    from nann.python_backend.models.beam_retrieval import TritonPythonModel
 
     with pytest.raises(InvalidInputError, match="parameter scorer is 'grpc'; expected bls or in_process"):
         TritonPythonModel().initialize(model_args("beam_retrieval", **BOUNDS, scorer="grpc"))

@@ -6,19 +6,18 @@ import threading
 import numpy as np
 import onnx
 import pytest
-import tiny_bundle
-import triton_fakes
 from hypothesis import given
 from hypothesis import strategies as st
+from support import tiny_bundle, triton_fakes
 
 from nann.bundle import sha256_of
 from nann.errors import BundleError, ScorerError
-from nann.python_backend.onnx_model import BLOCK_PAIRS, OnnxModel, block_pairs, shared_by
+from nann.python_backend.engines.onnx_model import BLOCK_PAIRS, OnnxModel, block_pairs, shared_by
 from nann.signature import SCORER, USER_ENCODER
 
 
 def load(args):
-    from nann.python_backend.embedded_onnx import TritonPythonModel
+    from nann.python_backend.models.embedded_onnx import TritonPythonModel
 
     model = TritonPythonModel()
     model.initialize(args)
@@ -151,7 +150,7 @@ def test_scores_in_blocks_are_those_of_the_whole(tmp_path, monkeypatch, users, c
         "candidates": rng.integers(tiny_bundle.ITEMS, size=(users, candidates), dtype=np.int32),
     }
     whole = OnnxModel(tmp_path / "model.onnx", SCORER, 1).run(feed)
-    monkeypatch.setattr("nann.python_backend.onnx_model.BLOCK_PAIRS", 10)
+    monkeypatch.setattr("nann.python_backend.engines.onnx_model.BLOCK_PAIRS", 10)
     for threads in (1, 3):
         np.testing.assert_array_equal(OnnxModel(tmp_path / "model.onnx", SCORER, threads).run(feed), whole)
 
@@ -191,7 +190,7 @@ def test_what_a_block_raises_is_raised_whichever_thread_had_it(bad):
 
 def test_padding_is_not_scored(tmp_path, monkeypatch):
     onnx.save(tiny_bundle.scorer(), tmp_path / "model.onnx")
-    monkeypatch.setattr("nann.python_backend.onnx_model.BLOCK_PAIRS", 10)
+    monkeypatch.setattr("nann.python_backend.engines.onnx_model.BLOCK_PAIRS", 10)
     model = OnnxModel(tmp_path / "model.onnx", SCORER, 1)
     rng = np.random.default_rng(0)
     states = rng.uniform(0, 29, (4, tiny_bundle.LENGTH)).astype(np.float32)

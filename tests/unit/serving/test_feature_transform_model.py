@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
-import tiny_bundle
-import triton_fakes
+from support import tiny_bundle, triton_fakes
 
 
 @pytest.fixture
 def model(model_args):
-    from nann.python_backend.feature_transform import TritonPythonModel
+    from nann.python_backend.models.feature_transform import TritonPythonModel
 
     model = TritonPythonModel()
     model.initialize(model_args("feature_transform", max_request_length="6"))

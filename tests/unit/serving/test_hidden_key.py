@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from nann.errors import ServerError
-from nann.python_backend import hidden_key as module
-from nann.python_backend.hidden_key import hidden_key
+from nann.python_backend.server import hidden_key as module
+from nann.python_backend.server.hidden_key import hidden_key
 
 SHOW = (
     "import os, sys; print(sys.argv[1], open('/proc/self/cmdline').read().split(chr(0))[-2],"
@@ -48,6 +48,6 @@ def test_without_the_key_nothing_starts():
 
 
 def test_a_library_that_was_not_built(monkeypatch):
-    monkeypatch.setattr(module, "_LIBRARY", "nann.python_backend._not_built")
+    monkeypatch.setattr(module, "_LIBRARY", "nann.python_backend.server._not_built")
     with hidden_key("thekey") as key, pytest.raises(ServerError, match=r"_not_built is missing; run `pip install \.`"):
         key.environment({})

@@ -19,7 +19,7 @@ class CountingMetric:
 
 @pytest.fixture
 def made():
-    from nann.python_backend.metrics_publisher import Histogram
+    from nann.python_backend.watch.publisher import Histogram
 
     metrics = [CountingMetric() for _ in range(len(BOUNDS) + 3)]
     *buckets, total, count = metrics

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_bundle
 from google.protobuf import text_format
+from support import tiny_bundle
 from tritonclient.grpc import model_config_pb2
 
 from nann.bundle import WARMUP_FILES, Bundle, write_manifest
-from nann.python_backend.configurations import MADE_CONFIGS, hand_written
-from nann.python_backend.model_files import TEMPLATE
-from nann.python_backend.repository import install_bundle
+from nann.python_backend.repository.configs import MADE_CONFIGS, hand_written
+from nann.python_backend.repository.install import install_bundle
+from nann.python_backend.version_folder import TEMPLATE
 from nann.shape_grid import MAX_BATCH_SIZE, ShapeGrid
 from nann.signature import (
     ARRIVED_NS,

@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import tiny_bundle
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from support import tiny_bundle
 
 from nann.errors import BundleError, ScorerError
-from nann.python_backend.onnx_torch import OnnxTorchModule
-from nann.python_backend.onnx_torch_ops import OPERATORS
+from nann.python_backend.engines.onnx_torch import OnnxTorchModule
+from nann.python_backend.engines.onnx_torch_ops import OPERATORS
 from nann.signature import SCORER, USER_ENCODER
 
 OPSET = 20

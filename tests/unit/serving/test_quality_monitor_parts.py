@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-import triton_fakes
+from support import triton_fakes
 
 IDS = np.arange(100, 3100, dtype=np.int64)
 
@@ -36,8 +36,8 @@ def scorer():
 
 @pytest.fixture
 def make(scorer):
-    from nann.python_backend.metrics_publisher import MetricsPublisher
-    from nann.python_backend.quality_monitor import QualityMonitor
+    from nann.python_backend.watch.publisher import MetricsPublisher
+    from nann.python_backend.watch.quality import QualityMonitor
 
     publisher = MetricsPublisher({"model_name": "beam_retrieval", "model_version": "1"})
     made = []

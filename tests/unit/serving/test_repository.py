@@ -4,14 +4,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-import tiny_bundle
+from support import tiny_bundle
 
+from nann import durable_files
 from nann.bundle import Bundle, write_manifest
 from nann.errors import BundleError, ConfigError
-from nann.python_backend import configurations, durable_files
-from nann.python_backend.configurations import check_target, hand_written
-from nann.python_backend.model_files import TEMPLATE
-from nann.python_backend.repository import current_bundle, install_bundle, install_if_new
+from nann.python_backend.repository import configs as configurations
+from nann.python_backend.repository.configs import check_target, hand_written
+from nann.python_backend.repository.install import current_bundle, install_bundle, install_if_new
+from nann.python_backend.version_folder import TEMPLATE
 
 GRAPH = {f"layer{n}.{part}.npy" for n in (0, 1) for part in ("indptr", "neighbors")} | {"levels.npy"}
 EXPECTED = {

@@ -3,14 +3,14 @@ import json
 import pytest
 
 from nann.errors import BundleError, RequestError
-from nann.python_backend.search_requests import (
+from nann.search_params import SearchParams, SeedParams
+from nann.search_requests import (
     SearchBounds,
     TimeLimit,
     own_parameters,
     parse_search_params,
     parse_time_limit,
 )
-from nann.search_params import SearchParams, SeedParams
 
 DEFAULTS = SearchParams(20, (10, 30, 50), (1, 2, 3))
 BOUNDS = SearchBounds(max_top_k=200, max_ef=400, max_rounds=9)

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from nann.errors import ConfigError, ServerError
-from nann.python_backend import server as server_module
-from nann.python_backend import triton_install
-from nann.python_backend.ports import check_ports, free_ports
-from nann.python_backend.process_group import ProcessGroup
-from nann.python_backend.server import ServerOptions, TritonServer, server_command
-from nann.python_backend.server_log import failure_lines
-from nann.python_backend.triton_install import TritonInstall, find_triton
+from nann.python_backend.server import install as triton_install
+from nann.python_backend.server import triton as server_module
+from nann.python_backend.server.install import TritonInstall, find_triton
+from nann.python_backend.server.log import failure_lines
+from nann.python_backend.server.ports import check_ports, free_ports
+from nann.python_backend.server.process_group import ProcessGroup
+from nann.python_backend.server.triton import ServerOptions, TritonServer, server_command
 
 
 def test_ports_that_are_taken_equal_or_no_ports():
@@ -166,7 +166,7 @@ def test_the_whole_group_stops(tmp_path):
 
 def test_a_child_does_not_outlive_a_killed_parent(tmp_path):
     script = (
-        "import os, time; from pathlib import Path; from nann.python_backend.process_group import ProcessGroup\n"
+        "import os, time; from pathlib import Path; from nann.python_backend.server.process_group import ProcessGroup\n"
         "group = ProcessGroup.start(['sleep', '60'], dict(os.environ), Path('.'))\n"
         "print(group.pid, flush=True); time.sleep(60)"
     )

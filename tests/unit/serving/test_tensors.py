@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-import triton_fakes
+from support import triton_fakes
 
 from nann.errors import DeadlineExceeded, InvalidInputError, RequestError, ScorerError, ScorerUnavailable
 from nann.python_backend.tensors import (

@@ -5,9 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
-import tiny_bundle
 import torch
-import triton_fakes
+from support import tiny_bundle, triton_fakes
 
 from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError
@@ -19,7 +18,7 @@ GRID = ShapeGrid((2, 16), (5, 12))
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    from nann.python_backend.repository import install_bundle
+    from nann.python_backend.repository.install import install_bundle
 
     folder = tmp_path_factory.mktemp("torch")
     bundle = tiny_bundle.make_bundle(folder / "bundle", shape_grid=GRID.to_manifest())
@@ -42,7 +41,7 @@ def arguments(repository, model, **parameters):
 @pytest.fixture
 def load(repository):
     def make(name):
-        from nann.python_backend.torch_model import TritonPythonModel
+        from nann.python_backend.models.torch_model import TritonPythonModel
 
         model = TritonPythonModel()
         model.initialize(arguments(repository, name, cuda_graphs="true"))
@@ -52,7 +51,7 @@ def load(repository):
 
 
 def embedded(repository, name):
-    from nann.python_backend.embedded_onnx import TritonPythonModel
+    from nann.python_backend.models.embedded_onnx import TritonPythonModel
 
     model = TritonPythonModel()
     model.initialize(arguments(repository, name))
@@ -107,7 +106,7 @@ def test_a_failing_run_is_an_error_and_the_next_one_is_answered(load):
 
 
 def test_shapes_to_capture_are_the_grids(repository):
-    from nann.python_backend.torch_runner import model_shapes
+    from nann.python_backend.engines.torch_runner import model_shapes
 
     bundle = Bundle.open(repository / "scorer" / "1", ())
     shapes = [tuple(one["candidates"]) for one in model_shapes(bundle, SCORER)]
@@ -125,7 +124,7 @@ def test_a_bundle_that_does_not_state_the_width_of_user_state(tmp_path):
 
 
 def test_a_changed_file_stops_the_load(repository, tmp_path):
-    from nann.python_backend.torch_runner import load_runner
+    from nann.python_backend.engines.torch_runner import load_runner
 
     shutil.copytree(repository / "scorer" / "1", tmp_path / "1")
     content = bytearray((tmp_path / "1" / "model.onnx").read_bytes())
@@ -164,7 +163,7 @@ def answer_by_torch(load, monkeypatch):
 
 
 def test_the_search_with_states_on_the_device_is_the_search(repository, answer_by_torch):
-    from nann.python_backend import beam_retrieval, torch_beam_retrieval
+    from nann.python_backend.models import beam_retrieval, torch_beam_retrieval
 
     requests = [ask(3), ask(17, 25, top_k=7), ask(9, top_k=0), ask(9, ef="1,2", rounds="0,1", top_k=2), ask(5, top_k=1)]
     answers = []
@@ -182,7 +181,7 @@ def test_the_search_with_states_on_the_device_is_the_search(repository, answer_b
 
 
 def test_user_states_must_be_rows(repository, answer_by_torch):
-    from nann.python_backend.torch_beam_retrieval import TritonPythonModel
+    from nann.python_backend.models.torch_beam_retrieval import TritonPythonModel
 
     model = TritonPythonModel()
     model.initialize(arguments(repository, "beam_retrieval", **BOUNDS))
@@ -191,7 +190,7 @@ def test_user_states_must_be_rows(repository, answer_by_torch):
 
 
 def test_states_on_the_device_and_the_scorer_in_process_exclude_each_other(repository):
-    from nann.python_backend.torch_beam_retrieval import TritonPythonModel
+    from nann.python_backend.models.torch_beam_retrieval import TritonPythonModel
 
     with pytest.raises(ConfigError, match="parameter scorer is 'in_process'; expected 'bls'"):
         TritonPythonModel().initialize(arguments(repository, "beam_retrieval", **BOUNDS, scorer="in_process"))

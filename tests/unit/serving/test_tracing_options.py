@@ -59,8 +59,8 @@ def test_a_sampler_that_triton_cannot_follow_is_refused(wrong):
 
 
 def test_the_missing_extra_is_named(monkeypatch):
-    from nann.python_backend.search_watch import _open_spans
+    from nann.python_backend.watch.search_watch import _open_spans
 
-    monkeypatch.setitem(sys.modules, "nann.python_backend.search_spans", None)
+    monkeypatch.setitem(sys.modules, "nann.python_backend.watch.spans", None)
     with pytest.raises(ConfigError, match=r"pip install 'nann\[trace\]'"):
         _open_spans(ON)

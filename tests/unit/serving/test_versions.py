@@ -7,17 +7,17 @@ import time
 
 import numpy as np
 import pytest
-import tiny_bundle
+from support import tiny_bundle
 
 from nann.errors import BundleError, ConfigError, DeployError, ServerError
-from nann.python_backend import stub_supervisor
-from nann.python_backend.admin_key import read_admin_key
-from nann.python_backend.deployment import rollback_offline
-from nann.python_backend.model_files import check_same_bundle
-from nann.python_backend.release_check import Answers, compare
-from nann.python_backend.releases import Versions, locked, prune, release_path
-from nann.python_backend.repository import current_bundle, install_bundle, install_if_new
-from nann.python_backend.stub_supervisor import StubSupervisor, child_processes
+from nann.python_backend.repository.answer_check import Answers, compare
+from nann.python_backend.repository.deploy import rollback_offline
+from nann.python_backend.repository.install import current_bundle, install_bundle, install_if_new
+from nann.python_backend.repository.versions import Versions, locked, prune, release_path
+from nann.python_backend.server import stub_supervisor
+from nann.python_backend.server.admin_key import read_admin_key
+from nann.python_backend.server.stub_supervisor import StubSupervisor, child_processes
+from nann.python_backend.version_folder import check_same_bundle
 
 
 @pytest.fixture

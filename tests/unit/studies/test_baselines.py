@@ -10,9 +10,9 @@ from nann.exact_search import exact_search
 from nann.search_params import SearchParams
 from nann.training.config import IndexConfig
 from nann.training.data.prepared import Queries
-from nann.training.index import build_hnsw, graph_from_hnswlib
-from nann.training.studies import baselines
-from nann.training.studies.baselines import (
+from nann.training.search.index import build_hnsw, graph_from_hnswlib
+from nann.training.studies.measures import other_retrievers
+from nann.training.studies.measures.other_retrievers import (
     ScoredPool,
     TwoTower,
     cascade_candidates,
@@ -99,7 +99,7 @@ def test_cascade_falls_back_to_brute_force_where_hnswlib_finds_too_few(two_tower
             raise RuntimeError("Cannot return the results in a contiguous 2D array")
 
     expected = cascade_candidates(two_tower, 20)
-    monkeypatch.setattr(baselines, "_index", lambda vectors: Poor())
+    monkeypatch.setattr(other_retrievers, "_index", lambda vectors: Poor())
     np.testing.assert_array_equal(cascade_candidates(two_tower, 20), expected)
 
 
@@ -182,7 +182,7 @@ def inputs(vectors, states, behaviors, two_tower):
 
 
 def test_run_compares_all_at_equal_evaluations(inputs, tmp_path):
-    result = baselines.run(**inputs, walks=[SearchParams(TOP_K, (10, 10), (1, 1))], budgets=[20, 60, 10_000])
+    result = other_retrievers.run(**inputs, walks=[SearchParams(TOP_K, (10, 10), (1, 1))], budgets=[20, 60, 10_000])
     json.dumps(result, allow_nan=False)
     assert set(result["curves"]) == {"nann", "cascade", "item_to_item", "popular_reranked"}
     assert set(result["baselines"]) == {*result["curves"], "popular", "personal_5", "personal_12"}
@@ -197,13 +197,13 @@ def test_run_compares_all_at_equal_evaluations(inputs, tmp_path):
         assert points[-1]["recall"] == result["recall_all"]
         assert [point["coverage"] for point in points] == sorted(point["coverage"] for point in points)
     assert result["baselines"]["popular"]["evaluations"] == 0
-    table = baselines.table(result)
+    table = other_retrievers.table(result)
     assert table.startswith("| method | scorer evaluations a user | recall@10 | coverage@10 |")
     assert len(table.splitlines()) == 3 + len(result["baselines"])
-    baselines.plot(result, tmp_path / "plot.png")
+    other_retrievers.plot(result, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_budget_below_top_k_is_refused(inputs):
     with pytest.raises(ConfigError, match="a budget is 9; expected at least top_k = 10 scorer evaluations"):
-        baselines.run(**inputs, budgets=[9])
+        other_retrievers.run(**inputs, budgets=[9])

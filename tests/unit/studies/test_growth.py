@@ -9,8 +9,8 @@ import torch
 from nann.errors import DataError
 from nann.training.config import TrainingConfig
 from nann.training.data.synthetic import SyntheticSpec
-from nann.training.studies import growth
-from nann.training.studies.growth import GrowthSettings
+from nann.training.studies.measures import corpus_growth
+from nann.training.studies.measures.corpus_growth import GrowthSettings
 
 torch.set_num_threads(1)
 
@@ -44,7 +44,7 @@ SETTINGS = GrowthSettings(
 def grown(tmp_path_factory):
     folder = tmp_path_factory.mktemp("growth")
     steps = []
-    return folder, growth.run([800, 400], folder, SETTINGS, steps.append), steps
+    return folder, corpus_growth.run([800, 400], folder, SETTINGS, steps.append), steps
 
 
 def test_each_size_goes_the_whole_way(grown):
@@ -69,14 +69,14 @@ def test_what_was_measured_is_not_measured_again(grown, monkeypatch):
     def fail(*arguments, **options):
         raise AssertionError("nothing should be trained")
 
-    monkeypatch.setattr(growth, "train", fail)
-    assert growth.run([400, 800], folder, SETTINGS) == result
+    monkeypatch.setattr(corpus_growth, "train", fail)
+    assert corpus_growth.run([400, 800], folder, SETTINGS) == result
     # Another coverage takes other parameters, and the same model.
-    cheaper = growth.run([400], folder, replace(SETTINGS, wanted_coverage=0.5))["sizes"][0]
+    cheaper = corpus_growth.run([400], folder, replace(SETTINGS, wanted_coverage=0.5))["sizes"][0]
     assert cheaper["validation_coverage"] >= 0.5
     assert cheaper["items_scored"] < result["sizes"][0]["items_scored"]
     with pytest.raises(AssertionError, match="nothing should be trained"):
-        growth.run([400], folder, replace(SETTINGS, spec=replace(SETTINGS.spec, seed=9)))
+        corpus_growth.run([400], folder, replace(SETTINGS, spec=replace(SETTINGS.spec, seed=9)))
 
 
 def test_an_interrupted_size_goes_on_where_it_stopped(grown):
@@ -84,7 +84,7 @@ def test_an_interrupted_size_goes_on_where_it_stopped(grown):
     for path in folder.glob("synthetic_800-*/growth-*.json"):
         path.unlink()
     steps = []
-    again = growth.run([800], folder, SETTINGS, steps.append)
+    again = corpus_growth.run([800], folder, SETTINGS, steps.append)
     # Data, model and graph are there already.
     assert steps == ["synthetic_800: tuning", "synthetic_800: measuring"]
     assert again["sizes"] == result["sizes"][1:]
@@ -92,17 +92,17 @@ def test_an_interrupted_size_goes_on_where_it_stopped(grown):
 
 def test_plot_and_table(grown, tmp_path):
     _, result, _ = grown
-    growth.plot(result, tmp_path / "growth.png")
+    corpus_growth.plot(result, tmp_path / "growth.png")
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
-    lines = growth.table(result).splitlines()
+    lines = corpus_growth.table(result).splitlines()
     assert "items (synthetic)" in lines[0]
     assert lines[2].startswith("| 400 |")
     assert lines[3].startswith("| 800 |")
     million = {**result["sizes"][1], "items": 1_200_000, "recall_delta": None}
-    assert "| 1,200,000 |" in growth.table({**result, "sizes": [million]})
+    assert "| 1,200,000 |" in corpus_growth.table({**result, "sizes": [million]})
 
 
 def test_bounds_that_no_search_keeps_are_refused(tmp_path):
     settings = replace(SETTINGS, max_share=0.001)
     with pytest.raises(DataError, match="every search scores more than 0% of the items; raise max_share"):
-        growth.run([400], tmp_path, settings)
+        corpus_growth.run([400], tmp_path, settings)

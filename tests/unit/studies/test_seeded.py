@@ -10,8 +10,9 @@ from nann.errors import ConfigError
 from nann.light_walk import light_users
 from nann.metrics import coverage
 from nann.search_params import SearchParams, SeedParams
-from nann.training.ground_rounds import search_users
-from nann.training.studies import seeded, seeds
+from nann.training.search.ground_rounds import search_users
+from nann.training.studies import seeds as seeded
+from nann.training.studies.measures import seeded_entry
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def test_each_curve_is_what_its_search_gives(result, study_runs, study_setup):
             assert point["coverage"] == pytest.approx(coverage(found.items, exact))
     last = result["data"]["curves"]["cascade"][-1]
     assert last["evaluations"] == 60
-    candidates = seeds.light_top(light, judge.states, 60)
+    candidates = seeded_entry.light_top(light, judge.states, 60)
     best = [np.isin(row, some).mean() for row, some in zip(exact, candidates, strict=True)]
     assert last["coverage"] == pytest.approx(np.mean(best))  # re-ranked by the judge: none of them is lost
 
@@ -48,16 +49,16 @@ def test_light_top_is_the_sorted_light_score():
     rng = np.random.default_rng(0)
     vectors, states = rng.normal(size=(50, 4)).astype(np.float32), rng.normal(size=(20, 6)).astype(np.float32)
     expected = np.argsort(-(light_users(states, 4) @ vectors.T), axis=1)[:, :7]
-    np.testing.assert_array_equal(seeds.light_top(vectors, states, 7), expected)
-    assert seeds.light_top(vectors, states, 99).shape == (20, 50)
+    np.testing.assert_array_equal(seeded_entry.light_top(vectors, states, 7), expected)
+    assert seeded_entry.light_top(vectors, states, 99).shape == (20, 50)
 
 
 def test_evaluations_are_read_off_the_frontier():
     points = [{"evaluations": e, "coverage": c} for e, c in ((100, 0.8), (200, 0.9), (250, 0.85), (400, 1.0))]
-    assert seeds.evaluations_at(points, 0.9) == 200
-    assert seeds.evaluations_at(points, 0.95) == pytest.approx(300)
-    assert seeds.evaluations_at(points, 0.7) is None
-    assert seeds.evaluations_at(points[:3], 0.95) is None
+    assert seeded_entry.evaluations_at(points, 0.9) == 200
+    assert seeded_entry.evaluations_at(points, 0.95) == pytest.approx(300)
+    assert seeded_entry.evaluations_at(points, 0.7) is None
+    assert seeded_entry.evaluations_at(points[:3], 0.95) is None
 
 
 def test_keys_of_experiments_json(result):

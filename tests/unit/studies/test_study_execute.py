@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from nann.errors import ConfigError
+from nann.training.reports.machine import machine
+from nann.training.reports.store import read_object
 from nann.training.studies.execute import RESULTS_FILE, choose_studies, run_studies
-from nann.training.studies.provenance import machine
 from nann.training.studies.runs import Runs
-from nann.training.studies.store import read_object
 from nann.training.studies.study import Study
 
 

@@ -11,14 +11,14 @@ import torch
 
 from nann.bundle import search_from_json
 from nann.metrics import coverage
-from nann.training.evaluate import evaluate_search, exact_top
-from nann.training.ground_rounds import search_users
-from nann.training.index import seeded_search
-from nann.training.studies import curves, flatness, growth_study, readings, rounds, sensitivity, table3, today, tuned
+from nann.training.reports.text import percent, percent_spread, spread
+from nann.training.search.evaluate import evaluate_search, exact_top
+from nann.training.search.ground_rounds import search_users
+from nann.training.search.index import seeded_search
+from nann.training.studies import baselines, figure5, figure6, figure7, figures3_4, growth, readings, table3, tuned
 from nann.training.studies.paper import userbehavior_curve
 from nann.training.studies.registry import STUDIES
 from nann.training.studies.runs import fit_params
-from nann.training.studies.text import percent, percent_spread, spread
 
 
 def test_table3_is_evaluate_search_averaged_over_seeds(study_runs, study_setup):
@@ -57,7 +57,7 @@ def test_one_seed_has_no_spread():
 
 
 def test_the_curves_are_the_measured_points(study_runs, study_setup):
-    three, four = (curves.run(number, study_runs, study_setup) for number in "34")
+    three, four = (figures3_4.run(number, study_runs, study_setup) for number in "34")
     assert set(three["curves"]) == {"NANN", "NANN-HNSW", "SL2G", "NANN entered by seeds (ours)"}
     assert all("seeds" in point for point in three["curves"]["NANN entered by seeds (ours)"])
     assert set(four["curves"]) == {"NANN", "NANN without aux"}
@@ -72,10 +72,10 @@ def test_the_curves_are_the_measured_points(study_runs, study_setup):
 
 def test_the_frontier_drops_what_is_dearer_and_no_better():
     points = [{"share_scored": s, "coverage": c} for s, c in [(3, 0.6), (1, 0.5), (2, 0.4), (4, 0.6), (3, 0.7)]]
-    best = curves.frontier(points, "coverage")
+    best = figures3_4.frontier(points, "coverage")
     assert [(point["share_scored"], point["coverage"]) for point in best] == [(1, 0.5), (3, 0.7)]
-    assert curves.at_share(points, "coverage", 2) == pytest.approx(0.6)
-    assert curves.at_share(points, "coverage", 4) is None
+    assert figures3_4.at_share(points, "coverage", 2) == pytest.approx(0.6)
+    assert figures3_4.at_share(points, "coverage", 4) is None
 
 
 def test_the_papers_curves_can_be_read():
@@ -86,7 +86,7 @@ def test_the_papers_curves_can_be_read():
 
 
 def test_every_round_is_the_search_that_ends_there(study_runs, study_setup):
-    result = rounds.run(study_runs, study_setup)
+    result = figure5.run(study_runs, study_setup)
     model = study_runs.get(study_setup.config())
     assert [point["round"] for point in result["rounds"]] == [1, 2, 3, 4]
     for point in result["rounds"]:
@@ -101,14 +101,14 @@ def test_every_round_is_the_search_that_ends_there(study_runs, study_setup):
 def test_the_last_round_is_the_final_result(study_runs, study_setup):
     model = study_runs.get(study_setup.config())
     params = fit_params(replace(study_setup.search, rounds=(1, 40)), model.bundle.graph)
-    top = rounds.by_round(model, params).items
+    top = figure5.by_round(model, params).items
     np.testing.assert_array_equal(top[-1], model.search(params).items)
     np.testing.assert_array_equal(top[-1], top[-2])  # nobody needs 40 rounds: the last W is carried forward
 
 
 def test_score_changes_are_those_of_the_plain_network(study_runs, study_setup):
     model = study_runs.get(study_setup.config())
-    changes, scores = flatness.score_changes(model, 10, 0.05)
+    changes, scores = figure6.score_changes(model, 10, 0.05)
     network, exact = model.model, model.exact(10)
     rng = np.random.default_rng(0)
     for start in (0, 16):
@@ -125,12 +125,12 @@ def test_score_changes_are_those_of_the_plain_network(study_runs, study_setup):
             moved = network.score(context, network.item_features(vectors + delta))
         np.testing.assert_allclose(scores[users], clean.numpy(), atol=1e-5)
         np.testing.assert_allclose(changes[users], (clean - moved).abs().numpy(), atol=1e-5)
-    values = flatness.summary(changes, scores)
+    values = figure6.summary(changes, scores)
     assert values["median_relative"] == pytest.approx(np.median(changes) / scores.std(axis=1).mean())
 
 
 def test_the_histograms_hold_every_pair(study_runs, study_setup):
-    result = flatness.run(study_runs, study_setup)
+    result = figure6.run(study_runs, study_setup)
     assert set(result["models"]) == {"attention + aux", "attention", "no attention"}
     for model in result["models"].values():
         assert sum(model["shares"]) == pytest.approx(1)
@@ -138,7 +138,7 @@ def test_the_histograms_hold_every_pair(study_runs, study_setup):
 
 
 def test_sensitivity_retrains_per_eps_and_cuts_one_search_per_k(study_runs, study_setup):
-    result = sensitivity.run(study_runs, study_setup)
+    result = figure7.run(study_runs, study_setup)
     assert [point["epsilon"] for point in result["epsilon"]] == [0, 0.01, 0.1]
     plain = study_runs.get(study_setup.config(auxiliary=False)).beam(study_setup.search)
     assert result["epsilon"][0] == {"epsilon": 0, **plain}
@@ -174,7 +174,7 @@ def test_plots_are_1200_pixels_wide_and_not_blank(study_runs, study_setup, tmp_p
 
 
 def test_the_baselines_are_judged_by_the_walks_own_scorer(study_runs, study_setup):
-    result = today.run(study_runs, study_setup)
+    result = baselines.run(study_runs, study_setup)
     judge = study_runs.get(study_setup.config())
     walk = judge.beam(study_setup.search)
     assert result["baselines"]["nann"]["recall"] == walk["recall_retrieval"]
@@ -186,21 +186,21 @@ def test_the_baselines_are_judged_by_the_walks_own_scorer(study_runs, study_setu
     seeded = judge.beam(seeded_search(10, 300))
     assert result["baselines"]["nann_seeded"]["coverage"] == seeded["coverage"]
     assert result["baselines"]["nann_seeded"]["evaluations"] == seeded["items_scored"]
-    assert set(today.headline(result, "log")["baselines"]) >= {"popular", "cascade", "item_to_item"}
-    assert "scorer evaluations a user the paper's walk covers" in today.markdown(result)
+    assert set(baselines.headline(result, "log")["baselines"]) >= {"popular", "cascade", "item_to_item"}
+    assert "scorer evaluations a user the paper's walk covers" in baselines.markdown(result)
 
 
 def test_growth_trains_each_size_once(study_runs, study_setup, monkeypatch):
-    result = growth_study.run(study_runs, study_setup)
+    result = growth.run(study_runs, study_setup)
     assert [entry["items"] for entry in result["sizes"]] == [300, 600]
-    assert growth_study.headline(result, "log") == {}
+    assert growth.headline(result, "log") == {}
     million = {**result, "synthetic_1m": {"coverage": 0.98}}
-    assert growth_study.headline(million, "log") == {"synthetic_1m": {"coverage": 0.98}}
-    monkeypatch.setattr("nann.training.studies.growth.train", None)
-    assert growth_study.run(study_runs, study_setup) == result
-    assert "From 300 to 600 items, tuned" in growth_study.markdown(result)
-    assert "At 600 items, tuned" in growth_study.markdown({**result, "sizes": result["sizes"][1:]})
-    assert growth_study.markdown(result).startswith("Synthetic logs. From 300 to 600 items")
+    assert growth.headline(million, "log") == {"synthetic_1m": {"coverage": 0.98}}
+    monkeypatch.setattr("nann.training.studies.measures.corpus_growth.train", None)
+    assert growth.run(study_runs, study_setup) == result
+    assert "From 300 to 600 items, tuned" in growth.markdown(result)
+    assert "At 600 items, tuned" in growth.markdown({**result, "sizes": result["sizes"][1:]})
+    assert growth.markdown(result).startswith("Synthetic logs. From 300 to 600 items")
 
 
 def test_the_tuned_search_is_chosen_on_validation_users_and_measured_on_test_users(study_runs, study_setup):

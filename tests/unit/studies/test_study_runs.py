@@ -13,11 +13,11 @@ from nann.errors import ConfigError
 from nann.exact_search import exact_search
 from nann.search_params import SearchParams
 from nann.training.checkpoint import Checkpoint
-from nann.training.evaluate import evaluate_search
+from nann.training.reports.store import cached, digest
+from nann.training.search.evaluate import evaluate_search
 from nann.training.studies import runs as runs_module
 from nann.training.studies.runs import Runs, data_fingerprint, describe, fit_params
 from nann.training.studies.settings import study_settings
-from nann.training.studies.store import cached, digest
 from nann.training.train import CHECKPOINT_FILE, train
 
 

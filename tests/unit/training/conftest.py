@@ -60,7 +60,7 @@ def data(data_folder: Path) -> PreparedData:
 def exported_bundle(data: PreparedData, config: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of a barely trained scorer, with ONNX files. Copy it before changing it."""
     from nann.training.checkpoint import Checkpoint
-    from nann.training.pipeline import export_checkpoint, index_checkpoint
+    from nann.training.search.pipeline import export_checkpoint, index_checkpoint
     from nann.training.train import train
 
     folder = tmp_path_factory.mktemp("exported_bundle")
@@ -74,7 +74,7 @@ def exported_bundle(data: PreparedData, config: TrainingConfig, tmp_path_factory
 @pytest.fixture(scope="session")
 def half_bundle(exported_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with the scorer in half precision and a planned grid."""
-    from nann.training.half_precision import export_half
+    from nann.training.export.half_precision import export_half
 
     path = Path(shutil.copytree(exported_bundle, tmp_path_factory.mktemp("half") / "bundle"))
     export_half(Bundle.open(path))

@@ -22,9 +22,9 @@ from nann.errors import BundleError, ConfigError, ScorerError
 from nann.plans import Plans, Profile, check_profiles, optimization_profiles
 from nann.shape_grid import ShapeGrid
 from nann.signature import CANDIDATES, SCORER, USER_ENCODER, USER_STATE
-from nann.training.engine import EngineBuilder, EngineOptions, build_plans, fitting_plans
-from nann.training.engine_inspection import check_engine, check_network
-from nann.training.tensorrt_api import LIBRARIES
+from nann.training.export.engine import EngineBuilder, EngineOptions, build_plans, fitting_plans
+from nann.training.export.engine_inspection import check_engine, check_network
+from nann.training.export.tensorrt_api import LIBRARIES
 
 trt = pytest.importorskip("tensorrt_rtx")
 
@@ -115,7 +115,7 @@ def test_plans_that_fit_are_kept_and_others_are_not(bundle, plans, tmp_path):
 @pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops")
 def test_the_timing_cache_is_kept_and_given_back(bundle, tmp_path, monkeypatch):
     """With calls that TensorRT for RTX still takes, though it has nothing to keep."""
-    monkeypatch.setattr("nann.training.engine.TIMING_CACHE_LIBRARIES", ("tensorrt_rtx",))
+    monkeypatch.setattr("nann.training.export.engine.TIMING_CACHE_LIBRARIES", ("tensorrt_rtx",))
     options = EngineOptions(compute_capabilities=("8.6",), optimization_level=0)
     build_plans(bundle, tmp_path / "plans", options)
     first = (tmp_path / "plans" / "timing.cache").read_bytes()
@@ -261,7 +261,7 @@ def test_without_tensorrt_it_says_what_to_install_and_where_to_run(bundle, tmp_p
 
 def test_building_needs_no_torch():
     """The image that builds plans has TensorRT and no torch."""
-    imports = "import sys, nann.training.engine, nann.cli.build_engine"
+    imports = "import sys, nann.training.export.engine, nann.cli.build_engine"
     code = imports + "; assert not {'torch', 'onnx', 'polars'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 

@@ -6,20 +6,20 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from bundles import without_light
+from support.bundles import without_light
 
 from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError, DataError, ScorerError
 from nann.exact_search import exact_search
 from nann.signature import SCORER, USER_ENCODER
-from nann.training import export
 from nann.training.checkpoint import Checkpoint
 from nann.training.config import ModelConfig
-from nann.training.evaluate import evaluate_bundle
-from nann.training.export import PARITY_SHAPES, export_to_bundle
-from nann.training.pipeline import export_checkpoint, index_checkpoint
+from nann.training.export import onnx_export as export
+from nann.training.export.onnx_export import PARITY_SHAPES, export_to_bundle
+from nann.training.export.serving_modules import serving_modules
 from nann.training.scorers import OnnxScorer, OnnxUserEncoder, TorchScorer, encode_users_torch
-from nann.training.serving_modules import serving_modules
+from nann.training.search.evaluate import evaluate_bundle
+from nann.training.search.pipeline import export_checkpoint, index_checkpoint
 from nann.training.train import train
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from bundles import without_light
+from support.bundles import without_light
 
 from nann.bundle import Bundle
 from nann.errors import BundleError, ScorerError
 from nann.signature import SCORER
-from nann.training.export import export_to_bundle
-from nann.training.half_precision import export_half
+from nann.training.export.half_precision import export_half
+from nann.training.export.onnx_export import export_to_bundle
 from nann.training.scorers import OnnxScorer
 
 
@@ -94,7 +94,7 @@ def test_a_scorer_that_needs_full_precision_is_refused_and_nothing_is_written(ex
 
 
 def test_a_ranking_that_changes_is_refused(exported_bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr("nann.training.half_precision.HALF_COVERAGE", 1.01)
+    monkeypatch.setattr("nann.training.export.half_precision.HALF_COVERAGE", 1.01)
     with pytest.raises(ScorerError, match=r"keeps .*% of the exact top 10; expected at least 101%"):
         export_half(Bundle.open(shutil.copytree(exported_bundle, tmp_path / "bundle")))
 

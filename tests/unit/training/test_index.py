@@ -10,7 +10,7 @@ from nann.best_first_search import best_first_search
 from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError, DataError
 from nann.training.config import IndexConfig, SearchConfig
-from nann.training.index import build_hnsw, create_bundle, graph_from_hnswlib
+from nann.training.search.index import build_hnsw, create_bundle, graph_from_hnswlib
 
 CONFIG = IndexConfig(m=8, ef_construction=40, entry_layer=2)
 SEARCH = SearchConfig(top_k=5, ef=(10, 20, 40), rounds=(1, 2, 3))

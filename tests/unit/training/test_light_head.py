@@ -7,9 +7,9 @@ import torch
 from nann.kernels_numpy import inner_products
 from nann.light_walk import light_users
 from nann.training.checkpoint import Checkpoint, build_model
+from nann.training.export.serving_modules import light_vectors, serving_modules
 from nann.training.objective import TrainingObjective
 from nann.training.sampling import BatchSampler
-from nann.training.serving_modules import light_vectors, serving_modules
 from nann.training.train import train
 
 

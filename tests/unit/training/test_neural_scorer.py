@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from nann.training.checkpoint import build_model
 from nann.training.config import ModelConfig, ProfileConfig
-from nann.training.serving_modules import serving_modules
+from nann.training.export.serving_modules import serving_modules
 
 ARCHITECTURES = ["attention", "no_attention", "two_sided"]
 

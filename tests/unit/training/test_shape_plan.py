@@ -15,7 +15,7 @@ from nann.errors import DataError
 from nann.search_params import SearchParams
 from nann.shape_grid import DEFAULT_GRID
 from nann.training.scorers import OnnxScorer, OnnxUserEncoder
-from nann.training.shape_plan import data_requests, plan_shapes, read_requests
+from nann.training.search.shape_plan import data_requests, plan_shapes, read_requests
 
 
 @pytest.fixture

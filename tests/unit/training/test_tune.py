@@ -14,17 +14,17 @@ from nann.metrics import coverage
 from nann.search_params import SearchParams, SeedParams
 from nann.training.checkpoint import Checkpoint
 from nann.training.config import IndexConfig
-from nann.training.evaluate import encode_queries, evaluate_bundle, exact_top
-from nann.training.ground_rounds import search_by_ground_round, search_users
-from nann.training.index import build_hnsw, graph_from_hnswlib
-from nann.training.pipeline import export_checkpoint, index_checkpoint
-from nann.training.reachability import Reachability, link_orphans, reachable_items
 from nann.training.scorers import OnnxScorer, OnnxUserEncoder
-from nann.training.studies.seeds import light_top
+from nann.training.search.evaluate import encode_queries, evaluate_bundle, exact_top
+from nann.training.search.ground_rounds import search_by_ground_round, search_users
+from nann.training.search.index import build_hnsw, graph_from_hnswlib
+from nann.training.search.pipeline import export_checkpoint, index_checkpoint
+from nann.training.search.reachability import Reachability, link_orphans, reachable_items
+from nann.training.search.tune import tune_bundle
+from nann.training.search.tuning_search import tune_search
+from nann.training.search.tuning_spaces import LayersSpace, SeedsSpace
+from nann.training.studies.measures.seeded_entry import light_top
 from nann.training.train import train
-from nann.training.tune import tune_bundle
-from nann.training.tuning_search import tune_search
-from nann.training.tuning_spaces import LayersSpace, SeedsSpace
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""The benchmarks that `nann bench` runs, one module each; `nann.perf.suite` lists them."""

@@ -1,0 +1,129 @@
+"""What a query costs as the corpus grows from ten thousand to ten million items, the search's settings fixed.
+
+Vectors are planted, not trained, and the scorer is a small MLP in NumPy, cheap enough that the walk's own cost shows.
+ef and rounds are the same on every corpus. The one thing that follows its size is the entry layer, since all items of
+it are scored: it is the lowest layer of at most `LARGEST_ENTRY_LAYER` items; a much larger corpus has one more to walk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from nann.beam_search import beam_search
+from nann.exact_search import exact_search
+from nann.kernels import Float32Array
+from nann.metrics import coverage
+from nann.search_params import SearchParams
+
+from ...training.reports.plots import COLORS, MARKERS, figure, plain_log
+from ...training.reports.text import percent, table
+from ..alternate import alternate
+from ..benchmark import Benchmark, BenchSettings, Json, Say
+from ..corpora.planted import (
+    EF_CONSTRUCTION,
+    LARGEST_ENTRY_LAYER,
+    WIDTH,
+    M,
+    PlantedCorpus,
+    PlantedScorer,
+    planted_vectors,
+)
+
+ITEMS = (10_000, 100_000, 1_000_000, 10_000_000)
+_TOP_K, _EF, _GROUND_EF, _GROUND_ROUNDS = 200, 200, 500, 3
+_TIMED_USERS, _JUDGED_USERS = 32, 8
+
+
+def search_params(entry_layer: int) -> SearchParams:
+    """The same ef and rounds on every layer but the ground, whatever the number of layers."""
+    return SearchParams(_TOP_K, (_EF,) * entry_layer + (_GROUND_EF,), (1,) * entry_layer + (_GROUND_ROUNDS,))
+
+
+def measure(corpora: list[PlantedCorpus], timed: int, judged: int, repeats: int, say: Say) -> list[Json]:
+    """One entry a corpus: time, evaluations and layers a query, and coverage over the first `judged` users."""
+    # Users are drawn like items, from another stream: nobody sits on an item.
+    states = planted_vectors(0, timed, seed=1)
+    searches = [_searches(corpus, states) for corpus in corpora]
+    times = alternate({str(number): search for number, search in enumerate(searches)}, repeats)
+    points = []
+    for number, corpus in enumerate(corpora):
+        say(f"growth: every item of {len(corpus.vectors):,} for {judged} users")
+        scorer, params = PlantedScorer(corpus.vectors), search_params(corpus.graph.entry_layer)
+        found = beam_search(corpus.graph, scorer, states, params)
+        exact = exact_search(scorer, states[:judged], len(corpus.vectors), _TOP_K, chunk=65_536, user_block=1)
+        points.append(
+            {
+                "items": len(corpus.vectors),
+                "ms": times[str(number)] / timed,
+                "evaluations": float(found.items_scored.mean()),
+                "coverage": coverage(found.items[:judged], exact.items),
+                "layers": corpus.graph.entry_layer + 1,
+                "entry_points": len(corpus.graph.entry_points),
+                "mean_degree": len(corpus.graph.layers[0].neighbors) / len(corpus.vectors),
+            }
+        )
+    return points
+
+
+def _searches(corpus: PlantedCorpus, states: Float32Array) -> Callable[[], object]:
+    scorer, params = PlantedScorer(corpus.vectors), search_params(corpus.graph.entry_layer)
+    return lambda: [beam_search(corpus.graph, scorer, states[row : row + 1], params) for row in range(len(states))]
+
+
+def _run(settings: BenchSettings, say: Say) -> Json:
+    corpora = []
+    for items in ITEMS:
+        say(f"growth: {items:,} planted items")
+        corpora.append(PlantedCorpus.cached(settings.cache / "growth", items))
+    points = measure(corpora, _TIMED_USERS, _JUDGED_USERS, settings.repeats, say)
+    return {"timed_users": _TIMED_USERS, "judged_users": _JUDGED_USERS, "points": points}
+
+
+def _markdown(result: Json) -> str:
+    columns = ["items", "ms a query", "evaluations", f"coverage@{_TOP_K}", "layers", "entry points", "mean degree"]
+    rows = [
+        [
+            f"{point['items']:,}",
+            f"{point['ms']:.2f}",
+            f"{point['evaluations']:,.0f}",
+            percent(point["coverage"]),
+            str(point["layers"]),
+            f"{point['entry_points']:,}",
+            f"{point['mean_degree']:.1f}",
+        ]
+        for point in result["points"]
+    ]
+    return (
+        f"Planted vectors of {WIDTH} numbers, hnswlib with M {M} and ef_construction {EF_CONSTRUCTION}; the paper's "
+        f"walk with ef {_EF} and one round on each upper layer, ef {_GROUND_EF} and {_GROUND_ROUNDS} rounds on the "
+        f"ground; the entry layer is the lowest of at most {LARGEST_ENTRY_LAYER:,} items. One user at a time, "
+        f"{result['timed_users']} users; coverage over {result['judged_users']} of them, against scoring every item."
+        f"\n\n{table(columns, rows)}"
+    )
+
+
+def _headline(result: Json) -> dict[str, Json]:
+    ms = {point["items"]: point["ms"] for point in result["points"]}
+    return {"cost_10m_over_100k": ms[10_000_000] / ms[100_000]}
+
+
+def _plot(result: Json, path: Path) -> None:
+    items = [point["items"] for point in result["points"]]
+    with figure(path, panels=2) as axes:
+        for place, (axis, key, label) in enumerate(
+            zip(axes, ("ms", "evaluations"), ("ms a query", "scorer evaluations a query"), strict=True)
+        ):
+            values = [point[key] for point in result["points"]]
+            axis.plot(items, values, color=COLORS[place], marker=MARKERS[place])
+            plain_log(axis, "x")
+            axis.set_xticks(items)
+            axis.set_ylim(bottom=0)
+            axis.set_xlabel("items in the corpus")
+            axis.set_ylabel(label)
+
+
+BENCHMARK = Benchmark(
+    "growth", "Cost against the size of the corpus", _run, _markdown, {"perf_growth.png": _plot}, _headline
+)
+"""(j)."""

@@ -1,0 +1,215 @@
+"""Our retrieval beside what else gives a top list of the same scorer: every item scored, and the cascade.
+
+All in one process with the same onnxruntime session, one user after the other: what a server adds is measured
+elsewhere. The cascade's first stage is the light score by our own graph search, its second the scorer on the best n; n
+is the least that reaches 99% of the recall, or of the coverage, of our retrieval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from nann.exact_search import exact_search
+from nann.kernels import Int32Array
+from nann.light_walk import light_walk
+from nann.metrics import coverage, recall
+from nann.search_params import SearchParams, SeedParams
+from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS
+
+from ...training.reports.text import MISSING, percent, table
+from ...training.search.ground_rounds import search_users
+from ...training.studies.measures.other_retrievers import ScoredPool
+from ..alternate import alternate
+from ..benchmark import Benchmark, BenchSettings, Json, Say
+from ..corpora.offline import OfflineUsers
+
+LABELS = {
+    ENTRY_SEEDS: "seeded walk (ours)",
+    ENTRY_LAYERS: "the paper's walk",
+    "cascade_recall": "cascade of the same recall",
+    "cascade_coverage": "cascade of the same coverage",
+    "cascade_most": "the largest cascade tried",
+    "exhaustive": "every item scored",
+}
+_EXHAUSTIVE_USERS, _EXHAUSTIVE_REPEATS = 2, 3
+_LEAST_EF = 400
+_LEVEL, _MOST, _STEP = 0.99, 6, 1.2
+"""The cascade is level at this part of our metric; it may spend so many times our evaluations; n grows by the last."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many users each corpus is judged and timed with; timing takes the first of them."""
+
+    judged: int
+    timed: int
+
+
+REAL, TABLE1 = Sizes(256, 16), Sizes(32, 8)
+
+
+def compare(users: OfflineUsers, timed: int, repeats: int, say: Say) -> Json:
+    """Quality of each method over all users, and its time a user over the first `timed`."""
+    top_k = users.bundle.search_params.top_k
+    say(f"retrieval: every item of {users.bundle.item_count:,} for {len(users.states)} users")
+    exact = exact_search(users.scorer, users.states, users.bundle.item_count, top_k, user_block=1).items
+    judge = _Judge(users, exact)
+    walks = users.bundle.search_by_entry
+    methods = {entry: judge.walk(params) for entry, params in walks.items()}
+    ours = methods[users.bundle.search_params.entry]
+    runs: dict[str, _Run] = {entry: partial(users.search, params) for entry, params in walks.items()}
+    for metric, n in _cascade_sizes(users, judge, ours).items():
+        methods[f"cascade_{metric}"] = judge(cascade(users, n, top_k), n)
+        runs[f"cascade_{metric}"] = partial(cascade, users, n, top_k)
+    say(f"retrieval: timing {', '.join(runs)}")
+    times = alternate({name: _each(run, timed) for name, run in runs.items()}, repeats)
+    for name, ms in times.items():
+        methods[name]["ms"] = ms / timed
+    methods["exhaustive"] = {**judge(exact, users.bundle.item_count), "ms": _exhaustive_ms(users, top_k, repeats)}
+    return {
+        "items": users.bundle.item_count,
+        "users": len(users.states),
+        "timed_users": timed,
+        "top_k": top_k,
+        "entry": users.bundle.search_params.entry,
+        "methods": methods,
+        "stages": {entry: users.stages_ms(params, 1, timed) for entry, params in walks.items()},
+    }
+
+
+def cascade(users: OfflineUsers, n: int, top_k: int, rows: slice = slice(None)) -> Int32Array:
+    """The n best by the light score, found by the graph's light walk, re-ranked by the scorer: `int32[U, top_k]`."""
+    bundle, states = users.bundle, users.states[rows]
+    assert bundle.light_vectors is not None
+    wide = [SeedParams(n, 2 * n + _LEAST_EF)] * len(states)
+    found = light_walk(bundle.graph, bundle.light_vectors, states, wide, threads=1).items
+    return ScoredPool.of(users.scorer, states, found).best(n, top_k).items
+
+
+@dataclass(frozen=True)
+class _Judge:
+    users: OfflineUsers
+    exact: Int32Array
+
+    def __call__(self, items: Int32Array, evaluations: float) -> dict[str, float]:
+        targets = self.users.queries.target_indptr, self.users.queries.target_items
+        return {
+            "evaluations": float(evaluations),
+            "coverage": coverage(items, self.exact),
+            "recall": recall(items, *targets),
+        }
+
+    def walk(self, params: SearchParams) -> dict[str, float]:
+        bundle, own = self.users.bundle, self.users.queries.behaviors
+        found = search_users(
+            bundle.graph,
+            self.users.scorer,
+            self.users.states,
+            params,
+            light_vectors=bundle.light_vectors,
+            own_items=own,
+        )
+        return self(found.items, found.items_scored.mean())
+
+
+_Run = Callable[[slice], object]
+
+
+def _each(run: _Run, users: int) -> Callable[[], object]:
+    return lambda: [run(slice(row, row + 1)) for row in range(users)]
+
+
+def _cascade_sizes(users: OfflineUsers, judge: _Judge, ours: dict[str, float]) -> dict[str, int]:
+    """By metric: the fewest candidates with which the cascade comes level; "most" where that takes too many."""
+    if users.bundle.light_vectors is None:
+        return {}
+    top_k = judge.exact.shape[1]
+    sizes: dict[str, int] = {}
+    for n in _steps(top_k, max(top_k, min(round(_MOST * ours["evaluations"]), users.bundle.item_count))):
+        reached = judge(cascade(users, n, top_k), n)
+        for metric in ("recall", "coverage"):
+            if reached[metric] >= _LEVEL * ours[metric]:
+                sizes.setdefault(metric, n)
+        if len(sizes) == 2:
+            return sizes
+    return {**sizes, "most": n}
+
+
+def _steps(first: int, last: int) -> Iterator[int]:
+    size = float(first)
+    while size < last:
+        yield round(size)
+        size *= _STEP
+    yield last
+
+
+def _exhaustive_ms(users: OfflineUsers, top_k: int, repeats: int) -> float:
+    states = users.states[:_EXHAUSTIVE_USERS]
+    search = {"all": lambda: exact_search(users.scorer, states, users.bundle.item_count, top_k, user_block=1)}
+    return alternate(search, min(repeats, _EXHAUSTIVE_REPEATS))["all"] / len(states)
+
+
+def _table(result: Json) -> str:
+    columns = [
+        "method",
+        "ms a user",
+        "to ours",
+        "evaluations",
+        f"coverage@{result['top_k']}",
+        "recall",
+    ]
+    ours = result["methods"][result["entry"]]
+    rows = [
+        [
+            LABELS[name],
+            f"{one['ms']:.2f}",
+            MISSING if one is ours else f"{one['ms'] / ours['ms']:.1f}",
+            f"{one['evaluations']:,.0f}",
+            percent(one["coverage"]),
+            percent(one["recall"]),
+        ]
+        for name in LABELS
+        if (one := result["methods"].get(name)) is not None
+    ]
+    return table(columns, rows)
+
+
+def _remarks(result: Json) -> str:
+    methods, lines = result["methods"], []
+    if {ENTRY_SEEDS, ENTRY_LAYERS} <= methods.keys():
+        seeds, layers = methods[ENTRY_SEEDS], methods[ENTRY_LAYERS]
+        stages = result["stages"][ENTRY_SEEDS]
+        lines.append(
+            f"The light walk takes {percent(stages['light_walk'] / sum(stages.values()), 1)} of the seeded walk's "
+            f"time. Seeded to the paper's walk: {seeds['evaluations'] / layers['evaluations']:.2f} of the evaluations, "
+            f"{seeds['ms'] / layers['ms']:.2f} of the time."
+        )
+    if "cascade_most" in methods:
+        missing = " and ".join(metric for metric in ("recall", "coverage") if f"cascade_{metric}" not in methods)
+        lines.append(f"The largest cascade does not reach our {missing}.")
+    return " ".join(lines)
+
+
+def _run_both(settings: BenchSettings, say: Say) -> Json:
+    result = {}
+    for name, bundle, data, sizes in (
+        ("real", settings.real, settings.real_data, REAL),
+        ("table1", settings.table1, settings.table1_data, TABLE1),
+    ):
+        users = OfflineUsers.load(bundle, data, sizes.judged)
+        result[name] = compare(users, sizes.timed, settings.repeats, say)
+    return result
+
+
+def _markdown(result: Json) -> str:
+    return "\n\n".join(
+        f"**{one['items']:,} items**, {one['users']} test users, the first {one['timed_users']} of them timed; the "
+        f"searches that the bundle recommends.\n\n{_table(one)}\n\n{_remarks(one)}"
+        for one in result.values()
+    )
+
+
+BENCHMARK = Benchmark("retrieval", "Retrieval beside exhaustive scoring and the cascade", _run_both, _markdown)
+"""(c) and (d)."""

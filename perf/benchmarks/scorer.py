@@ -1,0 +1,240 @@
+"""The scorer: as served, against a naive export, against vectors shipped in each call, and under other engines.
+
+All on one thread, in one process, in turns. Speed is measured on the paper's network with random weights and as many
+items as the paper's Table 1 has, candidates drawn at random: every look-up misses the cache, as on a large corpus. What
+lower precision costs is measured on the real bundle, for real users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import cycle, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle
+from nann.exact_search import exact_search
+from nann.metrics import coverage
+from nann.scorer import Int32Array
+from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES, USER_STATE
+
+from ..alternate import alternate
+from ..benchmark import Benchmark, BenchSettings, Json, Say
+from .scorer_engines import SERVED, Score, engines, served_engine
+
+if TYPE_CHECKING:
+    from ...training.export.compared_forms import ComparedForms
+
+ITEMS = 1_300_000
+USERS = (1, 4, 16)
+CANDIDATE_COUNTS = (500, 2_000, 17_000)
+"""Two usual rounds of a walk, and all that a query of the paper's Table 1 scores."""
+BATCH = (16, 1_000)
+"""Users and candidates of each."""
+WALK = (200, 4_000)
+"""Fewest and most candidates of a round, where each round has another number of them."""
+_TOUCHED = 10_000
+_WALK_ROUNDS = 20
+_DRAWS = 8
+_COVERED_USERS = 32
+_TOP_K = 200
+_Call = Callable[[Int32Array], object]
+"""Scores int32[B, C] candidates of the first B users."""
+
+
+def run(settings: BenchSettings, say: Say) -> Json:
+    """See the module. Times in ms; ratios are of medians."""
+    from ...training.export.compared_forms import export_forms, paper_network
+
+    folder = settings.cache / "scorer"
+    say(f"exporting the paper's network with {ITEMS:,} items in three forms")
+    forms = export_forms(paper_network(ITEMS), folder, max(USERS))
+    return {
+        "items": ITEMS,
+        "forms": compare_forms(forms, settings.repeats, say),
+        "engines": compare_engines(forms, folder, settings.repeats, say),
+        "coverage": compare_coverage(settings, folder, say),
+    }
+
+
+def compare_forms(
+    forms: ComparedForms,
+    repeats: int,
+    say: Say,
+    users: tuple[int, ...] = USERS,
+    counts: tuple[int, ...] = CANDIDATE_COUNTS,
+) -> list[dict[str, Json]]:
+    """Comparisons (g) and (f): one row for each number of users and of candidates a user."""
+    calls = {name: _form(forms, name) for name in ("naive", "served", "shipped")}
+    for call in calls.values():
+        _score_all(call, len(forms.item_vectors))
+    rows = []
+    for user_count in users:
+        for count in counts:
+            draws = _draws(len(forms.item_vectors), user_count, count)
+            times = alternate({name: _turns(call, draws) for name, call in calls.items()}, repeats)
+            row = {"users": user_count, "candidates": count} | {f"{name}_ms": time for name, time in times.items()}
+            row |= {f"{name}_over_served": times[name] / times["served"] for name in ("naive", "shipped")}
+            say(f"{user_count} users x {count}: naive / served {row['naive_over_served']:.2f}, "
+                f"vectors shipped / served {row['shipped_over_served']:.2f}")  # fmt: skip
+            rows.append(row)
+    return rows
+
+
+def compare_engines(forms: ComparedForms, folder: Path, repeats: int, say: Say) -> list[dict[str, Json]]:
+    """Calls of one size, and for one user of a size that changes from call to call as in a walk; ms for 1,000 pairs."""
+    found = engines(forms.served, folder, say)
+    rows: list[dict[str, Json]] = [{"engine": engine.name} for engine in found]
+    rng = np.random.default_rng(1)
+    items = len(forms.item_vectors)
+    loads: dict[str, list[Int32Array]] = {str(count): _draws(items, 1, count) for count in CANDIDATE_COUNTS}
+    loads["batch"] = _draws(items, *BATCH)
+    loads["walk"] = [_candidates(rng, items, 1, width) for width in rng.integers(*WALK, 40 * _WALK_ROUNDS)]
+    for engine in found:
+        _score_all(_engine(engine.score, forms), items)
+    for name, draws in loads.items():
+        calls = _WALK_ROUNDS if name == "walk" else 1
+        score = {engine.name: _turns(_engine(engine.score, forms), draws, calls) for engine in found}
+        times = alternate(score, repeats)
+        pairs = calls * float(np.mean([draw.size for draw in draws]))
+        for row in rows:
+            row[f"{name}_ms_per_1000"] = times[row["engine"]] / pairs * 1000
+    return rows
+
+
+def compare_coverage(settings: BenchSettings, folder: Path, say: Say) -> dict[str, float]:
+    """Share of the exact top 200 in float32 that is in the exact top 200 of each engine, on the real bundle."""
+    from ...training.data.prepared import PreparedData
+    from ...training.scorers import OnnxUserEncoder
+
+    bundle = Bundle.open(settings.real)
+    queries = PreparedData.load(settings.real_data).queries("test", bundle.sequence_length, _COVERED_USERS)
+    encoder = OnnxUserEncoder(bundle.path / USER_ENCODER_FILE, 1)
+    states = encoder.encode(queries.behaviors, queries.profiles)
+    found = [engine for engine in engines(bundle.path / SCORER_FILE, folder, say) if "blocks" not in engine.name]
+    tops = {engine.name: exact_search(engine, states, bundle.item_count, _TOP_K).items for engine in found}
+    return {name: coverage(top, tops[SERVED]) for name, top in tops.items()}
+
+
+def _form(forms: ComparedForms, name: str) -> _Call:
+    from ...training.export.compared_forms import ITEM_VECTORS
+    from ...training.scorers import onnx_session
+
+    if name == "served":
+        return _engine(served_engine(forms.served), forms)
+    session = onnx_session(forms.naive if name == "naive" else forms.shipped, 1)
+
+    def naive(candidates: Int32Array) -> object:
+        feeds = {BEHAVIORS.name: forms.behaviors[: len(candidates)], CANDIDATES.name: candidates}
+        return session.run([CANDIDATE_SCORES.name], feeds)
+
+    def shipped(candidates: Int32Array) -> object:
+        vectors = forms.item_vectors[candidates]  # [B, C, d]
+        feeds = {USER_STATE.name: forms.user_states[: len(candidates)], ITEM_VECTORS.name: vectors}
+        return session.run([CANDIDATE_SCORES.name], feeds)
+
+    return naive if name == "naive" else shipped
+
+
+def _score_all(call: _Call, items: int) -> None:
+    """Scores every item once: what the process has not read of a mapped table yet costs a page fault, and once only."""
+    for first in range(0, items, _TOUCHED):
+        call(np.arange(first, min(first + _TOUCHED, items), dtype=np.int32)[None, :])
+
+
+def _engine(score: Score, forms: ComparedForms) -> _Call:
+    return lambda candidates: score(forms.user_states[: len(candidates)], candidates)
+
+
+def _turns(call: _Call, draws: list[Int32Array], calls: int = 1) -> Callable[[], None]:
+    """So many calls, each with other candidates, so that none are in the cache."""
+    endless = cycle(draws)
+
+    def turn() -> None:
+        for candidates in islice(endless, calls):
+            call(candidates)
+
+    return turn
+
+
+def _draws(items: int, users: int, count: int) -> list[Int32Array]:
+    rng = np.random.default_rng(0)
+    return [_candidates(rng, items, users, count) for _ in range(_DRAWS)]
+
+
+def _candidates(rng: np.random.Generator, items: int, users: int, count: int) -> Int32Array:
+    return rng.integers(items, size=(users, count), dtype=np.int32)
+
+
+def markdown(result: Json) -> str:
+    """Three tables: forms, engines, coverage."""
+    lines = [
+        f"The paper's network, {result['items']:,} items, one thread each, in turns; medians. Naive: the plain PyTorch "
+        "module exported as it is. Shipped: e_v of each candidate comes with the call (64 floats); all in one process, "
+        "so without its transport.",
+        "",
+        "| users | candidates a user | served, ms | naive / served | vectors shipped / served |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['users']} | {row['candidates']:,} | {row['served_ms']:.2f} | {row['naive_over_served']:.2f} | "
+        f"{row['shipped_over_served']:.2f} |"
+        for row in result["forms"]
+    ]
+    low, high = WALK
+    lines += [
+        "",
+        f"Engines, ms for 1,000 candidates; batch: of {BATCH[0]} users with {BATCH[1]:,} each, else of one. Walk: each "
+        f"call has another number of them, {low:,} to {high:,}. Coverage: share of the served engine's exact top "
+        f"{_TOP_K} on the real bundle.",
+        "",
+        f"| engine | {' | '.join(f'{count:,}' for count in CANDIDATE_COUNTS)} | batch | walk | coverage |",
+        f"|---|{'---|' * len(CANDIDATE_COUNTS)}---|---|---|",
+    ]
+    for row in result["engines"]:
+        name = row["engine"]
+        times = [f"{row[f'{load}_ms_per_1000']:.3f}" for load in (*CANDIDATE_COUNTS, "batch", "walk")]
+        covered = result["coverage"].get(name.replace("blocks", "whole calls"))
+        lines.append(f"| {name} | {' | '.join(times)} | {'' if covered is None else f'{covered:.1%}'} |")
+    return "\n".join(lines)
+
+
+def plot_ratios(result: Json, path: Path) -> None:
+    """Naive / served over the number of candidates, one line a number of users."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    for users in sorted({row["users"] for row in result["forms"]}):
+        rows = [row for row in result["forms"] if row["users"] == users]
+        axes.plot(
+            [row["candidates"] for row in rows],
+            [row["naive_over_served"] for row in rows],
+            marker="o",
+            label=f"{users} users a call",
+        )
+    axes.axhline(1, color="grey", linewidth=0.8)
+    axes.set(xscale="log", xlabel="candidates a user", ylabel="naive export / served scorer", ylim=(0, None))
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def headline(result: Json) -> dict[str, Json]:
+    """At what a query of Table 1 scores, one user."""
+    row = next(row for row in result["forms"] if (row["users"], row["candidates"]) == (1, CANDIDATE_COUNTS[-1]))
+    return {"scorer_over_naive": row["naive_over_served"]}
+
+
+BENCHMARK = Benchmark(
+    name="scorer",
+    title="The scorer: as served, naive, with vectors shipped, under other engines",
+    run=run,
+    markdown=markdown,
+    plots={"perf_scorer.png": plot_ratios},
+    headline=headline,
+)

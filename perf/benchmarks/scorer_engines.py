@@ -1,0 +1,103 @@
+"""Engines that run an exported scorer on the CPU: the served one and others, one thread unless named otherwise."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nann.kernels import core_count
+from nann.scorer import Float32Array, Int32Array, score_in_blocks
+from nann.signature import CANDIDATES, USER_STATE
+
+from ...python_backend.engines.onnx_model import BLOCK_PAIRS, EmbeddedScorer
+from ...training.scorers import OnnxScorer
+from ..benchmark import Say
+
+SERVED = "onnxruntime, as served"
+Score = Callable[[Float32Array, Int32Array], Float32Array]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A `nann.scorer.Scorer` by name: (user_states float32[B, S], candidates int32[B, C]) -> float32[B, C]."""
+
+    name: str
+    score: Score
+
+
+def engines(path: Path, folder: Path, say: Say) -> list[Engine]:
+    """The engines that this machine has, the served one first.
+
+    Args:
+        path: the exported scorer.
+        folder: where a quantized copy may be written.
+        say: told what is left out, and why.
+    """
+    found = [Engine(SERVED, served_engine(path)), Engine("onnxruntime, whole calls", OnnxScorer(path, 1).score)]
+    quantized = quantize(path, folder / "int8.onnx")
+    found.append(Engine("onnxruntime, int8", served_engine(quantized)))
+    if (cores := core_count()) > 1:
+        found.append(Engine(f"{SERVED}, {cores} threads", served_engine(path, cores)))
+        found.append(Engine(f"onnxruntime, whole calls, {cores} threads in operators", OnnxScorer(path, cores).score))
+    for precision in ("f32", "bf16"):
+        try:
+            score = _openvino(path, precision)
+        except ImportError:
+            say("OpenVINO is not installed (`pip install 'nann[perf-engines]'`): left out")
+            break
+        except RuntimeError as error:
+            say(f"OpenVINO {precision} is left out: {str(error).splitlines()[0]}")
+            continue
+        found.append(Engine(f"OpenVINO {precision}, whole calls", score))
+        found.append(Engine(f"OpenVINO {precision}, blocks", _in_blocks(score)))
+    return found
+
+
+def served_engine(path: Path, threads: int = 1) -> Score:
+    """The target `embedded` with so many threads (`model_repository/scorer/configs/embedded.pbtxt`)."""
+    return EmbeddedScorer.open(path, threads).score
+
+
+def quantize(path: Path, target: Path) -> Path:
+    """Products with weights in int8, activations quantized as they come; tables and attention stay float32."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    logging.disable(logging.WARNING)  # it recommends a pre-processing that has nothing to do here
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            # A copy: onnx reads no external data that has several hard links, and a bundle's may have.
+            for part in path.parent.glob(f"{path.name}*"):
+                shutil.copy(part, folder)
+            copy = str(Path(folder) / path.name)
+            quantize_dynamic(copy, str(target), op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
+    finally:
+        logging.disable(logging.NOTSET)
+    return target
+
+
+def _openvino(path: Path, precision: str) -> Score:
+    import openvino
+
+    core = openvino.Core()
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise RuntimeError("this CPU has no bfloat16")
+    settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": precision}
+    request = core.compile_model(str(path), "CPU", settings).create_infer_request()
+
+    def score(states: Float32Array, candidates: Int32Array) -> Float32Array:
+        feeds = {USER_STATE.name: states, CANDIDATES.name: np.ascontiguousarray(candidates)}
+        request.infer(feeds, share_inputs=True)
+        scores: Float32Array = request.get_output_tensor().data.copy()
+        return scores
+
+    return score
+
+
+def _in_blocks(score: Score) -> Score:
+    return lambda states, candidates: score_in_blocks(score, states, candidates, BLOCK_PAIRS)

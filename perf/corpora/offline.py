@@ -1,0 +1,71 @@
+"""Test users of a bundle and its scorer in this process, for what is compared without a server."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from nann.beam_search import beam_search
+from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle
+from nann.kernels import NATIVE, Kernels
+from nann.scorer import Float32Array, Scorer
+from nann.search_params import SearchParams
+from nann.search_result import SearchResult
+from nann.stage_clock import StageClock
+
+from ...python_backend.engines.onnx_model import EmbeddedScorer
+from ...training.data.prepared import PreparedData, Queries
+from ...training.scorers import OnnxUserEncoder
+from ...training.search.evaluate import encode_queries
+
+
+@dataclass(frozen=True)
+class OfflineUsers:
+    """U test users.
+
+    Attributes:
+        bundle: exported.
+        scorer: its scorer as the server runs it, one thread.
+        queries: behaviours and targets.
+        states: `float32[U, S]`.
+    """
+
+    bundle: Bundle
+    scorer: Scorer
+    queries: Queries
+    states: Float32Array
+
+    @classmethod
+    def load(cls, bundle: Path, data: Path, users: int) -> OfflineUsers:
+        """Opens the bundle, unverified, and encodes that many test users of its data set."""
+        opened = Bundle.open(bundle, ())
+        queries = PreparedData.load(data).queries("test", opened.sequence_length, users)
+        states = encode_queries(OnnxUserEncoder(bundle / USER_ENCODER_FILE, 1), opened, queries)
+        return cls(opened, EmbeddedScorer.open(bundle / SCORER_FILE), queries, states)
+
+    def search(
+        self, params: SearchParams, rows: slice, kernels: Kernels = NATIVE, scorer: Scorer | None = None
+    ) -> SearchResult:
+        """`beam_search` for these users in lockstep, as the server runs it."""
+        return beam_search(
+            self.bundle.graph,
+            scorer or self.scorer,
+            self.states[rows],
+            params,
+            light_vectors=self.bundle.light_vectors,
+            own_items=self.queries.behaviors[rows],
+            kernels=kernels,
+        )
+
+    def stages_ms(self, params: SearchParams, batch: int, users: int) -> dict[str, float]:
+        """Time a user by stage of `nann.stage_clock`, and "python", the rest; the first `users`, `batch` at a time."""
+        for _ in range(2):  # the first pass warms up
+            clock = StageClock()
+            kernels, scorer = clock.kernels(NATIVE), clock.scorer(self.scorer)
+            start = time.perf_counter_ns()
+            for row in range(0, users, batch):
+                self.search(params, slice(row, row + batch), kernels, scorer)
+            whole_ns = time.perf_counter_ns() - start
+        stages = {**clock.elapsed_ns, "python": whole_ns - sum(clock.elapsed_ns.values())}
+        return {name: elapsed_ns / users / 1e6 for name, elapsed_ns in stages.items()}

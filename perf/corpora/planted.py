@@ -1,0 +1,104 @@
+"""Corpora of any size with a planted structure: vectors in overlapping clusters, their HNSW graph, a small scorer.
+
+Nothing is trained, so ten million items take minutes and not days. Smaller corpora are the first items of larger ones.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from nann.bundle import ITEM_VECTORS_FILE
+from nann.graph import HnswGraph, load_array
+from nann.scorer import Float32Array, Int32Array
+
+from ...training.config import IndexConfig
+from ...training.search.index import build_hnsw, graph_from_hnswlib
+
+WIDTH = 16
+"""d: narrow, so that ten million items are indexed in minutes."""
+M, EF_CONSTRUCTION = 16, 40
+LARGEST_ENTRY_LAYER = 4096
+"""Items of the entry layer at most: all of them are scored at the start, and a fixed one would grow with the corpus."""
+_CLUSTERS, _SPREAD, _HIDDEN, _BEND = 1000, 0.6, 32, 0.05
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class PlantedCorpus:
+    """N items.
+
+    Attributes:
+        vectors: `float32[N, WIDTH]`, of unit length.
+        graph: their HNSW graph by L2, the entry layer chosen by `LARGEST_ENTRY_LAYER`.
+    """
+
+    vectors: Float32Array
+    graph: HnswGraph
+
+    @classmethod
+    def cached(cls, cache: Path, item_count: int) -> PlantedCorpus:
+        """Opens the corpus in `cache`, memory-mapped; makes it if it is not there (10 million items: many minutes)."""
+        folder = cache / f"planted-{item_count}-m{M}-ef{EF_CONSTRUCTION}-d{WIDTH}"
+        if not folder.is_dir():
+            _make(folder, item_count)
+        layer_count = len(list(folder.glob("layer*.indptr.npy")))
+        graph = HnswGraph.load(folder, layer_count, 0, 0)
+        small = (number for number, size in enumerate(graph.layer_sizes) if size <= LARGEST_ENTRY_LAYER)
+        graph = replace(graph, entry_layer=next(small, layer_count - 1))
+        return cls(load_array(folder / ITEM_VECTORS_FILE, np.float32, 2), graph)
+
+
+class PlantedScorer:
+    """A `nann.scorer.Scorer`: <u, x> bent by a small random MLP of both vectors, so that no metric explains it.
+
+    Args:
+        vectors: `float32[N, WIDTH]`.
+    """
+
+    def __init__(self, vectors: Float32Array) -> None:
+        rng = np.random.default_rng(1)
+        self._vectors = vectors
+        self._item_weights, self._user_weights = rng.standard_normal((2, WIDTH, _HIDDEN), np.float32)
+        self._out = _BEND * rng.standard_normal(_HIDDEN, np.float32)
+
+    def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
+        """See `nann.scorer.Scorer`; `user_states` is `float32[B, WIDTH]`."""
+        scores = np.empty(candidates.shape, np.float32)
+        for row, (user, items) in enumerate(zip(user_states, candidates, strict=True)):
+            vectors = self._vectors.take(items, axis=0, mode="wrap")  # [C, WIDTH]
+            hidden = vectors @ self._item_weights
+            hidden += user @ self._user_weights
+            scores[row] = vectors @ user + np.maximum(hidden, 0, out=hidden) @ self._out
+        return scores
+
+
+def planted_vectors(start: int, stop: int, seed: int = 0) -> Float32Array:
+    """Vectors start..stop-1 of the one endless corpus of this seed, `float32[stop - start, WIDTH]`, of unit length."""
+    centres = np.random.default_rng(0).standard_normal((_CLUSTERS, WIDTH), np.float32)
+    blocks = []
+    for number in range(start // _BLOCK, -(-stop // _BLOCK)):
+        rng = np.random.default_rng((seed, number))
+        block = centres[rng.integers(0, _CLUSTERS, _BLOCK)]
+        block += _SPREAD * rng.standard_normal((_BLOCK, WIDTH), np.float32)
+        block /= np.linalg.norm(block, axis=1, keepdims=True)
+        first = number * _BLOCK
+        blocks.append(block[max(start - first, 0) : stop - first])
+    return np.concatenate(blocks)
+
+
+def _make(folder: Path, item_count: int) -> None:
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        vectors = planted_vectors(0, item_count)
+        np.save(temporary / ITEM_VECTORS_FILE, vectors, allow_pickle=False)
+        index = build_hnsw(vectors, IndexConfig(m=M, ef_construction=EF_CONSTRUCTION))
+        graph_from_hnswlib(index, 0).save(temporary)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,71 @@
+"""The synthetic corpus of the benchmarks, in the setting of the paper's Table 1; made once and kept.
+
+The real corpus is the one that `nann demo` leaves behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nann.bundle import MANIFEST_FILE, Bundle, search_to_json, write_manifest
+from nann.signature import ENTRY_LAYERS
+
+TABLE1_ITEMS = 1_300_000
+"""Section 4: "the corpus size is 1.3 million"."""
+_TOP_K, _EF, _ROUNDS = 200, (200, 500, 1000), (1, 1, 2)
+TABLE1_STEPS = 200
+"""So short a training that a CPU does it within minutes: it shall give the scores a structure."""
+_CONFIG = "complete_journey_demo"
+"""The paper's network."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One corpus: `bundle` is exported, `data` is the prepared data set it is of."""
+
+    bundle: Path
+    data: Path
+
+
+def is_exported(bundle: Path) -> bool:
+    """Whether there is a bundle with ONNX files in this folder; nothing is verified."""
+    return (bundle / MANIFEST_FILE).is_file() and "export" in Bundle.open(bundle, files=[]).manifest
+
+
+def table1_corpus(folder: Path, say: Say, items: int = TABLE1_ITEMS, steps: int = TABLE1_STEPS) -> Corpus:
+    """A synthetic corpus with a scorer trained on it, which recommends the search of Table 1.
+
+    Args:
+        folder: where it is kept.
+        say: takes progress lines.
+        items: fewer for a rehearsal.
+        steps: of training.
+    """
+    from ...training.config import SearchConfig, resolve_config
+    from ...training.search.pipeline import export_checkpoint
+    from ...training.studies.measures.corpus_growth import GrowthSettings, make_size, size_folder
+
+    search = SearchConfig(top_k=_TOP_K, ef=_EF, rounds=_ROUNDS)
+    settings = GrowthSettings(resolve_config(_CONFIG, steps=steps).model_copy(update={"search": search}))
+    home = size_folder(items, folder, settings)
+    corpus = Corpus(home / "bundle", home / "data")
+    if not is_exported(corpus.bundle):
+        made = make_size(items, folder, settings, say)
+        _recommend_layers(made.bundle)
+        say(f"{made.name}: export")
+        export_checkpoint(made.checkpoint, made.data, Bundle.open(corpus.bundle))
+    return corpus
+
+
+def _recommend_layers(bundle: Bundle) -> None:
+    """Makes the paper's way down the layers what a request gets that asks for nothing; it may ask for seeds."""
+    by_entry = bundle.search_by_entry
+    recommended = {
+        "search": search_to_json(by_entry[ENTRY_LAYERS]),
+        "search_by_entry": {entry: search_to_json(params) for entry, params in by_entry.items()},
+    }
+    write_manifest(bundle.path, {**bundle.manifest, **recommended}, bundle.manifest["files"])

@@ -1,0 +1,1 @@
+"""What is measured on a GPU: calls of the scorer, plans, the report."""

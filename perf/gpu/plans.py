@@ -1,0 +1,70 @@
+"""A scorer's TensorRT plan against the reference scores, where there is TensorRT and a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nann.bundle import Bundle
+from nann.errors import ScorerError
+from nann.plans import optimization_profiles, plan_file
+from nann.scorer import Float32Array, Int32Array
+from nann.signature import CANDIDATE_SCORES, CANDIDATES, SCORER, USER_STATE
+
+from ...training.export.tensorrt_api import find_tensorrt, make_logger
+
+
+class PlanScorer:
+    """A `nann.scorer.Scorer` over a TensorRT plan.
+
+    Args:
+        plans: folder of `nann build-engine`.
+        bundle: the bundle that the plans are of.
+
+    Raises:
+        ConfigError: if TensorRT is not installed.
+        ScorerError: if the plan does not load here.
+    """
+
+    def __init__(self, plans: Path, bundle: Bundle) -> None:
+        trt = find_tensorrt()
+        self._logger = make_logger(trt)
+        self._runtime = trt.Runtime(self._logger)
+        self._engine = self._runtime.deserialize_cuda_engine((plans / plan_file(SCORER.name)).read_bytes())
+        if self._engine is None:
+            raise ScorerError(f"the plan in {plans} does not load here: {'; '.join(self._logger.errors)}")
+        self._context = self._engine.create_execution_context()
+        self._profiles = optimization_profiles(bundle, SCORER)
+
+    def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
+        """See `nann.scorer.Scorer`; at most as many candidates as the last profile has."""
+        width = candidates.shape[1]
+        number = next(n for n, profile in enumerate(self._profiles) if profile.largest[CANDIDATES] >= width)
+        stream = torch.cuda.current_stream()
+        tensors = {
+            USER_STATE.name: torch.from_numpy(user_states).cuda(),
+            CANDIDATES.name: torch.from_numpy(candidates).cuda(),
+            CANDIDATE_SCORES.name: torch.empty(candidates.shape, dtype=torch.float32, device="cuda"),
+        }
+        self._context.set_optimization_profile_async(number, stream.cuda_stream)
+        for name, tensor in tensors.items():
+            if name != CANDIDATE_SCORES.name:
+                self._context.set_input_shape(name, tuple(tensor.shape))
+            self._context.set_tensor_address(name, tensor.data_ptr())
+        if not self._context.execute_async_v3(stream.cuda_stream):
+            raise ScorerError(f"the plan fails on {list(candidates.shape)}: {'; '.join(self._logger.errors)}")
+        scores: Float32Array = tensors[CANDIDATE_SCORES.name].cpu().numpy()
+        return scores
+
+
+def plan_differences(plans: Path, bundle: Bundle, states: Float32Array, reference: object) -> dict[str, float]:
+    """Largest difference from the reference scorer at each point of the grid, relative to the spread: "BxC" -> it."""
+    scorer, rng, differences = PlanScorer(plans, bundle), np.random.default_rng(0), {}
+    for users, width in bundle.shape_grid.points:
+        candidates = rng.integers(0, bundle.item_count, (users, width)).astype(np.int32)
+        expected = reference.score(states[:users], candidates)  # type: ignore[attr-defined]
+        got = scorer.score(states[:users], candidates)
+        differences[f"{users}x{width}"] = float(np.abs(got - expected).max() / max(1.0, float(np.ptp(expected))))
+    return differences

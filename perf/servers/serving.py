@@ -1,0 +1,109 @@
+"""Servers for the benchmarks: a bundle, how many instances of its models, and which cores they may use."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from nann.signature import BEAM_RETRIEVAL, SCORER
+
+from ...python_backend.engines.onnx_model import EmbeddedScorer
+from ...python_backend.repository.install import install_bundle
+from ...python_backend.server.ports import free_ports
+from ...python_backend.server.triton import ServerOptions, TritonServer
+from ...python_backend.version_folder import ONNX_FILE
+
+TARGET = "embedded"
+_CONFIGS = {
+    BEAM_RETRIEVAL.name: "config.pbtxt",
+    SCORER.name: f"configs/{TARGET}.pbtxt",
+}
+"""Models that an instance is one of each of, and the file that configures them. The others take little time."""
+_THREADS = {BEAM_RETRIEVAL.name: "scorer_threads", SCORER.name: "threads"}
+"""The parameter of each that says how many threads score a call."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """How a bundle is served; what is None is as the repository has it.
+
+    Attributes:
+        instances: of beam_retrieval and scorer each.
+        threads: that share the candidates of a scorer call.
+        cores: the only ones that the server may use.
+        scorer: where rounds are scored, `SCORER_PLACES` of `nann.python_backend.models.beam_retrieval`.
+    """
+
+    instances: int | None = None
+    threads: int | None = None
+    cores: tuple[int, ...] | None = None
+    scorer: str | None = None
+
+    @property
+    def calls_scorer(self) -> bool:
+        """Whether its searches call the model scorer."""
+        return self.scorer != "in_process"
+
+
+def usable_cores() -> list[int]:
+    """Numbers of the cores that this process may use."""
+    return sorted(os.sched_getaffinity(0))
+
+
+@contextmanager
+def pinned(cores: Sequence[int] | None) -> Iterator[None]:
+    """This thread, and what it starts, on these cores alone; None: as it was."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def install(bundle: Path, repository: Path, deployment: Deployment | None = None) -> Path:
+    """A fresh model repository with the bundle, configured as `deployment` says; returns its path."""
+    shutil.rmtree(repository, ignore_errors=True)
+    install_bundle(bundle, repository)
+    deployment = deployment or Deployment()
+    for model, name in _CONFIGS.items():
+        path = repository / model / name
+        config = read_config(path)
+        if deployment.instances is not None:
+            config.instance_group[0].count = deployment.instances
+        if deployment.threads is not None:
+            config.parameters[_THREADS[model]].string_value = str(deployment.threads)
+        if deployment.scorer is not None and model == BEAM_RETRIEVAL.name:
+            config.parameters[SCORER.name].string_value = deployment.scorer
+        path.write_text(text_format.MessageToString(config), encoding="utf-8")
+    return repository
+
+
+def read_config(path: Path) -> model_config_pb2.ModelConfig:
+    """A `config.pbtxt`."""
+    return text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+
+
+def installed_scorer(repository: Path, threads: int = 1) -> EmbeddedScorer:
+    """The scorer of a repository in this process, as a server with so many threads runs it."""
+    return EmbeddedScorer.open(repository / SCORER.name / "1" / ONNX_FILE, threads)
+
+
+@contextmanager
+def serving(repository: Path, cores: Sequence[int] | None = None) -> Iterator[TritonServer]:
+    """A running server of an installed repository, on ports of its own; its log stands beside the repository."""
+    log = repository.with_suffix(".log")
+    http_port, grpc_port, metrics_port = free_ports(3)
+    options = ServerOptions(repository, "127.0.0.1", http_port, grpc_port, metrics_port, TARGET, log)
+    server = TritonServer(options)
+    with pinned(cores):
+        server.start()
+    with server:
+        yield server

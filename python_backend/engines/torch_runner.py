@@ -1,0 +1,64 @@
+"""Loads `user_encoder` or `scorer` of an installed bundle into torch: what the target `torch` runs, without Triton."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from nann.bundle import SCORER_HALF_FILE, Bundle, verify_file
+from nann.signature import BEHAVIORS, CANDIDATES, PROFILE_CODES, SCORER, USER_ENCODER, USER_STATE, ModelSpec
+
+from ..version_folder import MODEL_FILES, onnx_files
+from .graph_runner import GraphRunner, Shapes
+from .onnx_torch import OnnxTorchModule, torch_dtype
+
+SPECS = {spec.name: spec for spec in (USER_ENCODER, SCORER)}
+"""The models that run in torch, by name."""
+
+
+def load_runner(
+    folder: Path, model_name: str, device: torch.device, *, cuda_graphs: bool = True, half: bool | None = None
+) -> GraphRunner:
+    """Verifies and loads the model in a version folder.
+
+    Args:
+        folder: the version folder, with manifest.json and the ONNX files.
+        model_name: `user_encoder` or `scorer`.
+        device: where to run it.
+        cuda_graphs: whether to capture CUDA graphs, on a GPU.
+        half: the scorer in half precision; None: on a GPU, where the bundle has it.
+
+    Raises:
+        BundleError: if a file is missing or changed, does not fit the signature or can't be run in torch.
+        ScorerError: if the model fails on zeros, or no CUDA graph can be captured of it.
+    """
+    bundle, spec = Bundle.open(folder, ()), SPECS[model_name]
+    if half is None:
+        half = device.type == "cuda" and spec is SCORER and SCORER_HALF_FILE in bundle.manifest["files"]
+    installed = onnx_files(bundle.manifest, SCORER_HALF_FILE if half else MODEL_FILES[model_name])
+    for name, file in installed.items():
+        verify_file(folder / file, bundle.manifest["files"][name])
+    module = OnnxTorchModule(folder / next(iter(installed.values())), spec).to(device)
+    shapes = model_shapes(bundle, spec)
+    runner = GraphRunner(module, shapes if cuda_graphs else [])
+    # A broken model fails at load, not at the first request.
+    smallest = shapes[-1]
+    runner.run({tensor.name: torch.zeros(smallest[tensor.name], dtype=torch_dtype(tensor)) for tensor in spec.inputs})
+    return runner
+
+
+def model_shapes(bundle: Bundle, spec: ModelSpec) -> list[Shapes]:
+    """The shapes that a model is run at, the largest first.
+
+    Raises:
+        BundleError: if the manifest does not state the width of the user state.
+    """
+    grid = bundle.shape_grid
+    if spec is USER_ENCODER:
+        widths = {BEHAVIORS.name: bundle.sequence_length, PROFILE_CODES.name: bundle.profile_width}
+        return [{name: (users, width) for name, width in widths.items()} for users in reversed(grid.batch_sizes)]
+    return [
+        {USER_STATE.name: (users, bundle.user_state_width), CANDIDATES.name: (users, width)}
+        for users, width in reversed(grid.points)
+    ]

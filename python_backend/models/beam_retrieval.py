@@ -1,0 +1,137 @@
+"""The model `beam_retrieval`: user states -> the best items, by graph search under the scorer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from nann.bundle import Bundle, search_file_names
+from nann.errors import ConfigError
+from nann.scorer import Float32Array
+from nann.search_requests import SearchBounds, TimeLimit
+from nann.signature import ARRIVED_NS, BEHAVIORS, ON_DEADLINE, USER_STATE
+
+from ..search.bls_scorer import BlsScorer
+from ..search.outcomes import Outcome
+from ..search.retriever import Retriever, Search, never
+from ..tensors import (
+    config_choice,
+    config_flag,
+    config_int,
+    config_threads,
+    error_response,
+    make_response,
+    read_optional_tensor,
+    read_tensor,
+)
+from ..version_folder import check_same_bundle
+from ..watch.search_watch import SearchWatch
+
+if TYPE_CHECKING:
+    from ..search.in_process_scorer import InProcessScorer
+
+ON_SCORER_FAILURE = ("error", "fallback")
+"""What requests get while the scorer fails: its error, or a cheap ranking (`nann.cheap_ranking`)."""
+SCORER_PLACES = ("bls", "in_process")
+"""Where rounds are scored: by the model `scorer`, or by its ONNX file in this process."""
+
+
+class TritonPythonModel:
+    """Triton's view of the search: many requests in, one lockstep search, as many responses out."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Opens and verifies the graph in the version folder."""
+        folder = Path(args["model_repository"]) / args["model_version"]
+        manifest = Bundle.open(folder, ()).manifest
+        bundle = Bundle.open(folder, search_file_names(manifest))
+        check_same_bundle(Path(args["model_repository"]), int(args["model_version"]))
+        config = json.loads(args["model_config"])
+        bounds = SearchBounds(*(config_int(config, key) for key in ("max_top_k", "max_ef", "max_rounds")))
+        limit = TimeLimit(config_int(config, "deadline_ms"), config_choice(config, "on_deadline", ON_DEADLINE))
+        degrade = config_choice(config, "on_scorer_failure", ON_SCORER_FAILURE) == "fallback"
+        self.retriever = Retriever(bundle, bounds, limit, degrade=degrade)
+        self.version = int(args["model_version"])
+        self.grid = bundle.shape_grid if config_flag(config, "pad_to_grid") else None
+        self.in_process = None
+        if config_choice(config, "scorer", SCORER_PLACES, default="bls") == "in_process":
+            threads = config_threads(config, "scorer_threads")
+            self.in_process = _load_in_process(Path(args["model_repository"]).parent, self.version, threads)
+        self.watch = SearchWatch(args, bundle, self.grid)
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Searches for the valid requests together; a bad one is refused alone."""
+        return [response_to(outcome) for outcome in self.outcomes(requests)]
+
+    def outcomes(self, requests: Sequence[Any]) -> list[Outcome]:
+        """What becomes of each request."""
+        parsed = [self._parse(request) for request in requests]
+        searches = [one for one in parsed if isinstance(one, Search)]
+        answers = iter(self._answer(requests, parsed, searches) if searches else ())
+        outcomes = [next(answers) if isinstance(one, Search) else one for one in parsed]
+        self.watch.count(outcomes)
+        return outcomes
+
+    def finalize(self) -> None:
+        """Reports what is left to report."""
+        self.watch.close()
+
+    def states_of(self, user_states: Float32Array) -> Float32Array:
+        """Of what `read_states` gave of some users, their user states, `float32[B, S]`."""
+        return user_states
+
+    def read_states(self, request: Any) -> npt.NDArray:
+        """The user states of a request, `float32[B, S]`, as the scorer will get them."""
+        return read_tensor(request, USER_STATE)
+
+    def make_scorer(self) -> BlsScorer | InProcessScorer:
+        """The scorer of one search."""
+        if self.in_process is None:
+            return BlsScorer(self.version, self.grid)
+        return self.in_process()
+
+    def _answer(
+        self, requests: Sequence[Any], parsed: Sequence[Search | Outcome], searches: Sequence[Search]
+    ) -> list[Outcome]:
+        scorer, clock = self.make_scorer(), self.watch.start(requests, parsed)
+        scorer.trace = clock.trace
+        outcomes = self.retriever.answer(scorer, searches, clock)
+        self.watch.end(searches, outcomes, clock, scorer.work, self.states_of)
+        return outcomes
+
+    def _parse(self, request: Any) -> Search | Outcome:
+        try:
+            arrived = read_optional_tensor(request, ARRIVED_NS)
+            return self.retriever.parse(
+                self.read_states(request),
+                read_tensor(request, BEHAVIORS),
+                request.parameters(),
+                # Only the ensemble says when a request arrived; and only direct calls can be seen to be cancelled:
+                # Triton 2.51 does not tell the models of an ensemble, and asking is a round trip between processes.
+                *((None, request.is_cancelled) if arrived is None else (int(arrived.min()), never)),
+            )
+        except Exception as error:  # a Python model must never raise out of execute()
+            return Outcome.of_error(error)
+
+
+def _load_in_process(repository: Path, version: int, threads: int) -> Callable[[], InProcessScorer]:
+    try:
+        from ..search.in_process_scorer import InProcessScorer, load_in_process
+    except ImportError as error:
+        raise ConfigError(
+            f"config.pbtxt of beam_retrieval: parameter scorer is 'in_process', which needs onnxruntime ({error}); "
+            "install it, or use 'bls'"
+        ) from error
+    return partial(InProcessScorer, load_in_process(repository, version, threads))
+
+
+def response_to(outcome: Outcome) -> Any:
+    """Triton's response: the outputs, or the error."""
+    if outcome.outputs:
+        return make_response(outcome.outputs)
+    assert outcome.error is not None
+    return error_response(outcome.error)

@@ -1,0 +1,86 @@
+"""The model `feature_transform`: what a request says -> what the user encoder reads."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nann.bundle import ITEM_IDS_FILE, Bundle
+from nann.errors import RequestError
+from nann.features import FeatureTransform, is_padding
+from nann.signature import (
+    ARRIVED_NS,
+    BEHAVIOR_ITEM_IDS,
+    BEHAVIORS,
+    PROFILE_CODES,
+    UNKNOWN_ITEMS,
+    USER_PROFILE,
+    Tensors,
+)
+
+from ..tensors import answer_each, config_int, read_optional_tensor, read_tensor
+from ..watch.publisher import MetricsPublisher
+
+FILES = (ITEM_IDS_FILE,)
+"""Files of the bundle that this model opens."""
+
+
+def transform(
+    features: FeatureTransform, ids: npt.NDArray, profile: npt.NDArray | None, max_request_length: int
+) -> Tensors:
+    """Outputs of one request.
+
+    Args:
+        features: the bundle's.
+        ids: `int64[B, L]` external ids.
+        profile: `int64[B, P]` profile codes, or None.
+        max_request_length: the largest L that is answered.
+
+    Raises:
+        RequestError: naming the tensor.
+    """
+    behaviors, unknown = features.behaviors(ids)
+    if ids.shape[1] > max_request_length:
+        raise RequestError(
+            f"{BEHAVIOR_ITEM_IDS.name} has {ids.shape[1]} ids a user; expected at most {max_request_length}: "
+            f"the model reads only the newest {features.sequence_length}"
+        )
+    return {BEHAVIORS: behaviors, PROFILE_CODES: features.profile(profile, ids.shape[0]), UNKNOWN_ITEMS: unknown}
+
+
+class TritonPythonModel:
+    """Triton's view of the feature transform."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Opens and verifies the bundle's files in the version folder."""
+        folder = Path(args["model_repository"]) / args["model_version"]
+        self._features = Bundle.open(folder, FILES).features
+        self._max_request_length = config_int(json.loads(args["model_config"]), "max_request_length")
+        self._publisher = MetricsPublisher(args)
+        self._items = self._publisher.counter("nann_behavior_items_total", "Item ids in requests, padding left out")
+        self._unknown_items = self._publisher.counter(
+            "nann_unknown_items_total", "Those of them that the bundle does not know"
+        )
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Answers each request by itself: histories differ in length."""
+        return answer_each(requests, self._answer)
+
+    def finalize(self) -> None:
+        """Reports what is left to report."""
+        self._publisher.close()
+
+    def _answer(self, request: Any) -> Tensors:
+        arrived_ns = time.monotonic_ns()
+        ids = read_tensor(request, BEHAVIOR_ITEM_IDS)
+        profile = read_optional_tensor(request, USER_PROFILE)
+        outputs = transform(self._features, ids, profile, self._max_request_length)
+        self._items.add(int(np.count_nonzero(~is_padding(ids))))
+        self._unknown_items.add(int(outputs[UNKNOWN_ITEMS].sum()))
+        return {**outputs, ARRIVED_NS: np.full((len(ids), 1), arrived_ns)}

@@ -1,0 +1,1 @@
+"""The model repository on disk: versions, installing and deploying them, their configurations."""

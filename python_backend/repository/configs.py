@@ -1,0 +1,143 @@
+"""The configurations in a model repository: copies of the hand-written ones, and those that are made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from nann.durable_files import write_text
+from nann.errors import ConfigError
+from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, SCORER, USER_ENCODER
+
+from ..version_folder import TEMPLATE, TENSORRT, TORCH
+from .tensorrt_configs import WARMUP_FOLDER
+from .versions import VERSIONS_FOLDER, release_path
+
+MADE_CONFIGS = frozenset(
+    (
+        f"{USER_ENCODER.name}/configs/{TENSORRT}.pbtxt",
+        f"{BEAM_RETRIEVAL.name}/configs/{TENSORRT}.pbtxt",
+        f"{SCORER.name}/configs/{TENSORRT}.pbtxt",
+        f"{BEAM_RETRIEVAL.name}/configs/{TORCH}.pbtxt",
+    )
+)
+"""Configurations that installation makes of the hand-written ones, beside the ensemble's for each target."""
+_COPIED_FILE = "copied.json"
+_LATEST = "model_version: -1"
+
+
+def hand_written(repository: Path) -> list[Path]:
+    """The configurations in a repository that installation does not make itself."""
+    paths = (path.relative_to(repository) for path in repository.glob("[!.]*/**/*.pbtxt"))
+    made_for_ensemble = Path(ENSEMBLE.name) / "configs"
+    return sorted(
+        repository / path for path in paths if str(path) not in MADE_CONFIGS and path.parent != made_for_ensemble
+    )
+
+
+def copy_template(repository: Path) -> None:
+    """Copies the hand-written configurations to another repository.
+
+    A copy that was changed there stays as it is; one that was not follows the template of a new release.
+    """
+    record = repository / VERSIONS_FOLDER / _COPIED_FILE
+    text = record.read_text(encoding="utf-8") if record.exists() else ""
+    copied: dict[str, str] = json.loads(text or "{}")
+    for source in hand_written(TEMPLATE):
+        name = str(source.relative_to(TEMPLATE))
+        target, text = repository / name, source.read_text(encoding="utf-8")
+        present = target.read_text(encoding="utf-8") if target.exists() else ""  # empty: a crash took the content
+        if not present or copied.get(name) == _digest(present):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if present != text:
+                write_text(target, text, durable=False)
+            copied[name] = _digest(text)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    write_text(record, json.dumps(copied, indent=2) + "\n", durable=False)
+
+
+def check_target(repository: Path, target: str) -> None:
+    """Checks that the models that differ between targets have a configuration for this one.
+
+    Raises:
+        ConfigError: naming the model and the targets that it has.
+    """
+    for spec in (USER_ENCODER, SCORER):
+        folder = repository / spec.name / "configs"
+        if not (folder / f"{target}.pbtxt").exists():
+            if target == TENSORRT:
+                raise ConfigError(
+                    f"no TensorRT plans are installed in {repository}; build them with `nann build-engine` on the "
+                    "machine and with the TensorRT that will serve them, and name their folder with --plans"
+                )
+            targets = ", ".join(sorted({*(path.stem for path in folder.glob("*.pbtxt")), TENSORRT}))
+            raise ConfigError(f"target is {target!r}; {spec.name} has configurations for {targets}")
+
+
+def made_configs(repository: Path, version: int) -> dict[str, str]:
+    """The text of each configuration that is made of the hand-written ones for this version, by its place."""
+    made = {}
+    for name in sorted(MADE_CONFIGS):
+        path = repository / name
+        folder, target = path.parent.parent, path.stem
+        of_release = release_path(repository, version) / TENSORRT
+        if target == TENSORRT and not of_release.exists():
+            continue
+        text = (folder / "config.pbtxt").read_text(encoding="utf-8")
+        additions = [folder / "additions" / f"{target}.pbtxt"]
+        if target == TENSORRT:
+            additions.append(of_release / folder.name / "addition.pbtxt")
+        for addition in additions:
+            if addition.exists():
+                text += "\n" + addition.read_text(encoding="utf-8")
+        made[name] = text
+    return made
+
+
+def write_made_configs(repository: Path, version: int) -> None:
+    """Writes the configurations of `MADE_CONFIGS` and the warm-up beside them; those of `tensorrt` go without plans."""
+    made = made_configs(repository, version)
+    for name in sorted(MADE_CONFIGS):
+        path = repository / name
+        if name not in made:
+            path.unlink(missing_ok=True)
+            continue
+        path.parent.mkdir(exist_ok=True)
+        write_text(path, made[name], durable=False)
+        if path.stem == TENSORRT:
+            _replace_warmup(repository, version, path.parent.parent.name)
+
+
+def pin_ensemble(repository: Path, version: int) -> None:
+    """Makes the ensemble's configuration of each target: every step asks for this version and no other.
+
+    Five models change together because this one file decides.
+
+    Raises:
+        ConfigError: if the hand-written configuration leaves nothing to pin.
+    """
+    source = repository / ENSEMBLE.name / "config.pbtxt"
+    text = source.read_text(encoding="utf-8")
+    if _LATEST not in text:
+        raise ConfigError(f"{source} has no step with `{_LATEST}`; leave the versions of the steps to nann")
+    pinned = text.replace(_LATEST, f"model_version: {version}")
+    pinned += f"\n# Made from ../config.pbtxt.\nversion_policy {{ specific {{ versions: [ {version} ] }} }}\n"
+    targets = {path.stem for path in (repository / SCORER.name / "configs").glob("*.pbtxt")} | {TENSORRT}
+    folder = source.parent / "configs"
+    folder.mkdir(exist_ok=True)
+    for target in sorted(targets):
+        write_text(folder / f"{target}.pbtxt", pinned, durable=False)
+
+
+def _replace_warmup(repository: Path, version: int, model: str) -> None:
+    folder = repository / model / WARMUP_FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    made = release_path(repository, version) / TENSORRT / model / WARMUP_FOLDER
+    if made.exists():
+        shutil.copytree(made, folder)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,249 @@
+"""Changes the version that a running server answers with, without dropping or mixing up a request.
+
+1. The new version is written, as a whole, and shown to Triton, which loads it beside the one that answers.
+2. It is asked for a few users, and must answer as its files say.
+3. It becomes the current one: on disk, then in the server, by reloading the ensemble with every step pinned to it.
+   Requests that were there finish on the version that they began with.
+4. The other version goes once nobody uses it: beam_retrieval first, since its searches ask the scorer to the end.
+
+What fails before 3 is undone, and the answers have not changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nann.errors import DeployError, NannError
+from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, FEATURE_TRANSFORM, SCORER, USER_ENCODER
+
+from ..server.control import READY, ModelControl
+from .answer_check import check_release
+from .configs import made_configs, pin_ensemble, write_made_configs
+from .install import choose_version, open_artefacts
+from .versions import (
+    DEFAULT_KEPT_VERSIONS,
+    Versions,
+    locked,
+    prune,
+    release_path,
+    remove_leftovers,
+    set_live,
+    write_release,
+)
+
+_COMPOSING = (FEATURE_TRANSFORM.name, USER_ENCODER.name, BEAM_RETRIEVAL.name, SCORER.name)
+_RETIRE_TIMEOUT_S = 120.0
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a deploy or a rollback did.
+
+    Attributes:
+        version: what answers now.
+        previous: what answered before.
+        load_s: until the version was loaded and had answered as it should.
+        switch_ms: the moment of change, from the order to Triton's word.
+        retire_s: until the previous version was gone from memory.
+    """
+
+    version: int
+    previous: int
+    load_s: float
+    switch_ms: float
+    retire_s: float
+
+
+def deploy(
+    bundle: Path,
+    repository: Path,
+    control: ModelControl,
+    *,
+    version: int | None = None,
+    plans: Path | None = None,
+    keep: int = DEFAULT_KEPT_VERSIONS,
+) -> Change:
+    """Makes a bundle the current version of a running server.
+
+    Args:
+        bundle: the bundle's folder, verified before anything else.
+        repository: the model repository that the server serves.
+        control: the server.
+        version: its number; None: the one that it has already, or the next.
+        plans: TensorRT plans of the bundle, where the server's target is `tensorrt`.
+        keep: how many versions stay on disk.
+
+    Raises:
+        BundleError: if the bundle, the plans or the number are not possible.
+        DeployError: if it can't be written, loaded or does not answer as it should; the answers have not changed.
+        ServerUnavailable: if no server answers.
+    """
+    opened, opened_plans = open_artefacts(bundle, plans)
+    with locked(repository):
+        versions = _served_versions(repository, control)
+        number, identity = choose_version(repository, versions, opened, opened_plans, version)
+        if number == versions.current:
+            raise DeployError(f"version {number}, which answers, is this bundle; nothing was changed")
+        if not release_path(repository, number).exists():
+            write_release(opened, repository, number, opened_plans)
+        after = versions.with_current(number, identity)
+        change = _change(repository, control, versions, after)
+        prune(repository, after, keep)
+    return change
+
+
+def rollback_online(repository: Path, control: ModelControl, version: int | None = None) -> Change:
+    """Makes an earlier version of a running server the current one again.
+
+    Args:
+        repository: the model repository that the server serves.
+        control: the server.
+        version: which; None: the one before the current.
+
+    Raises:
+        DeployError: if there is no such version, or it does not answer as it should; the answers have not changed.
+        ServerUnavailable: if no server answers.
+    """
+    with locked(repository):
+        versions = _served_versions(repository, control)
+        return _change(repository, control, versions, _rolled_back(repository, versions, version))
+
+
+def rollback_offline(repository: Path, version: int | None = None) -> int:
+    """The same while no server runs: the next one that starts answers with the earlier version, which is returned.
+
+    Raises:
+        DeployError: if there is no such version.
+    """
+    with locked(repository):
+        after = _rolled_back(repository, Versions.read(repository), version)
+        after.write(repository)
+        return after.history[-1]
+
+
+def _rolled_back(repository: Path, versions: Versions, version: int | None) -> Versions:
+    earlier = [number for number in versions.history[:-1] if release_path(repository, number).exists()]
+    if not earlier or (version is not None and version not in earlier):
+        asked = "an earlier version" if version is None else f"version {version}"
+        there = ", ".join(map(str, earlier)) or "none"
+        raise DeployError(f"{asked} to return to is not there; earlier versions in {repository}: {there}")
+    return versions.rolled_back_to(earlier[-1] if version is None else version)
+
+
+def _served_versions(repository: Path, control: ModelControl) -> Versions:
+    """Checks that the server serves this repository as we would, and clears away what was interrupted."""
+    versions = Versions.read(repository)
+    answering = control.ready_versions(ENSEMBLE.name)
+    interrupted = answering & set(versions.history[:-1])
+    if len(answering) == 1 and interrupted:
+        # Written as current, and then the command was killed before the server changed.
+        versions = versions.rolled_back_to(*interrupted)
+        versions.write(repository)
+        pin_ensemble(repository, *interrupted)
+    if versions.current is None or answering != {versions.current}:
+        raise DeployError(
+            f"the server at {control.url} answers with version {_listed(answering)}, and the current one in "
+            f"{repository} is {versions.current}; name the repository that it serves"
+        )
+    for model in _COMPOSING:
+        if "all" not in control.config(model).get("version_policy", {}):
+            raise DeployError(f"config.pbtxt of {model} has another version_policy than all; restore it and restart")
+    _retire(repository, control, versions.current)
+    remove_leftovers(repository, versions)
+    return versions
+
+
+def _change(repository: Path, control: ModelControl, before: Versions, after: Versions) -> Change:
+    assert before.current is not None
+    assert after.current is not None
+    start = time.monotonic()
+    with _undone_on_failure(repository, control, before):
+        _check_configs(repository, before.current, after.current)
+        write_made_configs(repository, after.current)
+        set_live(repository, {before.current, after.current})
+        control.load(SCORER.name)
+        control.load(ENSEMBLE.name)  # its steps are loaded at the same time; it stays pinned as it was
+        _check_loaded(control, after.current)
+        check_release(control, release_path(repository, after.current), after.current)
+        loaded = time.monotonic()
+        after.write(repository)
+        pin_ensemble(repository, after.current)
+        control.load(ENSEMBLE.name)
+        if control.ready_versions(ENSEMBLE.name) != {after.current}:
+            raise DeployError(f"{ENSEMBLE.name} did not change to version {after.current}")
+    switched = time.monotonic()
+    _retire(repository, control, after.current)
+    return Change(
+        after.current,
+        before.current,
+        round(loaded - start, 3),
+        round(1000 * (switched - loaded), 1),
+        round(time.monotonic() - switched, 3),
+    )
+
+
+@contextlib.contextmanager
+def _undone_on_failure(repository: Path, control: ModelControl, before: Versions) -> Iterator[None]:
+    assert before.current is not None
+    try:
+        yield
+    except BaseException as error:
+        with contextlib.suppress(NannError, OSError):  # the first failure is the one to tell
+            before.write(repository)
+            pin_ensemble(repository, before.current)
+            control.load(ENSEMBLE.name)
+            _retire(repository, control, before.current)
+            remove_leftovers(repository, before)
+        if isinstance(error, (NannError, OSError)):
+            what = f"{repository} can't be written: {error.strerror}" if isinstance(error, OSError) else error
+            raise DeployError(f"{what}; version {before.current} still answers") from error
+        raise
+
+
+def _check_loaded(control: ModelControl, version: int) -> None:
+    """Loading an ensemble succeeds also where a version that it is not pinned to failed."""
+    loaded = {state.name: state for state in control.states() if state.version == version}
+    for model in _COMPOSING:
+        state = loaded.get(model)
+        if state is None or state.state != READY:
+            reason = f": {state.reason}" if state is not None else "; is this the repository that it serves?"
+            raise DeployError(f"{model} did not load version {version}{reason}")
+
+
+def _check_configs(repository: Path, current: int, version: int) -> None:
+    """One configuration serves all versions of a model, so the new one must fit it."""
+    if made_configs(repository, current) != made_configs(repository, version):
+        raise DeployError(
+            "the TensorRT plans are of other shapes than those that answer, which Triton loads at start only; "
+            "restart `nann serve` with the bundle and its plans"
+        )
+
+
+def _retire(repository: Path, control: ModelControl, current: int) -> None:
+    """Unloads every version but the current one; searches under way in beam_retrieval end before their scorer goes."""
+    others = [SCORER.name, USER_ENCODER.name, FEATURE_TRANSFORM.name]
+    for models in ([BEAM_RETRIEVAL.name], others):
+        retiring = [model for model in models if control.loaded_versions(model) - {current}]
+        set_live(repository, {current}, models)
+        for model in retiring:
+            control.load(model)
+        for model in retiring:
+            _wait_until_alone(control, model, current)
+    set_live(repository, {current})
+
+
+def _wait_until_alone(control: ModelControl, model: str, version: int) -> None:
+    deadline = time.monotonic() + _RETIRE_TIMEOUT_S
+    while others := control.loaded_versions(model) - {version}:
+        if time.monotonic() > deadline:
+            raise DeployError(f"{model} version {_listed(others)} was not unloaded within {_RETIRE_TIMEOUT_S:.0f} s")
+        time.sleep(_POLL_S)
+
+
+def _listed(versions: set[int]) -> str:
+    return ", ".join(map(str, sorted(versions))) or "none"

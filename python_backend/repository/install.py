@@ -1,0 +1,168 @@
+"""Installs a bundle into a model repository as its current version, while no server runs there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nann.bundle import Bundle
+from nann.errors import BundleError, ConfigError
+from nann.plans import Plans
+from nann.signature import BEAM_RETRIEVAL
+
+from ..version_folder import TEMPLATE, TENSORRT, bundle_artefacts
+from .configs import copy_template, pin_ensemble, write_made_configs
+from .versions import (
+    DEFAULT_KEPT_VERSIONS,
+    Versions,
+    identity_of,
+    locked,
+    prune,
+    recover,
+    release_path,
+    write_release,
+)
+
+DEFAULT_BUNDLE = Path("build") / "bundle"
+"""What `nann serve` installs unless told otherwise."""
+
+
+def install_bundle(
+    bundle: Path | str, repository: Path | str, version: int | None = None, plans: Path | str | None = None
+) -> Bundle:
+    """Installs a bundle as one version of all models, for every target, and makes it current.
+
+    Files are linked, and copied across file systems. A bundle that is one of the repository's versions already is not
+    written again. A running server notices nothing: `nann.python_backend.repository.deploy` is for that.
+
+    Args:
+        bundle: the bundle's folder, verified first.
+        repository: a model repository; the hand-written files are copied there first, but configurations that were
+            changed there stay as they are.
+        version: its number; None: the one that it has, or the next.
+        plans: TensorRT plans of the bundle (`nann build-engine`); the target `tensorrt` needs them, no other does.
+
+    Returns:
+        The opened bundle.
+
+    Raises:
+        BundleError: if the bundle is incomplete or changed, or the plans are not of this bundle.
+        ConfigError: if the version is not possible.
+        DeployError: if the version can't be written.
+    """
+    opened, opened_plans = open_artefacts(bundle, plans)
+    _install(opened, opened_plans, Path(repository), version)
+    return opened
+
+
+def _install(bundle: Bundle, plans: Plans | None, repository: Path, version: int | None = None) -> None:
+    prepare_repository(repository)
+    with locked(repository):
+        versions = recover(repository)
+        number, identity = choose_version(repository, versions, bundle, plans, version)
+        if not release_path(repository, number).exists():
+            write_release(bundle, repository, number, plans)
+        versions.with_current(number, identity).write(repository)
+        _activate(repository)
+
+
+def install_if_new(bundle: Path | None, repository: Path, plans: Path | None = None) -> int:
+    """Brings a repository to its current version, whatever was interrupted: what a server needs before it starts.
+
+    A bundle that never was a version of the repository becomes its current one. One that was, such as that of the first
+    start after later deploys, changes nothing.
+
+    Args:
+        bundle: the bundle's folder; None: `DEFAULT_BUNDLE` if it is there.
+        repository: the model repository.
+        plans: TensorRT plans of the bundle.
+
+    Returns:
+        The current version.
+
+    Raises:
+        BundleError, ConfigError, DeployError: as `install_bundle`.
+    """
+    installed = repository.is_dir() and Versions.read(repository).current is not None
+    if bundle is not None or not installed or DEFAULT_BUNDLE.exists():
+        bundle = bundle or DEFAULT_BUNDLE
+        opened, opened_plans = open_artefacts(bundle, plans)
+        if identity_of(opened, opened_plans) not in Versions.read(repository).identities.values():
+            _install(opened, opened_plans, repository)
+            with locked(repository):
+                prune(repository, Versions.read(repository), DEFAULT_KEPT_VERSIONS)
+    prepare_repository(repository)
+    with locked(repository):
+        return _activate(repository)
+
+
+def current_bundle(repository: Path) -> Bundle:
+    """The bundle of the current version: what beam_retrieval reads of it."""
+    current = Versions.read(repository).current
+    if current is None:
+        raise ConfigError(f"{repository} has no version; install a bundle with `nann serve --bundle`")
+    return Bundle.open(release_path(repository, current) / BEAM_RETRIEVAL.name, ())
+
+
+def open_artefacts(bundle: Path | str, plans: Path | str | None) -> tuple[Bundle, Plans | None]:
+    """Verifies a bundle, and the plans that shall serve it.
+
+    Raises:
+        BundleError: saying what is missing, changed or does not fit.
+    """
+    opened = Bundle.open(bundle)
+    bundle_artefacts(opened.manifest)
+    return opened, None if plans is None else _servable_plans(Path(plans), opened)
+
+
+def prepare_repository(repository: Path) -> None:
+    """Copies what is hand-written into a repository.
+
+    Raises:
+        ConfigError: if it is the template itself.
+    """
+    if repository.resolve() == TEMPLATE:
+        raise ConfigError(f"{repository} holds the hand-written files; choose another folder for the repository")
+    copy_template(repository)
+
+
+def choose_version(
+    repository: Path, versions: Versions, bundle: Bundle, plans: Plans | None, asked: int | None
+) -> tuple[int, str]:
+    """The number under which a bundle is a version of the repository, and its identity.
+
+    Raises:
+        BundleError: if the number is not possible.
+    """
+    identity = identity_of(bundle, plans)
+    if asked is None:
+        known = (number for number, name in versions.identities.items() if name == identity)
+        return max(
+            (number for number in known if release_path(repository, number).exists()), default=versions.next
+        ), identity
+    if asked < 1:
+        raise BundleError(f"version is {asked}; expected at least 1")
+    if versions.identities.get(asked, identity) != identity:
+        raise BundleError(
+            f"version {asked} is another bundle (manifest {versions.identities[asked]}); a version never changes: "
+            f"choose another number, such as {versions.next}"
+        )
+    return asked, identity
+
+
+def _activate(repository: Path) -> int:
+    current = recover(repository).current
+    assert current is not None
+    write_made_configs(repository, current)
+    pin_ensemble(repository, current)
+    return current
+
+
+def _servable_plans(path: Path, bundle: Bundle) -> Plans:
+    plans = Plans.open(path, bundle)
+    library = plans.manifest["library"]
+    if library != TENSORRT:
+        raise BundleError(
+            f"the plans in {path} were built with {library}, which Triton does not load; build them with TensorRT, in "
+            "the image that serves them (docs/deploy.md)"
+        )
+    return plans

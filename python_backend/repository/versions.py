@@ -1,0 +1,238 @@
+"""The versions of a model repository: how they lie on disk, which ones Triton sees, and which one is current.
+
+    .versions/N/MODEL/          everything of version N, written once and never changed
+    .versions/N/tensorrt/       what its padding grid adds to the configurations of that target
+    .versions/versions.json     the history of current versions (the last one is current) and what each version is
+    MODEL/N -> ../.versions/N/MODEL      a version that Triton sees
+    nann/configs/TARGET.pbtxt            the ensemble, every step pinned to the current version
+
+A folder that a crash left under a temporary name, or that never became current, is no version: `recover` removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import py_compile
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nann.bundle import MANIFEST_FILE, Bundle
+from nann.durable_files import link_or_copy, sync_folder, sync_tree, write_text
+from nann.errors import ConfigError, DeployError
+from nann.plans import PLANNED_MODELS, PLANS_FILE, Plans, plan_file
+from nann.signature import MODELS
+
+from ..version_folder import PLAN_FILE, TEMPLATE, TENSORRT, bundle_artefacts
+from .tensorrt_configs import WARMUP_FOLDER, tensorrt_addition, write_warmup
+
+VERSIONS_FOLDER = ".versions"
+VERSIONS_FILE = "versions.json"
+FORMAT_VERSION = 1
+DEFAULT_KEPT_VERSIONS = 3
+"""How many versions stay on disk, the current one among them."""
+_STAGING_PREFIX = ".tmp-"
+
+
+@dataclass(frozen=True)
+class Versions:
+    """What `versions.json` says.
+
+    Attributes:
+        history: the versions that were current, oldest first, each once; the last one is. Rollback removes the last.
+        identities: by version: hash of its manifest (and plans). Of every version that ever was current: a number is
+            never used for two bundles.
+    """
+
+    history: tuple[int, ...] = ()
+    identities: Mapping[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, repository: Path) -> Versions:
+        """The repository's; without any version where nothing was installed yet.
+
+        Raises:
+            DeployError: if the file is not one of ours.
+        """
+        path = _store(repository) / VERSIONS_FILE
+        if not path.exists():
+            return cls()
+        try:
+            body = json.loads(path.read_text(encoding="utf-8"))
+            if body["format_version"] != FORMAT_VERSION:
+                raise ValueError(f"format version {body['format_version']}")
+            return cls(tuple(body["history"]), {int(number): name for number, name in body["identities"].items()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DeployError(f"{path} can't be read: {error}; install a bundle in another repository") from error
+
+    def write(self, repository: Path) -> None:
+        """Makes this the repository's state, atomically: the moment at which a version becomes current."""
+        identities = {str(number): name for number, name in sorted(self.identities.items())}
+        body = {"format_version": FORMAT_VERSION, "history": list(self.history), "identities": identities}
+        write_text(_store(repository) / VERSIONS_FILE, json.dumps(body, indent=2) + "\n")
+
+    @property
+    def current(self) -> int | None:
+        """The version that answers; None before the first."""
+        return self.history[-1] if self.history else None
+
+    @property
+    def next(self) -> int:
+        """The number that a new version gets."""
+        return max(self.identities, default=0) + 1
+
+    def with_current(self, version: int, identity: str) -> Versions:
+        """`version` becomes current; what was current before is what a rollback returns to."""
+        history = (*(number for number in self.history if number != version), version)
+        return Versions(history, {**self.identities, version: identity})
+
+    def rolled_back_to(self, version: int) -> Versions:
+        """`version`, which was current before, is so again; those after it leave the history."""
+        return Versions(self.history[: self.history.index(version) + 1], self.identities)
+
+
+def release_path(repository: Path, version: int) -> Path:
+    """Folder with everything of a version, a folder a model."""
+    return _store(repository) / str(version)
+
+
+def identity_of(bundle: Bundle, plans: Plans | None = None) -> str:
+    """Hash of a bundle's manifest, which holds the hashes of all its files, and of the plans' manifest."""
+    digest = hashlib.sha256((bundle.path / MANIFEST_FILE).read_bytes())
+    if plans is not None:
+        digest.update((plans.path / PLANS_FILE).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def locked(repository: Path) -> Iterator[None]:
+    """While one process changes the versions of a repository, no other does; a crash frees the lock.
+
+    Raises:
+        DeployError: if another process holds it.
+    """
+    store = _store(repository)
+    store.mkdir(parents=True, exist_ok=True)
+    with (store / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DeployError(f"another command is changing the versions in {repository}; wait for it") from error
+        yield
+
+
+def write_release(bundle: Bundle, repository: Path, version: int, plans: Plans | None = None) -> None:
+    """Writes a version for every target: it is there as a whole, on disk, or not at all. Nothing else changes.
+
+    Args:
+        bundle: opened, so verified.
+        repository: the model repository.
+        version: a number without a folder.
+        plans: TensorRT plans of the bundle.
+
+    Raises:
+        BundleError: if the bundle lacks files.
+        DeployError: if it can't be written, such as on a full disk.
+    """
+    artefacts = bundle_artefacts(bundle.manifest)
+    staging = _store(repository) / f"{_STAGING_PREFIX}{version}"
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        for spec in MODELS:
+            folder = staging / spec.name
+            folder.mkdir(parents=True)
+            _copy_model_files(spec.name, folder)
+            for name, installed in artefacts.get(spec.name, {}).items():
+                link_or_copy(bundle.path / name, folder / installed)
+            if plans is not None and spec in PLANNED_MODELS:
+                link_or_copy(plans.path / plan_file(spec.name), folder / PLAN_FILE)
+                made = staging / TENSORRT / spec.name
+                made.mkdir(parents=True)
+                (made / "addition.pbtxt").write_text(tensorrt_addition(bundle, spec), encoding="utf-8")
+                write_warmup(bundle, spec, made / WARMUP_FOLDER)
+        sync_tree(staging)
+        os.rename(staging, release_path(repository, version))
+        sync_folder(_store(repository))
+    except OSError as error:
+        raise DeployError(
+            f"version {version} can't be written to {repository}: {error.strerror}; nothing was changed"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def live_versions(repository: Path) -> set[int]:
+    """The versions that Triton sees.
+
+    Raises:
+        ConfigError: if a version folder is there that is not one of ours.
+    """
+    live = set()
+    for spec in MODELS:
+        for path in (repository / spec.name).glob("[0-9]*"):
+            if not path.is_symlink():
+                raise ConfigError(f"{path} was not installed by this release of nann; remove it, or use another folder")
+            live.add(int(path.name))
+    return live
+
+
+def set_live(repository: Path, versions: Iterable[int], models: Iterable[str] = ()) -> None:
+    """Makes exactly these versions visible to Triton, in these models or in all."""
+    wanted = {str(version) for version in versions}
+    for name in models or [spec.name for spec in MODELS]:
+        folder = repository / name
+        present = {path.name for path in folder.glob("[0-9]*")}
+        for version in present - wanted:
+            (folder / version).unlink()
+        for version in wanted - present:
+            (folder / version).symlink_to(Path("..") / VERSIONS_FOLDER / version / name, target_is_directory=True)
+
+
+def recover(repository: Path) -> Versions:
+    """Brings a repository to its current version alone, whatever was interrupted. For use while no server runs in it.
+
+    Returns:
+        Its versions.
+    """
+    versions = Versions.read(repository)
+    live_versions(repository)
+    current = () if versions.current is None else (versions.current,)
+    set_live(repository, current)
+    remove_leftovers(repository, versions)
+    return versions
+
+
+def remove_leftovers(repository: Path, versions: Versions) -> None:
+    """Removes what an interrupted command left: folders that never became a version that was current."""
+    live = live_versions(repository)
+    for path in _store(repository).iterdir():
+        number = int(path.name) if path.name.isdecimal() else None
+        unused = number is not None and number not in versions.history and number not in live
+        if path.is_dir() and (unused or path.name.startswith(_STAGING_PREFIX)):
+            shutil.rmtree(path)
+
+
+def prune(repository: Path, versions: Versions, keep: int) -> Versions:
+    """Removes all but the last `keep` versions of the history from disk; the current one stays."""
+    kept = Versions(versions.history[-max(keep, 1) :], versions.identities)
+    if kept != versions:
+        kept.write(repository)
+        remove_leftovers(repository, kept)
+    return kept
+
+
+def _copy_model_files(model: str, folder: Path) -> None:
+    for source in (TEMPLATE / model / "1").glob("*.py"):
+        model_file = shutil.copyfile(source, folder / source.name)
+        # The stub would write this into the version folder, and Triton would take that for a changed version and load
+        # it a second time at the next deploy.
+        py_compile.compile(str(model_file), doraise=True)
+
+
+def _store(repository: Path) -> Path:
+    return repository / VERSIONS_FOLDER

@@ -1,0 +1,1 @@
+"""From a batch of requests to its outcomes, and the scorers that a search may hold."""

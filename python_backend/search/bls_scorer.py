@@ -1,0 +1,74 @@
+"""The scorer of the online search: one BLS call to the model `scorer` a round."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nann.errors import ScorerError
+from nann.scorer import Float32Array, Int32Array
+from nann.shape_grid import ShapeGrid
+from nann.signature import CANDIDATE_SCORES, CANDIDATES, SCORER, USER_STATE
+
+from ..tensors import call_model, make_tensor
+from .scorer_work import ScorerWork
+
+
+class BlsScorer:
+    """A `nann.scorer.Scorer` for one search that asks the model `scorer` of the same server.
+
+    Args:
+        model_version: the version of the bundle that the graph is from: graph and scorer never mix.
+        grid: the only shapes that the scorer is called with; None: as they come, which a CPU prefers.
+
+    Attributes:
+        work: what it has been asked for so far.
+        trace: Triton's trace that calls belong to; None: to none.
+    """
+
+    def __init__(self, model_version: int, grid: ShapeGrid | None = None) -> None:
+        self._model_version = model_version
+        self._grid = grid
+        self.work = ScorerWork()
+        self.trace: Any = None
+
+    def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
+        """Scores every candidate of every user, in one call unless there are more than the grid's largest width.
+
+        Args:
+            user_states: `float32[B, S]`.
+            candidates: `int32[B, C]` item indices, -1 = padding.
+
+        Returns:
+            `float32[B, C]`; what was padded is cut off again.
+
+        Raises:
+            ScorerUnavailable: if there is no scorer to call.
+            ScorerError: if a call failed or returned another shape.
+        """
+        grid, users = self._grid, len(candidates)
+        self.work.add_round(candidates)
+        if grid is None:
+            return self._call(self.states_tensor(user_states), candidates)
+        # Padding rows repeat the last user: numbers that any scorer can compute with.
+        states = self.states_tensor(user_states[np.minimum(np.arange(grid.batch_size(users)), users - 1)])
+        parts = [
+            self._call(states, part)[:users, : columns.stop - columns.start]
+            for columns, part in grid.padded(candidates)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def states_tensor(self, user_states: Float32Array) -> Any:
+        """Triton's tensor `user_state` of these users, `float32[B, S]`."""
+        return make_tensor(USER_STATE, user_states)
+
+    def _call(self, states: Any, candidates: Int32Array) -> npt.NDArray:
+        self.work.add_call(candidates)
+        inputs = [states, make_tensor(CANDIDATES, candidates)]
+        scores = call_model(SCORER.name, self._model_version, inputs, CANDIDATE_SCORES, self.trace)
+        # Cutting a wrong shape to size could make it look right.
+        if scores.shape != candidates.shape:
+            raise ScorerError(f"the scorer returned shape {list(scores.shape)}; expected {list(candidates.shape)}")
+        return scores

@@ -1,0 +1,54 @@
+"""The scorer of the online search without a call to another model: onnxruntime in the process of beam_retrieval.
+
+What it saves is the way there and back, two passes between processes a round and the cold caches after each.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nann.scorer import Float32Array, Int32Array, Scorer
+from nann.signature import SCORER
+
+from ..engines.onnx_model import EmbeddedScorer
+from ..models.embedded_onnx import load_model
+from .scorer_work import ScorerWork
+
+
+def load_in_process(repository: Path, model_version: int, threads: int) -> EmbeddedScorer:
+    """Verifies and loads the scorer of a version.
+
+    Args:
+        repository: the model repository.
+        model_version: the version of the bundle that the graph is from.
+        threads: that share the blocks of a round's candidates.
+
+    Raises:
+        BundleError: if a file is missing or changed, or does not fit the signature.
+    """
+    _, model = load_model(repository / SCORER.name / str(model_version), SCORER.name, threads)
+    return EmbeddedScorer(model)
+
+
+class InProcessScorer:
+    """A `nann.scorer.Scorer` for one search, which counts what it is asked for.
+
+    Args:
+        scorer: of `load_in_process`; all searches share it.
+
+    Attributes:
+        work: what it has been asked for so far.
+        trace: Triton's trace; nothing of Triton's is called.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self.work = ScorerWork()
+        self.trace: Any = None
+
+    def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
+        """See `nann.scorer.Scorer`."""
+        self.work.add_round(candidates)
+        self.work.add_call(candidates)
+        return self._scorer.score(user_states, candidates)

@@ -1,0 +1,281 @@
+"""What beam_retrieval does with the requests of one batch, without Triton."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nann.beam_search import beam_search
+from nann.bundle import LIGHT_VECTORS_FILE, Bundle
+from nann.cheap_ranking import rank_by_light_score, rank_by_neighbourhood
+from nann.errors import (
+    BundleError,
+    DeadlineExceeded,
+    RequestCancelled,
+    RequestError,
+    ScorerError,
+    ScorerUnavailable,
+    SearchStopped,
+)
+from nann.kernels import NATIVE
+from nann.light_walk import light_users
+from nann.scorer import Float32Array, Scorer
+from nann.search_params import SearchParams
+from nann.search_requests import (
+    SearchBounds,
+    TimeLimit,
+    own_parameters,
+    parse_search_params,
+    parse_time_limit,
+)
+from nann.signature import (
+    BEHAVIORS,
+    DEADLINE_MESSAGE,
+    ENTRY_SEEDS,
+    ITEM_IDS,
+    ITEMS_SCORED,
+    ON_DEADLINE_PARTIAL,
+    PADDING_ITEM,
+    PARAM_DEADLINE_MS,
+    PARAM_ON_DEADLINE,
+    SCORES,
+    STATUS,
+    STATUS_COMPLETE,
+    STATUS_DEGRADED,
+    STATUS_PARTIAL,
+    USER_STATE,
+    Tensors,
+)
+
+from .clock import SearchClock
+from .outcomes import Kind, Outcome
+
+
+def never() -> bool:
+    """For requests that can't be cancelled."""
+    return False
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """One valid request.
+
+    Attributes:
+        user_states: `float32[B, S]`, the users it asks about.
+        behaviors: `int32[B, L]`, item indices of their histories, -1 = padding.
+        params: what each of their searches may spend.
+        limit: how long they may take.
+        arrived_ns: since when, on the monotonic clock.
+        is_cancelled: whether the client took the request back.
+    """
+
+    user_states: Float32Array
+    behaviors: npt.NDArray[np.int32]
+    params: SearchParams
+    limit: TimeLimit
+    arrived_ns: int
+    is_cancelled: Callable[[], bool] = never
+
+    def reason_to_stop(self, now_ns: int) -> SearchStopped | None:
+        """Why no further round may start; None: it may."""
+        if now_ns - self.arrived_ns >= self.limit.deadline_ms * 1_000_000:
+            return DeadlineExceeded(
+                f"{DEADLINE_MESSAGE} ({PARAM_DEADLINE_MS} {self.limit.deadline_ms}); ask for less (ef, rounds), "
+                f'or for the best so far ({PARAM_ON_DEADLINE} "{ON_DEADLINE_PARTIAL}")'
+            )
+        return RequestCancelled("the request was cancelled") if self.is_cancelled() else None
+
+
+class Retriever:
+    """Parses requests and searches many of them at once.
+
+    Args:
+        bundle: with graph and item ids.
+        bounds: the server's.
+        limit: of requests that name none; none may take longer.
+        degrade: answer with a cheap ranking where the scorer fails.
+
+    Raises:
+        BundleError: if the bundle is inconsistent, or recommends more than the server allows.
+    """
+
+    def __init__(self, bundle: Bundle, bounds: SearchBounds, limit: TimeLimit, *, degrade: bool = False) -> None:
+        for params in bundle.search_by_entry.values():
+            bounds.check_defaults(params)
+        self._bundle = bundle
+        self._bounds = bounds
+        self._limit = limit
+        self._degrade = degrade
+        self._graph = bundle.graph
+        self._light_vectors = bundle.light_vectors
+        if self._light_vectors is None and ENTRY_SEEDS in bundle.search_by_entry:
+            raise BundleError(f"the bundle recommends entry {ENTRY_SEEDS!r} and has no {LIGHT_VECTORS_FILE}")
+
+    @property
+    def light_width(self) -> int:
+        """How many numbers at the end of a user state are w_u of the light score; 0 without one."""
+        return 0 if self._light_vectors is None else int(self._light_vectors.shape[1])
+
+    def parse(
+        self,
+        user_states: npt.NDArray,
+        behaviors: npt.NDArray,
+        parameters: str,
+        arrived_ns: int | None = None,
+        is_cancelled: Callable[[], bool] = never,
+    ) -> Search:
+        """Checks one request.
+
+        Args:
+            user_states: `float32[B, S]`.
+            behaviors: `int32[B, L]` item indices, -1 = padding.
+            parameters: the request's, as JSON.
+            arrived_ns: on the monotonic clock; None: now.
+            is_cancelled: asked before each round.
+
+        Raises:
+            RequestError: naming the tensor or the parameter.
+            ScorerError: if the user encoder's light part holds NaN.
+        """
+        if user_states.ndim != 2 or 0 in user_states.shape:
+            raise RequestError(f"{USER_STATE.name} has shape {list(user_states.shape)}; expected [batch, size]")
+        bundle = self._bundle
+        if behaviors.ndim != 2 or len(behaviors) != len(user_states):
+            raise RequestError(f"{BEHAVIORS.name} has shape {list(behaviors.shape)}; expected [{len(user_states)}, L]")
+        if behaviors.size and not PADDING_ITEM <= behaviors.min() <= behaviors.max() < bundle.item_count:
+            raise RequestError(
+                f"{BEHAVIORS.name} holds item indices from {behaviors.min()} to {behaviors.max()}; expected "
+                f"{PADDING_ITEM} to {bundle.item_count - 1}: is feature_transform of the same bundle?"
+            )
+        asked = own_parameters(parameters)
+        params = parse_search_params(
+            asked, bundle.search_params, self._bounds, bundle.item_count, bundle.search_by_entry
+        )
+        if params.seeds is not None and self._light_vectors is not None:
+            light_users(user_states, self._light_vectors.shape[1])  # what is wrong with one request fails it alone
+        now_ns = time.monotonic_ns()
+        return Search(
+            user_states,
+            behaviors,
+            params,
+            parse_time_limit(asked, self._limit),
+            now_ns if arrived_ns is None else min(arrived_ns, now_ns),
+            is_cancelled,
+        )
+
+    def answer(self, scorer: Scorer, searches: Sequence[Search], clock: SearchClock | None = None) -> list[Outcome]:
+        """Searches for all users of all requests in lockstep: one scorer call a round.
+
+        Where that fails, each request is searched by itself, so that only those fail that are to blame.
+
+        Args:
+            scorer: scores candidates.
+            searches: requests with user states and behaviours of the same size each; may be none.
+            clock: runs along.
+
+        Returns:
+            One outcome a request. Outputs are ITEM_IDS `int64[B, top_k]` padded with -1, SCORES `float32[B, top_k]`
+            padded with -inf, ITEMS_SCORED and STATUS `int32[B, 1]`; top_k is the request's own.
+        """
+        if not searches:
+            return []
+        try:
+            return self._search(scorer, searches, clock or SearchClock())
+        except ScorerUnavailable as error:  # nobody's fault: asking again for each would be the same
+            return [self._without_scorer(search, error) for search in searches]
+        except Exception as error:
+            if len(searches) == 1:
+                return [self._without_scorer(searches[0], error)]
+            return [outcome for search in searches for outcome in self.answer(scorer, [search], clock)]
+
+    def _search(self, scorer: Scorer, searches: Sequence[Search], clock: SearchClock) -> list[Outcome]:
+        stop = _Stop(searches)
+        result = beam_search(
+            self._graph,
+            clock.scorer(scorer),
+            np.concatenate([search.user_states for search in searches]),  # [sum of B, S]
+            [search.params for search in searches for _ in search.user_states],
+            light_vectors=self._light_vectors,
+            own_items=np.concatenate([search.behaviors for search in searches]),  # [sum of B, L]
+            kernels=clock.kernels(NATIVE),
+            observer=clock.observer(searches),
+            stop=stop,
+        )
+        assert result.finished is not None
+        outcomes, row = [], 0
+        for search, reason in zip(searches, stop.reasons, strict=True):
+            rows = slice(row, row + len(search.user_states))
+            row = rows.stop
+            kind = Kind.COMPLETE
+            if reason is not None and not result.finished[rows].all():
+                if not _is_partial_wanted(search, reason) or not result.rounds[rows].any():
+                    outcomes.append(Outcome.of_error(reason))
+                    continue
+                kind = Kind.PARTIAL
+            scored = result.items_scored[rows]
+            status = np.where(result.finished[rows], STATUS_COMPLETE, STATUS_PARTIAL)
+            outputs = self._outputs(search, result.items[rows], result.scores[rows], scored, status)
+            outcomes.append(Outcome(kind, outputs, None, result.rounds[rows], scored))
+        return outcomes
+
+    def _without_scorer(self, search: Search, error: Exception) -> Outcome:
+        """The cheap ranking, if that is the policy and the scorer is to blame."""
+        if not self._degrade or not isinstance(error, ScorerError):
+            return Outcome.of_error(error)
+        users = len(search.user_states)
+        try:
+            if self._light_vectors is None:
+                found = rank_by_neighbourhood(self._graph, search.behaviors, search.params.top_k)
+            else:
+                params = [search.params] * users
+                found = rank_by_light_score(self._graph, self._light_vectors, search.user_states, params)
+        except ScorerError as worse:
+            return Outcome.of_error(worse)
+        none = np.zeros(users, np.int32)
+        outputs = self._outputs(search, *found, none, np.full(users, STATUS_DEGRADED))
+        return Outcome(Kind.DEGRADED, outputs, error, none, none)
+
+    def _outputs(
+        self,
+        search: Search,
+        items: npt.NDArray[np.int32],
+        scores: Float32Array,
+        items_scored: npt.NDArray[np.int32],
+        status: npt.NDArray[np.int_],
+    ) -> Tensors:
+        top_k = search.params.top_k
+        ids = self._bundle.external_ids(items)
+        return {
+            ITEM_IDS: ids[:, :top_k],
+            SCORES: scores[:, :top_k],
+            ITEMS_SCORED: items_scored[:, None],  # [B] -> [B, 1]
+            STATUS: status[:, None],
+        }
+
+
+def _is_partial_wanted(search: Search, reason: SearchStopped) -> bool:
+    return isinstance(reason, DeadlineExceeded) and search.limit.on_deadline == ON_DEADLINE_PARTIAL
+
+
+class _Stop:
+    """Ends the searches of requests whose time is over (`nann.beam_search.Stop`), and remembers why.
+
+    Attributes:
+        reasons: one a request; None: it was not stopped.
+    """
+
+    def __init__(self, searches: Sequence[Search]) -> None:
+        self.reasons: list[SearchStopped | None] = [None] * len(searches)
+        self._searches = searches
+        self._users = [len(search.user_states) for search in searches]
+
+    def __call__(self) -> npt.NDArray[np.bool_]:
+        now_ns = time.monotonic_ns()
+        self.reasons = [
+            reason or search.reason_to_stop(now_ns) for search, reason in zip(self._searches, self.reasons, strict=True)
+        ]
+        return np.repeat([reason is not None for reason in self.reasons], self._users)

@@ -1,0 +1,152 @@
+"""Triton's model repository API over HTTP: what is loaded, loading, and asking one model for one of its versions."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nann.errors import ConfigError, ServerError, ServerUnavailable
+from nann.signature import ModelSpec, TensorSpec
+
+from .admin_key import ADMIN_HEADER, ADMIN_KEY_VARIABLE
+from .log import without_call_stack
+
+READY, UNAVAILABLE = "READY", "UNAVAILABLE"
+_LOAD_TIMEOUT_S = 600.0
+_TIMEOUT_S = 30.0
+_HEADER_LENGTH = "Inference-Header-Content-Length"
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """One version of a model, as the server sees it: `state` is READY, LOADING, UNLOADING or UNAVAILABLE."""
+
+    name: str
+    version: int
+    state: str
+    reason: str
+
+
+class ModelControl:
+    """Controls the models of one server.
+
+    Args:
+        url: `host:port` of KServe V2 over HTTP.
+        admin_key: what the server was started with; None: the endpoints for control will refuse.
+    """
+
+    def __init__(self, url: str, admin_key: str | None) -> None:
+        self.url = url
+        self._headers = {} if admin_key is None else {ADMIN_HEADER: admin_key}
+
+    def states(self) -> list[ModelState]:
+        """State of every version that is or was loaded."""
+        index = json.loads(self._post("repository/index", {}))
+        return [
+            ModelState(
+                entry["name"],
+                int(entry["version"]),
+                entry.get("state", ""),
+                without_call_stack(entry.get("reason", "")),
+            )
+            for entry in index
+            if "version" in entry
+        ]
+
+    def ready_versions(self, model: str) -> set[int]:
+        """The versions of a model that answer."""
+        return {state.version for state in self.states() if state.name == model and state.state == READY}
+
+    def loaded_versions(self, model: str) -> set[int]:
+        """The versions of a model that are in memory: they answer, are on their way there or finish what they began."""
+        return {state.version for state in self.states() if state.name == model and state.state != UNAVAILABLE}
+
+    def config(self, model: str) -> Mapping[str, Any]:
+        """The configuration that a model was loaded with."""
+        body: Mapping[str, Any] = json.loads(self._request(f"models/{model}/config", None, _TIMEOUT_S)[0])
+        return body
+
+    def load(self, model: str) -> None:
+        """Loads what the repository now says of a model: new and changed versions come, those without a folder go.
+
+        Versions that did not change are not touched. An ensemble brings the models of its steps with it.
+
+        Raises:
+            ServerError: with the model's reason, if it does not load; what answered before still does.
+        """
+        self._post(f"repository/models/{model}/load", {}, _LOAD_TIMEOUT_S)
+
+    def unload(self, model: str, timeout_s: float = _TIMEOUT_S) -> None:
+        """Unloads a model: new requests are refused as unavailable; those that it has are answered meanwhile."""
+        self._post(f"repository/models/{model}/unload", {}, timeout_s)
+
+    def infer(
+        self, spec: ModelSpec, inputs: Mapping[TensorSpec, npt.NDArray], version: int | None = None
+    ) -> tuple[dict[str, npt.NDArray], int]:
+        """Asks one model for one of its versions.
+
+        Args:
+            spec: the model.
+            inputs: `[B, ...]` by tensor; those it does not list are left out.
+            version: None: whichever the server has.
+
+        Returns:
+            Outputs by name, `[B, ...]`, and the version that answered.
+        """
+        tensors = [
+            {"name": tensor.name, "datatype": tensor.triton_dtype, "shape": array.shape, "data": array.ravel().tolist()}
+            for tensor, array in inputs.items()
+            if tensor in spec.inputs
+        ]
+        path = f"models/{spec.name}/infer" if version is None else f"models/{spec.name}/versions/{version}/infer"
+        # Binary, since JSON has no -inf.
+        body = {"inputs": tensors, "parameters": {"binary_data_output": True}}
+        content, headers = self._request(path, body, _TIMEOUT_S)
+        length = int(headers.get(_HEADER_LENGTH, len(content)))
+        answer = json.loads(content[:length])
+        dtypes = {tensor.name: tensor.dtype for tensor in spec.outputs}
+        outputs, at = {}, length
+        for tensor in answer["outputs"]:
+            size = tensor["parameters"]["binary_data_size"]
+            outputs[tensor["name"]] = np.frombuffer(content[at : at + size], dtypes[tensor["name"]]).reshape(
+                tensor["shape"]
+            )
+            at += size
+        return outputs, int(answer["model_version"])
+
+    def _post(self, path: str, body: Mapping[str, Any], timeout_s: float = _TIMEOUT_S) -> bytes:
+        return self._request(path, body, timeout_s)[0]
+
+    def _request(
+        self, path: str, body: Mapping[str, Any] | None, timeout_s: float
+    ) -> tuple[bytes, http.client.HTTPMessage]:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://{self.url}/v2/{path}", data, self._headers)
+        try:
+            with urllib.request.urlopen(request, timeout=timeout_s) as response:
+                return response.read(), response.headers
+        except urllib.error.HTTPError as error:
+            raise self._translated(error) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerUnavailable(f"no server answers at {self.url}: {error}") from error
+
+    def _translated(self, error: urllib.error.HTTPError) -> Exception:
+        message = error.read().decode(errors="replace")
+        try:
+            message = json.loads(message)["error"]
+        except (ValueError, KeyError, TypeError):
+            message = message or error.reason
+        if error.code == http.HTTPStatus.FORBIDDEN:
+            return ConfigError(
+                f"the server at {self.url} refused the admin key; name the file that `nann serve --admin-key-file` was "
+                f"given, or set {ADMIN_KEY_VARIABLE}"
+            )
+        return ServerError(without_call_stack(message))

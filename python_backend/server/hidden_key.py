@@ -1,0 +1,68 @@
+"""The admin key of the server's restricted endpoints, which no process list shows.
+
+Triton takes it from its command line alone. `_hidden_key.cpp`, preloaded into tritonserver, puts it there after the
+kernel has made the command line public.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from nann.errors import ServerError
+
+from .admin_key import ADMIN_KEY_VARIABLE
+
+_LIBRARY = "nann.python_backend.server._preloaded"
+"""Has `_batcher_wakes.cpp` in it too."""
+
+
+@dataclass(frozen=True)
+class HiddenKey:
+    """A key on its way to the server that is about to be started.
+
+    Attributes:
+        pipe: descriptor that the server must inherit; the key can be read from it once.
+        placeholder: stands for the key in the command line. A random word: should it ever not be replaced, it is a key
+            that nobody was told.
+    """
+
+    pipe: int
+    placeholder: str = field(default_factory=lambda: secrets.token_hex(16))
+
+    def environment(self, base: Mapping[str, str]) -> dict[str, str]:
+        """The environment in which to start the server: `base`, without the key and with what replaces it.
+
+        Raises:
+            ServerError: if the library that does so was not built.
+        """
+        spec = importlib.util.find_spec(_LIBRARY)
+        if spec is None or spec.origin is None:
+            raise ServerError(f"{_LIBRARY} is missing; run `pip install .` in the repository (it needs a C++ compiler)")
+        rest = base.get("LD_PRELOAD", "")
+        return {
+            **{name: value for name, value in base.items() if name != ADMIN_KEY_VARIABLE},
+            "LD_PRELOAD": f"{spec.origin}:{rest}" if rest else spec.origin,
+            "NANN_KEY_PLACEHOLDER": self.placeholder,
+            "NANN_KEY_PIPE": str(self.pipe),
+        }
+
+
+@contextmanager
+def hidden_key(key: str) -> Iterator[HiddenKey]:
+    """Holds the key ready for one server, which must be started within.
+
+    Args:
+        key: of the restricted endpoints.
+    """
+    reading, writing = os.pipe()
+    try:
+        with open(writing, "w", encoding="utf-8") as stream:
+            stream.write(key)
+        yield HiddenKey(reading)
+    finally:
+        os.close(reading)

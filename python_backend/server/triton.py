@@ -1,0 +1,270 @@
+"""Starts, watches and stops a real Triton Inference Server as a child process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nann.errors import NannError, ServerError
+from nann.signature import ENSEMBLE, SCORER
+
+from ..tracing import triton_trace_options
+from .admin_key import ADMIN_HEADER
+from .control import ModelControl
+from .hidden_key import hidden_key
+from .install import TritonInstall, find_triton
+from .log import LogRelay, failure_lines
+from .ports import check_ports
+from .process_group import ProcessGroup
+from .tls import ServerTls
+
+# What no client of a retrieval server needs; shared memory has been a way into the server.
+_RESTRICTED_APIS = "shared-memory,model-repository,trace,logging"
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Triton puts it
+# Verifying the hashes of a large bundle can take longer than the Python backend's default of 30 s.
+_STUB_TIMEOUT_S = 300
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """How to start the server.
+
+    Attributes:
+        repository: model repository with a bundle installed.
+        host: address to bind to.
+        http_port: KServe V2 over HTTP.
+        grpc_port: KServe V2 over gRPC.
+        metrics_port: Prometheus metrics.
+        target: name of the model configurations (`configs/<target>.pbtxt`).
+        log_file: where the server's log goes; None: standard error.
+        start_timeout_s: how long loading may take.
+        stop_grace_s: how long requests in flight may take to finish at stop. An idle HTTP connection that its client
+            keeps open uses it up, too.
+        admin_key: opens the endpoints for shared memory, the model repository, tracing and logging to requests that
+            carry it; None: to nobody.
+        tls: of gRPC. Triton's HTTP has none, so with it HTTP is bound to loopback.
+    """
+
+    repository: Path
+    host: str = "127.0.0.1"
+    http_port: int = 8000
+    grpc_port: int = 8001
+    metrics_port: int = 8002
+    target: str = "embedded"
+    log_file: Path | None = None
+    start_timeout_s: float = 300.0
+    stop_grace_s: float = 3.0
+    admin_key: str | None = field(default=None, repr=False)
+    tls: ServerTls | None = None
+
+    @property
+    def http_host(self) -> str:
+        """Address that HTTP is bound to."""
+        return self.host if self.tls is None else "127.0.0.1"
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Port by the name of the command line option that sets it."""
+        return {"http-port": self.http_port, "grpc-port": self.grpc_port, "metrics-port": self.metrics_port}
+
+
+class TritonServer:
+    """One Triton; a context manager that starts and stops it.
+
+    Args:
+        options: how to start it.
+        install: which Triton; None: the wheel's.
+    """
+
+    def __init__(self, options: ServerOptions, install: TritonInstall | None = None) -> None:
+        self.options = options
+        self._install = install
+        self._group: ProcessGroup | None = None
+        self._relay: LogRelay | None = None
+        self._cleanup = contextlib.ExitStack()
+        self._admin_key = options.admin_key or secrets.token_hex(16)
+
+    @property
+    def http_url(self) -> str:
+        """`host:port` of KServe V2 over HTTP."""
+        return f"{self.options.http_host}:{self.options.http_port}"
+
+    @property
+    def grpc_url(self) -> str:
+        """`host:port` of KServe V2 over gRPC."""
+        return f"{self.options.host}:{self.options.grpc_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """`host:port` of the Prometheus metrics, at `/metrics`."""
+        return f"{self.options.host}:{self.options.metrics_port}"
+
+    @property
+    def control(self) -> ModelControl:
+        """Control of its models, whether anybody else has the key or not."""
+        return ModelControl(self.http_url, self._admin_key)
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of tritonserver, None when it is not running."""
+        return self._group.pid if self._group is not None and self._group.is_alive() else None
+
+    def start(self) -> None:
+        """Starts the server and waits until all models are ready; does nothing where it runs already.
+
+        Raises:
+            ConfigError: if a port is taken.
+            ServerError: if Triton is not installed, a model does not load or the time is up; with Triton's reason.
+        """
+        if self.pid is not None:
+            return
+        options = self.options
+        check_ports(options.host, options.ports)
+        install = self._install or find_triton()
+        install.check_target(options.target)
+        try:
+            self._launch(install)
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stops the server in order, then whatever of it is left; does nothing where it is not running.
+
+        Requests that come are refused as UNAVAILABLE, those that are there are answered, for `stop_grace_s` at most.
+        Then Triton itself is stopped, and as much time goes again where clients keep connections open.
+        """
+        if self.pid is not None:
+            self._drain()
+        group, self._group = self._group, None
+        if group is not None:
+            group.stop(self.options.stop_grace_s + 1)
+        if self._relay is not None:
+            self._relay.close()
+        self._cleanup.close()
+
+    def wait(self, look_after: Callable[[], None] = lambda: None) -> None:
+        """Blocks as long as the server runs.
+
+        Args:
+            look_after: called again and again meanwhile.
+
+        Raises:
+            ServerError: when it stops by itself.
+        """
+        while self.pid is not None:
+            look_after()
+            time.sleep(_POLL_S)
+        raise ServerError(self._failure("Triton stopped by itself"))
+
+    def is_ready(self) -> bool:
+        """Whether all models answer."""
+        try:
+            with urllib.request.urlopen(f"http://{self.http_url}/v2/health/ready", timeout=5) as response:
+                return bool(response.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def __enter__(self) -> TritonServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _drain(self) -> None:
+        """Takes the ensemble away first: on a signal Triton at once refuses the scorer calls of searches under way."""
+        with contextlib.suppress(NannError):
+            self.control.unload(ENSEMBLE.name, self.options.stop_grace_s)
+            deadline = time.monotonic() + self.options.stop_grace_s
+            while self.control.loaded_versions(ENSEMBLE.name) and time.monotonic() < deadline:
+                time.sleep(_POLL_S)
+
+    def _launch(self, install: TritonInstall) -> None:
+        runtime = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="nann-triton-")))
+        # The name is our own, so that what a killed server leaves in shared memory can be removed.
+        region = f"{runtime.name}-"
+        self._cleanup.callback(_remove_shared_memory, region)
+        backends = install.make_backend_directory(runtime / "backends")
+        sink = sys.stderr
+        if self.options.log_file is not None:
+            self.options.log_file.parent.mkdir(parents=True, exist_ok=True)
+            sink = self._cleanup.enter_context(self.options.log_file.open("w", encoding="utf-8"))
+        with hidden_key(self._admin_key) as key:
+            command = server_command(self.options, install, backends, region, key.placeholder)
+            # Not our working directory: a folder `nann/` there would hide the package of that name.
+            self._group = ProcessGroup.start(command, key.environment(install.environment()), runtime, (key.pipe,))
+        self._relay = LogRelay(self._group.output, sink)
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + self.options.start_timeout_s
+        while not self.is_ready():
+            if self.pid is None:
+                raise ServerError(self._failure("Triton could not start"))
+            if time.monotonic() > deadline:
+                raise ServerError(self._failure(f"Triton was not ready after {self.options.start_timeout_s:.0f} s"))
+            time.sleep(_POLL_S)
+
+    def _failure(self, what: str) -> str:
+        if self._relay is None:
+            return what
+        if self.pid is None:
+            self._relay.close()
+        where = f"; its log is {self.options.log_file}" if self.options.log_file is not None else ""
+        return "\n  ".join([f"{what}{where}:", *failure_lines(self._relay.lines)])
+
+
+def server_command(
+    options: ServerOptions, install: TritonInstall, backends: Path, region: str, admin_key: str
+) -> list[str]:
+    """Command line of tritonserver.
+
+    Args:
+        options: how to start it.
+        install: where it is.
+        backends: the backend directory.
+        region: prefix of the names of the Python backend's shared memory.
+        admin_key: what stands for it: everybody can read a command line.
+    """
+    admin = f"{ADMIN_HEADER}={admin_key}"
+    return [
+        str(install.server),
+        f"--model-repository={options.repository.resolve()}",
+        f"--backend-directory={backends}",
+        f"--model-config-name={options.target}",
+        # `nann deploy` loads and unloads versions. A model that does not load stops the start; the ensemble brings the
+        # models of its steps.
+        "--model-control-mode=explicit",
+        *(f"--load-model={spec.name}" for spec in (ENSEMBLE, SCORER)),
+        "--exit-on-error=true",
+        "--disable-auto-complete-config",
+        f"--exit-timeout-secs={max(1, round(options.stop_grace_s))}",
+        f"--http-address={options.http_host}",
+        f"--http-port={options.http_port}",
+        f"--grpc-address={options.host}",
+        f"--grpc-port={options.grpc_port}",
+        f"--metrics-address={options.host}",
+        f"--metrics-port={options.metrics_port}",
+        f"--http-restricted-api={_RESTRICTED_APIS}:{admin}",
+        f"--grpc-restricted-protocol={_RESTRICTED_APIS}:{admin}",
+        f"--backend-config=python,stub-timeout-seconds={_STUB_TIMEOUT_S}",
+        f"--backend-config=python,shm-region-prefix-name={region}",
+        *triton_trace_options(os.environ),
+        *(options.tls.arguments() if options.tls is not None else ()),
+    ]
+
+
+def _remove_shared_memory(region: str) -> None:
+    for path in _SHARED_MEMORY.glob(f"{region}*"):
+        path.unlink(missing_ok=True)

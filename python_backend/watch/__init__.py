@@ -1,0 +1,1 @@
+"""What a running search tells: metrics, spans, the quality monitor."""

@@ -1,0 +1,132 @@
+"""Live coverage@K: a share of the answered users is scored exhaustively, in the background."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import random
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nann.errors import NannError
+from nann.exact_search import exact_search
+from nann.scorer import Float32Array, Int32Array, Scorer
+
+from .publisher import MetricsPublisher
+
+_QUEUE_SIZE = 16
+_BLOCK_ITEMS = 512  # a served round waits for at most one block of the monitor's
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A user's state, `float32[S]`, and the external ids that were answered, `int64[K]`."""
+
+    user_state: npt.NDArray[np.float32]
+    item_ids: npt.NDArray[np.int64]
+
+
+class QualityMonitor:
+    """Compares a share of the answers with the exact ones and counts what they miss.
+
+    Everything about it is bounded: users that come while its queue is full are dropped and counted, a block of items is
+    scored at a time, and it then pauses, so that of the scorer's time it takes no more than `load`. A busy scorer makes
+    blocks slower and so the pauses longer.
+
+    Args:
+        scorer: the one that also serves.
+        item_ids: `int64[N]`, external id of each item index.
+        share: of the answered users, from 0 to 1.
+        load: the most of the time that its scorer calls may take, above 0 and at most 1.
+        publisher: reports what was found.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        item_ids: npt.NDArray[np.int64],
+        share: float,
+        load: float,
+        publisher: MetricsPublisher,
+    ) -> None:
+        self._item_ids = item_ids
+        self._share = share
+        self._random = random.Random()  # noqa: S311  which requests are sampled is no secret
+        self._samples: queue.Queue[_Sample] = queue.Queue(_QUEUE_SIZE)
+        self._closing = threading.Event()
+        self._scorer = _PacedScorer(scorer, load, self._closing)
+        self._users = {
+            result: publisher.counter("nann_quality_users_total", "Sampled users by what became of them", result=result)
+            for result in ("compared", "dropped", "failed")
+        }
+        self._wanted = publisher.counter("nann_quality_items_wanted_total", "Items in the exact answers")
+        self._found = publisher.counter("nann_quality_items_found_total", "Those of them that were answered")
+        self._thread = threading.Thread(target=self._run, name="quality", daemon=True)
+        self._thread.start()
+
+    def draw(self, users: int) -> npt.NDArray[np.intp]:
+        """Draws which of so many answered users to offer."""
+        return np.array([user for user in range(users) if self._random.random() < self._share], np.intp)
+
+    def offer(self, user_states: Float32Array, item_ids: npt.NDArray[np.int64]) -> None:
+        """Hands over answered users; never waits.
+
+        Args:
+            user_states: `float32[B, S]`.
+            item_ids: `int64[B, K]`, what they were answered, padded with -1.
+        """
+        for state, answered in zip(user_states, item_ids, strict=True):
+            if self._samples.full():
+                self._users["dropped"].add(1)
+            else:
+                # Nobody else puts anything in, and a view would keep its whole batch.
+                self._samples.put_nowait(_Sample(state.copy(), answered.copy()))
+
+    def close(self) -> None:
+        """Ends the thread, within one scorer call."""
+        self._closing.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        # At the usual priority: a thread that is kept from the CPU while it holds the GIL keeps searches waiting.
+        while not self._closing.is_set():
+            with contextlib.suppress(queue.Empty):
+                self._compare(self._samples.get(timeout=0.1))
+
+    def _compare(self, sample: _Sample) -> None:
+        top_k = min(len(sample.item_ids), len(self._item_ids))
+        try:
+            exact = exact_search(self._scorer, sample.user_state[None], len(self._item_ids), top_k, chunk=_BLOCK_ITEMS)
+        except _ClosedError:
+            return
+        except Exception:  # the thread outlives a scorer that fails for a while, and says so by this count
+            self._users["failed"].add(1)
+            return
+        self._found.add(int(np.isin(self._item_ids[exact.items[0]], sample.item_ids).sum()))
+        self._wanted.add(top_k)
+        self._users["compared"].add(1)
+
+
+class _ClosedError(NannError):
+    """The monitor is to end."""
+
+
+class _PacedScorer:
+    """Pauses after each call for as long as keeps the calls at `load` of the time."""
+
+    def __init__(self, scorer: Scorer, load: float, closing: threading.Event) -> None:
+        self._scorer = scorer
+        self._pause_ratio = 1 / load - 1
+        self._closing = closing
+
+    def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
+        """See `nann.scorer.Scorer`."""
+        start_s = time.monotonic()
+        scores = self._scorer.score(user_states, candidates)
+        if self._closing.wait((time.monotonic() - start_s) * self._pause_ratio):
+            raise _ClosedError
+        return scores

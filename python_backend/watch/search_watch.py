@@ -1,0 +1,121 @@
+"""How beam_retrieval says how it is doing: metrics of every search, quality and traces of some."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nann.bundle import Bundle
+from nann.errors import ConfigError
+from nann.scorer import Float32Array
+from nann.shape_grid import ShapeGrid
+from nann.signature import ITEM_IDS
+
+from ..search.bls_scorer import BlsScorer
+from ..search.clock import SearchClock, Timeline
+from ..search.outcomes import Kind, Outcome
+from ..search.retriever import Search
+from ..search.scorer_work import ScorerWork
+from ..tensors import config_share
+from ..tracing import SERVICE_NAME, traces_endpoint
+from .metrics import SearchMetrics
+from .publisher import MetricsPublisher
+from .quality import QualityMonitor
+
+if TYPE_CHECKING:
+    from .spans import SearchSpans
+
+_QUALITY_LOAD = 0.05
+
+StatesOf = Callable[[Float32Array], Float32Array]
+"""From `Search.user_states` of some users to their user states in host memory, `float32[B, S]`."""
+
+
+class SearchWatch:
+    """Watches the batches of one instance of beam_retrieval.
+
+    Args:
+        args: what Triton gives to `initialize`.
+        bundle: with item ids.
+        grid: the scorer's shapes, None: any.
+
+    Raises:
+        ConfigError: if tracing is on and OpenTelemetry is not installed.
+        InvalidInputError: if a parameter of config.pbtxt is out of range.
+    """
+
+    def __init__(self, args: Mapping[str, str], bundle: Bundle, grid: ShapeGrid | None) -> None:
+        config = json.loads(args["model_config"])
+        share, load = config_share(config, "quality_share"), config_share(config, "quality_load", _QUALITY_LOAD)
+        self._spans = _open_spans(os.environ)
+        self._publisher = MetricsPublisher(args)
+        self._metrics = SearchMetrics(self._publisher, bundle.manifest)
+        self._monitor = None
+        if share and load:
+            scorer = BlsScorer(int(args["model_version"]), grid)
+            self._monitor = QualityMonitor(scorer, bundle.item_ids, share, load, self._publisher)
+
+    def start(self, requests: Sequence[Any], parsed: Sequence[Search | Outcome]) -> SearchClock:
+        """A batch is about to be searched: the clock to search it with."""
+        if self._spans is None:
+            return SearchClock()
+        traced = [
+            (one, request.trace(), context)
+            for request, one in zip(requests, parsed, strict=True)
+            if isinstance(one, Search) and (context := self._spans.context(request)) is not None
+        ]
+        return Timeline(traced=traced) if traced else SearchClock()
+
+    def count(self, outcomes: Iterable[Outcome]) -> None:
+        """Counts requests by how they ended."""
+        self._metrics.requests(outcomes)
+
+    def end(
+        self,
+        searches: Sequence[Search],
+        outcomes: Sequence[Outcome],
+        clock: SearchClock,
+        work: ScorerWork,
+        states_of: StatesOf,
+    ) -> None:
+        """A batch has been searched.
+
+        Args:
+            searches: its valid requests.
+            outcomes: what became of each.
+            clock: that of `start`.
+            work: of its scorer.
+            states_of: gives the monitor its user states.
+        """
+        self._metrics.batch(searches, clock, work)
+        if self._spans is not None and isinstance(clock, Timeline):
+            for search, _, context in clock.traced:
+                self._spans.report(context, search, clock)
+        if self._monitor is not None:
+            for search, outcome in zip(searches, outcomes, strict=True):
+                # A partial or degraded answer misses items for a reason that is known already.
+                rows = self._monitor.draw(len(search.user_states)) if outcome.kind is Kind.COMPLETE else ()
+                if len(rows):
+                    self._monitor.offer(states_of(search.user_states[rows]), outcome.outputs[ITEM_IDS][rows])
+
+    def close(self) -> None:
+        """Reports what is left and ends all threads."""
+        if self._monitor is not None:
+            self._monitor.close()
+        if self._spans is not None:
+            self._spans.close()
+        self._publisher.close()
+
+
+def _open_spans(environment: Mapping[str, str]) -> SearchSpans | None:
+    if traces_endpoint(environment) is None:
+        return None
+    try:
+        from .spans import SearchSpans
+    except ImportError as error:
+        raise ConfigError(
+            f"tracing is on (OTEL_EXPORTER_OTLP_ENDPOINT) and {error.name} is missing; run `pip install 'nann[trace]'`"
+        ) from error
+    return SearchSpans(environment.get("OTEL_SERVICE_NAME", SERVICE_NAME))

@@ -1,0 +1,148 @@
+"""A small bundle without torch: random vectors, hnswlib's graph, and hand-made ONNX files.
+
+user_state = mean of the behaviours' vectors; score = dot product; light score = the same with blurred item vectors, for
+which the whole user_state is the user's side. Two items make trouble on purpose: a user of
+`NAN_INDEX` alone gets NaN scores, and a user of `FAILING_INDEX` alone makes the scorer fail.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from nann.bundle import (
+    ITEM_IDS_FILE,
+    ITEM_NAMES_FILE,
+    ITEM_VECTORS_FILE,
+    LIGHT_VECTORS_FILE,
+    Bundle,
+    search_to_json,
+    write_manifest,
+)
+from nann.search_params import SearchParams, SeedParams
+from nann.training.config import IndexConfig
+from nann.training.search.index import build_hnsw, graph_from_hnswlib
+
+ITEMS = 4000
+DIM = 16
+SEQUENCE_LENGTH = 12
+NAN_INDEX = 7
+FAILING_INDEX = 8
+SEEDED = SearchParams(20, (60,), (3,), SeedParams(50, 100))
+"""What requests get that enter by seeds."""
+
+
+def item_ids() -> np.ndarray:
+    """`int64[ITEMS]`: not the indices, with gaps."""
+    return np.arange(ITEMS, dtype=np.int64) * 3 + 1000
+
+
+def make_bundle(path: Path, seed: int = 1) -> Bundle:
+    path.mkdir(parents=True)
+    vectors = np.random.default_rng(seed).normal(size=(ITEMS, DIM)).astype(np.float32)
+    graph = graph_from_hnswlib(build_hnsw(vectors, IndexConfig(m=16), threads=1), entry_layer=2)
+    np.save(path / ITEM_IDS_FILE, item_ids())
+    np.save(path / ITEM_VECTORS_FILE, vectors)
+    blur = np.random.default_rng(2).normal(scale=0.3, size=vectors.shape).astype(np.float32)
+    np.save(path / LIGHT_VECTORS_FILE, np.pad(vectors + blur, ((0, 0), (0, 1))))
+    (path / ITEM_NAMES_FILE).write_text("".join(f"item {index}\n" for index in range(ITEMS)), encoding="utf-8")
+    onnx.save(user_encoder(vectors), path / "user_encoder.onnx")
+    onnx.save(scorer(vectors), path / "scorer.onnx")
+    layers = graph.entry_layer + 1
+    manifest = {
+        "created": "2026-01-02T03:04:05+00:00",
+        "item_count": ITEMS,
+        "vector_dim": DIM,
+        "sequence_length": SEQUENCE_LENGTH,
+        "profile_fields": [],
+        "graph": {
+            "entry_layer": graph.entry_layer,
+            "hnsw_entry_point": graph.hnsw_entry_point,
+            "layer_count": len(graph.layers),
+        },
+        "export": {"user_state_width": DIM + 1},
+        "search": {"top_k": 20, "ef": [20, 40, 60][-layers:], "rounds": [1, 2, 4][-layers:]},
+        "search_by_entry": {"seeds": search_to_json(SEEDED)},
+    }
+    names = [ITEM_IDS_FILE, ITEM_VECTORS_FILE, ITEM_NAMES_FILE, LIGHT_VECTORS_FILE, "user_encoder.onnx", "scorer.onnx"]
+    write_manifest(path, manifest, [*names, *graph.save(path)])
+    return Bundle.open(path)
+
+
+def user_encoder(vectors: np.ndarray) -> onnx.ModelProto:
+    """behaviors int32[B, L] -> user_state float32[B, DIM + 1]; it does not read profile_codes."""
+    table = np.pad(vectors, ((0, 0), (0, 1)))
+    table[NAN_INDEX, 0] = np.nan
+    table[FAILING_INDEX, -1] = 1
+    constants = {
+        "table": table,
+        "zero": np.array(0, np.int32),
+        "one": np.array(1, np.float32),
+        "axis1": np.array([1], np.int64),
+        "axis2": np.array([2], np.int64),
+    }
+    nodes = [
+        ("GreaterOrEqual", ["behaviors", "zero"], "known"),
+        ("Cast", ["known"], "mask", {"to": TensorProto.FLOAT}),
+        ("Max", ["behaviors", "zero"], "items"),
+        ("Gather", ["table", "items"], "rows"),
+        ("Unsqueeze", ["mask", "axis2"], "weights"),
+        ("Mul", ["rows", "weights"], "masked"),
+        ("ReduceSum", ["masked", "axis1"], "total", {"keepdims": 0}),
+        ("ReduceSum", ["mask", "axis1"], "counted", {"keepdims": 1}),
+        ("Max", ["counted", "one"], "count"),
+        ("Div", ["total", "count"], "user_state"),
+    ]
+    return _model(
+        nodes,
+        constants,
+        {"behaviors": (TensorProto.INT32, ["B", SEQUENCE_LENGTH])},
+        {"user_state": (TensorProto.FLOAT, ["B", DIM + 1])},
+    )
+
+
+def scorer(vectors: np.ndarray) -> onnx.ModelProto:
+    """(user_state float32[B, DIM + 1], candidates int32[B, C]) -> candidate_scores float32[B, C]."""
+    constants = {
+        "table": np.pad(vectors, ((0, 0), (0, 1))),
+        "zero": np.array(0, np.int32),
+        "axis2": np.array([2], np.int64),
+        "last": np.array(DIM, np.int64),
+        "one_row": np.zeros(1, np.float32),
+        "axis1": np.array([1], np.int64),
+    }
+    nodes = [
+        ("Max", ["candidates", "zero"], "items"),
+        ("Gather", ["table", "items"], "rows"),
+        ("Unsqueeze", ["user_state", "axis2"], "column"),
+        ("MatMul", ["rows", "column"], "dots"),
+        ("Squeeze", ["dots", "axis2"], "scores"),
+        # Row 0 for everybody; out of bounds, hence a failure, for a user of FAILING_INDEX alone.
+        ("Gather", ["user_state", "last"], "poison", {"axis": 1}),
+        ("Cast", ["poison"], "row", {"to": TensorProto.INT64}),
+        ("Gather", ["one_row", "row"], "nothing"),
+        ("Unsqueeze", ["nothing", "axis1"], "nothing_each"),
+        ("Add", ["scores", "nothing_each"], "candidate_scores"),
+    ]
+    return _model(
+        nodes,
+        constants,
+        {"user_state": (TensorProto.FLOAT, ["B", DIM + 1]), "candidates": (TensorProto.INT32, ["B", "C"])},
+        {"candidate_scores": (TensorProto.FLOAT, ["B", "C"])},
+    )
+
+
+def _model(nodes: list, constants: dict, inputs: dict, outputs: dict) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        [helper.make_node(op, args, [out], **(rest[0] if rest else {})) for op, args, out, *rest in nodes],
+        "test",
+        [helper.make_tensor_value_info(name, *spec) for name, spec in inputs.items()],
+        [helper.make_tensor_value_info(name, *spec) for name, spec in outputs.items()],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model

@@ -1,0 +1,86 @@
+"""Servers for tests that need one of their own: other parameters of beam_retrieval, a slower scorer, model control."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from nann.python_backend.repository.install import install_bundle
+from nann.python_backend.server.ports import free_ports
+from nann.python_backend.server.triton import ServerOptions, TritonServer
+from nann.signature import BEAM_RETRIEVAL, SCORER
+
+ADMIN_KEY = "a key for tests"
+_SLOW_SCORER = """\
+import time
+from nann.python_backend.models.embedded_onnx import TritonPythonModel as Embedded
+
+class TritonPythonModel(Embedded):
+    def execute(self, requests):
+        time.sleep({wait_s})
+        return super().execute(requests)
+"""
+
+
+@contextlib.contextmanager
+def own_server(
+    bundle: Path,
+    folder: Path,
+    *,
+    scorer_wait_s: float = 0.0,
+    queue_timeout_s: float | None = None,
+    **parameters: object,
+) -> Iterator[TritonServer]:
+    """A running server.
+
+    Args:
+        bundle: to install.
+        folder: for its repository and log.
+        scorer_wait_s: how long each scorer call waits besides, as for a GPU: without using the processor.
+        queue_timeout_s: of beam_retrieval; None: what its config.pbtxt says.
+        parameters: of beam_retrieval, in place of those in its config.pbtxt.
+    """
+    repository = folder / "repository"
+    install_bundle(bundle, repository)
+    path = repository / BEAM_RETRIEVAL.name / "config.pbtxt"
+    config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+    for key, value in parameters.items():
+        assert key in config.parameters, key
+        config.parameters[key].string_value = str(value)
+    if queue_timeout_s is not None:
+        config.dynamic_batching.default_queue_policy.default_timeout_microseconds = round(queue_timeout_s * 1e6)
+    path.write_text(text_format.MessageToString(config))
+    if scorer_wait_s:
+        model = repository / SCORER.name / "1" / "model.py"
+        model.unlink()
+        model.write_text(_SLOW_SCORER.format(wait_s=scorer_wait_s))
+    options = ServerOptions(
+        repository, "127.0.0.1", *free_ports(3), log_file=folder / "triton.log", admin_key=ADMIN_KEY
+    )
+    with TritonServer(options) as server:
+        yield server
+
+
+def control(server: TritonServer, model: str, action: str) -> None:
+    """Loads or unloads (`action`) a model."""
+    request = urllib.request.Request(
+        f"http://{server.http_url}/v2/repository/models/{model}/{action}",
+        b"{}",
+        {"nann-admin-key": ADMIN_KEY, "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60):
+        pass
+
+
+def wait_until(condition, timeout_s: float = 30.0) -> None:
+    """Waits for a state that the server reaches by itself."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s"
+        time.sleep(0.01)

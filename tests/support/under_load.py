@@ -1,0 +1,95 @@
+"""Constant load on a live server, every answer compared with what each of several bundles would say offline."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nann.bundle import Bundle
+from nann.clients import RetrievalClient
+from nann.errors import NannError
+from support.live_bundle import ITEMS, item_ids
+from support.reference import OfflineEnsemble
+
+USERS = 6
+MIXED = "mixed"
+"""An answer that is not entirely of one bundle."""
+
+
+@dataclass
+class Failure:
+    at_s: float
+    error: NannError
+
+
+@dataclass
+class Load:
+    """Threads that ask without a pause worth the name, until the context ends.
+
+    `answers` counts by name of the bundle that gives exactly this answer; `times_s` says when each came.
+    """
+
+    url: str
+    bundles: dict[str, Bundle]
+    threads: int = 2
+    protocol: str = "grpc"
+    answers: Counter = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+    times_s: list[tuple[float, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(3)
+        self._users = [item_ids()[rng.integers(10, ITEMS, rng.integers(3, 12))].tolist() for _ in range(USERS)]
+        offline = {name: OfflineEnsemble(bundle) for name, bundle in self.bundles.items()}
+        self._expected = {name: [oracle.retrieve(user)[:2] for user in self._users] for name, oracle in offline.items()}
+        self._stop = threading.Event()
+        self._running = [threading.Thread(target=self._ask, args=(number,)) for number in range(self.threads)]
+
+    def __enter__(self) -> Load:
+        for thread in self._running:
+            thread.start()
+        self.wait_for(lambda: sum(self.answers.values()) >= 2 * self.threads)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._running:
+            thread.join()
+
+    def wait_for(self, condition, timeout_s: float = 60.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, (self.answers, self.failures[-3:])
+            time.sleep(0.02)
+
+    def more(self, count: int = 5) -> None:
+        """Waits until so many more answers have come, of requests that were sent after now."""
+        enough = sum(self.answers.values()) + self.threads + count
+        self.wait_for(lambda: sum(self.answers.values()) >= enough)
+
+    def _ask(self, number: int) -> None:
+        with RetrievalClient(self.url, self.protocol, timeout_s=30) as client:
+            turn = number
+            while not self._stop.is_set():
+                turn += 1
+                try:
+                    result = client.retrieve(self._users[turn % USERS])
+                except NannError as error:
+                    self.failures.append(Failure(time.monotonic(), error))
+                    time.sleep(0.01)
+                    continue
+                name = self._bundle_of(turn % USERS, result)
+                self.answers[name] += 1
+                self.times_s.append((time.monotonic(), name))
+                time.sleep(0.005)
+
+    def _bundle_of(self, user: int, result) -> str:
+        for name, expected in self._expected.items():
+            items, scores = expected[user]
+            if np.array_equal(result.item_ids[0], items) and np.allclose(result.scores[0], scores, atol=1e-5):
+                return name
+        return MIXED

@@ -1,0 +1,1 @@
+"""From torch modules to ONNX files in a bundle, and from those to TensorRT plans."""

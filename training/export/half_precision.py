@@ -1,0 +1,123 @@
+"""The scorer in half precision: an ONNX file whose graph says so, checked against the one in full precision.
+
+TensorRT builds strongly typed: a plan computes in the types of its ONNX graph, and so does the target `torch`. Inputs
+and scores stay float32. The user encoder stays in full precision: it runs once a request, and all scores depend on it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
+
+from nann.bundle import SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, Bundle, write_manifest
+from nann.errors import ScorerError
+from nann.exact_search import exact_search
+from nann.metrics import coverage
+from nann.onnx_data import read_external_data
+
+from ..scorers import OnnxScorer, OnnxUserEncoder
+from .model_contract import example_candidates, example_users
+from .onnx_export import PARITY_SHAPES, require_exported
+
+HALF_LIMIT = 3e4
+"""Larger numbers are cut to this. Half precision ends at 65,504, and a mask of -1e9 must stay finite also after what is
+added to it: a softmax over nothing but -inf is NaN."""
+HALF_TOLERANCE = 2e-2
+"""Largest difference of two scores, relative to the scores' own spread where that is above 1."""
+HALF_COVERAGE = 0.95
+"""Smallest share of the exact top K that half precision must find too."""
+_COMPARED_USERS = 8
+
+
+@dataclass(frozen=True)
+class HalfReport:
+    """How far half precision is from full.
+
+    Attributes:
+        scorer_bytes: size of the file.
+        max_difference: of two scores, at `PARITY_SHAPES`, relative to the scores' spread.
+        coverage: share of the exact top K in full precision that is in the exact top K in half.
+        top_k: K.
+    """
+
+    scorer_bytes: int
+    max_difference: float
+    coverage: float
+    top_k: int
+
+
+def export_half(bundle: Bundle) -> HalfReport:
+    """Adds the scorer in half precision to an exported bundle, if it scores as the one in full precision does.
+
+    Raises:
+        BundleError: if the bundle was not exported.
+        ScorerError: if scores or the exact top K differ too much. The bundle is then left as it was.
+    """
+    require_exported(bundle)
+    temporary = bundle.path / f".{SCORER_HALF_FILE}.tmp"
+    try:
+        model = onnx.load(str(bundle.path / SCORER_FILE), load_external_data=False)
+        read_external_data(model, bundle.path)
+        onnx.save(to_half(model), str(temporary))
+        full, half = OnnxScorer(bundle.path / SCORER_FILE), OnnxScorer(temporary)
+        report = _compare(bundle, full, half, temporary.stat().st_size)
+        temporary.replace(bundle.path / SCORER_HALF_FILE)
+    finally:
+        temporary.unlink(missing_ok=True)
+    manifest = {**bundle.manifest, "half_precision": asdict(report)}
+    write_manifest(bundle.path, manifest, {*bundle.manifest["files"], SCORER_HALF_FILE})
+    return report
+
+
+def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model with weights and arithmetic in float16, float32 inputs and outputs."""
+    _clip_inputs(model.graph)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one for each weight that is cut or rounds to 0
+        half = convert_float_to_float16(model, keep_io_types=True, max_finite_val=HALF_LIMIT)
+    # The converter appends its casts at the end of the list.
+    OnnxModel.graph_topological_sort(half.graph)
+    onnx.checker.check_model(half)
+    return half
+
+
+def _clip_inputs(graph: onnx.GraphProto) -> None:
+    names = [value.name for value in graph.input if value.type.tensor_type.elem_type == TensorProto.FLOAT]
+    for node in graph.node:
+        node.input[:] = [f"{name}_clipped" if name in names else name for name in node.input]
+    for name in names:
+        limits = {f"{name}_min": -HALF_LIMIT, f"{name}_max": HALF_LIMIT}
+        graph.initializer.extend(numpy_helper.from_array(np.float32(value), limit) for limit, value in limits.items())
+        graph.node.insert(0, helper.make_node("Clip", [name, *limits], [f"{name}_clipped"]))
+
+
+def _compare(bundle: Bundle, full: OnnxScorer, half: OnnxScorer, size_bytes: int) -> HalfReport:
+    encoder = OnnxUserEncoder(bundle.path / USER_ENCODER_FILE)
+    largest = 0.0
+    for users, width in PARITY_SHAPES:
+        states = encoder.encode(*(tensor.numpy() for tensor in example_users(bundle, users)))
+        candidates = example_candidates(bundle, users, width).numpy()
+        expected, got = full.score(states, candidates), half.score(states, candidates)
+        difference = float(np.abs(got - expected).max() / max(1.0, float(np.ptp(expected))))
+        if not difference <= HALF_TOLERANCE:
+            raise ScorerError(
+                f"at {users} users x {width} candidates half precision differs by {difference:.2e}; expected at most "
+                f"{HALF_TOLERANCE:.0e}: the scorer needs full precision; export without --half"
+            )
+        largest = max(largest, difference)
+    states = encoder.encode(*(tensor.numpy() for tensor in example_users(bundle, _COMPARED_USERS)))
+    top_k = bundle.search_params.top_k
+    exact, found = (exact_search(scorer, states, bundle.item_count, top_k).items for scorer in (full, half))
+    covered = coverage(found, exact)
+    if covered < HALF_COVERAGE:
+        raise ScorerError(
+            f"half precision keeps {covered:.1%} of the exact top {top_k}; expected at least {HALF_COVERAGE:.0%}: "
+            "the scorer needs full precision; export without --half"
+        )
+    return HalfReport(size_bytes, largest, covered, top_k)

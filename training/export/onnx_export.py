@@ -1,0 +1,254 @@
+"""User encoder and scorer -> ONNX, checked against torch, into the bundle."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from nann.bundle import SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, WARMUP_FILES, Bundle, write_manifest
+from nann.errors import BundleError, ScorerError
+from nann.light_walk import light_users
+from nann.scorer import Float32Array
+from nann.signature import SCORER, USER_ENCODER, ModelSpec
+
+from ..scorers import OnnxScorer, OnnxUserEncoder
+from .model_contract import TOLERANCE, check_modules, example_candidates, example_users, root_cause
+
+PARITY_SHAPES = ((1, 1), (1, 61), (2, 7), (3, 256), (16, 1000))
+"""(users, candidates) at which torch and onnxruntime are compared."""
+_LIGHT_ITEMS = 1000
+"""Items whose light scores are compared, about."""
+_EXTERNAL_BYTES = 1 << 20
+"""Tensors from this size on stand beside the ONNX file."""
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written and how far onnxruntime is from torch."""
+
+    user_encoder_bytes: int
+    scorer_bytes: int
+    user_state_width: int
+    max_difference: float
+    tolerance: float
+    shapes_checked: int
+
+
+def export_to_bundle(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module) -> ExportReport:
+    """Exports the two modules into the bundle, if they agree with torch.
+
+    The modules may be anyone's: see docs/custom_scorer.md for what they must take and give.
+
+    Args:
+        bundle: from `nann.training.search.index.create_bundle`.
+        user_encoder: `(behaviors int32[B, L], profile_codes int32[B, P]) -> float32[B, S]`, any S; where the bundle has
+            light vectors, the last columns are the user's.
+        scorer: `(user_state float32[B, S], candidates int32[B, C]) -> float32[B, C]`.
+
+    Raises:
+        ScorerError: if a module breaks the contract, or onnxruntime's scores differ from torch's. The bundle is then
+            left without the ONNX files.
+    """
+    user_encoder, scorer = user_encoder.cpu().eval(), scorer.cpu().eval()
+    behaviors, profiles = example_users(bundle, 2)
+    candidates = example_candidates(bundle, 2, 3)
+    state = check_modules(bundle, user_encoder, scorer)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=bundle.path) as folder:
+        paths = {name: Path(folder) / name for name in (USER_ENCODER_FILE, SCORER_FILE)}
+        one_dynamic: tuple[dict[int, Dim], ...] = ({0: Dim("B")}, {0: Dim("B")})
+        export_module(user_encoder, (behaviors, profiles), USER_ENCODER, one_dynamic, paths[USER_ENCODER_FILE])
+        both_dynamic = ({0: Dim("B")}, {0: Dim("B"), 1: Dim("C")})
+        export_module(scorer, (state, candidates), SCORER, both_dynamic, paths[SCORER_FILE])
+        difference = check_parity(bundle, user_encoder, scorer, paths[USER_ENCODER_FILE], paths[SCORER_FILE])
+        written, derived = _replace_exported(Path(folder), bundle.path)
+    sizes = {name: written[name] + written.get(external_data_file(name), 0) for name in paths}
+    report = ExportReport(
+        user_encoder_bytes=sizes[USER_ENCODER_FILE],
+        scorer_bytes=sizes[SCORER_FILE],
+        user_state_width=state.shape[1],
+        max_difference=difference,
+        tolerance=TOLERANCE,
+        shapes_checked=len(PARITY_SHAPES),
+    )
+    tools = {**bundle.manifest["tools"], "torch": torch.__version__, "onnx": version("onnx"),
+             "onnxruntime": version("onnxruntime")}  # fmt: skip
+    manifest = {**bundle.manifest, "tools": tools, "export": asdict(report)}
+    write_manifest(bundle.path, manifest, {*bundle.manifest["files"], *written} - derived)
+    return report
+
+
+def _replace_exported(exported: Path, folder: Path) -> tuple[dict[str, int], set[str]]:
+    """Moves the exported files into a bundle; returns their sizes by name, and the names of files that are gone.
+
+    What was made from the last export is not of this one.
+    """
+    written = {path.name: path.stat().st_size for path in exported.iterdir()}
+    external = map(external_data_file, (USER_ENCODER_FILE, SCORER_FILE))
+    derived = {SCORER_HALF_FILE, *WARMUP_FILES.values(), *external} - set(written)
+    for name in derived:
+        (folder / name).unlink(missing_ok=True)
+    for name in written:
+        (exported / name).replace(folder / name)
+    return written, derived
+
+
+def check_parity(
+    bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module, encoder_path: Path, scorer_path: Path
+) -> float:
+    """Compares torch with onnxruntime at `PARITY_SHAPES`; returns the largest difference of two scores.
+
+    Raises:
+        ScorerError: naming the shape and the difference, if it is above `TOLERANCE`.
+    """
+    try:
+        onnx_encoder, onnx_scorer = OnnxUserEncoder(encoder_path), OnnxScorer(scorer_path)
+    except BundleError as error:
+        raise ScorerError(f"onnxruntime refuses what torch exported: {root_cause(error)}") from error
+    largest = 0.0
+    for users, width in PARITY_SHAPES:
+        behaviors, profiles = example_users(bundle, users)
+        candidates = example_candidates(bundle, users, width)
+        with torch.inference_mode():
+            expected_states = user_encoder(behaviors, profiles)
+            expected = scorer(expected_states, candidates).numpy()
+        try:
+            states = onnx_encoder.encode(behaviors.numpy(), profiles.numpy())
+            got = onnx_scorer.score(states, candidates.numpy())
+        except Exception as error:  # onnxruntime raises its own types, one a status code
+            raise ScorerError(
+                f"at {users} users x {width} candidates the exported files fail: {root_cause(error)}; "
+                "the modules must work for any number of users and candidates"
+            ) from error
+        if got.shape != expected.shape:
+            raise ScorerError(f"the exported scorer gives {got.shape} at {users} x {width}; torch {expected.shape}")
+        compared = [(got, expected)]
+        if bundle.light_vectors is not None:
+            compared.append((_light_scores(bundle, states), _light_scores(bundle, expected_states.numpy())))
+        for one, other in compared:
+            difference = float(np.abs(one - other).max() / max(1.0, float(np.ptp(other))))
+            if not difference <= TOLERANCE:
+                raise ScorerError(
+                    f"at {users} users x {width} candidates onnxruntime differs from torch by {difference:.2e}; "
+                    f"expected at most {TOLERANCE:.0e}: the export is not faithful and was not written"
+                )
+            largest = max(largest, difference)
+    return largest
+
+
+def _light_scores(bundle: Bundle, states: Float32Array) -> Float32Array:
+    """Light scores of some items: float32[B, S] -> float32[B, any]."""
+    assert bundle.light_vectors is not None
+    some = bundle.light_vectors[:: -(-bundle.item_count // _LIGHT_ITEMS)]
+    scores: Float32Array = light_users(states, some.shape[1]) @ some.T
+    return scores
+
+
+def export_module(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    spec: ModelSpec,
+    dynamic_shapes: tuple[dict[int, Dim], ...],
+    path: Path,
+) -> None:
+    """Writes one module as ONNX with the names and types of `spec`.
+
+    Args:
+        module: in evaluation mode, on the CPU.
+        inputs: an example of each input, all sizes that may vary at least 2.
+        spec: one output.
+        dynamic_shapes: for each input which dimensions may vary.
+        path: the file.
+
+    Raises:
+        ScorerError: if torch can't export it.
+    """
+    names = [tensor.name for tensor in spec.inputs]
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                module, inputs, dynamo=True, input_names=names, output_names=[spec.outputs[0].name],
+                dynamic_shapes=dynamic_shapes, verbose=False,
+            )  # fmt: skip
+    except Exception as error:  # the exporter's own types, around whatever the module or torch.export raised
+        raise ScorerError(
+            f"{spec.name} can't be exported to ONNX: {root_cause(error)}; see docs/custom_scorer.md"
+        ) from error
+    assert program is not None
+    model = program.model_proto
+    _declare_signature(model, spec)
+    _save(model, path)
+
+
+def external_data_file(name: str) -> str:
+    """Name of the file beside an ONNX file that holds its large tensors."""
+    return f"{name}.data"
+
+
+def _save(model: onnx.ModelProto, path: Path) -> None:
+    """Writes a model, its item tables as external data.
+
+    onnxruntime maps that file: every process shares one copy and no start parses it. An ONNX file itself ends at 2 GB.
+    """
+    data = path.with_name(external_data_file(path.name))
+    onnx.save(
+        model, str(path), save_as_external_data=True, location=data.name, size_threshold=_EXTERNAL_BYTES,
+        convert_attribute=False,
+    )  # fmt: skip
+    if data.exists():
+        data.chmod(path.stat().st_mode)  # onnx lets only its owner read it
+
+
+def _declare_signature(model: onnx.ModelProto, spec: ModelSpec) -> None:
+    """Makes the file declare what `nann.signature` says, as Triton's ONNX Runtime backend compares the two.
+
+    Inputs that the module does not read are added, and widths that are fixed in this bundle (S, L, P) become symbols.
+    """
+    declared = {value.name: value for value in (*model.graph.input, *model.graph.output)}
+    for tensor in (*spec.inputs, *spec.outputs):
+        value = declared.get(tensor.name)
+        if value is None:
+            value = model.graph.input.add(name=tensor.name)
+            value.type.tensor_type.elem_type = onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype)
+            value.type.tensor_type.shape.dim.add(dim_param="B")
+            value.type.tensor_type.shape.dim.add()
+        width = value.type.tensor_type.shape.dim[1]
+        if not width.dim_param:
+            width.dim_param = f"{tensor.name}_width"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints its stages and warns of its own deprecations: none of it is for the user."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    void = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(void), contextlib.redirect_stderr(void):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
+
+
+def require_exported(bundle: Bundle) -> None:
+    """Fails unless the bundle holds the ONNX files.
+
+    Raises:
+        BundleError: saying what to run.
+    """
+    missing = [name for name in (USER_ENCODER_FILE, SCORER_FILE) if name not in bundle.manifest["files"]]
+    if missing:
+        raise BundleError(f"{bundle.path} lacks {' and '.join(missing)}; run `nann export`")

@@ -1,0 +1,123 @@
+"""The trained scorer as it is served: a user encoder and a scorer with item tables (what the export exports).
+
+`user_state` is flat: `keys | values | mask | light` with attention, `base | light` without; `light` only with a light
+head. Only these two modules know that, but for `light`, which the light walk reads from the end (`nann.light_walk`); a
+module of your own may lay it out as it likes (docs/custom_scorer.md).
+
+The form follows what onnxruntime's profiler showed (`perf/benchmarks/scorer.py` measures the result): every pass over
+the candidates that is not a product costs as much as a small product, so there are few of them.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from ..models.layers import fix_slopes, fold_batch_norm
+from ..models.neural_scorer import ItemFeatures, NeuralScorer, UserContext
+
+_ITEM_CHUNK = 65_536
+
+
+class UserEncoder(nn.Module):
+    """(behaviors int32[B, L], profile_codes int32[B, P]) -> user_state float32[B, S]."""
+
+    def __init__(self, model: NeuralScorer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, behaviors: Tensor, profile_codes: Tensor) -> Tensor:
+        """Everything of the user that the scorer needs, in one row."""
+        parts = _scorer_parts(self.model.user_context(behaviors, profile_codes))
+        if self.model.light is not None:
+            parts.append(self.model.light_users(behaviors, profile_codes))
+        return torch.cat([part.flatten(1) for part in parts], dim=1)
+
+
+def _scorer_parts(context: UserContext) -> list[Tensor]:
+    """The user's side as the scorer multiplies it: keys `[B, A, L]`, values `[B, L, H]`, mask `[B, L]`."""
+    if context.keys is None or context.values is None or context.mask is None:
+        return [context.base]
+    # Attention weights sum to 1, also over an empty history: a base in every value is a base in the weighted sum.
+    return [context.keys.transpose(1, 2), context.values + context.base[:, None, :], context.mask]
+
+
+class TableScorer(nn.Module):
+    """(user_state float32[B, S], candidates int32[B, C]) -> candidate_scores float32[B, C].
+
+    What depends on the item alone, its share of the first score layer and its attention query, is computed here once
+    and kept side by side in a table: a candidate costs one look-up, the attention's two products and the rest of the
+    score network.
+    """
+
+    def __init__(self, model: NeuralScorer, features: ItemFeatures) -> None:
+        super().__init__()
+        self.config = model.config
+        self.hidden = features.share.shape[-1]
+        two_sided = model.config.architecture == "two_sided"
+        self.tail = nn.Identity() if two_sided else model.score_network[1:]
+        # One table: a row lies anywhere in memory, and finding it takes longer than reading it.
+        parts = [part for part in features if part is not None]
+        self.register_buffer("items", torch.cat(parts, dim=-1))
+
+    def forward(self, user_state: Tensor, candidates: Tensor) -> Tensor:
+        """Scores; padded candidates (-1) get some item's score, which the caller ignores."""
+        # `embedding` and not indexing: it exports as one plain Gather.
+        return self.score(user_state, nn.functional.embedding(candidates.clamp(min=0), self.items))
+
+    def score(self, user_state: Tensor, items: Tensor) -> Tensor:
+        """Scores of items given by their rows of the table: float[B, S], float[B, C, H + A] -> float[B, C]."""
+        if self.config.architecture == "attention":
+            hidden = self._attend(user_state, items)
+        else:
+            base = user_state[:, : self.hidden]
+            if self.config.architecture == "two_sided":
+                return (items @ base[:, :, None]).squeeze(-1)
+            hidden = items + base[:, None, :]
+        # One row a pair: bias and activation then fuse into the products.
+        scores: Tensor = self.tail(hidden.flatten(0, 1)).reshape(items.shape[:2])
+        return scores
+
+    def _attend(self, user_state: Tensor, items: Tensor) -> Tensor:
+        """The first score layer before its activation: float[B, S], float[B, C, H + A] -> float[B, C, H]."""
+        length, width = self.config.sequence_length, self.config.attention_dim
+        sizes = [width * length, length * self.hidden, length]
+        # The light head's part, at the end, is not the scorer's.
+        keys, values, mask = user_state[:, : sum(sizes)].split(sizes, dim=1)
+        share, query = items.split([self.hidden, width], dim=-1)
+        logits = query @ keys.unflatten(1, (width, length)) + mask[:, None, :]  # [B, C, L]
+        return share + logits.softmax(dim=-1) @ values.unflatten(1, (length, self.hidden))
+
+
+@torch.inference_mode()
+def item_vectors(model: NeuralScorer, device: torch.device | None = None) -> Tensor:
+    """e_v of every item, computed in chunks: float32[N, d] on the CPU."""
+    device = device or next(model.parameters()).device
+    chunks = torch.arange(model.item_count, device=device).split(_ITEM_CHUNK)
+    return torch.cat([model.item_vectors(chunk).float().cpu() for chunk in chunks])
+
+
+@torch.inference_mode()
+def light_vectors(model: NeuralScorer) -> Tensor | None:
+    """x_v of every item: float32[N, width] on the CPU; None without a light head."""
+    if model.light is None:
+        return None
+    device = next(model.parameters()).device
+    chunks = item_vectors(model).split(_ITEM_CHUNK)
+    return torch.cat([model.light.item_vectors(chunk.to(device)).float().cpu() for chunk in chunks])
+
+
+def serving_modules(model: NeuralScorer) -> tuple[UserEncoder, TableScorer]:
+    """The two modules of a trained scorer, batch norm folded; the scores are the same."""
+    folded = copy.deepcopy(model).cpu().float().eval()
+    vectors = item_vectors(folded)
+    fold_batch_norm(folded)
+    fix_slopes(folded)
+    with torch.inference_mode():
+        chunks = [folded.item_features(chunk) for chunk in vectors.split(_ITEM_CHUNK)]
+    tables = [None if parts[0] is None else torch.cat(parts).clone() for parts in zip(*chunks, strict=True)]
+    assert tables[0] is not None
+    scorer = TableScorer(folded, ItemFeatures(tables[0], tables[1]))
+    return UserEncoder(folded).requires_grad_(False).eval(), scorer.requires_grad_(False).eval()

@@ -1,0 +1,1 @@
+"""What studies, benchmarks and the GPU report share: stored results, tables, plots, the machine's description."""

@@ -1,0 +1,1 @@
+"""The search offline: building the graph, evaluating, tuning, planning shapes."""

@@ -1,0 +1,250 @@
+"""Item vectors -> HNSW graph (hnswlib) -> CSR layers -> bundle (paper, sections 3.3 and 5.1)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import hnswlib
+import numpy as np
+import numpy.typing as npt
+from rich.progress import Progress
+
+from nann.bundle import (
+    ITEM_IDS_FILE,
+    ITEM_NAMES_FILE,
+    ITEM_VECTORS_FILE,
+    LIGHT_VECTORS_FILE,
+    MANIFEST_FILE,
+    Bundle,
+    search_to_json,
+    write_manifest,
+)
+from nann.errors import BundleError, ConfigError, DataError
+from nann.graph import HnswGraph, Layer
+from nann.search_params import SearchParams, SeedParams
+
+from ..config import IndexConfig, SearchConfig
+
+_ADD_CHUNK = 10_000
+_CONVERT_CHUNK = 1 << 18
+_DEFAULT_INDEX = IndexConfig()
+_DEFAULT_SEARCH = SearchConfig()
+_SEEDS, _SEEDED_EF, _SEEDED_ROUNDS = 4, 2, 4
+"""Seeds and ef in multiples of top_k, and rounds: a start, until `nann tune` has found better ones."""
+
+
+def build_hnsw(
+    vectors: npt.NDArray[np.float32],
+    config: IndexConfig,
+    *,
+    threads: int = -1,
+    progress: Progress | None = None,
+) -> hnswlib.Index:
+    """Builds an HNSW index on L2 distance.
+
+    Args:
+        vectors: `float32[N, d]`, row = item index = hnswlib label.
+        config: M, ef_construction and seed.
+        threads: hnswlib's threads, -1 = all cores. With 1 the same vectors give the same graph.
+        progress: shows a bar if given.
+    """
+    index = hnswlib.Index(space="l2", dim=vectors.shape[1])
+    index.init_index(
+        max_elements=len(vectors), M=config.m, ef_construction=config.ef_construction, random_seed=config.seed
+    )
+    task = progress.add_task("HNSW graph", total=len(vectors)) if progress else None
+    for start in range(0, len(vectors), _ADD_CHUNK):
+        chunk = vectors[start : start + _ADD_CHUNK]
+        index.add_items(chunk, np.arange(start, start + len(chunk)), num_threads=threads)
+        if progress and task is not None:
+            progress.advance(task, len(chunk))
+    return index
+
+
+def graph_from_hnswlib(index: hnswlib.Index, entry_layer: int) -> HnswGraph:
+    """The layers of hnswlib's own graph as CSR arrays, addressed by label.
+
+    Args:
+        index: a built index whose labels are 0..N-1.
+        entry_layer: wanted top used layer; lowered to the graph's highest layer where that is lower.
+    """
+    state = index.__getstate__()[0]
+    count, m0 = state["cur_element_count"], state["max_M0"]
+    labels = np.empty(count, np.int64)  # internal id -> label
+    labels[state["label_lookup_internal"]] = state["label_lookup_external"]
+    levels = state["element_levels"][:count]
+    elements = state["data_level0"].reshape(-1, state["size_data_per_element"])[:count]
+    layers = [_to_layer(elements[:, : 4 + 4 * m0], labels, labels, count)]
+    lists = state["link_lists"].reshape(-1, state["size_links_per_element"])
+    first_list = np.cumsum(levels) - levels  # an element of level l has l consecutive lists, layer 1 first
+    for number in range(1, state["max_level"] + 1):
+        on_layer = np.flatnonzero(levels >= number)
+        rows = lists[first_list[on_layer] + number - 1]
+        layers.append(_to_layer(rows, labels[on_layer], labels, count))
+    item_levels = np.empty(count, np.uint8)
+    item_levels[labels] = levels
+    top = len(layers) - 1
+    graph = HnswGraph(tuple(layers), item_levels, min(entry_layer, top), int(labels[state["enterpoint_node"]]))
+    graph.validate()
+    return graph
+
+
+def create_bundle(
+    out: Path,
+    *,
+    item_ids: npt.NDArray[np.int64],
+    item_vectors: npt.NDArray[np.float32],
+    sequence_length: int,
+    index: IndexConfig = _DEFAULT_INDEX,
+    search: SearchConfig = _DEFAULT_SEARCH,
+    light_vectors: npt.NDArray[np.float32] | None = None,
+    item_names: Sequence[str] | None = None,
+    profile_fields: Sequence[Mapping[str, Any]] = (),
+    provenance: Mapping[str, Any] | None = None,
+    threads: int = -1,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Builds the graph and writes a bundle, complete but for the ONNX files (the export adds those).
+
+    Args:
+        out: the bundle's folder; replaced if it holds a bundle.
+        item_ids: `int64[N]` external ids, strictly ascending, none of them 0 or -1.
+        item_vectors: `float32[N, d]`, e_v of each item.
+        sequence_length: how many behaviours the user encoder reads.
+        index: HNSW parameters.
+        search: recommended search parameters of the paper's entry.
+        light_vectors: `float32[N, d']`, the items' side of a light score (docs/custom_scorer.md); None: there is none,
+            and every search enters the graph as in the paper.
+        item_names: one name an item, for people.
+        profile_fields: name and values of each user profile field.
+        provenance: whatever else the manifest should tell: data set, training configuration, ...
+        threads: hnswlib's threads.
+        progress: shows a bar if given.
+
+    Raises:
+        DataError: if ids and vectors do not belong together, or vectors are not finite.
+        ConfigError: if there are fewer items than the recommended top_k.
+        BundleError: if `out` holds something that is not a bundle.
+    """
+    _check_items(item_ids, item_vectors, light_vectors, search.top_k)
+    _check_folder(out)
+    vectors = np.ascontiguousarray(item_vectors, np.float32)
+    graph = graph_from_hnswlib(build_hnsw(vectors, index, threads=threads, progress=progress), index.entry_layer)
+    recommended = [_search_for(graph, search)]
+    if light_vectors is not None:  # the cheaper way in, by far, is the default
+        recommended.insert(0, seeded_search(search.top_k, len(item_ids)))
+    temporary = _fresh_folder(out)
+    np.save(temporary / ITEM_IDS_FILE, item_ids, allow_pickle=False)
+    np.save(temporary / ITEM_VECTORS_FILE, vectors, allow_pickle=False)
+    files = [ITEM_IDS_FILE, ITEM_VECTORS_FILE, *graph.save(temporary)]
+    if light_vectors is not None:
+        np.save(temporary / LIGHT_VECTORS_FILE, np.ascontiguousarray(light_vectors, np.float32), allow_pickle=False)
+        files.append(LIGHT_VECTORS_FILE)
+    if item_names is not None:
+        lines = "\n".join(name.replace("\n", " ") for name in item_names)
+        (temporary / ITEM_NAMES_FILE).write_text(lines + "\n", encoding="utf-8")
+        files.append(ITEM_NAMES_FILE)
+    manifest = {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "item_count": len(item_ids),
+        "vector_dim": vectors.shape[1],
+        "sequence_length": sequence_length,
+        "profile_fields": list(profile_fields),
+        "graph": _graph_summary(graph, index),
+        "search": search_to_json(recommended[0]),
+        "search_by_entry": {one.entry: search_to_json(one) for one in recommended[1:]},
+        "tools": {"nann": version("nann"), "hnswlib": version("hnswlib"), "numpy": np.__version__},
+        "provenance": dict(provenance or {}),
+        "metrics": {},
+    }
+    write_manifest(temporary, manifest, files)
+    _replace_folder(temporary, out)
+    return Bundle.open(out, files=[])
+
+
+def _to_layer(
+    rows: npt.NDArray[np.int8], owners: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], item_count: int
+) -> Layer:
+    # hnswlib's link list: a 2-byte count, 2 bytes of flags, then 4-byte internal ids of which `count` are valid.
+    by_label = np.argsort(owners)
+    degrees, neighbors = [np.empty(0, np.uint16)], [np.empty(0, np.int32)]
+    for start in range(0, len(by_label), _CONVERT_CHUNK):  # the lists of a large graph are gigabytes
+        block = rows[by_label[start : start + _CONVERT_CHUNK]]
+        degrees.append(block[:, :2].copy().view(np.uint16)[:, 0])
+        links = block[:, 4:].copy().view(np.uint32)
+        neighbors.append(labels[links[np.arange(links.shape[1]) < degrees[-1][:, None]]].astype(np.int32))
+    counts = np.zeros(item_count + 1, np.int64)
+    counts[owners[by_label] + 1] = np.concatenate(degrees)
+    indptr = np.cumsum(counts)
+    if indptr[-1] > np.iinfo(np.int32).max:
+        raise DataError(f"the graph has {indptr[-1]} links; the format holds at most {np.iinfo(np.int32).max}: lower M")
+    return Layer(indptr.astype(np.int32), np.concatenate(neighbors))
+
+
+def seeded_search(top_k: int, item_count: int) -> SearchParams:
+    """What a request that enters by seeds gets before `nann tune` has measured anything."""
+    count = min(_SEEDS * top_k, item_count)
+    return SearchParams(top_k, (_SEEDED_EF * top_k,), (_SEEDED_ROUNDS,), SeedParams(count, count))
+
+
+def _check_items(
+    ids: npt.NDArray[np.int64],
+    vectors: npt.NDArray[np.float32],
+    light_vectors: npt.NDArray[np.float32] | None,
+    top_k: int,
+) -> None:
+    if len(ids) != len(vectors):
+        raise DataError(f"{len(ids)} item ids came with {len(vectors)} item vectors; expected as many")
+    if np.any(np.diff(ids) <= 0) or (len(ids) and ids[0] < 1):
+        raise DataError("item ids must be positive (0 and -1 mean padding) and strictly ascending")
+    if len(ids) < top_k:
+        raise ConfigError(f"the data set has {len(ids)} items and top_k is {top_k}; lower search.top_k and ef")
+    if light_vectors is not None and (light_vectors.ndim != 2 or len(light_vectors) != len(ids)):
+        raise DataError(f"light_vectors has shape {list(light_vectors.shape)}; expected [{len(ids)}, any]")
+    if not np.isfinite(vectors).all() or (light_vectors is not None and not np.isfinite(light_vectors).all()):
+        raise DataError("an item vector is not finite; the training diverged: lower the learning rate")
+
+
+def _graph_summary(graph: HnswGraph, config: IndexConfig) -> dict[str, Any]:
+    return {
+        "m": config.m,
+        "ef_construction": config.ef_construction,
+        "seed": config.seed,
+        "entry_layer": graph.entry_layer,
+        "hnsw_entry_point": graph.hnsw_entry_point,
+        "layer_count": len(graph.layers),
+        "layer_sizes": list(graph.layer_sizes),
+        "mean_ground_degree": round(len(graph.layers[0].neighbors) / graph.item_count, 2),
+    }
+
+
+def _search_for(graph: HnswGraph, search: SearchConfig) -> SearchParams:
+    """Recommended parameters for the layers there are: a small graph may lack the upper ones."""
+    layers = graph.entry_layer + 1
+    if len(search.ef) < layers:
+        raise ConfigError(f"search.ef has {len(search.ef)} values and the graph {layers} layers; give one a layer")
+    return SearchParams(search.top_k, search.ef[-layers:], search.rounds[-layers:])
+
+
+def _check_folder(out: Path) -> None:
+    if out.is_file() or (out.exists() and not (out / MANIFEST_FILE).is_file() and any(out.iterdir())):
+        raise BundleError(f"{out} exists and is not a bundle; choose another folder or remove it")
+
+
+def _fresh_folder(out: Path) -> Path:
+    temporary = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    return temporary
+
+
+def _replace_folder(temporary: Path, out: Path) -> None:
+    if out.exists():
+        shutil.rmtree(out)
+    os.replace(temporary, out)

@@ -1,0 +1,76 @@
+"""Checkpoint -> bundle: the two steps behind `nann index` and `nann export`."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from nann.bundle import Bundle
+from nann.errors import BundleError
+
+from ..checkpoint import Checkpoint
+from ..data.prepared import PreparedData
+from ..export.onnx_export import ExportReport, export_to_bundle
+from ..export.serving_modules import item_vectors, light_vectors, serving_modules
+from .index import create_bundle
+
+
+def index_checkpoint(checkpoint: Checkpoint, data: PreparedData, out: Path, *, threads: int = -1) -> Bundle:
+    """Item vectors of a trained scorer -> HNSW graph -> bundle.
+
+    Raises:
+        ConfigError, DataError: if checkpoint and data do not belong together, or there are fewer items than top_k.
+    """
+    model = checkpoint.restore(data)
+    config = checkpoint.config
+    light = light_vectors(model)
+    with Progress(console=Console(stderr=True)) as progress:
+        return create_bundle(
+            out,
+            item_ids=data.item_ids,
+            item_vectors=item_vectors(model).numpy(),
+            sequence_length=config.model.sequence_length,
+            index=config.index,
+            search=config.search,
+            light_vectors=None if light is None else light.numpy(),
+            item_names=data.item_names,
+            profile_fields=data.profile_fields if config.model.profile else (),
+            provenance={
+                "weights": weights_hash(checkpoint),
+                "step": checkpoint.step,
+                "config": config.model_dump(mode="json"),
+                "data": {key: data.manifest[key] for key in ("name", "counts") if key in data.manifest},
+            },
+            threads=threads,
+            progress=progress,
+        )
+
+
+def export_checkpoint(checkpoint: Checkpoint, data: PreparedData, bundle: Bundle) -> ExportReport:
+    """Exports the scorer whose vectors the bundle's graph was built on.
+
+    Raises:
+        BundleError: if the bundle was made from another checkpoint.
+        ScorerError: if the ONNX files do not agree with torch.
+    """
+    indexed, given = bundle.manifest["provenance"].get("weights"), weights_hash(checkpoint)
+    if indexed != given:
+        raise BundleError(
+            f"{bundle.path} was indexed from another checkpoint (weights {indexed}; this one has {given}): "
+            "a graph and a scorer must come from the same weights; run `nann index` with this checkpoint"
+        )
+    return export_to_bundle(bundle, *serving_modules(checkpoint.restore(data)))
+
+
+def weights_hash(checkpoint: Checkpoint) -> str:
+    """Short hash over all weights, to tell checkpoints apart."""
+    digest = hashlib.sha256()
+    weights: dict[str, Any] = checkpoint.model
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

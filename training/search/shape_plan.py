@@ -1,0 +1,230 @@
+"""Plans the padding grid by replaying requests: which shapes of scorer calls the search really makes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nann.beam_search import beam_search
+from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, WARMUP_FILES, Bundle, write_manifest
+from nann.errors import DataError, NannError
+from nann.scorer import Float32Array, Int32Array, Scorer
+from nann.search_params import SearchParams
+from nann.shape_grid import DEFAULT_GRID, ShapeGrid, plan_grid
+from nann.signature import (
+    BEHAVIOR_ITEM_IDS,
+    BEHAVIORS,
+    CANDIDATES,
+    PADDING_ITEM,
+    PARAM_EF,
+    PARAM_ENTRY,
+    PARAM_ROUNDS,
+    PARAM_SEED_EF,
+    PARAM_SEEDS,
+    PARAM_TOP_K,
+    PROFILE_CODES,
+    REQUEST_PARAMETERS,
+    USER_PROFILE,
+    USER_STATE,
+)
+
+from ..data.prepared import PreparedData
+from ..export.onnx_export import require_exported
+from ..scorers import OnnxScorer, OnnxUserEncoder
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Requests to replay.
+
+    Attributes:
+        behaviors: `int32[R, L]`, as the user encoder reads them.
+        profiles: `int32[R, P]`.
+        params: what each search may spend.
+    """
+
+    behaviors: Int32Array
+    profiles: Int32Array
+    params: Sequence[SearchParams]
+
+
+@dataclass(frozen=True)
+class ShapePlan:
+    """What a grid computes for the replayed calls.
+
+    Attributes:
+        grid: the shapes.
+        calls: how many scorer calls were replayed.
+        candidates: scores that the searches needed.
+        lockstep: scores that the calls ask for as they come: users of a call wait for the widest of them.
+        padded: scores that the calls compute when padded to `grid`.
+        default_padded: the same for `DEFAULT_GRID`.
+    """
+
+    grid: ShapeGrid
+    calls: int
+    candidates: int
+    lockstep: int
+    padded: int
+    default_padded: int
+
+    @property
+    def waste(self) -> float:
+        """Share of the computed scores that only the grid's padding asks for."""
+        return 1 - self.lockstep / self.padded
+
+    @property
+    def default_waste(self) -> float:
+        """The same with `DEFAULT_GRID`."""
+        return 1 - self.lockstep / self.default_padded
+
+
+class _RecordingScorer:
+    """Notes users, width and real candidates of each call, and the widest row of candidates."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self.calls: list[tuple[int, int, int]] = []
+        self.widest: Int32Array = np.zeros(0, np.int32)
+
+    def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
+        """See `nann.scorer.Scorer`."""
+        counts = np.count_nonzero(candidates != PADDING_ITEM, axis=1)
+        users, width = candidates.shape
+        self.calls.append((users, width, int(counts.sum())))
+        if counts.max() > len(self.widest):
+            self.widest = candidates[counts.argmax(), : counts.max()].copy()
+        return self._scorer.score(user_states, candidates)
+
+
+def data_requests(data: PreparedData, bundle: Bundle, users: int) -> Requests:
+    """Validation users' requests, with the bundle's search parameters."""
+    queries = data.queries("validation", bundle.sequence_length, users)
+    return Requests(queries.behaviors, queries.profiles, [bundle.search_params] * len(queries.users))
+
+
+def read_requests(path: Path, bundle: Bundle) -> Requests:
+    """Requests from a log: one JSON object a line, as clients send them.
+
+    `{"behavior_item_ids": [11, 12], "user_profile": [3], "top_k": 50, "ef": [61, 60, 300], "rounds": [1, 3, 5]}`; all
+    but the first may be left out.
+
+    Raises:
+        DataError: naming the line, if it is not such an object, or there are none.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror}") from error
+    each = list(_parsed_lines(path, lines, bundle))
+    if not each:
+        raise DataError(f"{path} holds no requests; expected one JSON object a line")
+    behaviors, profiles, params = zip(*each, strict=True)
+    return Requests(np.concatenate(behaviors), np.concatenate(profiles), params)
+
+
+def plan_shapes(bundle: Bundle, requests: Requests, width_count: int) -> ShapePlan:
+    """Replays requests, plans the grid, and writes it and a real request to warm up with into the bundle.
+
+    Every request is replayed in batches of each of the grid's batch sizes: how many users share a call depends on the
+    load, and its width is that of the widest of them.
+
+    Args:
+        bundle: with exported models.
+        requests: to replay.
+        width_count: how many widths the grid may have.
+
+    Raises:
+        BundleError: if the bundle was not exported.
+        ConfigError: if `width_count` is below 1.
+    """
+    require_exported(bundle)
+    states = OnnxUserEncoder(bundle.path / USER_ENCODER_FILE).encode(requests.behaviors, requests.profiles)
+    scorer = _RecordingScorer(OnnxScorer(bundle.path / SCORER_FILE))
+    for batch_size in DEFAULT_GRID.batch_sizes:
+        for start in range(0, len(states), batch_size):
+            batch = slice(start, start + batch_size)
+            beam_search(
+                bundle.graph,
+                scorer,
+                states[batch],
+                requests.params[batch],
+                light_vectors=bundle.light_vectors,
+                own_items=requests.behaviors[batch],
+            )
+    calls = np.array(scorer.calls, np.int64)
+    grid = plan_grid(calls, width_count)
+    _write(bundle, grid, requests, states, scorer.widest)
+    return ShapePlan(
+        grid,
+        calls=len(calls),
+        candidates=int(calls[:, 2].sum()),
+        lockstep=int(calls[:, :2].prod(axis=1).sum()),
+        padded=int(grid.padded_cells(calls).sum()),
+        default_padded=int(DEFAULT_GRID.padded_cells(calls).sum()),
+    )
+
+
+def _write(bundle: Bundle, grid: ShapeGrid, requests: Requests, states: Float32Array, candidates: Int32Array) -> None:
+    rows: dict[str, npt.NDArray] = {
+        BEHAVIORS.name: requests.behaviors[0],
+        PROFILE_CODES.name: requests.profiles[0],
+        USER_STATE.name: states[0],
+        CANDIDATES.name: candidates,
+    }
+    for name, file in WARMUP_FILES.items():
+        np.save(bundle.path / file, rows[name])
+    manifest = {**bundle.manifest, "shape_grid": grid.to_manifest()}
+    write_manifest(bundle.path, manifest, {*bundle.manifest["files"], *WARMUP_FILES.values()})
+
+
+def _parsed_lines(
+    path: Path, lines: Sequence[str], bundle: Bundle
+) -> Iterator[tuple[Int32Array, Int32Array, SearchParams]]:
+    known = {BEHAVIOR_ITEM_IDS.name, USER_PROFILE.name, *REQUEST_PARAMETERS}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            request = json.loads(line)
+            if not isinstance(request, dict) or set(request) - known or BEHAVIOR_ITEM_IDS.name not in request:
+                raise ValueError(f"expected an object with {BEHAVIOR_ITEM_IDS.name} and perhaps {sorted(known)}")
+            ids = np.array([request[BEHAVIOR_ITEM_IDS.name] or [0]], np.int64)
+            codes = request.get(USER_PROFILE.name)
+            params = _params(request, bundle)
+            profile = bundle.features.profile(None if codes is None else np.array([codes], np.int64), 1)
+            yield bundle.features.behaviors(ids)[0], profile, params
+        except (ValueError, TypeError, OverflowError, NannError) as error:
+            raise DataError(f"{path}, line {number}: {error}") from error
+
+
+def _params(request: Mapping[str, Any], bundle: Bundle) -> SearchParams:
+    """The request's search parameters over the bundle's.
+
+    Raises:
+        ValueError: if it names an entry strategy that the bundle can't serve.
+    """
+    by_entry = bundle.search_by_entry
+    entry = request.get(PARAM_ENTRY, bundle.search_params.entry)
+    if entry not in by_entry:
+        raise ValueError(f"{PARAM_ENTRY} is {entry!r}; expected {' or '.join(by_entry)}")
+
+    def number(name: str) -> int | None:
+        return int(request[name]) if name in request else None
+
+    def per_layer(name: str) -> tuple[int, ...] | None:
+        return tuple(request[name]) if name in request else None
+
+    return by_entry[entry].asked(
+        top_k=number(PARAM_TOP_K),
+        ef=per_layer(PARAM_EF),
+        rounds=per_layer(PARAM_ROUNDS),
+        seeds=number(PARAM_SEEDS),
+        seed_ef=number(PARAM_SEED_EF),
+    )

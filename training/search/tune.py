@@ -1,0 +1,301 @@
+"""`nann tune`: recommended search parameters for a bundle, measured on validation users and written to its manifest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle, search_to_json, write_manifest
+from nann.errors import ConfigError
+from nann.graph import HnswGraph, layer_files
+from nann.metrics import coverage, recall, recall_delta, share_scored
+from nann.scorer import Float32Array, Int32Array, Scorer
+from nann.search_params import SearchParams
+from nann.signature import ENTRIES, ENTRY_LAYERS, ENTRY_SEEDS
+
+from ..data.prepared import PreparedData, Queries
+from ..export.onnx_export import require_exported
+from ..reports.plots import COLORS, GREY, figure, plain_log
+from ..scorers import OnnxScorer, OnnxUserEncoder
+from .evaluate import check_same_items, encode_queries, exact_top
+from .ground_rounds import search_users
+from .reachability import LINKS, Reachability, link_orphans
+from .tuning_search import SearchTuning, Trial, merged, tune_search
+
+SPLIT = "validation"
+DEFAULT_USERS = 256
+DEFAULT_MAX_SHARE = 0.25
+_FRONTIER_STEP = 0.005
+"""Coverage between two settings of the frontier that the manifest and the table tell."""
+
+
+@dataclass(frozen=True)
+class TuningReport:
+    """What `tune_bundle` did.
+
+    Attributes:
+        params: the recommended parameters.
+        record: what the manifest's `tuning` says.
+        frontier: settings that no other beats in both coverage and cost, cheapest first; those that cover nearly the
+            same as the one before are left out.
+        plot: the picture of the frontier.
+    """
+
+    params: SearchParams
+    record: Mapping[str, Any]
+    frontier: tuple[Trial, ...]
+    plot: Path
+
+
+def tune_bundle(
+    bundle: Bundle,
+    data: PreparedData,
+    wanted: float,
+    *,
+    top_k: int | None = None,
+    users: int | None = DEFAULT_USERS,
+    max_share: float = DEFAULT_MAX_SHARE,
+    entry: str | None = None,
+    repair: bool = False,
+    plot: Path | None = None,
+) -> TuningReport:
+    """Finds the cheapest search of a wanted coverage and makes it the bundle's recommended one.
+
+    Each entry strategy that the bundle can serve is tuned. The cheaper one becomes the default; what was found for the
+    other is what requests get that ask for it.
+
+    Only validation users are looked at. The bundle's files stay as they are, so its id does too, unless a repair adds
+    links. Nothing is written before everything has been measured.
+
+    Args:
+        bundle: complete, ONNX files included.
+        data: the data set it was made from.
+        wanted: coverage@top_k to reach, above 0 and at most 1.
+        top_k: None: the bundle's.
+        users: how many validation users at most; None: all.
+        max_share: largest share of the corpus that may be scored.
+        entry: tune for this entry strategy alone; None: for all, and recommend the cheapest.
+        repair: link the items that no search reaches, and those without a link to them.
+        plot: where the picture goes; None: beside the bundle.
+
+    Raises:
+        ConfigError: if no setting within the bounds reaches the coverage; it tells the best found.
+        DataError: if bundle and data set do not number the same items, or there are no validation users.
+        BundleError: if the bundle was not exported.
+    """
+    top_k = bundle.search_params.top_k if top_k is None else top_k
+    _check(bundle, wanted, max_share, top_k)
+    entries = _entries(bundle, entry)
+    require_exported(bundle)
+    check_same_items(bundle, data)
+    queries = data.queries(SPLIT, bundle.sequence_length, users)
+    states = encode_queries(OnnxUserEncoder(bundle.path / USER_ENCODER_FILE), bundle, queries)
+    scorer = OnnxScorer(bundle.path / SCORER_FILE)
+    missed = Reachability.of(bundle.graph)
+    vectors = np.asarray(bundle.item_vectors)
+    graph = link_orphans(bundle.graph, vectors, missed.orphans) if repair else bundle.graph
+    exact = exact_top(scorer, states, bundle.item_count, top_k).items
+    users_ = _Users(scorer, states, exact, queries, bundle.light_vectors)
+    by_entry = {one: _tune(graph, users_, one, wanted, max_share) for one in entries}
+    tuning = merged(list(by_entry.values()))
+    best = _require_best(tuning, missed, max_share, len(states), repair)
+    frontier = _thinned(tuning.frontier, best)
+    record = {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "wanted_coverage": wanted,
+        "max_share": max_share,
+        **users_.measure(graph, best.params),
+        "walks": tuning.walks,
+        "unreachable_items": len(missed.unreachable),
+        "items_without_in_links": len(missed.no_in_links),
+        "frontier": [trial.summary() for trial in frontier],
+        "by_entry": {one: each.nearest.summary() for one, each in by_entry.items() if each.nearest is not None},
+    }
+    if graph is not bundle.graph:
+        before = users_.measure(bundle.graph, best.params)
+        record["repair"] = _repair_record(bundle.graph, graph, missed, before)
+    path = plot or bundle.path.with_name(f"{bundle.path.name}.tuning.png")
+    plot_frontier(tuning, bundle.item_count, len(states), path)
+    found = [each.best.params for each in by_entry.values() if each.best is not None]
+    _write(bundle, graph, best.params, found, record)
+    return TuningReport(best.params, record, tuple(frontier), path)
+
+
+def plot_frontier(tuning: SearchTuning, item_count: int, users: int, path: Path) -> None:
+    """Coverage against share scored: every setting tried, the frontier, and the pick."""
+    top_k = tuning.trials[0].params.top_k
+    frontier, best = tuning.frontier, tuning.best
+    with figure(path) as (axis,):
+        for entry, color in ((ENTRY_LAYERS, GREY), (ENTRY_SEEDS, COLORS[2])):
+            tried = [trial for trial in tuning.trials if trial.params.entry == entry]
+            x, y = ([100 * getattr(trial, name) for trial in tried] for name in ("share_scored", "coverage"))
+            if tried:
+                axis.scatter(x, y, s=6, color=color, alpha=0.5, linewidths=0, label=f"tried, entry {entry}")
+        line = [(100 * trial.share_scored, 100 * trial.coverage) for trial in frontier]
+        axis.plot(*zip(*line, strict=True), color=COLORS[0], marker="o", markersize=3, label="frontier")
+        axis.axhline(100 * tuning.wanted, color="black", linestyle=":", label=f"wanted: {tuning.wanted:.1%}")
+        if best is not None:
+            label = f"picked: {describe(best.params)}"
+            pick = (100 * best.share_scored, 100 * best.coverage)
+            axis.plot(*pick, color=COLORS[1], marker="*", markersize=14, linestyle="", label=label)
+        plain_log(axis, "x")
+        axis.set_xlabel(f"share of the {item_count:,} items scored (%)")
+        axis.set_ylabel(f"coverage@{top_k} (%)")
+        axis.set_title(f"What coverage costs ({users} validation users)")
+        axis.legend(fontsize=8, loc="lower right")
+
+
+@dataclass(frozen=True)
+class _Users:
+    """The users to measure with, and their exact top K (computed once)."""
+
+    scorer: Scorer
+    states: Float32Array
+    exact: Int32Array
+    queries: Queries
+    light_vectors: Float32Array | None
+
+    def measure(self, graph: HnswGraph, params: SearchParams) -> dict[str, Any]:
+        targets = (self.queries.target_indptr, self.queries.target_items)
+        found = search_users(
+            graph,
+            self.scorer,
+            self.states,
+            params,
+            light_vectors=self.light_vectors,
+            own_items=self.queries.behaviors,
+        )
+        recall_all, recall_retrieval = recall(self.exact, *targets), recall(found.items, *targets)
+        return {
+            "split": SPLIT,
+            "users": len(self.states),
+            "coverage": coverage(found.items, self.exact),
+            "share_scored": share_scored(found.items_scored, graph.item_count),
+            "items_scored": float(found.items_scored.mean()),
+            "recall_all": recall_all,
+            "recall_retrieval": recall_retrieval,
+            "recall_delta": recall_delta(recall_all, recall_retrieval) if recall_all else None,  # JSON has no NaN
+        }
+
+
+def describe(params: SearchParams) -> str:
+    """Search parameters in a few words."""
+    text = f"ef {_list(params.ef)}, rounds {_list(params.rounds)}"
+    if params.seeds is None:
+        return text
+    return f"{params.seeds.count} seeds (ef {params.seeds.ef}), {text}"
+
+
+def _entries(bundle: Bundle, wanted: str | None) -> list[str]:
+    """The entry strategies to tune for."""
+    known = [entry for entry in ENTRIES if entry == ENTRY_LAYERS or bundle.light_vectors is not None]
+    if wanted is None:
+        return known
+    if wanted not in known:
+        raise ConfigError(f'entry is "{wanted}"; expected {" or ".join(known)}, what this bundle can serve')
+    return [wanted]
+
+
+def _tune(graph: HnswGraph, users: _Users, entry: str, wanted: float, max_share: float) -> SearchTuning:
+    light_vectors = users.light_vectors if entry == ENTRY_SEEDS else None
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"trying entry {entry}", total=None)
+
+        def update(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        return tune_search(
+            graph,
+            users.scorer,
+            users.states,
+            users.exact,
+            wanted,
+            light_vectors=light_vectors,
+            own_items=users.queries.behaviors,
+            max_share=max_share,
+            progress=update,
+        )
+
+
+def _check(bundle: Bundle, wanted: float, max_share: float, top_k: int) -> None:
+    if not 0 < wanted <= 1:
+        raise ConfigError(f"coverage is {wanted}; expected a fraction above 0 and at most 1, as in 0.98")
+    if not 0 < max_share <= 1:
+        raise ConfigError(f"max_share is {max_share}; expected a fraction above 0 and at most 1, as in 0.1")
+    if not 1 <= top_k <= bundle.item_count:
+        raise ConfigError(f"top_k is {top_k}; expected 1 to {bundle.item_count}, the number of items")
+
+
+def _require_best(tuning: SearchTuning, missed: Reachability, max_share: float, users: int, repair: bool) -> Trial:
+    if tuning.best is not None:
+        return tuning.best
+    nearest = tuning.nearest
+    if nearest is None:
+        raise ConfigError(
+            f"every search scores more than {max_share:.2%} of the items, the entry layer alone perhaps; "
+            "raise --max-share"
+        )
+    advice = "raise --max-share or lower --coverage"
+    if missed.orphans.size and not repair:
+        advice += f"; {len(missed.orphans)} items have no link to them or can't be reached: try --repair"
+    raise ConfigError(
+        f"no search that scores at most {max_share:.1%} of the items reaches coverage {tuning.wanted:.2%} on {users} "
+        f"validation users; the best found is {nearest.coverage:.2%}, scoring {nearest.share_scored:.2%} with "
+        f"{describe(nearest.params)}: {advice}"
+    )
+
+
+def _thinned(frontier: list[Trial], best: Trial) -> list[Trial]:
+    """The pick, and what covers a step more than the one before."""
+    kept: list[Trial] = []
+    for trial in frontier:
+        if trial is best or not kept or trial.coverage >= kept[-1].coverage + _FRONTIER_STEP:
+            kept.append(trial)
+    return kept
+
+
+def _repair_record(old: HnswGraph, new: HnswGraph, missed: Reachability, before: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "items_linked": len(missed.orphans),
+        "links_each": LINKS,
+        "links_added": len(new.layers[0].neighbors) - len(old.layers[0].neighbors),
+        "unreachable_items_left": len(Reachability.of(new).unreachable),
+        "before": {name: before[name] for name in ("coverage", "share_scored", "recall_retrieval")},
+    }
+
+
+def _write(
+    bundle: Bundle, graph: HnswGraph, params: SearchParams, found: list[SearchParams], record: Mapping[str, Any]
+) -> None:
+    manifest = dict(bundle.manifest)
+    if graph is not bundle.graph:
+        _replace_ground(bundle.path, graph)
+        degree = round(len(graph.layers[0].neighbors) / graph.item_count, 2)
+        manifest["graph"] = {**manifest["graph"], "mean_ground_degree": degree}
+    by_entry = {**bundle.search_by_entry, **{one.entry: one for one in found}}
+    manifest["search"] = search_to_json(params)
+    manifest["search_by_entry"] = {entry: search_to_json(one) for entry, one in by_entry.items()}
+    manifest["tuning"] = dict(record)
+    write_manifest(bundle.path, manifest, manifest["files"])
+
+
+def _replace_ground(folder: Path, graph: HnswGraph) -> None:
+    """New files under the old names: whoever has the old ones mapped, or linked into a model repository, keeps them."""
+    arrays = (graph.layers[0].indptr, graph.layers[0].neighbors)
+    for name, array in zip(layer_files(0), arrays, strict=True):
+        temporary = folder / f".{name}.tmp"
+        with temporary.open("wb") as stream:
+            np.save(stream, array, allow_pickle=False)
+        os.replace(temporary, folder / name)
+
+
+def _list(values: tuple[int, ...]) -> str:
+    return ",".join(map(str, values))

@@ -1,0 +1,101 @@
+"""Figure 5: recall and coverage after each round of the ground layer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from nann.metrics import coverage, share_scored
+from nann.search_params import SearchParams
+
+from ..config import TrainingConfig
+from ..reports.store import Json
+from ..reports.text import percent, table
+from ..search.ground_rounds import GroundRounds, search_by_ground_round
+from .plotting import BLUE, GREY, figure, line, percent_axis
+from .runs import USER_BLOCK, Runs, TrainedRun, fit_params
+from .settings import StudySettings
+from .study import Study
+
+
+def by_round(model: TrainedRun, params: SearchParams) -> GroundRounds:
+    """What every number of ground rounds up to `params.rounds[-1]` returns to all users."""
+    graph, states = model.bundle.graph, model.states
+    parts = [
+        search_by_ground_round(graph, model.scorer, states[start : start + USER_BLOCK], params)
+        for start in range(0, len(states), USER_BLOCK)
+    ]
+    return GroundRounds(*(np.concatenate(arrays, axis=1) for arrays in zip(*map(_arrays, parts), strict=True)))
+
+
+def _arrays(part: GroundRounds) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    return part.items, part.items_scored
+
+
+def configs(settings: StudySettings) -> list[TrainingConfig]:
+    """DNN with attention and the auxiliary loss, first seed."""
+    return [settings.config()]
+
+
+def inputs(settings: StudySettings) -> Json:
+    """What the figure depends on besides its model."""
+    return {"search": asdict(_search(settings))}
+
+
+def run(runs: Runs, settings: StudySettings) -> Json:
+    """`rounds`: recall, coverage and items scored after each, as fractions; `recall_all` of exhaustive scoring."""
+    model = runs.get(settings.config())
+    params = fit_params(_search(settings), model.bundle.graph)
+    exact = model.exact(params.top_k)
+    found = by_round(model, params)
+    points = [
+        {
+            "round": number,
+            "recall": model.recall(items),
+            "coverage": coverage(items, exact),
+            "share_scored": share_scored(scored, model.data.item_count),
+        }
+        for number, (items, scored) in enumerate(zip(found.items, found.items_scored, strict=True), start=1)
+    ]
+    return {"search": asdict(params), "recall_all": model.recall(exact), "rounds": points}
+
+
+def _search(settings: StudySettings) -> SearchParams:
+    return replace(settings.search, rounds=(*settings.search.rounds[:-1], settings.ground_rounds))
+
+
+def plot(result: Json, path: Path) -> None:
+    """Recall to the left, coverage to the right."""
+    rounds = [point["round"] for point in result["rounds"]]
+    exhaustive = {"recall": result["recall_all"], "coverage": 1.0}
+    with figure(path, "What each round of the ground layer adds", panels=2) as panels:
+        for axes, (metric, best) in zip(panels, exhaustive.items(), strict=True):
+            line(axes, rounds, [100 * point[metric] for point in result["rounds"]], "beam-retrieval", BLUE)
+            axes.axhline(100 * best, color=GREY, linestyle="--", linewidth=1.2, label="exhaustive scoring")
+            axes.set_xlabel("round of the ground layer")
+            axes.set_xticks(rounds)
+            percent_axis(axes.yaxis, f"{metric}@{result['search']['top_k']}")
+            axes.legend(loc="lower right")
+
+
+def markdown(result: Json) -> str:
+    """Values by round and a sentence."""
+    points = result["rounds"]
+    keys = ("recall", "coverage", "share_scored")
+    rows = [[str(point["round"]), *(percent(point[key]) for key in keys)] for point in points]
+    final = points[-1]["coverage"]
+    enough = next(point for point in points if final - point["coverage"] < 0.005)
+    sentence = (
+        f"Coverage is {percent(points[0]['coverage'])} after the first round of the ground layer and comes within half "
+        f"a percentage point of its final {percent(final)} in round {enough['round']}."
+    )
+    search = f"ef {list(result['search']['ef'])}, rounds {list(result['search']['rounds'])}"
+    return f"{sentence} Search: {search}.\n\n{table(['round', 'recall', 'coverage', 'items scored'], rows)}"
+
+
+STUDY = Study(
+    "figure5", "Figure 5: rounds of the ground layer", configs, inputs, run, markdown, {"figure5_rounds.png": plot}
+)

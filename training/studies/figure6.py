@@ -1,0 +1,138 @@
+"""Figure 6: how much a small random step around an item vector moves the score."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..config import TrainingConfig
+from ..reports.store import Json
+from ..reports.text import percent, table
+from .plotting import BLUE, GREEN, ORANGE, figure
+from .runs import Runs, TrainedRun
+from .settings import StudySettings
+from .study import Study
+
+_SEED = 0
+_BLOCK = 16
+_BINS = 60
+
+Float64Array = npt.NDArray[np.float64]
+
+
+@torch.inference_mode()
+def score_changes(model: TrainedRun, top_k: int, epsilon: float) -> tuple[Float64Array, Float64Array]:
+    """|s_u(e_v) - s_u(e_v + Delta)| and s_u(e_v) over each user's exact top K.
+
+    Delta = eps * uniform(-1, 1), the same for every model: drawn with a fixed seed. In double precision, where a step
+    that hardly moves the score is no rounding error.
+
+    Returns:
+        `float64[Q, K]` each.
+    """
+    network = copy.deepcopy(model.model).double()
+    items = torch.from_numpy(np.ascontiguousarray(model.exact(top_k))).long()
+    rng = np.random.default_rng(_SEED)
+    changes, scores = [], []
+    for start in range(0, len(items), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        queries = model.queries
+        user = network.user_context(
+            torch.from_numpy(queries.behaviors[block]), torch.from_numpy(queries.profiles[block])
+        )
+        vectors = network.item_vectors(items[block])  # [B, K, d]
+        delta = torch.from_numpy(epsilon * rng.uniform(-1, 1, vectors.shape))
+        clean = network.score(user, network.item_features(vectors))
+        moved = network.score(user, network.item_features(vectors + delta))
+        changes.append((clean - moved).abs().numpy())
+        scores.append(clean.numpy())
+    return np.concatenate(changes), np.concatenate(scores)
+
+
+def summary(changes: Float64Array, scores: Float64Array) -> dict[str, float]:
+    """Median and 99th percentile of the changes, the scores' spread within a user, and the median relative to it."""
+    score_spread = float(scores.std(axis=1).mean())
+    median = float(np.median(changes))
+    return {
+        "median": median,
+        "p99": float(np.quantile(changes, 0.99)),
+        "score_spread": score_spread,
+        "median_relative": median / score_spread if score_spread else 0.0,
+    }
+
+
+def models(settings: StudySettings) -> dict[str, TrainingConfig]:
+    """The paper's three, by the name in its legend."""
+    return {
+        "attention + aux": settings.config(),
+        "attention": settings.config(auxiliary=False),
+        "no attention": settings.config("no_attention", auxiliary=False),
+    }
+
+
+def configs(settings: StudySettings) -> list[TrainingConfig]:
+    """The three models."""
+    return list(models(settings).values())
+
+
+def inputs(settings: StudySettings) -> Json:
+    """What the figure depends on besides its models."""
+    return {"epsilon": settings.epsilon, "top_k": settings.search.top_k, "seed": _SEED, "bins": _BINS}
+
+
+def run(runs: Runs, settings: StudySettings) -> Json:
+    """`bin_edges` of |change|, equal on a log scale; of each model the `shares` of pairs in them, and its `summary`."""
+    top_k = settings.search.top_k
+    measured = {
+        name: score_changes(runs.get(config), top_k, settings.epsilon) for name, config in models(settings).items()
+    }
+    positive = np.concatenate([changes[changes > 0] for changes, _ in measured.values()])
+    # The smallest few pairs would stretch the axis over decades that hold nothing.
+    low, high = np.quantile(positive, [0.001, 1.0])
+    edges = np.geomspace(low, high * (1 + 1e-9), _BINS + 1)
+    result: Json = {"epsilon": settings.epsilon, "top_k": top_k, "bin_edges": edges.tolist(), "models": {}}
+    for name, (changes, scores) in measured.items():
+        counts = np.histogram(changes.clip(min=low), edges)[0]
+        result["models"][name] = {"shares": (counts / changes.size).tolist(), **summary(changes, scores)}
+    return result
+
+
+def plot(result: Json, path: Path) -> None:
+    """One outline a model."""
+    edges = result["bin_edges"]
+    with figure(path, "How far a small step around an item vector moves the score") as (axes,):
+        for (name, model), color in zip(result["models"].items(), (BLUE, ORANGE, GREEN), strict=True):
+            shares = [100 * share for share in model["shares"]]
+            axes.stairs(shares, edges, color=color, linewidth=1.8, label=name)
+            axes.stairs(shares, edges, color=color, alpha=0.15, fill=True)
+        axes.set_xscale("log")
+        step = rf"$\Delta$ = {result['epsilon']:g} $\cdot$ uniform(-1, 1)"
+        axes.set_xlabel(r"$|s_u(e_v) - s_u(e_v + \Delta)|$ [units of the score], " + step)
+        axes.set_ylabel(f"share of the pairs (user, top {result['top_k']} item) [%]")
+        axes.legend(loc="upper left")
+
+
+def markdown(result: Json) -> str:
+    """Summaries and a sentence."""
+    columns = ("median", "p99", "score_spread")
+    rows = [
+        [name, *(f"{model[key]:.2e}" for key in columns), percent(model["median_relative"], 3)]
+        for name, model in result["models"].items()
+    ]
+    medians = [result["models"][name]["median_relative"] for name in ("attention + aux", "attention")]
+    ratio = medians[1] / medians[0] if medians[0] else float("inf")
+    sentence = (
+        f"Relative to the spread of a user's top scores, a step of eps {result['epsilon']:g} moves the score of "
+        f"attention without the auxiliary loss {ratio:.2f} times as far as with it (medians)."
+    )
+    header = ["model", "median change", "99th percentile", "spread of the top scores", "median / spread"]
+    return f"{sentence}\n\n{table(header, rows)}"
+
+
+STUDY = Study(
+    "figure6", "Figure 6: flatness around item vectors", configs, inputs, run, markdown, {"figure6_flatness.png": plot}
+)

@@ -1,0 +1,203 @@
+"""Figures 3 and 4: recall and coverage against the share of items scored."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nann.bundle import search_to_json
+
+from ..config import TrainingConfig
+from ..reports.store import Json
+from ..reports.text import percent, table
+from .paper import userbehavior_curve
+from .plotting import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PAPER_ALPHA,
+    PURPLE,
+    RED,
+    figure,
+    line,
+    log_share_axis,
+    percent_axis,
+)
+from .runs import Runs
+from .settings import StudySettings
+from .study import Study
+
+
+class Method(NamedTuple):
+    """A curve of figure 3 or 4: which model, which search."""
+
+    name: str
+    auxiliary: bool
+    search: str  # "beam", "while_loop", or "seeded": beam-retrieval entered by seeds
+    color: str
+
+
+NANN = Method("NANN", auxiliary=True, search="beam", color=BLUE)
+NANN_HNSW = Method("NANN-HNSW", auxiliary=True, search="while_loop", color=ORANGE)
+SL2G = Method("SL2G", auxiliary=False, search="while_loop", color=GREEN)
+WITHOUT_AUX = Method("NANN without aux", auxiliary=False, search="beam", color=PURPLE)
+SEEDED = Method("NANN entered by seeds (ours)", auxiliary=True, search="seeded", color=RED)
+METHODS = {"3": (NANN, NANN_HNSW, SL2G, SEEDED), "4": (NANN, WITHOUT_AUX)}
+
+_METRICS = {"recall": "recall_retrieval", "coverage": "coverage"}
+_TITLES = {
+    ("3", "recall"): "Beam-retrieval against while-loop search: recall",
+    ("3", "coverage"): "Beam-retrieval against while-loop search: coverage",
+    ("4", "recall"): "What the auxiliary loss changes: recall",
+    ("4", "coverage"): "What the auxiliary loss changes: coverage",
+}
+
+
+def configs(settings: StudySettings) -> list[TrainingConfig]:
+    """DNN with attention, with and without the auxiliary loss, first seed."""
+    return [settings.config(auxiliary=True), settings.config(auxiliary=False)]
+
+
+def inputs(figure_number: str, settings: StudySettings) -> Json:
+    """What a figure depends on besides its models."""
+    methods = [method[:3] for method in METHODS[figure_number]]
+    sweeps = {"beam": settings.beam_sweep(), "seeded": settings.seeded_sweep()}
+    searches = {name: [asdict(params) for params in sweep] for name, sweep in sweeps.items()}
+    return {"methods": methods, **searches, "best_first_ef": settings.best_first_ef}
+
+
+def run(figure_number: str, runs: Runs, settings: StudySettings) -> Json:
+    """`curves`: the points of every method, by share scored; `exhaustive`: recall-all of both models."""
+    curves, exhaustive = {}, {}
+    for method in METHODS[figure_number]:
+        if method is SEEDED and not settings.base.light.enabled:
+            continue
+        curves[method.name] = _sweep(runs, settings, method)
+        exhaustive["with aux" if method.auxiliary else "without aux"] = curves[method.name][0]["recall_all"]
+    return {"top_k": settings.search.top_k, "seed": settings.seeds[0], "curves": curves, "exhaustive": exhaustive}
+
+
+def _methods(figure_number: str, result: Json) -> list[Method]:
+    return [method for method in METHODS[figure_number] if method.name in result["curves"]]
+
+
+def _sweep(runs: Runs, settings: StudySettings, method: Method) -> list[Json]:
+    model = runs.get(settings.config(auxiliary=method.auxiliary))
+    if method.search == "while_loop":
+        top_k = settings.search.top_k
+        points = [{"ef": [ef], **model.best_first(top_k, ef)} for ef in settings.best_first_ef if ef >= top_k]
+    else:
+        sweep = settings.seeded_sweep() if method.search == "seeded" else settings.beam_sweep()
+        points = [{**search_to_json(params), **model.beam(params)} for params in sweep]
+    return sorted(points, key=lambda point: (point["share_scored"], -point["coverage"]))
+
+
+def frontier(points: list[Json], metric: str) -> list[Json]:
+    """The points that no cheaper point equals or exceeds, by share scored."""
+    kept: list[Json] = []
+    for point in sorted(points, key=lambda point: (point["share_scored"], -point[metric])):
+        if not kept or point[metric] > kept[-1][metric]:
+            kept.append(point)
+    return kept
+
+
+def at_share(points: list[Json], metric: str, share: float) -> float | None:
+    """The frontier's value at a share scored, linear between its points; None outside of them."""
+    best = frontier(points, metric)
+    for left, right in pairwise(best):
+        if left["share_scored"] <= share <= right["share_scored"]:
+            weight = (share - left["share_scored"]) / (right["share_scored"] - left["share_scored"])
+            return float(left[metric] + weight * (right[metric] - left[metric]))
+    return None
+
+
+def plot(figure_number: str, metric: str, result: Json, path: Path) -> None:
+    """Frontiers over faint points, exhaustive scoring on top; the paper's coverage curves lightly behind.
+
+    The paper's recall is another data set's and would stand at another height, so it is left out.
+    """
+    with figure(path, _TITLES[figure_number, metric]) as (axes,):
+        for method in _methods(figure_number, result):
+            _draw(axes, result["curves"][method.name], method, _METRICS[metric])
+            if metric == "coverage" and method is not SEEDED:
+                paper = userbehavior_curve(figure_number, method.name, metric)
+                x, y = ([100 * value for value in values] for values in paper)
+                label = "dotted: the paper, 4.2 M items" if method is METHODS[figure_number][0] else None
+                axes.plot(x, y, color=method.color, alpha=PAPER_ALPHA, linestyle=":", linewidth=1.4, label=label)
+        _draw_exhaustive(axes, figure_number, metric, result)
+        log_share_axis(axes)
+        percent_axis(axes.yaxis, f"{metric}@{result['top_k']}")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
+
+
+def _draw(axes: Any, points: list[Json], method: Method, metric: str) -> None:
+    if method.search == "beam":
+        x, y = ([100 * point[key] for point in points] for key in ("share_scored", metric))
+        axes.plot(x, y, linestyle="", marker=".", color=method.color, alpha=0.3)
+    best = frontier(points, metric) if method.search == "beam" else points
+    x, y = ([100 * point[key] for point in best] for key in ("share_scored", metric))
+    line(axes, x, y, method.name, method.color)
+
+
+def _draw_exhaustive(axes: Any, figure_number: str, metric: str, result: Json) -> None:
+    if metric == "coverage":
+        axes.axhline(100, color=GREY, linestyle="--", linewidth=1.2, label="exhaustive scoring")
+        return
+    colors = {"with aux": NANN.color, "without aux": (SL2G if figure_number == "3" else WITHOUT_AUX).color}
+    for name, value in result["exhaustive"].items():
+        axes.axhline(100 * value, color=colors[name], linestyle="--", linewidth=1.2, label=f"exhaustive, {name}")
+
+
+def markdown(figure_number: str, result: Json) -> str:
+    """Frontier points of every method and a sentence."""
+    rows = []
+    for method in _methods(figure_number, result):
+        points = result["curves"][method.name]
+        for point in frontier(points, "coverage") if method.search == "beam" else points:
+            settings = f"ef {point['ef']}" + (f", rounds {point['rounds']}" if "rounds" in point else "")
+            settings = f"{point['seeds']['count']} seeds, {settings}" if "seeds" in point else settings
+            values = (point["share_scored"], point["recall_retrieval"], point["coverage"])
+            rows.append([method.name, settings, *map(percent, values)])
+    header = ["method", "search", "items scored", "recall", "coverage"]
+    whole = ", ".join(f"{percent(value)} {name}" for name, value in result["exhaustive"].items())
+    return f"{_reading(figure_number, result)} Exhaustive recall@{result['top_k']}: {whole}.\n\n{table(header, rows)}"
+
+
+def _reading(figure_number: str, result: Json) -> str:
+    other = METHODS[figure_number][1]
+    ours = [method for method in _methods(figure_number, result) if method in (NANN, SEEDED)]
+    return " ".join(_compared(method.name, other.name, result["curves"]) for method in ours)
+
+
+def _compared(one: str, other: str, curves: Json) -> str:
+    shares = [point["share_scored"] for point in frontier(curves[other], "coverage")]
+    pairs = [tuple(at_share(curves[name], "coverage", share) for name in (one, other)) for share in shares]
+    gains = [a - b for a, b in pairs if a is not None and b is not None]
+    if not gains:
+        return f"The curves of {one} and {other} share no range of items scored."
+    ahead = sum(gain > 0 for gain in gains)
+    low, high = (f"{100 * gain:+.2f}" for gain in (min(gains), max(gains)))
+    return (
+        f"{one} covers more than {other} at {ahead} of the {len(gains)} shares of items scored at which the latter "
+        f"was measured and both have a value; the difference runs from {low} to {high} percentage points."
+    )
+
+
+def _study(number: str, title: str) -> Study:
+    return Study(
+        name=f"figure{number}",
+        title=title,
+        configs=configs,
+        inputs=partial(inputs, number),
+        run=partial(run, number),
+        markdown=partial(markdown, number),
+        plots={f"figure{number}_{metric}.png": partial(plot, number, metric) for metric in _METRICS},
+    )
+
+
+FIGURE3 = _study("3", "Figure 3: beam-retrieval and while-loop search")
+FIGURE4 = _study("4", "Figure 4: with and without the auxiliary loss")

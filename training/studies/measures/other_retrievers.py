@@ -1,0 +1,324 @@
+"""Study 5, what people use today: cheap candidates re-ranked by the same scorer, at equal scorer evaluations.
+
+A cheap retriever gives each user an ordered list of candidates; the deep scorer evaluates the first n of them and keeps
+the best K. What the retriever itself costs (inner products, look-ups) is not counted, in its favour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hnswlib
+import numpy as np
+import numpy.typing as npt
+
+from nann.errors import ConfigError
+from nann.graph import HnswGraph
+from nann.kernels import NATIVE
+from nann.lockstep import score_candidates
+from nann.metrics import coverage, recall
+from nann.scorer import Scorer
+from nann.search_params import SearchParams
+from nann.signature import PADDING_ITEM, PADDING_SCORE
+
+from ...data.prepared import Queries
+from ...reports.plots import COLORS, GREY, MARKERS, figure, plain_log
+from ...search.ground_rounds import search_users
+
+Int32Array = npt.NDArray[np.int32]
+Float32Array = npt.NDArray[np.float32]
+
+_USER_BLOCK, _ITEM_CHUNK = 16, 4096
+_M, _EF_CONSTRUCTION, _LEAST_EF = 32, 200, 400
+LABELS = {
+    "nann": "NANN: the paper's walk with the scorer",
+    "nann_seeded": "NANN entered by seeds (ours)",
+    "cascade": "cascade: two-tower + hnswlib, re-ranked",
+    "item_to_item": "item-to-item, re-ranked",
+    "popular_reranked": "most popular, re-ranked",
+    "popular": "most popular",
+    "personal_50": "own most frequent of the last 50",
+    "personal_200": "own most frequent of the last 200",
+}
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """What a retriever gave U users: `items` is `int32[U, K]`, `evaluations` `int64[U]` scorer evaluations."""
+
+    items: Int32Array
+    evaluations: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TwoTower:
+    """A trained two-sided model: `users` is `float32[U, d]`, one a query, `items` is `float32[N, d]`."""
+
+    users: Float32Array
+    items: Float32Array
+
+
+@dataclass(frozen=True)
+class ScoredPool:
+    """Candidates of U users in their retriever's order, each scored once by the deep scorer.
+
+    Attributes:
+        items: `int32[U, n]`, distinct in a row, padded with -1 at the end.
+        scores: `float32[U, n]`, -inf where padded.
+    """
+
+    items: Int32Array
+    scores: Float32Array
+
+    @classmethod
+    def of(cls, scorer: Scorer, states: Float32Array, candidates: Int32Array) -> ScoredPool:
+        """Scores `candidates`, `int32[U, n]`, for users with `states`, `float32[U, S]`."""
+        scores = np.full(candidates.shape, PADDING_SCORE, np.float32)
+        for start in range(0, len(states), _USER_BLOCK):
+            users = slice(start, start + _USER_BLOCK)
+            for first in range(0, candidates.shape[1], _ITEM_CHUNK):
+                part = np.ascontiguousarray(candidates[users, first : first + _ITEM_CHUNK])
+                found = score_candidates(scorer, np.ascontiguousarray(states[users]), part)
+                scores[users, first : first + _ITEM_CHUNK] = np.where(part == PADDING_ITEM, PADDING_SCORE, found)
+        return cls(candidates, scores)
+
+    def best(self, budget: int, top_k: int) -> Retrieved:
+        """The best `top_k` of the first `budget` candidates; equal scores by smaller item, as in every search."""
+        items = np.ascontiguousarray(self.items[:, :budget])
+        scores = np.ascontiguousarray(self.scores[:, :budget])
+        none = np.empty((len(items), 0), np.int32)
+        ef = np.full(len(items), top_k, np.int32)
+        found, _, _ = NATIVE.merge_top(none, none.astype(np.float32), items, scores, ef)
+        padded = np.pad(found, ((0, 0), (0, top_k - found.shape[1])), constant_values=PADDING_ITEM)
+        return Retrieved(padded, np.count_nonzero(items != PADDING_ITEM, axis=1))
+
+
+def cascade_candidates(two_tower: TwoTower, n: int) -> Int32Array:
+    """(a) The two-tower model's top n by hnswlib: `int32[U, n]`, best inner product first.
+
+    hnswlib's own inner-product space finds only about half of a long list. So items get one place more, which brings
+    them all to one norm: the nearest by L2 are then those of the largest inner product (Bachrach et al. 2014). Where
+    hnswlib can't find n items, they are found by brute force, in the cascade's favour.
+    """
+    n = min(n, len(two_tower.items))
+    norms = np.linalg.norm(two_tower.items, axis=1)
+    rest = np.sqrt(np.maximum(norms.max() ** 2 - norms**2, 0))
+    index = _index(np.column_stack([two_tower.items, rest]).astype(np.float32))
+    index.set_ef(max(2 * n, _LEAST_EF))
+    # Only a user's direction counts; at the items' norm the queries lie among them.
+    lengths = np.maximum(np.linalg.norm(two_tower.users, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    users = np.pad(two_tower.users / lengths * norms.max(), ((0, 0), (0, 1))).astype(np.float32)
+    try:
+        return index.knn_query(users, k=n)[0].astype(np.int32)
+    except RuntimeError:
+        blocks = [two_tower.users[i : i + _USER_BLOCK] for i in range(0, len(two_tower.users), _USER_BLOCK)]
+        order = [np.argsort(-(block @ two_tower.items.T), axis=1, kind="stable")[:, :n] for block in blocks]
+        return np.concatenate(order).astype(np.int32)
+
+
+def item_to_item_candidates(behaviors: Int32Array, item_vectors: Float32Array, n: int) -> Int32Array:
+    """(b) Neighbours (L2) of the user's behaviours: the nearest of each, then the second nearest, ...
+
+    Args:
+        behaviors: `int32[U, L]`, oldest first, padded with -1. Of equally near ones the latest behaviour's comes first.
+        item_vectors: `float32[N, d]`.
+        n: candidates a user.
+
+    Returns:
+        `int32[U, n]`, distinct in a row; padded with -1 where the neighbours end.
+    """
+    n = min(n, len(item_vectors))
+    index = _index(item_vectors)
+    out = np.full((len(behaviors), n), PADDING_ITEM, np.int32)
+    for user, row in enumerate(behaviors):
+        latest = _distinct(row[row != PADDING_ITEM][::-1])
+        found = _round_robin(index, item_vectors, latest, n) if len(latest) else latest
+        out[user, : len(found)] = found
+    return out
+
+
+def popular_candidates(train_counts: npt.NDArray[np.int64], users: int, n: int) -> Int32Array:
+    """(c) The n items that occur most often in training, `int32[users, n]`; equal counts by smaller item."""
+    order = np.argsort(-train_counts, kind="stable")[:n].astype(np.int32)
+    return np.tile(order, (users, 1))
+
+
+def personal_items(behaviors: Int32Array, train_counts: npt.NDArray[np.int64], top_k: int) -> Int32Array:
+    """(d) The user's own most frequent items, filled up with popular ones: `int32[U, top_k]`.
+
+    Args:
+        behaviors: `int32[U, H]`, the last H, padded with -1. Equally frequent ones by popularity.
+        train_counts: `int64[N]`.
+        top_k: items a user.
+    """
+    popular = np.argsort(-train_counts, kind="stable").astype(np.int32)
+    position = np.empty(len(popular), np.int64)
+    position[popular] = np.arange(len(popular))
+    out = np.full((len(behaviors), top_k), PADDING_ITEM, np.int32)
+    for user, row in enumerate(behaviors):
+        own, times = np.unique(row[row != PADDING_ITEM], return_counts=True)
+        own = own[np.lexsort((position[own], -times))]
+        fill = popular[: top_k + len(own)]
+        listed = np.concatenate([own, fill[~np.isin(fill, own)]])[:top_k]
+        out[user, : len(listed)] = listed
+    return out
+
+
+def run(
+    *,
+    graph: HnswGraph,
+    scorer: Scorer,
+    states: Float32Array,
+    queries: Queries,
+    exact: Int32Array,
+    item_vectors: Float32Array,
+    two_tower: TwoTower,
+    train_counts: npt.NDArray[np.int64],
+    histories: Mapping[int, Int32Array],
+    tuned: SearchParams,
+    walks: Sequence[SearchParams] = (),
+    budgets: Sequence[int] = (),
+) -> dict[str, Any]:
+    """Compares all of them on the same users under the same scorer.
+
+    Args:
+        graph: the walk's.
+        scorer: the judge.
+        states: `float32[U, S]`, the queries' user states.
+        queries: users with their ground truth; their behaviours are those that item-to-item starts from.
+        exact: `int32[U, K]`, the exhaustive top K by the same scorer.
+        item_vectors: `float32[N, d]` for item-to-item.
+        two_tower: the cascade's first stage, for the same users.
+        train_counts: `int64[N]`.
+        histories: H -> `int32[U, H]`, the last H behaviours, for (d).
+        tuned: the walk's recommended parameters. Its mean number of scorer evaluations is what single figures of the
+            re-ranking baselines are given at.
+        walks: more points of the walk's curve.
+        budgets: scorer evaluations a user at which re-ranking baselines are measured; that of `tuned` is added.
+
+    Returns:
+        `curves` (points by evaluations), `baselines` (recall, coverage, evaluations each), `recall_all`, counts.
+
+    Raises:
+        ConfigError: if a budget is below K.
+    """
+    measure = _Measure(queries, exact)
+    nann = [measure.walk(graph, scorer, states, params) for params in (tuned, *walks)]
+    reference = max(round(nann[0]["evaluations"]), measure.top_k)
+    steps = sorted({min(int(budget), graph.item_count) for budget in (*budgets, reference)})
+    if steps[0] < measure.top_k:
+        raise ConfigError(f"a budget is {steps[0]}; expected at least top_k = {measure.top_k} scorer evaluations")
+    sources: dict[str, Callable[[], Int32Array]] = {
+        "cascade": lambda: cascade_candidates(two_tower, steps[-1]),
+        "item_to_item": lambda: item_to_item_candidates(queries.behaviors, item_vectors, steps[-1]),
+        "popular_reranked": lambda: popular_candidates(train_counts, len(states), steps[-1]),
+    }
+    curves = {"nann": sorted(nann, key=lambda point: point["evaluations"])}
+    baselines = {"nann": nann[0]}
+    for name, candidates in sources.items():
+        pool = ScoredPool.of(scorer, states, candidates())
+        points = {budget: measure(pool.best(budget, measure.top_k), budget=budget) for budget in steps}
+        curves[name] = [points[budget] for budget in steps]
+        baselines[name] = points[min(reference, graph.item_count)]
+    plain = {"popular": popular_candidates(train_counts, len(states), measure.top_k)}
+    plain |= {f"personal_{h}": personal_items(rows, train_counts, measure.top_k) for h, rows in histories.items()}
+    for name, items in plain.items():
+        baselines[name] = measure(Retrieved(items, np.zeros(len(items), np.int64)))
+    return {
+        "users": len(states),
+        "items": graph.item_count,
+        "top_k": measure.top_k,
+        "recall_all": recall(exact, queries.target_indptr, queries.target_items),
+        "baselines": baselines,
+        "curves": curves,
+    }
+
+
+def plot(result: Mapping[str, Any], path: Path) -> None:
+    """Recall and coverage against scorer evaluations; plain lists, which need no scorer, as horizontal lines."""
+    top_k = result["top_k"]
+    with figure(path, panels=2) as axes:
+        for axis, metric in zip(axes, ("recall", "coverage"), strict=True):
+            for place, (name, points) in enumerate(result["curves"].items()):
+                x = [point["evaluations"] for point in points]
+                y = [100 * point[metric] for point in points]
+                axis.plot(x, y, color=COLORS[place], marker=MARKERS[place], markersize=4, label=LABELS[name])
+            plain_log(axis, "x")
+            axis.set_xlabel(f"scorer evaluations a user (of {result['items']:,} items)")
+            axis.set_ylabel(f"{metric}@{top_k} (%)")
+        axes[0].axhline(100 * result["recall_all"], color="black", linewidth=1, label="every item scored")
+        for name, style in zip(_plain(result), ("-", "--", ":", "-."), strict=False):
+            recall_of = 100 * result["baselines"][name]["recall"]
+            axes[0].axhline(recall_of, color=GREY, linestyle=style, linewidth=1.2, label=LABELS.get(name, name))
+        axes[0].set_title(f"What users did next ({result['users']} users)")
+        axes[1].set_title("The exact top list of the same scorer")
+        axes[0].legend(fontsize=7)
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Markdown: one line a method, at the tuned walk's number of scorer evaluations."""
+    top_k = result["top_k"]
+    lines = [
+        f"| method | scorer evaluations a user | recall@{top_k} | coverage@{top_k} |",
+        "|---|---:|---:|---:|",
+        f"| every item scored | {result['items']:,} | {result['recall_all']:.2%} | 100.00% |",
+    ]
+    for name, point in result["baselines"].items():
+        cost = f"{point['evaluations']:,.0f}"
+        lines.append(f"| {LABELS.get(name, name)} | {cost} | {point['recall']:.2%} | {point['coverage']:.2%} |")
+    return "\n".join(lines) + "\n"
+
+
+def _plain(result: Mapping[str, Any]) -> list[str]:
+    return [name for name in result["baselines"] if name not in result["curves"]]
+
+
+class _Measure:
+    def __init__(self, queries: Queries, exact: Int32Array) -> None:
+        self._queries, self._exact = queries, exact
+        self.top_k = exact.shape[1]
+
+    def __call__(self, retrieved: Retrieved, **about: Any) -> dict[str, Any]:
+        return {
+            "evaluations": float(retrieved.evaluations.mean()),
+            "recall": recall(retrieved.items, self._queries.target_indptr, self._queries.target_items),
+            "coverage": coverage(retrieved.items, self._exact),
+            **about,
+        }
+
+    def walk(self, graph: HnswGraph, scorer: Scorer, states: Float32Array, params: SearchParams) -> dict[str, Any]:
+        found = search_users(graph, scorer, states, params)
+        retrieved = Retrieved(found.items, found.items_scored.astype(np.int64))
+        return self(retrieved, ef=list(params.ef), rounds=list(params.rounds))
+
+
+def _index(vectors: Float32Array) -> hnswlib.Index:
+    index = hnswlib.Index(space="l2", dim=vectors.shape[1])
+    index.init_index(max_elements=len(vectors), M=_M, ef_construction=_EF_CONSTRUCTION, random_seed=1)
+    index.add_items(vectors, np.arange(len(vectors)))
+    return index
+
+
+def _round_robin(index: hnswlib.Index, vectors: Float32Array, latest: Int32Array, n: int) -> Int32Array:
+    """At most n distinct neighbours of the items `latest`, nearest first and in turn."""
+    k = -(-2 * n // len(latest))
+    while True:
+        k = min(k, len(vectors))
+        index.set_ef(max(2 * k, _LEAST_EF))
+        try:
+            near = index.knn_query(vectors[latest], k=k)[0].astype(np.int32)  # [items, k]
+        except RuntimeError:
+            distance = (vectors**2).sum(axis=1) - 2 * vectors[latest] @ vectors.T  # less the behaviour's own norm
+            near = np.argsort(distance, axis=1, kind="stable")[:, :k].astype(np.int32)
+        found = _distinct(near.T.reshape(-1))  # [k, items] -> [k * items]
+        if len(found) >= n or k == len(vectors):
+            return found[:n]
+        k *= 2
+
+
+def _distinct(items: Int32Array) -> Int32Array:
+    """Each item once, at its first place."""
+    return items[np.sort(np.unique(items, return_index=True)[1])]
