@@ -19,16 +19,8 @@ from nann.signature import ARRIVED_NS, BEHAVIORS, ON_DEADLINE, USER_STATE
 from ..search.bls_scorer import BlsScorer
 from ..search.outcomes import Outcome
 from ..search.retriever import Retriever, Search, never
-from ..tensors import (
-    config_choice,
-    config_flag,
-    config_int,
-    config_threads,
-    error_response,
-    make_response,
-    read_optional_tensor,
-    read_tensor,
-)
+from ..settings import config_choice, config_flag, config_int, config_threads
+from ..tensors import error_response, make_response, read_optional_tensor, read_tensor
 from ..version_folder import check_same_bundle
 from ..watch.search_watch import SearchWatch
 

@@ -10,40 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nann.bundle import Bundle, verify_file
-from nann.signature import BEHAVIORS, CANDIDATES, PROFILE_CODES, SCORER, USER_ENCODER, ModelSpec
-
 from ..engines.onnx_model import OnnxModel
-from ..tensors import config_threads, error_response, make_response, read_tensor
-from ..version_folder import MODEL_FILES, ONNX_FILE, onnx_files
-
-_WARM_UP_CANDIDATES = 16
-_SPECS = {spec.name: spec for spec in (USER_ENCODER, SCORER)}
-
-
-def load_model(folder: Path, model_name: str, threads: int = 1) -> tuple[ModelSpec, OnnxModel]:
-    """Verifies and loads the ONNX model in a version folder.
-
-    Args:
-        folder: the version folder, with manifest.json and the ONNX file under Triton's name for it.
-        model_name: `user_encoder` or `scorer`.
-        threads: as `OnnxModel`.
-
-    Raises:
-        BundleError: if a file is missing or changed, or does not fit the signature.
-    """
-    bundle = Bundle.open(folder, ())
-    for name, installed in onnx_files(bundle.manifest, MODEL_FILES[model_name]).items():
-        verify_file(folder / installed, bundle.manifest["files"][name])
-    spec = _SPECS[model_name]
-    model = OnnxModel(folder / ONNX_FILE, spec, threads)
-    sizes = {
-        BEHAVIORS.name: bundle.sequence_length,
-        PROFILE_CODES.name: bundle.profile_width,
-        CANDIDATES.name: _WARM_UP_CANDIDATES,
-    }
-    model.warm_up(sizes)
-    return spec, model
+from ..engines.onnx_version import load_model
+from ..settings import config_threads
+from ..tensors import error_response, make_response, read_tensor
 
 
 def run_together(model: OnnxModel, batches: Sequence[Mapping[str, npt.NDArray]]) -> list[npt.NDArray]:

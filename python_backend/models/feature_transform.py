@@ -24,7 +24,8 @@ from nann.signature import (
     Tensors,
 )
 
-from ..tensors import answer_each, config_int, read_optional_tensor, read_tensor
+from ..settings import config_int
+from ..tensors import answer_each, read_optional_tensor, read_tensor
 from ..watch.publisher import MetricsPublisher
 
 FILES = (ITEM_IDS_FILE,)

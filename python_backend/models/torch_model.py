@@ -20,7 +20,8 @@ from nann.signature import USER_ENCODER
 
 from ..engines.device_tensors import read_torch, torch_tensor
 from ..engines.torch_runner import SPECS, load_runner
-from ..tensors import config_flag, error_response
+from ..settings import config_flag
+from ..tensors import error_response
 
 
 def pad_users(inputs: Mapping[str, Tensor], users: int) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.signature import SCORER
 
 from ..engines.onnx_model import EmbeddedScorer
-from ..models.embedded_onnx import load_model
+from ..engines.onnx_version import load_model
 from .scorer_work import ScorerWork
 
 

@@ -18,7 +18,7 @@ from ..search.clock import SearchClock, Timeline
 from ..search.outcomes import Kind, Outcome
 from ..search.retriever import Search
 from ..search.scorer_work import ScorerWork
-from ..tensors import config_share
+from ..settings import config_share
 from ..tracing import SERVICE_NAME, traces_endpoint
 from .metrics import SearchMetrics
 from .publisher import MetricsPublisher

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..reports.choose import chosen
-from ..reports.machine import provenance
 from ..reports.store import Json, cached, read_object, write_json
 from .plotting import require_matplotlib
+from .provenance import provenance
 from .registry import STUDIES
 from .report import report
 from .runs import Runs

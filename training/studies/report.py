@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..reports.machine import in_words
 from ..reports.store import Json
+from .provenance import in_words
 from .registry import STUDIES
 
 _INTRODUCTION = """# Experiments

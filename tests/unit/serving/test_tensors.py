@@ -2,13 +2,10 @@ import numpy as np
 import pytest
 from support import triton_fakes
 
-from nann.errors import DeadlineExceeded, InvalidInputError, RequestError, ScorerError, ScorerUnavailable
+from nann.errors import DeadlineExceeded, RequestError, ScorerError, ScorerUnavailable
 from nann.python_backend.tensors import (
     answer_each,
     call_model,
-    config_choice,
-    config_int,
-    config_threads,
     error_response,
     make_response,
     make_tensor,
@@ -95,33 +92,3 @@ def test_call_model_failures(monkeypatch):
 def test_a_stopped_search_is_no_fault_of_the_server():
     response = error_response(DeadlineExceeded("too late"))
     assert (response.error().code(), response.error().message()) == ("CANCELLED", "too late")
-
-
-def test_config_choice():
-    config = {"name": "m", "parameters": {"a": {"string_value": "x"}}}
-    assert config_choice(config, "a", ("x", "y")) == "x"
-    assert config_choice(config, "b", ("x", "y"), default="y") == "y"
-    with pytest.raises(InvalidInputError, match=r"config\.pbtxt of m: parameter a is 'x'; expected y or z"):
-        config_choice(config, "a", ("y", "z"))
-    with pytest.raises(InvalidInputError, match="parameter b is None"):
-        config_choice(config, "b", ("x", "y"))
-
-
-def test_config_int():
-    config = {"name": "m", "parameters": {"a": {"string_value": "7"}, "b": {"string_value": "0"}}}
-    assert config_int(config, "a") == 7
-    with pytest.raises(
-        InvalidInputError, match=r"config\.pbtxt of m: parameter b is '0'; expected a whole number >= 1"
-    ):
-        config_int(config, "b")
-    with pytest.raises(InvalidInputError, match="parameter c is None"):
-        config_int(config, "c")
-
-
-def test_config_threads(monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {2, 3, 5})
-    config = {"name": "m", "parameters": {"a": {"string_value": "auto"}, "b": {"string_value": "7"}}}
-    assert [config_threads(config, key) for key in ("a", "b", "absent")] == [3, 7, 3]
-    config["parameters"]["b"]["string_value"] = "many"
-    with pytest.raises(InvalidInputError, match="parameter b is 'many'; expected a whole number >= 1, or auto"):
-        config_threads(config, "b")
