@@ -40,6 +40,8 @@ def offline_answers(
     data: PreparedData, bundle: Bundle, checkpoint: Path, queries: Queries
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """The same search offline, in this process, with the torch scorer: external ids and scores."""
+    from nann.search_input import UserBatch
+
     from ..training.checkpoint import Checkpoint
     from ..training.export.serving_modules import serving_modules
     from ..training.scorers import TorchScorer, encode_users_torch
@@ -47,14 +49,8 @@ def offline_answers(
 
     user_encoder, scorer = serving_modules(Checkpoint.load(checkpoint).restore(data))
     states = encode_users_torch(user_encoder, queries.behaviors, queries.profiles)
-    found = search_users(
-        bundle.graph,
-        TorchScorer(scorer),
-        states,
-        bundle.search_params,
-        light_vectors=bundle.light_vectors,
-        own_items=queries.behaviors,
-    )
+    users = UserBatch(states, queries.behaviors)
+    found = search_users(bundle.index, TorchScorer(scorer), users, bundle.search_params)
     return bundle.external_ids(found.items), found.scores
 
 

@@ -15,13 +15,14 @@ import numpy.typing as npt
 
 from nann.errors import RequestError
 from nann.graph import HnswGraph
-from nann.kernels import NATIVE, BoolArray, Float32Array, Int32Array, Kernels
+from nann.kernels import NATIVE, BoolArray, Int32Array, Kernels
 from nann.light_walk import light_walk
 from nann.lockstep import Lockstep, has_items, keep_rows, overlay, take_rows
 from nann.scorer import Scorer
+from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams, SeedParams
 from nann.search_result import SearchResult
-from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS, PADDING_ITEM, PARAM_ENTRY
+from nann.signature import PADDING_ITEM
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +50,11 @@ Stop = Callable[[], BoolArray]
 
 
 def beam_search(
-    graph: HnswGraph,
+    index: SearchIndex,
     scorer: Scorer,
-    user_states: Float32Array,
+    users: UserBatch,
     params: SearchParams | Sequence[SearchParams],
     *,
-    light_vectors: Float32Array | None = None,
-    own_items: Int32Array | None = None,
     kernels: Kernels = NATIVE,
     observer: Observer | None = None,
     stop: Stop | None = None,
@@ -67,13 +66,10 @@ def beam_search(
     calls as its slowest user, at most 1 + the sum of that user's rounds.
 
     Args:
-        graph: the layers to walk.
+        index: to walk; it needs light vectors where `params` ask for seeds.
         scorer: gives the score of each candidate for its user; larger is better.
-        user_states: `float32[B, S]`, handed to the scorer.
+        users: their states are handed to the scorer; their own items are further seeds where `params` ask for seeds.
         params: of all users, or one a user; users of one batch may enter the graph in different ways.
-        light_vectors: `float32[N, d]`, the items' side of the light score; needed where `params` ask for seeds.
-        own_items: `int32[B, L]`, items of the users' histories, -1 = padding: further seeds where `params` ask for
-            seeds. A scorer that knows who buys again has narrow peaks there, which a walk from elsewhere may miss.
         kernels: the inner loops.
         observer: called after every scorer call, for studies of recall by round (Figure 5).
         stop: deadlines and cancellation; None: every search takes all of its rounds. Whose search it ends leaves the
@@ -83,19 +79,18 @@ def beam_search(
         The items; rows of users with a smaller top_k than the largest, or with too few reachable items, are padded.
 
     Raises:
-        RequestError: if `params` do not fit the batch or the graph, or `user_states` is not `float32[B, S]`.
+        RequestError: if `params` do not fit the batch or the index.
         ScorerError: if the scorer's answer has the wrong shape or dtype, or holds NaN; or the user encoder's light part
             does.
     """
-    plan = _Plan.of(params, len(user_states), graph)
-    users = Lockstep(graph, scorer, user_states, kernels, int(plan.ef.max(initial=1)))
-    walk = _BeamWalk(graph, users, plan, observer, stop)
-    if len(user_states):
-        light = _seeds(graph, light_vectors, user_states, plan.seeds, kernels)
-        walk.enter(light if own_items is None else _with_own(light, own_items, plan.seeds))
+    plan = _Plan.of(params, len(users), index.graph)
+    lockstep = Lockstep(index.graph, scorer, users.states, kernels, int(plan.ef.max(initial=1)))
+    walk = _BeamWalk(index.graph, lockstep, plan, observer, stop)
+    if len(users):
+        walk.enter(_seeds(index, users, plan.seeds, kernels))
         while (candidates := walk.next_candidates()) is not None:
             walk.advance(candidates)
-    result = users.result(plan.top_k, plan.width)
+    result = lockstep.result(plan.top_k, plan.width)
     return result if stop is None else replace(result, finished=walk.finished)
 
 
@@ -135,34 +130,21 @@ class _Plan:
         return cls(top_k, width, ef, rounds, tuple(one.seeds for one in each))
 
 
-def _seeds(
-    graph: HnswGraph,
-    light_vectors: Float32Array | None,
-    user_states: Float32Array,
-    params: Sequence[SeedParams | None],
-    kernels: Kernels,
-) -> Int32Array:
-    """The seeds of those who want some, best first: `int32[B, n]`, padded with -1; n may be 0."""
-    rows = np.array([row for row, one in enumerate(params) if one is not None], np.intp)
-    if len(rows) and light_vectors is None:
-        raise RequestError(
-            f"{PARAM_ENTRY} is {ENTRY_SEEDS!r}; expected {ENTRY_LAYERS!r}: this bundle's model has no light score"
-        )
-    if len(rows) == 0 or light_vectors is None:
-        return np.empty((len(params), 0), np.int32)
+def _seeds(index: SearchIndex, users: UserBatch, params: Sequence[SeedParams | None], kernels: Kernels) -> Int32Array:
+    """What the light walk and the history give those who want seeds: `int32[B, n]`, padded with -1; n may be 0."""
     wanted = [one for one in params if one is not None]
-    found = light_walk(graph, light_vectors, take_rows(user_states, rows), wanted, kernels=kernels).items
+    if not wanted:
+        return np.empty((len(params), 0), np.int32)
+    rows = np.array([row for row, one in enumerate(params) if one is not None], np.intp)
+    walkers = UserBatch(take_rows(users.states, rows), None)  # a walk has no use for what they own
+    found = light_walk(index, walkers, wanted, kernels=kernels).items
     seeds = np.full((len(params), found.shape[1]), PADDING_ITEM, np.int32)
     seeds[rows] = found
-    return seeds
+    return seeds if users.own_items is None else _with_own(seeds, users.own_items, params)
 
 
 def _with_own(seeds: Int32Array, own_items: Int32Array, params: Sequence[SeedParams | None]) -> Int32Array:
     """Seeds (`int32[B, n]`) and own items (`int32[B, L]`) of those who want some: distinct, padded at the end."""
-    if own_items.ndim != 2 or len(own_items) != len(seeds) or own_items.dtype != np.int32:
-        raise RequestError(
-            f"own_items is {own_items.dtype}{list(own_items.shape)}; expected int32[{len(seeds)}, L], one row a user"
-        )
     own = keep_rows(own_items, np.array([one is not None for one in params], np.bool_))
     merged = -np.sort(-np.concatenate([seeds, own], axis=1), axis=1)  # descending: padding comes last
     merged[:, 1:][merged[:, 1:] == merged[:, :-1]] = PADDING_ITEM

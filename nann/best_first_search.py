@@ -8,16 +8,17 @@ from __future__ import annotations
 import numpy as np
 
 from nann.graph import HnswGraph
-from nann.kernels import NATIVE, BoolArray, Float32Array, Int32Array, Kernels
+from nann.kernels import NATIVE, BoolArray, Int32Array, Kernels
 from nann.lockstep import Lockstep, bitmap_words, has_items, keep_rows, overlay
 from nann.scorer import Scorer
+from nann.search_input import UserBatch
 from nann.search_params import SearchParams
 from nann.search_result import SearchResult
 from nann.signature import PADDING_ITEM
 
 
 def best_first_search(
-    graph: HnswGraph, scorer: Scorer, user_states: Float32Array, top_k: int, ef: int, *, kernels: Kernels = NATIVE
+    graph: HnswGraph, scorer: Scorer, users: UserBatch, top_k: int, ef: int, *, kernels: Kernels = NATIVE
 ) -> SearchResult:
     """Finds each user's best items as hnswlib's `knn_query` does: greedily to the ground, then best first.
 
@@ -27,23 +28,23 @@ def best_first_search(
     Args:
         graph: the layers, all of which are used.
         scorer: gives the score of each candidate for its user; larger is better.
-        user_states: `float32[B, S]`, handed to the scorer.
+        users: their states are handed to the scorer.
         top_k: how many items to return.
         ef: length of the result list on the ground layer, at least top_k; above the ground it is 1.
         kernels: the inner loops.
 
     Raises:
-        RequestError: if ef is below top_k, or `user_states` is not `float32[B, S]`.
+        RequestError: if ef is below top_k.
         ScorerError: if the scorer's answer has the wrong shape or dtype, or holds NaN.
     """
     SearchParams(top_k, (ef,), (0,))  # checks both
     ef = min(ef, graph.item_count)
-    walk = _BestFirstWalk(graph, Lockstep(graph, scorer, user_states, kernels, ef), kernels, ef)
-    if len(user_states):
+    walk = _BestFirstWalk(graph, Lockstep(graph, scorer, users.states, kernels, ef), kernels, ef)
+    if len(users):
         walk.enter()
         while (candidates := walk.next_candidates()) is not None:
             walk.users.score(candidates, walk.current_ef())
-    return walk.users.result(np.full(len(user_states), top_k, np.int64), top_k)
+    return walk.users.result(np.full(len(users), top_k, np.int64), top_k)
 
 
 class _BestFirstWalk:

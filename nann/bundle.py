@@ -31,6 +31,7 @@ from nann.errors import BundleError
 from nann.features import FeatureTransform
 from nann.graph import HnswGraph, graph_files, load_array
 from nann.manifest import FORMAT_VERSION, MANIFEST_FILE, read_manifest, require_inside, search_from_json
+from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
 from nann.shape_grid import ShapeGrid
 from nann.signature import BEHAVIORS, CANDIDATES, PADDING_ITEM, PROFILE_CODES, USER_STATE
@@ -145,12 +146,7 @@ class Bundle:
         """`float32[N, d']`, or None where the bundle's model has no light score."""
         if LIGHT_VECTORS_FILE not in self.manifest["files"]:
             return None
-        vectors = load_array(self.path / LIGHT_VECTORS_FILE, np.float32, 2)
-        if len(vectors) != self.item_count:
-            raise BundleError(
-                f"{self.path / LIGHT_VECTORS_FILE} has {len(vectors)} rows; expected {self.item_count}, one an item"
-            )
-        return vectors
+        return load_array(self.path / LIGHT_VECTORS_FILE, np.float32, 2)
 
     @cached_property
     def item_names(self) -> list[str] | None:
@@ -177,6 +173,11 @@ class Bundle:
             raise BundleError(f"the graph has {graph.item_count} items and the manifest says {self.item_count}")
         graph.validate()
         return graph
+
+    @cached_property
+    def index(self) -> SearchIndex:
+        """What searches walk: the graph and the light vectors, which fit each other."""
+        return SearchIndex(self.graph, self.light_vectors)
 
     @cached_property
     def features(self) -> FeatureTransform:

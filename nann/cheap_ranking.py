@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nann.graph import HnswGraph, Layer
+from nann.graph import Layer
 from nann.kernels import Float32Array, Int32Array
 from nann.light_walk import light_walk
+from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams, SeedParams
 from nann.search_result import fit
 from nann.signature import PADDING_ITEM, PADDING_SCORE
@@ -27,14 +28,13 @@ _CONTINUE = 0.5
 
 
 def rank_by_light_score(
-    graph: HnswGraph, light_vectors: Float32Array, user_states: Float32Array, params: Sequence[SearchParams]
+    index: SearchIndex, users: UserBatch, params: Sequence[SearchParams]
 ) -> tuple[Int32Array, Float32Array]:
     """The items with the best light score that a light walk finds.
 
     Args:
-        graph: its ground layer is walked.
-        light_vectors: `float32[N, d]`.
-        user_states: `float32[B, S]`, of which the last d columns are the user's side.
+        index: with light vectors; the ground layer of its graph is walked.
+        users: the last columns of their states are their side of the light score.
         params: one a user; the walk's ef is a multiple of the largest that the search would have on the ground layer.
 
     Returns:
@@ -42,33 +42,34 @@ def rank_by_light_score(
         largest top_k.
 
     Raises:
+        RequestError: if the index has no light vectors.
         ScorerError: if a user's side of the light score is not finite.
     """
     widths = [one.ef[-1] if one.seeds is None else max(one.ef[-1], one.seeds.ef) for one in params]
     walks = [SeedParams(one.top_k, _WIDER * width) for one, width in zip(params, widths, strict=True)]
-    found = light_walk(graph, light_vectors, user_states, walks)
+    found = light_walk(index, users, walks)
     top_k = np.array([one.top_k for one in params], np.int64)
     return fit(found.items, found.scores, top_k, int(top_k.max(initial=0)))
 
 
-def rank_by_neighbourhood(graph: HnswGraph, own_items: Int32Array, top_k: int) -> tuple[Int32Array, Float32Array]:
+def rank_by_neighbourhood(index: SearchIndex, users: UserBatch, top_k: int) -> tuple[Int32Array, Float32Array]:
     """The items that a random walk of a few steps on the ground layer, from a user's own items, most often visits.
 
     The own items come first, the more frequent the earlier, since the walk is there at its start.
 
     Args:
-        graph: its ground layer is walked.
-        own_items: `int32[B, L]`, the users' histories, -1 = padding. Who has none gets nothing.
+        index: the ground layer of its graph is walked.
+        users: whoever has no own items gets nothing.
         top_k: K.
 
     Returns:
         `int32[B, K]` items, best first, equal scores by smaller index, padded with -1, and `float32[B, K]` expected
         visits, padded with -inf.
     """
-    items = np.full((len(own_items), top_k), PADDING_ITEM, np.int32)
-    scores = np.full((len(own_items), top_k), PADDING_SCORE, np.float32)
-    for row, own in enumerate(own_items):
-        visited, visits = _expected_visits(graph.layers[0], own[own != PADDING_ITEM])
+    items = np.full((len(users), top_k), PADDING_ITEM, np.int32)
+    scores = np.full((len(users), top_k), PADDING_SCORE, np.float32)
+    for row, own in enumerate(() if users.own_items is None else users.own_items):
+        visited, visits = _expected_visits(index.graph.layers[0], own[own != PADDING_ITEM])
         best = np.lexsort((visited, -visits))[:top_k]
         items[row, : len(best)] = visited[best]
         scores[row, : len(best)] = visits[best]

@@ -8,15 +8,16 @@ import numpy as np
 
 from nann.errors import RequestError
 from nann.kernels import NATIVE, Float32Array, Int32Array, Kernels
-from nann.lockstep import require_user_states, score_candidates
+from nann.lockstep import score_candidates
 from nann.scorer import Scorer
+from nann.search_input import UserBatch
 from nann.search_result import SearchResult
 from nann.signature import PADDING_ITEM, PADDING_SCORE
 
 
 def exact_search(
     scorer: Scorer,
-    user_states: Float32Array,
+    users: UserBatch,
     item_count: int,
     top_k: int,
     *,
@@ -31,7 +32,7 @@ def exact_search(
 
     Args:
         scorer: gives the score of each candidate for its user; larger is better.
-        user_states: `float32[B, S]`, handed to the scorer.
+        users: their states are handed to the scorer.
         item_count: N; items 0..N-1 are scored.
         top_k: how many items to return.
         chunk: how many items are scored in one call.
@@ -40,25 +41,23 @@ def exact_search(
         kernels: the inner loops.
 
     Raises:
-        RequestError: if top_k, chunk or user_block is out of range, or `user_states` is not `float32[B, S]`.
+        RequestError: if top_k, chunk or user_block is out of range.
         ScorerError: if the scorer's answer has the wrong shape or dtype, or holds NaN.
     """
-    require_user_states(user_states)
     _require_sizes(item_count, top_k, chunk, user_block)
-    users = len(user_states)
-    items, scores = _empty(users, top_k)
+    items, scores = _empty(len(users), top_k)
     done = 0
-    for start in range(0, users, user_block):
+    for start in range(0, len(users), user_block):
         block = slice(start, start + user_block)
         for first in range(0, item_count, chunk):
             chunk_items = np.arange(first, min(first + chunk, item_count), dtype=np.int32)
             best = (items[block], scores[block])
-            items[block], scores[block] = _scan(scorer, user_states[block], chunk_items, best, kernels)
+            items[block], scores[block] = _scan(scorer, users.states[block], chunk_items, best, kernels)
             done += len(best[0]) * len(chunk_items)
             if progress is not None:
-                progress(done, users * item_count)
-    rounds = np.full(users, -(-item_count // chunk), np.int32)
-    return SearchResult(items, scores, np.full(users, item_count, np.int32), rounds)
+                progress(done, len(users) * item_count)
+    rounds = np.full(len(users), -(-item_count // chunk), np.int32)
+    return SearchResult(items, scores, np.full(len(users), item_count, np.int32), rounds)
 
 
 def _require_sizes(item_count: int, top_k: int, chunk: int, user_block: int) -> None:

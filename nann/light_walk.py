@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nann.errors import RequestError, ScorerError
-from nann.graph import HnswGraph
 from nann.kernels import NATIVE, Float32Array, Int32Array, Kernels, core_count
+from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SeedParams
 from nann.search_result import fit
-from nann.signature import PADDING_ITEM, USER_STATE
+from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS, PADDING_ITEM, PARAM_ENTRY, USER_STATE
 
 _STEPS_PER_EF = 4
 """The most items that a walk expands, in multiples of its ef: more than it needs, but nothing may be unbounded."""
@@ -42,9 +42,8 @@ class Seeds:
 
 
 def light_walk(
-    graph: HnswGraph,
-    light_vectors: Float32Array,
-    user_states: Float32Array,
+    index: SearchIndex,
+    users: UserBatch,
     params: Sequence[SeedParams],
     *,
     kernels: Kernels = NATIVE,
@@ -53,18 +52,21 @@ def light_walk(
     """Best-first search on the ground layer, from the items of the entry layer, under the light score.
 
     Args:
-        graph: the one that the scorer then walks.
-        light_vectors: `float32[N, d]`, x_v.
-        user_states: `float32[B, S]`; the last d columns are w_u.
+        index: the one that the scorer then walks; its light vectors are x_v.
+        users: the last d columns of their states are w_u.
         params: one a user.
         kernels: the inner loops.
         threads: how many threads share the users; None: as many as this process has cores.
 
     Raises:
-        RequestError: if `user_states` is too narrow.
+        RequestError: if the index has no light vectors, or the users' states are too narrow.
         ScorerError: if a user's numbers are not finite.
     """
-    users = light_users(user_states, light_vectors.shape[1])
+    graph, light_vectors = index.graph, index.light_vectors
+    if light_vectors is None:
+        raise RequestError(
+            f"{PARAM_ENTRY} is {ENTRY_SEEDS!r}; expected {ENTRY_LAYERS!r}: this bundle's model has no light score"
+        )
     counts = np.array([min(one.count, graph.item_count) for one in params], np.int64)
     ef = np.array([min(one.ef, graph.item_count) for one in params], np.int32)
     steps = np.minimum(_STEPS_PER_EF * ef.astype(np.int64), graph.item_count).astype(np.int32)
@@ -75,7 +77,7 @@ def light_walk(
         ground.neighbors,
         graph.entry_points,
         light_vectors,
-        users,
+        light_users(users.states, index.light_width),
         width,
         ef,
         steps,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nann.errors import RequestError, ScorerError
+from nann.errors import ScorerError
 from nann.graph import HnswGraph
 from nann.kernels import BoolArray, Float32Array, Int32Array, Kernels, core_count
 from nann.scorer import Scorer
@@ -32,7 +32,6 @@ class Lockstep:
     def __init__(
         self, graph: HnswGraph, scorer: Scorer, user_states: Float32Array, kernels: Kernels, width: int
     ) -> None:
-        require_user_states(user_states)
         users = len(user_states)
         self.items = np.full((users, width), PADDING_ITEM, np.int32)
         self.scores = np.full((users, width), PADDING_SCORE, np.float32)
@@ -136,18 +135,6 @@ def overlay(parts: Sequence[Int32Array]) -> Int32Array | None:
     for part in parts:
         np.maximum(merged[:, : part.shape[1]], part, out=merged[:, : part.shape[1]])
     return merged
-
-
-def require_user_states(user_states: Float32Array) -> None:
-    """Checks what the user encoder made.
-
-    Raises:
-        RequestError: if it is not `float32[B, S]`.
-    """
-    if user_states.ndim != 2 or user_states.dtype != np.float32:
-        raise RequestError(
-            f"user_states is {user_states.dtype}{list(user_states.shape)}; expected float32[B, S], one row a user"
-        )
 
 
 def score_candidates(scorer: Scorer, user_states: Float32Array, candidates: Int32Array) -> Float32Array:

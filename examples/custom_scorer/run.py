@@ -34,6 +34,7 @@ from nann.metrics import coverage, recall, share_scored
 from nann.python_backend.repository.install import install_bundle
 from nann.python_backend.server.ports import free_ports
 from nann.python_backend.server.triton import ServerOptions, TritonServer
+from nann.search_input import UserBatch
 from nann.search_result import SearchResult
 from nann.training.config import IndexConfig, SearchConfig
 from nann.training.export.onnx_export import export_to_bundle
@@ -84,9 +85,9 @@ def search_offline(trained: Trained, bundle: Bundle, queries: Queries) -> tuple[
     """The graph search and the exhaustive one, both under the torch modules in this process."""
     behaviors, _ = bundle.features.behaviors(queries.histories)
     states = encode_users_torch(trained.encoder, behaviors, bundle.features.profile(None, len(behaviors)))
-    scorer, params = TorchScorer(trained.scorer), bundle.search_params
-    found = beam_search(bundle.graph, scorer, states, params)
-    return found, exact_search(scorer, states, bundle.item_count, params.top_k)
+    scorer, users, params = TorchScorer(trained.scorer), UserBatch(states, behaviors), bundle.search_params
+    found = beam_search(bundle.index, scorer, users, params)
+    return found, exact_search(scorer, users, bundle.item_count, params.top_k)
 
 
 def same_answers(

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from nann.beam_search import beam_search
 from nann.exact_search import exact_search
-from nann.kernels import Float32Array
 from nann.metrics import coverage
+from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
 
 from ...training.reports.plots import COLORS, MARKERS, figure, plain_log
@@ -43,15 +43,15 @@ def search_params(entry_layer: int) -> SearchParams:
 def measure(corpora: list[PlantedCorpus], timed: int, judged: int, repeats: int, say: Say) -> list[Json]:
     """One entry a corpus: time, evaluations and layers a query, and coverage over the first `judged` users."""
     # Users are drawn like items, from another stream: nobody sits on an item.
-    states = planted_vectors(0, timed, seed=1)
-    searches = [_searches(corpus, states) for corpus in corpora]
+    users = UserBatch(planted_vectors(0, timed, seed=1), None)
+    searches = [_searches(corpus, users) for corpus in corpora]
     times = alternate({str(number): search for number, search in enumerate(searches)}, repeats)
     points = []
     for number, corpus in enumerate(corpora):
         say(f"growth: every item of {len(corpus.vectors):,} for {judged} users")
         scorer, params = PlantedScorer(corpus.vectors), search_params(corpus.graph.entry_layer)
-        found = beam_search(corpus.graph, scorer, states, params)
-        exact = exact_search(scorer, states[:judged], len(corpus.vectors), _TOP_K, chunk=65_536, user_block=1)
+        found = beam_search(SearchIndex(corpus.graph, None), scorer, users, params)
+        exact = exact_search(scorer, users[:judged], len(corpus.vectors), _TOP_K, chunk=65_536, user_block=1)
         points.append(
             {
                 "items": len(corpus.vectors),
@@ -66,9 +66,10 @@ def measure(corpora: list[PlantedCorpus], timed: int, judged: int, repeats: int,
     return points
 
 
-def _searches(corpus: PlantedCorpus, states: Float32Array) -> Callable[[], object]:
+def _searches(corpus: PlantedCorpus, users: UserBatch) -> Callable[[], object]:
     scorer, params = PlantedScorer(corpus.vectors), search_params(corpus.graph.entry_layer)
-    return lambda: [beam_search(corpus.graph, scorer, states[row : row + 1], params) for row in range(len(states))]
+    index = SearchIndex(corpus.graph, None)
+    return lambda: [beam_search(index, scorer, users[row : row + 1], params) for row in range(len(users))]
 
 
 def _run(settings: BenchSettings, say: Say) -> Json:

@@ -20,6 +20,7 @@ from nann.graph import HnswGraph, Layer
 from nann.kernels import NATIVE, Float32Array, Int32Array, Kernels, Uint64Array
 from nann.lockstep import bitmap_words
 from nann.scorer import Scorer
+from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
 from nann.signature import PADDING_ITEM
 
@@ -150,10 +151,10 @@ class RecordedScorer:
         return self._scores.take(candidates, mode="wrap")
 
 
-def record(graph: HnswGraph, scorer: Scorer, state: Float32Array, params: SearchParams) -> list[Expansion]:
-    """The expansions of a search of one user, `float32[1, S]`."""
-    recorder = _Recorder(graph)
-    beam_search(graph, scorer, state, params, kernels=Kernels("recorder", recorder))
+def record(index: SearchIndex, scorer: Scorer, user: UserBatch, params: SearchParams) -> list[Expansion]:
+    """The expansions of a search of one user."""
+    recorder = _Recorder(index.graph)
+    beam_search(index, scorer, user, params, kernels=Kernels("recorder", recorder))
     return recorder.expansions
 
 
@@ -198,18 +199,18 @@ def time_marking(graph: HnswGraph, expansions: Sequence[Expansion], repeats: int
 
 
 def time_searches(
-    graph: HnswGraph, scorers: Sequence[Scorer], states: Float32Array, params: SearchParams, repeats: int
+    index: SearchIndex, scorers: Sequence[Scorer], users: UserBatch, params: SearchParams, repeats: int
 ) -> dict[str, float]:
     """Median ms of one search after the other, user by user, with each of the three; their answers are the same."""
     kernels = {
         "native": NATIVE,
-        "numpy": Kernels("numpy sets", NumpyMarks(graph)),
-        "python": Kernels("python sets", PythonMarks(graph)),
+        "numpy": Kernels("numpy sets", NumpyMarks(index.graph)),
+        "python": Kernels("python sets", PythonMarks(index.graph)),
     }
 
     def search_with(kernel: Kernels) -> Callable[[], list[Int32Array]]:
-        users = list(zip(scorers, states[:, None, :], strict=True))
-        return lambda: [beam_search(graph, one, state, params, kernels=kernel).items for one, state in users]
+        pairs = list(zip(scorers, _one_by_one(users), strict=True))
+        return lambda: [beam_search(index, one, user, params, kernels=kernel).items for one, user in pairs]
 
     answers = {name: np.concatenate(search_with(kernel)()) for name, kernel in kernels.items()}
     assert all(np.array_equal(items, answers["native"]) for items in answers.values()), "the searches' answers differ"
@@ -222,10 +223,10 @@ def _run(settings: BenchSettings, say: Say) -> Json:
     paper = time_marking(paper_graph, expansions, settings.repeats)
     del paper_graph, expansions
     users = OfflineUsers.load(settings.table1, settings.table1_data, _USERS)
-    graph = users.bundle.graph
+    index, graph = users.bundle.index, users.bundle.graph
     say(f"marking: searches on {graph.item_count:,} items")
     scorers = [RecordedScorer(users.scorer, graph.item_count) for _ in range(_USERS)]
-    searches = [record(graph, *one, TABLE1_SEARCH) for one in zip(scorers, users.states[:, None, :], strict=True)]
+    searches = [record(index, *one, TABLE1_SEARCH) for one in zip(scorers, _one_by_one(users.batch), strict=True)]
     for scorer in scorers:
         scorer.stop_recording()
     return {
@@ -235,7 +236,7 @@ def _run(settings: BenchSettings, say: Say) -> Json:
         "degree": len(graph.layers[0].neighbors) / graph.item_count,
         "users": _USERS,
         "replayed": time_marking(graph, [one for search in searches for one in search], settings.repeats),
-        "search": {"ms": time_searches(graph, scorers, users.states, TABLE1_SEARCH, settings.repeats)},
+        "search": {"ms": time_searches(index, scorers, users.batch, TABLE1_SEARCH, settings.repeats)},
     }
 
 
@@ -306,6 +307,10 @@ def _replay(marks: NumpyMarks | PythonMarks, graph: HnswGraph, expansions: Seque
         layer = graph.layers[one.layer]
         found.append(marks.expand(layer.indptr, layer.neighbors, bitmap, one.frontier))
     return found
+
+
+def _one_by_one(users: UserBatch) -> list[UserBatch]:
+    return [users[row : row + 1] for row in range(len(users))]
 
 
 def _items(row: Int32Array) -> list[int]:

@@ -54,7 +54,7 @@ def compare(users: OfflineUsers, timed: int, repeats: int, say: Say) -> Json:
     """Quality of each method over all users, and its time a user over the first `timed`."""
     top_k = users.bundle.search_params.top_k
     say(f"retrieval: every item of {users.bundle.item_count:,} for {len(users.states)} users")
-    exact = exact_search(users.scorer, users.states, users.bundle.item_count, top_k, user_block=1).items
+    exact = exact_search(users.scorer, users.batch, users.bundle.item_count, top_k, user_block=1).items
     judge = _Judge(users, exact)
     walks = users.bundle.search_by_entry
     methods = {entry: judge.walk(params) for entry, params in walks.items()}
@@ -81,11 +81,10 @@ def compare(users: OfflineUsers, timed: int, repeats: int, say: Say) -> Json:
 
 def cascade(users: OfflineUsers, n: int, top_k: int, rows: slice = slice(None)) -> Int32Array:
     """The n best by the light score, found by the graph's light walk, re-ranked by the scorer: `int32[U, top_k]`."""
-    bundle, states = users.bundle, users.states[rows]
-    assert bundle.light_vectors is not None
-    wide = [SeedParams(n, 2 * n + _LEAST_EF)] * len(states)
-    found = light_walk(bundle.graph, bundle.light_vectors, states, wide, threads=1).items
-    return ScoredPool.of(users.scorer, states, found).best(n, top_k).items
+    some = users.batch[rows]
+    wide = [SeedParams(n, 2 * n + _LEAST_EF)] * len(some)
+    found = light_walk(users.bundle.index, some, wide, threads=1).items
+    return ScoredPool.of(users.scorer, some.states, found).best(n, top_k).items
 
 
 @dataclass(frozen=True)
@@ -102,15 +101,7 @@ class _Judge:
         }
 
     def walk(self, params: SearchParams) -> dict[str, float]:
-        bundle, own = self.users.bundle, self.users.queries.behaviors
-        found = search_users(
-            bundle.graph,
-            self.users.scorer,
-            self.users.states,
-            params,
-            light_vectors=bundle.light_vectors,
-            own_items=own,
-        )
+        found = search_users(self.users.bundle.index, self.users.scorer, self.users.batch, params)
         return self(found.items, found.items_scored.mean())
 
 
@@ -146,9 +137,9 @@ def _steps(first: int, last: int) -> Iterator[int]:
 
 
 def _exhaustive_ms(users: OfflineUsers, top_k: int, repeats: int) -> float:
-    states = users.states[:_EXHAUSTIVE_USERS]
-    search = {"all": lambda: exact_search(users.scorer, states, users.bundle.item_count, top_k, user_block=1)}
-    return alternate(search, min(repeats, _EXHAUSTIVE_REPEATS))["all"] / len(states)
+    some = users.batch[:_EXHAUSTIVE_USERS]
+    search = {"all": lambda: exact_search(users.scorer, some, users.bundle.item_count, top_k, user_block=1)}
+    return alternate(search, min(repeats, _EXHAUSTIVE_REPEATS))["all"] / len(some)
 
 
 def _table(result: Json) -> str:

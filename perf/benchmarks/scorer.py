@@ -18,6 +18,7 @@ from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle
 from nann.exact_search import exact_search
 from nann.metrics import coverage
 from nann.scorer import Int32Array
+from nann.search_input import UserBatch
 from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES, USER_STATE
 
 from ..alternate import alternate
@@ -112,9 +113,9 @@ def compare_coverage(settings: BenchSettings, folder: Path, say: Say) -> dict[st
     bundle = Bundle.open(settings.real)
     queries = PreparedData.load(settings.real_data).queries("test", bundle.sequence_length, _COVERED_USERS)
     encoder = OnnxUserEncoder(bundle.path / USER_ENCODER_FILE, 1)
-    states = encoder.encode(queries.behaviors, queries.profiles)
+    users = UserBatch(encoder.encode(queries.behaviors, queries.profiles), queries.behaviors)
     found = [engine for engine in engines(bundle.path / SCORER_FILE, folder, say) if "blocks" not in engine.name]
-    tops = {engine.name: exact_search(engine, states, bundle.item_count, _TOP_K).items for engine in found}
+    tops = {engine.name: exact_search(engine, users, bundle.item_count, _TOP_K).items for engine in found}
     return {name: coverage(top, tops[SERVED]) for name, top in tops.items()}
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle
 from nann.metrics import coverage, recall
 from nann.scorer import Float32Array, Int32Array, Scorer
+from nann.search_input import UserBatch
 from nann.signature import PADDING_IDS, PADDING_ITEM
 
 from ...training.data.prepared import PreparedData, Queries
@@ -80,6 +81,7 @@ def asked_users(bundle_folder: Path, data_folder: Path, users: int, cache: Path)
     path = cache / "exact" / f"{bundle.bundle_id}-{len(states)}-users-top-{top_k}.npy"
 
     def compute() -> Int32Array:
-        return exact_top(OnnxScorer(bundle.path / SCORER_FILE), states, bundle.item_count, top_k).items
+        users = UserBatch(states, queries.behaviors)
+        return exact_top(OnnxScorer(bundle.path / SCORER_FILE), users, bundle.item_count, top_k).items
 
     return AskedUsers(bundle, queries, states, cached_array(path, compute))

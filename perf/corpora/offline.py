@@ -10,6 +10,7 @@ from nann.beam_search import beam_search
 from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle
 from nann.kernels import NATIVE, Kernels
 from nann.scorer import Float32Array, Scorer
+from nann.search_input import UserBatch
 from nann.search_params import SearchParams
 from nann.search_result import SearchResult
 from nann.stage_clock import StageClock
@@ -44,19 +45,16 @@ class OfflineUsers:
         states = encode_queries(OnnxUserEncoder(bundle / USER_ENCODER_FILE, 1), opened, queries)
         return cls(opened, EmbeddedScorer.open(bundle / SCORER_FILE), queries, states)
 
+    @property
+    def batch(self) -> UserBatch:
+        """The users, to search for."""
+        return UserBatch(self.states, self.queries.behaviors)
+
     def search(
         self, params: SearchParams, rows: slice, kernels: Kernels = NATIVE, scorer: Scorer | None = None
     ) -> SearchResult:
         """`beam_search` for these users in lockstep, as the server runs it."""
-        return beam_search(
-            self.bundle.graph,
-            scorer or self.scorer,
-            self.states[rows],
-            params,
-            light_vectors=self.bundle.light_vectors,
-            own_items=self.queries.behaviors[rows],
-            kernels=kernels,
-        )
+        return beam_search(self.bundle.index, scorer or self.scorer, self.batch[rows], params, kernels=kernels)
 
     def stages_ms(self, params: SearchParams, batch: int, users: int) -> dict[str, float]:
         """Time a user by stage of `nann.stage_clock`, and "python", the rest; the first `users`, `batch` at a time."""

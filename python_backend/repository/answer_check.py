@@ -11,6 +11,7 @@ import numpy.typing as npt
 from nann.beam_search import beam_search
 from nann.bundle import Bundle
 from nann.errors import ConfigError, DeployError
+from nann.search_input import UserBatch
 from nann.signature import (
     BEAM_RETRIEVAL,
     BEHAVIOR_ITEM_IDS,
@@ -87,14 +88,8 @@ def expected_answers(release: Path, users: npt.NDArray[np.int64]) -> Answers:
     profile = bundle.features.profile(None, len(users))
     states = encoder.run({BEHAVIORS.name: behaviors, PROFILE_CODES.name: profile})
 
-    found = beam_search(
-        bundle.graph,
-        EmbeddedScorer.open(release / SCORER.name / ONNX_FILE),
-        states,
-        bundle.search_params,
-        light_vectors=bundle.light_vectors,
-        own_items=behaviors,
-    )
+    scorer = EmbeddedScorer.open(release / SCORER.name / ONNX_FILE)
+    found = beam_search(bundle.index, scorer, UserBatch(states, behaviors), bundle.search_params)
     return Answers(bundle.external_ids(found.items), found.scores)
 
 

@@ -24,6 +24,7 @@ from nann.errors import (
 from nann.kernels import NATIVE
 from nann.light_walk import light_users
 from nann.scorer import Float32Array, Scorer
+from nann.search_input import UserBatch
 from nann.search_params import SearchParams
 from nann.search_requests import (
     SearchBounds,
@@ -65,16 +66,14 @@ class Search:
     """One valid request.
 
     Attributes:
-        user_states: `float32[B, S]`, the users it asks about.
-        behaviors: `int32[B, L]`, item indices of their histories, -1 = padding.
+        users: those it asks about; their own items are those of their histories.
         params: what each of their searches may spend.
         limit: how long they may take.
         arrived_ns: since when, on the monotonic clock.
         is_cancelled: whether the client took the request back.
     """
 
-    user_states: Float32Array
-    behaviors: npt.NDArray[np.int32]
+    users: UserBatch
     params: SearchParams
     limit: TimeLimit
     arrived_ns: int
@@ -110,15 +109,14 @@ class Retriever:
         self._bounds = bounds
         self._limit = limit
         self._degrade = degrade
-        self._graph = bundle.graph
-        self._light_vectors = bundle.light_vectors
-        if self._light_vectors is None and ENTRY_SEEDS in bundle.search_by_entry:
+        self._index = bundle.index
+        if self._index.light_vectors is None and ENTRY_SEEDS in bundle.search_by_entry:
             raise BundleError(f"the bundle recommends entry {ENTRY_SEEDS!r} and has no {LIGHT_VECTORS_FILE}")
 
     @property
     def light_width(self) -> int:
         """How many numbers at the end of a user state are w_u of the light score; 0 without one."""
-        return 0 if self._light_vectors is None else int(self._light_vectors.shape[1])
+        return self._index.light_width
 
     def parse(
         self,
@@ -155,12 +153,11 @@ class Retriever:
         params = parse_search_params(
             asked, bundle.search_params, self._bounds, bundle.item_count, bundle.search_by_entry
         )
-        if params.seeds is not None and self._light_vectors is not None:
-            light_users(user_states, self._light_vectors.shape[1])  # what is wrong with one request fails it alone
+        if params.seeds is not None:
+            light_users(user_states, self._index.light_width)  # what is wrong with one request fails it alone
         now_ns = time.monotonic_ns()
         return Search(
-            user_states,
-            behaviors,
+            UserBatch(user_states, behaviors),
             params,
             parse_time_limit(asked, self._limit),
             now_ns if arrived_ns is None else min(arrived_ns, now_ns),
@@ -195,12 +192,10 @@ class Retriever:
     def _search(self, scorer: Scorer, searches: Sequence[Search], clock: SearchClock) -> list[Outcome]:
         stop = _Stop(searches)
         result = beam_search(
-            self._graph,
+            self._index,
             clock.scorer(scorer),
-            np.concatenate([search.user_states for search in searches]),  # [sum of B, S]
-            [search.params for search in searches for _ in search.user_states],
-            light_vectors=self._light_vectors,
-            own_items=np.concatenate([search.behaviors for search in searches]),  # [sum of B, L]
+            UserBatch.concatenate([search.users for search in searches]),
+            [search.params for search in searches for _ in range(len(search.users))],
             kernels=clock.kernels(NATIVE),
             observer=clock.observer(searches),
             stop=stop,
@@ -208,7 +203,7 @@ class Retriever:
         assert result.finished is not None
         outcomes, row = [], 0
         for search, reason in zip(searches, stop.reasons, strict=True):
-            rows = slice(row, row + len(search.user_states))
+            rows = slice(row, row + len(search.users))
             row = rows.stop
             kind = Kind.COMPLETE
             if reason is not None and not result.finished[rows].all():
@@ -226,13 +221,12 @@ class Retriever:
         """The cheap ranking, if that is the policy and the scorer is to blame."""
         if not self._degrade or not isinstance(error, ScorerError):
             return Outcome.of_error(error)
-        users = len(search.user_states)
+        users = len(search.users)
         try:
-            if self._light_vectors is None:
-                found = rank_by_neighbourhood(self._graph, search.behaviors, search.params.top_k)
+            if self._index.light_vectors is None:
+                found = rank_by_neighbourhood(self._index, search.users, search.params.top_k)
             else:
-                params = [search.params] * users
-                found = rank_by_light_score(self._graph, self._light_vectors, search.user_states, params)
+                found = rank_by_light_score(self._index, search.users, [search.params] * users)
         except ScorerError as worse:
             return Outcome.of_error(worse)
         none = np.zeros(users, np.int32)
@@ -271,7 +265,7 @@ class _Stop:
     def __init__(self, searches: Sequence[Search]) -> None:
         self.reasons: list[SearchStopped | None] = [None] * len(searches)
         self._searches = searches
-        self._users = [len(search.user_states) for search in searches]
+        self._users = [len(search.users) for search in searches]
 
     def __call__(self) -> npt.NDArray[np.bool_]:
         now_ns = time.monotonic_ns()

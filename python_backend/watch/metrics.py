@@ -76,7 +76,7 @@ class SearchMetrics:
         for stage, parts in _STAGES.items():
             if spent_ns := sum(clock.elapsed_ns[part] for part in parts):
                 self._stages_s[stage].observe(spent_ns / 1e9)
-        self._users.add(sum(len(search.user_states) for search in searches))
+        self._users.add(sum(len(search.users) for search in searches))
         self._rounds.add(work.rounds)
         self._items_scored.add(work.items)
         self._scorer_calls.add(work.calls)

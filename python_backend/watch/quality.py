@@ -15,6 +15,7 @@ import numpy.typing as npt
 from nann.errors import NannError
 from nann.exact_search import exact_search
 from nann.scorer import Float32Array, Int32Array, Scorer
+from nann.search_input import UserBatch
 
 from .publisher import MetricsPublisher
 
@@ -100,7 +101,8 @@ class QualityMonitor:
     def _compare(self, sample: _Sample) -> None:
         top_k = min(len(sample.item_ids), len(self._item_ids))
         try:
-            exact = exact_search(self._scorer, sample.user_state[None], len(self._item_ids), top_k, chunk=_BLOCK_ITEMS)
+            user = UserBatch(sample.user_state[None], None)
+            exact = exact_search(self._scorer, user, len(self._item_ids), top_k, chunk=_BLOCK_ITEMS)
         except _ClosedError:
             return
         except Exception:  # the thread outlives a scorer that fails for a while, and says so by this count

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _QUALITY_LOAD = 0.05
 
 StatesOf = Callable[[Float32Array], Float32Array]
-"""From `Search.user_states` of some users to their user states in host memory, `float32[B, S]`."""
+"""From `Search.users.states` of some users to their user states in host memory, `float32[B, S]`."""
 
 
 class SearchWatch:
@@ -96,9 +96,9 @@ class SearchWatch:
         if self._monitor is not None:
             for search, outcome in zip(searches, outcomes, strict=True):
                 # A partial or degraded answer misses items for a reason that is known already.
-                rows = self._monitor.draw(len(search.user_states)) if outcome.kind is Kind.COMPLETE else ()
+                rows = self._monitor.draw(len(search.users)) if outcome.kind is Kind.COMPLETE else ()
                 if len(rows):
-                    self._monitor.offer(states_of(search.user_states[rows]), outcome.outputs[ITEM_IDS][rows])
+                    self._monitor.offer(states_of(search.users.states[rows]), outcome.outputs[ITEM_IDS][rows])
 
     def close(self) -> None:
         """Reports what is left and ends all threads."""

@@ -49,7 +49,7 @@ class SearchSpans:
         """
         end_ns = time.perf_counter_ns()
         epoch_ns = time.time_ns() - end_ns
-        attributes = {"nann.users": len(search.user_states), "nann.top_k": search.params.top_k}
+        attributes = {"nann.users": len(search.users), "nann.top_k": search.params.top_k}
         span = self._start("search", context, epoch_ns + timeline.start_ns, attributes)
         inside = set_span_in_context(span, context)
         start_ns = timeline.start_ns
@@ -91,6 +91,6 @@ def _rows(search: Search, searches: Iterable[Search]) -> range:
     first = 0
     for other in searches:
         if other is search:
-            return range(first, first + len(search.user_states))
-        first += len(other.user_states)
+            return range(first, first + len(search.users))
+        first += len(other.users)
     return range(0)

@@ -198,7 +198,7 @@ def _check_answer(search: Search) -> None:
         raise outcome.error  # one of ours, as for every target
     ids, scores, scored, status = outcome.outputs.values()
     assert np.isin(status, [STATUS_COMPLETE, STATUS_PARTIAL]).all()
-    assert ids.shape == scores.shape == (len(search.user_states), search.params.top_k)
+    assert ids.shape == scores.shape == (len(search.users), search.params.top_k)
     assert search.params.top_k <= BOUNDS.max_top_k
     assert max(search.params.ef) <= BOUNDS.max_ef
     assert np.isin(ids, [-1, *whole().item_ids]).all()

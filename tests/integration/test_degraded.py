@@ -16,6 +16,7 @@ from nann.bundle import LIGHT_VECTORS_FILE, MANIFEST_FILE, Bundle, write_manifes
 from nann.cheap_ranking import rank_by_neighbourhood
 from nann.clients import RetrievalClient
 from nann.errors import ServerError
+from nann.search_input import UserBatch
 from nann.signature import STATUS_COMPLETE, STATUS_DEGRADED
 
 pytestmark = pytest.mark.triton
@@ -89,7 +90,8 @@ def test_a_bundle_without_a_light_score_ranks_by_the_graph(live_bundle_path, tmp
         result = client.retrieve([IDS, []], top_k=10)
     assert result.status.tolist() == [STATUS_DEGRADED] * 2
     behaviors, _ = plain.features.behaviors(np.array([IDS], np.int64))
-    items, scores = rank_by_neighbourhood(plain.graph, behaviors, 10)
+    users = UserBatch(np.zeros((1, 1), np.float32), behaviors)
+    items, scores = rank_by_neighbourhood(plain.index, users, 10)
     np.testing.assert_array_equal(result.item_ids[0], plain.item_ids[items[0]])
     np.testing.assert_array_equal(result.scores[0], scores[0])
     assert result.item_ids[0, 0] == IDS[0]  # twice in the history

@@ -14,6 +14,7 @@ from nann.bundle import write_manifest
 from nann.clients import RetrievalClient
 from nann.exact_search import exact_search
 from nann.metrics import coverage
+from nann.search_input import UserBatch
 
 pytestmark = pytest.mark.triton
 
@@ -52,7 +53,7 @@ def test_live_coverage_is_offline_coverage(healthy, bundle):
     answers, metrics = healthy
     offline = OfflineEnsemble(bundle)
     states = np.concatenate([offline.user_states(ids) for ids in USERS])
-    exact = exact_search(offline, states, bundle.item_count, 20)
+    exact = exact_search(offline, UserBatch(states, None), bundle.item_count, 20)
     assert metrics("nann_quality_users_total", result="compared") == len(USERS)
     assert metrics("nann_quality_items_wanted_total") == 20 * len(USERS)
     expected = coverage(answers, bundle.item_ids[exact.items])

@@ -10,6 +10,7 @@ import onnxruntime
 
 from nann.beam_search import beam_search
 from nann.bundle import Bundle
+from nann.search_input import UserBatch
 from nann.search_params import SearchParams
 
 
@@ -50,12 +51,10 @@ class OfflineEnsemble:
         bundle, calls = self._bundle, itertools.count()
         behaviors, _ = bundle.features.behaviors(np.array([ids], np.int64))
         result = beam_search(
-            bundle.graph,
+            bundle.index,
             self,
-            self.user_states(ids),
+            UserBatch(self.user_states(ids), behaviors),
             params,
-            light_vectors=bundle.light_vectors,
-            own_items=behaviors,
             stop=None if most_calls is None else lambda: np.array([next(calls) >= most_calls]),
         )
         return bundle.external_ids(result.items[0]), result.scores[0], int(result.items_scored[0])

@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from nann.graph import HnswGraph, Layer
+from nann.search_input import UserBatch
 from nann.search_params import SearchParams
 
 
@@ -17,6 +18,9 @@ class TableScorer:
     def states(self, rows=None):
         rows = np.arange(len(self.table)) if rows is None else np.asarray(rows)
         return rows.astype(np.float32)[:, None]
+
+    def users(self, rows=None):
+        return UserBatch(self.states(rows), None)
 
     def score(self, user_states, candidates):
         assert candidates.dtype == np.int32

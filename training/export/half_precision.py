@@ -20,6 +20,7 @@ from nann.errors import ScorerError
 from nann.exact_search import exact_search
 from nann.metrics import coverage
 from nann.onnx_data import read_external_data
+from nann.search_input import UserBatch
 
 from ..scorers import OnnxScorer, OnnxUserEncoder
 from .model_contract import example_candidates, example_users
@@ -111,9 +112,10 @@ def _compare(bundle: Bundle, full: OnnxScorer, half: OnnxScorer, size_bytes: int
                 f"{HALF_TOLERANCE:.0e}: the scorer needs full precision; export without --half"
             )
         largest = max(largest, difference)
-    states = encoder.encode(*(tensor.numpy() for tensor in example_users(bundle, _COMPARED_USERS)))
+    inputs = (tensor.numpy() for tensor in example_users(bundle, _COMPARED_USERS))
+    compared = UserBatch(encoder.encode(*inputs), None)
     top_k = bundle.search_params.top_k
-    exact, found = (exact_search(scorer, states, bundle.item_count, top_k).items for scorer in (full, half))
+    exact, found = (exact_search(scorer, compared, bundle.item_count, top_k).items for scorer in (full, half))
     covered = coverage(found, exact)
     if covered < HALF_COVERAGE:
         raise ScorerError(

@@ -13,6 +13,7 @@ from nann.errors import ConfigError, DataError
 from nann.exact_search import exact_search
 from nann.metrics import coverage, recall, recall_delta, share_scored
 from nann.scorer import Float32Array, Scorer
+from nann.search_input import UserBatch
 from nann.search_params import SearchParams, SeedParams
 from nann.search_result import SearchResult
 
@@ -112,10 +113,9 @@ def evaluate_search(
     bundle: Bundle, scorer: Scorer, states: Float32Array, queries: Queries, params: SearchParams, split: str
 ) -> Evaluation:
     """Compares `beam_search` with `exact_search` for users whose states are given."""
-    exact = exact_top(scorer, states, bundle.item_count, params.top_k)
-    found = search_users(
-        bundle.graph, scorer, states, params, light_vectors=bundle.light_vectors, own_items=queries.behaviors
-    )
+    users = UserBatch(states, queries.behaviors)
+    exact = exact_top(scorer, users, bundle.item_count, params.top_k)
+    found = search_users(bundle.index, scorer, users, params)
     recall_all = recall(exact.items, queries.target_indptr, queries.target_items)
     recall_retrieval = recall(found.items, queries.target_indptr, queries.target_items)
     return Evaluation(
@@ -134,13 +134,13 @@ def evaluate_search(
     )
 
 
-def exact_top(scorer: Scorer, states: Float32Array, item_count: int, top_k: int) -> SearchResult:
+def exact_top(scorer: Scorer, users: UserBatch, item_count: int, top_k: int) -> SearchResult:
     """`exact_search` with a progress bar."""
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("scoring every item", total=None)
         return exact_search(
             scorer,
-            states,
+            users,
             item_count,
             top_k,
             user_block=4,

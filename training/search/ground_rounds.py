@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nann.beam_search import RoundTrace, beam_search
-from nann.graph import HnswGraph
 from nann.scorer import Float32Array, Int32Array, Scorer
+from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
 from nann.search_result import SearchResult
 from nann.signature import PADDING_ITEM
@@ -32,59 +32,30 @@ class GroundRounds:
 
 
 def search_users(
-    graph: HnswGraph,
-    scorer: Scorer,
-    states: Float32Array,
-    params: SearchParams,
-    block: int = _USER_BLOCK,
-    *,
-    light_vectors: Float32Array | None = None,
-    own_items: Int32Array | None = None,
+    index: SearchIndex, scorer: Scorer, users: UserBatch, params: SearchParams, block: int = _USER_BLOCK
 ) -> SearchResult:
-    """`beam_search` for many users, `float32[U, S]` (and `int32[U, L]` own items), a block at a time."""
-
-    def search(some: slice) -> SearchResult:
-        own = None if own_items is None else own_items[some]
-        return beam_search(graph, scorer, states[some], params, light_vectors=light_vectors, own_items=own)
-
-    parts = [search(slice(i, i + block)) for i in range(0, len(states), block)]
+    """`beam_search` for many users, a block at a time."""
+    parts = [beam_search(index, scorer, users[i : i + block], params) for i in range(0, len(users), block)]
     arrays = zip(*((part.items, part.scores, part.items_scored, part.rounds) for part in parts), strict=True)
     return SearchResult(*(np.concatenate(array) for array in arrays))
 
 
 def search_by_ground_round(
-    graph: HnswGraph,
-    scorer: Scorer,
-    states: Float32Array,
-    params: SearchParams,
-    most_scored: float = np.inf,
-    *,
-    light_vectors: Float32Array | None = None,
-    own_items: Int32Array | None = None,
+    index: SearchIndex, scorer: Scorer, users: UserBatch, params: SearchParams, most_scored: float = np.inf
 ) -> GroundRounds:
     """Walks once and tells what every number of ground rounds up to `params.rounds[-1]` would have returned.
 
     Args:
-        graph: the layers to walk.
+        index: to walk.
         scorer: gives the scores.
-        states: `float32[U, S]`; all users walk together.
+        users: all of whom walk together.
         params: ef and rounds; with 0 rounds on the ground the only result is that of no round.
         most_scored: rounds for which the mean number of items scored exceeds it are left out, and the walk ends as soon
             as only such rounds remain.
-        light_vectors: `float32[N, d]`, where `params` have seeds.
-        own_items: `int32[U, L]`, -1 = padding, likewise.
     """
-    recorder = _Recorder(scorer, len(states), params, most_scored)
+    recorder = _Recorder(scorer, len(users), params, most_scored)
     with suppress(_OnlyTooExpensiveRemainsError):
-        beam_search(
-            graph,
-            recorder,
-            states,
-            params,
-            light_vectors=light_vectors,
-            own_items=own_items,
-            observer=recorder.observe,
-        )
+        beam_search(index, recorder, users, params, observer=recorder.observe)
     affordable = np.count_nonzero(recorder.items_scored.mean(axis=1) <= most_scored)  # the cost rises with the rounds
     return GroundRounds(recorder.items[:affordable], recorder.items_scored[:affordable])
 

@@ -15,6 +15,7 @@ from nann.beam_search import beam_search
 from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, WARMUP_FILES, Bundle, write_manifest
 from nann.errors import DataError, NannError
 from nann.scorer import Float32Array, Int32Array, Scorer
+from nann.search_input import UserBatch
 from nann.search_params import SearchParams
 from nann.shape_grid import DEFAULT_GRID, ShapeGrid, plan_grid
 from nann.signature import (
@@ -146,18 +147,12 @@ def plan_shapes(bundle: Bundle, requests: Requests, width_count: int) -> ShapePl
     """
     require_exported(bundle)
     states = OnnxUserEncoder(bundle.path / USER_ENCODER_FILE).encode(requests.behaviors, requests.profiles)
+    users = UserBatch(states, requests.behaviors)
     scorer = _RecordingScorer(OnnxScorer(bundle.path / SCORER_FILE))
     for batch_size in DEFAULT_GRID.batch_sizes:
         for start in range(0, len(states), batch_size):
             batch = slice(start, start + batch_size)
-            beam_search(
-                bundle.graph,
-                scorer,
-                states[batch],
-                requests.params[batch],
-                light_vectors=bundle.light_vectors,
-                own_items=requests.behaviors[batch],
-            )
+            beam_search(bundle.index, scorer, users[batch], requests.params[batch])
     calls = np.array(scorer.calls, np.int64)
     grid = plan_grid(calls, width_count)
     _write(bundle, grid, requests, states, scorer.widest)

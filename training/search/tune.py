@@ -17,7 +17,8 @@ from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle, search_to_json, 
 from nann.errors import ConfigError
 from nann.graph import HnswGraph, layer_files
 from nann.metrics import coverage, recall, recall_delta, share_scored
-from nann.scorer import Float32Array, Int32Array, Scorer
+from nann.scorer import Int32Array, Scorer
+from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
 from nann.signature import ENTRIES, ENTRY_LAYERS, ENTRY_SEEDS
 
@@ -102,9 +103,9 @@ def tune_bundle(
     missed = Reachability.of(bundle.graph)
     vectors = np.asarray(bundle.item_vectors)
     graph = link_orphans(bundle.graph, vectors, missed.orphans) if repair else bundle.graph
-    exact = exact_top(scorer, states, bundle.item_count, top_k).items
-    users_ = _Users(scorer, states, exact, queries, bundle.light_vectors)
-    by_entry = {one: _tune(graph, users_, one, wanted, max_share) for one in entries}
+    index, batch = SearchIndex(graph, bundle.light_vectors), UserBatch(states, queries.behaviors)
+    users_ = _Users(scorer, batch, exact_top(scorer, batch, bundle.item_count, top_k).items, queries)
+    by_entry = {one: _tune(index, users_, one, wanted, max_share) for one in entries}
     tuning = merged(list(by_entry.values()))
     best = _require_best(tuning, missed, max_share, len(states), repair)
     frontier = _thinned(tuning.frontier, best)
@@ -112,7 +113,7 @@ def tune_bundle(
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "wanted_coverage": wanted,
         "max_share": max_share,
-        **users_.measure(graph, best.params),
+        **users_.measure(index, best.params),
         "walks": tuning.walks,
         "unreachable_items": len(missed.unreachable),
         "items_without_in_links": len(missed.no_in_links),
@@ -120,7 +121,7 @@ def tune_bundle(
         "by_entry": {one: each.nearest.summary() for one, each in by_entry.items() if each.nearest is not None},
     }
     if graph is not bundle.graph:
-        before = users_.measure(bundle.graph, best.params)
+        before = users_.measure(bundle.index, best.params)
         record["repair"] = _repair_record(bundle.graph, graph, missed, before)
     path = plot or bundle.path.with_name(f"{bundle.path.name}.tuning.png")
     plot_frontier(tuning, bundle.item_count, len(states), path)
@@ -158,27 +159,19 @@ class _Users:
     """The users to measure with, and their exact top K (computed once)."""
 
     scorer: Scorer
-    states: Float32Array
+    batch: UserBatch
     exact: Int32Array
     queries: Queries
-    light_vectors: Float32Array | None
 
-    def measure(self, graph: HnswGraph, params: SearchParams) -> dict[str, Any]:
+    def measure(self, index: SearchIndex, params: SearchParams) -> dict[str, Any]:
         targets = (self.queries.target_indptr, self.queries.target_items)
-        found = search_users(
-            graph,
-            self.scorer,
-            self.states,
-            params,
-            light_vectors=self.light_vectors,
-            own_items=self.queries.behaviors,
-        )
+        found = search_users(index, self.scorer, self.batch, params)
         recall_all, recall_retrieval = recall(self.exact, *targets), recall(found.items, *targets)
         return {
             "split": SPLIT,
-            "users": len(self.states),
+            "users": len(self.batch),
             "coverage": coverage(found.items, self.exact),
-            "share_scored": share_scored(found.items_scored, graph.item_count),
+            "share_scored": share_scored(found.items_scored, index.item_count),
             "items_scored": float(found.items_scored.mean()),
             "recall_all": recall_all,
             "recall_retrieval": recall_retrieval,
@@ -204,8 +197,7 @@ def _entries(bundle: Bundle, wanted: str | None) -> list[str]:
     return [wanted]
 
 
-def _tune(graph: HnswGraph, users: _Users, entry: str, wanted: float, max_share: float) -> SearchTuning:
-    light_vectors = users.light_vectors if entry == ENTRY_SEEDS else None
+def _tune(index: SearchIndex, users: _Users, entry: str, wanted: float, max_share: float) -> SearchTuning:
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task(f"trying entry {entry}", total=None)
 
@@ -213,13 +205,12 @@ def _tune(graph: HnswGraph, users: _Users, entry: str, wanted: float, max_share:
             bar.update(task, completed=done, total=total)
 
         return tune_search(
-            graph,
+            index,
             users.scorer,
-            users.states,
+            users.batch,
             users.exact,
             wanted,
-            light_vectors=light_vectors,
-            own_items=users.queries.behaviors,
+            entry=entry,
             max_share=max_share,
             progress=update,
         )

@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nann.bundle import search_to_json
-from nann.graph import HnswGraph
 from nann.metrics import coverage
-from nann.scorer import Float32Array, Int32Array, Scorer
+from nann.scorer import Int32Array, Scorer
+from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
+from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS
 
 from .ground_rounds import search_by_ground_round
 from .tuning_spaces import LayersSpace, SeedsSpace, Space, Upper
@@ -86,14 +87,13 @@ class SearchTuning:
 
 
 def tune_search(
-    graph: HnswGraph,
+    index: SearchIndex,
     scorer: Scorer,
-    states: Float32Array,
+    users: UserBatch,
     exact: Int32Array,
     wanted: float,
     *,
-    light_vectors: Float32Array | None = None,
-    own_items: Int32Array | None = None,
+    entry: str = ENTRY_LAYERS,
     max_share: float = 1.0,
     after: SearchTuning | None = None,
     fine_passes: int = _MOST_FINE_PASSES,
@@ -102,13 +102,12 @@ def tune_search(
     """Looks for the cheapest search of one entry strategy that reaches a coverage; its cost is what the scorer scores.
 
     Args:
-        graph: the layers to walk.
+        index: to walk.
         scorer: gives the scores.
-        states: `float32[U, S]`, users to tune on. All walk together: a few hundred are enough.
+        users: to tune on. All walk together: a few hundred are enough.
         exact: `int32[U, K]`, their exact top K.
         wanted: coverage@K to reach, as a fraction.
-        light_vectors: `float32[N, d]`: searches enter by seeds. None: by the layers, as in the paper.
-        own_items: `int32[U, L]`, -1 = padding: items of the users' histories, further seeds.
+        entry: the entry strategy.
         max_share: settings that score a larger share of the corpus are not considered.
         after: an earlier tuning for a higher coverage, all else equal: its trials stand in for the grid, which has
             nothing cheaper to add.
@@ -116,8 +115,8 @@ def tune_search(
         progress: called with the settings before the ground layer that are done, and their total.
     """
     top_k = exact.shape[1]
-    space: Space = LayersSpace(graph, top_k) if light_vectors is None else SeedsSpace(graph, top_k)
-    tuner = _Tuner(graph, scorer, states, exact, wanted, max_share * graph.item_count, space, light_vectors, own_items)
+    space: Space = SeedsSpace(index.graph, top_k) if entry == ENTRY_SEEDS else LayersSpace(index.graph, top_k)
+    tuner = _Tuner(index, scorer, users, exact, wanted, max_share * index.item_count, space)
     if after is None:
         tuner.coarse(progress)
         tuner.widen()
@@ -137,14 +136,12 @@ def merged(tunings: Sequence[SearchTuning]) -> SearchTuning:
 
 
 def tune_every_entry(
-    graph: HnswGraph,
+    index: SearchIndex,
     scorer: Scorer,
-    states: Float32Array,
+    users: UserBatch,
     exact: Int32Array,
     wanted: float,
     *,
-    light_vectors: Float32Array | None,
-    own_items: Int32Array,
     max_share: float = 1.0,
 ) -> SearchTuning:
     """The cheapest search of any entry strategy: without light vectors the paper's; arguments as of `tune_search`.
@@ -152,31 +149,26 @@ def tune_every_entry(
     Seeds come first: what they cost bounds what is tried of the other, dearer as a rule.
     """
     tunings: list[SearchTuning] = []
-    for light in (light_vectors, None) if light_vectors is not None else (None,):
+    for entry in (ENTRY_LAYERS,) if index.light_vectors is None else (ENTRY_SEEDS, ENTRY_LAYERS):
         best = merged(tunings).best if tunings else None
         most = max_share if best is None else best.share_scored
-        options: dict[str, Any] = {"light_vectors": light, "own_items": own_items, "max_share": most}
-        tunings.append(tune_search(graph, scorer, states, exact, wanted, **options))
+        tunings.append(tune_search(index, scorer, users, exact, wanted, entry=entry, max_share=most))
     return merged(tunings)
 
 
 class _Tuner:
     def __init__(
         self,
-        graph: HnswGraph,
+        index: SearchIndex,
         scorer: Scorer,
-        states: Float32Array,
+        users: UserBatch,
         exact: Int32Array,
         wanted: float,
         most_scored: float,
         space: Space,
-        light_vectors: Float32Array | None,
-        own_items: Int32Array | None,
     ) -> None:
-        self.space, self.light_vectors, self.own_items = space, light_vectors, own_items
-        self.graph, self.scorer, self.states, self.exact = graph, scorer, states, exact
-        self.wanted, self.most_scored = wanted, most_scored
-        self.top_k = exact.shape[1]
+        self.index, self.scorer, self.users, self.exact = index, scorer, users, exact
+        self.wanted, self.most_scored, self.space = wanted, most_scored, space
         self.trials: dict[SearchParams, Trial] = {}
         self.best: Trial | None = None
         self.walks = 0
@@ -241,19 +233,11 @@ class _Tuner:
         self._walked.add(params)
         self.walks += 1
         most = self.most_scored if self.best is None else min(self.most_scored, slack * self.best.items_scored)
-        found = search_by_ground_round(
-            self.graph,
-            self.scorer,
-            self.states,
-            params,
-            most,
-            light_vectors=self.light_vectors,
-            own_items=self.own_items,
-        )
+        found = search_by_ground_round(self.index, self.scorer, self.users, params, most)
         for place, (items, items_scored) in enumerate(zip(found.items, found.items_scored, strict=True)):
             setting = replace(params, rounds=(*params.rounds[:-1], min(place + 1, params.rounds[-1])))
             cost = float(items_scored.mean())
-            trial = Trial(setting, coverage(items, self.exact), cost, cost / self.graph.item_count)
+            trial = Trial(setting, coverage(items, self.exact), cost, cost / self.index.item_count)
             self.trials[setting] = trial
             cheaper = self.best is None or trial.items_scored < self.best.items_scored
             if trial.coverage >= self.wanted and cheaper:

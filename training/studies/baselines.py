@@ -36,7 +36,7 @@ def run(runs: Runs, settings: StudySettings) -> Json:
     judge, two_sided = (runs.get(config) for config in configs(settings))
     data, top_k = runs.data, settings.search.top_k
     result = other_retrievers.run(
-        graph=judge.bundle.graph,
+        index=judge.bundle.index,
         scorer=judge.scorer,
         states=judge.states,
         queries=judge.queries,

@@ -23,10 +23,10 @@ from .study import Study
 
 def by_round(model: TrainedRun, params: SearchParams) -> GroundRounds:
     """What every number of ground rounds up to `params.rounds[-1]` returns to all users."""
-    graph, states = model.bundle.graph, model.states
+    index, users = model.bundle.index, model.batch
     parts = [
-        search_by_ground_round(graph, model.scorer, states[start : start + USER_BLOCK], params)
-        for start in range(0, len(states), USER_BLOCK)
+        search_by_ground_round(index, model.scorer, users[start : start + USER_BLOCK], params)
+        for start in range(0, len(users), USER_BLOCK)
     ]
     return GroundRounds(*(np.concatenate(arrays, axis=1) for arrays in zip(*map(_arrays, parts), strict=True)))
 

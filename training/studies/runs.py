@@ -29,6 +29,7 @@ from nann.bundle import MANIFEST_FILE, Bundle, search_to_json
 from nann.graph import HnswGraph
 from nann.metrics import coverage, recall, recall_delta, share_scored
 from nann.scorer import Float32Array
+from nann.search_input import UserBatch
 from nann.search_params import SearchParams
 from nann.search_result import SearchResult
 
@@ -202,6 +203,11 @@ class TrainedRun:
         """User states of the queries, `float32[Q, S]`."""
         return cached_array(self._measured / "user_states.npy", lambda: self.encode(self.queries))
 
+    @property
+    def batch(self) -> UserBatch:
+        """The queries' users, to search for."""
+        return UserBatch(self.states, self.queries.behaviors)
+
     def encode(self, queries: Queries) -> Float32Array:
         """User states of any queries, `float32[Q, S]`."""
         return encode_users_torch(self._modules[0], queries.behaviors, queries.profiles)
@@ -214,7 +220,7 @@ class TrainedRun:
     def _exact(self) -> npt.NDArray[np.int32]:
         path = self._measured / f"exact_top_{self._max_top_k}.npy"
         most = self._max_top_k
-        return cached_array(path, lambda: exact_top(self.scorer, self.states, self.data.item_count, most).items)
+        return cached_array(path, lambda: exact_top(self.scorer, self.batch, self.data.item_count, most).items)
 
     def beam(self, params: SearchParams) -> Json:
         """Measures beam-retrieval; see `measures`."""
@@ -229,8 +235,7 @@ class TrainedRun:
 
     def search(self, params: SearchParams) -> SearchResult:
         """Beam-retrieval for all users."""
-        light, own = self.bundle.light_vectors, self.queries.behaviors
-        return search_users(self.bundle.graph, self.scorer, self.states, params, light_vectors=light, own_items=own)
+        return search_users(self.bundle.index, self.scorer, self.batch, params)
 
     def recall(self, items: npt.NDArray[np.int32]) -> float:
         """Recall of some items a user, `int32[Q, K]`."""
@@ -255,8 +260,8 @@ class TrainedRun:
 
     def _search_best_first(self, top_k: int, ef: int) -> SearchResult:
         blocks = [
-            best_first_search(self.bundle.graph, self.scorer, self.states[start : start + USER_BLOCK], top_k, ef)
-            for start in range(0, len(self.states), USER_BLOCK)
+            best_first_search(self.bundle.graph, self.scorer, self.batch[start : start + USER_BLOCK], top_k, ef)
+            for start in range(0, len(self.batch), USER_BLOCK)
         ]
         parts = ((block.items, block.scores, block.items_scored, block.rounds) for block in blocks)
         return SearchResult(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from nann.bundle import Bundle
 from nann.errors import ConfigError
-from nann.scorer import Float32Array, Scorer
+from nann.scorer import Scorer
+from nann.search_input import SearchIndex, UserBatch
 
 from ..config import TrainingConfig
 from ..reports.store import Json, cached
@@ -59,7 +60,8 @@ def _data(runs: Runs, settings: StudySettings, judge: TrainedRun) -> Json:
     top_k = settings.search.top_k
     queries = runs.data.queries("validation", judge.config.model.sequence_length, settings.seeded_users)
     states = judge.encode(queries)
-    tuning = seeded_entry.Users(states, exact_top(judge.scorer, states, runs.data.item_count, top_k).items, queries)
+    exact = exact_top(judge.scorer, UserBatch(states, queries.behaviors), runs.data.item_count, top_k).items
+    tuning = seeded_entry.Users(states, exact, queries)
     test = seeded_entry.Users(judge.states, judge.exact(top_k), judge.queries)
     return _compare(runs, settings, judge.bundle, judge.scorer, tuning, test)
 
@@ -87,9 +89,8 @@ def _compare(
     test: seeded_entry.Users,
 ) -> Json:
     return seeded_entry.compare(
-        bundle.graph,
+        _with_light(bundle.index),
         scorer,
-        _light(bundle.light_vectors),
         tuning,
         test,
         coverages=settings.seeded_coverages,
@@ -99,12 +100,12 @@ def _compare(
     )
 
 
-def _light(light_vectors: Float32Array | None) -> Float32Array:
-    if light_vectors is None:
+def _with_light(index: SearchIndex) -> SearchIndex:
+    if index.light_vectors is None:
         raise ConfigError(
             "the model has no light head; set light.enabled in its configuration to compare entry by seeds"
         )
-    return light_vectors
+    return index
 
 
 def _budgets(settings: StudySettings, items: int) -> list[int]:

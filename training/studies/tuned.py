@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nann.scorer import Float32Array, Int32Array
+from nann.scorer import Int32Array
+from nann.search_input import UserBatch
 
 from ..config import TrainingConfig
 from ..reports.plots import COLORS, figure, plain_log
@@ -39,35 +40,22 @@ def run(runs: Runs, settings: StudySettings) -> Json:
     model = runs.get(settings.config())
     graph, top_k = model.bundle.graph, settings.search.top_k
     queries = runs.data.queries(_SPLIT, model.config.model.sequence_length, settings.tuned_users)
-    states = model.encode(queries)
-    exact = exact_top(model.scorer, states, graph.item_count, top_k).items
+    users = UserBatch(model.encode(queries), queries.behaviors)
+    exact = exact_top(model.scorer, users, graph.item_count, top_k).items
     points, missed = [], []
     for wanted in settings.tuned_coverages:
-        runs.say(f"tuning for {percent(wanted, 1)} coverage on {len(states)} validation users")
-        pick = _cheapest(model, states, queries.behaviors, exact, wanted)
+        runs.say(f"tuning for {percent(wanted, 1)} coverage on {len(users)} validation users")
+        pick = _cheapest(model, users, exact, wanted)
         if pick is None:
             missed.append(wanted)
         else:
             points.append({"wanted": wanted, "validation": pick.summary(), "test": model.beam(pick.params)})
-    return {"top_k": top_k, "users": len(states), "points": points, "missed": missed}
+    return {"top_k": top_k, "users": len(users), "points": points, "missed": missed}
 
 
-def _cheapest(
-    model: TrainedRun, states: Float32Array, own_items: Int32Array, exact: Int32Array, wanted: float
-) -> Trial | None:
+def _cheapest(model: TrainedRun, users: UserBatch, exact: Int32Array, wanted: float) -> Trial | None:
     """The cheapest of both entry strategies."""
-    bundle = model.bundle
-    light = bundle.light_vectors
-    return tune_every_entry(
-        bundle.graph,
-        model.scorer,
-        states,
-        exact,
-        wanted,
-        light_vectors=light,
-        own_items=own_items,
-        max_share=_MAX_SHARE,
-    ).best
+    return tune_every_entry(model.bundle.index, model.scorer, users, exact, wanted, max_share=_MAX_SHARE).best
 
 
 def headline(result: Json, data_name: str) -> dict[str, Json]:

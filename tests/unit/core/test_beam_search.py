@@ -23,6 +23,7 @@ from nann.beam_search import beam_search
 from nann.errors import RequestError, ScorerError
 from nann.exact_search import exact_search
 from nann.kernels import NATIVE, NUMPY, Kernels
+from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import PAPER_SEARCH_PARAMS, SearchParams
 
 BOTH = pytest.mark.parametrize("kernel", [NATIVE, NUMPY], ids=lambda kernel: kernel.name)
@@ -39,7 +40,7 @@ def mixed_searches(draw):
 @given(case=mixed_searches())
 def test_equals_the_pseudocode_for_every_user_of_a_mixed_batch(kernel, case):
     graph, scorer, params = case
-    result = beam_search(graph, scorer, scorer.states(), params, kernels=kernel)
+    result = beam_search(SearchIndex(graph, None), scorer, scorer.users(), params, kernels=kernel)
     assert result.items.shape == result.scores.shape == (len(params), max(one.top_k for one in params))
     assert result.items.dtype == np.int32
     assert result.scores.dtype == np.float32
@@ -55,9 +56,9 @@ def test_equals_the_pseudocode_for_every_user_of_a_mixed_batch(kernel, case):
 @given(case=mixed_searches())
 def test_a_batch_equals_each_user_alone(case):
     graph, scorer, params = case
-    together = beam_search(graph, scorer, scorer.states(), params)
+    together = beam_search(SearchIndex(graph, None), scorer, scorer.users(), params)
     for row, one in enumerate(params):
-        alone = beam_search(graph, scorer, scorer.states([row]), one)
+        alone = beam_search(SearchIndex(graph, None), scorer, scorer.users([row]), one)
         np.testing.assert_array_equal(together.items[row, : one.top_k], alone.items[0])
         np.testing.assert_array_equal(together.scores[row, : one.top_k], alone.scores[0])
         assert (together.items[row, one.top_k :] == -1).all()
@@ -69,7 +70,7 @@ def test_a_batch_equals_each_user_alone(case):
 @given(case=mixed_searches())
 def test_threads_share_the_users_of_a_batch_and_find_the_same(case):
     graph, scorer, params = case
-    alone = beam_search(graph, scorer, scorer.states(), params)
+    alone = beam_search(SearchIndex(graph, None), scorer, scorer.users(), params)
     asked = []
 
     class Native:
@@ -85,7 +86,9 @@ def test_threads_share_the_users_of_a_batch_and_find_the_same(case):
 
     everything_is_worth_it = {"core_count": lambda: 3, "_EXPANDED_A_THREAD": 1, "_MERGED_A_THREAD": 1}
     with mock.patch.multiple("nann.lockstep", **everything_is_worth_it):
-        shared = beam_search(graph, scorer, scorer.states(), params, kernels=Kernels("recording", Native()))
+        shared = beam_search(
+            SearchIndex(graph, None), scorer, scorer.users(), params, kernels=Kernels("recording", Native())
+        )
     assert all(threads == min(size, 3) for size, threads in asked)
     np.testing.assert_array_equal(shared.items, alone.items)
     np.testing.assert_array_equal(shared.scores, alone.scores)
@@ -95,7 +98,7 @@ def stopped_alone(graph, table, row, params, most_calls):
     """The same search of one user alone, and the items that it scored."""
     scorer = TableScorer(table)
     stop = lambda: np.array([len(scorer.calls) >= most_calls])  # noqa: E731
-    result = beam_search(graph, scorer, scorer.states([row]), params, stop=stop)
+    result = beam_search(SearchIndex(graph, None), scorer, scorer.users([row]), params, stop=stop)
     return result, np.concatenate([np.zeros(0, np.int32), *(call.ravel() for call in scorer.calls)])
 
 
@@ -103,10 +106,12 @@ def stopped_alone(graph, table, row, params, most_calls):
 @given(case=mixed_searches(), data=st.data())
 def test_a_stopped_search_has_what_it_had_then_and_the_others_go_on(case, data):
     graph, scorer, params = case
-    whole = beam_search(graph, scorer, scorer.states(), params)
+    whole = beam_search(SearchIndex(graph, None), scorer, scorer.users(), params)
     most_calls = np.array([data.draw(st.integers(0, 6)) for _ in params])
     calls = len(scorer.calls)
-    stopped = beam_search(graph, scorer, scorer.states(), params, stop=lambda: most_calls <= len(scorer.calls) - calls)
+    stopped = beam_search(
+        SearchIndex(graph, None), scorer, scorer.users(), params, stop=lambda: most_calls <= len(scorer.calls) - calls
+    )
     np.testing.assert_array_equal(stopped.finished, whole.rounds <= most_calls)
     np.testing.assert_array_equal(stopped.rounds, np.minimum(whole.rounds, most_calls))
     for row, (score, one) in enumerate(zip(scorer.table, params, strict=True)):
@@ -123,7 +128,7 @@ def test_one_user_who_finishes_early_is_dropped_from_the_calls():
     graph = make_graph([chain, [[], [], [], [], []]], [1, 0, 0, 0, 0])
     scorer = TableScorer(np.arange(10).reshape(2, 5))
     short, long = SearchParams(1, (1, 5), (1, 1)), SearchParams(5, (1, 5), (1, 4))
-    result = beam_search(graph, scorer, scorer.states(), [short, long])
+    result = beam_search(SearchIndex(graph, None), scorer, scorer.users(), [short, long])
     assert [len(call) for call in scorer.calls] == [2, 2, 1, 1, 1]
     np.testing.assert_array_equal(result.rounds, [2, 5])
     np.testing.assert_array_equal(result.items, [[1, -1, -1, -1, -1], [4, 3, 2, 1, 0]])
@@ -135,7 +140,7 @@ def test_users_on_different_layers_share_a_call():
     graph = make_graph([ground, middle, [[]] * 5], [2, 1, 1, 0, 0])
     scorer = TableScorer([[0, 1, 2, 3, 4]] * 2)
     quick, thorough = SearchParams(1, (1, 1, 9), (0, 1, 1)), SearchParams(1, (1, 9, 9), (0, 2, 1))
-    result = beam_search(graph, scorer, scorer.states(), [quick, thorough])
+    result = beam_search(SearchIndex(graph, None), scorer, scorer.users(), [quick, thorough])
     # In the third call user 0 is on the ground and user 1 still on layer 1.
     assert [call.tolist() for call in scorer.calls] == [[[0], [0]], [[1], [1]], [[3], [2]], [[4, 3]]]
     np.testing.assert_array_equal(result.items, [[3], [4]])
@@ -144,7 +149,7 @@ def test_users_on_different_layers_share_a_call():
 def test_layers_without_rounds_pass_w_on_as_it_came():
     graph = make_graph([[[1], [0]], [[], []]], [1, 1])
     scorer = TableScorer([[1, 2]])
-    result = beam_search(graph, scorer, scorer.states(), SearchParams(1, (2, 1), (0, 0)))
+    result = beam_search(SearchIndex(graph, None), scorer, scorer.users(), SearchParams(1, (2, 1), (0, 0)))
     np.testing.assert_array_equal(result.items, [[1]])
     assert len(scorer.calls) == 1
 
@@ -153,14 +158,17 @@ def test_a_round_that_finds_nothing_still_cuts_w_to_ef():
     # Layer 1 has no links: its only round leaves the best one of W, so item 1's neighbour 2 is never reached.
     graph = make_graph([[[], [2], []], [[]] * 3, [[]] * 3], [2, 2, 0])
     scorer = TableScorer([[2, 1, 9]])
-    result = beam_search(graph, scorer, scorer.states(), SearchParams(3, (2, 1, 3), (1, 1, 1)))
+    result = beam_search(SearchIndex(graph, None), scorer, scorer.users(), SearchParams(3, (2, 1, 3), (1, 1, 1)))
     np.testing.assert_array_equal(result.items, [[0, -1, -1]])
 
 
 def test_no_users():
     graph = make_graph([[[]]], [0])
     result = beam_search(
-        graph, TableScorer(np.empty((0, 1))), np.empty((0, 3), np.float32), SearchParams(4, (4,), (1,))
+        SearchIndex(graph, None),
+        TableScorer(np.empty((0, 1))),
+        UserBatch(np.empty((0, 3), np.float32), None),
+        SearchParams(4, (4,), (1,)),
     )
     assert result.items_scored.shape == (0,)
     assert result.items.shape == (0, 4)
@@ -169,7 +177,9 @@ def test_no_users():
 def test_ef_far_beyond_the_corpus_costs_no_memory():
     graph = make_graph([[[1], [0]], [[], []]], [1, 0])
     scorer = TableScorer([[1, 2]])
-    result = beam_search(graph, scorer, scorer.states(), SearchParams(3, (10**12, 10**12), (1, 10**12)))
+    result = beam_search(
+        SearchIndex(graph, None), scorer, scorer.users(), SearchParams(3, (10**12, 10**12), (1, 10**12))
+    )
     np.testing.assert_array_equal(result.items, [[1, 0, -1]])
 
 
@@ -178,7 +188,7 @@ def test_observer_sees_w_after_every_call():
     scorer = TableScorer([[0, 1, 2], [0, -1, -2]])
     traces = []
     params = SearchParams(1, (1, 2), (1, 3))
-    beam_search(graph, scorer, scorer.states(), params, observer=traces.append)
+    beam_search(SearchIndex(graph, None), scorer, scorer.users(), params, observer=traces.append)
     assert [trace.rows.tolist() for trace in traces] == [[0, 1], [0, 1], [0, 1]]
     assert [trace.layers.tolist() for trace in traces] == [[1, 1], [0, 0], [0, 0]]
     assert [trace.rounds.tolist() for trace in traces] == [[0, 0], [1, 1], [2, 2]]
@@ -189,7 +199,7 @@ def test_equals_the_pseudocode_at_the_paper_s_parameters():
     rng = np.random.default_rng(5)
     graph = random_graph(rng, 4000, 3, 24)
     scorer = TableScorer(rng.normal(size=(8, 4000)))
-    result = beam_search(graph, scorer, scorer.states(), PAPER_SEARCH_PARAMS)
+    result = beam_search(SearchIndex(graph, None), scorer, scorer.users(), PAPER_SEARCH_PARAMS)
     for row, score in enumerate(scorer.table):
         assert_row(result, row, knn_search(graph, score, PAPER_SEARCH_PARAMS)[0], score)
 
@@ -210,8 +220,9 @@ def l2_world():
 def test_generous_ef_finds_the_exact_nearest_neighbours(l2_world):
     graph, vectors, queries = l2_world
     scorer = L2Scorer(vectors)
-    found = beam_search(graph, scorer, queries, SearchParams(20, (20, 100, 400), (1, 2, 4)))
-    exact = exact_search(scorer, queries, len(vectors), 20)
+    users = UserBatch(queries, None)
+    found = beam_search(SearchIndex(graph, None), scorer, users, SearchParams(20, (20, 100, 400), (1, 2, 4)))
+    exact = exact_search(scorer, users, len(vectors), 20)
     recall = np.mean([np.isin(a, b).mean() for a, b in zip(found.items, exact.items, strict=True)])
     assert recall >= 0.99
     assert found.items_scored.max() < len(vectors)
@@ -224,17 +235,16 @@ def test_generous_ef_finds_the_exact_nearest_neighbours(l2_world):
 def test_params_that_do_not_fit_are_refused(params, message):
     graph = make_graph([[[]], [[]], [[]]], [2])
     with pytest.raises(RequestError, match=message):
-        beam_search(graph, TableScorer([[1]]), np.zeros((2, 1), np.float32), params)
-
-
-@pytest.mark.parametrize("states", [np.zeros((2, 1)), np.zeros(2, np.float32)])
-def test_user_states_of_another_kind_are_refused(states):
-    with pytest.raises(RequestError, match=r"user_states is float\d+\[2.*\]; expected float32\[B, S\]"):
-        beam_search(make_graph([[[]]], [0]), TableScorer([[1]]), states, SearchParams(1, (1,), (1,)))
+        beam_search(SearchIndex(graph, None), TableScorer([[1]]), UserBatch(np.zeros((2, 1), np.float32), None), params)
 
 
 @pytest.mark.parametrize(("answer", "message"), BROKEN_ANSWERS)
 def test_a_scorer_that_breaks_its_contract_is_named(answer, message):
     graph = make_graph([[[], []]], [0, 0])
     with pytest.raises(ScorerError, match=message):
-        beam_search(graph, BrokenScorer(answer), np.zeros((2, 1), np.float32), SearchParams(1, (1,), (1,)))
+        beam_search(
+            SearchIndex(graph, None),
+            BrokenScorer(answer),
+            UserBatch(np.zeros((2, 1), np.float32), None),
+            SearchParams(1, (1,), (1,)),
+        )

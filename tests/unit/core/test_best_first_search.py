@@ -9,6 +9,7 @@ from support.searching import BROKEN_ANSWERS, BrokenScorer, L2Scorer, TableScore
 from nann.best_first_search import best_first_search
 from nann.errors import RequestError, ScorerError
 from nann.kernels import NATIVE, NUMPY
+from nann.search_input import UserBatch
 
 BOTH = pytest.mark.parametrize("kernel", [NATIVE, NUMPY], ids=lambda kernel: kernel.name)
 
@@ -41,7 +42,7 @@ def textbook(graph, score, top_k, ef):
 def test_equals_the_textbook_for_every_user(kernel, case, ef, share):
     graph, scorer = case
     top_k = max(1, int(share * ef))
-    result = best_first_search(graph, scorer, scorer.states(), top_k, ef, kernels=kernel)
+    result = best_first_search(graph, scorer, scorer.users(), top_k, ef, kernels=kernel)
     assert result.items.shape == (len(scorer.table), top_k)
     for row, score in enumerate(scorer.table):
         items = textbook(graph, score, top_k, ef)
@@ -66,7 +67,7 @@ def test_equals_knn_query_of_hnswlib(dim, M, ef):
     index.set_ef(ef)
     expected, distances = index.knn_query(queries, k=10)
     graph = graph_of_index(index, entry_layer=1)
-    found = best_first_search(graph, L2Scorer(vectors), queries, 10, ef)
+    found = best_first_search(graph, L2Scorer(vectors), UserBatch(queries, None), 10, ef)
     np.testing.assert_array_equal(-found.scores, distances)
     distinct = np.array([len(set(row)) == 10 for row in distances])
     assert distinct.sum() > 80
@@ -74,22 +75,28 @@ def test_equals_knn_query_of_hnswlib(dim, M, ef):
 
 
 def test_no_users():
-    result = best_first_search(make_graph([[[]]], [0]), TableScorer([[1]]), np.empty((0, 1), np.float32), 2, 3)
+    result = best_first_search(
+        make_graph([[[]]], [0]), TableScorer([[1]]), UserBatch(np.empty((0, 1), np.float32), None), 2, 3
+    )
     assert result.items.shape == (0, 2)
 
 
 def test_ef_far_beyond_the_corpus_costs_no_memory():
     scorer = TableScorer([[1, 2]])
-    result = best_first_search(make_graph([[[1], [0]]], [0, 0]), scorer, scorer.states(), 3, 10**12)
+    result = best_first_search(make_graph([[[1], [0]]], [0, 0]), scorer, scorer.users(), 3, 10**12)
     np.testing.assert_array_equal(result.items, [[1, 0, -1]])
 
 
 def test_ef_below_top_k_is_refused():
     with pytest.raises(RequestError, match="ef of the ground layer is 4 and top_k 5; expected ef >= top_k"):
-        best_first_search(make_graph([[[]]], [0]), TableScorer([[1]]), np.zeros((1, 1), np.float32), 5, 4)
+        best_first_search(
+            make_graph([[[]]], [0]), TableScorer([[1]]), UserBatch(np.zeros((1, 1), np.float32), None), 5, 4
+        )
 
 
 @pytest.mark.parametrize(("answer", "message"), BROKEN_ANSWERS)
 def test_a_scorer_that_breaks_its_contract_is_named(answer, message):
     with pytest.raises(ScorerError, match=message):
-        best_first_search(make_graph([[[], []]], [0, 0]), BrokenScorer(answer), np.zeros((2, 1), np.float32), 1, 1)
+        best_first_search(
+            make_graph([[[], []]], [0, 0]), BrokenScorer(answer), UserBatch(np.zeros((2, 1), np.float32), None), 1, 1
+        )

@@ -22,6 +22,7 @@ from nann.errors import RequestError, ScorerError
 from nann.kernels import NATIVE, NUMPY
 from nann.kernels_numpy import inner_products
 from nann.light_walk import light_users, light_walk
+from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams, SeedParams
 
 BOTH = pytest.mark.parametrize("kernel", [NATIVE, NUMPY], ids=lambda kernel: kernel.name)
@@ -65,8 +66,9 @@ def seed_params(draw):
 @given(case=light_walks(), threads=st.integers(1, 3))
 def test_native_equals_numpy_to_the_bit(case, threads):
     graph, _, light, states, params = case
-    native = light_walk(graph, light, states, params, threads=threads)
-    numpy = light_walk(graph, light, states, params, kernels=NUMPY)
+    index, users = SearchIndex(graph, light), UserBatch(states, None)
+    native = light_walk(index, users, params, threads=threads)
+    numpy = light_walk(index, users, params, kernels=NUMPY)
     for name in ("items", "scores", "light_scored"):
         one, other = getattr(native, name), getattr(numpy, name)
         assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
@@ -77,7 +79,7 @@ def test_native_equals_numpy_to_the_bit(case, threads):
 @given(case=light_walks())
 def test_equals_a_plain_best_first_search(kernel, case):
     graph, _, light, states, params = case
-    found = light_walk(graph, light, states, params, kernels=kernel)
+    found = light_walk(SearchIndex(graph, light), UserBatch(states, None), params, kernels=kernel)
     users = light_users(states, light.shape[1])
     for row, (user, one) in enumerate(zip(users, params, strict=True)):
         score = inner_products(user, light)
@@ -100,7 +102,8 @@ def test_a_large_walk_is_the_same_with_any_number_of_threads():
     light = rng.normal(size=(5000, 64)).astype(np.float32)
     states = rng.normal(size=(17, 70)).astype(np.float32)
     params = [SeedParams(300, 500)] * 17
-    alone, shared = (light_walk(graph, light, states, params, threads=threads) for threads in (1, 8))
+    index, users = SearchIndex(graph, light), UserBatch(states, None)
+    alone, shared = (light_walk(index, users, params, threads=threads) for threads in (1, 8))
     np.testing.assert_array_equal(alone.items, shared.items)
     np.testing.assert_array_equal(alone.scores, shared.scores)
     exact = np.argsort(-(states[:, -64:] @ light.T), axis=1)[:, :300]
@@ -149,12 +152,13 @@ def mixed_entries(draw):
 @given(case=mixed_entries())
 def test_users_of_one_batch_may_enter_in_different_ways(kernel, case):
     graph, scorer, light, states, params, own = case
-    result = beam_search(graph, scorer, states, params, light_vectors=light, own_items=own, kernels=kernel)
+    index, users = SearchIndex(graph, light), UserBatch(states, own)
+    result = beam_search(index, scorer, users, params, kernels=kernel)
     for row, (score, one) in enumerate(zip(scorer.table, params, strict=True)):
         if one.seeds is None:
             items, counted = knn_search(graph, score, one)
         else:
-            seeds = light_walk(graph, light, states[row : row + 1], [one.seeds]).items[0]
+            seeds = light_walk(index, users[row : row + 1], [one.seeds]).items[0]
             starts = {*seeds.tolist(), *(() if own is None else own[row].tolist())} - {-1}
             items, counted = seeded_oracle(graph, score, sorted(starts), one)
         assert_row(result, row, items, score)
@@ -170,8 +174,9 @@ def test_with_as_many_seeds_as_ef_it_is_algorithm_2():
     light = rng.normal(size=(500, 8)).astype(np.float32)
     states = np.concatenate([scorer.states(), rng.normal(size=(3, 8)).astype(np.float32)], axis=1)
     params = SearchParams(10, (30,), (3,), SeedParams(30, 60))
-    result = beam_search(graph, scorer, states, params, light_vectors=light)
-    seeds = light_walk(graph, light, states, [params.seeds] * 3).items
+    index, users = SearchIndex(graph, light), UserBatch(states, None)
+    result = beam_search(index, scorer, users, params)
+    seeds = light_walk(index, users, [params.seeds] * 3).items
     for row, score in enumerate(scorer.table):
         expected = best(search_layer(graph, score, seeds[row].tolist(), 30, 0, 3, []), score, 10)
         assert_row(result, row, expected, score)
@@ -179,24 +184,27 @@ def test_with_as_many_seeds_as_ef_it_is_algorithm_2():
 
 class TestRefusals:
     graph = make_graph([[[1], [0]], [[], []]], [1, 0])
-    light = np.ones((2, 3), np.float32)
+    index = SearchIndex(graph, np.ones((2, 3), np.float32))
     seeded = SearchParams(1, (1,), (1,), SeedParams(1, 1))
+
+    def search(self, index, params):
+        return beam_search(index, TableScorer([[1, 2]]), UserBatch(np.zeros((1, 3), np.float32), None), params)
 
     def test_a_bundle_without_a_light_score(self):
         with pytest.raises(RequestError, match="entry is 'seeds'; expected 'layers': this bundle's model has no light"):
-            beam_search(self.graph, TableScorer([[1, 2]]), np.zeros((1, 3), np.float32), self.seeded)
+            self.search(SearchIndex(self.graph, None), self.seeded)
 
     def test_states_that_are_too_narrow(self):
         with pytest.raises(RequestError, match=r"user_state has shape \[1, 2\]; expected \[B, 3 or more\]"):
-            light_walk(self.graph, self.light, np.zeros((1, 2), np.float32), [self.seeded.seeds])
+            light_walk(self.index, UserBatch(np.zeros((1, 2), np.float32), None), [self.seeded.seeds])
 
     def test_states_that_are_no_numbers(self):
         with pytest.raises(ScorerError, match="light part of user_state holds NaN or infinity"):
-            light_walk(self.graph, self.light, np.full((1, 3), np.nan, np.float32), [self.seeded.seeds])
+            light_walk(self.index, UserBatch(np.full((1, 3), np.nan, np.float32), None), [self.seeded.seeds])
 
     def test_several_values_a_layer(self):
         with pytest.raises(RequestError, match="ef and rounds have 1 values; expected 2, one a layer from layer 1"):
-            beam_search(self.graph, TableScorer([[1, 2]]), np.zeros((1, 3), np.float32), SearchParams(1, (1,), (1,)))
+            self.search(self.index, SearchParams(1, (1,), (1,)))
 
 
 def arguments(**changed):
@@ -244,14 +252,3 @@ def test_arrays_that_do_not_fit(kernel, changed, error, message):
 def test_the_native_function_alone_stays_within_its_arrays(changed, message):
     with pytest.raises(ValueError, match=message):
         _kernels.light_walk(**arguments(**changed))
-
-
-def test_own_items_need_one_row_a_user():
-    graph = random_graph(np.random.default_rng(0), 40, 1, 4)
-    scorer = TableScorer(np.zeros((2, 40)))
-    params = SearchParams(5, (10,), (1,), SeedParams(5, 5))
-    states = np.concatenate([scorer.states(), np.ones((2, 3), np.float32)], axis=1)
-    light = np.ones((40, 3), np.float32)
-    for own in (np.zeros((1, 4), np.int32), np.zeros((2, 4), np.int64), np.zeros(2, np.int32)):
-        with pytest.raises(RequestError, match=r"own_items is int.*; expected int32\[2, L\], one row a user"):
-            beam_search(graph, scorer, states, params, light_vectors=light, own_items=own)

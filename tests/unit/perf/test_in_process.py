@@ -73,7 +73,7 @@ def test_a_cascade_that_does_not_come_level_is_shown_at_its_largest(
 
 
 def test_a_cascade_of_all_items_is_exact(users: OfflineUsers) -> None:
-    exact = exact_search(users.scorer, users.states, users.bundle.item_count, 20).items
+    exact = exact_search(users.scorer, users.batch, users.bundle.item_count, 20).items
     found = retrieval.cascade(users, users.bundle.item_count, 20)
     assert np.mean([len(np.intersect1d(*rows)) / 20 for rows in zip(exact, found, strict=True)]) > 0.95
 

@@ -25,7 +25,7 @@ PARAMS = SearchParams(20, (20, 40, 80), (1, 1, 3))
 @pytest.mark.parametrize("marks", [NativeMarks, NumpyMarks, PythonMarks])
 def test_marks_are_those_of_plain_sets(users: OfflineUsers, marks: type) -> None:
     graph = users.bundle.graph
-    expansions = record(graph, users.scorer, users.states[:1], PARAMS)
+    expansions = record(users.bundle.index, users.scorer, users.batch[:1], PARAMS)
     assert {one.layer for one in expansions} == {0, 1}
     visited: set[int] = set()
     for one, found in zip(expansions, marks(graph).replay(expansions), strict=True):
@@ -43,14 +43,7 @@ def test_a_search_with_sets_gives_the_same(users: OfflineUsers, marks: type) -> 
     graph = users.bundle.graph
     for params in (PARAMS, users.bundle.search_by_entry["seeds"]):
         answers = [
-            beam_search(
-                graph,
-                users.scorer,
-                users.states[:1],
-                params,
-                light_vectors=users.bundle.light_vectors,
-                kernels=kernels,
-            )
+            beam_search(users.bundle.index, users.scorer, users.batch[:1], params, kernels=kernels)
             for kernels in (NATIVE, Kernels("sets", marks(graph)))
         ]
         np.testing.assert_array_equal(answers[0].items, answers[1].items)
@@ -58,16 +51,16 @@ def test_a_search_with_sets_gives_the_same(users: OfflineUsers, marks: type) -> 
 
 
 def test_a_recorded_scorer_says_what_the_real_one_said(users: OfflineUsers) -> None:
-    graph, scorer = users.bundle.graph, RecordedScorer(users.scorer, users.bundle.item_count)
-    before = beam_search(graph, scorer, users.states[:1], PARAMS)
+    index, scorer = users.bundle.index, RecordedScorer(users.scorer, users.bundle.item_count)
+    before = beam_search(index, scorer, users.batch[:1], PARAMS)
     scorer.stop_recording()
-    after = beam_search(graph, scorer, users.states[1:2], PARAMS)  # whoever asks
+    after = beam_search(index, scorer, users.batch[1:2], PARAMS)  # whoever asks
     np.testing.assert_array_equal(before.items, after.items)
     np.testing.assert_array_equal(before.scores, after.scores)
 
 
 def test_sets_that_mark_other_items_are_not_timed(users: OfflineUsers, monkeypatch: pytest.MonkeyPatch) -> None:
-    expansions = record(users.bundle.graph, users.scorer, users.states[:1], PARAMS)
+    expansions = record(users.bundle.index, users.scorer, users.batch[:1], PARAMS)
     monkeypatch.setattr(PythonMarks, "replay", lambda self, some: [one.frontier for one in some])
     with pytest.raises(AssertionError, match="python marks other items than the bitmap"):
         time_marking(users.bundle.graph, expansions, 1)
@@ -79,7 +72,7 @@ def test_the_report_has_all_ratios(users: OfflineUsers) -> None:
     assert paper["neighbors"] == sum(one.frontier.size for one in expansions) * 8
     assert 0 < paper["fresh"] < paper["neighbors"]
     scorer = RecordedScorer(users.scorer, users.bundle.item_count)
-    recorded = record(users.bundle.graph, scorer, users.states[:1], PARAMS)
+    recorded = record(users.bundle.graph, scorer, users.batch[:1], PARAMS)
     result = {
         "paper": {**paper, "items": 2000, "degree": 8, "frontier": 50},
         "paper_expansions": 2,
@@ -87,7 +80,7 @@ def test_the_report_has_all_ratios(users: OfflineUsers) -> None:
         "degree": 9.5,
         "users": 1,
         "replayed": time_marking(users.bundle.graph, recorded, 1),
-        "search": {"ms": time_searches(users.bundle.graph, [scorer], users.states[:1], PARAMS, 1)},
+        "search": {"ms": time_searches(users.bundle.index, [scorer], users.batch[:1], PARAMS, 1)},
     }
     ms = result["replayed"]["ms"]
     assert BENCHMARK.headline(result)["marking"]["native_over_python"] == ms["python"] / ms["native"]

@@ -7,6 +7,7 @@ import pytest
 
 from nann.errors import ConfigError
 from nann.exact_search import exact_search
+from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
 from nann.training.config import IndexConfig
 from nann.training.data.prepared import Queries
@@ -63,7 +64,7 @@ def two_tower(vectors, states):
 
 def test_a_cascade_over_all_items_is_exhaustive_scoring(vectors, states, two_tower):
     scorer = CountingScorer(vectors)
-    exact = exact_search(scorer, states, ITEMS, TOP_K)
+    exact = exact_search(scorer, UserBatch(states, None), ITEMS, TOP_K)
     pool = ScoredPool.of(scorer, states, cascade_candidates(two_tower, ITEMS))
     found = pool.best(ITEMS, TOP_K)
     np.testing.assert_array_equal(found.items, exact.items)
@@ -168,11 +169,11 @@ def inputs(vectors, states, behaviors, two_tower):
         np.arange(USERS, dtype=np.int32),
     )
     return {
-        "graph": graph_from_hnswlib(build_hnsw(vectors, IndexConfig(m=8), threads=1), 1),
+        "index": SearchIndex(graph_from_hnswlib(build_hnsw(vectors, IndexConfig(m=8), threads=1), 1), None),
         "scorer": scorer,
         "states": states,
         "queries": queries,
-        "exact": exact_search(scorer, states, ITEMS, TOP_K).items,
+        "exact": exact_search(scorer, UserBatch(states, None), ITEMS, TOP_K).items,
         "item_vectors": vectors,
         "two_tower": two_tower,
         "train_counts": counts,

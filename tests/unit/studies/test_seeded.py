@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.searching import make_graph
 
 from nann.errors import ConfigError
 from nann.light_walk import light_users
 from nann.metrics import coverage
+from nann.search_input import SearchIndex
 from nann.search_params import SearchParams, SeedParams
 from nann.training.search.ground_rounds import search_users
 from nann.training.studies import seeds as seeded
@@ -22,7 +24,6 @@ def result(study_runs, study_setup):
 
 def test_each_curve_is_what_its_search_gives(result, study_runs, study_setup):
     judge = study_runs.get(study_setup.config())
-    light = judge.bundle.light_vectors
     exact = judge.exact(10)
     for entry in ("layers", "seeds"):
         points = result["data"]["curves"][entry]
@@ -32,15 +33,12 @@ def test_each_curve_is_what_its_search_gives(result, study_runs, study_setup):
             params = SearchParams(10, tuple(search["ef"]), tuple(search["rounds"]))
             if entry == "seeds":
                 params = replace(params, seeds=SeedParams(**search["seeds"]))
-            own = judge.queries.behaviors
-            found = search_users(
-                judge.bundle.graph, judge.scorer, judge.states, params, light_vectors=light, own_items=own
-            )
+            found = search_users(judge.bundle.index, judge.scorer, judge.batch, params)
             assert point["evaluations"] == pytest.approx(found.items_scored.mean())
             assert point["coverage"] == pytest.approx(coverage(found.items, exact))
     last = result["data"]["curves"]["cascade"][-1]
     assert last["evaluations"] == 60
-    candidates = seeded_entry.light_top(light, judge.states, 60)
+    candidates = seeded_entry.light_top(judge.bundle.light_vectors, judge.states, 60)
     best = [np.isin(row, some).mean() for row, some in zip(exact, candidates, strict=True)]
     assert last["coverage"] == pytest.approx(np.mean(best))  # re-ranked by the judge: none of them is lost
 
@@ -83,5 +81,6 @@ def test_the_report_names_what_is_ours(result, tmp_path):
 
 
 def test_a_model_without_a_light_head_is_refused():
+    plain = SearchIndex(make_graph([[[]]], [0]), None)
     with pytest.raises(ConfigError, match="has no light head; set light"):
-        seeded._light(None)
+        seeded._with_light(plain)

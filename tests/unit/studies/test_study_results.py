@@ -11,6 +11,7 @@ import torch
 
 from nann.bundle import search_from_json
 from nann.metrics import coverage
+from nann.search_input import UserBatch
 from nann.training.reports.text import percent, percent_spread, spread
 from nann.training.search.evaluate import evaluate_search, exact_top
 from nann.training.search.ground_rounds import search_users
@@ -207,20 +208,13 @@ def test_the_tuned_search_is_chosen_on_validation_users_and_measured_on_test_use
     result = tuned.run(study_runs, study_setup)
     model = study_runs.get(study_setup.config())
     validation = study_runs.data.queries("validation", model.config.model.sequence_length, study_setup.tuned_users)
-    states = model.encode(validation)
+    users = UserBatch(model.encode(validation), validation.behaviors)
     top_k = study_setup.search.top_k
-    exact = exact_top(model.scorer, states, model.bundle.item_count, top_k).items
+    exact = exact_top(model.scorer, users, model.bundle.item_count, top_k).items
     assert [point["wanted"] for point in result["points"]] == list(study_setup.tuned_coverages)
     for point in result["points"]:
         params = search_from_json({"top_k": top_k, **point["validation"]})
-        again = search_users(
-            model.bundle.graph,
-            model.scorer,
-            states,
-            params,
-            light_vectors=model.bundle.light_vectors,
-            own_items=validation.behaviors,
-        )
+        again = search_users(model.bundle.index, model.scorer, users, params)
         assert point["validation"]["coverage"] == pytest.approx(coverage(again.items, exact))
         assert point["validation"]["coverage"] >= point["wanted"]
         assert point["test"] == model.beam(params)

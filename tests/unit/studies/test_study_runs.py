@@ -44,9 +44,9 @@ def test_a_measurement_is_what_evaluate_search_says(study_runs, study_setup):
 
 def test_the_while_loop_is_measured_with_its_own_search(study_runs, study_setup):
     model = study_runs.get(study_setup.config())
-    found = best_first_search(model.bundle.graph, model.scorer, model.states, 10, 40)
+    found = best_first_search(model.bundle.graph, model.scorer, model.batch, 10, 40)
     measured = model.best_first(10, 40)
-    exact = exact_search(model.scorer, model.states, model.data.item_count, 10).items
+    exact = exact_search(model.scorer, model.batch, model.data.item_count, 10).items
     shared = [len(set(a) & set(b)) / 10 for a, b in zip(found.items, exact, strict=True)]
     assert measured["coverage"] == pytest.approx(np.mean(shared))
     assert measured["items_scored"] == found.items_scored.mean()
@@ -55,7 +55,7 @@ def test_the_while_loop_is_measured_with_its_own_search(study_runs, study_setup)
 def test_exact_results_are_kept_for_the_largest_k_and_cut(study_runs, study_setup):
     model = study_runs.get(study_setup.config())
     for top_k in (5, 20):
-        expected = exact_search(model.scorer, model.states, model.data.item_count, top_k).items
+        expected = exact_search(model.scorer, model.batch, model.data.item_count, top_k).items
         np.testing.assert_array_equal(model.exact(top_k), expected)
 
 

@@ -11,6 +11,7 @@ from support.bundles import without_light
 from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError, DataError, ScorerError
 from nann.exact_search import exact_search
+from nann.search_input import UserBatch
 from nann.signature import SCORER, USER_ENCODER
 from nann.training.checkpoint import Checkpoint
 from nann.training.config import ModelConfig
@@ -82,7 +83,7 @@ def test_evaluation_of_a_generous_search_is_the_exhaustive_one(data, checkpoint,
     queries = data.queries("test", 8)
     user_encoder, scorer = serving_modules(checkpoint.restore(data))
     states = encode_users_torch(user_encoder, queries.behaviors, queries.profiles)
-    top = exact_search(TorchScorer(scorer), states, data.item_count, 10).items
+    top = exact_search(TorchScorer(scorer), UserBatch(states, queries.behaviors), data.item_count, 10).items
     hits = [np.isin(queries.targets_of(q), top[q]).mean() for q in range(20)]
     assert result.recall_all == pytest.approx(np.mean(hits))
 

@@ -9,6 +9,7 @@ import pytest
 from nann.best_first_search import best_first_search
 from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError, DataError
+from nann.search_input import UserBatch
 from nann.training.config import IndexConfig, SearchConfig
 from nann.training.search.index import build_hnsw, create_bundle, graph_from_hnswlib
 
@@ -46,7 +47,7 @@ def test_the_layers_are_hnswlibs_own(vectors, queries, threads, ef):
     index.set_ef(ef)
     index.set_num_threads(1)
     _, distances = index.knn_query(queries, k=10)
-    found = best_first_search(graph, L2Scorer(vectors), queries, top_k=10, ef=ef)
+    found = best_first_search(graph, L2Scorer(vectors), UserBatch(queries, None), top_k=10, ef=ef)
     np.testing.assert_array_equal(-found.scores, distances)
 
 
@@ -58,7 +59,7 @@ def test_labels_need_not_follow_insertion(vectors, queries):
     graph = graph_from_hnswlib(index, entry_layer=1)
     index.set_ef(50)
     _, distances = index.knn_query(queries, k=10)
-    found = best_first_search(graph, L2Scorer(vectors), queries, top_k=10, ef=50)
+    found = best_first_search(graph, L2Scorer(vectors), UserBatch(queries, None), top_k=10, ef=50)
     np.testing.assert_array_equal(-found.scores, distances)
 
 

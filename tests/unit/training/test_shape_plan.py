@@ -12,6 +12,7 @@ import pytest
 from nann.beam_search import beam_search
 from nann.bundle import Bundle
 from nann.errors import DataError
+from nann.search_input import UserBatch
 from nann.search_params import SearchParams
 from nann.shape_grid import DEFAULT_GRID
 from nann.training.scorers import OnnxScorer, OnnxUserEncoder
@@ -27,14 +28,8 @@ def test_the_plan_counts_what_the_search_scores(bundle, data):
     requests = data_requests(data, bundle, 6)
     plan = plan_shapes(bundle, requests, 2)
     states = OnnxUserEncoder(bundle.path / "user_encoder.onnx").encode(requests.behaviors, requests.profiles)
-    found = beam_search(
-        bundle.graph,
-        OnnxScorer(bundle.path / "scorer.onnx"),
-        states,
-        bundle.search_params,
-        light_vectors=bundle.light_vectors,
-        own_items=requests.behaviors,
-    )
+    users = UserBatch(states, requests.behaviors)
+    found = beam_search(bundle.index, OnnxScorer(bundle.path / "scorer.onnx"), users, bundle.search_params)
     # Every request is replayed once in batches of each size, and a batch does not change what is scored.
     assert plan.candidates == len(DEFAULT_GRID.batch_sizes) * found.items_scored.sum()
     assert plan.candidates <= plan.lockstep <= plan.padded <= plan.default_padded

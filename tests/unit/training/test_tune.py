@@ -11,6 +11,7 @@ from nann.bundle import Bundle, write_manifest
 from nann.errors import ConfigError
 from nann.graph import HnswGraph, Layer
 from nann.metrics import coverage
+from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams, SeedParams
 from nann.training.checkpoint import Checkpoint
 from nann.training.config import IndexConfig
@@ -51,7 +52,8 @@ def users(data, bundle):
     queries = data.queries("validation", bundle.sequence_length)
     states = encode_queries(OnnxUserEncoder(bundle.path / "user_encoder.onnx"), bundle, queries)
     scorer = OnnxScorer(bundle.path / "scorer.onnx")
-    return scorer, states, exact_top(scorer, states, bundle.item_count, 10).items
+    batch = UserBatch(states, None)
+    return scorer, batch, exact_top(scorer, batch, bundle.item_count, 10).items
 
 
 class VectorScorer:
@@ -76,38 +78,38 @@ def chain(count, levels=None, *, without=()):
 
 @pytest.mark.parametrize("ef", [(10, 20), (30, 60)])
 def test_one_walk_tells_every_number_of_ground_rounds(bundle, users, ef):
-    scorer, states, _ = users
-    found = search_by_ground_round(bundle.graph, scorer, states, SearchParams(10, ef, (1, 6)))
+    scorer, batch, _ = users
+    found = search_by_ground_round(bundle.index, scorer, batch, SearchParams(10, ef, (1, 6)))
     assert len(found.items) == 6
     for place in range(6):
-        one = search_users(bundle.graph, scorer, states, SearchParams(10, ef, (1, place + 1)), block=3)
+        one = search_users(bundle.index, scorer, batch, SearchParams(10, ef, (1, place + 1)), block=3)
         np.testing.assert_array_equal(found.items[place], one.items)
         np.testing.assert_array_equal(found.items_scored[place], one.items_scored)
     costs = found.items_scored.mean(axis=1)
     assert costs[0] < costs[1]
     for rounds in range(1, 4):
         # Rounds that cost more are left out, and the walk ends early; the others stay the same.
-        cut = search_by_ground_round(bundle.graph, scorer, states, SearchParams(10, ef, (1, 6)), costs[rounds - 1])
+        cut = search_by_ground_round(bundle.index, scorer, batch, SearchParams(10, ef, (1, 6)), costs[rounds - 1])
         kept = np.count_nonzero(costs <= costs[rounds - 1])
         np.testing.assert_array_equal(cut.items, found.items[:kept])
         np.testing.assert_array_equal(cut.items_scored, found.items_scored[:kept])
-    assert len(search_by_ground_round(bundle.graph, scorer, states, SearchParams(10, ef, (1, 6)), 1).items) == 0
+    assert len(search_by_ground_round(bundle.index, scorer, batch, SearchParams(10, ef, (1, 6)), 1).items) == 0
 
 
 @pytest.mark.parametrize(("wanted", "before"), [(0.6, None), (0.9, None), (0.99, None), (0.6, 0.95), (0.9, 0.99)])
 def test_the_pick_reaches_the_coverage_and_no_grid_point_is_cheaper(bundle, users, wanted, before):
-    scorer, states, exact = users
-    after = None if before is None else tune_search(bundle.graph, scorer, states, exact, before)
-    tuning = tune_search(bundle.graph, scorer, states, exact, wanted, after=after)
+    scorer, batch, exact = users
+    after = None if before is None else tune_search(bundle.index, scorer, batch, exact, before)
+    tuning = tune_search(bundle.index, scorer, batch, exact, wanted, after=after)
     assert tuning.best is not None
-    again = search_users(bundle.graph, scorer, states, tuning.best.params)
+    again = search_users(bundle.index, scorer, batch, tuning.best.params)
     assert coverage(again.items, exact) == tuning.best.coverage >= wanted
     assert again.items_scored.mean() == tuning.best.items_scored
     reached = 0
     space = LayersSpace(bundle.graph, 10)
     for most in (space.params(upper, ef) for upper in space.uppers() for ef in space.ground_efs()):
         for rounds in range(1, most.rounds[-1] + 1):
-            point = search_users(bundle.graph, scorer, states, replace(most, rounds=(*most.rounds[:-1], rounds)))
+            point = search_users(bundle.index, scorer, batch, replace(most, rounds=(*most.rounds[:-1], rounds)))
             if coverage(point.items, exact) >= wanted:
                 reached += 1
                 assert tuning.best.items_scored <= point.items_scored.mean()
@@ -122,11 +124,12 @@ def test_three_layers_are_tuned(tmp_path):
     vectors = rng.normal(size=(600, 4)).astype(np.float32)
     graph = graph_from_hnswlib(build_hnsw(vectors, IndexConfig(m=3), threads=1), 2)
     assert graph.entry_layer == 2
-    states = rng.normal(size=(12, 4)).astype(np.float32)
+    batch = UserBatch(rng.normal(size=(12, 4)).astype(np.float32), None)
     scorer = VectorScorer(vectors)
-    exact = exact_top(scorer, states, 600, 5).items
+    exact = exact_top(scorer, batch, 600, 5).items
     done = []
-    tuning = tune_search(graph, scorer, states, exact, 0.95, progress=lambda place, total: done.append((place, total)))
+    index = SearchIndex(graph, None)
+    tuning = tune_search(index, scorer, batch, exact, 0.95, progress=lambda place, total: done.append((place, total)))
     assert tuning.best is not None
     assert tuning.best.coverage >= 0.95
     assert tuning.best.share_scored < 0.6
@@ -151,18 +154,15 @@ def test_beyond_the_grid_where_nothing_in_it_is_good_enough(entry):
     vectors = rng.normal(size=(500, 4)).astype(np.float32)
     graph = graph_from_hnswlib(build_hnsw(vectors, IndexConfig(m=4), threads=1), 1)
     scorer = RandomScorer(rng.normal(size=(6, 500)).astype(np.float32))
-    states = np.arange(6, dtype=np.float32)[:, None]
-    exact = exact_top(scorer, states, 500, 5).items
-    light = rng.normal(size=(500, 1)).astype(np.float32) if entry == "seeds" else None
-    own = np.full((6, 1), -1, np.int32)
-    tuning = tune_search(graph, scorer, states, exact, 0.9, light_vectors=light, own_items=own)
+    batch = UserBatch(np.arange(6, dtype=np.float32)[:, None], np.full((6, 1), -1, np.int32))
+    exact = exact_top(scorer, batch, 500, 5).items
+    index = SearchIndex(graph, rng.normal(size=(500, 1)).astype(np.float32) if entry == "seeds" else None)
+    tuning = tune_search(index, scorer, batch, exact, 0.9, entry=entry)
     assert tuning.best is not None
     assert tuning.best.coverage >= 0.9
-    space = LayersSpace(graph, 5) if light is None else SeedsSpace(graph, 5)
+    space = LayersSpace(graph, 5) if entry == "layers" else SeedsSpace(graph, 5)
     assert tuning.best.params.ef[-1] > max(space.ground_efs())
-    assert (
-        tune_search(graph, scorer, states, exact, 0.9, light_vectors=light, own_items=own, max_share=0.3).best is None
-    )
+    assert tune_search(index, scorer, batch, exact, 0.9, entry=entry, max_share=0.3).best is None
 
 
 def test_the_manifest_recommends_the_pick_and_the_bundle_stays_the_same(data, bundle):
@@ -211,8 +211,8 @@ def test_top_k_users_and_plot_can_be_chosen(data, bundle, tmp_path):
 
 
 def test_a_coverage_out_of_reach_is_refused_with_the_best_found(data, bundle, users):
-    scorer, states, exact = users
-    cheap = search_users(bundle.graph, scorer, states, SearchParams(10, (3, 10), (1, 1)))
+    scorer, batch, exact = users
+    cheap = search_users(bundle.index, scorer, batch, SearchParams(10, (3, 10), (1, 1)))
     assert coverage(cheap.items, exact) < 1
     manifest = (bundle.path / "manifest.json").read_bytes()
     with pytest.raises(
@@ -263,18 +263,15 @@ def test_repair_makes_unreachable_items_reachable():
     np.testing.assert_array_equal(graph.layers[0].neighbors_of(4), [3])
     assert link_orphans(repaired, vectors, np.empty(0, np.int64)) is repaired
     # A walk now finds what it could not.
-    scorer, states = VectorScorer(vectors), np.array([[7.0]], np.float32)
+    scorer, batch = VectorScorer(vectors), UserBatch(np.array([[7.0]], np.float32), None)
     params = SearchParams(1, (1, 8), (1, 8))
-    assert search_users(graph, scorer, states, params).items[0, 0] == 4
-    assert search_users(repaired, scorer, states, params).items[0, 0] == 7
+    assert search_users(SearchIndex(graph, None), scorer, batch, params).items[0, 0] == 4
+    assert search_users(SearchIndex(repaired, None), scorer, batch, params).items[0, 0] == 7
 
 
-def test_repair_goes_into_the_bundle_with_what_it_changed(data, bundle):
+def test_repair_goes_into_the_bundle_with_what_it_changed(data, bundle, users):
     # Cut all links to the item that the users want most.
-    scorer_file = OnnxScorer(bundle.path / "scorer.onnx")
-    queries = data.queries("validation", bundle.sequence_length)
-    states = encode_queries(OnnxUserEncoder(bundle.path / "user_encoder.onnx"), bundle, queries)
-    exact = exact_top(scorer_file, states, bundle.item_count, 10).items
+    _, _, exact = users
     ground = bundle.graph.layers[0]
     below = np.flatnonzero(bundle.graph.levels == 0)
     lost = below[np.bincount(exact.reshape(-1), minlength=bundle.item_count)[below].argmax()]
@@ -322,11 +319,10 @@ def test_both_entries_are_tuned_and_the_cheaper_is_recommended(data, bundle):
 
 @pytest.mark.parametrize("wanted", [0.6, 0.95])
 def test_no_grid_point_of_seeds_is_cheaper(bundle, users, wanted):
-    scorer, states, exact = users
-    light = bundle.light_vectors
-    tuning = tune_search(bundle.graph, scorer, states, exact, wanted, light_vectors=light)
+    scorer, batch, exact = users
+    tuning = tune_search(bundle.index, scorer, batch, exact, wanted, entry="seeds")
     best = tuning.best
-    again = search_users(bundle.graph, scorer, states, best.params, light_vectors=light)
+    again = search_users(bundle.index, scorer, batch, best.params)
     assert coverage(again.items, exact) == best.coverage >= wanted
     assert again.items_scored.mean() == best.items_scored
     space = SeedsSpace(bundle.graph, 10)
@@ -336,7 +332,7 @@ def test_no_grid_point_of_seeds_is_cheaper(bundle, users, wanted):
             most = space.params(upper, ef)
             for rounds in range(1, most.rounds[-1] + 1):
                 params = replace(most, rounds=(rounds,))
-                point = search_users(bundle.graph, scorer, states, params, light_vectors=light)
+                point = search_users(bundle.index, scorer, batch, params)
                 if coverage(point.items, exact) >= wanted:
                     reached += 1
                     assert best.items_scored <= 1.01 * point.items_scored.mean()
@@ -357,13 +353,13 @@ def test_one_entry_can_be_chosen(data, bundle):
 
 
 def test_seeds_alone_are_the_cascade(bundle, users):
-    scorer, states, exact = users
+    scorer, batch, exact = users
     params = SearchParams(10, (10,), (0,), SeedParams(40, 300))  # an ef of all items: the light walk is exhaustive
-    found = search_users(bundle.graph, scorer, states, params, light_vectors=bundle.light_vectors)
-    candidates = light_top(bundle.light_vectors, states, 40)
+    found = search_users(bundle.index, scorer, batch, params)
+    candidates = light_top(bundle.light_vectors, batch.states, 40)
     assert coverage(found.items, exact) == np.mean(
         [np.isin(*pair).mean() for pair in zip(exact, candidates, strict=True)]
     )
     assert (found.items_scored == 40).all()
-    tuning = tune_search(bundle.graph, scorer, states, exact, 0.3, light_vectors=bundle.light_vectors)
+    tuning = tune_search(bundle.index, scorer, batch, exact, 0.3, entry="seeds")
     assert any(trial.params.rounds == (0,) for trial in tuning.trials)

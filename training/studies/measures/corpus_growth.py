@@ -22,6 +22,7 @@ from nann.bundle import Bundle, search_to_json
 from nann.errors import BundleError, DataError
 from nann.metrics import coverage, recall, recall_delta, share_scored
 from nann.scorer import Float32Array
+from nann.search_input import UserBatch
 
 from ...checkpoint import Checkpoint
 from ...config import TrainingConfig
@@ -185,7 +186,7 @@ class Made:
         # Scoring every item takes longer than every search that is compared with it.
         exact = cached_array(
             self.folder / f"exact-{split}-{count}-{top_k}.npy",
-            lambda: exact_top(self.scorer, states, self.bundle.item_count, top_k).items,
+            lambda: exact_top(self.scorer, UserBatch(states, queries.behaviors), self.bundle.item_count, top_k).items,
         )
         return states, exact, queries
 
@@ -262,9 +263,8 @@ def _measured(made: Made, on_step: Callable[[str], None]) -> dict[str, Any]:
     top_k = checkpoint.config.search.top_k
     on_step(f"{made.name}: tuning")
     states, exact, queries = made.users("validation")
-    light: dict[str, Any] = {"light_vectors": bundle.light_vectors, "own_items": queries.behaviors}
-    options = {**light, "max_share": settings.max_share}
-    tuning = tune_every_entry(bundle.graph, scorer, states, exact, settings.wanted_coverage, **options)
+    users, wanted = UserBatch(states, queries.behaviors), settings.wanted_coverage
+    tuning = tune_every_entry(bundle.index, scorer, users, exact, wanted, max_share=settings.max_share)
     pick = tuning.nearest
     if pick is None:
         raise DataError(
@@ -272,8 +272,7 @@ def _measured(made: Made, on_step: Callable[[str], None]) -> dict[str, Any]:
         )
     on_step(f"{made.name}: measuring")
     states, exact, queries = made.users("test")
-    light["own_items"] = queries.behaviors
-    found = search_users(bundle.graph, scorer, states, pick.params, **light)
+    found = search_users(bundle.index, scorer, UserBatch(states, queries.behaviors), pick.params)
     popular = np.tile(np.argsort(-data.train_counts, kind="stable")[:top_k].astype(np.int32), (len(states), 1))
     targets = (queries.target_indptr, queries.target_items)
     recall_all, recall_retrieval = recall(exact, *targets), recall(found.items, *targets)

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nann.errors import ConfigError
-from nann.graph import HnswGraph
 from nann.kernels import NATIVE
 from nann.lockstep import score_candidates
 from nann.metrics import coverage, recall
 from nann.scorer import Scorer
+from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
 from nann.signature import PADDING_ITEM, PADDING_SCORE
 
@@ -169,7 +169,7 @@ def personal_items(behaviors: Int32Array, train_counts: npt.NDArray[np.int64], t
 
 def run(
     *,
-    graph: HnswGraph,
+    index: SearchIndex,
     scorer: Scorer,
     states: Float32Array,
     queries: Queries,
@@ -185,7 +185,7 @@ def run(
     """Compares all of them on the same users under the same scorer.
 
     Args:
-        graph: the walk's.
+        index: the walk's.
         scorer: the judge.
         states: `float32[U, S]`, the queries' user states.
         queries: users with their ground truth; their behaviours are those that item-to-item starts from.
@@ -206,9 +206,9 @@ def run(
         ConfigError: if a budget is below K.
     """
     measure = _Measure(queries, exact)
-    nann = [measure.walk(graph, scorer, states, params) for params in (tuned, *walks)]
+    nann = [measure.walk(index, scorer, UserBatch(states, queries.behaviors), params) for params in (tuned, *walks)]
     reference = max(round(nann[0]["evaluations"]), measure.top_k)
-    steps = sorted({min(int(budget), graph.item_count) for budget in (*budgets, reference)})
+    steps = sorted({min(int(budget), index.item_count) for budget in (*budgets, reference)})
     if steps[0] < measure.top_k:
         raise ConfigError(f"a budget is {steps[0]}; expected at least top_k = {measure.top_k} scorer evaluations")
     sources: dict[str, Callable[[], Int32Array]] = {
@@ -222,14 +222,14 @@ def run(
         pool = ScoredPool.of(scorer, states, candidates())
         points = {budget: measure(pool.best(budget, measure.top_k), budget=budget) for budget in steps}
         curves[name] = [points[budget] for budget in steps]
-        baselines[name] = points[min(reference, graph.item_count)]
+        baselines[name] = points[min(reference, index.item_count)]
     plain = {"popular": popular_candidates(train_counts, len(states), measure.top_k)}
     plain |= {f"personal_{h}": personal_items(rows, train_counts, measure.top_k) for h, rows in histories.items()}
     for name, items in plain.items():
         baselines[name] = measure(Retrieved(items, np.zeros(len(items), np.int64)))
     return {
         "users": len(states),
-        "items": graph.item_count,
+        "items": index.item_count,
         "top_k": measure.top_k,
         "recall_all": recall(exact, queries.target_indptr, queries.target_items),
         "baselines": baselines,
@@ -289,8 +289,8 @@ class _Measure:
             **about,
         }
 
-    def walk(self, graph: HnswGraph, scorer: Scorer, states: Float32Array, params: SearchParams) -> dict[str, Any]:
-        found = search_users(graph, scorer, states, params)
+    def walk(self, index: SearchIndex, scorer: Scorer, users: UserBatch, params: SearchParams) -> dict[str, Any]:
+        found = search_users(index, scorer, users, params)
         retrieved = Retrieved(found.items, found.items_scored.astype(np.int64))
         return self(retrieved, ef=list(params.ef), rounds=list(params.rounds))
 

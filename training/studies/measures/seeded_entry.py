@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from nann.bundle import search_to_json
-from nann.graph import HnswGraph
 from nann.light_walk import light_users
 from nann.metrics import coverage, recall
 from nann.scorer import Float32Array, Int32Array, Scorer
+from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
+from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS
 
 from ...data.prepared import Queries
 from ...reports.plots import COLORS, MARKERS, figure, plain_log
@@ -54,15 +55,19 @@ class Users:
     exact: Int32Array
     queries: Queries
 
+    @property
+    def batch(self) -> UserBatch:
+        """The users, to search for."""
+        return UserBatch(self.states, self.queries.behaviors)
+
     def first(self, count: int) -> Users:
         """At most so many of them."""
         return Users(self.states[:count], self.exact[:count], self.queries.first(count))
 
 
 def compare(
-    graph: HnswGraph,
+    index: SearchIndex,
     scorer: Scorer,
-    light_vectors: Float32Array,
     tuning: Users,
     test: Users,
     *,
@@ -74,9 +79,8 @@ def compare(
     """Tunes both walks on one set of users and measures them, and the cascade, on another.
 
     Args:
-        graph: the layers.
+        index: with light vectors.
         scorer: the judge.
-        light_vectors: `float32[N, d]`, the items' side of the light score.
         tuning: users to tune on.
         test: users to measure with.
         coverages: what is tuned for, and read off the curves.
@@ -88,8 +92,9 @@ def compare(
         `curves`: points by evaluations of "layers", "seeds" and "cascade"; `at`: evaluations of each at each coverage,
         None where a curve does not reach it, and `evaluations_ratio`, seeds to layers.
     """
+    assert index.light_vectors is not None
     curves: dict[str, list[dict[str, Any]]] = {}
-    for entry, light in (("layers", None), ("seeds", light_vectors)):
+    for entry in (ENTRY_LAYERS, ENTRY_SEEDS):
         settings: dict[SearchParams, None] = {}
         tuned: SearchTuning | None = None
         # One beyond them: a curve that ends where it was tuned for may end below that on other users.
@@ -97,17 +102,27 @@ def compare(
         for wanted in (beyond, *sorted(coverages, reverse=True)):
             say(f"tuning entry {entry} for coverage {wanted:.2%}")
             passes = 0 if wanted == beyond else _FINE_PASSES
-            tuned = _tune(graph, scorer, light, tuning, wanted, max_share, tuned, passes)
+            tuned = tune_search(
+                index,
+                scorer,
+                tuning.batch,
+                tuning.exact,
+                wanted,
+                entry=entry,
+                max_share=max_share,
+                after=tuned,
+                fine_passes=passes,
+            )
             settings |= dict.fromkeys(_chosen(tuned))
         say(f"measuring {len(settings)} searches of entry {entry}")
-        curves[entry] = _sorted(_walk(graph, scorer, light, test, params) for params in settings)
+        curves[entry] = _sorted(_walk(index, scorer, test, params) for params in settings)
     say("measuring the cascade")
-    pool = ScoredPool.of(scorer, test.states, light_top(light_vectors, test.states, max(budgets)))
+    pool = ScoredPool.of(scorer, test.states, light_top(index.light_vectors, test.states, max(budgets)))
     found = ((budget, pool.best(budget, test.exact.shape[1]).items) for budget in budgets)
     curves["cascade"] = _sorted({"evaluations": float(budget), **_quality(test, items)} for budget, items in found)
     return {
         "users": len(test.states),
-        "items": graph.item_count,
+        "items": index.item_count,
         "top_k": test.exact.shape[1],
         "recall_all": _recall(test, test.exact),
         "curves": curves,
@@ -183,20 +198,6 @@ def markdown(result: Mapping[str, Any]) -> str:
     )
 
 
-def _tune(
-    graph: HnswGraph,
-    scorer: Scorer,
-    light: Float32Array | None,
-    users: Users,
-    wanted: float,
-    max_share: float,
-    after: SearchTuning | None,
-    passes: int,
-) -> SearchTuning:
-    options: dict[str, Any] = {"light_vectors": light, "own_items": users.queries.behaviors, "max_share": max_share}
-    return tune_search(graph, scorer, users.states, users.exact, wanted, **options, after=after, fine_passes=passes)
-
-
 def _chosen(tuning: SearchTuning) -> list[SearchParams]:
     """The frontier, thinned, and the pick."""
     kept: list[SearchParams] = []
@@ -208,11 +209,8 @@ def _chosen(tuning: SearchTuning) -> list[SearchParams]:
     return kept
 
 
-def _walk(
-    graph: HnswGraph, scorer: Scorer, light: Float32Array | None, users: Users, params: SearchParams
-) -> dict[str, Any]:
-    own = users.queries.behaviors
-    found = search_users(graph, scorer, users.states, params, light_vectors=light, own_items=own)
+def _walk(index: SearchIndex, scorer: Scorer, users: Users, params: SearchParams) -> dict[str, Any]:
+    found = search_users(index, scorer, users.batch, params)
     evaluations = float(found.items_scored.mean())
     return {"evaluations": evaluations, **_quality(users, found.items), "search": search_to_json(params)}
 
