@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nann.search_params import REQUEST_PARAMETERS, SearchOptions
 from nann.signature import PADDING_ITEM, STATUS_COMPLETE, STATUS_NAMES
 
 from .support import JsonOption, console, parse_integers, print_json
@@ -18,6 +21,26 @@ DEFAULT_BUNDLE = Path("build/bundle")
 _DEFAULT_PORTS = {"grpc": 8001, "http": 8000}
 
 
+def _with_search_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command one option for each request parameter, in place of its `**` argument."""
+    taken = inspect.signature(command, eval_str=True)
+    added = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                (str if parameter.words or parameter.per_layer else int) | None,
+                typer.Option(help=parameter.about),
+            ],
+        )
+        for name, parameter in REQUEST_PARAMETERS.items()
+    ]
+    command.__signature__ = taken.replace(parameters=[*list(taken.parameters.values())[:-1], *added])  # type: ignore[attr-defined]
+    return command
+
+
+@_with_search_options
 def query(
     ids: Annotated[
         list[str],
@@ -27,21 +50,6 @@ def query(
         str | None, typer.Option(help="host:port of the server. Default: 127.0.0.1 and the protocol's usual port.")
     ] = None,
     protocol: Annotated[str, typer.Option(help="grpc or http.")] = "grpc",
-    top_k: Annotated[int | None, typer.Option(help="How many items. Default, here and below: the bundle's.")] = None,
-    ef: Annotated[str | None, typer.Option(help="Search width a layer, entry layer first: 100,200,400.")] = None,
-    rounds: Annotated[str | None, typer.Option(help="Rounds a layer, entry layer first: 1,1,3.")] = None,
-    entry: Annotated[
-        str | None,
-        typer.Option(help="Where the walk enters the graph: layers (the paper's) or seeds (a light walk's)."),
-    ] = None,
-    seeds: Annotated[int | None, typer.Option(help="How many seeds, with --entry seeds.")] = None,
-    seed_ef: Annotated[int | None, typer.Option(help="Search width of the light walk.")] = None,
-    deadline_ms: Annotated[
-        int | None, typer.Option(help="How long the server may work on it. Default: the timeout.")
-    ] = None,
-    on_deadline: Annotated[
-        str | None, typer.Option(help="What to get when the deadline comes: error, or partial (the best so far).")
-    ] = None,
     priority: Annotated[int, typer.Option(help="1 important, 2 usual, 3 may wait; 0: the server's default.")] = 0,
     profile: Annotated[
         str | None, typer.Option(help="Profile codes, one a field, where the data set has a user profile.")
@@ -57,10 +65,12 @@ def query(
     tls_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
     timeout_s: Annotated[float, typer.Option(help="How long to wait for the answer, in seconds.")] = 10.0,
     json: JsonOption = False,
+    **search: Any,
 ) -> None:
     """Ask a running server for the best items of a user.
 
-    Ids that the server does not know are dropped and counted.
+    Ids that the server does not know are dropped and counted. A search option that is not given is as the bundle
+    recommends; without --deadline-ms the server may work for nine tenths of the timeout.
     """
     from ..clients import RetrievalClient, Tls
 
@@ -72,15 +82,8 @@ def query(
     with RetrievalClient(address, protocol, timeout_s, tls=trust) as client:
         result = client.retrieve(
             users,
+            SearchOptions(**search),
             user_profile=None if codes is None else [codes] * len(users),
-            top_k=top_k,
-            ef=parse_integers("--ef", ef),
-            rounds=parse_integers("--rounds", rounds),
-            entry=entry,
-            seeds=seeds,
-            seed_ef=seed_ef,
-            deadline_ms=deadline_ms,
-            on_deadline=on_deadline,
             priority=priority,
         )
     answers = [_answer(result, row, names) for row in range(len(users))]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from typing import Any
 
 from nann.errors import ConfigError
+from nann.search_params import SearchOptions
 
-from ._codec import ItemIds, PerLayer, RetrievalResult, decode_result, encode_request
+from ._codec import ItemIds, RetrievalResult, decode_result, encode_request
 from ._tls import Tls
 from ._transport import Transport, open_transport
 
@@ -52,40 +55,33 @@ class RetrievalClient:
     def retrieve(
         self,
         behavior_item_ids: ItemIds,
+        options: SearchOptions | None = None,
         *,
         user_profile: ItemIds | None = None,
-        top_k: int | None = None,
-        ef: PerLayer | None = None,
-        rounds: PerLayer | None = None,
-        entry: str | None = None,
-        seeds: int | None = None,
-        seed_ef: int | None = None,
-        deadline_ms: int | None = None,
-        on_deadline: str | None = None,
         priority: int = 0,
         timeout_s: float | None = None,
         request_id: str = "",
+        **parameters: Any,
     ) -> RetrievalResult:
         """The best items of one user or several.
+
+        What is asked of the search is one value, `SearchOptions`, made once and used for many requests. For a request
+        typed by hand each field of it is a keyword here too: `retrieve(ids, top_k=10)` is
+        `retrieve(ids, SearchOptions(top_k=10))`. The names are not repeated in this signature, so that a new parameter
+        is defined in one place.
 
         Args:
             behavior_item_ids: one user's history, or a list of them: external ids, oldest first. Ids that the server
                 does not know are dropped and counted; an empty history is answered.
-            user_profile: one code a profile field, for each user; where the data set has such fields.
-            top_k: how many items; None: what the bundle recommends. So for all up to `seed_ef`.
-            ef: search width a layer, entry layer first: "100,200,400" or (100, 200, 400); one number with seeds.
-            rounds: rounds a layer, entry layer first; one number with seeds.
-            entry: where the walk enters the graph: "layers" (the paper's) or "seeds" of a light walk.
-            seeds: with entry "seeds", how many.
-            seed_ef: with entry "seeds", search width of the light walk.
-            deadline_ms: how long the server may work on it, counted from its arrival there; None: nine tenths of
-                `timeout_s`, so that nobody works for a client that has gone. Never longer than the server's own
-                deadline.
-            on_deadline: what to get when that is over before the last round: "error", or "partial", the best items so
-                far, with `STATUS_PARTIAL`. Leave the answer time to travel: a deadline below `timeout_s`.
+            options: what to ask of the search; None: what the bundle and the server recommend. Without a
+                `deadline_ms` the server may work for nine tenths of `timeout_s`, so that nobody works for a client
+                that has gone. With `on_deadline` "partial", leave the answer time to travel: set a deadline below
+                `timeout_s`.
+            user_profile: one code for each profile field, for each user; where the data set has such fields.
             priority: 1 the most important, 2 the usual, 3 what may wait; 0: the server's default, 2.
             timeout_s: how long to wait; None: the client's.
             request_id: echoed by the server, for logs.
+            parameters: fields of `SearchOptions`, in place of those of `options`.
 
         Raises:
             RequestError: if the request is invalid; naming the tensor or parameter.
@@ -95,19 +91,11 @@ class RetrievalClient:
             ServerError: if the server failed.
         """
         timeout_s = self._timeout_s if timeout_s is None else _positive(timeout_s)
+        options = replace(options or SearchOptions(), **parameters)
+        if options.deadline_ms is None:
+            options = replace(options, deadline_ms=_milliseconds(_DEADLINE_SHARE * timeout_s))
         request = encode_request(
-            behavior_item_ids,
-            user_profile=user_profile,
-            top_k=top_k,
-            ef=ef,
-            rounds=rounds,
-            entry=entry,
-            seeds=seeds,
-            seed_ef=seed_ef,
-            deadline_ms=_milliseconds(_DEADLINE_SHARE * timeout_s) if deadline_ms is None else deadline_ms,
-            on_deadline=on_deadline,
-            priority=priority,
-            request_id=request_id,
+            behavior_item_ids, options, user_profile=user_profile, priority=priority, request_id=request_id
         )
         start_ns = time.perf_counter_ns()
         outputs = self._transport.infer(request, timeout_s)

@@ -9,20 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nann.errors import RequestError, ServerError
+from nann.search_params import SearchOptions
 from nann.signature import (
     BEHAVIOR_ITEM_IDS,
     ENSEMBLE,
     ITEM_IDS,
     ITEMS_SCORED,
     PADDING_IDS,
-    PARAM_DEADLINE_MS,
-    PARAM_EF,
-    PARAM_ENTRY,
-    PARAM_ON_DEADLINE,
-    PARAM_ROUNDS,
-    PARAM_SEED_EF,
-    PARAM_SEEDS,
-    PARAM_TOP_K,
     SCORES,
     STATUS,
     UNKNOWN_ITEMS,
@@ -32,8 +25,6 @@ from nann.signature import (
 
 ItemIds = Sequence[int] | Sequence[Sequence[int]] | npt.NDArray[np.integer]
 """Item ids of one user, or of several; histories may differ in length."""
-PerLayer = str | Sequence[int]
-"""One number a layer, entry layer first: "100,200,400" or (100, 200, 400)."""
 
 
 @dataclass(frozen=True)
@@ -81,16 +72,9 @@ class RetrievalResult:
 
 def encode_request(
     behavior_item_ids: ItemIds,
+    options: SearchOptions | None = None,
     *,
     user_profile: ItemIds | None = None,
-    top_k: int | None = None,
-    ef: PerLayer | None = None,
-    rounds: PerLayer | None = None,
-    entry: str | None = None,
-    seeds: int | None = None,
-    seed_ef: int | None = None,
-    deadline_ms: int | None = None,
-    on_deadline: str | None = None,
     priority: int = 0,
     request_id: str = "",
 ) -> InferRequest:
@@ -98,15 +82,8 @@ def encode_request(
 
     Args:
         behavior_item_ids: one user's history or several users', oldest first; an empty one is allowed.
-        user_profile: one code a profile field, for each user.
-        top_k: how many items; None: what the bundle recommends. So for all that follow.
-        ef: search width a layer.
-        rounds: rounds a layer.
-        entry: "layers" or "seeds".
-        seeds: how many seeds.
-        seed_ef: search width of the light walk.
-        deadline_ms: no round starts later than this after the request's arrival.
-        on_deadline: "error" or "partial".
+        options: what it asks of the search; None: nothing.
+        user_profile: one code for each profile field, for each user.
         priority: 1 the most important; 0: the server's default.
         request_id: echoed by the server, for logs.
 
@@ -120,14 +97,7 @@ def encode_request(
         if len(profile) != len(ids):
             raise RequestError(f"{USER_PROFILE.name} has {len(profile)} rows; expected {len(ids)}, one a user")
         inputs[USER_PROFILE] = profile
-    parameters: dict[str, int | str] = {}
-    numbers = {PARAM_TOP_K: top_k, PARAM_SEEDS: seeds, PARAM_SEED_EF: seed_ef, PARAM_DEADLINE_MS: deadline_ms}
-    parameters.update({name: int(value) for name, value in numbers.items() if value is not None})
-    words = {PARAM_ENTRY: entry, PARAM_ON_DEADLINE: on_deadline}
-    parameters.update({name: word for name, word in words.items() if word is not None})
-    for name, value in ((PARAM_EF, ef), (PARAM_ROUNDS, rounds)):
-        if value is not None:
-            parameters[name] = value if isinstance(value, str) else ",".join(str(int(number)) for number in value)
+    parameters = {} if options is None else options.to_parameters()
     outputs = [spec.name for spec in ENSEMBLE.outputs]
     return InferRequest(ENSEMBLE.name, inputs, outputs, parameters, request_id, priority)
 

@@ -10,6 +10,7 @@ from tritonclient.utils import InferenceServerException
 
 from ._codec import InferRequest
 from ._errors import translate
+from ._infer import infer
 from ._tls import Tls
 
 
@@ -28,18 +29,9 @@ class GrpcTransport:
     def infer(self, request: InferRequest, timeout_s: float) -> Mapping[str, npt.NDArray]:
         """See `Transport.infer`."""
         try:
-            result = self._client.infer(
-                request.model,
-                [_input(spec.name, spec.triton_dtype, array) for spec, array in request.inputs.items()],
-                outputs=[triton.InferRequestedOutput(name) for name in request.outputs],
-                request_id=request.request_id,
-                priority=request.priority,
-                parameters=dict(request.parameters) or None,
-                client_timeout=timeout_s,
-            )
+            return infer(triton, self._client, request, client_timeout=timeout_s)
         except InferenceServerException as error:
             raise translate(error, self._url, timeout_s) from error
-        return {name: result.as_numpy(name) for name in request.outputs}
 
     def is_ready(self, timeout_s: float) -> bool:
         """See `Transport.is_ready`."""
@@ -51,9 +43,3 @@ class GrpcTransport:
     def close(self) -> None:
         """See `Transport.close`."""
         self._client.close()
-
-
-def _input(name: str, dtype: str, array: npt.NDArray) -> triton.InferInput:
-    tensor = triton.InferInput(name, list(array.shape), dtype)
-    tensor.set_data_from_numpy(array)
-    return tensor

@@ -11,6 +11,7 @@ from tritonclient.utils import InferenceServerException
 
 from ._codec import InferRequest
 from ._errors import timed_out, translate, unavailable
+from ._infer import infer
 from ._tls import Tls
 
 
@@ -33,21 +34,13 @@ class HttpTransport:
         """See `Transport.infer`."""
         client = self._client_with(timeout_s)
         try:
-            result = client.infer(
-                request.model,
-                [_input(spec.name, spec.triton_dtype, array) for spec, array in request.inputs.items()],
-                outputs=[triton.InferRequestedOutput(name) for name in request.outputs],
-                request_id=request.request_id,
-                priority=request.priority,
-                parameters=dict(request.parameters) or None,
-            )
+            return infer(triton, client, request)
         except InferenceServerException as error:
             raise translate(error, self._url, timeout_s) from error
         except TimeoutError as error:
             raise timed_out(self._url, timeout_s) from error
         except (OSError, HTTPException) as error:
             raise unavailable(self._url, error) from error
-        return {name: result.as_numpy(name) for name in request.outputs}
 
     def is_ready(self, timeout_s: float) -> bool:
         """See `Transport.is_ready`."""
@@ -72,9 +65,3 @@ class HttpTransport:
         options = self._tls.http_options() if self._tls is not None else {}
         limit_s = self._timeout_s
         return triton.InferenceServerClient(self._url, connection_timeout=limit_s, network_timeout=limit_s, **options)
-
-
-def _input(name: str, dtype: str, array: npt.NDArray) -> triton.InferInput:
-    tensor = triton.InferInput(name, list(array.shape), dtype)
-    tensor.set_data_from_numpy(array)
-    return tensor

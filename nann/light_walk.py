@@ -20,7 +20,7 @@ from nann.kernels import NATIVE, Float32Array, Int32Array, Kernels, core_count
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SeedParams
 from nann.search_result import fit
-from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS, PADDING_ITEM, PARAM_ENTRY, USER_STATE
+from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS, PADDING_ITEM, USER_STATE
 
 _STEPS_PER_EF = 4
 """The most items that a walk expands, in multiples of its ef: more than it needs, but nothing may be unbounded."""
@@ -65,7 +65,7 @@ def light_walk(
     graph, light_vectors = index.graph, index.light_vectors
     if light_vectors is None:
         raise RequestError(
-            f"{PARAM_ENTRY} is {ENTRY_SEEDS!r}; expected {ENTRY_LAYERS!r}: this bundle's model has no light score"
+            f"entry is {ENTRY_SEEDS!r}; expected {ENTRY_LAYERS!r}: this bundle's model has no light score"
         )
     counts = np.array([min(one.count, graph.item_count) for one in params], np.int64)
     ef = np.array([min(one.ef, graph.item_count) for one in params], np.int32)

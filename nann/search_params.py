@@ -1,11 +1,183 @@
-"""What one search may spend: top_k, ef and rounds, with their bounds, and where the walk enters the graph."""
+"""What a request may ask of its search, and what one search may spend: the parameters and where the walk enters."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from numbers import Integral
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
 
 from nann.errors import RequestError
-from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS, PARAM_ENTRY, PARAM_SEED_EF, PARAM_SEEDS
+from nann.signature import ENTRIES, ENTRY_LAYERS, ENTRY_SEEDS, ON_DEADLINE
+
+_LONGEST_MS = 10**12
+_WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
+_NO_BOUNDS: Mapping[str, int] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class RequestParameter:
+    """How one parameter of a request is explained and checked.
+
+    Attributes:
+        about: one line, for `nann query --help` and docs/operations.md.
+        default: whose value a request gets that does not name it: the bundle's or the server's.
+        low: the smallest number.
+        high: the largest: a number, or the name of the server's bound (`nann.search_requests.SearchBounds`).
+        per_layer: takes one number for each layer that the scorer walks, entry layer first, not a single one.
+        words: takes one of these, not a number.
+    """
+
+    about: str
+    default: str = "bundle"
+    low: int = 1
+    high: int | str = 0
+    per_layer: bool = False
+    words: tuple[str, ...] = ()
+
+    def read(
+        self, name: str, value: Any, bounds: Mapping[str, int] = _NO_BOUNDS, layers: int | None = None
+    ) -> int | str | tuple[int, ...]:
+        """Checks a value, and brings it into the form of `SearchOptions`.
+
+        Args:
+            name: of the parameter, for messages.
+            value: a number may come as text; one number per layer as "100,200,400", as a sequence, or, where there is
+                one layer, as a plain number.
+            bounds: number by the server's name for it; one that is missing does not bound.
+            layers: how many layers the scorer walks; None: not known.
+
+        Raises:
+            RequestError: naming the parameter, what came and what was expected.
+        """
+        if self.words:
+            if not isinstance(value, str) or value not in self.words:
+                raise RequestError(f"parameter {name} is {value!r}; expected {either(self.words)}")
+            return value
+        high = bounds.get(self.high) if isinstance(self.high, str) else self.high
+        if not self.per_layer:
+            return self._in_bounds(name, _whole_number(value), value, high)
+        numbers = [_whole_number(part) for part in _parts(value)]
+        if None in numbers or len(numbers) != (layers or len(numbers) or 1):
+            count = "" if layers is None else f"{layers} "
+            raise RequestError(
+                f"parameter {name} is {value!r}; expected {count}whole numbers separated by commas, one for each "
+                "layer, entry layer first"
+            )
+        return tuple(self._in_bounds(name, number, value, high) for number in numbers)
+
+    def _in_bounds(self, name: str, number: int | None, value: Any, high: int | None) -> int:
+        expected = f"{self.low} or more" if high is None else f"{self.low} to {high}"
+        if number is None:
+            raise RequestError(f"parameter {name} is {value!r}; expected a whole number, {expected}")
+        if number < self.low or (high is not None and number > high):
+            raise RequestError(f"parameter {name}: {number} is out of bounds; expected {expected}")
+        return number
+
+
+def _parameter(about: str, **rules: Any) -> Any:
+    return field(default=None, metadata={"parameter": RequestParameter(about, **rules)})
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What a request asks of its search. This is the one definition of each parameter.
+
+    The server's parser, the clients, `nann query` and `nann plan-shapes` take their parameters from here, and a test
+    compares the table in docs/operations.md. None: not asked for. Values are checked and kept in the types below;
+    `RequestParameter.read` says in which other forms they may come.
+
+    Raises:
+        RequestError: naming the parameter, what came and what was expected.
+    """
+
+    top_k: int | None = _parameter("How many items to return.", high="max_top_k")
+    ef: tuple[int, ...] | None = _parameter(
+        "Search width of each layer, entry layer first: 100,200,400; with entry seeds one number.",
+        high="max_ef",
+        per_layer=True,
+    )
+    rounds: tuple[int, ...] | None = _parameter(
+        "Rounds of each layer, entry layer first: 1,1,3; with entry seeds one number.",
+        low=0,
+        high="max_rounds",
+        per_layer=True,
+    )
+    entry: str | None = _parameter(
+        "Where the walk enters the graph: layers (the paper's way) or seeds (those of a light walk).", words=ENTRIES
+    )
+    seeds: int | None = _parameter("With entry seeds, how many seeds the walk starts from.", high="max_ef")
+    seed_ef: int | None = _parameter("With entry seeds, search width of the light walk.", high="max_ef")
+    deadline_ms: int | None = _parameter(
+        "Milliseconds that the server may work on the request; more than its own deadline counts as that.",
+        default="server",
+        high=_LONGEST_MS,
+    )
+    on_deadline: str | None = _parameter(
+        "What to get when the deadline comes first: error, or partial (the best items so far).",
+        default="server",
+        words=ON_DEADLINE,
+    )
+
+    def __post_init__(self) -> None:
+        for name, parameter in REQUEST_PARAMETERS.items():
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, parameter.read(name, value))
+
+    @classmethod
+    def read(
+        cls, asked: Mapping[str, Any], bounds: Mapping[str, int] = _NO_BOUNDS, layers: int | None = None
+    ) -> SearchOptions:
+        """The options that a request names, checked with all that the server knows.
+
+        Args:
+            asked: value by name; names of other things are passed over.
+            bounds: the server's, by name.
+            layers: how many layers the scorer walks; None: not known.
+
+        Raises:
+            RequestError: naming the parameter, what came and what was expected.
+        """
+        named = {name: REQUEST_PARAMETERS[name] for name in REQUEST_PARAMETERS if name in asked}
+        return cls(**{name: each.read(name, asked[name], bounds, layers) for name, each in named.items()})  # type: ignore[arg-type]
+
+    def to_parameters(self) -> dict[str, int | str]:
+        """The KServe parameters that ask for these; a tuple becomes text, "100,200,400"."""
+        asked = {name: getattr(self, name) for name in REQUEST_PARAMETERS}
+        return {
+            name: ",".join(map(str, value)) if isinstance(value, tuple) else value
+            for name, value in asked.items()
+            if value is not None
+        }
+
+
+REQUEST_PARAMETERS: Mapping[str, RequestParameter] = MappingProxyType(
+    {each.name: each.metadata["parameter"] for each in fields(SearchOptions)}
+)
+"""Each parameter of a request, by name."""
+
+
+def either(words: Sequence[str]) -> str:
+    """The words as a choice, for messages: '"a" or "b"'."""
+    return " or ".join(f'"{word}"' for word in words)
+
+
+def _whole_number(value: Any) -> int | None:
+    # A bool is an int in Python; an integer of NumPy is not.
+    if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value):
+        return int(value)
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
+
+
+def _parts(value: Any) -> Sequence[Any]:
+    if isinstance(value, str):
+        return value.split(",")
+    return list(value) if isinstance(value, Sequence | np.ndarray) else [value]
 
 
 @dataclass(frozen=True)
@@ -56,38 +228,28 @@ class SearchParams:
         """How many layers of a graph with this entry layer the scorer walks: as many values ef and rounds must have."""
         return entry_layer + 1 if self.seeds is None else 1
 
-    def asked(
-        self,
-        *,
-        top_k: int | None = None,
-        ef: tuple[int, ...] | None = None,
-        rounds: tuple[int, ...] | None = None,
-        seeds: int | None = None,
-        seed_ef: int | None = None,
-    ) -> SearchParams:
-        """These parameters with what someone asks for laid over them; None: nothing.
+    def asked(self, options: SearchOptions) -> SearchParams:
+        """These parameters with what someone asks for laid over them.
 
-        Who asks for more items than ef of the ground layer, and says nothing about ef, gets that ef raised to top_k; so
-        for more seeds than ef of the light walk.
+        A `top_k` above ef of the ground layer, without an `ef`, raises that ef to `top_k`. A number of seeds above ef
+        of the light walk, without a `seed_ef`, does the same there.
 
         Raises:
             RequestError: if the whole does not fit together.
         """
-        if self.seeds is None and (seeds is not None or seed_ef is not None):
-            name = PARAM_SEEDS if seeds is not None else PARAM_SEED_EF
-            raise RequestError(
-                f'request parameter {name} came without {PARAM_ENTRY} "{ENTRY_SEEDS}"; expected both, or neither'
-            )
-        walk = self.seeds
+        top_k, ef, rounds, walk = options.top_k or self.top_k, options.ef, options.rounds, self.seeds
         if walk is not None:
-            count = walk.count if seeds is None else seeds
-            walk = SeedParams(count, max(walk.ef, count) if seed_ef is None else seed_ef)
-        top_k = self.top_k if top_k is None else top_k
-        return SearchParams(
-            top_k,
-            (*self.ef[:-1], max(self.ef[-1], top_k)) if ef is None else ef,
-            self.rounds if rounds is None else rounds,
-            walk,
+            count = options.seeds or walk.count
+            walk = SeedParams(count, options.seed_ef or max(walk.ef, count))
+        elif options.seeds or options.seed_ef:
+            name = "seeds" if options.seeds else "seed_ef"
+            raise RequestError(f'parameter {name} came without entry "{ENTRY_SEEDS}"; expected both, or neither')
+        return replace(
+            self,
+            top_k=top_k,
+            ef=ef or (*self.ef[:-1], max(self.ef[-1], top_k)),
+            rounds=rounds or self.rounds,
+            seeds=walk,
         )
 
     def __post_init__(self) -> None:

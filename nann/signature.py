@@ -127,30 +127,7 @@ MODELS = (ENSEMBLE, FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL, SCORER)
 DEADLINE_MESSAGE = "the search did not end within its deadline"
 """How the server's message to a late request begins. Triton's HTTP has no status for it: 400, as for a bad request."""
 
-# Request parameters (KServe `parameters`).
-PARAM_TOP_K = "top_k"
-"""Integer: how many items to return."""
-PARAM_EF = "ef"
-"""String of integers, one a layer, entry layer first: "100,200,400"; one alone with entry "seeds"."""
-PARAM_ROUNDS = "rounds"
-"""String of integers, one a layer, entry layer first: "1,1,3"; one alone with entry "seeds"."""
-PARAM_ENTRY = "entry"
-"""String: where the walk enters the graph, `ENTRY_LAYERS` or `ENTRY_SEEDS`."""
-PARAM_SEEDS = "seeds"
-"""Integer, with entry "seeds": how many seeds the walk starts from."""
-PARAM_SEED_EF = "seed_ef"
-"""Integer, with entry "seeds": ef of the light walk that finds them."""
-PARAM_DEADLINE_MS = "deadline_ms"
-"""Integer: milliseconds after which no further round starts; more than the server's own deadline counts as that."""
-PARAM_ON_DEADLINE = "on_deadline"
-"""String: what a request gets whose deadline comes before its last round, `ON_DEADLINE_ERROR` or `_PARTIAL`."""
-SEED_PARAMETERS = (PARAM_SEEDS, PARAM_SEED_EF)
-SEARCH_PARAMETERS = (PARAM_TOP_K, PARAM_EF, PARAM_ROUNDS, PARAM_ENTRY, *SEED_PARAMETERS)
-"""What a search may spend."""
-DEADLINE_PARAMETERS = (PARAM_DEADLINE_MS, PARAM_ON_DEADLINE)
-"""How long it may take."""
-REQUEST_PARAMETERS = (*SEARCH_PARAMETERS, *DEADLINE_PARAMETERS)
-
+# Words of request parameters (`nann.search_params.SearchOptions`).
 ON_DEADLINE_ERROR = "error"
 ON_DEADLINE_PARTIAL = "partial"
 """The best items so far, with `STATUS_PARTIAL`."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nann.errors import ServerError
-from nann.signature import ENTRY_SEEDS, PARAM_ENTRY
+from nann.signature import ENTRY_SEEDS
 
 from ...python_backend.server.triton import TritonServer
 from ...training.reports.plots import COLORS, MARKERS, figure, plain_log
@@ -40,7 +40,7 @@ def run(settings: BenchSettings, say: Say) -> Json:
         asked = asked_users(bundle, data, settings.users, settings.cache)
         searches: list[Parameters] = [{}]
         if name == "table1" and ENTRY_SEEDS in asked.bundle.search_by_entry:
-            searches.append({PARAM_ENTRY: ENTRY_SEEDS})
+            searches.append({"entry": ENTRY_SEEDS})
         with serving(install(bundle, settings.cache / NAME / name)) as server:
             for parameters in searches:
                 say(f"{NAME}: {name} corpus {' '.join(map(str, parameters.values()))}")
@@ -52,7 +52,7 @@ def _curve(
     tool: PerfAnalyzer, server: TritonServer, asked: AskedUsers, parameters: Parameters, window_s: float, say: Say
 ) -> dict[str, Any]:
     bundle = asked.bundle
-    entry = parameters.get(PARAM_ENTRY)
+    entry = parameters.get("entry")
     params = bundle.search_by_entry[str(entry)] if entry else bundle.search_params
 
     def point(load: Load) -> dict[str, Any]:

@@ -26,13 +26,7 @@ from nann.light_walk import light_users
 from nann.scorer import Float32Array, Scorer
 from nann.search_input import UserBatch
 from nann.search_params import SearchParams
-from nann.search_requests import (
-    SearchBounds,
-    TimeLimit,
-    own_parameters,
-    parse_search_params,
-    parse_time_limit,
-)
+from nann.search_requests import SearchBounds, TimeLimit, own_parameters, parse_search
 from nann.signature import (
     BEHAVIORS,
     DEADLINE_MESSAGE,
@@ -41,8 +35,6 @@ from nann.signature import (
     ITEMS_SCORED,
     ON_DEADLINE_PARTIAL,
     PADDING_ITEM,
-    PARAM_DEADLINE_MS,
-    PARAM_ON_DEADLINE,
     SCORES,
     STATUS,
     STATUS_COMPLETE,
@@ -83,8 +75,8 @@ class Search:
         """Why no further round may start; None: it may."""
         if now_ns - self.arrived_ns >= self.limit.deadline_ms * 1_000_000:
             return DeadlineExceeded(
-                f"{DEADLINE_MESSAGE} ({PARAM_DEADLINE_MS} {self.limit.deadline_ms}); ask for less (ef, rounds), "
-                f'or for the best so far ({PARAM_ON_DEADLINE} "{ON_DEADLINE_PARTIAL}")'
+                f"{DEADLINE_MESSAGE} (deadline_ms {self.limit.deadline_ms}); ask for less (ef, rounds), "
+                f'or for the best so far (on_deadline "{ON_DEADLINE_PARTIAL}")'
             )
         return RequestCancelled("the request was cancelled") if self.is_cancelled() else None
 
@@ -106,7 +98,7 @@ class Retriever:
         for params in bundle.search_by_entry.values():
             bounds.check_defaults(params)
         self._bundle = bundle
-        self._bounds = bounds
+        self._bounds = bounds.of_corpus(bundle.item_count)
         self._limit = limit
         self._degrade = degrade
         self._index = bundle.index
@@ -149,9 +141,8 @@ class Retriever:
                 f"{BEHAVIORS.name} holds item indices from {behaviors.min()} to {behaviors.max()}; expected "
                 f"{PADDING_ITEM} to {bundle.item_count - 1}: is feature_transform of the same bundle?"
             )
-        asked = own_parameters(parameters)
-        params = parse_search_params(
-            asked, bundle.search_params, self._bounds, bundle.item_count, bundle.search_by_entry
+        options, params = parse_search(
+            own_parameters(parameters), bundle.search_params, bundle.search_by_entry, self._bounds
         )
         if params.seeds is not None:
             light_users(user_states, self._index.light_width)  # what is wrong with one request fails it alone
@@ -159,7 +150,7 @@ class Retriever:
         return Search(
             UserBatch(user_states, behaviors),
             params,
-            parse_time_limit(asked, self._limit),
+            self._limit.asked(options),
             now_ns if arrived_ns is None else min(arrived_ns, now_ns),
             is_cancelled,
         )

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nann.signature import REQUEST_PARAMETERS
+from nann.search_params import REQUEST_PARAMETERS
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.from_regex(r"[-+0-9, ]{0,12}"),
@@ -26,7 +26,7 @@ QUICK = settings(max_examples=60, deadline=None)
 @FORM
 @given(
     st.dictionaries(
-        st.sampled_from(REQUEST_PARAMETERS) | st.text(max_size=6),
+        st.sampled_from(list(REQUEST_PARAMETERS)) | st.text(max_size=6),
         NUMBERS | LISTS | st.sampled_from(["seeds", "layers"]) | VALUES,
         max_size=5,
     )

@@ -16,7 +16,7 @@ from support.reference import OfflineEnsemble
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from nann.clients import RetrievalClient
-from nann.signature import REQUEST_PARAMETERS
+from nann.search_params import REQUEST_PARAMETERS
 
 pytestmark = pytest.mark.triton
 
@@ -80,7 +80,7 @@ def json_request(draw: random.Random) -> bytes:
     }
     body = {"inputs": [tensor] * draw.choice([1, 1, 1, 0, 2])}
     if draw.random() < 0.7:
-        body["parameters"] = {draw.choice(REQUEST_PARAMETERS): value(draw) for _ in range(draw.randint(1, 3))}
+        body["parameters"] = {draw.choice(list(REQUEST_PARAMETERS)): value(draw) for _ in range(draw.randint(1, 3))}
     if draw.random() < 0.2:
         body[draw.choice(["outputs", "id", "parameters", "inputs"])] = value(draw)
     text = json.dumps(body).encode()

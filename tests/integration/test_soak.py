@@ -37,7 +37,7 @@ BEARS_CANCELLATION = (2, 57)
 """Release 25.04. Before that a request that is cancelled in the moment of its answer can take Triton's gRPC down: its
 issues 7368 and 8034."""
 BAD = (
-    ({"behavior_item_ids": [1060], "top_k": 0}, "top_k: 0 is out of bounds"),
+    ({"behavior_item_ids": [1060], "top_k": 1001}, "top_k: 1001 is out of bounds"),
     ({"behavior_item_ids": [1060], "ef": "1,2,3,4"}, "ef is '1,2,3,4'"),
     ({"behavior_item_ids": [[1060]] * 17}, "batch-size must be <= 16"),
     ({"behavior_item_ids": [1060] * 10_001}, "expected at most 10000"),

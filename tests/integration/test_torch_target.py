@@ -78,7 +78,7 @@ def test_and_as_the_search_offline(torch_client, bundle):
 def test_a_request_that_fails_harms_no_other(torch_client):
     (good,) = users(1, seed=1)
     with pytest.raises(RequestError, match="top_k"):
-        torch_client.retrieve(good, top_k=0)
+        torch_client.retrieve(good, top_k=1001)
     assert torch_client.retrieve(good).item_ids.shape == (1, 20)
 
 

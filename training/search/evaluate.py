@@ -14,7 +14,7 @@ from nann.exact_search import exact_search
 from nann.metrics import coverage, recall, recall_delta, share_scored
 from nann.scorer import Float32Array, Scorer
 from nann.search_input import UserBatch
-from nann.search_params import SearchParams, SeedParams
+from nann.search_params import SearchOptions, SearchParams, SeedParams
 from nann.search_result import SearchResult
 
 from ..data.prepared import PreparedData, Queries
@@ -93,7 +93,7 @@ def evaluate_bundle(
     defaults = by_entry.get(entry or bundle.search_params.entry)
     if defaults is None:
         raise ConfigError(f'entry is "{entry}"; expected {" or ".join(by_entry)}, what this bundle can serve')
-    params = defaults.asked(top_k=top_k, ef=ef, rounds=rounds)
+    params = defaults.asked(SearchOptions(top_k=top_k, ef=ef, rounds=rounds))
     layers = params.layer_count(bundle.graph.entry_layer)
     if len(params.ef) != layers:  # before the exhaustive search, which may take minutes
         raise ConfigError(f"ef and rounds have {len(params.ef)} values; expected {layers}, one a layer of the bundle")

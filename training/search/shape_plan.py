@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,21 +15,15 @@ from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, WARMUP_FILES, Bundle, wr
 from nann.errors import DataError, NannError
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.search_input import UserBatch
-from nann.search_params import SearchParams
+from nann.search_params import REQUEST_PARAMETERS, SearchParams
+from nann.search_requests import parse_search
 from nann.shape_grid import DEFAULT_GRID, ShapeGrid, plan_grid
 from nann.signature import (
     BEHAVIOR_ITEM_IDS,
     BEHAVIORS,
     CANDIDATES,
     PADDING_ITEM,
-    PARAM_EF,
-    PARAM_ENTRY,
-    PARAM_ROUNDS,
-    PARAM_SEED_EF,
-    PARAM_SEEDS,
-    PARAM_TOP_K,
     PROFILE_CODES,
-    REQUEST_PARAMETERS,
     USER_PROFILE,
     USER_STATE,
 )
@@ -192,34 +185,8 @@ def _parsed_lines(
                 raise ValueError(f"expected an object with {BEHAVIOR_ITEM_IDS.name} and perhaps {sorted(known)}")
             ids = np.array([request[BEHAVIOR_ITEM_IDS.name] or [0]], np.int64)
             codes = request.get(USER_PROFILE.name)
-            params = _params(request, bundle)
+            _, params = parse_search(request, bundle.search_params, bundle.search_by_entry)
             profile = bundle.features.profile(None if codes is None else np.array([codes], np.int64), 1)
             yield bundle.features.behaviors(ids)[0], profile, params
         except (ValueError, TypeError, OverflowError, NannError) as error:
             raise DataError(f"{path}, line {number}: {error}") from error
-
-
-def _params(request: Mapping[str, Any], bundle: Bundle) -> SearchParams:
-    """The request's search parameters over the bundle's.
-
-    Raises:
-        ValueError: if it names an entry strategy that the bundle can't serve.
-    """
-    by_entry = bundle.search_by_entry
-    entry = request.get(PARAM_ENTRY, bundle.search_params.entry)
-    if entry not in by_entry:
-        raise ValueError(f"{PARAM_ENTRY} is {entry!r}; expected {' or '.join(by_entry)}")
-
-    def number(name: str) -> int | None:
-        return int(request[name]) if name in request else None
-
-    def per_layer(name: str) -> tuple[int, ...] | None:
-        return tuple(request[name]) if name in request else None
-
-    return by_entry[entry].asked(
-        top_k=number(PARAM_TOP_K),
-        ef=per_layer(PARAM_EF),
-        rounds=per_layer(PARAM_ROUNDS),
-        seeds=number(PARAM_SEEDS),
-        seed_ef=number(PARAM_SEED_EF),
-    )

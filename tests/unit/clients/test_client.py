@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from nann.clients import InferRequest, RetrievalClient
+from nann.clients import InferRequest, RetrievalClient, SearchOptions
 from nann.clients._errors import translate
 from nann.errors import ConfigError, RequestError, RequestTimeout, ServerError, ServerOverloaded, ServerUnavailable
 from nann.signature import DEADLINE_MESSAGE
@@ -165,3 +165,25 @@ def test_deadline_policy_and_priority_are_sent():
     (one, _), (other, _) = transport.calls
     assert (one.parameters, one.priority) == ({"deadline_ms": 50, "on_deadline": "partial"}, 1)
     assert (other.parameters, other.priority) == ({"deadline_ms": 86_400_000}, 0)
+
+
+def test_options_are_one_value_and_keywords_lie_over_them():
+    transport = FakeTransport()
+    client = RetrievalClient(transport=transport)
+    options = SearchOptions(top_k=5, ef=(7, 8), deadline_ms=50)
+    client.retrieve([1], options)
+    client.retrieve([1], options, top_k=6, ef="9,9")
+    client.retrieve([1], top_k=6, ef="9,9", deadline_ms=50)
+    sent = [request.parameters for request, _ in transport.calls]
+    assert sent[0] == {"top_k": 5, "ef": "7,8", "deadline_ms": 50}
+    assert sent[1] == sent[2] == {"top_k": 6, "ef": "9,9", "deadline_ms": 50}
+
+
+def test_what_can_not_be_asked_is_not_sent():
+    transport = FakeTransport()
+    client = RetrievalClient(transport=transport)
+    with pytest.raises(RequestError, match="top_k: 0 is out of bounds; expected 1 or more"):
+        client.retrieve([1], top_k=0)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'topk'"):
+        client.retrieve([1], topk=5)
+    assert transport.calls == []

@@ -3,6 +3,7 @@ import pytest
 
 from nann.clients._codec import decode_result, encode_request
 from nann.errors import RequestError, ServerError
+from nann.search_params import SearchOptions
 from nann.signature import BEHAVIOR_ITEM_IDS, USER_PROFILE
 
 
@@ -47,10 +48,10 @@ def test_what_is_no_history_is_refused(ids, message):
 
 def test_parameters_are_sent_only_where_given():
     assert encode_request([1]).parameters == {}
-    request = encode_request([1], top_k=np.int64(5), ef=(1, 2, 3), rounds="4,5,6", request_id="r1")
-    assert request.parameters == {"top_k": 5, "ef": "1,2,3", "rounds": "4,5,6"}
-    seeded = encode_request([1], entry="seeds", seeds=50, seed_ef=np.int32(100), ef=(60,))
-    assert seeded.parameters == {"entry": "seeds", "seeds": 50, "seed_ef": 100, "ef": "60"}
+    options = SearchOptions(top_k=5, ef=(1, 2, 3), rounds=(4, 5, 6), entry="seeds", seeds=50, seed_ef=100)
+    request = encode_request([1], options, request_id="r1")
+    layers = {"top_k": 5, "ef": "1,2,3", "rounds": "4,5,6"}
+    assert request.parameters == {**layers, "entry": "seeds", "seeds": 50, "seed_ef": 100}
     assert request.request_id == "r1"
     assert request.model == "nann"
     assert request.outputs == ["item_ids", "scores", "unknown_items", "items_scored", "status"]

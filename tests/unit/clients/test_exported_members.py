@@ -8,6 +8,7 @@ def test_the_public_api_is_pinned():
         "InferRequest",
         "RetrievalClient",
         "RetrievalResult",
+        "SearchOptions",
         "Tls",
         "Transport",
     ]

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 from nann import clients
 from nann.bundle import write_manifest
 from nann.cli.query import query
-from nann.errors import BundleError
+from nann.errors import BundleError, RequestError
+from nann.search_params import REQUEST_PARAMETERS
 
 
 @pytest.fixture
@@ -26,8 +27,8 @@ def ask(monkeypatch, tmp_path):
         def __exit__(self, *_):
             pass
 
-        def retrieve(self, ids, **options):
-            asked.update(ids=ids, **options)
+        def retrieve(self, ids, options, **others):
+            asked.update(ids=ids, options=options, **others)
             users = len(ids)
             return clients.RetrievalResult(
                 item_ids=np.tile([[30, 10, -1]], (users, 1)),
@@ -64,8 +65,7 @@ def test_a_table_with_names(ask, tmp_path):
     result, asked = ask("--ids", "10,20", "--top-k", "3", "--ef", "1,2,3", "--rounds", "1,1,1")
     assert result.exit_code == 0, result.output
     assert asked["ids"] == [[10, 20]]
-    assert (asked["top_k"], asked["ef"], asked["rounds"]) == (3, (1, 2, 3), (1, 1, 1))
-    assert (asked["entry"], asked["seeds"]) == (None, None)
+    assert asked["options"] == clients.SearchOptions(top_k=3, ef=(1, 2, 3), rounds=(1, 1, 1))
     assert (asked["url"], asked["protocol"]) == ("127.0.0.1:8001", "grpc")
     for words in ("soap", "milk", "2.5000", "1,234 items scored, 2 ids unknown", "over grpc in 3.2 ms"):
         assert words in result.output
@@ -90,6 +90,9 @@ def test_json_for_programs(ask):
 
 def test_mistakes_in_options(ask, tmp_path):
     assert "--ids" in str(ask("--ids", "1,x")[0].exception)
+    refused = ask("--ids", "1", "--ef", "5,x")[0].exception
+    assert isinstance(refused, RequestError)
+    assert "ef is '5,x'" in str(refused)
     result, _ = ask("--ids", "1", "--bundle", str(tmp_path / "nowhere"))
     assert isinstance(result.exception, BundleError)
 
@@ -98,9 +101,10 @@ def test_entry_by_seeds(ask):
     options = ("--entry", "seeds", "--seeds", "50", "--seed-ef", "100", "--ef", "60")
     result, asked = ask("--ids", "10", *options)
     assert result.exit_code == 0, result.output
-    assert {name: asked[name] for name in ("entry", "seeds", "seed_ef", "ef")} == {
-        "entry": "seeds",
-        "seeds": 50,
-        "seed_ef": 100,
-        "ef": (60,),
-    }
+    assert asked["options"] == clients.SearchOptions(entry="seeds", seeds=50, seed_ef=100, ef=(60,))
+
+
+def test_each_request_parameter_is_an_option(ask):
+    words = " ".join(ask("--help")[0].output.split())
+    for name in REQUEST_PARAMETERS:
+        assert f"--{name.replace('_', '-')} " in words

@@ -1,9 +1,11 @@
 import dataclasses
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nann.errors import RequestError
-from nann.search_params import PAPER_SEARCH_PARAMS, SearchParams, SeedParams
+from nann.search_params import PAPER_SEARCH_PARAMS, REQUEST_PARAMETERS, SearchOptions, SearchParams, SeedParams
 
 
 def test_the_papers_parameters():
@@ -69,13 +71,13 @@ def test_parameters_are_values():
 
 def test_what_is_asked_for_lies_over_what_there_is():
     params = SearchParams(5, (3, 9), (1, 2))
-    assert params.asked() == params
-    assert params.asked(top_k=4, ef=(1, 4), rounds=(0, 0)) == SearchParams(4, (1, 4), (0, 0))
-    assert params.asked(top_k=20) == SearchParams(20, (3, 20), (1, 2))
+    assert params.asked(SearchOptions()) == params
+    assert params.asked(SearchOptions(top_k=4, ef=(1, 4), rounds=(0, 0))) == SearchParams(4, (1, 4), (0, 0))
+    assert params.asked(SearchOptions(top_k=20)) == SearchParams(20, (3, 20), (1, 2))
     seeded = SearchParams(5, (9,), (2,), SeedParams(6, 8))
-    assert seeded.asked(seeds=7).seeds == SeedParams(7, 8)
-    assert seeded.asked(seeds=30).seeds == SeedParams(30, 30)
-    assert seeded.asked(seed_ef=6).seeds == SeedParams(6, 6)
+    assert seeded.asked(SearchOptions(seeds=7)).seeds == SeedParams(7, 8)
+    assert seeded.asked(SearchOptions(seeds=30)).seeds == SeedParams(30, 30)
+    assert seeded.asked(SearchOptions(seed_ef=6)).seeds == SeedParams(6, 6)
 
 
 @pytest.mark.parametrize(
@@ -89,4 +91,44 @@ def test_what_is_asked_for_lies_over_what_there_is():
 )
 def test_what_does_not_fit_what_there_is(asked, message):
     with pytest.raises(RequestError, match=message):
-        SearchParams(5, (3, 9), (1, 2)).asked(**asked)
+        SearchParams(5, (3, 9), (1, 2)).asked(SearchOptions(**asked))
+
+
+def test_options_are_kept_in_one_form():
+    options = SearchOptions(top_k=np.int64(5), ef="1, 2,3", rounds=[np.int32(4), 5, 6], seeds="50")
+    assert options == SearchOptions(top_k=5, ef=(1, 2, 3), rounds=(4, 5, 6), seeds=50)
+    assert type(options.top_k) is type(options.rounds[0]) is int
+    assert SearchOptions(ef=60) == SearchOptions(ef=np.array([60])) == SearchOptions(ef=(60,))
+    assert SearchOptions().to_parameters() == {}
+    assert options.to_parameters() == {"top_k": 5, "ef": "1,2,3", "rounds": "4,5,6", "seeds": 50}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"top_k": 0}, "top_k: 0 is out of bounds; expected 1 or more"),
+        ({"top_k": 2.5}, "top_k is 2.5; expected a whole number, 1 or more"),
+        ({"deadline_ms": 10**13}, "deadline_ms: 10000000000000 is out of bounds; expected 1 to 1000000000000"),
+        ({"ef": (1, -2)}, "ef: -2 is out of bounds; expected 1 or more"),
+        ({"ef": ()}, r"ef is \(\); expected whole numbers separated by commas, one for each layer, entry layer first"),
+        ({"rounds": "1,x"}, "rounds is '1,x'; expected whole numbers separated by commas"),
+        ({"ef": {"2": 20}}, "ef is {'2': 20}; expected whole numbers"),
+        ({"entry": "top"}, 'entry is \'top\'; expected "layers" or "seeds"'),
+        ({"on_deadline": ["error"]}, r'on_deadline is \[\'error\'\]; expected "error" or "partial"'),
+    ],
+)
+def test_options_that_can_not_be(options, message):
+    with pytest.raises(RequestError, match=message):
+        SearchOptions(**options)
+
+
+def test_the_documented_table_has_each_parameter():
+    """Changing any of these breaks every client."""
+    rows = []
+    for name, parameter in REQUEST_PARAMETERS.items():
+        high = f"`{parameter.high}`" if isinstance(parameter.high, str) else f"{parameter.high:,}"
+        takes = " or ".join(parameter.words) or f"{parameter.low} to {high}" + ", per layer" * parameter.per_layer
+        rows.append(f"| `{name}` | {takes} | the {parameter.default}'s | {parameter.about} |")
+    documented = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    table = "\n".join(["| parameter | takes | default | what |", "|---|---|---|---|", *rows])
+    assert f"\n{table}\n\n" in documented, f"docs/operations.md lacks this table:\n{table}"

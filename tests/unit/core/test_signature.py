@@ -24,9 +24,6 @@ def test_the_public_contract():
         ("items_scored", "INT32", (1,)),
         ("status", "INT32", (1,)),
     ]
-    assert signature.REQUEST_PARAMETERS == (
-        "top_k", "ef", "rounds", "entry", "seeds", "seed_ef", "deadline_ms", "on_deadline",
-    )  # fmt: skip
     assert signature.ON_DEADLINE == ("error", "partial")
     assert (signature.STATUS_COMPLETE, signature.STATUS_PARTIAL, signature.STATUS_DEGRADED) == (0, 1, 2)
     assert signature.ENTRIES == ("layers", "seeds")

@@ -84,7 +84,7 @@ def test_a_log_of_requests(bundle, tmp_path):
         {"behavior_item_ids": ids[:3].tolist(), "user_profile": [1, 1]},
         {"behavior_item_ids": []},
         {"behavior_item_ids": ids[5:7].tolist(), "top_k": 4, "entry": "layers", "ef": [5, 20], "rounds": [1, 2]},
-        {"behavior_item_ids": ids[:1].tolist(), "entry": "seeds", "seeds": 30, "ef": [25]},
+        {"behavior_item_ids": ids[:1].tolist(), "entry": "seeds", "seeds": 30, "ef": "25"},
     ]
     path = tmp_path / "requests.jsonl"
     path.write_text("\n".join([*map(json.dumps, lines), ""]))
@@ -105,8 +105,8 @@ def test_a_log_of_requests(bundle, tmp_path):
         ("[1, 2]", "line 2: expected an object with behavior_item_ids"),
         ('{"behavior_item_ids": [1], "topk": 3}', "line 2: expected an object with behavior_item_ids and perhaps"),
         ('{"behavior_item_ids": ["x"]}', "line 2: invalid literal"),
-        ('{"behavior_item_ids": [1], "top_k": 0}', "line 2: top_k is 0"),
-        ('{"behavior_item_ids": [1], "entry": "door"}', "line 2: entry is 'door'; expected"),
+        ('{"behavior_item_ids": [1], "top_k": 0}', "line 2: parameter top_k: 0 is out of bounds"),
+        ('{"behavior_item_ids": [1], "entry": "door"}', "line 2: parameter entry is 'door'; expected"),
         ('{"behavior_item_ids": [1], "user_profile": [1]}', r"line 2: user_profile has shape \\[1, 1\\]"),
     ],
 )

@@ -1,0 +1,39 @@
+"""The call that tritonclient's gRPC and HTTP clients share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+
+from ._codec import InferRequest
+
+
+def infer(triton: Any, client: Any, request: InferRequest, **options: Any) -> Mapping[str, npt.NDArray]:
+    """Sends a request and waits for its answer.
+
+    Args:
+        triton: `tritonclient.grpc` or `tritonclient.http`.
+        client: an `InferenceServerClient` of that module.
+        request: to send.
+        options: more arguments of its `infer`.
+
+    Returns:
+        Array by output name.
+    """
+    inputs = []
+    for spec, array in request.inputs.items():
+        tensor = triton.InferInput(spec.name, list(array.shape), spec.triton_dtype)
+        tensor.set_data_from_numpy(array)
+        inputs.append(tensor)
+    result = client.infer(
+        request.model,
+        inputs,
+        outputs=[triton.InferRequestedOutput(name) for name in request.outputs],
+        request_id=request.request_id,
+        priority=request.priority,
+        parameters=dict(request.parameters) or None,
+        **options,
+    )
+    return {name: result.as_numpy(name) for name in request.outputs}
