@@ -4,33 +4,30 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from .support import JsonOption, output, parse_integers, print_json
+from nann.search_params import SEARCH_PARAMETERS, SearchOptions
+
+from .support import JsonOption, output, print_json, with_search_options
 
 
+@with_search_options(SEARCH_PARAMETERS)
 def evaluate(
     data: Annotated[Path, typer.Option(help="Prepared data set, for its test users.")],
     bundle: Annotated[Path, typer.Option(help="From `nann index` and `nann export`.")] = Path("build/bundle"),
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
     users: Annotated[int | None, typer.Option(min=1, help="Evaluate this many users only.")] = None,
-    top_k: Annotated[
-        int | None, typer.Option(min=1, help="How many items to retrieve. Default: the bundle's, as for ef and rounds.")
-    ] = None,
-    ef: Annotated[str | None, typer.Option(help='One a layer, entry layer first: "100,200,400".')] = None,
-    rounds: Annotated[str | None, typer.Option(help='One a layer, entry layer first: "1,1,3".')] = None,
-    entry: Annotated[
-        str | None, typer.Option(help="Where the walk enters the graph: layers or seeds. Default: the bundle's.")
-    ] = None,
     json: JsonOption = False,
+    **search: Any,
 ) -> None:
     """Measure what the search loses against scoring every item.
 
     recall-all is the recall of exhaustive scoring, recall-retrieval that of the search, coverage the share of the
-    exhaustive top K that the search finds. The figures are noted in the bundle's manifest.
+    exhaustive top K that the search finds. The figures are noted in the bundle's manifest. A search option that is not
+    given is as the bundle recommends.
     """
     from nann.bundle import Bundle
 
@@ -40,12 +37,9 @@ def evaluate(
     result = evaluate_bundle(
         Bundle.open(bundle),
         PreparedData.load(data),
+        SearchOptions(**search),
         split=split,
         users=users,
-        top_k=top_k,
-        ef=parse_integers("--ef", ef),
-        rounds=parse_integers("--rounds", rounds),
-        entry=entry,
     )
     seeds = f"{result.seeds.count} seeds, " if result.seeds is not None else ""
     settings = f"{seeds}top {result.top_k}, ef {list(result.ef)}, rounds {list(result.rounds)}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +10,7 @@ import typer
 from nann.search_params import REQUEST_PARAMETERS, SearchOptions
 from nann.signature import PADDING_ITEM, STATUS_COMPLETE, STATUS_NAMES
 
-from .support import JsonOption, console, parse_integers, print_json
+from .support import JsonOption, console, parse_integers, print_json, with_search_options
 
 if TYPE_CHECKING:
     from ..clients import RetrievalResult
@@ -21,26 +19,7 @@ DEFAULT_BUNDLE = Path("build/bundle")
 _DEFAULT_PORTS = {"grpc": 8001, "http": 8000}
 
 
-def _with_search_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command one option for each request parameter, in place of its `**` argument."""
-    taken = inspect.signature(command, eval_str=True)
-    added = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[
-                (str if parameter.words or parameter.per_layer else int) | None,
-                typer.Option(help=parameter.about),
-            ],
-        )
-        for name, parameter in REQUEST_PARAMETERS.items()
-    ]
-    command.__signature__ = taken.replace(parameters=[*list(taken.parameters.values())[:-1], *added])  # type: ignore[attr-defined]
-    return command
-
-
-@_with_search_options
+@with_search_options(REQUEST_PARAMETERS)
 def query(
     ids: Annotated[
         list[str],

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 
 from nann.errors import ConfigError
+from nann.search_params import RequestParameter
+
+Command = TypeVar("Command", bound=Callable[..., None])
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 
@@ -50,3 +54,26 @@ def parse_integers(option: str, text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise ConfigError(f'{option} is "{text}"; expected integers as in "100,200,400"') from error
+
+
+def with_search_options(parameters: Mapping[str, RequestParameter]) -> Callable[[Command], Command]:
+    """Gives a command one option for each of these request parameters, in place of its `**` argument."""
+    added = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                (str if parameter.words or parameter.per_layer else int) | None, typer.Option(help=parameter.about)
+            ],
+        )
+        for name, parameter in parameters.items()
+    ]
+
+    def give(command: Command) -> Command:
+        taken = inspect.signature(command, eval_str=True)
+        *own, _ = taken.parameters.values()
+        command.__signature__ = taken.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
+        return command
+
+    return give

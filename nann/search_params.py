@@ -160,6 +160,10 @@ REQUEST_PARAMETERS: Mapping[str, RequestParameter] = MappingProxyType(
     {each.name: each.metadata["parameter"] for each in fields(SearchOptions)}
 )
 """Each parameter of a request, by name."""
+SEARCH_PARAMETERS: Mapping[str, RequestParameter] = MappingProxyType(
+    {name: parameter for name, parameter in REQUEST_PARAMETERS.items() if parameter.default == "bundle"}
+)
+"""Those of the search itself, which an evaluation without a server has as well."""
 
 
 def either(words: Sequence[str]) -> str:

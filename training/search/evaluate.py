@@ -15,6 +15,7 @@ from nann.metrics import coverage, recall, recall_delta, share_scored
 from nann.scorer import Float32Array, Scorer
 from nann.search_input import UserBatch
 from nann.search_params import SearchOptions, SearchParams, SeedParams
+from nann.search_requests import parse_search
 from nann.search_result import SearchResult
 
 from ..data.prepared import PreparedData, Queries
@@ -60,28 +61,23 @@ class Evaluation:
 def evaluate_bundle(
     bundle: Bundle,
     data: PreparedData,
+    options: SearchOptions | None = None,
     *,
     split: str = "test",
     users: int | None = None,
-    top_k: int | None = None,
-    ef: tuple[int, ...] | None = None,
-    rounds: tuple[int, ...] | None = None,
-    entry: str | None = None,
 ) -> Evaluation:
     """Evaluates a bundle with its exported models and notes the metrics in its manifest.
 
     Args:
         bundle: complete, ONNX files included.
         data: the data set it was made from.
+        options: what to ask of the search; None: what the bundle recommends.
         split: "validation" or "test".
         users: how many users, None = all.
-        top_k: None = the bundle's, as for ef and rounds.
-        ef: one a layer, entry layer first.
-        rounds: one a layer, entry layer first.
-        entry: the entry strategy; None = the bundle's.
 
     Raises:
-        ConfigError: if there is no such split, or the bundle can't serve the entry strategy.
+        ConfigError: if there is no such split, or the bundle has fewer items than are asked for.
+        RequestError: if the bundle can't be searched with the options.
         DataError: if bundle and data set do not number the same items.
         BundleError: if the bundle was not exported.
     """
@@ -89,14 +85,8 @@ def evaluate_bundle(
     check_same_items(bundle, data)
     if split not in ("validation", "test"):
         raise ConfigError(f'split is "{split}"; expected validation or test')
-    by_entry = bundle.search_by_entry
-    defaults = by_entry.get(entry or bundle.search_params.entry)
-    if defaults is None:
-        raise ConfigError(f'entry is "{entry}"; expected {" or ".join(by_entry)}, what this bundle can serve')
-    params = defaults.asked(SearchOptions(top_k=top_k, ef=ef, rounds=rounds))
-    layers = params.layer_count(bundle.graph.entry_layer)
-    if len(params.ef) != layers:  # before the exhaustive search, which may take minutes
-        raise ConfigError(f"ef and rounds have {len(params.ef)} values; expected {layers}, one a layer of the bundle")
+    asked = {} if options is None else options.to_parameters()
+    _, params = parse_search(asked, bundle.search_params, bundle.search_by_entry)
     if params.top_k > bundle.item_count:
         raise ConfigError(f"top_k is {params.top_k}; expected 1 to {bundle.item_count}, the number of items")
     queries = data.queries(split, bundle.sequence_length, users)

@@ -12,6 +12,7 @@ from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError, DataError, ScorerError
 from nann.exact_search import exact_search
 from nann.search_input import UserBatch
+from nann.search_params import SearchOptions
 from nann.signature import SCORER, USER_ENCODER
 from nann.training.checkpoint import Checkpoint
 from nann.training.config import ModelConfig
@@ -71,7 +72,7 @@ def test_exported_scores_are_torchs(data, config, tmp_path, architecture):
 
 
 def test_evaluation_of_a_generous_search_is_the_exhaustive_one(data, checkpoint, exported):
-    result = evaluate_bundle(exported, data, ef=(300, 300), rounds=(1, 50), entry="layers")
+    result = evaluate_bundle(exported, data, SearchOptions(ef=(300, 300), rounds=(1, 50), entry="layers"))
     assert result.coverage == 1
     assert result.recall_all > 0.1  # 10 of 299 by chance: 0.03
     assert result.recall_retrieval == result.recall_all

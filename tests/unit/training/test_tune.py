@@ -12,7 +12,7 @@ from nann.errors import ConfigError
 from nann.graph import HnswGraph, Layer
 from nann.metrics import coverage
 from nann.search_input import SearchIndex, UserBatch
-from nann.search_params import SearchParams, SeedParams
+from nann.search_params import SearchOptions, SearchParams, SeedParams
 from nann.training.checkpoint import Checkpoint
 from nann.training.config import IndexConfig
 from nann.training.scorers import OnnxScorer, OnnxUserEncoder
@@ -310,7 +310,7 @@ def test_both_entries_are_tuned_and_the_cheaper_is_recommended(data, bundle):
     costs = {}
     for entry, params in tuned.search_by_entry.items():
         assert params.entry == entry
-        measured = evaluate_bundle(tuned, data, split="validation", entry=entry)
+        measured = evaluate_bundle(tuned, data, split="validation", options=SearchOptions(entry=entry))
         assert (measured.ef, measured.rounds, measured.seeds) == (params.ef, params.rounds, params.seeds)
         assert measured.coverage >= 0.9
         costs[entry] = measured.items_scored
@@ -348,8 +348,6 @@ def test_one_entry_can_be_chosen(data, bundle):
     assert Bundle.open(bundle.path).search_by_entry["layers"].ef == (10, 40)  # as the index recommended
     with pytest.raises(ConfigError, match='entry is "top"; expected layers or seeds, what this bundle can serve'):
         tune_bundle(bundle, data, 0.8, entry="top")
-    with pytest.raises(ConfigError, match='entry is "top"; expected'):
-        evaluate_bundle(bundle, data, entry="top")
 
 
 def test_seeds_alone_are_the_cascade(bundle, users):
