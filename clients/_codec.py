@@ -78,14 +78,7 @@ def encode_request(
     priority: int = 0,
     request_id: str = "",
 ) -> InferRequest:
-    """Builds a request.
-
-    Args:
-        behavior_item_ids: one user's history or several users', oldest first; an empty one is allowed.
-        options: what it asks of the search; None: nothing.
-        user_profile: one code for each profile field, for each user.
-        priority: 1 the most important; 0: the server's default.
-        request_id: echoed by the server, for logs.
+    """Builds a request; its arguments are those of `RetrievalClient.retrieve`.
 
     Raises:
         RequestError: naming the tensor, if something is not a whole number or the sizes do not fit.

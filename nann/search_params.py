@@ -97,23 +97,20 @@ class SearchOptions:
 
     top_k: int | None = _parameter("How many items to return.", high="max_top_k")
     ef: tuple[int, ...] | None = _parameter(
-        "Search width of each layer, entry layer first: 100,200,400; with entry seeds one number.",
-        high="max_ef",
-        per_layer=True,
+        "Search width of each layer, entry layer first: 100,200,400.", high="max_ef", per_layer=True
     )
     rounds: tuple[int, ...] | None = _parameter(
-        "Rounds of each layer, entry layer first: 1,1,3; with entry seeds one number.",
-        low=0,
-        high="max_rounds",
-        per_layer=True,
+        "Rounds of each layer, entry layer first: 1,1,3.", low=0, high="max_rounds", per_layer=True
     )
     entry: str | None = _parameter(
-        "Where the walk enters the graph: layers (the paper's way) or seeds (those of a light walk).", words=ENTRIES
+        "Where the walk enters the graph: layers (the paper's way), or seeds (a light walk's; ef and rounds then have "
+        "one number each).",
+        words=ENTRIES,
     )
     seeds: int | None = _parameter("With entry seeds, how many seeds the walk starts from.", high="max_ef")
     seed_ef: int | None = _parameter("With entry seeds, search width of the light walk.", high="max_ef")
     deadline_ms: int | None = _parameter(
-        "Milliseconds that the server may work on the request; more than its own deadline counts as that.",
+        "Milliseconds that the server may work on it; never more than its own deadline.",
         default="server",
         high=_LONGEST_MS,
     )
