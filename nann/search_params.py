@@ -119,7 +119,6 @@ class SearchOptions:
         default="server",
         words=ON_DEADLINE,
     )
-    skip: int | None = _parameter("How many of the best items to leave out.", low=0, high="max_top_k")
 
     def __post_init__(self) -> None:
         for name, parameter in REQUEST_PARAMETERS.items():
@@ -220,7 +219,6 @@ class SearchParams:
     ef: tuple[int, ...]
     rounds: tuple[int, ...]
     seeds: SeedParams | None = None
-    skip: int = 0
 
     @property
     def entry(self) -> str:
@@ -253,7 +251,6 @@ class SearchParams:
             ef=ef or (*self.ef[:-1], max(self.ef[-1], top_k)),
             rounds=rounds or self.rounds,
             seeds=walk,
-            skip=options.skip or self.skip,
         )
 
     def __post_init__(self) -> None:

@@ -232,11 +232,11 @@ class Retriever:
         items_scored: npt.NDArray[np.int32],
         status: npt.NDArray[np.int_],
     ) -> Tensors:
-        shown = slice(search.params.skip, search.params.top_k)
+        top_k = search.params.top_k
         ids = self._bundle.external_ids(items)
         return {
-            ITEM_IDS: ids[:, shown],
-            SCORES: scores[:, shown],
+            ITEM_IDS: ids[:, :top_k],
+            SCORES: scores[:, :top_k],
             ITEMS_SCORED: items_scored[:, None],  # [B] -> [B, 1]
             STATUS: status[:, None],
         }

@@ -85,11 +85,6 @@ def test_short_results_are_padded(model):
     assert np.isneginf(arrays["scores"][0, 3:]).all()
 
 
-def test_the_best_items_can_be_left_out(model):
-    (response,) = model.execute([ask(3, top_k=7, skip=2)])
-    np.testing.assert_array_equal(response.arrays()["item_ids"], [nearest(3, 7)[2:]])
-
-
 def test_a_bad_request_fails_alone(model):
     good, bad, unknown, other = model.execute([ask(3), ask(3, top_k=31), ask(3, topk=3), ask(4)])
     assert not good.has_error()
