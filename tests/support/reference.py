@@ -24,17 +24,24 @@ class OfflineEnsemble:
             for name in ("user_encoder.onnx", "scorer.onnx")
         )
 
-    def user_states(self, ids: list[int]) -> np.ndarray:
+    def user_states(self, ids: list[int], profile: list[int] | None = None) -> np.ndarray:
         """`float32[1, S]`."""
-        behaviors, _ = self._bundle.features.behaviors(np.array([ids], np.int64))
-        return self._user_encoder.run(None, {"behaviors": behaviors})[0]
+        features = self._bundle.features
+        inputs = {
+            "behaviors": features.behaviors(np.array([ids], np.int64))[0],
+            "profile_codes": features.profile(None if profile is None else np.array([profile], np.int64), 1),
+        }
+        read = [declared.name for declared in self._user_encoder.get_inputs()]
+        return self._user_encoder.run(None, {name: inputs[name] for name in read})[0]
 
     def score(self, user_states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         return self._scorer.run(None, {"user_state": user_states, "candidates": candidates})[0]
 
-    def retrieve(self, ids: list[int], params: SearchParams | None = None) -> tuple[np.ndarray, np.ndarray, int]:
+    def retrieve(
+        self, ids: list[int], params: SearchParams | None = None, profile: list[int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray, int]:
         """`int64[top_k]` item ids, `float32[top_k]` scores, and how many items were scored."""
-        return self._search(ids, params or self._bundle.search_params)
+        return self._search(ids, params or self._bundle.search_params, profile=profile)
 
     def after_each_call(self, ids: list[int], params: SearchParams) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
         """The same after the first scorer call, the second, and so on, the last being the whole search."""
@@ -46,14 +53,14 @@ class OfflineEnsemble:
                 return
 
     def _search(
-        self, ids: list[int], params: SearchParams, most_calls: int | None = None
+        self, ids: list[int], params: SearchParams, most_calls: int | None = None, profile: list[int] | None = None
     ) -> tuple[np.ndarray, np.ndarray, int]:
         bundle, calls = self._bundle, itertools.count()
         behaviors, _ = bundle.features.behaviors(np.array([ids], np.int64))
         result = beam_search(
             bundle.index,
             self,
-            UserBatch(self.user_states(ids), behaviors),
+            UserBatch(self.user_states(ids, profile), behaviors),
             params,
             stop=None if most_calls is None else lambda: np.array([next(calls) >= most_calls]),
         )

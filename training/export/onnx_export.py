@@ -188,6 +188,8 @@ def export_module(
         ) from error
     assert program is not None
     model = program.model_proto
+    for part in (*model.graph.node, *model.graph.value_info, model.graph):
+        part.ClearField("metadata_props")  # stack traces and paths of the machine that exports
     _declare_signature(model, spec)
     _save(model, path)
 

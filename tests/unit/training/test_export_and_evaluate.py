@@ -205,6 +205,12 @@ def test_modules_that_break_the_contract_are_refused_and_nothing_is_written(bare
     assert sorted(path.name for path in bare.path.iterdir()) == before
 
 
+@pytest.mark.parametrize("name", ["user_encoder.onnx", "scorer.onnx"])
+def test_the_onnx_files_tell_nothing_of_the_machine_that_exported_them(exported, name):
+    assert not any(node.metadata_props for node in onnx.load(exported.path / name).graph.node)
+    assert b".py" not in (exported.path / name).read_bytes()
+
+
 @pytest.mark.parametrize("spec", [SCORER, USER_ENCODER], ids=lambda spec: spec.name)
 def test_the_onnx_files_declare_the_signature(exported, spec):
     """All inputs, even one the module ignores, and all dimensions free, as Triton's ONNX Runtime backend asks."""
