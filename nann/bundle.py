@@ -1,6 +1,8 @@
 """The bundle: one folder with everything that serving needs, and a manifest that proves it is whole.
 
-    manifest.json            format version, counts, graph parameters, provenance, metrics, sha256 and size of each file
+    manifest.json            what decides the answers: format version, counts, graph and search parameters, shape grid,
+                             sha256 and size of each file
+    notes.json               optional: what was measured, and where the bundle comes from (`nann.bundle_notes`)
     item_ids.npy             int64[N], ascending: item index -> external id
     item_vectors.npy         float32[N, d]: e_v
     levels.npy, layerN.*.npy the HNSW graph (`nann.graph`)
@@ -17,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -27,6 +28,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nann.bundle_notes import read_notes, without_notes, write_notes
+from nann.durable_files import write_text
 from nann.errors import BundleError
 from nann.features import FeatureTransform
 from nann.graph import HnswGraph, graph_files, load_array
@@ -78,8 +81,41 @@ class Bundle:
 
     @property
     def bundle_id(self) -> str:
-        """Hash over all files' hashes: two bundles with the same id are the same."""
+        """Hash over all files' hashes: two bundles with the same id have the same files."""
         return str(self.manifest["bundle_id"])
+
+    @property
+    def identity(self) -> str:
+        """Hash over all that decides the answers: files, search defaults, shape grid, export. Notes do not count."""
+        return _short_hash(without_notes(self.manifest))
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What was noted about the bundle, as the file says now."""
+        return read_notes(self.path, self.manifest)
+
+    def note(self, **notes: Any) -> None:
+        """Adds notes, in place of those with the same names. Neither manifest nor files are touched."""
+        write_notes(self.path, {**self.notes, **notes})
+
+    def change(self, *, written: Iterable[str] = (), removed: Iterable[str] = (), **entries: Any) -> Bundle:
+        """Writes the manifest again, and so makes another bundle of it.
+
+        Args:
+            written: names of files that are new or other than before: only these are read and hashed.
+            removed: names of files that are gone.
+            entries: entries of the manifest to replace.
+
+        Returns:
+            The bundle as it is now.
+        """
+        own = without_notes(self.manifest)
+        if len(own) < len(self.manifest):
+            self.note()  # those that an older manifest holds
+        gone = set(removed)
+        files = {name: entry for name, entry in self.manifest["files"].items() if name not in gone}
+        files.update({name: _file_entry(self.path / name) for name in written})
+        return _write(self.path, {**own, **entries}, files)
 
     @property
     def item_count(self) -> int:
@@ -201,22 +237,14 @@ def search_to_json(params: SearchParams) -> dict[str, Any]:
 
 
 def write_manifest(path: Path, manifest: Mapping[str, Any], files: Iterable[str]) -> Bundle:
-    """Hashes `files` and writes the manifest, last and atomically: a folder without one is no bundle.
+    """Hashes all `files` and writes the manifest, last and atomically: a folder without one is no bundle.
 
     Args:
         path: the bundle's folder, the files already in it.
         manifest: everything but `format_version`, `bundle_id` and `files`.
         files: names of all the bundle's files.
     """
-    entries = {
-        name: {"sha256": sha256_of(path / name), "bytes": (path / name).stat().st_size} for name in sorted(files)
-    }
-    bundle_id = hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:16]
-    body = {**manifest, "format_version": FORMAT_VERSION, "bundle_id": bundle_id, "files": entries}
-    temporary = path / f".{MANIFEST_FILE}.tmp"
-    temporary.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path / MANIFEST_FILE)
-    return Bundle(path, body)
+    return _write(path, manifest, {name: _file_entry(path / name) for name in files})
 
 
 def verify_file(path: Path, entry: Mapping[str, Any]) -> None:
@@ -246,3 +274,18 @@ def sha256_of(path: Path) -> str:
         while chunk := stream.read(1 << 22):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _file_entry(path: Path) -> dict[str, Any]:
+    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+
+
+def _write(path: Path, manifest: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> Bundle:
+    listed = dict(sorted(files.items()))
+    body = {**manifest, "format_version": FORMAT_VERSION, "bundle_id": _short_hash(listed), "files": listed}
+    write_text(path / MANIFEST_FILE, json.dumps(body, indent=2) + "\n")
+    return Bundle(path, body)
+
+
+def _short_hash(body: Any) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]

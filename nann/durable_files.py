@@ -1,32 +1,66 @@
-"""Files that are whole or not there, also after a crash: a temporary name, fsync, rename, fsync of the folder."""
+"""Files and folders that are whole or not there, also after a crash: written under a temporary name, synced, renamed.
+
+A crash may leave the temporary name behind: hidden, beside the final one.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_text(path: Path, text: str, *, durable: bool = True) -> None:
-    """Writes a file at once: readers see the old content or the new one.
+@contextmanager
+def new_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Gives a name to write a file to, which takes the name `path` at the end: readers see the old file or the new one.
+
+    Whoever has the old one open, mapped or linked keeps it. If the block raises, `path` stays as it was.
 
     Args:
-        path: the file.
-        text: its new content.
+        path: the file; its folder must exist.
         durable: hand it to the disk before anything else is done; not for what is made again when it is lost.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            if durable:
-                os.fsync(stream.fileno())
+        yield temporary
+        if durable:
+            _sync_file(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     if durable:
         sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Writes a whole file as `new_file` does, UTF-8."""
+    with new_file(path, durable=durable) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Gives an empty folder to write to, which takes the name `path` at the end, in place of what is there.
+
+    If the block raises, `path` stays as it was. A crash between two renames, which takes no time, leaves the old folder
+    under its hidden name.
+    """
+    path = path.absolute()
+    temporary, old = _temporary(path), _temporary(path, "old")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        sync_tree(temporary)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -41,14 +75,9 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 def sync_tree(folder: Path) -> None:
     """Hands every file and folder below `folder`, itself included, to the disk."""
-    synced = set()
     for root, _, names in os.walk(folder):
         for name in names:
-            with (Path(root) / name).open("rb") as stream:
-                inode = os.fstat(stream.fileno()).st_ino
-                if inode not in synced:  # one file may have several names
-                    os.fsync(stream.fileno())
-                    synced.add(inode)
+            _sync_file(Path(root) / name)
         sync_folder(Path(root))
 
 
@@ -59,3 +88,13 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def _temporary(path: Path, kind: str = "new") -> Path:
+    # What writes a file may read its kind from the end of the name, as np.save does.
+    return path.with_name(f".{os.getpid()}.{kind}.{path.name}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from nann.durable_files import new_file
 from nann.errors import ConfigError, DataError
 
 from .config import TrainingConfig
@@ -29,7 +29,7 @@ class Checkpoint:
     optimizer: dict[str, Any]
 
     def save(self, path: Path) -> None:
-        """Writes through a temporary name, so that a killed run leaves the previous checkpoint whole."""
+        """Writes a file that is whole or not there: a killed run leaves the previous checkpoint."""
         body = {
             "format_version": FORMAT_VERSION,
             "config": self.config.model_dump_json(),
@@ -37,9 +37,8 @@ class Checkpoint:
             "model": self.model,
             "optimizer": self.optimizer,
         }
-        temporary = path.with_name(path.name + ".tmp")
-        torch.save(body, temporary)
-        os.replace(temporary, path)
+        with new_file(path) as temporary:
+            torch.save(body, temporary)
 
     @classmethod
     def load(cls, path: Path | str) -> Checkpoint:

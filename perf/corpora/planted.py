@@ -5,14 +5,13 @@ Nothing is trained, so ten million items take minutes and not days. Smaller corp
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from nann.bundle import ITEM_VECTORS_FILE
+from nann.durable_files import new_folder
 from nann.graph import HnswGraph, load_array
 from nann.scorer import Float32Array, Int32Array
 
@@ -92,13 +91,8 @@ def planted_vectors(start: int, stop: int, seed: int = 0) -> Float32Array:
 
 
 def _make(folder: Path, item_count: int) -> None:
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
-    try:
+    with new_folder(folder) as made:
         vectors = planted_vectors(0, item_count)
-        np.save(temporary / ITEM_VECTORS_FILE, vectors, allow_pickle=False)
+        np.save(made / ITEM_VECTORS_FILE, vectors, allow_pickle=False)
         index = build_hnsw(vectors, IndexConfig(m=M, ef_construction=EF_CONSTRUCTION))
-        graph_from_hnswlib(index, 0).save(temporary)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        graph_from_hnswlib(index, 0).save(made)

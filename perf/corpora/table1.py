@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nann.bundle import MANIFEST_FILE, Bundle, search_to_json, write_manifest
+from nann.bundle import MANIFEST_FILE, Bundle, search_to_json
 from nann.signature import ENTRY_LAYERS
 
 TABLE1_ITEMS = 1_300_000
@@ -64,8 +64,7 @@ def table1_corpus(folder: Path, say: Say, items: int = TABLE1_ITEMS, steps: int 
 def _recommend_layers(bundle: Bundle) -> None:
     """Makes the paper's way down the layers what a request gets that asks for nothing; it may ask for seeds."""
     by_entry = bundle.search_by_entry
-    recommended = {
-        "search": search_to_json(by_entry[ENTRY_LAYERS]),
-        "search_by_entry": {entry: search_to_json(params) for entry, params in by_entry.items()},
-    }
-    write_manifest(bundle.path, {**bundle.manifest, **recommended}, bundle.manifest["files"])
+    bundle.change(
+        search=search_to_json(by_entry[ENTRY_LAYERS]),
+        search_by_entry={entry: search_to_json(params) for entry, params in by_entry.items()},
+    )

@@ -15,18 +15,18 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import py_compile
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nann.bundle import MANIFEST_FILE, Bundle
-from nann.durable_files import link_or_copy, sync_folder, sync_tree, write_text
+from nann.bundle import Bundle
+from nann.bundle_notes import NOTES_FILE
+from nann.durable_files import link_or_copy, new_folder, write_text
 from nann.errors import ConfigError, DeployError
 from nann.plans import PLANNED_MODELS, PLANS_FILE, Plans, plan_file
-from nann.signature import MODELS
+from nann.signature import BEAM_RETRIEVAL, MODELS
 
 from ..version_folder import PLAN_FILE, TEMPLATE, TENSORRT, bundle_artefacts
 from .tensorrt_configs import WARMUP_FOLDER, tensorrt_addition, write_warmup
@@ -36,7 +36,6 @@ VERSIONS_FILE = "versions.json"
 FORMAT_VERSION = 1
 DEFAULT_KEPT_VERSIONS = 3
 """How many versions stay on disk, the current one among them."""
-_STAGING_PREFIX = ".tmp-"
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,8 @@ class Versions:
 
     Attributes:
         history: the versions that were current, oldest first, each once; the last one is. Rollback removes the last.
-        identities: by version: hash of its manifest (and plans). Of every version that ever was current: a number is
-            never used for two bundles.
+        identities: `identity_of` its bundle (and plans), by version. Of every version that ever was current: a number
+            is never used for two bundles.
     """
 
     history: tuple[int, ...] = ()
@@ -102,8 +101,8 @@ def release_path(repository: Path, version: int) -> Path:
 
 
 def identity_of(bundle: Bundle, plans: Plans | None = None) -> str:
-    """Hash of a bundle's manifest, which holds the hashes of all its files, and of the plans' manifest."""
-    digest = hashlib.sha256((bundle.path / MANIFEST_FILE).read_bytes())
+    """Hash of all that decides a version's answers: the bundle's identity, and the plans' manifest."""
+    digest = hashlib.sha256(bundle.identity.encode())
     if plans is not None:
         digest.update((plans.path / PLANS_FILE).read_bytes())
     return digest.hexdigest()[:16]
@@ -140,30 +139,26 @@ def write_release(bundle: Bundle, repository: Path, version: int, plans: Plans |
         DeployError: if it can't be written, such as on a full disk.
     """
     artefacts = bundle_artefacts(bundle.manifest)
-    staging = _store(repository) / f"{_STAGING_PREFIX}{version}"
-    shutil.rmtree(staging, ignore_errors=True)
+    if (bundle.path / NOTES_FILE).is_file():
+        artefacts[BEAM_RETRIEVAL.name][NOTES_FILE] = NOTES_FILE
     try:
-        for spec in MODELS:
-            folder = staging / spec.name
-            folder.mkdir(parents=True)
-            _copy_model_files(spec.name, folder)
-            for name, installed in artefacts.get(spec.name, {}).items():
-                link_or_copy(bundle.path / name, folder / installed)
-            if plans is not None and spec in PLANNED_MODELS:
-                link_or_copy(plans.path / plan_file(spec.name), folder / PLAN_FILE)
-                made = staging / TENSORRT / spec.name
-                made.mkdir(parents=True)
-                (made / "addition.pbtxt").write_text(tensorrt_addition(bundle, spec), encoding="utf-8")
-                write_warmup(bundle, spec, made / WARMUP_FOLDER)
-        sync_tree(staging)
-        os.rename(staging, release_path(repository, version))
-        sync_folder(_store(repository))
+        with new_folder(release_path(repository, version)) as release:
+            for spec in MODELS:
+                folder = release / spec.name
+                folder.mkdir()
+                _copy_model_files(spec.name, folder)
+                for name, installed in artefacts.get(spec.name, {}).items():
+                    link_or_copy(bundle.path / name, folder / installed)
+                if plans is not None and spec in PLANNED_MODELS:
+                    link_or_copy(plans.path / plan_file(spec.name), folder / PLAN_FILE)
+                    made = release / TENSORRT / spec.name
+                    made.mkdir(parents=True)
+                    (made / "addition.pbtxt").write_text(tensorrt_addition(bundle, spec), encoding="utf-8")
+                    write_warmup(bundle, spec, made / WARMUP_FOLDER)
     except OSError as error:
         raise DeployError(
             f"version {version} can't be written to {repository}: {error.strerror}; nothing was changed"
         ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def live_versions(repository: Path) -> set[int]:
@@ -213,7 +208,7 @@ def remove_leftovers(repository: Path, versions: Versions) -> None:
     for path in _store(repository).iterdir():
         number = int(path.name) if path.name.isdecimal() else None
         unused = number is not None and number not in versions.history and number not in live
-        if path.is_dir() and (unused or path.name.startswith(_STAGING_PREFIX)):
+        if path.is_dir() and (unused or path.name.startswith(".")):
             shutil.rmtree(path)
 
 

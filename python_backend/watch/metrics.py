@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+
+from nann.bundle import Bundle
 
 from ..search.clock import SearchClock
 from ..search.outcomes import Kind, Outcome
@@ -24,10 +25,10 @@ class SearchMetrics:
 
     Args:
         publisher: sends them.
-        manifest: the bundle's.
+        bundle: which it is, and when it was made.
     """
 
-    def __init__(self, publisher: MetricsPublisher, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, publisher: MetricsPublisher, bundle: Bundle) -> None:
         counter, histogram = publisher.counter, publisher.histogram
         self._users = counter("nann_users_total", "Users searched for")
         self._rounds = counter("nann_rounds_total", "Scorer calls that users took part in")
@@ -51,9 +52,9 @@ class SearchMetrics:
         self._requests = {
             kind: counter("nann_requests_total", "Requests by how they ended", outcome=kind.value) for kind in Kind
         }
-        publisher.gauge("nann_bundle_info", "Which bundle answers; always 1", 1, bundle=str(manifest["bundle_id"]))
-        if "created" in manifest:
-            created_s = datetime.fromisoformat(manifest["created"]).timestamp()
+        publisher.gauge("nann_bundle_info", "Which bundle answers; always 1", 1, bundle=bundle.bundle_id)
+        if created := bundle.notes.get("created"):
+            created_s = datetime.fromisoformat(created).timestamp()
             publisher.gauge("nann_bundle_created_timestamp_seconds", "When the bundle was made", created_s)
 
     def requests(self, outcomes: Iterable[Outcome]) -> None:

@@ -51,7 +51,7 @@ class SearchWatch:
         share, load = config_share(config, "quality_share"), config_share(config, "quality_load", _QUALITY_LOAD)
         self._spans = _open_spans(os.environ)
         self._publisher = MetricsPublisher(args)
-        self._metrics = SearchMetrics(self._publisher, bundle.manifest)
+        self._metrics = SearchMetrics(self._publisher, bundle)
         self._monitor = None
         if share and load:
             scorer = BlsScorer(int(args["model_version"]), grid)

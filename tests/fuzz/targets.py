@@ -100,6 +100,7 @@ def copy_of_bundle() -> Iterator[Path]:
 def use(folder: Path) -> None:
     """Opens everything of a bundle and searches in it."""
     bundle = Bundle.open(folder)
+    _ = bundle.notes
     assert bundle.item_names is None or len(bundle.item_names) == bundle.item_count
     states = np.ones((2, DIM), np.float32)
     behaviors, _ = bundle.features.behaviors(np.array([[10, 12], [14, 5]]))

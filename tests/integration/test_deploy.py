@@ -196,11 +196,12 @@ def test_a_version_whose_scorer_was_exchanged_is_refused(server, bundles, tmp_pa
 CRASH = """
 import os, sys
 from pathlib import Path
-from nann.python_backend.repository import deploy as deployment, versions as releases
+from nann import durable_files
+from nann.python_backend.repository import deploy as deployment
 from nann.python_backend.server.control import ModelControl
 
 bundle, repository, url, key, module, step = sys.argv[1:]
-setattr({"deployment": deployment, "releases": releases}[module], step, lambda *_: os._exit(9))
+setattr({"deployment": deployment, "durable_files": durable_files}[module], step, lambda *_: os._exit(9))
 deployment.deploy(Path(bundle), Path(repository), ModelControl(url, key))
 """
 
@@ -209,7 +210,7 @@ def test_a_deploy_that_is_killed_changes_no_answer_and_the_next_one_clears_up(se
     """Before the version is there as a whole, before Triton sees it, and between disk and server at the switch."""
     repository = server.options.repository
     new = make_bundle(tmp_path / "new", seed=4)
-    for module, step in (("releases", "sync_tree"), ("deployment", "set_live"), ("deployment", "pin_ensemble")):
+    for module, step in (("durable_files", "sync_tree"), ("deployment", "set_live"), ("deployment", "pin_ensemble")):
         arguments = [str(new.path), str(repository), server.http_url, KEY, module, step]
         done = subprocess.run([sys.executable, "-c", CRASH, *arguments], timeout=120, check=False)
         assert done.returncode == 9
@@ -221,7 +222,7 @@ def test_a_deploy_that_is_killed_changes_no_answer_and_the_next_one_clears_up(se
     assert load.failures == []
     assert load.answers[MIXED] == 0
     assert served(server) == answer_of(new)
-    assert not list((repository / ".versions").glob(".tmp-*"))
+    assert not list((repository / ".versions").glob(".*/"))
 
 
 LIMITED = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY)); "

@@ -53,7 +53,6 @@ def make_bundle(path: Path, seed: int = 1) -> Bundle:
     onnx.save(scorer(vectors), path / "scorer.onnx")
     layers = graph.entry_layer + 1
     manifest = {
-        "created": "2026-01-02T03:04:05+00:00",
         "item_count": ITEMS,
         "vector_dim": DIM,
         "sequence_length": SEQUENCE_LENGTH,
@@ -68,7 +67,7 @@ def make_bundle(path: Path, seed: int = 1) -> Bundle:
         "search_by_entry": {"seeds": search_to_json(SEEDED)},
     }
     names = [ITEM_IDS_FILE, ITEM_VECTORS_FILE, ITEM_NAMES_FILE, LIGHT_VECTORS_FILE, "user_encoder.onnx", "scorer.onnx"]
-    write_manifest(path, manifest, [*names, *graph.save(path)])
+    write_manifest(path, manifest, [*names, *graph.save(path)]).note(created="2026-01-02T03:04:05+00:00")
     return Bundle.open(path)
 
 

@@ -1,15 +1,13 @@
-"""A folder that appears whole or not at all."""
+"""Where a prepared data set may be written: over nothing, or over another one."""
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nann.durable_files import new_folder
 from nann.errors import DataError
 
 MANIFEST_FILE = "manifest.json"
@@ -26,30 +24,16 @@ def is_prepared(path: Path) -> bool:
 
 
 @contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
+def prepared_folder(out: Path) -> Iterator[Path]:
     """Gives a folder beside `out` to write to; on success it takes `out`'s name, on failure it goes.
 
     Raises:
         DataError: if `out` exists and is neither empty nor a prepared data set.
     """
-    out = out.absolute()
     _check_replaceable(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    mark = secrets.token_hex(4)
-    folder = out.with_name(f".{out.name}.{mark}.partial")
-    folder.mkdir()
-    try:
+    with new_folder(out) as folder:
         yield folder
         _check_replaceable(out)
-        if out.exists():
-            old = out.with_name(f".{out.name}.{mark}.old")
-            os.replace(out, old)
-            os.replace(folder, out)
-            shutil.rmtree(old)
-        else:
-            os.replace(folder, out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_replaceable(out: Path) -> None:

@@ -28,7 +28,7 @@ from .numbering import (
     ordered_behaviors,
     rows_of,
 )
-from .output_folder import KIND, MANIFEST_FILE, new_folder
+from .output_folder import KIND, MANIFEST_FILE, prepared_folder
 from .profiles import UserProfiles
 from .protocol import SPLITS, TRAIN, Groups, Protocol, split_users, target_rows
 from .rows import InteractionLog
@@ -62,7 +62,7 @@ def prepare(
     Raises:
         DataError: if the log is not usable, has too few users, or `out` is taken.
     """
-    with new_folder(out) as folder:
+    with prepared_folder(out) as folder:
         scratch = folder / "scratch"
         scratch.mkdir()
         on_step("Reading the log")

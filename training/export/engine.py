@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from nann.bundle import SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, Bundle, sha256_of
+from nann.durable_files import new_file, write_text
 from nann.errors import BundleError, ConfigError, ScorerError
 from nann.plans import (
     PLANNED_MODELS,
@@ -77,7 +78,8 @@ def build_plans(bundle: Bundle, out: Path, options: EngineOptions) -> Plans:
             onnx_path = bundle.path / files[spec.name]
             plan, inspection = builder.build(onnx_path, optimization_profiles(bundle, spec))
             path = out / plan_file(spec.name)
-            path.write_bytes(plan)
+            with new_file(path) as temporary:  # an installed version may have the old one linked
+                temporary.write_bytes(plan)
             entries[spec.name] = {
                 "bytes": len(plan),
                 "sha256": sha256_of(path),
@@ -98,9 +100,7 @@ def build_plans(bundle: Bundle, out: Path, options: EngineOptions) -> Plans:
         "max_batch_size": MAX_BATCH_SIZE,
         "plans": entries,
     }
-    temporary = out / f".{PLANS_FILE}.tmp"
-    temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(out / PLANS_FILE)
+    write_text(out / PLANS_FILE, json.dumps(manifest, indent=2) + "\n")
     return Plans.open(out, bundle)
 
 

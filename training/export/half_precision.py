@@ -15,7 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
-from nann.bundle import SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, Bundle, write_manifest
+from nann.bundle import SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, Bundle
+from nann.durable_files import new_file
 from nann.errors import ScorerError
 from nann.exact_search import exact_search
 from nann.metrics import coverage
@@ -61,18 +62,13 @@ def export_half(bundle: Bundle) -> HalfReport:
         ScorerError: if scores or the exact top K differ too much. The bundle is then left as it was.
     """
     require_exported(bundle)
-    temporary = bundle.path / f".{SCORER_HALF_FILE}.tmp"
-    try:
+    with new_file(bundle.path / SCORER_HALF_FILE) as temporary:
         model = onnx.load(str(bundle.path / SCORER_FILE), load_external_data=False)
         read_external_data(model, bundle.path)
         onnx.save(to_half(model), str(temporary))
         full, half = OnnxScorer(bundle.path / SCORER_FILE), OnnxScorer(temporary)
         report = _compare(bundle, full, half, temporary.stat().st_size)
-        temporary.replace(bundle.path / SCORER_HALF_FILE)
-    finally:
-        temporary.unlink(missing_ok=True)
-    manifest = {**bundle.manifest, "half_precision": asdict(report)}
-    write_manifest(bundle.path, manifest, {*bundle.manifest["files"], SCORER_HALF_FILE})
+    bundle.change(written=[SCORER_HALF_FILE]).note(half_precision=asdict(report))
     return report
 
 

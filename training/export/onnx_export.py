@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from nann.bundle import SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, WARMUP_FILES, Bundle, write_manifest
+from nann.bundle import SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, WARMUP_FILES, Bundle
 from nann.errors import BundleError, ScorerError
 from nann.light_walk import light_users
 from nann.scorer import Float32Array
@@ -83,10 +83,9 @@ def export_to_bundle(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module)
         tolerance=TOLERANCE,
         shapes_checked=len(PARITY_SHAPES),
     )
-    tools = {**bundle.manifest["tools"], "torch": torch.__version__, "onnx": version("onnx"),
-             "onnxruntime": version("onnxruntime")}  # fmt: skip
-    manifest = {**bundle.manifest, "tools": tools, "export": asdict(report)}
-    write_manifest(bundle.path, manifest, {*bundle.manifest["files"], *written} - derived)
+    changed = bundle.change(written=written, removed=derived, export=asdict(report))
+    tools = {name: version(name) for name in ("torch", "onnx", "onnxruntime")}
+    changed.note(tools={**changed.notes.get("tools", {}), **tools})
     return report
 
 

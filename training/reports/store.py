@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nann.durable_files import new_file, write_text
 from nann.errors import ConfigError
 
 Json = Any
@@ -40,9 +40,8 @@ def cached_array(path: Path, compute: Callable[[], npt.NDArray[Any]]) -> npt.NDA
     """The array in a `.npy` file; where there is none it is computed and written first."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.stem}.tmp.npy")
-        np.save(temporary, compute(), allow_pickle=False)
-        os.replace(temporary, path)
+        with new_file(path) as temporary:
+            np.save(temporary, compute(), allow_pickle=False)
     return np.load(path, allow_pickle=False)
 
 
@@ -52,11 +51,9 @@ def digest(inputs: Json) -> str:
 
 
 def write_json(path: Path, body: Json) -> None:
-    """Writes through a temporary name, so that a killed command leaves no half of a file."""
+    """Writes a file that is whole or not there, and its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(body, indent=2) + "\n")
 
 
 def read_object(path: Path) -> dict[str, Json]:

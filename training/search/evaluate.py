@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle, write_manifest
+from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle
 from nann.errors import ConfigError, DataError
 from nann.exact_search import exact_search
 from nann.metrics import coverage, recall, recall_delta, share_scored
@@ -66,7 +66,7 @@ def evaluate_bundle(
     split: str = "test",
     users: int | None = None,
 ) -> Evaluation:
-    """Evaluates a bundle with its exported models and notes the metrics in its manifest.
+    """Evaluates a bundle with its exported models and notes the metrics beside its manifest.
 
     Args:
         bundle: complete, ONNX files included.
@@ -94,8 +94,7 @@ def evaluate_bundle(
     states = encode_queries(encoder, bundle, queries)
     scorer = OnnxScorer(bundle.path / SCORER_FILE)
     result = evaluate_search(bundle, scorer, states, queries, params, split)
-    metrics = {**bundle.manifest["metrics"], split: asdict(result)}
-    write_manifest(bundle.path, {**bundle.manifest, "metrics": metrics}, bundle.manifest["files"])
+    bundle.note(metrics={**bundle.notes.get("metrics", {}), split: asdict(result)})
     return result
 
 

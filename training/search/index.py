@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -25,6 +23,7 @@ from nann.bundle import (
     search_to_json,
     write_manifest,
 )
+from nann.durable_files import new_folder
 from nann.errors import BundleError, ConfigError, DataError
 from nann.graph import HnswGraph, Layer
 from nann.search_params import SearchParams, SeedParams
@@ -123,7 +122,7 @@ def create_bundle(
             and every search enters the graph as in the paper.
         item_names: one name an item, for people.
         profile_fields: name and values of each user profile field.
-        provenance: whatever else the manifest should tell: data set, training configuration, ...
+        provenance: whatever else the notes should tell: data set, training configuration, ...
         threads: hnswlib's threads.
         progress: shows a bar if given.
 
@@ -137,21 +136,11 @@ def create_bundle(
     vectors = np.ascontiguousarray(item_vectors, np.float32)
     graph = graph_from_hnswlib(build_hnsw(vectors, index, threads=threads, progress=progress), index.entry_layer)
     recommended = [_search_for(graph, search)]
+    arrays: dict[str, npt.NDArray] = {ITEM_IDS_FILE: item_ids, ITEM_VECTORS_FILE: vectors}
     if light_vectors is not None:  # the cheaper way in, by far, is the default
+        arrays[LIGHT_VECTORS_FILE] = np.ascontiguousarray(light_vectors, np.float32)
         recommended.insert(0, seeded_search(search.top_k, len(item_ids)))
-    temporary = _fresh_folder(out)
-    np.save(temporary / ITEM_IDS_FILE, item_ids, allow_pickle=False)
-    np.save(temporary / ITEM_VECTORS_FILE, vectors, allow_pickle=False)
-    files = [ITEM_IDS_FILE, ITEM_VECTORS_FILE, *graph.save(temporary)]
-    if light_vectors is not None:
-        np.save(temporary / LIGHT_VECTORS_FILE, np.ascontiguousarray(light_vectors, np.float32), allow_pickle=False)
-        files.append(LIGHT_VECTORS_FILE)
-    if item_names is not None:
-        lines = "\n".join(name.replace("\n", " ") for name in item_names)
-        (temporary / ITEM_NAMES_FILE).write_text(lines + "\n", encoding="utf-8")
-        files.append(ITEM_NAMES_FILE)
     manifest = {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "item_count": len(item_ids),
         "vector_dim": vectors.shape[1],
         "sequence_length": sequence_length,
@@ -159,12 +148,15 @@ def create_bundle(
         "graph": _graph_summary(graph, index),
         "search": search_to_json(recommended[0]),
         "search_by_entry": {one.entry: search_to_json(one) for one in recommended[1:]},
-        "tools": {"nann": version("nann"), "hnswlib": version("hnswlib"), "numpy": np.__version__},
-        "provenance": dict(provenance or {}),
-        "metrics": {},
     }
-    write_manifest(temporary, manifest, files)
-    _replace_folder(temporary, out)
+    notes = {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "tools": {name: version(name) for name in ("nann", "hnswlib", "numpy")},
+        "provenance": dict(provenance or {}),
+    }
+    with new_folder(out) as folder:
+        files = _save(folder, arrays, graph, item_names)
+        write_manifest(folder, manifest, files).note(**notes)
     return Bundle.open(out, files=[])
 
 
@@ -237,14 +229,15 @@ def _check_folder(out: Path) -> None:
         raise BundleError(f"{out} exists and is not a bundle; choose another folder or remove it")
 
 
-def _fresh_folder(out: Path) -> Path:
-    temporary = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    return temporary
-
-
-def _replace_folder(temporary: Path, out: Path) -> None:
-    if out.exists():
-        shutil.rmtree(out)
-    os.replace(temporary, out)
+def _save(
+    folder: Path, arrays: Mapping[str, npt.NDArray], graph: HnswGraph, item_names: Sequence[str] | None
+) -> list[str]:
+    """Writes a bundle's files and returns their names."""
+    for name, array in arrays.items():
+        np.save(folder / name, array, allow_pickle=False)
+    files = [*arrays, *graph.save(folder)]
+    if item_names is not None:
+        lines = "\n".join(name.replace("\n", " ") for name in item_names)
+        (folder / ITEM_NAMES_FILE).write_text(lines + "\n", encoding="utf-8")
+        files.append(ITEM_NAMES_FILE)
+    return files

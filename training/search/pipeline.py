@@ -57,7 +57,7 @@ def export_checkpoint(checkpoint: Checkpoint, data: PreparedData, bundle: Bundle
         BundleError: if the bundle was made from another checkpoint.
         ScorerError: if the ONNX files do not agree with torch.
     """
-    indexed, given = bundle.manifest["provenance"].get("weights"), weights_hash(checkpoint)
+    indexed, given = bundle.notes.get("provenance", {}).get("weights"), weights_hash(checkpoint)
     if indexed != given:
         raise BundleError(
             f"{bundle.path} was indexed from another checkpoint (weights {indexed}; this one has {given}): "

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nann.beam_search import beam_search
-from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, WARMUP_FILES, Bundle, write_manifest
+from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, WARMUP_FILES, Bundle
+from nann.durable_files import new_file
 from nann.errors import DataError, NannError
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.search_input import UserBatch
@@ -167,9 +168,9 @@ def _write(bundle: Bundle, grid: ShapeGrid, requests: Requests, states: Float32A
         CANDIDATES.name: candidates,
     }
     for name, file in WARMUP_FILES.items():
-        np.save(bundle.path / file, rows[name])
-    manifest = {**bundle.manifest, "shape_grid": grid.to_manifest()}
-    write_manifest(bundle.path, manifest, {*bundle.manifest["files"], *WARMUP_FILES.values()})
+        with new_file(bundle.path / file) as temporary:
+            np.save(temporary, rows[name])
+    bundle.change(written=WARMUP_FILES.values(), shape_grid=grid.to_manifest())
 
 
 def _parsed_lines(

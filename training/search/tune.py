@@ -1,8 +1,7 @@
-"""`nann tune`: recommended search parameters for a bundle, measured on validation users and written to its manifest."""
+"""`nann tune`: recommended search parameters for a bundle, measured on validation users and written into it."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -13,7 +12,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle, search_to_json, write_manifest
+from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle, search_to_json
+from nann.durable_files import new_file
 from nann.errors import ConfigError
 from nann.graph import HnswGraph, layer_files
 from nann.metrics import coverage, recall, recall_delta, share_scored
@@ -35,7 +35,7 @@ SPLIT = "validation"
 DEFAULT_USERS = 256
 DEFAULT_MAX_SHARE = 0.25
 _FRONTIER_STEP = 0.005
-"""Coverage between two settings of the frontier that the manifest and the table tell."""
+"""Coverage between two settings of the frontier that the notes and the table tell."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class TuningReport:
 
     Attributes:
         params: the recommended parameters.
-        record: what the manifest's `tuning` says.
+        record: what the bundle's notes say of the tuning.
         frontier: settings that no other beats in both coverage and cost, cheapest first; those that cover nearly the
             same as the one before are left out.
         plot: the picture of the frontier.
@@ -266,26 +266,20 @@ def _repair_record(old: HnswGraph, new: HnswGraph, missed: Reachability, before:
 def _write(
     bundle: Bundle, graph: HnswGraph, params: SearchParams, found: list[SearchParams], record: Mapping[str, Any]
 ) -> None:
-    manifest = dict(bundle.manifest)
-    if graph is not bundle.graph:
-        _replace_ground(bundle.path, graph)
-        degree = round(len(graph.layers[0].neighbors) / graph.item_count, 2)
-        manifest["graph"] = {**manifest["graph"], "mean_ground_degree": degree}
     by_entry = {**bundle.search_by_entry, **{one.entry: one for one in found}}
-    manifest["search"] = search_to_json(params)
-    manifest["search_by_entry"] = {entry: search_to_json(one) for entry, one in by_entry.items()}
-    manifest["tuning"] = dict(record)
-    write_manifest(bundle.path, manifest, manifest["files"])
-
-
-def _replace_ground(folder: Path, graph: HnswGraph) -> None:
-    """New files under the old names: whoever has the old ones mapped, or linked into a model repository, keeps them."""
-    arrays = (graph.layers[0].indptr, graph.layers[0].neighbors)
-    for name, array in zip(layer_files(0), arrays, strict=True):
-        temporary = folder / f".{name}.tmp"
-        with temporary.open("wb") as stream:
-            np.save(stream, array, allow_pickle=False)
-        os.replace(temporary, folder / name)
+    entries: dict[str, Any] = {
+        "search": search_to_json(params),
+        "search_by_entry": {entry: search_to_json(one) for entry, one in by_entry.items()},
+    }
+    written: tuple[str, ...] = ()
+    if graph is not bundle.graph:
+        ground, written = graph.layers[0], layer_files(0)
+        for name, array in zip(written, (ground.indptr, ground.neighbors), strict=True):
+            with new_file(bundle.path / name) as temporary:
+                np.save(temporary, array, allow_pickle=False)
+        degree = round(len(ground.neighbors) / graph.item_count, 2)
+        entries["graph"] = {**bundle.manifest["graph"], "mean_ground_degree": degree}
+    bundle.change(written=written, **entries).note(tuning=dict(record))
 
 
 def _list(values: tuple[int, ...]) -> str:

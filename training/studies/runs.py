@@ -141,8 +141,8 @@ class Runs:
     def _indexed(self, checkpoint: Checkpoint, folder: Path) -> None:
         bundle = folder / "bundle"
         if (bundle / MANIFEST_FILE).is_file():
-            manifest = Bundle.open(bundle, files=[]).manifest
-            if manifest["provenance"].get("weights") == weights_hash(checkpoint):
+            provenance = Bundle.open(bundle, files=[]).notes.get("provenance", {})
+            if provenance.get("weights") == weights_hash(checkpoint):
                 return
         shutil.rmtree(folder / "measured", ignore_errors=True)  # of other weights
         search = self.settings.search

@@ -30,7 +30,7 @@ def test_half_precision_and_planned_shapes(pipeline, gpu_bundle):
     bundle = Bundle.open(gpu_bundle)
     assert bundle.shape_grid.to_manifest() == ended.json["shape_grid"]
     assert ended.json["lockstep"] <= ended.json["padded"]
-    assert bundle.manifest["half_precision"]["coverage"] >= 0.95
+    assert bundle.notes["half_precision"]["coverage"] >= 0.95
 
 
 def test_plans(gpu_bundle, tmp_path):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 from pathlib import Path
 
 import pytest
 import typer
 from support.cli_commands import ITEMS, nann
 
+from nann.bundle import Bundle
 from nann.cli import main as cli_main
+from nann.python_backend.repository.install import install_if_new
 
 
 def commands_of(command: object, name: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -73,8 +75,17 @@ def test_what_the_json_says_is_true(pipeline):
     assert exported["max_difference"] <= exported["tolerance"]
     assert (evaluated["users"], evaluated["top_k"]) == (20, 20)
     assert 0 < evaluated["coverage"] <= 1
-    manifest = json.loads((pipeline.bundle / "manifest.json").read_text())
-    assert manifest["metrics"]["test"]["coverage"] == evaluated["coverage"]
+    assert Bundle.open(pipeline.bundle).notes["metrics"]["test"]["coverage"] == evaluated["coverage"]
+
+
+def test_a_measured_bundle_stays_the_version_that_is_served(pipeline, tmp_path):
+    bundle, repository = shutil.copytree(pipeline.bundle, tmp_path / "bundle"), tmp_path / "repository"
+    source = ("--data", pipeline.data, "--bundle", bundle)
+    assert install_if_new(bundle, repository) == 1
+    assert nann("evaluate", *source, "--split", "validation").code == 0
+    assert install_if_new(bundle, repository) == 1
+    assert nann("tune", *source, "--coverage", 0.5, "--max-share", 1).code == 0
+    assert install_if_new(bundle, repository) == 2, "it recommends another search"
 
 
 @pytest.mark.parametrize("command", ["train", "index", "export"])

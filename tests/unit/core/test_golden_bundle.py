@@ -14,13 +14,14 @@ def bundle():
 
 
 def test_it_opens_with_everything_that_it_says(bundle):
-    assert bundle.bundle_id == bundle.manifest["bundle_id"]
+    assert bundle.bundle_id == "a0ef9df5b41fc71e"
     assert (bundle.item_count, bundle.sequence_length, bundle.profile_width) == (60, 6, 1)
     assert [len(layer.indptr) - 1 for layer in bundle.graph.layers] == [60, 60, 60]
     assert bundle.graph.entry_layer == 1
     assert bundle.item_vectors.shape == bundle.light_vectors.shape == (60, 8)
     assert bundle.item_names is None
     assert bundle.shape_grid.widths == (64,)
+    assert bundle.notes["metrics"]["test"]["users"] == 20
     assert set(bundle.search_by_entry) == {"layers", "seeds"}
 
 

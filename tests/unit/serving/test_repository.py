@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support import tiny_bundle
+from support import golden, tiny_bundle
 
 from nann import durable_files
 from nann.bundle import Bundle, write_manifest
@@ -104,6 +104,28 @@ def test_what_was_interrupted_is_cleared_away_before_a_start(bundle, tmp_path):
     assert live(repository) == {"1"}
     assert {path.name for path in store.iterdir() if path.is_dir()} == {"1"}
     assert "model_version: 1\n" in (repository / "nann" / "configs" / "embedded.pbtxt").read_text()
+
+
+def test_a_note_makes_no_version_and_changes_no_version(bundle, tmp_path):
+    repository = tmp_path / "repository"
+    Bundle.open(bundle).note(metrics={"test": {"coverage": 0.5}})
+    assert install_if_new(bundle, repository) == 1
+    Bundle.open(bundle).note(metrics={"test": {"coverage": 0.9}})
+    assert install_if_new(bundle, repository) == 1
+    install_bundle(bundle, repository)
+    assert live(repository) == {"1"}
+    assert current_bundle(repository).notes == {"metrics": {"test": {"coverage": 0.5}}}, "as when it was installed"
+    Bundle.open(bundle).change(search={"top_k": 4, "ef": [4, 6], "rounds": [1, 9]})
+    assert install_if_new(bundle, repository) == 2
+
+
+def test_a_note_in_the_manifest_of_an_older_bundle_makes_no_version(tmp_path):
+    path, repository = shutil.copytree(golden.BUNDLE, tmp_path / "bundle"), tmp_path / "repository"
+    assert install_if_new(path, repository) == 1
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["metrics"]["test"]["coverage"] = 0.25
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    assert install_if_new(path, repository) == 1
 
 
 def test_files_are_linked(bundle, tmp_path):

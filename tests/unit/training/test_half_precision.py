@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import shutil
 
 import numpy as np
@@ -33,7 +32,7 @@ def test_weights_and_arithmetic_are_half_and_the_signature_is_not(half_bundle):
 
 def test_the_bundle_says_how_far_it_is_from_full_precision(half_bundle, exported_bundle):
     bundle = Bundle.open(half_bundle)
-    report = bundle.manifest["half_precision"]
+    report = bundle.notes["half_precision"]
     assert 0 < report["max_difference"] < 2e-2
     assert report["coverage"] >= 0.95
     assert report["top_k"] == 10
@@ -90,7 +89,7 @@ def test_a_scorer_that_needs_full_precision_is_refused_and_nothing_is_written(ex
     with pytest.raises(ScorerError, match=r"half precision differs by .*; expected at most 2e-02: .* without --half"):
         export_half(Bundle.open(bundle.path))
     assert {path.name for path in bundle.path.iterdir()} == before
-    assert "half_precision" not in json.loads((bundle.path / "manifest.json").read_text())
+    assert "half_precision" not in bundle.notes
 
 
 def test_a_ranking_that_changes_is_refused(exported_bundle, tmp_path, monkeypatch):

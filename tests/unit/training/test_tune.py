@@ -169,9 +169,10 @@ def test_the_manifest_recommends_the_pick_and_the_bundle_stays_the_same(data, bu
     report = tune_bundle(bundle, data, 0.9, max_share=1.0)
     tuned = Bundle.open(bundle.path)
     assert tuned.bundle_id == bundle.bundle_id
+    assert tuned.identity != bundle.identity, "other defaults are another version to serve"
     assert tuned.search_params == report.params
     assert tuned.search_params.top_k == 10
-    record = tuned.manifest["tuning"]
+    record = tuned.notes["tuning"]
     assert record["split"] == "validation"
     assert record["users"] == 10
     assert record["wanted_coverage"] == 0.9

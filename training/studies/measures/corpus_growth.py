@@ -249,7 +249,7 @@ def _trained(data: PreparedData, settings: GrowthSettings, out: Path, on_train: 
 def _bundle(checkpoint: Checkpoint, data: PreparedData, path: Path, on_build: Callable[[], None]) -> Bundle:
     try:
         bundle = Bundle.open(path)
-        if bundle.manifest["provenance"]["weights"] == weights_hash(checkpoint):
+        if bundle.notes.get("provenance", {}).get("weights") == weights_hash(checkpoint):
             return bundle
     except BundleError:
         pass

@@ -1,0 +1,70 @@
+"""Notes about a bundle: what was measured, where it comes from, when it was made. They change no answer.
+
+`notes.json` stands beside the manifest. It is not hashed and not part of the bundle's identity: writing a note reads
+none of the bundle's files, and a served bundle stays the same version. Older bundles of format version 1 hold the same
+keys in the manifest. They are read from there, until a command that changes the manifest moves them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from nann.durable_files import write_text
+from nann.errors import BundleError
+from nann.manifest import require_inside
+
+NOTES_FILE = "notes.json"
+
+
+def _is_date(value: Any) -> bool:
+    try:
+        return bool(datetime.fromisoformat(value))
+    except (TypeError, ValueError):
+        return False
+
+
+_OBJECT: tuple[str, Callable[[Any], bool]] = ("an object", lambda value: isinstance(value, dict))
+_RULES = {
+    "created": ("a date and time in ISO 8601", _is_date),
+    "tools": _OBJECT,
+    "provenance": _OBJECT,
+    "metrics": _OBJECT,
+    "tuning": _OBJECT,
+    "half_precision": _OBJECT,
+}
+
+
+def without_notes(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest's own keys: those that decide what is answered."""
+    return {key: value for key, value in manifest.items() if key not in _RULES}
+
+
+def read_notes(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The notes about the bundle in a folder; empty where there are none.
+
+    Raises:
+        BundleError: if the file is not one of ours.
+    """
+    path = folder / NOTES_FILE
+    notes = {key: manifest[key] for key in _RULES if key in manifest}
+    if path.exists():
+        require_inside(path)
+        try:
+            notes = notes | json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise BundleError(f"{path} is no JSON object: {error}; remove it, no search needs it") from error
+    for key, (expected, holds) in _RULES.items():
+        if key in notes and not holds(notes[key]):
+            raise BundleError(
+                f"{path}: {key} is {notes[key]!r:.80}; expected {expected}; remove it, no search needs it"
+            )
+    return notes
+
+
+def write_notes(folder: Path, notes: Mapping[str, Any]) -> None:
+    """Replaces the notes about the bundle in a folder."""
+    write_text(folder / NOTES_FILE, json.dumps(notes, indent=2) + "\n")
