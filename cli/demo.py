@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import statistics
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from nann.durable_files import write_json
 from nann.errors import ServerError
 
 from .demo_checks import ask_one_by_one, offline_answers, same_items, stacked
@@ -76,7 +76,7 @@ def demo(
     }
     _print_table(evaluation, served)
     result = folder / "demo.json"
-    result.write_text(json_module.dumps(body, indent=2) + "\n", encoding="utf-8")
+    write_json(result, body)
     console.print(f"written to {result}; {sum(clock.seconds.values()):.0f} s in all. Next: `make serve`")
     if json:
         print_json(body)

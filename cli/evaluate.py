@@ -26,8 +26,8 @@ def evaluate(
     """Measure what the search loses against scoring every item.
 
     recall-all is the recall of exhaustive scoring, recall-retrieval that of the search, coverage the share of the
-    exhaustive top K that the search finds. The figures are noted in the bundle's notes.json. A search option that is not
-    given is as the bundle recommends.
+    exhaustive top K that the search finds. The figures are noted in the bundle's notes.json. A search option that is
+    not given is as the bundle recommends.
     """
     from nann.bundle import Bundle
 

@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nann.bundle_notes import read_notes, without_notes, write_notes
-from nann.durable_files import write_text
+from nann.bundle_notes import NOTES_FILE, read_notes, without_notes
+from nann.durable_files import write_json
 from nann.errors import BundleError
 from nann.features import FeatureTransform
 from nann.graph import HnswGraph, graph_files, load_array
@@ -96,7 +96,7 @@ class Bundle:
 
     def note(self, **notes: Any) -> None:
         """Adds notes, in place of those with the same names. Neither manifest nor files are touched."""
-        write_notes(self.path, {**self.notes, **notes})
+        write_json(self.path / NOTES_FILE, {**self.notes, **notes})
 
     def change(self, *, written: Iterable[str] = (), removed: Iterable[str] = (), **entries: Any) -> Bundle:
         """Writes the manifest again, and so makes another bundle of it.
@@ -109,13 +109,17 @@ class Bundle:
         Returns:
             The bundle as it is now.
         """
-        own = without_notes(self.manifest)
+        own, gone = without_notes(self.manifest), set(removed)
         if len(own) < len(self.manifest):
             self.note()  # those that an older manifest holds
-        gone = set(removed)
         files = {name: entry for name, entry in self.manifest["files"].items() if name not in gone}
-        files.update({name: _file_entry(self.path / name) for name in written})
-        return _write(self.path, {**own, **entries}, files)
+        for name in written:
+            path = self.path / name
+            files[name] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+        files = dict(sorted(files.items()))
+        body = {**own, **entries, "format_version": FORMAT_VERSION, "bundle_id": _short_hash(files), "files": files}
+        write_json(self.path / MANIFEST_FILE, body)
+        return Bundle(self.path, body)
 
     @property
     def item_count(self) -> int:
@@ -244,7 +248,7 @@ def write_manifest(path: Path, manifest: Mapping[str, Any], files: Iterable[str]
         manifest: everything but `format_version`, `bundle_id` and `files`.
         files: names of all the bundle's files.
     """
-    return _write(path, manifest, {name: _file_entry(path / name) for name in files})
+    return Bundle(path, {"files": {}}).change(written=files, **manifest)
 
 
 def verify_file(path: Path, entry: Mapping[str, Any]) -> None:
@@ -274,17 +278,6 @@ def sha256_of(path: Path) -> str:
         while chunk := stream.read(1 << 22):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _file_entry(path: Path) -> dict[str, Any]:
-    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
-
-
-def _write(path: Path, manifest: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> Bundle:
-    listed = dict(sorted(files.items()))
-    body = {**manifest, "format_version": FORMAT_VERSION, "bundle_id": _short_hash(listed), "files": listed}
-    write_text(path / MANIFEST_FILE, json.dumps(body, indent=2) + "\n")
-    return Bundle(path, body)
 
 
 def _short_hash(body: Any) -> str:

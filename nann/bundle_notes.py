@@ -13,7 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from nann.durable_files import write_text
 from nann.errors import BundleError
 from nann.manifest import require_inside
 
@@ -63,8 +62,3 @@ def read_notes(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
                 f"{path}: {key} is {notes[key]!r:.80}; expected {expected}; remove it, no search needs it"
             )
     return notes
-
-
-def write_notes(folder: Path, notes: Mapping[str, Any]) -> None:
-    """Replaces the notes about the bundle in a folder."""
-    write_text(folder / NOTES_FILE, json.dumps(notes, indent=2) + "\n")

@@ -5,11 +5,13 @@ A crash may leave the temporary name behind: hidden, beside the final one.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -19,25 +21,31 @@ def new_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     Whoever has the old one open, mapped or linked keeps it. If the block raises, `path` stays as it was.
 
     Args:
-        path: the file; its folder must exist.
+        path: the file; its folder is made.
         durable: hand it to the disk before anything else is done; not for what is made again when it is lost.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     try:
         yield temporary
         if durable:
-            _sync_file(temporary)
+            _sync(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     if durable:
-        sync_folder(path.parent)
+        _sync(path.parent)
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Writes a whole file as `new_file` does, UTF-8."""
     with new_file(path, durable=durable) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, body: Any, *, durable: bool = True) -> None:
+    """Writes a JSON value as `new_file` does, for people to read too."""
+    write_text(path, json.dumps(body, indent=2) + "\n", durable=durable)
 
 
 @contextmanager
@@ -57,7 +65,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             os.replace(path, old)
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        _sync(path.parent)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -76,23 +84,17 @@ def link_or_copy(source: Path, target: Path) -> None:
 def sync_tree(folder: Path) -> None:
     """Hands every file and folder below `folder`, itself included, to the disk."""
     for root, _, names in os.walk(folder):
-        for name in names:
-            _sync_file(Path(root) / name)
-        sync_folder(Path(root))
+        for name in (*names, "."):
+            _sync(Path(root, name))
 
 
-def sync_folder(folder: Path) -> None:
-    """Hands a folder's list of names to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path) -> None:
+    """Hands a file's content, or a folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
 
 
 def _temporary(path: Path, kind: str = "new") -> Path:

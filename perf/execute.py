@@ -10,10 +10,11 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from nann.bundle import Bundle
+from nann.durable_files import write_json
 from nann.errors import ConfigError
 
 from ..training.reports.machine import machine
-from ..training.reports.store import cached, read_object, write_json
+from ..training.reports.store import cached, read_object
 from ..training.studies.plotting import require_matplotlib
 from .benchmark import Benchmark, BenchSettings, Json, Say
 from .headlines import nested

@@ -7,7 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
-from nann.durable_files import write_text
+from nann.durable_files import write_json, write_text
 from nann.errors import ConfigError
 from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, SCORER, USER_ENCODER
 
@@ -50,12 +50,10 @@ def copy_template(repository: Path) -> None:
         target, text = repository / name, source.read_text(encoding="utf-8")
         present = target.read_text(encoding="utf-8") if target.exists() else ""  # empty: a crash took the content
         if not present or copied.get(name) == _digest(present):
-            target.parent.mkdir(parents=True, exist_ok=True)
             if present != text:
                 write_text(target, text, durable=False)
             copied[name] = _digest(text)
-    record.parent.mkdir(parents=True, exist_ok=True)
-    write_text(record, json.dumps(copied, indent=2) + "\n", durable=False)
+    write_json(record, copied, durable=False)
 
 
 def check_target(repository: Path, target: str) -> None:
@@ -104,7 +102,6 @@ def write_made_configs(repository: Path, version: int) -> None:
         if name not in made:
             path.unlink(missing_ok=True)
             continue
-        path.parent.mkdir(exist_ok=True)
         write_text(path, made[name], durable=False)
         if path.stem == TENSORRT:
             _replace_warmup(repository, version, path.parent.parent.name)
@@ -125,10 +122,8 @@ def pin_ensemble(repository: Path, version: int) -> None:
     pinned = text.replace(_LATEST, f"model_version: {version}")
     pinned += f"\n# Made from ../config.pbtxt.\nversion_policy {{ specific {{ versions: [ {version} ] }} }}\n"
     targets = {path.stem for path in (repository / SCORER.name / "configs").glob("*.pbtxt")} | {TENSORRT}
-    folder = source.parent / "configs"
-    folder.mkdir(exist_ok=True)
     for target in sorted(targets):
-        write_text(folder / f"{target}.pbtxt", pinned, durable=False)
+        write_text(source.parent / "configs" / f"{target}.pbtxt", pinned, durable=False)
 
 
 def _replace_warmup(repository: Path, version: int, model: str) -> None:

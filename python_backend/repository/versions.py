@@ -23,7 +23,7 @@ from pathlib import Path
 
 from nann.bundle import Bundle
 from nann.bundle_notes import NOTES_FILE
-from nann.durable_files import link_or_copy, new_folder, write_text
+from nann.durable_files import link_or_copy, new_folder, write_json
 from nann.errors import ConfigError, DeployError
 from nann.plans import PLANNED_MODELS, PLANS_FILE, Plans, plan_file
 from nann.signature import BEAM_RETRIEVAL, MODELS
@@ -73,7 +73,7 @@ class Versions:
         """Makes this the repository's state, atomically: the moment at which a version becomes current."""
         identities = {str(number): name for number, name in sorted(self.identities.items())}
         body = {"format_version": FORMAT_VERSION, "history": list(self.history), "identities": identities}
-        write_text(_store(repository) / VERSIONS_FILE, json.dumps(body, indent=2) + "\n")
+        write_json(_store(repository) / VERSIONS_FILE, body)
 
     @property
     def current(self) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from nann.bundle import SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, Bundle, sha256_of
-from nann.durable_files import new_file, write_text
+from nann.durable_files import new_file, write_json
 from nann.errors import BundleError, ConfigError, ScorerError
 from nann.plans import (
     PLANNED_MODELS,
@@ -100,7 +99,7 @@ def build_plans(bundle: Bundle, out: Path, options: EngineOptions) -> Plans:
         "max_batch_size": MAX_BATCH_SIZE,
         "plans": entries,
     }
-    write_text(out / PLANS_FILE, json.dumps(manifest, indent=2) + "\n")
+    write_json(out / PLANS_FILE, manifest)
     return Plans.open(out, bundle)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nann.durable_files import new_file, write_text
+from nann.durable_files import new_file, write_json
 from nann.errors import ConfigError
 
 Json = Any
@@ -39,7 +39,6 @@ def cached(folder: Path, inputs: Json, compute: Callable[[], Json], *, again: bo
 def cached_array(path: Path, compute: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
     """The array in a `.npy` file; where there is none it is computed and written first."""
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
         with new_file(path) as temporary:
             np.save(temporary, compute(), allow_pickle=False)
     return np.load(path, allow_pickle=False)
@@ -48,12 +47,6 @@ def cached_array(path: Path, compute: Callable[[], npt.NDArray[Any]]) -> npt.NDA
 def digest(inputs: Json) -> str:
     """Short hash of a JSON value; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def write_json(path: Path, body: Json) -> None:
-    """Writes a file that is whole or not there, and its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(body, indent=2) + "\n")
 
 
 def read_object(path: Path) -> dict[str, Json]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from nann.durable_files import write_json
+
 from ..reports.choose import chosen
-from ..reports.store import Json, cached, read_object, write_json
+from ..reports.store import Json, cached, read_object
 from .plotting import require_matplotlib
 from .provenance import provenance
 from .registry import STUDIES

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from nann.bundle import Bundle, search_to_json
+from nann.durable_files import write_json
 from nann.errors import BundleError, DataError
 from nann.metrics import coverage, recall, recall_delta, share_scored
 from nann.scorer import Float32Array
@@ -32,7 +33,7 @@ from ...data.protocol import Protocol
 from ...data.synthetic import SyntheticSpec, synthetic_log
 from ...export.serving_modules import UserEncoder, serving_modules
 from ...reports.plots import COLORS, MARKERS, figure, plain_log
-from ...reports.store import cached_array, write_json
+from ...reports.store import cached_array
 from ...scorers import TorchScorer, encode_users_torch
 from ...search.evaluate import exact_top
 from ...search.ground_rounds import search_users
