@@ -143,7 +143,7 @@ def choose_version(
         raise BundleError(f"version is {asked}; expected at least 1")
     if versions.identities.get(asked, identity) != identity:
         raise BundleError(
-            f"version {asked} is another bundle (manifest {versions.identities[asked]}); a version never changes: "
+            f"version {asked} is another bundle (identity {versions.identities[asked]}); a version never changes: "
             f"choose another number, such as {versions.next}"
         )
     return asked, identity
