@@ -1,1 +1,43 @@
-"""Offline side, in PyTorch: data, the scorer's training, evaluation, the HNSW index, the ONNX export."""
+"""Offline side, in PyTorch: data, the scorer's training, evaluation, the HNSW index, the ONNX export.
+
+What stands in `__all__` is public (docs/python_api.md). Importing the package alone does not load torch: the image that
+builds TensorRT plans has none.
+"""
+
+from typing import TYPE_CHECKING
+
+from nann.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from .config import IndexConfig, SearchConfig
+    from .export.half_precision import export_half
+    from .export.onnx_export import export_to_bundle
+    from .scorers import OnnxScorer, OnnxUserEncoder, TorchScorer, encode_users_torch
+    from .search.index import create_bundle
+else:
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "IndexConfig": ".config",
+            "OnnxScorer": ".scorers",
+            "OnnxUserEncoder": ".scorers",
+            "SearchConfig": ".config",
+            "TorchScorer": ".scorers",
+            "create_bundle": ".search.index",
+            "encode_users_torch": ".scorers",
+            "export_half": ".export.half_precision",
+            "export_to_bundle": ".export.onnx_export",
+        },
+    )
+
+__all__ = [
+    "IndexConfig",
+    "OnnxScorer",
+    "OnnxUserEncoder",
+    "SearchConfig",
+    "TorchScorer",
+    "create_bundle",
+    "encode_users_torch",
+    "export_half",
+    "export_to_bundle",
+]

@@ -1,0 +1,22 @@
+"""Public names of a package whose modules are loaded when a name is first used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+
+def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
+    """A module's `__getattr__` (PEP 562) that finds each public name in the module it lives in.
+
+    Args:
+        package: `__name__` of the package.
+        homes: relative module by name, as in `{"TorchScorer": ".scorers"}`.
+    """
+
+    def find(name: str) -> object:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(homes[name], package), name)
+
+    return find
