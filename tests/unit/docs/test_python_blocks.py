@@ -1,0 +1,82 @@
+"""The Python of the pages runs as it stands there, and says what the pages say it gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from support.pages import ROOT, python_blocks, run_blocks
+
+import nann.clients
+import nann.python_backend
+import nann.training
+from nann.bundle import Bundle
+
+API = ROOT / "docs/python_api.md"
+
+
+class FakeTransport:
+    """Gives every user item 1001, as a server would."""
+
+    def infer(self, request, timeout_s):
+        users = len(next(iter(request.inputs.values())))
+        one = np.ones((users, 1), np.int32)
+        return {
+            "item_ids": np.full((users, 1), 1001),
+            "scores": np.ones((users, 1), np.float32),
+            **{name: one for name in ("unknown_items", "items_scored", "status")},
+        }
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def fake_server(monkeypatch):
+    asked = []
+    monkeypatch.setattr("nann.clients._client.open_transport", lambda url, *_: asked.append(url) or FakeTransport())
+    return asked
+
+
+@pytest.fixture(scope="module")
+def api_names(tmp_path_factory) -> dict[str, object]:
+    """What the API page's blocks defined, run in order in an empty folder; the last needs Triton, and is not run here."""
+    names: dict[str, object] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("python_api"))
+        patch.setattr("nann.clients._client.open_transport", lambda *_: FakeTransport())
+        run_blocks(API, python_blocks(API)[:-1], names)
+    return names
+
+
+def test_the_api_page_runs_and_its_search_finds_what_is_there(api_names):
+    found, exact = api_names["found"], api_names["exact"]
+    assert found.items.shape == exact.items.shape == (2, 10)
+    assert nann.coverage(found.items, exact.items) > 0.9
+    assert api_names["unknown"].tolist() == [[0], [1]]
+    np.testing.assert_allclose(api_names["same_states"], api_names["states"], atol=1e-5)
+    assert api_names["result"].item_ids.tolist() == [[1001], [1001]]
+    assert api_names["seeded"].entry == "seeds"
+
+
+def test_the_api_page_has_every_public_name():
+    text = API.read_text()
+    packages = (nann, nann.training, nann.python_backend)
+    names = [name for package in packages for name in package.__all__] + ["RetrievalClient", "RetrievalResult", "Tls"]
+    assert [name for name in names if name not in text] == []
+
+
+def test_the_custom_scorer_page_runs(api_names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = dict(api_names)
+    page = ROOT / "docs/custom_scorer.md"
+    run_blocks(page, python_blocks(page), names)
+    assert names["found"].items.shape == (2, 50)
+    assert isinstance(names["bundle"], Bundle)
+    assert Bundle.open("build/bundle").user_state_width == torch.as_tensor(names["vectors"]).shape[1]
+
+
+def test_the_readme_asks_the_server(fake_server, capsys):
+    run_blocks(ROOT / "README.md", python_blocks(ROOT / "README.md"), {})
+    assert fake_server == ["127.0.0.1:8001"]
+    assert capsys.readouterr().out == "[1001] [1.]\n"
