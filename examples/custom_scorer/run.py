@@ -7,6 +7,7 @@ Everything after `_train` is what a module of your own needs, too.
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 import time
@@ -20,27 +21,25 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import typer
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from examples.custom_scorer.train import TARGETS, SyntheticLog, Trained, histories, make_log, train
-from nann.beam_search import beam_search
-from nann.bundle import Bundle
-from nann.cli.support import JsonOption, console, output, print_json
+from nann import Bundle, SearchResult, UserBatch, beam_search, coverage, exact_search, recall, share_scored
 from nann.clients import RetrievalClient
 from nann.errors import ConfigError, NannError, ServerError
-from nann.exact_search import exact_search
-from nann.metrics import coverage, recall, share_scored
-from nann.python_backend.repository.install import install_bundle
-from nann.python_backend.server.ports import free_ports
-from nann.python_backend.server.triton import ServerOptions, TritonServer
-from nann.search_input import UserBatch
-from nann.search_result import SearchResult
-from nann.training.config import IndexConfig, SearchConfig
-from nann.training.export.onnx_export import export_to_bundle
-from nann.training.scorers import TorchScorer, encode_users_torch
-from nann.training.search.index import create_bundle
+from nann.python_backend import ServerOptions, TritonServer, free_ports, install_bundle
+from nann.training import (
+    IndexConfig,
+    SearchConfig,
+    TorchScorer,
+    create_bundle,
+    encode_users_torch,
+    export_to_bundle,
+)
 
+console, output = Console(stderr=True), Console()
 SEQUENCE_LENGTH = 30
 BEHAVIORS = 60
 FIRST_ITEM_ID = 1001
@@ -120,7 +119,7 @@ def main(
     queries: Annotated[int, typer.Option(help="Users to evaluate and to ask for.")] = 100,
     seed: Annotated[int, typer.Option(help="Seed of log and training.")] = 1,
     out: Annotated[Path, typer.Option(help="Where everything is built.")] = Path("build/custom_scorer"),
-    json: JsonOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
     """Train, index, export, evaluate, serve and ask a torch scorer that this project has never seen.
 
@@ -142,8 +141,8 @@ def main(
         "seconds": round(time.perf_counter() - start, 1),
     }
     _print_table(body, bundle.search_params.top_k)
-    if json:
-        print_json(body)
+    if as_json:
+        print(json.dumps(body))
     if not (body["grpc_equals_http"] and body["served_equals_offline"] == 1):
         raise ServerError("the served answers differ from the offline search or between gRPC and HTTP; see the table")
 

@@ -41,7 +41,9 @@ def test_links_lead_somewhere(page):
         name, _, anchor = target.partition("#")
         file = (page.parent / name).resolve() if name else page
         assert file.exists(), f"{label(page)} links to {target}"
-        assert not anchor or anchor in slugs(file), f"{label(page)} links to {target}, and {file.name} has no such heading"
+        assert not anchor or anchor in slugs(file), (
+            f"{label(page)} links to {target}, and {file.name} has no such heading"
+        )
 
 
 @each_page()

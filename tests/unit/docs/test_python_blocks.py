@@ -24,7 +24,7 @@ class FakeTransport:
         return {
             "item_ids": np.full((users, 1), 1001),
             "scores": np.ones((users, 1), np.float32),
-            **{name: one for name in ("unknown_items", "items_scored", "status")},
+            **dict.fromkeys(("unknown_items", "items_scored", "status"), one),
         }
 
     def close(self):
@@ -40,7 +40,7 @@ def fake_server(monkeypatch):
 
 @pytest.fixture(scope="module")
 def api_names(tmp_path_factory) -> dict[str, object]:
-    """What the API page's blocks defined, run in order in an empty folder; the last needs Triton, and is not run here."""
+    """What the API page defines, run in order in an empty folder, but for its last block, which needs Triton."""
     names: dict[str, object] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("python_api"))
