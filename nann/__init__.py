@@ -8,15 +8,18 @@ from nann.bundle import Bundle
 from nann.exact_search import exact_search
 from nann.metrics import coverage, recall, recall_delta, share_scored
 from nann.scorer import Scorer
+from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams, SeedParams
 from nann.search_result import SearchResult
 
 __all__ = [
     "Bundle",
     "Scorer",
+    "SearchIndex",
     "SearchParams",
     "SearchResult",
     "SeedParams",
+    "UserBatch",
     "beam_search",
     "coverage",
     "exact_search",

@@ -9,8 +9,8 @@ import nann
 import nann.python_backend
 import nann.training
 
-CORE = ["Bundle", "Scorer", "SearchParams", "SearchResult", "SeedParams", "beam_search", "coverage", "exact_search",
-        "recall", "recall_delta", "share_scored"]  # fmt: skip
+CORE = ["Bundle", "Scorer", "SearchIndex", "SearchParams", "SearchResult", "SeedParams", "UserBatch", "beam_search",
+        "coverage", "exact_search", "recall", "recall_delta", "share_scored"]  # fmt: skip
 TRAINING = ["IndexConfig", "OnnxScorer", "OnnxUserEncoder", "SearchConfig", "TorchScorer", "create_bundle",
             "encode_users_torch", "export_half", "export_to_bundle"]  # fmt: skip
 SERVER = ["ServerOptions", "TritonServer", "free_ports", "install_bundle"]
