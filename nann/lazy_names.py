@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 
 
-def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
-    """A module's `__getattr__` (PEP 562) that finds each public name in the module it lives in.
+def lazy_names(package: str, modules: Mapping[str, tuple[str, ...]]) -> Callable[[str], object]:
+    """A package's `__getattr__` (PEP 562) that finds each public name in the module it lives in.
 
     Args:
         package: `__name__` of the package.
-        homes: relative module by name, as in `{"TorchScorer": ".scorers"}`.
+        modules: names by relative module, as in `{".scorers": ("TorchScorer",)}`.
     """
+    homes = {name: module for module, names in modules.items() for name in names}
 
     def find(name: str) -> object:
         if name not in homes:

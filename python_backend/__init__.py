@@ -16,10 +16,9 @@ else:
     __getattr__ = lazy_names(
         __name__,
         {
-            "ServerOptions": ".server.triton",
-            "TritonServer": ".server.triton",
-            "free_ports": ".server.ports",
-            "install_bundle": ".repository.install",
+            ".repository.install": ("install_bundle",),
+            ".server.ports": ("free_ports",),
+            ".server.triton": ("ServerOptions", "TritonServer"),
         },
     )
 

@@ -18,15 +18,11 @@ else:
     __getattr__ = lazy_names(
         __name__,
         {
-            "IndexConfig": ".config",
-            "OnnxScorer": ".scorers",
-            "OnnxUserEncoder": ".scorers",
-            "SearchConfig": ".config",
-            "TorchScorer": ".scorers",
-            "create_bundle": ".search.index",
-            "encode_users_torch": ".scorers",
-            "export_half": ".export.half_precision",
-            "export_to_bundle": ".export.onnx_export",
+            ".config": ("IndexConfig", "SearchConfig"),
+            ".export.half_precision": ("export_half",),
+            ".export.onnx_export": ("export_to_bundle",),
+            ".scorers": ("OnnxScorer", "OnnxUserEncoder", "TorchScorer", "encode_users_torch"),
+            ".search.index": ("create_bundle",),
         },
     )
 
