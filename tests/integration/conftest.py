@@ -24,8 +24,9 @@ def bundle(live_bundle_path: Path) -> Bundle:
 
 @pytest.fixture(scope="session")
 def server(live_bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    from support.ports import free_ports
+
     from nann.python_backend.repository.install import install_bundle
-    from nann.python_backend.server.ports import free_ports
     from nann.python_backend.server.triton import ServerOptions, TritonServer
 
     folder = tmp_path_factory.mktemp("server")

@@ -9,15 +9,15 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 from support.live_bundle import item_ids
+from support.ports import free_ports
+from support.waiting import wait_until
 
 from nann.clients import RetrievalClient
-from nann.python_backend.server.ports import free_ports
 
 pytestmark = pytest.mark.triton
 
@@ -48,9 +48,7 @@ def served(live_bundle_path, tmp_path_factory):
     process = subprocess.Popen(command, cwd=folder, env={**os.environ, "TMPDIR": str(folder)})
     try:
         with RetrievalClient(f"127.0.0.1:{grpc}", timeout_s=20) as client:
-            deadline = time.monotonic() + 90
-            while not client.is_ready() and process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.1)
+            wait_until(lambda: client.is_ready() or process.poll() is not None)
             assert process.poll() is None, (folder / "log").read_text()
             yield client, http, metrics
     finally:

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from support.live_bundle import item_ids, make_bundle
+from support.ports import free_ports
 from support.under_load import MIXED, Load
 
 from nann.bundle import Bundle, write_manifest
@@ -22,7 +23,6 @@ from nann.python_backend.repository.deploy import deploy, rollback_online
 from nann.python_backend.repository.install import install_bundle, install_if_new
 from nann.python_backend.repository.versions import Versions
 from nann.python_backend.server.control import ModelControl
-from nann.python_backend.server.ports import free_ports
 from nann.python_backend.server.triton import ServerOptions, TritonServer
 from nann.signature import MODELS
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from support.live_bundle import ITEMS, item_ids, make_bundle
+from support.ports import free_ports
 from support.reference import OfflineEnsemble
 
 from nann.bundle import Bundle, write_manifest
 from nann.clients import RetrievalClient
 from nann.python_backend.engines.torch_runner import load_runner
 from nann.python_backend.repository.install import install_bundle
-from nann.python_backend.server.ports import free_ports
 from nann.python_backend.server.triton import ServerOptions, TritonServer
 from nann.shape_grid import ShapeGrid
 from nann.signature import SCORER, USER_ENCODER

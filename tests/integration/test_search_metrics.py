@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -27,12 +26,8 @@ def fresh(live_bundle_path, tmp_path_factory):
 
 
 def settled(server, requests: int) -> observed.Metrics:
-    """Metrics as soon as they tell of so many requests, which takes a moment."""
-    deadline = time.monotonic() + 10
-    while (metrics := observed.Metrics.of(server))("nann_requests_total") < requests:
-        assert time.monotonic() < deadline, metrics("nann_requests_total")
-        time.sleep(0.05)
-    return metrics
+    """Metrics as soon as they tell of so many requests."""
+    return observed.metrics_when(server, lambda now: now("nann_requests_total") >= requests)
 
 
 def test_everything_is_counted(fresh, bundle):

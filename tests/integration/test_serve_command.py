@@ -7,16 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from support.live_bundle import item_ids
+from support.ports import free_ports
+from support.waiting import wait_until
 
 from nann.clients import RetrievalClient
 from nann.errors import ServerError
 from nann.python_backend.repository.install import install_bundle
-from nann.python_backend.server.ports import free_ports
 from nann.python_backend.server.triton import ServerOptions, TritonServer
 
 pytestmark = pytest.mark.triton
@@ -42,7 +42,7 @@ def serve(live_bundle_path, tmp_path):
         )
         processes.append(process)
         with RetrievalClient(f"127.0.0.1:{grpc}", timeout_s=5) as client:
-            _wait(lambda: client.is_ready() or process.poll() is not None, 60)
+            wait_until(lambda: client.is_ready() or process.poll() is not None)
             assert process.poll() is None, process.stderr.read()
         return process, f"127.0.0.1:{grpc}"
 
@@ -50,7 +50,7 @@ def serve(live_bundle_path, tmp_path):
     for process in processes:
         process.kill()
         process.wait()
-    _wait(lambda: not _processes(tmp_path), 10)
+    wait_until(lambda: not _processes(tmp_path), lambda: _processes(tmp_path))
 
 
 def _arguments(bundle, tmp_path, http, grpc, metrics):
@@ -73,21 +73,16 @@ def _processes(folder: Path) -> list[str]:
     return found
 
 
-def _shared_memory() -> set[str]:
-    return {path.name for path in Path("/dev/shm").glob("nann-triton-*")}
-
-
-def _wait(condition, timeout_s):
-    deadline = time.monotonic() + timeout_s
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return condition()
+def _shared_memory(regions: list[str]) -> list[Path]:
+    return [path for region in regions for path in Path("/dev/shm").glob(f"{region}-*")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_everything(serve, tmp_path, number):
-    memory = _shared_memory()
     process, url = serve()
+    # Shared memory is named after the server's temporary folder, which is in ours.
+    regions = [path.name for path in tmp_path.glob("nann-triton-*")]
+    assert _shared_memory(regions)
     assert len(_processes(tmp_path)) == 5, "tritonserver and four stubs"
     with RetrievalClient(url) as client:
         assert client.retrieve(item_ids()[20:25], top_k=3).item_ids.shape == (1, 3)
@@ -98,7 +93,7 @@ def test_a_signal_stops_everything(serve, tmp_path, number):
     assert f"nann query --url {url} --ids 1000,1003,1006" in words
     assert "stopped" in words
     assert not _processes(tmp_path)
-    assert _shared_memory() <= memory
+    assert not _shared_memory(regions)
 
 
 def test_a_ctrl_c_at_the_terminal_reaches_the_command_only_and_stops_in_order(serve, tmp_path):
@@ -113,19 +108,20 @@ def test_even_a_killed_command_leaves_nothing_running(serve, tmp_path):
     process, _ = serve()
     process.kill()
     process.wait()
-    assert _wait(lambda: not _processes(tmp_path), 20), _processes(tmp_path)
+    wait_until(lambda: not _processes(tmp_path), lambda: _processes(tmp_path))
 
 
 def test_a_server_that_dies_is_reported(serve, tmp_path):
     process, _ = serve()
     (server,) = (int(line) for line in _children(process.pid))
-    time.sleep(2)  # the command asks for readiness on its own, every 50 ms: let it see what the fixture saw
+    # The command asks for readiness on its own: let it see what the fixture saw.
+    assert any("Ctrl-C stops the server" in line for line in process.stderr)
     os.kill(server, signal.SIGKILL)
     _, words = process.communicate(timeout=30)
     assert process.returncode == 2
     assert "Triton stopped by itself" in words
     assert "Traceback" not in words
-    assert _wait(lambda: not _processes(tmp_path), 10)
+    wait_until(lambda: not _processes(tmp_path), lambda: _processes(tmp_path))
 
 
 def _children(pid: int) -> list[str]:

@@ -12,6 +12,7 @@ import re
 import numpy as np
 import pytest
 from support.live_bundle import ITEMS, item_ids, make_bundle
+from support.ports import free_ports
 from support.reference import OfflineEnsemble
 
 from nann.bundle import WARMUP_FILES, Bundle, sha256_of, write_manifest
@@ -21,7 +22,6 @@ from nann.plans import PLANNED_MODELS, PLANS_FILE, PLANS_FORMAT_VERSION, plan_fi
 from nann.python_backend.repository.configs import check_target
 from nann.python_backend.repository.install import install_bundle
 from nann.python_backend.server.install import TritonInstall
-from nann.python_backend.server.ports import free_ports
 from nann.python_backend.server.triton import ServerOptions, TritonServer
 from nann.shape_grid import ShapeGrid
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +11,9 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from nann.python_backend.repository.install import install_bundle
-from nann.python_backend.server.ports import free_ports
 from nann.python_backend.server.triton import ServerOptions, TritonServer
 from nann.signature import BEAM_RETRIEVAL, SCORER
+from support.ports import free_ports
 
 ADMIN_KEY = "a key for tests"
 _SLOW_SCORER = """\
@@ -76,11 +75,3 @@ def control(server: TritonServer, model: str, action: str) -> None:
     )
     with urllib.request.urlopen(request, timeout=60):
         pass
-
-
-def wait_until(condition, timeout_s: float = 30.0) -> None:
-    """Waits for a state that the server reaches by itself."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s"
-        time.sleep(0.01)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import typer
-from support.cli_commands import ITEMS, nann
+from support.cli_commands import nann
+from support.tiny_log import ITEMS
 
 from nann.bundle import Bundle
 from nann.cli import main as cli_main

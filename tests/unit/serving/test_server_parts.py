@@ -2,10 +2,10 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_until
 
 from nann.errors import ConfigError, ServerError
 from nann.python_backend.server import install as triton_install
@@ -174,10 +174,7 @@ def test_a_child_does_not_outlive_a_killed_parent(tmp_path):
     child = int(parent.stdout.readline())
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 5
-    while _runs(child) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not _runs(child)
+    wait_until(lambda: not _runs(child))
 
 
 def _runs(pid: int) -> bool:

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-import torch
+from support.tiny_log import CONFIG
 
 from nann.errors import DataError
 from nann.training.config import TrainingConfig
@@ -12,26 +12,8 @@ from nann.training.data.synthetic import SyntheticSpec
 from nann.training.studies.measures import corpus_growth
 from nann.training.studies.measures.corpus_growth import GrowthSettings
 
-torch.set_num_threads(1)
-
 SETTINGS = GrowthSettings(
-    TrainingConfig.model_validate(
-        {
-            "model": {
-                "sequence_length": 8,
-                "embedding_dim": 8,
-                "item_layers": [16, 16],
-                "attention_dim": 8,
-                "key_hidden": 8,
-                "query_hidden": 8,
-                "score_layers": [16, 8],
-            },
-            "loss": {"negatives": 15, "nce": "ranking", "auxiliary": {"candidates": 4}},
-            "optimization": {"steps": 20, "batch_size": 32, "warmup_steps": 5},
-            "index": {"m": 8, "entry_layer": 1},
-            "search": {"top_k": 10, "ef": [10, 40], "rounds": [1, 3]},
-        }
-    ),
+    TrainingConfig.model_validate({**CONFIG, "optimization": {"steps": 20, "batch_size": 32, "warmup_steps": 5}}),
     SyntheticSpec(users=150, behaviors_per_user=30, categories=8),
     wanted_coverage=0.8,
     max_share=1.0,
