@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from support.tiny_log import CONFIG
+from support.written import drawn, lines, tables
 
 from nann.errors import DataError
 from nann.training.config import TrainingConfig
@@ -74,12 +75,15 @@ def test_an_interrupted_size_goes_on_where_it_stopped(grown):
 
 def test_plot_and_table(grown, tmp_path):
     _, result, _ = grown
-    corpus_growth.plot(result, tmp_path / "growth.png")
-    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
-    lines = corpus_growth.table(result).splitlines()
-    assert "items (synthetic)" in lines[0]
-    assert lines[2].startswith("| 400 |")
-    assert lines[3].startswith("| 800 |")
+    figure = drawn(corpus_growth.plot, result, tmp_path / "growth.png")
+    sizes = result["sizes"]
+    assert lines(figure, 0) == [[(entry["items"], 100 * entry["share_scored"]) for entry in sizes]]
+    assert lines(figure, 1) == [[(entry["items"], entry["items_scored"]) for entry in sizes]]
+    (table,) = tables(corpus_growth.table(result))
+    assert [(row[0], row[6]) for row in table] == [
+        ("items (synthetic)", "coverage@10"),
+        *((str(entry["items"]), f"{entry['coverage']:.2%}") for entry in sizes),
+    ]
     million = {**result["sizes"][1], "items": 1_200_000, "recall_delta": None}
     assert "| 1,200,000 |" in corpus_growth.table({**result, "sizes": [million]})
 

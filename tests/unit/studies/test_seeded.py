@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.searching import make_graph
+from support.written import drawn, lines, tables
 
 from nann.errors import ConfigError
 from nann.light_walk import light_users
@@ -75,9 +76,16 @@ def test_the_report_names_what_is_ours(result, tmp_path):
     text = seeded.markdown(result)
     assert text.startswith("Ours, not the paper's")
     assert "On a synthetic corpus of 300 items" in text
-    assert "| coverage@10 | the paper's walk |" in text
-    seeded.plot(result, tmp_path / "seeded.png")
-    assert (tmp_path / "seeded.png").read_bytes().startswith(b"\x89PNG")
+    at, measured, *_ = tables(text)
+    assert at[0][:2] == ["coverage@10", "the paper's walk"]
+    assert [row[0] for row in at[1:]] == ["80%", "95%"]
+    curves = result["data"]["curves"]
+    points = [point for name in seeded_entry.LABELS for point in curves[name]]
+    assert [row[2] for row in measured[1:]] == [f"{point['evaluations']:,.0f}" for point in points]
+    figure = drawn(seeded.plot, result, tmp_path / "seeded.png")
+    assert lines(figure) == [
+        [(point["evaluations"], 100 * point["coverage"]) for point in points] for points in curves.values()
+    ]
 
 
 def test_a_model_without_a_light_head_is_refused():

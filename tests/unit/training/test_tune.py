@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.written import lines, saved_figures
 
 from nann.bundle import Bundle, write_manifest
 from nann.errors import ConfigError
@@ -166,7 +167,8 @@ def test_beyond_the_grid_where_nothing_in_it_is_good_enough(entry):
 
 
 def test_the_manifest_recommends_the_pick_and_the_bundle_stays_the_same(data, bundle):
-    report = tune_bundle(bundle, data, 0.9, max_share=1.0)
+    with saved_figures() as figures:
+        report = tune_bundle(bundle, data, 0.9, max_share=1.0)
     tuned = Bundle.open(bundle.path)
     assert tuned.bundle_id == bundle.bundle_id
     assert tuned.identity != bundle.identity, "other defaults are another version to serve"
@@ -187,7 +189,10 @@ def test_the_manifest_recommends_the_pick_and_the_bundle_stays_the_same(data, bu
     assert report.params in [trial.params for trial in report.frontier]
     assert len(record["frontier"]) == len(covered)
     assert report.plot == bundle.path.with_name("bundle.tuning.png")
-    assert report.plot.read_bytes().startswith(b"\x89PNG")
+    frontier, wanted, picked = lines(figures[report.plot])
+    assert frontier == [(100 * trial.share_scored, 100 * trial.coverage) for trial in report.frontier]
+    assert {y for _, y in wanted} == {90}
+    assert picked == [(100 * record["share_scored"], 100 * record["coverage"])]
     json.dumps(record, allow_nan=False)
 
 
