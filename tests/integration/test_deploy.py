@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from support.live_bundle import item_ids, make_bundle
+from support.own_server import server_options
 from support.ports import free_ports
 from support.under_load import MIXED, Load
 
@@ -23,7 +24,7 @@ from nann.python_backend.repository.deploy import deploy, rollback_online
 from nann.python_backend.repository.install import install_bundle, install_if_new
 from nann.python_backend.repository.versions import Versions
 from nann.python_backend.server.control import ModelControl
-from nann.python_backend.server.triton import ServerOptions, TritonServer
+from nann.python_backend.server.triton import TritonServer
 from nann.signature import MODELS
 
 pytestmark = pytest.mark.triton
@@ -43,9 +44,7 @@ def bundles(live_bundle_path, tmp_path_factory):
 def versioned(bundles, tmp_path_factory):
     folder = tmp_path_factory.mktemp("versioned")
     install_bundle(bundles["first"].path, folder / "repository")
-    log = folder / "triton.log"
-    options = ServerOptions(folder / "repository", "127.0.0.1", *free_ports(3), log_file=log, admin_key=KEY)
-    with TritonServer(options) as server:
+    with TritonServer(server_options(folder, admin_key=KEY)) as server:
         yield server
 
 

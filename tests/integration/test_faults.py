@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.own_server import server_options
 from support.ports import free_ports
 from support.under_load import MIXED, Load
 from support.waiting import wait_until
@@ -19,7 +20,7 @@ from support.waiting import wait_until
 from nann.errors import ServerError, ServerUnavailable
 from nann.python_backend.repository.install import install_bundle
 from nann.python_backend.server.stub_supervisor import child_processes
-from nann.python_backend.server.triton import ServerOptions, TritonServer
+from nann.python_backend.server.triton import TritonServer
 
 pytestmark = pytest.mark.triton
 
@@ -79,8 +80,7 @@ def test_a_killed_stub_comes_back_by_itself(serve, bundle, tmp_path, model):
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_sigterm_under_load_answers_or_refuses_every_request(live_bundle_path, bundle, tmp_path, protocol):
     install_bundle(live_bundle_path, tmp_path / "repository")
-    options = ServerOptions(tmp_path / "repository", "127.0.0.1", *free_ports(3), log_file=tmp_path / "log")
-    server = TritonServer(options)
+    server = TritonServer(server_options(tmp_path))
     server.start()
     url = server.grpc_url if protocol == "grpc" else server.http_url
     with Load(url, {"first": bundle}, threads=4, protocol=protocol) as load:

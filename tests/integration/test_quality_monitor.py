@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from support import observed
+from support.own_server import own_server
 from support.reference import OfflineEnsemble
 
 from nann.bundle import write_manifest
@@ -17,13 +18,13 @@ from nann.search_input import UserBatch
 
 pytestmark = pytest.mark.triton
 
-EVERYONE = {"quality_share": "1", "quality_load": "1"}
+EVERYONE = {"quality_share": 1, "quality_load": 1}
 USERS = observed.users(24)
 
 
 def ask_and_compare(bundle, folder):
     """Served ids of all users, and metrics once each of them has been compared."""
-    with observed.running(bundle, folder, EVERYONE) as server, RetrievalClient(server.grpc_url, timeout_s=20) as client:
+    with own_server(bundle, folder, **EVERYONE) as server, RetrievalClient(server.grpc_url, timeout_s=20) as client:
         answers = []
         for done, ids in enumerate(USERS, 1):
             answers.append(client.retrieve(ids).item_ids[0])
@@ -69,9 +70,8 @@ def test_a_damaged_graph_shows(healthy, bundle, tmp_path):
 
 def test_what_it_cannot_keep_up_with_is_dropped_and_counted(live_bundle_path, tmp_path):
     """At a thousandth of the scorer's time: the queue fills, answers go on as before."""
-    slow = {"quality_share": "1", "quality_load": "0.001"}
     with (
-        observed.running(live_bundle_path, tmp_path, slow) as server,
+        own_server(live_bundle_path, tmp_path, quality_share=1, quality_load=0.001) as server,
         RetrievalClient(server.grpc_url, timeout_s=20) as client,
     ):
         for _ in range(4):
@@ -91,6 +91,6 @@ def test_a_share_that_is_none_is_refused(live_bundle_path, tmp_path):
 
     with (
         pytest.raises(ServerError, match="quality_share is '2'; expected a number from 0 to 1"),
-        observed.running(live_bundle_path, tmp_path, {"quality_share": "2"}),
+        own_server(live_bundle_path, tmp_path, quality_share=2),
     ):
         pass

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from support import observed
 from support.live_bundle import FAILING_INDEX, item_ids
+from support.own_server import own_server
 
 from nann.clients import RetrievalClient
 from nann.errors import NannError
@@ -19,7 +20,7 @@ def fresh(live_bundle_path, tmp_path_factory):
     """A server that nobody else asks, with two instances of beam_retrieval, and its client."""
     folder = tmp_path_factory.mktemp("metrics")
     with (
-        observed.running(live_bundle_path, folder, instances=2) as server,
+        own_server(live_bundle_path, folder, instances=2) as server,
         RetrievalClient(server.grpc_url, timeout_s=20) as client,
     ):
         yield server, client

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 from support.live_bundle import item_ids
+from support.own_server import server_options
 from support.ports import free_ports
+from support.server_usage import commands_with
 from support.waiting import wait_until
 
 from nann.clients import RetrievalClient
 from nann.errors import ServerError
 from nann.python_backend.repository.install import install_bundle
-from nann.python_backend.server.triton import ServerOptions, TritonServer
+from nann.python_backend.server.triton import TritonServer
 
 pytestmark = pytest.mark.triton
 
@@ -62,15 +64,8 @@ def _arguments(bundle, tmp_path, http, grpc, metrics):
 
 def _processes(folder: Path) -> list[str]:
     """Command lines of tritonserver and its stubs that serve a repository in this folder."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if str(folder) in command and ("/tritonserver " in command or "/triton_python_backend_stub " in command):
-            found.append(command)
-    return found
+    names = ("/tritonserver ", "/triton_python_backend_stub ")
+    return [command for command in commands_with(str(folder)) if any(name in command for name in names)]
 
 
 def _shared_memory(regions: list[str]) -> list[Path]:
@@ -163,9 +158,7 @@ def test_a_byte_that_was_changed_in_the_repository_stops_the_start(live_bundle_p
     install_bundle(bundle, tmp_path / "repository")
     path = tmp_path / "repository" / model / "1" / name
     _change_a_byte(path)
-    server = TritonServer(
-        ServerOptions(tmp_path / "repository", "127.0.0.1", *free_ports(3), log_file=tmp_path / "log")
-    )
+    server = TritonServer(server_options(tmp_path))
     with pytest.raises(ServerError) as caught:
         server.start()
     words = str(caught.value)

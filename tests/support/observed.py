@@ -1,4 +1,4 @@
-"""A server that is watched, what it is asked, and what its metrics say."""
+"""What a server that is watched is asked, and what its metrics say."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import contextlib
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 
@@ -15,31 +14,6 @@ from support.live_bundle import ITEMS, item_ids
 from support.waiting import wait_until
 
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
-
-
-@contextlib.contextmanager
-def running(bundle: Path, folder: Path, parameters: Mapping[str, str] | None = None, instances: int = 1) -> Iterator:
-    """A server with these parameters, and so many instances, of beam_retrieval."""
-    from nann.python_backend.repository.install import install_bundle
-    from nann.python_backend.server.triton import ServerOptions, TritonServer
-    from support.ports import free_ports
-
-    install_bundle(bundle, folder / "repository")
-    config = folder / "repository" / "beam_retrieval" / "config.pbtxt"
-    config.write_text(config.read_text().replace("kind: KIND_CPU count: 1", f"kind: KIND_CPU count: {instances}"))
-    set_parameters(config, parameters or {})
-    options = ServerOptions(folder / "repository", "127.0.0.1", *free_ports(3), log_file=folder / "triton.log")
-    with TritonServer(options) as server:
-        yield server
-
-
-def set_parameters(config: Path, parameters: Mapping[str, str]) -> None:
-    """Sets parameters that a config.pbtxt has already."""
-    text = config.read_text()
-    for key, value in parameters.items():
-        text, count = re.subn(rf'(key: "{key}"\s+value: {{ string_value: )"[^"]*"', rf'\1"{value}"', text)
-        assert count == 1, key
-    config.write_text(text)
 
 
 def users(count: int, seed: int = 0) -> list[list[int]]:
