@@ -46,12 +46,14 @@ bench-check: $(INSTALLED)
 serve: $(INSTALLED)
 	$(BIN)/nann serve
 
+# A file stays with one worker, for what its tests share; files that start servers, the slowest, come first.
 WORKERS ?= 2
+IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not gpu"
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow and not gpu"
 
 test-fast: $(INSTALLED)
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not gpu and not heavy" tests/unit
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow and not gpu and not heavy" tests/unit
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

@@ -9,6 +9,8 @@ from support.cli_commands import nann, refused
 
 from nann.cli import experiments as command
 
+pytestmark = pytest.mark.heavy
+
 KEYS = {"recall_all", "recall_retrieval", "recall_delta", "coverage", "share_scored"}
 
 

@@ -14,6 +14,8 @@ from nann.bundle import Bundle
 from nann.cli import main as cli_main
 from nann.python_backend.repository.install import install_if_new
 
+pytestmark = pytest.mark.heavy
+
 
 def commands_of(command: object, name: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     found = [name]

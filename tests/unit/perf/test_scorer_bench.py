@@ -14,6 +14,8 @@ from nann.perf.benchmarks.scorer_engines import SERVED, engines, served_engine
 from nann.training.export.compared_forms import ComparedForms, export_forms, paper_network
 from nann.training.scorers import onnx_session
 
+pytestmark = pytest.mark.heavy
+
 ITEMS, USERS, CANDIDATES = 400, 4, 700
 
 

@@ -13,6 +13,8 @@ from nann.training.data.synthetic import SyntheticSpec
 from nann.training.studies.measures import corpus_growth
 from nann.training.studies.measures.corpus_growth import GrowthSettings
 
+pytestmark = pytest.mark.heavy
+
 SETTINGS = GrowthSettings(
     TrainingConfig.model_validate({**CONFIG, "optimization": {"steps": 20, "batch_size": 32, "warmup_steps": 5}}),
     SyntheticSpec(users=150, behaviors_per_user=30, categories=8),

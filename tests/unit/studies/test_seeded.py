@@ -17,6 +17,8 @@ from nann.training.search.ground_rounds import search_users
 from nann.training.studies import seeds as seeded
 from nann.training.studies.measures import seeded_entry
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def result(study_runs, study_setup):

@@ -38,6 +38,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["alone", "with workers"])
 def test_in_ci_what_is_missing_is_an_error(run, options):
+    pytest.importorskip("xdist")
     result = run(True, EXPECTED + MISSING, *options)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(

@@ -26,6 +26,8 @@ from nann.training.export.engine import EngineBuilder, EngineOptions, build_plan
 from nann.training.export.engine_inspection import check_engine, check_network
 from nann.training.export.tensorrt_api import LIBRARIES
 
+pytestmark = pytest.mark.heavy
+
 trt = pytest.importorskip("tensorrt_rtx")
 
 GRID = ShapeGrid((1, 16), (64, 128, 320))

@@ -16,6 +16,8 @@ from nann.training.objective import TrainingObjective
 from nann.training.sampling import BatchSampler, UnigramSampler
 from nann.training.train import learning_rate, train
 
+pytestmark = pytest.mark.heavy
+
 
 def weights_of(path):
     return Checkpoint.load(path).model
