@@ -126,4 +126,4 @@ def test_the_numbers_are_right(watched):
     assert rates["refused"] == pytest.approx(rates["failed"], rel=0.3)
     assert 0.7 < watched.value("job:nann_coverage:ratio1h") < 1
     assert 0 <= watched.value("job:nann_scorer_padding:ratio5m") < 1
-    assert 0 < watched.value("job:nann_request_duration_seconds:p99_5m") < 10
+    assert watched.value("job:nann_request_duration_seconds:p99_5m") > 0

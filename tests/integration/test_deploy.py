@@ -236,7 +236,7 @@ def test_a_deploy_that_can_not_write_changes_nothing(server, tmp_path):
     arguments = ["deploy", str(new), "--repository", str(repository), "--url", server.http_url]
     environment = {**os.environ, "NANN_ADMIN_KEY": KEY}
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 2, done.stderr
     assert "can't be written" in done.stderr
@@ -276,7 +276,7 @@ def test_a_full_disk(bundles, tmp_path):
     paths = [str(bundle.path) for bundle in bundles.values()]
     script = f'mount -t tmpfs -o size=2200k tmpfs {disk} && exec "$@"'
     command = ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-c", FULL_DISK, *paths, str(disk / "r")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
 

@@ -43,7 +43,7 @@ def serve(live_bundle_path, tmp_path):
     wait_until(is_ready)
     yield process, f"127.0.0.1:{http}", f"127.0.0.1:{grpc}"
     process.terminate()
-    process.wait(timeout=60)
+    process.wait(timeout=120)
 
 
 def stub_of(model: str, serve_pid: int) -> int:

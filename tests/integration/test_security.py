@@ -265,7 +265,7 @@ def test_tls_of_the_server_alone_and_the_commands(live_bundle_path, certificates
             assert (done.returncode, "no retrieval server answers" in done.stderr) == (2, True)
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
 
 
 def test_https_through_a_proxy(server, certificates, tls_proxy):

@@ -82,7 +82,7 @@ def test_a_signal_stops_everything(serve, tmp_path, number):
     with RetrievalClient(url) as client:
         assert client.retrieve(item_ids()[20:25], top_k=3).item_ids.shape == (1, 3)
     process.send_signal(number)
-    _, words = process.communicate(timeout=30)
+    _, words = process.communicate(timeout=120)
     assert process.returncode == 0, words
     assert "Traceback" not in words
     assert f"nann query --url {url} --ids 1000,1003,1006" in words
@@ -94,7 +94,7 @@ def test_a_signal_stops_everything(serve, tmp_path, number):
 def test_a_ctrl_c_at_the_terminal_reaches_the_command_only_and_stops_in_order(serve, tmp_path):
     process, _ = serve()
     os.killpg(process.pid, signal.SIGINT)
-    _, words = process.communicate(timeout=30)
+    _, words = process.communicate(timeout=120)
     assert process.returncode == 0, words
     assert not _processes(tmp_path)
 
@@ -112,7 +112,7 @@ def test_a_server_that_dies_is_reported(serve, tmp_path):
     # The command asks for readiness on its own: let it see what the fixture saw.
     assert any("Ctrl-C stops the server" in line for line in process.stderr)
     os.kill(server, signal.SIGKILL)
-    _, words = process.communicate(timeout=30)
+    _, words = process.communicate(timeout=120)
     assert process.returncode == 2
     assert "Triton stopped by itself" in words
     assert "Traceback" not in words
@@ -125,7 +125,7 @@ def _children(pid: int) -> list[str]:
 
 def refused(*arguments: str) -> str:
     """Runs `nann serve`, which must end with exit code 2, and returns what it says."""
-    done = subprocess.run([*SERVE, *arguments], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*SERVE, *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr
@@ -180,7 +180,7 @@ def test_the_query_command_over_both_protocols(server, live_bundle_path):
             *(sys.executable, "-m", "nann", "query", "--ids", "1060,1063,5", "--url", url, "--json"),
             *("--protocol", protocol, "--top-k", "4", "--bundle", str(live_bundle_path)),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         answers.append(json.loads(done.stdout.splitlines()[-1])["users"])
     assert answers[0] == answers[1]
@@ -197,7 +197,7 @@ def test_the_query_command_reports_mistakes_in_one_line(server):
         (("--url", f"127.0.0.1:{free_ports(1)[0]}"), "no retrieval server answers"),
     ):
         command = [sys.executable, "-m", "nann", "query", "--ids", "1060", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.returncode == 2
         assert message in done.stderr
         assert "Traceback" not in done.stderr

@@ -48,7 +48,9 @@ def _unpack_debian_package() -> None:
             if not _download(folder):
                 return
         (package,) = Path(folder).glob("prometheus_*.deb")
-        subprocess.run(["dpkg", "-x", package, _CACHE], check=True, timeout=60)
+        subprocess.run(["dpkg", "-x", package, Path(folder) / "unpacked"], check=True, timeout=60)
+        with contextlib.suppress(OSError):  # another run was faster
+            (Path(folder) / "unpacked").rename(_CACHE)
 
 
 def _download(folder: str) -> bool:
