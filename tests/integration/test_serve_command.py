@@ -50,8 +50,8 @@ def serve(live_bundle_path, tmp_path):
 
     yield start
     for process in processes:
-        process.kill()
-        process.wait()
+        with process:  # closes its pipes
+            process.kill()
     wait_until(lambda: not _processes(tmp_path), lambda: _processes(tmp_path))
 
 

@@ -40,7 +40,6 @@ def test_growth_measures_every_corpus(corpus: PlantedCorpus, planted_cache: Path
     points = growth.measure([small, corpus], timed=3, judged=2, repeats=1, say=lambda line: None)
     assert [point["items"] for point in points] == [1000, 3000]
     assert all(0.8 < point["coverage"] <= 1 and point["evaluations"] <= point["items"] for point in points)
-    assert [point["layers"] for point in points] == [len(one.graph.layers) for one in (small, corpus)]
     result = json.loads(json.dumps({"timed_users": 3, "judged_users": 2, "points": points}))
     (table,) = tables(growth.BENCHMARK.markdown(result))
     assert [row[:3] for row in table] == [
@@ -107,7 +106,7 @@ def test_lockstep_times_each_batch(users: OfflineUsers, tmp_path: Path) -> None:
     figure = drawn(lockstep.BENCHMARK.plots["perf_lockstep_stages.png"], result, tmp_path / "lockstep.png")
     heights = [[bar.get_height() for bar in bars] for bars in figure.axes[0].containers]
     per_batch = result["tiny"]["stages_ms_per_user"].values()
-    assert heights == [[stages[part] for stages in per_batch] for part in lockstep.PARTS]
+    assert heights == [pytest.approx([stages[part] for stages in per_batch]) for part in lockstep.PARTS]
 
 
 def test_users_get_the_same_alone_and_in_a_batch(users: OfflineUsers) -> None:

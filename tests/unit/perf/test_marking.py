@@ -74,7 +74,7 @@ def test_the_report_has_all_ratios(users: OfflineUsers) -> None:
     assert paper["neighbors"] == sum(one.frontier.size for one in expansions) * 8
     assert 0 < paper["fresh"] < paper["neighbors"]
     scorer = RecordedScorer(users.scorer, users.bundle.item_count)
-    recorded = record(users.bundle.graph, scorer, users.batch[:1], PARAMS)
+    recorded = record(users.bundle.index, scorer, users.batch[:1], PARAMS)
     result = {
         "paper": {**paper, "items": 2000, "degree": 8, "frontier": 50},
         "paper_expansions": 2,
