@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo experiments bench bench-check test test-slow test-gpu soak fuzz sanitize audit check format serve clean
+.PHONY: help demo experiments bench bench-check test test-fast test-slow test-gpu soak fuzz sanitize audit check format serve clean
 
 help:
 	@echo "make demo         the whole way on Complete Journey: log -> scorer -> graph -> Triton -> answer (about 10 minutes)"
@@ -12,7 +12,8 @@ help:
 	@echo "make experiments  the paper's experiments on Complete Journey, quick size"
 	@echo "make bench        serving speed through a live Triton, with perf_analyzer (an hour; best on an idle machine)"
 	@echo "make bench-check  some of its ratios on a small corpus, against those in docs/results (minutes)"
-	@echo "make test         all tests but the slow and the GPU ones, a live Triton among them"
+	@echo "make test-fast    tests/unit without the files marked heavy: no server, a minute; for the edit loop"
+	@echo "make test         all tests but the slow and the GPU ones, a live Triton among them; WORKERS=2 at a time"
 	@echo "make test-slow    the slow ones"
 	@echo "make test-gpu     those that need a GPU, where there is one"
 	@echo "make soak         good, bad and cancelled requests for SOAK_S=1800 seconds: nothing may grow"
@@ -45,8 +46,14 @@ bench-check: $(INSTALLED)
 serve: $(INSTALLED)
 	$(BIN)/nann serve
 
+# A file stays with one worker, for what its tests share; files that start servers, the slowest, come first.
+WORKERS ?= 2
+IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow and not gpu"
+
+test-fast: $(INSTALLED)
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow and not gpu and not heavy" tests/unit
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

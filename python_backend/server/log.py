@@ -22,7 +22,7 @@ class LogRelay:
     """Copies a stream line by line to a sink, in a thread of its own, and keeps the last lines.
 
     Args:
-        stream: the server's output.
+        stream: the server's output; closed when it ends.
         sink: where it goes.
     """
 
@@ -43,10 +43,11 @@ class LogRelay:
         return list(self._lines)
 
     def _run(self) -> None:
-        for line in self._stream:
-            self._lines.append(line.rstrip("\n"))
-            self._sink.write(line)
-            self._sink.flush()
+        with self._stream:
+            for line in self._stream:
+                self._lines.append(line.rstrip("\n"))
+                self._sink.write(line)
+                self._sink.flush()
 
 
 def without_call_stack(message: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support import live_bundle
+from support.own_server import own_server
 
 from nann.bundle import Bundle
 
@@ -24,14 +25,8 @@ def bundle(live_bundle_path: Path) -> Bundle:
 
 @pytest.fixture(scope="session")
 def server(live_bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    from nann.python_backend.repository.install import install_bundle
-    from nann.python_backend.server.ports import free_ports
-    from nann.python_backend.server.triton import ServerOptions, TritonServer
 
-    folder = tmp_path_factory.mktemp("server")
-    install_bundle(live_bundle_path, folder / "repository")
-    options = ServerOptions(folder / "repository", "127.0.0.1", *free_ports(3), log_file=folder / "triton.log")
-    with TritonServer(options) as server:
+    with own_server(live_bundle_path, tmp_path_factory.mktemp("server"), admin_key=None) as server:
         yield server
 
 

@@ -14,7 +14,7 @@ from support.own_server import own_server
 
 from nann.clients import RetrievalClient
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.slow]  # it measures time: unit/serving/test_batcher_waits.py counts
 
 SCORER_WAIT_S = 0.05
 

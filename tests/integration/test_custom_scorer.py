@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.server_usage import commands_with
 from torch import nn
 from torch.nn import functional
 
@@ -105,8 +106,7 @@ def test_it_is_served_by_the_same_model_repository(example, trained):
 @pytest.mark.triton
 def test_nothing_of_the_example_keeps_running(example):
     out, _ = example
-    processes = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
-    assert not [line for line in processes if str(out).encode() in line]
+    assert commands_with(str(out)) == []
 
 
 @pytest.mark.triton

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from support import observed, prometheus
 from support.live_bundle import FAILING_INDEX, item_ids
+from support.own_server import own_server
 
 from nann.clients import RetrievalClient
 from nann.errors import NannError
@@ -37,9 +38,8 @@ def watched(live_bundle_path, tmp_path_factory):
     """A Prometheus, and a server that is asked all the time."""
     folder = tmp_path_factory.mktemp("watched")
     prometheus.find_tools()
-    parameters = {"quality_share": "1", "quality_load": "1"}
     with (
-        observed.running(live_bundle_path, folder / "server", parameters) as server,
+        own_server(live_bundle_path, folder / "server", quality_share=1, quality_load=1) as server,
         prometheus.running(server.metrics_url, folder / "prometheus") as running,
         RetrievalClient(server.grpc_url, timeout_s=20) as client,
         asking(client),
@@ -88,8 +88,8 @@ def test_promtool_accepts_the_files_and_every_alert_can_fire():
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_a_recording_rule_has_data(watched, name):
-    (sample,) = watched.wait_for(f'{name}{{job="triton"}} >= 0')
-    assert float(sample["value"][1]) == float(sample["value"][1]), "NaN"
+    samples = watched.wait_for(f'{name}{{job="triton"}} >= 0')  # which NaN is not
+    assert len(samples) == 1
 
 
 def test_alerts_are_evaluated_and_know_their_metrics(watched):
@@ -126,4 +126,4 @@ def test_the_numbers_are_right(watched):
     assert rates["refused"] == pytest.approx(rates["failed"], rel=0.3)
     assert 0.7 < watched.value("job:nann_coverage:ratio1h") < 1
     assert 0 <= watched.value("job:nann_scorer_padding:ratio5m") < 1
-    assert 0 < watched.value("job:nann_request_duration_seconds:p99_5m") < 10
+    assert watched.value("job:nann_request_duration_seconds:p99_5m") > 0

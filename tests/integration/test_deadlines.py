@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 from support.live_bundle import item_ids
-from support.own_server import own_server, wait_until
+from support.own_server import own_server
 from support.reference import OfflineEnsemble
+from support.waiting import wait_until
 
 from nann.clients import RetrievalClient
 from nann.errors import RequestTimeout
@@ -46,7 +47,7 @@ def test_a_late_request_gets_the_error_that_it_asked_for(slow_client):
 
 
 def test_a_partial_answer_is_what_the_rounds_until_then_found(slow_client, bundle):
-    result = slow_client.retrieve(IDS, **LONG, deadline_ms=600, on_deadline="partial")
+    result = slow_client.retrieve(IDS, **LONG, deadline_ms=1000, on_deadline="partial")
     assert result.status.tolist() == [STATUS_PARTIAL]
     stages = OfflineEnsemble(bundle).after_each_call(IDS, LONG_PARAMS)
     by_scored = {scored: (items, scores) for items, scores, scored in stages}
@@ -69,7 +70,7 @@ def test_each_request_has_its_own_deadline(slow_server, bundle):
         before = scorer_calls(slow_server)
         busy = pool.submit(client.retrieve, IDS, rounds="0,0,1")  # meanwhile the others gather to one batch
         wait_until(lambda: scorer_calls(slow_server) > before)
-        results = list(pool.map(ask, [{"deadline_ms": 800, "on_deadline": "partial"}, {}] * 4))
+        results = list(pool.map(ask, [{"deadline_ms": 1200, "on_deadline": "partial"}, {}] * 4))
         busy.result()
     ids, _, scored = OfflineEnsemble(bundle).retrieve(IDS, LONG_PARAMS)
     for result in results[1::2]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import shutil
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from support.bundles import without_light
 from support.live_bundle import FAILING_INDEX, NAN_INDEX, item_ids
 from support.own_server import control, own_server
 from support.reference import OfflineEnsemble
 
-from nann.bundle import LIGHT_VECTORS_FILE, MANIFEST_FILE, Bundle, write_manifest
 from nann.cheap_ranking import rank_by_neighbourhood
 from nann.clients import RetrievalClient
 from nann.errors import ServerError
@@ -81,7 +81,7 @@ def test_without_a_usable_light_score_the_scorers_error_is_the_answer(degrading_
 
 
 def test_a_bundle_without_a_light_score_ranks_by_the_graph(live_bundle_path, tmp_path):
-    plain = bundle_without_light_score(live_bundle_path, tmp_path / "bundle")
+    plain = without_light(shutil.copytree(live_bundle_path, tmp_path / "bundle"))
     with (
         own_server(plain.path, tmp_path, on_scorer_failure="fallback") as server,
         RetrievalClient(server.grpc_url, timeout_s=60) as client,
@@ -96,14 +96,3 @@ def test_a_bundle_without_a_light_score_ranks_by_the_graph(live_bundle_path, tmp
     np.testing.assert_array_equal(result.scores[0], scores[0])
     assert result.item_ids[0, 0] == IDS[0]  # twice in the history
     assert (result.item_ids[1] == -1).all()  # nothing is near to nothing
-
-
-def bundle_without_light_score(path, folder) -> Bundle:
-    folder.mkdir()
-    manifest = json.loads((path / MANIFEST_FILE).read_text())
-    names = [name for name in manifest["files"] if name != LIGHT_VECTORS_FILE]
-    for name in names:
-        (folder / name).hardlink_to(path / name)
-    del manifest["search_by_entry"]
-    write_manifest(folder, manifest, names)
-    return Bundle.open(folder)

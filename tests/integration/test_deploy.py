@@ -12,6 +12,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from support.live_bundle import item_ids, make_bundle
+from support.own_server import server_options
+from support.ports import free_ports
 from support.under_load import MIXED, Load
 
 from nann.bundle import Bundle, write_manifest
@@ -22,8 +24,7 @@ from nann.python_backend.repository.deploy import deploy, rollback_online
 from nann.python_backend.repository.install import install_bundle, install_if_new
 from nann.python_backend.repository.versions import Versions
 from nann.python_backend.server.control import ModelControl
-from nann.python_backend.server.ports import free_ports
-from nann.python_backend.server.triton import ServerOptions, TritonServer
+from nann.python_backend.server.triton import TritonServer
 from nann.signature import MODELS
 
 pytestmark = pytest.mark.triton
@@ -43,9 +44,7 @@ def bundles(live_bundle_path, tmp_path_factory):
 def versioned(bundles, tmp_path_factory):
     folder = tmp_path_factory.mktemp("versioned")
     install_bundle(bundles["first"].path, folder / "repository")
-    log = folder / "triton.log"
-    options = ServerOptions(folder / "repository", "127.0.0.1", *free_ports(3), log_file=log, admin_key=KEY)
-    with TritonServer(options) as server:
+    with TritonServer(server_options(folder, admin_key=KEY)) as server:
         yield server
 
 
@@ -237,7 +236,7 @@ def test_a_deploy_that_can_not_write_changes_nothing(server, tmp_path):
     arguments = ["deploy", str(new), "--repository", str(repository), "--url", server.http_url]
     environment = {**os.environ, "NANN_ADMIN_KEY": KEY}
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 2, done.stderr
     assert "can't be written" in done.stderr
@@ -277,7 +276,7 @@ def test_a_full_disk(bundles, tmp_path):
     paths = [str(bundle.path) for bundle in bundles.values()]
     script = f'mount -t tmpfs -o size=2200k tmpfs {disk} && exec "$@"'
     command = ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-c", FULL_DISK, *paths, str(disk / "r")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
 

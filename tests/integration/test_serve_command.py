@@ -7,17 +7,19 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from support.live_bundle import item_ids
+from support.own_server import server_options
+from support.ports import free_ports
+from support.server_usage import commands_with
+from support.waiting import wait_until
 
 from nann.clients import RetrievalClient
 from nann.errors import ServerError
 from nann.python_backend.repository.install import install_bundle
-from nann.python_backend.server.ports import free_ports
-from nann.python_backend.server.triton import ServerOptions, TritonServer
+from nann.python_backend.server.triton import TritonServer
 
 pytestmark = pytest.mark.triton
 
@@ -42,15 +44,15 @@ def serve(live_bundle_path, tmp_path):
         )
         processes.append(process)
         with RetrievalClient(f"127.0.0.1:{grpc}", timeout_s=5) as client:
-            _wait(lambda: client.is_ready() or process.poll() is not None, 60)
+            wait_until(lambda: client.is_ready() or process.poll() is not None)
             assert process.poll() is None, process.stderr.read()
         return process, f"127.0.0.1:{grpc}"
 
     yield start
     for process in processes:
-        process.kill()
-        process.wait()
-    _wait(lambda: not _processes(tmp_path), 10)
+        with process:  # closes its pipes
+            process.kill()
+    wait_until(lambda: not _processes(tmp_path), lambda: _processes(tmp_path))
 
 
 def _arguments(bundle, tmp_path, http, grpc, metrics):
@@ -62,49 +64,37 @@ def _arguments(bundle, tmp_path, http, grpc, metrics):
 
 def _processes(folder: Path) -> list[str]:
     """Command lines of tritonserver and its stubs that serve a repository in this folder."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if str(folder) in command and ("/tritonserver " in command or "/triton_python_backend_stub " in command):
-            found.append(command)
-    return found
+    names = ("/tritonserver ", "/triton_python_backend_stub ")
+    return [command for command in commands_with(str(folder)) if any(name in command for name in names)]
 
 
-def _shared_memory() -> set[str]:
-    return {path.name for path in Path("/dev/shm").glob("nann-triton-*")}
-
-
-def _wait(condition, timeout_s):
-    deadline = time.monotonic() + timeout_s
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return condition()
+def _shared_memory(regions: list[str]) -> list[Path]:
+    return [path for region in regions for path in Path("/dev/shm").glob(f"{region}-*")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_everything(serve, tmp_path, number):
-    memory = _shared_memory()
     process, url = serve()
+    # Shared memory is named after the server's temporary folder, which is in ours.
+    regions = [path.name for path in tmp_path.glob("nann-triton-*")]
+    assert _shared_memory(regions)
     assert len(_processes(tmp_path)) == 5, "tritonserver and four stubs"
     with RetrievalClient(url) as client:
         assert client.retrieve(item_ids()[20:25], top_k=3).item_ids.shape == (1, 3)
     process.send_signal(number)
-    _, words = process.communicate(timeout=30)
+    _, words = process.communicate(timeout=120)
     assert process.returncode == 0, words
     assert "Traceback" not in words
     assert f"nann query --url {url} --ids 1000,1003,1006" in words
     assert "stopped" in words
     assert not _processes(tmp_path)
-    assert _shared_memory() <= memory
+    assert not _shared_memory(regions)
 
 
 def test_a_ctrl_c_at_the_terminal_reaches_the_command_only_and_stops_in_order(serve, tmp_path):
     process, _ = serve()
     os.killpg(process.pid, signal.SIGINT)
-    _, words = process.communicate(timeout=30)
+    _, words = process.communicate(timeout=120)
     assert process.returncode == 0, words
     assert not _processes(tmp_path)
 
@@ -113,19 +103,20 @@ def test_even_a_killed_command_leaves_nothing_running(serve, tmp_path):
     process, _ = serve()
     process.kill()
     process.wait()
-    assert _wait(lambda: not _processes(tmp_path), 20), _processes(tmp_path)
+    wait_until(lambda: not _processes(tmp_path), lambda: _processes(tmp_path))
 
 
 def test_a_server_that_dies_is_reported(serve, tmp_path):
     process, _ = serve()
     (server,) = (int(line) for line in _children(process.pid))
-    time.sleep(2)  # the command asks for readiness on its own, every 50 ms: let it see what the fixture saw
+    # The command asks for readiness on its own: let it see what the fixture saw.
+    assert any("Ctrl-C stops the server" in line for line in process.stderr)
     os.kill(server, signal.SIGKILL)
-    _, words = process.communicate(timeout=30)
+    _, words = process.communicate(timeout=120)
     assert process.returncode == 2
     assert "Triton stopped by itself" in words
     assert "Traceback" not in words
-    assert _wait(lambda: not _processes(tmp_path), 10)
+    wait_until(lambda: not _processes(tmp_path), lambda: _processes(tmp_path))
 
 
 def _children(pid: int) -> list[str]:
@@ -134,7 +125,7 @@ def _children(pid: int) -> list[str]:
 
 def refused(*arguments: str) -> str:
     """Runs `nann serve`, which must end with exit code 2, and returns what it says."""
-    done = subprocess.run([*SERVE, *arguments], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*SERVE, *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr
@@ -167,9 +158,7 @@ def test_a_byte_that_was_changed_in_the_repository_stops_the_start(live_bundle_p
     install_bundle(bundle, tmp_path / "repository")
     path = tmp_path / "repository" / model / "1" / name
     _change_a_byte(path)
-    server = TritonServer(
-        ServerOptions(tmp_path / "repository", "127.0.0.1", *free_ports(3), log_file=tmp_path / "log")
-    )
+    server = TritonServer(server_options(tmp_path))
     with pytest.raises(ServerError) as caught:
         server.start()
     words = str(caught.value)
@@ -191,7 +180,7 @@ def test_the_query_command_over_both_protocols(server, live_bundle_path):
             *(sys.executable, "-m", "nann", "query", "--ids", "1060,1063,5", "--url", url, "--json"),
             *("--protocol", protocol, "--top-k", "4", "--bundle", str(live_bundle_path)),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         answers.append(json.loads(done.stdout.splitlines()[-1])["users"])
     assert answers[0] == answers[1]
@@ -208,7 +197,7 @@ def test_the_query_command_reports_mistakes_in_one_line(server):
         (("--url", f"127.0.0.1:{free_ports(1)[0]}"), "no retrieval server answers"),
     ):
         command = [sys.executable, "-m", "nann", "query", "--ids", "1060", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.returncode == 2
         assert message in done.stderr
         assert "Traceback" not in done.stderr

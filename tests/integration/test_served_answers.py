@@ -158,7 +158,7 @@ result = client.infer("nann", [tensor], parameters={{"top_k": 5}})
 assert not any(name.split(".")[0] in ("nann", "clients") for name in sys.modules)
 print(result.as_numpy("item_ids")[0].tolist())
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     items, _, _ = offline.retrieve(random_users(1)[0])
     assert done.stdout.strip() == str(items[:5].tolist()), done.stderr
 

@@ -6,23 +6,23 @@ configurations are run by the Python backend on the CPU. Everything else is as i
 
 from __future__ import annotations
 
-import json
 import re
 
 import numpy as np
 import pytest
 from support.live_bundle import ITEMS, item_ids, make_bundle
+from support.own_server import server_options
 from support.reference import OfflineEnsemble
+from support.tiny_bundle import make_plans
 
-from nann.bundle import WARMUP_FILES, Bundle, sha256_of, write_manifest
+from nann.bundle import WARMUP_FILES, Bundle, write_manifest
 from nann.clients import RetrievalClient
 from nann.errors import ServerError
-from nann.plans import PLANNED_MODELS, PLANS_FILE, PLANS_FORMAT_VERSION, plan_file
+from nann.plans import PLANNED_MODELS
 from nann.python_backend.repository.configs import check_target
 from nann.python_backend.repository.install import install_bundle
 from nann.python_backend.server.install import TritonInstall
-from nann.python_backend.server.ports import free_ports
-from nann.python_backend.server.triton import ServerOptions, TritonServer
+from nann.python_backend.server.triton import TritonServer
 from nann.shape_grid import ShapeGrid
 
 pytestmark = pytest.mark.triton
@@ -45,7 +45,7 @@ def bundle(tmp_path_factory):
 def repository(bundle, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tensorrt_server")
     repository = folder / "repository"
-    install_bundle(bundle.path, repository, plans=write_plans(folder / "plans", bundle))
+    install_bundle(bundle.path, repository, plans=make_plans(folder / "plans", bundle))
     check_target(repository, "tensorrt")
     for spec in PLANNED_MODELS:
         config = repository / spec.name / "configs" / "tensorrt.pbtxt"
@@ -57,26 +57,9 @@ def repository(bundle, tmp_path_factory):
 
 
 @pytest.fixture
-def make_server(repository, tmp_path, monkeypatch):
+def make_server(repository, monkeypatch):
     monkeypatch.setattr(TritonInstall, "check_target", lambda self, target: None)
-    options = ServerOptions(repository, "127.0.0.1", *free_ports(3), target="tensorrt", log_file=tmp_path / "log")
-    return lambda: TritonServer(options)
-
-
-def write_plans(path, bundle):
-    path.mkdir()
-    entries = {}
-    for spec in PLANNED_MODELS:
-        (path / plan_file(spec.name)).write_bytes(b"plan")
-        name = f"{spec.name}.onnx"
-        entries[spec.name] = {
-            "sha256": sha256_of(path / plan_file(spec.name)),
-            "onnx_file": name,
-            "onnx_sha256": bundle.manifest["files"][name]["sha256"],
-        }
-    manifest = {"format_version": PLANS_FORMAT_VERSION, "library": "tensorrt", "shape_grid": GRID.to_manifest()}
-    (path / PLANS_FILE).write_text(json.dumps({**manifest, "plans": entries}))
-    return path
+    return lambda: TritonServer(server_options(repository.parent, target="tensorrt"))
 
 
 def test_it_is_loaded_warmed_up_and_answers_as_the_search_offline(make_server, bundle):

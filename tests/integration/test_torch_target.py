@@ -1,19 +1,17 @@
 """The target `torch` on the CPU, live: `nann serve --target torch` answers as the target `embedded` does."""
 
-import time
-
 import numpy as np
 import pytest
 from support import observed
 from support.live_bundle import ITEMS, item_ids
+from support.own_server import edited, server_options
 from support.reference import OfflineEnsemble
 
 from nann.clients import RetrievalClient
 from nann.errors import RequestError
 from nann.python_backend.repository.configs import check_target
 from nann.python_backend.repository.install import install_bundle
-from nann.python_backend.server.ports import free_ports
-from nann.python_backend.server.triton import ServerOptions, TritonServer
+from nann.python_backend.server.triton import TritonServer
 
 pytestmark = pytest.mark.triton
 
@@ -27,11 +25,10 @@ def torch_server(live_bundle_path, tmp_path_factory):
     install_bundle(live_bundle_path, folder / "repository")
     check_target(folder / "repository", "torch")
     made = folder / "repository" / "beam_retrieval" / "configs" / "torch.pbtxt"
-    observed.set_parameters(made, {"quality_share": "1", "quality_load": "1"})
-    log = folder / "triton.log"
-    options = ServerOptions(folder / "repository", "127.0.0.1", *free_ports(3), target="torch", log_file=log)
-    with TritonServer(options) as server:
-        text = log.read_text()
+    with edited(made, quality_share=1, quality_load=1):
+        pass
+    with TritonServer(server_options(folder, target="torch")) as server:
+        text = server.options.log_file.read_text()
         assert "user_encoder: torch on cpu, 0 CUDA graphs" in text
         assert "scorer: torch on cpu, 0 CUDA graphs" in text
         yield server
@@ -85,9 +82,6 @@ def test_a_request_that_fails_harms_no_other(torch_client):
 def test_the_quality_monitor_gets_user_states_though_they_are_on_a_device(torch_client, torch_server):
     """Row numbers in place of them would find next to nothing."""
     torch_client.retrieve(users(3, seed=2))
-    deadline = time.monotonic() + 20
-    while (metrics := observed.Metrics.of(torch_server))("nann_quality_users_total", result="compared") < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    metrics = observed.metrics_when(torch_server, lambda now: now("nann_quality_users_total", result="compared") >= 3)
     assert metrics("nann_quality_users_total", result="failed") == 0
     assert metrics("nann_quality_items_found_total") > 0.7 * metrics("nann_quality_items_wanted_total")

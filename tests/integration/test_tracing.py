@@ -12,6 +12,7 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 from support import observed, otlp_collector
+from support.own_server import own_server
 
 pytestmark = pytest.mark.triton
 
@@ -26,7 +27,7 @@ def traced(live_bundle_path, tmp_path_factory):
         patch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
         patch.setenv("OTEL_SERVICE_NAME", "shop-retrieval")
         patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
-        with observed.running(live_bundle_path, tmp_path_factory.mktemp("traced")) as server:
+        with own_server(live_bundle_path, tmp_path_factory.mktemp("traced")) as server:
             yield server, collector
 
 
@@ -84,10 +85,11 @@ def test_one_tree_from_the_callers_span_to_the_stages_of_a_round(traced, bundle,
     # The scorer's own spans, in another process: the context was handed on with each call.
     assert len(named("scorer")) == rounds
     assert all(descends(span, retrieval, by_id) for span in named("scorer"))
-    for span in spans:
-        parent = by_id.get(span.parent_id)
-        if parent is not None and span.scope == parent.scope == "nann":
-            assert parent.start_ns <= span.start_ns <= span.end_ns <= parent.end_ns
+    nested = [(span, by_id[span.parent_id]) for span in spans if span.parent_id in by_id]
+    ours = [(span, parent) for span, parent in nested if span.scope == parent.scope == "nann"]
+    assert len(ours) >= 3 * rounds, "each round, and its scoring and selecting"
+    for span, parent in ours:
+        assert parent.start_ns <= span.start_ns <= span.end_ns <= parent.end_ns
 
 
 def test_a_request_without_a_context_starts_no_trace(traced):
@@ -111,7 +113,7 @@ def test_off_nothing_of_it_is_imported():
     code = """
 import sys; sys.path.insert(0, "tests")
 from support import triton_fakes; sys.modules["triton_python_backend_utils"] = triton_fakes
-import nann.python_backend.beam_retrieval, nann.python_backend.search_watch as watch
+import nann.python_backend.models.beam_retrieval, nann.python_backend.watch.search_watch as watch
 assert watch._open_spans({}) is None
 print([name for name in sys.modules if "opentelemetry" in name])
 """

@@ -12,5 +12,5 @@ def without_light(path: Path) -> Bundle:
     indexed = Bundle.open(path, files=[])
     (path / LIGHT_VECTORS_FILE).unlink()
     manifest = {key: value for key, value in indexed.manifest.items() if key != "search_by_entry"}
-    manifest["search"] = indexed.manifest["search_by_entry"]["layers"]
+    manifest["search"] = indexed.manifest["search_by_entry"].get("layers", indexed.manifest["search"])
     return write_manifest(path, manifest, set(indexed.manifest["files"]) - {LIGHT_VECTORS_FILE})

@@ -1,4 +1,4 @@
-"""Runs `nann` in this process, and makes the tiny log that the tests of this folder go the whole way on."""
+"""Runs `nann` in this process, and says what it made of the tiny log."""
 
 from __future__ import annotations
 
@@ -9,25 +9,14 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 
 from nann.cli import main as cli_main
+from support import tiny_log
 
-USERS, ITEMS, GENRES = 200, 300, 10
 CONFIG = {
-    "model": {
-        "sequence_length": 8,
-        "embedding_dim": 8,
-        "item_layers": [16, 16],
-        "attention_dim": 8,
-        "key_hidden": 8,
-        "query_hidden": 8,
-        "score_layers": [16, 8],
-    },
-    "loss": {"negatives": 15, "nce": "ranking", "auxiliary": {"candidates": 4}},
+    **tiny_log.CONFIG,
     "optimization": {"steps": 20, "batch_size": 32, "warmup_steps": 2},
-    "index": {"m": 8, "entry_layer": 1},
     "search": {"top_k": 20, "ef": [20, 60], "rounds": [1, 4]},
 }
 
@@ -90,16 +79,3 @@ class Pipeline(NamedTuple):
     @property
     def bundle(self) -> Path:
         return self.folder / "bundle"
-
-
-def write_log(path: Path) -> None:
-    """A CSV in which each user stays within two genres."""
-    rng = np.random.default_rng(3)
-    genre = np.arange(ITEMS) % GENRES
-    lines = ["uid,sku,at,genre"]
-    for user in range(USERS):
-        liked = np.flatnonzero(np.isin(genre, rng.choice(GENRES, 2, replace=False)))
-        lines += [f"{user},{item + 1},{time},g{genre[item]}" for time, item in enumerate(rng.choice(liked, 15))]
-    # Every item occurs, whatever the draw.
-    lines += [f"{USERS + item // 30},{item + 1},{item},g{genre[item]}" for item in range(ITEMS)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

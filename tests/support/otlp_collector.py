@@ -37,7 +37,7 @@ class Collector:
         self.arrived = threading.Condition()
         self.url = ""
 
-    def of_trace(self, trace_id: str, expected: Mapping[str, int], timeout_s: float = 20) -> list[Span]:
+    def of_trace(self, trace_id: str, expected: Mapping[str, int], timeout_s: float = 90) -> list[Span]:
         """The spans of a trace as soon as there are so many of each name."""
 
         def mine() -> list[Span]:

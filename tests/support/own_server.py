@@ -1,20 +1,20 @@
-"""Servers for tests that need one of their own: other parameters of beam_retrieval, a slower scorer, model control."""
+"""Servers for tests: other parameters of beam_retrieval, more instances, a slower scorer, model control."""
 
 from __future__ import annotations
 
 import contextlib
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from nann.python_backend.repository.install import install_bundle
-from nann.python_backend.server.ports import free_ports
 from nann.python_backend.server.triton import ServerOptions, TritonServer
 from nann.signature import BEAM_RETRIEVAL, SCORER
+from support.ports import free_ports
 
 ADMIN_KEY = "a key for tests"
 _SLOW_SCORER = """\
@@ -28,6 +28,11 @@ class TritonPythonModel(Embedded):
 """
 
 
+def server_options(folder: Path, **options: Any) -> ServerOptions:
+    """Of a server on ports of its own, whose repository and log are in this folder."""
+    return ServerOptions(folder / "repository", "127.0.0.1", *free_ports(3), log_file=folder / "log", **options)
+
+
 @contextlib.contextmanager
 def own_server(
     bundle: Path,
@@ -35,6 +40,8 @@ def own_server(
     *,
     scorer_wait_s: float = 0.0,
     queue_timeout_s: float | None = None,
+    instances: int = 1,
+    admin_key: str | None = ADMIN_KEY,
     **parameters: object,
 ) -> Iterator[TritonServer]:
     """A running server.
@@ -44,27 +51,33 @@ def own_server(
         folder: for its repository and log.
         scorer_wait_s: how long each scorer call waits besides, as for a GPU: without using the processor.
         queue_timeout_s: of beam_retrieval; None: what its config.pbtxt says.
+        instances: of beam_retrieval.
+        admin_key: opens model control.
         parameters: of beam_retrieval, in place of those in its config.pbtxt.
     """
     repository = folder / "repository"
     install_bundle(bundle, repository)
-    path = repository / BEAM_RETRIEVAL.name / "config.pbtxt"
-    config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
-    for key, value in parameters.items():
-        assert key in config.parameters, key
-        config.parameters[key].string_value = str(value)
-    if queue_timeout_s is not None:
-        config.dynamic_batching.default_queue_policy.default_timeout_microseconds = round(queue_timeout_s * 1e6)
-    path.write_text(text_format.MessageToString(config))
+    with edited(repository / BEAM_RETRIEVAL.name / "config.pbtxt", **parameters) as config:
+        config.instance_group[0].count = instances
+        if queue_timeout_s is not None:
+            config.dynamic_batching.default_queue_policy.default_timeout_microseconds = round(queue_timeout_s * 1e6)
     if scorer_wait_s:
         model = repository / SCORER.name / "1" / "model.py"
         model.unlink()
         model.write_text(_SLOW_SCORER.format(wait_s=scorer_wait_s))
-    options = ServerOptions(
-        repository, "127.0.0.1", *free_ports(3), log_file=folder / "triton.log", admin_key=ADMIN_KEY
-    )
-    with TritonServer(options) as server:
+    with TritonServer(server_options(folder, admin_key=admin_key)) as server:
         yield server
+
+
+@contextlib.contextmanager
+def edited(path: Path, **parameters: object) -> Iterator[model_config_pb2.ModelConfig]:
+    """A model's configuration to be changed; sets parameters that it has already."""
+    config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+    for key, value in parameters.items():
+        assert key in config.parameters, key
+        config.parameters[key].string_value = str(value)
+    yield config
+    path.write_text(text_format.MessageToString(config))
 
 
 def control(server: TritonServer, model: str, action: str) -> None:
@@ -76,11 +89,3 @@ def control(server: TritonServer, model: str, action: str) -> None:
     )
     with urllib.request.urlopen(request, timeout=60):
         pass
-
-
-def wait_until(condition, timeout_s: float = 30.0) -> None:
-    """Waits for a state that the server reaches by itself."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s"
-        time.sleep(0.01)

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -18,10 +17,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from support.ports import free_ports
+from support.waiting import wait_until
+
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "docker" / "prometheus" / "rules.yml"
 _CACHE = ROOT / "build" / "prometheus"
-_START_TIMEOUT_S = 30
 
 
 def find_tools() -> dict[str, str]:
@@ -47,7 +48,9 @@ def _unpack_debian_package() -> None:
             if not _download(folder):
                 return
         (package,) = Path(folder).glob("prometheus_*.deb")
-        subprocess.run(["dpkg", "-x", package, _CACHE], check=True, timeout=60)
+        subprocess.run(["dpkg", "-x", package, Path(folder) / "unpacked"], check=True, timeout=60)
+        with contextlib.suppress(OSError):  # another run was faster
+            (Path(folder) / "unpacked").rename(_CACHE)
 
 
 def _download(folder: str) -> bool:
@@ -65,13 +68,9 @@ class Prometheus:
         """Samples of an instant query; a bad one raises `HTTPError`."""
         return self._get("query", query=expression)["result"]
 
-    def wait_for(self, expression: str, timeout_s: float = 30) -> list[dict]:
+    def wait_for(self, expression: str) -> list[dict]:
         """Its samples as soon as there are any."""
-        deadline = time.monotonic() + timeout_s
-        while not (samples := self.query(expression)):
-            assert time.monotonic() < deadline, f"no data for {expression} after {timeout_s:.0f} s"
-            time.sleep(0.1)
-        return samples
+        return wait_until(lambda: self.query(expression), f"no data for {expression}")
 
     def value(self, expression: str) -> float:
         """Of a query with exactly one sample."""
@@ -94,8 +93,6 @@ class Prometheus:
 @contextlib.contextmanager
 def running(metrics_url: str, folder: Path) -> Iterator[Prometheus]:
     """One that scrapes a server with our configuration, only more often."""
-    from nann.python_backend.server.ports import free_ports
-
     tools = find_tools()
     config = yaml.safe_load((ROOT / "docker" / "prometheus" / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
@@ -117,10 +114,10 @@ def running(metrics_url: str, folder: Path) -> Iterator[Prometheus]:
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while True:
-        with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"{url}/-/ready", timeout=5):
-            return
+    def is_ready() -> bool:
         assert process.poll() is None, "Prometheus stopped"
-        assert time.monotonic() < deadline, "Prometheus is not ready"
-        time.sleep(0.05)
+        with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"{url}/-/ready", timeout=5):
+            return True
+        return False
+
+    wait_until(is_ready, "Prometheus is not ready")

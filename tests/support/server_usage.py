@@ -42,6 +42,17 @@ def group_processes(group: int) -> list[Path]:
     return found
 
 
+def commands_with(text: str) -> list[str]:
+    """Command lines of this machine's processes that hold a text, such as the name of a folder of the test's own."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if text in command:
+                found.append(command)
+    return found
+
+
 def usage_of(group: int) -> Usage:
     """Samples the processes of the group that a tritonserver leads."""
     processes = group_processes(group)

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 TRITONSERVER_MEMORY_CPU = 0
+SEARCH_PARAMETERS = {
+    "max_top_k": "20",
+    "max_ef": "25",
+    "max_rounds": "30",
+    "deadline_ms": "9000",
+    "on_deadline": "error",
+    "on_scorer_failure": "error",
+}
+"""Of beam_retrieval in its config.pbtxt; small, so that a test may exceed them."""
+
+
+def arguments_of(repository: Path, model: str, **parameters: str) -> dict[str, str]:
+    """Arguments of a model's `initialize`, as Triton makes them of its config.pbtxt."""
+    config = {"name": model, "parameters": {key: {"string_value": value} for key, value in parameters.items()}}
+    return {
+        "model_name": model,
+        "model_version": "1",
+        "model_repository": str(repository / model),
+        "model_config": json.dumps(config),
+        "model_instance_kind": "CPU",
+        "model_instance_device_id": "0",
+    }
 
 
 class Tensor:

@@ -14,6 +14,7 @@ from nann.clients import RetrievalClient
 from nann.errors import NannError
 from support.live_bundle import ITEMS, item_ids
 from support.reference import OfflineEnsemble
+from support.waiting import wait_until
 
 USERS = 6
 MIXED = "mixed"
@@ -60,11 +61,8 @@ class Load:
         for thread in self._running:
             thread.join()
 
-    def wait_for(self, condition, timeout_s: float = 60.0) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            assert time.monotonic() < deadline, (self.answers, self.failures[-3:])
-            time.sleep(0.02)
+    def wait_for(self, condition) -> None:
+        wait_until(condition, lambda: (self.answers, self.failures[-3:]))
 
     def more(self, count: int = 5) -> None:
         """Waits until so many more answers have come, of requests that were sent after now."""

@@ -1,16 +1,15 @@
 from __future__ import annotations
 
 import pytest
-import torch
 import yaml
-from support.cli_commands import CONFIG, Pipeline, nann, write_log
+from support.cli_commands import CONFIG, Pipeline, nann
+from support.tiny_log import write_log
 
 
 @pytest.fixture(scope="session")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("pipeline")
-    write_log(folder / "log.csv")
+    write_log(folder / "log.csv", ("uid", "sku", "at", "genre"))
     made = Pipeline(folder, {})
     made.config.write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
     source = ("--data", made.data, "--checkpoint", made.checkpoint)

@@ -10,6 +10,8 @@ import pytest
 import torch
 from support.cli_commands import Pipeline, nann, refused
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def copied(pipeline: Pipeline, tmp_path: Path) -> Path:

@@ -9,6 +9,8 @@ from support.cli_commands import nann, refused
 
 from nann.cli import experiments as command
 
+pytestmark = pytest.mark.heavy
+
 KEYS = {"recall_all", "recall_retrieval", "recall_delta", "coverage", "share_scored"}
 
 
@@ -29,7 +31,7 @@ def test_it_writes_report_json_and_plots(pipeline, tmp_path):
     command = f"--size quick --config {config} --only table3,figure5 --seeds 1 --steps 8 --users 10"
     assert f"`nann experiments {command}`" in text
     assert str(tmp_path) not in text
-    assert (tmp_path / "out" / "figure5_rounds.png").stat().st_size > 10_000
+    assert (tmp_path / "out" / "figure5_rounds.png").read_bytes().startswith(b"\x89PNG")  # what is in it: unit/studies
     again = nann("experiments", *folders, *chosen, "--json")
     assert again.json == ended.json
     assert "training" not in again.stderr

@@ -14,6 +14,8 @@ from support.cli_commands import Pipeline, nann, refused
 from nann.bundle import Bundle
 from nann.training.export.tensorrt_api import LIBRARIES
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def gpu_bundle(pipeline: Pipeline, tmp_path_factory) -> Path:

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import typer
-from support.cli_commands import ITEMS, nann
+from support.cli_commands import nann
+from support.tiny_log import ITEMS
 
 from nann.bundle import Bundle
 from nann.cli import main as cli_main
 from nann.python_backend.repository.install import install_if_new
+
+pytestmark = pytest.mark.heavy
 
 
 def commands_of(command: object, name: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

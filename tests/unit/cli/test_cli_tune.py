@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
 from support.cli_commands import Pipeline, nann, refused
 
 from nann.bundle import Bundle
+
+pytestmark = pytest.mark.heavy
 
 
 def test_tune_recommends_what_it_found(pipeline: Pipeline, tmp_path):

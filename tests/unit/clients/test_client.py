@@ -1,6 +1,5 @@
 import socket
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -90,13 +89,12 @@ def test_nobody_at_the_address(protocol):
 def test_no_answer_in_time(protocol):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"127.0.0.1:{silent.getsockname()[1]}"
-        with RetrievalClient(url, protocol, timeout_s=30) as client:
-            start = time.monotonic()
-            with pytest.raises((RequestTimeout, ServerUnavailable)) as caught:
-                client.retrieve([1], timeout_s=0.3)
-            assert time.monotonic() - start < 5
-    assert caught.type is RequestTimeout
-    assert f"{url} did not answer within 0.3 s" in str(caught.value)
+        with (
+            # Were the request's own timeout not kept, the test would wait until pytest's limit.
+            RetrievalClient(url, protocol, timeout_s=3600) as client,
+            pytest.raises(RequestTimeout, match=f"{url} did not answer within 0.3 s"),
+        ):
+            client.retrieve([1], timeout_s=0.3)
 
 
 def test_an_answer_that_is_not_http():

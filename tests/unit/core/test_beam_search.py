@@ -89,6 +89,7 @@ def test_threads_share_the_users_of_a_batch_and_find_the_same(case):
         shared = beam_search(
             SearchIndex(graph, None), scorer, scorer.users(), params, kernels=Kernels("recording", Native())
         )
+    assert asked
     assert all(threads == min(size, 3) for size, threads in asked)
     np.testing.assert_array_equal(shared.items, alone.items)
     np.testing.assert_array_equal(shared.scores, alone.scores)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.written import drawn, lines, tables
 
 from nann.exact_search import exact_search
 from nann.perf.benchmarks import growth, index_load, lockstep, retrieval
 from nann.perf.corpora.offline import OfflineUsers
 from nann.perf.corpora.planted import LARGEST_ENTRY_LAYER, PlantedCorpus, PlantedScorer, planted_vectors
+from nann.training.reports.text import MISSING
 
 
 def test_planted_corpora_are_kept_and_begin_alike(corpus: PlantedCorpus, planted_cache: Path) -> None:
@@ -39,14 +41,19 @@ def test_growth_measures_every_corpus(corpus: PlantedCorpus, planted_cache: Path
     assert [point["items"] for point in points] == [1000, 3000]
     assert all(0.8 < point["coverage"] <= 1 and point["evaluations"] <= point["items"] for point in points)
     result = json.loads(json.dumps({"timed_users": 3, "judged_users": 2, "points": points}))
-    assert growth.BENCHMARK.markdown(result).count("\n| ") == 4
+    (table,) = tables(growth.BENCHMARK.markdown(result))
+    assert [row[:3] for row in table] == [
+        ["items", "ms a query", "evaluations"],
+        *([f"{point['items']:,}", f"{point['ms']:.2f}", f"{point['evaluations']:,.0f}"] for point in points),
+    ]
 
 
 def test_growth_divides_the_largest_corpus_by_the_small_one(tmp_path: Path) -> None:
     points = [{"items": items, "ms": ms, "evaluations": 1.0} for items, ms in ((100_000, 2.0), (10_000_000, 3.0))]
     assert growth.BENCHMARK.headline({"points": points}) == {"cost_10m_over_100k": 1.5}
-    growth.BENCHMARK.plots["perf_growth.png"]({"points": points}, tmp_path / "growth.png")
-    assert (tmp_path / "growth.png").stat().st_size > 0
+    figure = drawn(growth.BENCHMARK.plots["perf_growth.png"], {"points": points}, tmp_path / "growth.png")
+    assert lines(figure, 0) == [[(100_000, 2), (10_000_000, 3)]]
+    assert lines(figure, 1) == [[(100_000, 1), (10_000_000, 1)]]
 
 
 def test_retrieval_stands_beside_the_cascade_and_all_items(users: OfflineUsers) -> None:
@@ -57,7 +64,17 @@ def test_retrieval_stands_beside_the_cascade_and_all_items(users: OfflineUsers) 
     assert methods["cascade_coverage"]["coverage"] >= 0.99 * methods[result["entry"]]["coverage"]
     assert all(method["ms"] > 0 for method in methods.values())
     text = retrieval.BENCHMARK.markdown(json.loads(json.dumps({"tiny": result})))
-    assert text.count("\n| ") == len(methods) + 2
+    (table,) = tables(text)
+    shown = {row[0]: row[1:4] for row in table[1:]}
+    ours = methods[result["entry"]]["ms"]
+    assert shown == {
+        retrieval.LABELS[name]: [
+            f"{one['ms']:.2f}",
+            MISSING if name == result["entry"] else f"{one['ms'] / ours:.1f}",
+            f"{one['evaluations']:,.0f}",
+        ]
+        for name, one in methods.items()
+    }
     assert "of the seeded walk's time" in text
 
 
@@ -83,9 +100,13 @@ def test_lockstep_times_each_batch(users: OfflineUsers, tmp_path: Path) -> None:
     stages = result["tiny"]["stages_ms_per_user"]["4"]
     assert tuple(stages) == lockstep.PARTS
     assert all(ms > 0 for ms in stages.values())
-    assert lockstep.BENCHMARK.markdown(json.loads(json.dumps(result))).count("\n| ") == len(lockstep.BATCHES) + 2
-    lockstep.BENCHMARK.plots["perf_lockstep_stages.png"](result, tmp_path / "lockstep.png")
-    assert (tmp_path / "lockstep.png").stat().st_size > 0
+    (table,) = tables(lockstep.BENCHMARK.markdown(json.loads(json.dumps(result))))
+    ms = result["tiny"]["ms_per_user"]
+    assert [row[:2] for row in table[1:]] == [[str(batch), f"{ms[str(batch)]:.2f}"] for batch in lockstep.BATCHES]
+    figure = drawn(lockstep.BENCHMARK.plots["perf_lockstep_stages.png"], result, tmp_path / "lockstep.png")
+    heights = [[bar.get_height() for bar in bars] for bars in figure.axes[0].containers]
+    per_batch = result["tiny"]["stages_ms_per_user"].values()
+    assert heights == [pytest.approx([stages[part] for stages in per_batch]) for part in lockstep.PARTS]
 
 
 def test_users_get_the_same_alone_and_in_a_batch(users: OfflineUsers) -> None:
@@ -98,4 +119,5 @@ def test_users_get_the_same_alone_and_in_a_batch(users: OfflineUsers) -> None:
 def test_index_load_reports_both_ways(users: OfflineUsers) -> None:
     loading = index_load.time_loading(users.bundle.path, repeats=1)
     assert loading["ms"].keys() == {"mapped", "copied", "verified"}
-    assert index_load.BENCHMARK.markdown(loading).count("\n| ") == 5
+    (table,) = tables(index_load.BENCHMARK.markdown({**loading, "ms": {"mapped": 2.0, "copied": 6.0, "verified": 9.0}}))
+    assert [row[1:] for row in table] == [["ms", "ratio"], ["2", "1.0"], ["6", "3.0"], ["9", "4.5"]]

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from support.written import drawn, lines, tables
 
 from nann.perf.benchmarks.scorer import BENCHMARK, compare_engines, compare_forms
 from nann.perf.benchmarks.scorer_engines import SERVED, engines, served_engine
 from nann.training.export.compared_forms import ComparedForms, export_forms, paper_network
 from nann.training.scorers import onnx_session
+
+pytestmark = pytest.mark.heavy
 
 ITEMS, USERS, CANDIDATES = 400, 4, 700
 
@@ -67,9 +70,16 @@ def test_a_result_becomes_a_report(forms, tmp_path: Path, monkeypatch):
     assert [(row["users"], row["candidates"]) for row in compared] == [(1, 20), (1, 17_000), (4, 20), (4, 17_000)]
     rows = compare_engines(forms, tmp_path, 1, print)
     result = {"items": ITEMS, "forms": compared, "engines": rows, "coverage": {SERVED: 1.0}}
-    assert "| 4 | 17,000 |" in BENCHMARK.markdown(result)
-    assert f"| {SERVED} |" in BENCHMARK.markdown(result)
+    ratios, by_engine, *_ = tables(BENCHMARK.markdown(result))
+    assert [row[:4] for row in ratios[1:]] == [
+        [str(row["users"]), f"{row['candidates']:,}", f"{row['served_ms']:.2f}", f"{row['naive_over_served']:.2f}"]
+        for row in compared
+    ]
+    assert [row[0] for row in by_engine[1:]] == [row["engine"] for row in rows]
+    assert SERVED in [row["engine"] for row in rows]
     assert BENCHMARK.headline(result) == {"scorer_over_naive": compared[1]["naive_over_served"]}
-    for name, plot in BENCHMARK.plots.items():
-        plot(result, tmp_path / name)
-        assert (tmp_path / name).stat().st_size > 1000
+    (plot,) = BENCHMARK.plots.values()
+    one_user, four_users, even = lines(drawn(plot, result, tmp_path / "plot.png"))
+    assert one_user == [(row["candidates"], row["naive_over_served"]) for row in compared[:2]]
+    assert four_users == [(row["candidates"], row["naive_over_served"]) for row in compared[2:]]
+    assert {y for _, y in even} == {1}

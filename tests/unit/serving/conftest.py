@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import sys
 from pathlib import Path
 
@@ -28,15 +28,5 @@ def repository(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def model_args(repository: Path):
-    """Arguments of a model's `initialize`, as Triton makes them of its config.pbtxt."""
-
-    def make(model: str, **parameters: str) -> dict[str, str]:
-        config = {"name": model, "parameters": {key: {"string_value": value} for key, value in parameters.items()}}
-        return {
-            "model_name": model,
-            "model_version": "1",
-            "model_repository": str(repository / model),
-            "model_config": json.dumps(config),
-        }
-
-    return make
+    """Arguments of a model's `initialize`."""
+    return functools.partial(triton_fakes.arguments_of, repository)

@@ -4,21 +4,13 @@ import shutil
 import numpy as np
 import pytest
 from support import tiny_bundle, triton_fakes
+from support.triton_fakes import SEARCH_PARAMETERS
 
 from nann.errors import BundleError, InvalidInputError
 from nann.python_backend.models.beam_retrieval import response_to
 from nann.python_backend.search.outcomes import Kind
 from nann.shape_grid import ShapeGrid
 from nann.signature import ITEM_IDS, STATUS, STATUS_COMPLETE, STATUS_PARTIAL
-
-BOUNDS = {
-    "max_top_k": "20",
-    "max_ef": "25",
-    "max_rounds": "30",
-    "deadline_ms": "9000",
-    "on_deadline": "error",
-    "on_scorer_failure": "error",
-}
 
 
 def score(call):
@@ -35,7 +27,7 @@ def model(model_args, monkeypatch):
     monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", score)
     monkeypatch.setattr(triton_fakes.InferenceRequest, "calls", [])
     model = TritonPythonModel()
-    model.initialize(model_args("beam_retrieval", **BOUNDS))
+    model.initialize(model_args("beam_retrieval", **SEARCH_PARAMETERS))
     return model
 
 
@@ -112,7 +104,7 @@ def test_with_padding_the_scorer_sees_only_shapes_of_the_grid_and_the_answers_ar
     requests = [ask(3), ask(17, 25, top_k=7), ask(9, ef="1,2", rounds="0,1", top_k=2), ask(5, top_k=1)]
     answers, shapes = {}, {}
     for pad in ("false", "true"):
-        parameters = {key: {"string_value": value} for key, value in {**BOUNDS, "pad_to_grid": pad}.items()}
+        parameters = {key: {"string_value": value} for key, value in {**SEARCH_PARAMETERS, "pad_to_grid": pad}.items()}
         model = TritonPythonModel()
         model.initialize(
             {
@@ -140,7 +132,7 @@ def test_padding_is_true_or_false(model_args):
     from nann.python_backend.models.beam_retrieval import TritonPythonModel
 
     with pytest.raises(InvalidInputError, match="parameter pad_to_grid is 'yes'; expected true or false"):
-        TritonPythonModel().initialize(model_args("beam_retrieval", **BOUNDS, pad_to_grid="yes"))
+        TritonPythonModel().initialize(model_args("beam_retrieval", **SEARCH_PARAMETERS, pad_to_grid="yes"))
 
 
 def test_a_batch_of_bad_requests_calls_nobody(model):
@@ -289,7 +281,7 @@ def test_with_the_policy_fallback_a_failing_scorer_degrades_answers(model, model
     from nann.python_backend.models.beam_retrieval import TritonPythonModel
 
     degrading = TritonPythonModel()
-    degrading.initialize(model_args("beam_retrieval", **{**BOUNDS, "on_scorer_failure": "fallback"}))
+    degrading.initialize(model_args("beam_retrieval", **{**SEARCH_PARAMETERS, "on_scorer_failure": "fallback"}))
     request = triton_fakes.Request(
         {
             "user_state": np.full((1, tiny_bundle.LENGTH), 12, np.float32),
@@ -333,7 +325,7 @@ def test_a_bundle_that_recommends_too_much_does_not_load(model_args):
     from nann.python_backend.models.beam_retrieval import TritonPythonModel
 
     with pytest.raises(BundleError, match="recommends 5 where the server's max_ef is 4; raise max_ef"):
-        TritonPythonModel().initialize(model_args("beam_retrieval", **{**BOUNDS, "max_ef": "4"}))
+        TritonPythonModel().initialize(model_args("beam_retrieval", **{**SEARCH_PARAMETERS, "max_ef": "4"}))
 
 
 @pytest.fixture
@@ -352,7 +344,10 @@ def seeded_model(tmp_path, monkeypatch):
     monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", score_start)
     monkeypatch.setattr(triton_fakes.InferenceRequest, "calls", [])
     model = TritonPythonModel()
-    config = {"name": "beam_retrieval", "parameters": {key: {"string_value": value} for key, value in BOUNDS.items()}}
+    config = {
+        "name": "beam_retrieval",
+        "parameters": {key: {"string_value": value} for key, value in SEARCH_PARAMETERS.items()},
+    }
     model.initialize(
         {
             "model_name": "beam_retrieval",
@@ -431,7 +426,7 @@ def test_the_scorer_in_process_gives_the_same_answers_and_calls_no_model(model, 
     from nann.python_backend.models.beam_retrieval import TritonPythonModel
 
     in_process = TritonPythonModel()
-    in_process.initialize(model_args("beam_retrieval", **BOUNDS, scorer="in_process"))
+    in_process.initialize(model_args("beam_retrieval", **SEARCH_PARAMETERS, scorer="in_process"))
     requests = [ask(12), ask(3, 25, top_k=7), ask(9, ef="1,2", rounds="0,1", top_k=2)]
     expected = [response.arrays() for response in model.execute(requests)]
     triton_fakes.InferenceRequest.calls.clear()
@@ -450,7 +445,7 @@ def test_in_process_a_changed_scorer_does_not_load(model_args, repository, tmp_p
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    args = model_args("beam_retrieval", **BOUNDS, scorer="in_process")
+    args = model_args("beam_retrieval", **SEARCH_PARAMETERS, scorer="in_process")
     with pytest.raises(BundleError, match=r"model\.onnx has sha256"):
         TritonPythonModel().initialize({**args, "model_repository": str(copy / "beam_retrieval")})
 
@@ -459,4 +454,4 @@ def test_the_scorer_is_called_in_one_of_two_ways(model_args):
     from nann.python_backend.models.beam_retrieval import TritonPythonModel
 
     with pytest.raises(InvalidInputError, match="parameter scorer is 'grpc'; expected bls or in_process"):
-        TritonPythonModel().initialize(model_args("beam_retrieval", **BOUNDS, scorer="grpc"))
+        TritonPythonModel().initialize(model_args("beam_retrieval", **SEARCH_PARAMETERS, scorer="grpc"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-import time
 
 import numpy as np
 import pytest
 from support import triton_fakes
+from support.waiting import wait_until
 
 IDS = np.arange(100, 3100, dtype=np.int64)
 
@@ -53,13 +54,6 @@ def make(scorer):
     publisher.close()
 
 
-def until(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def values(name):
     return triton_fakes.Metric.values[f"nann_quality_{name}_total"]
 
@@ -67,7 +61,7 @@ def values(name):
 def test_it_counts_what_the_answer_has_of_the_exact_one(make, scorer):
     answered = np.array([[110, 109, 111, 500, -1]])  # exact: 110, 109, 111, 108, 112
     make().offer(np.array([[10.0]], np.float32), answered)
-    until(lambda: values("items_wanted") == 5)
+    wait_until(lambda: values("items_wanted") == 5)
     assert values("items_found") == 3
     assert max(scorer.widths) == 512, "a block at a time"
     assert sum(scorer.widths) == len(IDS)
@@ -82,18 +76,33 @@ def test_a_scorer_that_fails_is_counted_and_survived(make, scorer):
     monitor, states, answered = make(), np.array([[10.0]], np.float32), np.array([[110]])
     scorer.failing = True
     monitor.offer(states, answered)
-    until(lambda: values("users") == 1)
+    wait_until(lambda: values("users") == 1)
     assert values("items_wanted") == 0
     scorer.failing = False
     monitor.offer(states, answered)
-    until(lambda: values("items_found") == 1)
+    wait_until(lambda: values("items_found") == 1)
 
 
 def test_it_never_waits_and_never_keeps_more_than_its_queue(make, scorer):
     monitor = make()
     scorer.go.clear()
     monitor.offer(np.zeros((60, 1), np.float32), np.full((60, 1), 100))
-    until(lambda: values("users") >= 60 - 17)
+    wait_until(lambda: values("users") >= 60 - 17)
     scorer.go.set()
-    until(lambda: values("users") == 60)
+    wait_until(lambda: values("users") == 60)
     assert values("items_wanted") in (16, 17)
+
+
+def test_it_pauses_for_its_share_of_the_time_and_a_pause_ends_when_it_closes(make, scorer, monkeypatch):
+    from nann.python_backend.watch import quality
+
+    readings_s = itertools.count(0, 10)  # every scorer call takes ten seconds
+    monkeypatch.setattr(quality.time, "monotonic", lambda: next(readings_s))
+    monitor = make(load=0.001)
+    pauses_s, wait = [], monitor._closing.wait
+    monkeypatch.setattr(monitor._closing, "wait", lambda seconds: pauses_s.append(seconds) or wait(seconds))
+    monitor.offer(np.array([[10.0]], np.float32), np.array([[110]]))
+    wait_until(lambda: pauses_s)
+    monitor.close()
+    assert pauses_s == [pytest.approx(9990)]
+    assert scorer.widths == [512]

@@ -2,10 +2,10 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_until
 
 from nann.errors import ConfigError, ServerError
 from nann.python_backend.server import install as triton_install
@@ -157,8 +157,9 @@ def test_a_server_that_stops_by_itself_is_noticed(tmp_path, monkeypatch):
 
 def test_the_whole_group_stops(tmp_path):
     group = ProcessGroup.start(["sh", "-c", "trap '' TERM; sleep 60 & echo started; wait"], dict(os.environ), tmp_path)
-    assert group.output.readline() == "started\n"
-    group.stop(grace_s=0.1)
+    with group.output as output:
+        assert output.readline() == "started\n"
+        group.stop(grace_s=0.1)
     assert not group.is_alive()
     with pytest.raises(ProcessLookupError):
         os.killpg(group.pid, 0)
@@ -170,14 +171,10 @@ def test_a_child_does_not_outlive_a_killed_parent(tmp_path):
         "group = ProcessGroup.start(['sleep', '60'], dict(os.environ), Path('.'))\n"
         "print(group.pid, flush=True); time.sleep(60)"
     )
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    child = int(parent.stdout.readline())
-    parent.kill()
-    parent.wait()
-    deadline = time.monotonic() + 5
-    while _runs(child) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not _runs(child)
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        child = int(parent.stdout.readline())
+        parent.kill()
+    wait_until(lambda: not _runs(child))
 
 
 def _runs(pid: int) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from support import tiny_bundle, triton_fakes
+from support.triton_fakes import SEARCH_PARAMETERS, arguments_of
 
 from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError
@@ -26,25 +27,13 @@ def repository(tmp_path_factory):
     return folder / "repository"
 
 
-def arguments(repository, model, **parameters):
-    config = {"name": model, "parameters": {key: {"string_value": value} for key, value in parameters.items()}}
-    return {
-        "model_name": model,
-        "model_version": "1",
-        "model_repository": str(repository / model),
-        "model_config": json.dumps(config),
-        "model_instance_kind": "CPU",
-        "model_instance_device_id": "0",
-    }
-
-
 @pytest.fixture
 def load(repository):
     def make(name):
         from nann.python_backend.models.torch_model import TritonPythonModel
 
         model = TritonPythonModel()
-        model.initialize(arguments(repository, name, cuda_graphs="true"))
+        model.initialize(arguments_of(repository, name, cuda_graphs="true"))
         return model
 
     return make
@@ -54,7 +43,7 @@ def embedded(repository, name):
     from nann.python_backend.models.embedded_onnx import TritonPythonModel
 
     model = TritonPythonModel()
-    model.initialize(arguments(repository, name))
+    model.initialize(arguments_of(repository, name))
     return model
 
 
@@ -136,15 +125,6 @@ def test_a_changed_file_stops_the_load(repository, tmp_path):
 
 # beam_retrieval: the states stay where they are
 
-BOUNDS = {
-    "max_top_k": "20",
-    "max_ef": "25",
-    "max_rounds": "30",
-    "deadline_ms": "9000",
-    "on_deadline": "error",
-    "on_scorer_failure": "error",
-}
-
 
 def ask(*places, **parameters):
     states = np.repeat(np.array(places, np.float32)[:, None], tiny_bundle.LENGTH, axis=1)
@@ -169,7 +149,7 @@ def test_the_search_with_states_on_the_device_is_the_search(repository, answer_b
     answers = []
     for module in (beam_retrieval, torch_beam_retrieval):
         model = module.TritonPythonModel()
-        model.initialize(arguments(repository, "beam_retrieval", **BOUNDS, pad_to_grid="true"))
+        model.initialize(arguments_of(repository, "beam_retrieval", **SEARCH_PARAMETERS, pad_to_grid="true"))
         triton_fakes.InferenceRequest.calls.clear()
         answers.append(model.execute(requests))
         assert {call.inputs["candidates"].shape for call in triton_fakes.InferenceRequest.calls} <= set(GRID.points)
@@ -184,7 +164,7 @@ def test_user_states_must_be_rows(repository, answer_by_torch):
     from nann.python_backend.models.torch_beam_retrieval import TritonPythonModel
 
     model = TritonPythonModel()
-    model.initialize(arguments(repository, "beam_retrieval", **BOUNDS))
+    model.initialize(arguments_of(repository, "beam_retrieval", **SEARCH_PARAMETERS))
     (response,) = model.execute([triton_fakes.Request({"user_state": np.zeros((1, 0), np.float32)})])
     assert "user_state has shape [1, 0]; expected [batch, size]" in response.error().message()
 
@@ -193,4 +173,6 @@ def test_states_on_the_device_and_the_scorer_in_process_exclude_each_other(repos
     from nann.python_backend.models.torch_beam_retrieval import TritonPythonModel
 
     with pytest.raises(ConfigError, match="parameter scorer is 'in_process'; expected 'bls'"):
-        TritonPythonModel().initialize(arguments(repository, "beam_retrieval", **BOUNDS, scorer="in_process"))
+        TritonPythonModel().initialize(
+            arguments_of(repository, "beam_retrieval", **SEARCH_PARAMETERS, scorer="in_process")
+        )

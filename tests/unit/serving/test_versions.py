@@ -3,11 +3,11 @@
 import os
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 from support import tiny_bundle
+from support.waiting import wait_until
 
 from nann.errors import BundleError, ConfigError, DeployError, ServerError
 from nann.python_backend.repository.answer_check import Answers, compare
@@ -142,9 +142,7 @@ def test_what_dies_and_is_not_waited_for_is_seen():
     code = "import os, time; pid = os.fork(); (pid == 0) and os._exit(0); print(pid, flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         child = int(parent.stdout.readline())
-        deadline = time.monotonic() + 20
-        while not child_processes(parent.pid).get(child) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: child_processes(parent.pid).get(child))
         assert child_processes(parent.pid) == {child: True}
         parent.kill()
     assert child_processes(parent.pid) == {}

@@ -3,11 +3,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import polars as pl
 import pytest
-import torch
 import yaml
+from support.tiny_log import CONFIG, write_log
 
 from nann.training.data.custom_log import LogColumns, read_log
 from nann.training.data.prepare import prepare
@@ -16,42 +14,21 @@ from nann.training.data.protocol import Protocol
 from nann.training.studies.runs import Runs
 from nann.training.studies.settings import StudySettings, study_settings
 
-torch.set_num_threads(1)  # tensors of a few kilobytes: threads would only wait for each other
-
-_USERS, _ITEMS, _CATEGORIES = 120, 300, 12
 _CONFIG = {
-    "model": {
-        "sequence_length": 8,
-        "embedding_dim": 8,
-        "item_layers": [16, 16],
-        "attention_dim": 8,
-        "key_hidden": 8,
-        "query_hidden": 8,
-        "score_layers": [16, 8],
-    },
+    **CONFIG,
     "loss": {"negatives": 15, "nce": "ranking", "auxiliary": {"candidates": 4, "epsilon": 0.01}},
     "optimization": {"steps": 40, "batch_size": 32, "warmup_steps": 2},
-    "index": {"m": 8, "entry_layer": 1},
     "search": {"top_k": 10, "ef": [10, 20], "rounds": [1, 2]},
 }
 
 
 @pytest.fixture(scope="session")
 def study_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log in which each user stays within two categories, every item somewhere in it."""
     folder = tmp_path_factory.mktemp("study_log")
-    rng = np.random.default_rng(7)
-    category_of = np.arange(_ITEMS) % _CATEGORIES
-    rows = []
-    for user in range(_USERS):
-        liked = np.flatnonzero(np.isin(category_of, rng.choice(_CATEGORIES, 2, replace=False)))
-        rows += [(user, int(item) + 1, time, int(category_of[item])) for time, item in enumerate(rng.choice(liked, 20))]
-    rows += [(_USERS + item // 20, item + 1, item, int(category_of[item])) for item in range(_ITEMS)]
-    schema = ["user", "item", "time", "category"]
-    pl.DataFrame(rows, schema=schema, orient="row").write_csv(folder / "log.csv")
+    log = write_log(folder / "log.csv")
     columns = LogColumns("user", "item", "time", category="category")
     prepare(
-        lambda scratch: read_log([folder / "log.csv"], columns, scratch),
+        lambda scratch: read_log([log], columns, scratch),
         folder / "data",
         Protocol(validation_users=10, test_users=30),
     )

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from support.written import drawn, lines, tables
 
 from nann.errors import ConfigError
 from nann.exact_search import exact_search
@@ -198,11 +199,19 @@ def test_run_compares_all_at_equal_evaluations(inputs, tmp_path):
         assert points[-1]["recall"] == result["recall_all"]
         assert [point["coverage"] for point in points] == sorted(point["coverage"] for point in points)
     assert result["baselines"]["popular"]["evaluations"] == 0
-    table = other_retrievers.table(result)
-    assert table.startswith("| method | scorer evaluations a user | recall@10 | coverage@10 |")
-    assert len(table.splitlines()) == 3 + len(result["baselines"])
-    other_retrievers.plot(result, tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    (table,) = tables(other_retrievers.table(result))
+    assert table[:2] == [
+        ["method", "scorer evaluations a user", "recall@10", "coverage@10"],
+        ["every item scored", str(ITEMS), f"{result['recall_all']:.2%}", "100.00%"],
+    ]
+    assert [row[1:] for row in table[2:]] == [
+        [f"{point['evaluations']:,.0f}", f"{point['recall']:.2%}", f"{point['coverage']:.2%}"]
+        for point in result["baselines"].values()
+    ]
+    figure = drawn(other_retrievers.plot, result, tmp_path / "plot.png")
+    assert lines(figure, 1) == [
+        [(point["evaluations"], 100 * point["coverage"]) for point in points] for points in result["curves"].values()
+    ]
 
 
 def test_a_budget_below_top_k_is_refused(inputs):

@@ -4,7 +4,8 @@ import json
 from dataclasses import replace
 
 import pytest
-import torch
+from support.tiny_log import CONFIG
+from support.written import drawn, lines, tables
 
 from nann.errors import DataError
 from nann.training.config import TrainingConfig
@@ -12,26 +13,10 @@ from nann.training.data.synthetic import SyntheticSpec
 from nann.training.studies.measures import corpus_growth
 from nann.training.studies.measures.corpus_growth import GrowthSettings
 
-torch.set_num_threads(1)
+pytestmark = pytest.mark.heavy
 
 SETTINGS = GrowthSettings(
-    TrainingConfig.model_validate(
-        {
-            "model": {
-                "sequence_length": 8,
-                "embedding_dim": 8,
-                "item_layers": [16, 16],
-                "attention_dim": 8,
-                "key_hidden": 8,
-                "query_hidden": 8,
-                "score_layers": [16, 8],
-            },
-            "loss": {"negatives": 15, "nce": "ranking", "auxiliary": {"candidates": 4}},
-            "optimization": {"steps": 20, "batch_size": 32, "warmup_steps": 5},
-            "index": {"m": 8, "entry_layer": 1},
-            "search": {"top_k": 10, "ef": [10, 40], "rounds": [1, 3]},
-        }
-    ),
+    TrainingConfig.model_validate({**CONFIG, "optimization": {"steps": 20, "batch_size": 32, "warmup_steps": 5}}),
     SyntheticSpec(users=150, behaviors_per_user=30, categories=8),
     wanted_coverage=0.8,
     max_share=1.0,
@@ -92,12 +77,15 @@ def test_an_interrupted_size_goes_on_where_it_stopped(grown):
 
 def test_plot_and_table(grown, tmp_path):
     _, result, _ = grown
-    corpus_growth.plot(result, tmp_path / "growth.png")
-    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
-    lines = corpus_growth.table(result).splitlines()
-    assert "items (synthetic)" in lines[0]
-    assert lines[2].startswith("| 400 |")
-    assert lines[3].startswith("| 800 |")
+    figure = drawn(corpus_growth.plot, result, tmp_path / "growth.png")
+    sizes = result["sizes"]
+    assert lines(figure, 0) == [[(entry["items"], 100 * entry["share_scored"]) for entry in sizes]]
+    assert lines(figure, 1) == [[(entry["items"], entry["items_scored"]) for entry in sizes]]
+    (table,) = tables(corpus_growth.table(result))
+    assert [(row[0], row[6]) for row in table] == [
+        ("items (synthetic)", "coverage@10"),
+        *((str(entry["items"]), f"{entry['coverage']:.2%}") for entry in sizes),
+    ]
     million = {**result["sizes"][1], "items": 1_200_000, "recall_delta": None}
     assert "| 1,200,000 |" in corpus_growth.table({**result, "sizes": [million]})
 

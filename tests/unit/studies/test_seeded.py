@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.searching import make_graph
+from support.written import drawn, lines, tables
 
 from nann.errors import ConfigError
 from nann.light_walk import light_users
@@ -15,6 +16,8 @@ from nann.search_params import SearchParams, SeedParams
 from nann.training.search.ground_rounds import search_users
 from nann.training.studies import seeds as seeded
 from nann.training.studies.measures import seeded_entry
+
+pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +66,10 @@ def test_keys_of_experiments_json(result):
     headline = seeded.headline(result, "data")
     assert set(headline) == {"seeded"}
     assert set(headline["seeded"]) == {"cov80", "cov95"}
-    at = headline["seeded"]["cov80"]
-    assert set(at) == {"layers", "seeds", "cascade", "evaluations_ratio"}
-    if at["layers"] and at["seeds"]:
-        assert at["evaluations_ratio"] == pytest.approx(at["seeds"] / at["layers"])
+    for at in headline["seeded"].values():
+        assert set(at) == {"layers", "seeds", "cascade", "evaluations_ratio"}
+        both = at["layers"] and at["seeds"]
+        assert at["evaluations_ratio"] == (pytest.approx(at["seeds"] / at["layers"]) if both else None)
     large = {**result, "synthetic": [{**result["data"], "items": 1_000_000}]}
     assert seeded.headline(large, "data")["seeded_1m"] == result["data"]["at"]
 
@@ -75,9 +78,16 @@ def test_the_report_names_what_is_ours(result, tmp_path):
     text = seeded.markdown(result)
     assert text.startswith("Ours, not the paper's")
     assert "On a synthetic corpus of 300 items" in text
-    assert "| coverage@10 | the paper's walk |" in text
-    seeded.plot(result, tmp_path / "seeded.png")
-    assert (tmp_path / "seeded.png").read_bytes().startswith(b"\x89PNG")
+    at, measured, *_ = tables(text)
+    assert at[0][:2] == ["coverage@10", "the paper's walk"]
+    assert [row[0] for row in at[1:]] == ["80%", "95%"]
+    curves = result["data"]["curves"]
+    points = [point for name in seeded_entry.LABELS for point in curves[name]]
+    assert [row[2] for row in measured[1:]] == [f"{point['evaluations']:,.0f}" for point in points]
+    figure = drawn(seeded.plot, result, tmp_path / "seeded.png")
+    assert lines(figure) == [
+        [(point["evaluations"], 100 * point["coverage"]) for point in points] for points in curves.values()
+    ]
 
 
 def test_a_model_without_a_light_head_is_refused():

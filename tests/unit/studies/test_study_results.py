@@ -21,6 +21,8 @@ from nann.training.studies.paper import userbehavior_curve
 from nann.training.studies.registry import STUDIES
 from nann.training.studies.runs import fit_params
 
+pytestmark = pytest.mark.heavy
+
 
 def test_table3_is_evaluate_search_averaged_over_seeds(study_runs, study_setup):
     result = table3.run(study_runs, study_setup)

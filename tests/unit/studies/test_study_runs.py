@@ -20,6 +20,8 @@ from nann.training.studies.runs import Runs, data_fingerprint, describe, fit_par
 from nann.training.studies.settings import study_settings
 from nann.training.train import CHECKPOINT_FILE, train
 
+pytestmark = pytest.mark.heavy
+
 
 def forbid(monkeypatch, *names):
     """Lets calls of these functions of `runs` fail."""

@@ -3,10 +3,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
-import torch
+from support.tiny_log import CONFIG, USERS, write_log
 
 from nann.bundle import Bundle
 from nann.training.config import ProfileConfig, TrainingConfig
@@ -15,32 +14,13 @@ from nann.training.data.prepare import prepare
 from nann.training.data.prepared import PreparedData
 from nann.training.data.protocol import Protocol
 
-torch.set_num_threads(1)  # tensors of a few kilobytes: threads would only wait for each other
-
-USERS, ITEMS, CATEGORIES = 120, 300, 12
-
-
-def write_log(folder: Path) -> tuple[Path, Path]:
-    """A log in which each user stays within two categories, and a profile file; both as CSV."""
-    rng = np.random.default_rng(7)
-    category_of = rng.integers(CATEGORIES, size=ITEMS)
-    rows = []
-    for user in range(USERS):
-        liked = np.flatnonzero(np.isin(category_of, rng.choice(CATEGORIES, 2, replace=False)))
-        for time, item in enumerate(rng.choice(liked, size=20)):
-            rows.append((user, int(item) + 1, time, int(category_of[item])))
-    log, profile = folder / "log.csv", folder / "profile.csv"
-    pl.DataFrame(rows, schema=["user", "item", "time", "category"], orient="row").write_csv(log)
-    pl.DataFrame(
-        {"user": range(USERS), "age": [user % 5 for user in range(USERS)], "sex": ["f", "m"] * (USERS // 2)}
-    ).write_csv(profile)
-    return log, profile
-
 
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("log")
-    log, profile = write_log(folder)
+    log, profile = write_log(folder / "log.csv"), folder / "profile.csv"
+    ages, sexes = [user % 5 for user in range(USERS)], ["f", "m"] * (USERS // 2)
+    pl.DataFrame({"user": range(USERS), "age": ages, "sex": sexes}).write_csv(profile)
     columns = LogColumns("user", "item", "time", category="category")
     table = ProfileTable(profile, "user", ("age", "sex"))
     prepare(
@@ -83,20 +63,4 @@ def half_bundle(exported_bundle: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def config() -> TrainingConfig:
-    return TrainingConfig.model_validate(
-        {
-            "model": {
-                "sequence_length": 8,
-                "embedding_dim": 8,
-                "item_layers": [16, 16],
-                "attention_dim": 8,
-                "key_hidden": 8,
-                "query_hidden": 8,
-                "score_layers": [16, 8],
-            },
-            "loss": {"negatives": 15, "nce": "ranking", "auxiliary": {"candidates": 4}},
-            "optimization": {"steps": 30, "batch_size": 32, "warmup_steps": 5},
-            "index": {"m": 8, "entry_layer": 1},
-            "search": {"top_k": 10, "ef": [10, 40], "rounds": [1, 3]},
-        }
-    )
+    return TrainingConfig.model_validate(CONFIG)

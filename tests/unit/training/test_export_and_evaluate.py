@@ -22,6 +22,8 @@ from nann.training.search.evaluate import evaluate_bundle
 from nann.training.search.pipeline import export_checkpoint, index_checkpoint
 from nann.training.train import train
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def checkpoint(data, config, tmp_path_factory):
@@ -72,7 +74,7 @@ def test_exported_scores_are_torchs(data, config, tmp_path, architecture):
 def test_evaluation_of_a_generous_search_is_the_exhaustive_one(data, checkpoint, exported):
     result = evaluate_bundle(exported, data, SearchOptions(ef=(300, 300), rounds=(1, 50), entry="layers"))
     assert result.coverage == 1
-    assert result.recall_all > 0.1  # 10 of 299 by chance: 0.03
+    assert result.recall_all > 0.1  # 10 of 300 by chance: 0.03
     assert result.recall_retrieval == result.recall_all
     assert result.recall_delta == 0
     assert result.users == 20
@@ -191,7 +193,7 @@ def test_a_light_score_that_breaks_the_contract_is_refused(indexed, encoder, mes
     [
         (Encoder(), ChangedInExport(300, 8), "onnxruntime differs from torch"),
         (Encoder(), WrongShape(300, 8), r"the scorer gives torch.float32\[2, 3, 1\]"),
-        (Encoder(), Dot(3, 8), "the modules fail on item indices 0 to 298: IndexError"),
+        (Encoder(), Dot(3, 8), "the modules fail on item indices 0 to 299: IndexError"),
         (WrongState(), Dot(300, 8), r"the user encoder gives torch.float32\[2, 1, 8\]"),
     ],
 )

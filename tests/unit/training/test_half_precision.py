@@ -15,6 +15,8 @@ from nann.training.export.half_precision import export_half
 from nann.training.export.onnx_export import export_to_bundle
 from nann.training.scorers import OnnxScorer
 
+pytestmark = pytest.mark.heavy
+
 
 def test_weights_and_arithmetic_are_half_and_the_signature_is_not(half_bundle):
     graph = onnx.load(half_bundle / "scorer.fp16.onnx").graph

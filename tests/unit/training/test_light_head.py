@@ -12,6 +12,8 @@ from nann.training.objective import TrainingObjective
 from nann.training.sampling import BatchSampler
 from nann.training.train import train
 
+pytestmark = pytest.mark.heavy
+
 
 def without_light(config):
     return config.model_copy(update={"light": config.light.model_copy(update={"enabled": False})})

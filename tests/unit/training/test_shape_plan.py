@@ -18,6 +18,8 @@ from nann.shape_grid import DEFAULT_GRID
 from nann.training.scorers import OnnxScorer, OnnxUserEncoder
 from nann.training.search.shape_plan import data_requests, plan_shapes, read_requests
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def bundle(exported_bundle, tmp_path):

@@ -42,8 +42,10 @@ def test_every_shape_starts(data, config, architecture, widths):
     changes = {"architecture": architecture, "item_layers": widths, "query_hidden": 5, "score_layers": (10, 4)}
     model = build_model(config.model_copy(update={"model": config.model.model_copy(update=changes)}), data)
     scores = model(torch.arange(16, dtype=torch.int32).reshape(2, 8), torch.zeros(2, 1), torch.arange(6).reshape(2, 3))
+    assert scores.shape == (2, 3)
     assert torch.isfinite(scores).all()
-    assert scores.std() > 0
+    assert (scores.std(dim=1) > 0).all(), "candidates of one user differ"
+    assert not torch.equal(scores[0], scores[1]), "users differ"
 
 
 def test_random_starts_leave_popularity_to_training(data, config):

@@ -16,6 +16,8 @@ from nann.training.objective import TrainingObjective
 from nann.training.sampling import BatchSampler, UnigramSampler
 from nann.training.train import learning_rate, train
 
+pytestmark = pytest.mark.heavy
+
 
 def weights_of(path):
     return Checkpoint.load(path).model
@@ -23,7 +25,7 @@ def weights_of(path):
 
 def test_the_loss_falls(data, config, tmp_path):
     longer = config.model_copy(update={"optimization": config.optimization.model_copy(update={"steps": 200})})
-    objective = TrainingObjective(build_model(config, data), config.loss, torch.from_numpy(data.train_counts))
+    objective = TrainingObjective(build_model(config, data), config.loss, torch.tensor(data.train_counts))
     before = objective(BatchSampler(data, config).batch(0)).nce.item()
     report = train(data, longer, tmp_path)
     assert report.nce_loss < before - 0.3

@@ -1,0 +1,61 @@
+"""What was skipped and why: shown at the end of every run, and in CI an error unless it is expected there."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+
+import pytest
+
+EXPECTED_IN_CI = {
+    "no rows of UserBehavior": "Taobao's log may not be passed on; its reader is tested on rows of our own as well",
+    "torch sees no GPU": "CI has none; `make test-gpu` is for a machine that has",
+}
+"""By the beginning of the reason for skipping: why CI may do without."""
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fails a run in CI where something was skipped that CI is there to test."""
+    if not _is_ci() or hasattr(session.config, "workerinput"):  # with workers, the process that leads them decides
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if (
+        reporter is not None
+        and session.exitstatus == pytest.ExitCode.OK
+        and any(map(_is_unexpected, _reasons(reporter)))
+    ):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how many tests were skipped for each reason, and where they are."""
+    reasons = _reasons(terminalreporter)
+    if not reasons:
+        return
+    terminalreporter.section("skipped")
+    for reason, places in sorted(reasons.items()):
+        wrong = _is_ci() and _is_unexpected(reason)
+        terminalreporter.line(f"{'ERROR: ' if wrong else ''}{len(places)} tests: {reason}", red=wrong)
+        terminalreporter.line(f"    {', '.join(sorted(set(places)))}")
+        if wrong:
+            terminalreporter.line(
+                "    CI skips nothing but what tests/support/skipped.py lists: install what is missing"
+            )
+
+
+def _reasons(reporter: pytest.TerminalReporter) -> dict[str, list[str]]:
+    """Files of the skipped tests by reason."""
+    found = defaultdict(list)
+    for report in reporter.stats.get("skipped", []):
+        _, _, reason = report.longrepr
+        found[re.sub(r"^Skipped: ", "", reason)].append(report.nodeid.split("::")[0])
+    return found
+
+
+def _is_ci() -> bool:
+    return bool(os.environ.get("CI"))
+
+
+def _is_unexpected(reason: str) -> bool:
+    return not any(reason.startswith(expected) for expected in EXPECTED_IN_CI)
