@@ -47,18 +47,18 @@ def bench(
     and keeps the others. The first run makes a synthetic corpus of 1.3 million items and, if there is none, the
     demo's bundle; perf_analyzer is downloaded where it is not on PATH.
     """
-    from ..perf.execute import RESULTS_FILE, run_benchmarks
-    from ..perf.suite import choose_benchmarks
+    from ..perf.execute import run_benchmarks
+    from ..perf.report import REPORT
 
-    benchmarks = choose_benchmarks(only)
+    benchmarks = REPORT.chosen(only)
     if check:
-        _check(out / RESULTS_FILE, cache, window_s, json)
+        _check(out / REPORT.results_file, cache, window_s, json)
         return
     settings = _settings(cache, real, data, table1_items, users=users, window_s=window_s, repeats=repeats)
     command = _command(only=only, table1_items=table1_items, users=users, window_s=window_s, repeats=repeats)
     body = run_benchmarks(benchmarks, settings, out, command=command, again=only is not None, say=_say)
     _print_headlines(body)
-    output.print(f"written to {out / 'perf.md'} and {out / RESULTS_FILE}")
+    output.print(f"written to {out / REPORT.text_file} and {out / REPORT.results_file}")
     if json:
         print_json({**body, "benchmarks": list(body.get("benchmarks", {}))})
 

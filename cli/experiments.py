@@ -42,11 +42,12 @@ def experiments(
     training code remove the cache folder.
     """
     from ..training.data.prepared import PreparedData
-    from ..training.studies.execute import REPORT_FILE, RESULTS_FILE, choose_studies, run_studies
+    from ..training.studies.execute import run_studies
+    from ..training.studies.report import REPORT
     from ..training.studies.runs import Runs
     from ..training.studies.settings import study_settings
 
-    studies = choose_studies(only)
+    studies = REPORT.chosen(only)
     settings = study_settings(size, config=config, seeds=seeds, steps=steps, users=users, growth=_sizes(growth))
     if data is None:
         data = _complete_journey()
@@ -57,7 +58,7 @@ def experiments(
     runs = Runs(PreparedData.load(data), cache, settings, say)
     command = _command(size=size, config=config, only=only, seeds=seeds, steps=steps, users=users, growth=growth)
     body = run_studies(studies, runs, settings, out, command=command, say=say)
-    output.print(f"written to {out / REPORT_FILE} and {out / RESULTS_FILE}")
+    output.print(f"written to {out / REPORT.text_file} and {out / REPORT.results_file}")
     if json:
         print_json({key: value for key, value in body.items() if key != "studies"} | {"studies": list(body["studies"])})
 

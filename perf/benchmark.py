@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-Json = Any
-"""Whatever `json` writes."""
-Say = Callable[[str], None]
+from ..training.reports.report import Part
+from ..training.reports.runner import Say
+from ..training.reports.store import Json
+
+__all__ = ["BenchSettings", "Benchmark", "Json", "Say"]
 
 
 @dataclass(frozen=True)
@@ -39,26 +39,6 @@ class BenchSettings:
     perf_analyzer: Path = Path("build/perf_analyzer")
 
 
-def _nothing(result: Json) -> dict[str, Json]:
-    return {}
-
-
 @dataclass(frozen=True)
-class Benchmark:
-    """One benchmark: measuring, and pure functions of what was measured.
-
-    Attributes:
-        name: what `--only` takes.
-        title: heading in the report.
-        run: (settings, say) -> the result, JSON-able; times in ms, ratios as plain numbers.
-        markdown: the result as text and tables, without the heading and the plots.
-        plots: file name -> (result, path) writes that PNG.
-        headline: result -> keys at the top of perf.json.
-    """
-
-    name: str
-    title: str
-    run: Callable[[BenchSettings, Say], Json]
-    markdown: Callable[[Json], str]
-    plots: Mapping[str, Callable[[Json, Path], None]] = field(default_factory=dict)
-    headline: Callable[[Json], dict[str, Json]] = _nothing
+class Benchmark(Part[[BenchSettings, Say]]):
+    """One benchmark: `run` takes the settings and what takes progress lines; `headline` takes the result."""

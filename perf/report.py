@@ -1,11 +1,29 @@
-"""The Markdown report of a perf.json: the headline figures, then every benchmark's tables and plots."""
+"""All benchmarks, and what the report of them says around them: the headline figures first."""
 
 from __future__ import annotations
 
+from ..training.reports.report import Report
 from ..training.reports.text import MISSING, table
-from .benchmark import Json
+from .benchmark import Benchmark, Json
+from .benchmarks import gate, growth, index_load, instances, lockstep, marking, retrieval, served, start
+from .benchmarks import load as latency_curve
+from .benchmarks import scorer as scorer_bench
 from .headlines import HEADLINES, value_at
-from .suite import BENCHMARKS
+
+BENCHMARKS: tuple[Benchmark, ...] = (
+    scorer_bench.BENCHMARK,
+    marking.BENCHMARK,
+    lockstep.BENCHMARK,
+    retrieval.BENCHMARK,
+    served.BENCHMARK,
+    latency_curve.BENCHMARK,
+    instances.BENCHMARK,
+    index_load.BENCHMARK,
+    start.BENCHMARK,
+    growth.BENCHMARK,
+    gate.BENCHMARK,
+)
+"""In the order of the report. A new one is a `Benchmark` in a module of its own and a line here."""
 
 _INTRODUCTION = """# Serving speed
 
@@ -19,24 +37,6 @@ the user did next; both are those of the search that was timed.
 """
 
 
-def report(body: Json) -> str:
-    """The whole report for the body of perf.json; benchmarks without a result are left out."""
-    parts = [_INTRODUCTION, headline_table(body) + "\n"]
-    for benchmark in BENCHMARKS:
-        stored = body.get("benchmarks", {}).get(benchmark.name)
-        if stored is None:
-            continue
-        images = "\n\n".join(f"![{benchmark.title}]({name})" for name in benchmark.plots)
-        made = f"<sub>{in_words(stored['provenance'])}</sub>"
-        try:
-            text = benchmark.markdown(stored["result"])
-        except (KeyError, TypeError):  # a perf.json may be older than the benchmark
-            text = f"Measured by another version; `nann bench --only {benchmark.name}` measures it again."
-        sections = (f"## {benchmark.title}", text, images, made)
-        parts.append("\n\n".join(section for section in sections if section) + "\n")
-    return "\n".join(parts)
-
-
 def headline_table(body: Json) -> str:
     """Every headline figure with its goal."""
     rows = []
@@ -46,16 +46,25 @@ def headline_table(body: Json) -> str:
     return table(["", "measured", "goal"], rows)
 
 
-def in_words(made: Json) -> str:
-    """One line of provenance."""
-    where = made["machine"]
+def _introduction(body: Json) -> str:
+    return f"{_INTRODUCTION}\n{headline_table(body)}\n"
+
+
+def _details(made: Json) -> list[str]:
     settings = made["settings"]
-    parts = [
-        f"`{made['command']}`",
+    return [
         ", ".join(f"{name} {corpus['items']:,} items ({corpus['id']})" for name, corpus in made["corpora"].items()),
         f"{settings['users']} test users, windows of {settings['window_s']:g} s, {settings['repeats']} repeats",
-        f"{where['cpu']}, {where['cores']} cores" + (f", {where['gpu']}" if where["gpu"] else ", no GPU"),
-        ", ".join(f"{name} {number}" for name, number in made["versions"].items()),
-        f"{made['date']}, {made['took_s']} s",
     ]
-    return "; ".join(parts)
+
+
+REPORT = Report(
+    name="perf",
+    parts=BENCHMARKS,
+    word="benchmark",
+    introduction=_introduction,
+    section="benchmarks",
+    details=_details,
+    repeated=("machine", "date"),
+    command="nann bench",
+)

@@ -1,1 +1,1 @@
-"""The benchmarks that `nann bench` runs, one module each; `nann.perf.suite` lists them."""
+"""The benchmarks that `nann bench` runs, one module each; `nann.perf.report` lists them."""

@@ -1,13 +1,42 @@
-"""The machine that a result comes from: no name of it, no paths."""
+"""Where a result comes from: command, machine, versions. No name of the machine, no paths."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
+from importlib.metadata import distributions
 from pathlib import Path
 
 import torch
 
 from nann.kernels import core_count
+
+from .store import Json
+
+
+def provenance(command: str, packages: Sequence[str], **details: Json) -> dict[str, Json]:
+    """What stands beside a result: the command as typed, `details`, the machine, versions of installed packages."""
+    installed = {each.metadata["Name"]: each.version for each in distributions()}
+    versions = {name: installed[name] for name in packages if name in installed}
+    return {
+        "command": command,
+        **details,
+        "machine": machine(),
+        "versions": {"python": platform.python_version(), **versions},
+    }
+
+
+def in_words(made: Json, details: Sequence[str]) -> str:
+    """The provenance of a result in one line, `details` after the command."""
+    where = made["machine"]
+    parts = [
+        f"`{made['command']}`",
+        *details,
+        f"{where['cpu']}, {where['cores']} cores" + (f", {where['gpu']}" if where["gpu"] else ", no GPU"),
+        ", ".join(f"{name} {number}" for name, number in made["versions"].items()),
+        made["date"] + (f", {made['took_s']} s" if "took_s" in made else ""),
+    ]
+    return "; ".join(parts)
 
 
 def machine() -> dict[str, str | int | None]:

@@ -33,7 +33,12 @@ def cached(folder: Path, inputs: Json, compute: Callable[[], Json], *, again: bo
         return stored["result"]
     result = compute()
     write_json(path, {"inputs": inputs, "result": result})
-    return json.loads(json.dumps(result))  # as the next call will read it: lists, and string keys
+    return as_read(result)
+
+
+def as_read(body: Json) -> Json:
+    """A JSON-able value as it is read again from a file: with lists and string keys."""
+    return json.loads(json.dumps(body))
 
 
 def cached_array(path: Path, compute: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:

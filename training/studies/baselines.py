@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from nann.bundle import search_to_json
 from nann.search_params import SearchParams
@@ -74,7 +73,7 @@ def _walks(judge: TrainedRun, sweep: Sequence[SearchParams], measured: list[Json
     return sorted([*measured, *points], key=lambda point: point["evaluations"])
 
 
-def headline(result: Json, data_name: str) -> dict[str, Json]:
+def headline(result: Json, data: str) -> dict[str, Json]:
     """`baselines`: recall, coverage and scorer evaluations of each."""
     return {"baselines": result["baselines"]}
 
@@ -96,18 +95,13 @@ def markdown(result: Json) -> str:
     return f"{sentence}\n\n{other_retrievers.table(result)}"
 
 
-def plot(result: Json, path: Path) -> None:
-    """Recall and coverage against scorer evaluations."""
-    other_retrievers.plot(result, path)
-
-
 STUDY = Study(
     "baselines",
     "What people use today, with the same scorer as judge",
-    configs,
-    inputs,
     run,
     markdown,
-    {"baselines.png": plot},
+    {"baselines.png": other_retrievers.plot},
     headline,
+    configs=configs,
+    inputs=inputs,
 )

@@ -1,34 +1,20 @@
-"""Runs studies and writes what they found: experiments.json, plots, the Markdown report."""
+"""Runs studies: experiments.json, plots and the Markdown report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from nann.durable_files import write_json
-
-from ..reports.choose import chosen
-from ..reports.store import Json, cached, read_object
-from .plotting import require_matplotlib
-from .provenance import provenance
-from .registry import STUDIES
-from .report import report
-from .runs import Runs
+from ..reports.machine import provenance
+from ..reports.runner import Measuring, run_parts
+from ..reports.store import Json
+from .report import REPORT
+from .runs import Runs, Say
 from .settings import StudySettings
 from .study import Study
 
-RESULTS_FILE = "experiments.json"
-REPORT_FILE = "experiments.md"
 CACHE_FOLDER = "results"
-
-
-def choose_studies(only: str | None) -> list[Study]:
-    """The studies named in "table3,figure5"; None = all.
-
-    Raises:
-        ConfigError: if one of the names is none.
-    """
-    return chosen(only, STUDIES)
+_PACKAGES = ("nann", "torch", "numpy", "hnswlib")
 
 
 def run_studies(
@@ -38,9 +24,9 @@ def run_studies(
     out: Path,
     *,
     command: str,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = lambda line: None,
 ) -> Json:
-    """Runs the studies; what was computed before is read. All is written after each, so nothing is lost on the way.
+    """Runs the studies as `run_parts` does; what was computed before is read.
 
     Args:
         studies: in the order of the report.
@@ -56,36 +42,31 @@ def run_studies(
     Raises:
         ConfigError: if matplotlib is missing, or experiments.json is another program's.
     """
-    require_matplotlib()
-    body = read_object(out / RESULTS_FILE)
-    out.mkdir(parents=True, exist_ok=True)
     runs.plan(config for study in studies for config in study.configs(settings))
-    for number, study in enumerate(studies, start=1):
-        say(f"study {number} of {len(studies)}: {study.title}")
-        stored = _result(study, runs, settings, command)
-        data_name = str(runs.data.manifest["name"])
-        body.update(study.headline(stored["result"], data_name))
-        body["studies"] = {**body.get("studies", {}), study.name: {"data": data_name, **stored}}
-        for name, plot in study.plots.items():
-            plot(stored["result"], out / name)
-        write_json(out / RESULTS_FILE, body)
-        (out / REPORT_FILE).write_text(report(body), encoding="utf-8")
-    return body
-
-
-def _result(study: Study, runs: Runs, settings: StudySettings, command: str) -> Json:
-    """`{provenance, result}`: computed, or as it was when it was computed."""
     users = len(runs.queries.users)
-    inputs = {
-        "study": study.name,
-        "data": runs.fingerprint,
-        "users": users,
-        "models": [runs.key(config) for config in study.configs(settings)],
-        "inputs": study.inputs(settings),
-    }
 
-    def compute() -> Json:
-        result = study.run(runs, settings)
-        return {"provenance": provenance(command, settings, users), "result": result}
+    def inputs(study: Study) -> Json:
+        return {
+            "study": study.name,
+            "data": runs.fingerprint,
+            "users": users,
+            "models": [runs.key(config) for config in study.configs(settings)],
+            "inputs": study.inputs(settings),
+        }
 
-    return cached(runs.folder / CACHE_FOLDER, inputs, compute)
+    made = provenance(
+        command,
+        _PACKAGES,
+        size=settings.size,
+        seeds=list(settings.seeds),
+        users=users,
+        configuration=settings.base.model_dump(mode="json", exclude={"search", "seed"}),
+    )
+    measuring = Measuring[Study](
+        lambda study: study.run(runs, settings),
+        inputs,
+        runs.folder / CACHE_FOLDER,
+        provenance=made,
+        about={"data": str(runs.data.manifest["name"])},
+    )
+    return run_parts(REPORT, studies, out, measuring, say=say)

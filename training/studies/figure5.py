@@ -12,10 +12,10 @@ from nann.metrics import coverage, share_scored
 from nann.search_params import SearchParams
 
 from ..config import TrainingConfig
+from ..reports.plots import BLUE, GREY, figure, line, percent_axis
 from ..reports.store import Json
 from ..reports.text import percent, table
 from ..search.ground_rounds import GroundRounds, search_by_ground_round
-from .plotting import BLUE, GREY, figure, line, percent_axis
 from .runs import USER_BLOCK, Runs, TrainedRun, fit_params
 from .settings import StudySettings
 from .study import Study
@@ -97,5 +97,11 @@ def markdown(result: Json) -> str:
 
 
 STUDY = Study(
-    "figure5", "Figure 5: rounds of the ground layer", configs, inputs, run, markdown, {"figure5_rounds.png": plot}
+    "figure5",
+    "Figure 5: rounds of the ground layer",
+    run,
+    markdown,
+    {"figure5_rounds.png": plot},
+    configs=configs,
+    inputs=inputs,
 )

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 
 from ..config import TrainingConfig
+from ..reports.plots import BLUE, GREEN, ORANGE, figure
 from ..reports.store import Json
 from ..reports.text import percent, table
-from .plotting import BLUE, GREEN, ORANGE, figure
 from .runs import Runs, TrainedRun
 from .settings import StudySettings
 from .study import Study
@@ -134,5 +134,11 @@ def markdown(result: Json) -> str:
 
 
 STUDY = Study(
-    "figure6", "Figure 6: flatness around item vectors", configs, inputs, run, markdown, {"figure6_flatness.png": plot}
+    "figure6",
+    "Figure 6: flatness around item vectors",
+    run,
+    markdown,
+    {"figure6_flatness.png": plot},
+    configs=configs,
+    inputs=inputs,
 )

@@ -8,9 +8,9 @@ from pathlib import Path
 from nann.search_params import SearchParams
 
 from ..config import TrainingConfig
+from ..reports.plots import BLUE, GREEN, GREY, ORANGE, figure, line, percent_axis
 from ..reports.store import Json
 from ..reports.text import percent, table
-from .plotting import BLUE, GREEN, GREY, ORANGE, figure, line, percent_axis
 from .runs import Runs
 from .settings import StudySettings
 from .study import Study
@@ -108,9 +108,9 @@ def markdown(result: Json) -> str:
 STUDY = Study(
     "figure7",
     "Figure 7: sensitivity to eps and K",
-    configs,
-    inputs,
     run,
     markdown,
     {"figure7_epsilon.png": plot_epsilon, "figure7_top_k.png": plot_top_k},
+    configs=configs,
+    inputs=inputs,
 )

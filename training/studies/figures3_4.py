@@ -11,25 +11,26 @@ from typing import Any, NamedTuple
 from nann.bundle import search_to_json
 
 from ..config import TrainingConfig
-from ..reports.store import Json
-from ..reports.text import percent, table
-from .paper import userbehavior_curve
-from .plotting import (
+from ..reports.plots import (
     BLUE,
     GREEN,
     GREY,
     ORANGE,
-    PAPER_ALPHA,
     PURPLE,
     RED,
     figure,
     line,
-    log_share_axis,
     percent_axis,
 )
+from ..reports.store import Json
+from ..reports.text import percent, table
+from .paper import userbehavior_curve
 from .runs import Runs
 from .settings import StudySettings
 from .study import Study
+
+_PAPER_ALPHA = 0.45
+"""The paper's curves stand lightly behind ours."""
 
 
 class Method(NamedTuple):
@@ -127,9 +128,9 @@ def plot(figure_number: str, metric: str, result: Json, path: Path) -> None:
                 paper = userbehavior_curve(figure_number, method.name, metric)
                 x, y = ([100 * value for value in values] for values in paper)
                 label = "dotted: the paper, 4.2 M items" if method is METHODS[figure_number][0] else None
-                axes.plot(x, y, color=method.color, alpha=PAPER_ALPHA, linestyle=":", linewidth=1.4, label=label)
+                axes.plot(x, y, color=method.color, alpha=_PAPER_ALPHA, linestyle=":", linewidth=1.4, label=label)
         _draw_exhaustive(axes, figure_number, metric, result)
-        log_share_axis(axes)
+        _log_share_axis(axes)
         percent_axis(axes.yaxis, f"{metric}@{result['top_k']}")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
 
@@ -150,6 +151,15 @@ def _draw_exhaustive(axes: Any, figure_number: str, metric: str, result: Json) -
     colors = {"with aux": NANN.color, "without aux": (SL2G if figure_number == "3" else WITHOUT_AUX).color}
     for name, value in result["exhaustive"].items():
         axes.axhline(100 * value, color=colors[name], linestyle="--", linewidth=1.2, label=f"exhaustive, {name}")
+
+
+def _log_share_axis(axes: Any) -> None:
+    """A logarithmic x axis of percentages with plain numbers at 1, 1.5, 2, 3, 5 and 7 of each decade."""
+    from matplotlib.ticker import LogLocator
+
+    axes.set_xscale("log")
+    percent_axis(axes.xaxis, "items scored, share of the corpus")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
 
 
 def markdown(figure_number: str, result: Json) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ..config import SearchConfig, TrainingConfig
 from ..reports.store import Json
 from ..reports.text import percent
@@ -39,7 +37,7 @@ def run(runs: Runs, settings: StudySettings) -> Json:
     return corpus_growth.run(settings.growth_items, runs.folder / FOLDER, growth_settings(settings), runs.say)
 
 
-def headline(result: Json, data_name: str) -> dict[str, Json]:
+def headline(result: Json, data: str) -> dict[str, Json]:
     """`synthetic_1m`, where a corpus of a million items was measured."""
     return {"synthetic_1m": result["synthetic_1m"]} if result["synthetic_1m"] else {}
 
@@ -63,9 +61,13 @@ def markdown(result: Json) -> str:
     return f"{sentence}\n\n{corpus_growth.table(result)}"
 
 
-def plot(result: Json, path: Path) -> None:
-    """Items scored against the number of items."""
-    corpus_growth.plot(result, path)
-
-
-STUDY = Study("growth", "Growth of a synthetic corpus", configs, inputs, run, markdown, {"growth.png": plot}, headline)
+STUDY = Study(
+    "growth",
+    "Growth of a synthetic corpus",
+    run,
+    markdown,
+    {"growth.png": corpus_growth.plot},
+    headline,
+    configs=configs,
+    inputs=inputs,
+)

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..config import TrainingConfig
+from ..reports.plots import BLUE, GREY, ORANGE, figure, percent_axis
 from ..reports.store import Json
 from ..reports.text import mean, percent, percent_spread, table
 from .figure6 import score_changes, summary
-from .plotting import BLUE, GREY, ORANGE, figure, percent_axis
 from .runs import Runs
 from .settings import StudySettings
 from .study import Study
@@ -106,9 +106,9 @@ def _reading(result: Json) -> str:
 STUDY = Study(
     "readings",
     "Both readings of the auxiliary loss",
-    configs,
-    inputs,
     run,
     markdown,
     {"auxiliary_readings.png": plot},
+    configs=configs,
+    inputs=inputs,
 )

@@ -1,10 +1,26 @@
-"""The Markdown report: every study's tables, plots and a sentence of reading."""
+"""All studies, and what the report of them says around them."""
 
 from __future__ import annotations
 
+from ..reports.report import Report
 from ..reports.store import Json
-from .provenance import in_words
-from .registry import STUDIES
+from . import baselines, figure5, figure6, figure7, figures3_4, growth, readings, seeds, table3, tuned
+from .study import Study
+
+STUDIES: tuple[Study, ...] = (
+    table3.STUDY,
+    figures3_4.FIGURE3,
+    figures3_4.FIGURE4,
+    figure5.STUDY,
+    figure6.STUDY,
+    figure7.STUDY,
+    readings.STUDY,
+    tuned.STUDY,
+    baselines.STUDY,
+    growth.STUDY,
+    seeds.STUDY,
+)
+"""In the order of the report. A new one is a `Study` in a module of its own and a line here."""
 
 _INTRODUCTION = """# Experiments
 
@@ -19,14 +35,26 @@ _ABOUT = {
 }
 
 
-def report(body: Json) -> str:
-    """The whole report for the body of experiments.json; studies without a result are left out."""
-    stored = [(study, body["studies"][study.name]) for study in STUDIES if study.name in body["studies"]]
-    names = dict.fromkeys(entry["data"] for _, entry in stored)
-    parts = [_INTRODUCTION.format(data=" and ".join(_ABOUT.get(name, name) for name in names))]
-    for study, entry in stored:
-        images = "\n\n".join(f"![{study.title}]({name})" for name in study.plots)
-        made = f"<sub>{in_words(entry['provenance'])}</sub>"
-        sections = (f"## {study.title}", study.markdown(entry["result"]), images, made)
-        parts.append("\n\n".join(section for section in sections if section) + "\n")
-    return "\n".join(parts)
+def _introduction(body: Json) -> str:
+    names = dict.fromkeys(entry["data"] for _, entry in REPORT.entries(body))
+    return _INTRODUCTION.format(data=" and ".join(_ABOUT.get(name, name) for name in names))
+
+
+def _details(made: Json) -> list[str]:
+    optimization, seeds = made["configuration"]["optimization"], made["seeds"]
+    return [
+        f"{optimization['steps']:,} training steps of {optimization['batch_size']:,} contexts",
+        f"{made['users']:,} test users",
+        f"seeds {seeds}" if len(seeds) > 1 else f"seed {seeds[0]}",
+    ]
+
+
+REPORT = Report(
+    name="experiments",
+    parts=STUDIES,
+    word="study",
+    introduction=_introduction,
+    section="studies",
+    details=_details,
+    command="nann experiments",
+)

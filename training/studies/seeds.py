@@ -112,7 +112,7 @@ def _budgets(settings: StudySettings, items: int) -> list[int]:
     return sorted({min(budget, items) for budget in settings.budgets if budget >= settings.search.top_k})
 
 
-def headline(result: Json, data_name: str) -> dict[str, Json]:
+def headline(result: Json, data: str) -> dict[str, Json]:
     """`seeded`, and `seeded_1m` where a corpus of a million items was measured: evaluations at equal coverage."""
     large = [each for each in result["synthetic"] if each["items"] >= ONE_MILLION]
     return {"seeded": result["data"]["at"], **({"seeded_1m": large[0]["at"]} if large else {})}
@@ -139,10 +139,10 @@ def plot(result: Json, path: Path) -> None:
 STUDY = Study(
     "seeded",
     "Beyond the paper: entering by seeds",
-    configs,
-    inputs,
     run,
     markdown,
     {"seeded.png": plot},
     headline,
+    configs=configs,
+    inputs=inputs,
 )

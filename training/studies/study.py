@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ..config import TrainingConfig
+from ..reports.report import Part
 from ..reports.store import Json
 from .runs import Runs
 from .settings import StudySettings
 
-Plot = Callable[[Json, Path], None]
-
-
-def _nothing(result: Json, data_name: str) -> dict[str, Json]:
-    return {}
-
 
 @dataclass(frozen=True)
-class Study:
-    """One study: pure functions of its inputs and of its result.
+class Study(Part[[Runs, StudySettings]]):
+    """One study: `run` takes the models and the settings, `headline` the result and the name of the data set.
 
     Attributes:
-        name: what `--only` takes.
-        title: heading in the report.
         configs: the models it trains; several studies may share one.
         inputs: what the result depends on besides the models, the data and the test users.
-        run: (runs, settings) -> the result, JSON-able, fractions as fractions.
-        markdown: the result as text and tables of the report, without the heading and the plots.
-        plots: file name -> (result, path) writes that PNG.
-        headline: (result, name of the data set) -> keys at the top of experiments.json.
     """
 
-    name: str
-    title: str
-    configs: Callable[[StudySettings], list[TrainingConfig]]
-    inputs: Callable[[StudySettings], Json]
-    run: Callable[[Runs, StudySettings], Json]
-    markdown: Callable[[Json], str]
-    plots: Mapping[str, Plot] = field(default_factory=dict)
-    headline: Callable[[Json, str], dict[str, Json]] = _nothing
+    configs: Callable[[StudySettings], list[TrainingConfig]] = field(kw_only=True)
+    inputs: Callable[[StudySettings], Json] = field(kw_only=True)

@@ -54,13 +54,13 @@ def averaged(seeds: list[dict[str, float | None]]) -> Json:
     }
 
 
-def headline(result: Json, data_name: str) -> dict[str, Json]:
+def headline(result: Json, data: str) -> dict[str, Json]:
     """`table3`: means; `table3_spread`: sample standard deviations, null with one seed."""
 
     def part(name: str) -> Json:
         cells = result["cells"]
         return {
-            data_name: {KEYS[row]: {loss: cells[row][loss][name] for loss in _LOSSES} for row in ARCHITECTURES},
+            data: {KEYS[row]: {loss: cells[row][loss][name] for loss in _LOSSES} for row in ARCHITECTURES},
         }
 
     return {"table3": part("mean"), "table3_spread": part("spread"), "table3_seeds": result["seeds"]}
@@ -100,4 +100,12 @@ def _reading(cells: Json) -> str:
     )
 
 
-STUDY = Study("table3", "Table 3: architectures and the auxiliary loss", configs, inputs, run, markdown, {}, headline)
+STUDY = Study(
+    "table3",
+    "Table 3: architectures and the auxiliary loss",
+    run,
+    markdown,
+    headline=headline,
+    configs=configs,
+    inputs=inputs,
+)

@@ -58,7 +58,7 @@ def _cheapest(model: TrainedRun, users: UserBatch, exact: Int32Array, wanted: fl
     return tune_every_entry(model.bundle.index, model.scorer, users, exact, wanted, max_share=_MAX_SHARE).best
 
 
-def headline(result: Json, data_name: str) -> dict[str, Json]:
+def headline(result: Json, data: str) -> dict[str, Json]:
     """`tuned`: the measures on test users of the highest coverage wanted."""
     if not result["points"]:
         return {}
@@ -116,4 +116,4 @@ def plot(result: Json, path: Path) -> None:
         axis.legend()
 
 
-STUDY = Study("tuned", "The tuned search", configs, inputs, run, markdown, {"tuned.png": plot}, headline)
+STUDY = Study("tuned", "The tuned search", run, markdown, {"tuned.png": plot}, headline, configs=configs, inputs=inputs)

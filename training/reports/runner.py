@@ -1,0 +1,102 @@
+"""Runs the parts of a report, keeps each result on disk, and writes JSON, Markdown and plots."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Generic
+
+from nann.errors import ConfigError
+
+from .plots import require_matplotlib
+from .report import PartT, Report
+from .store import Json, as_read, cached, read_object
+
+Say = Callable[[str], None]
+LeftOut = Callable[[PartT, ConfigError], None]
+
+
+@dataclass(frozen=True)
+class Measuring(Generic[PartT]):
+    """How the parts of one command are measured.
+
+    Attributes:
+        run: part -> its result.
+        inputs: part -> everything that its result depends on.
+        cache: folder of the results that are kept by their inputs; None = none is kept.
+        again: measure even what is kept.
+        provenance: what stands beside each result, besides the date and the seconds it took.
+        about: what else stands in each entry; `Part.headline` gets it too.
+    """
+
+    run: Callable[[PartT], Json]
+    inputs: Callable[[PartT], Json] = lambda part: None
+    cache: Path | None = None
+    again: bool = False
+    provenance: Mapping[str, Json] = field(default_factory=dict)
+    about: Mapping[str, Json] = field(default_factory=dict)
+
+    def entry(self, part: PartT) -> Json:
+        """`{provenance, result}` and `about`: measured now, or as it was when it was measured."""
+
+        def compute() -> Json:
+            date, start_s = datetime.now(timezone.utc).date().isoformat(), time.monotonic()
+            result = self.run(part)
+            made = {**self.provenance, "date": date, "took_s": round(time.monotonic() - start_s)}
+            return {"provenance": made, "result": result}
+
+        if self.cache is None:
+            return {**self.about, **as_read(compute())}
+        return {**self.about, **cached(self.cache, self.inputs(part), compute, again=self.again)}
+
+
+def run_parts(
+    report: Report[PartT],
+    parts: Sequence[PartT],
+    out: Path,
+    measuring: Measuring[PartT],
+    *,
+    body: Json = None,
+    left_out: LeftOut[PartT] | None = None,
+    say: Say = lambda line: None,
+) -> Json:
+    """Runs parts of a report. All is written after each, so that an interrupted command goes on where it stopped.
+
+    Args:
+        report: the kind of report.
+        parts: those to run.
+        out: folder of the results.
+        measuring: how a part is measured.
+        body: what the JSON file starts from; None = from the file in `out`, so that other parts' results stay.
+        left_out: takes a part that can't be measured here, with the reason; None = that is an error.
+        say: takes progress lines.
+
+    Returns:
+        The body of the JSON file.
+
+    Raises:
+        ConfigError: if matplotlib is missing, or the JSON file is another program's.
+    """
+    if any(part.plots for part in parts):
+        require_matplotlib()
+    if body is None:
+        body = read_object(out / report.results_file)
+    out.mkdir(parents=True, exist_ok=True)
+    for number, part in enumerate(parts, start=1):
+        say(f"{report.word} {number} of {len(parts)}: {part.title}")
+        try:
+            entry = measuring.entry(part)
+        except ConfigError as error:
+            if left_out is None:
+                raise
+            left_out(part, error)
+        else:
+            body.update(part.headline(entry["result"], **measuring.about))
+            report.add(body, part, entry)
+            for name, plot in part.plots.items():
+                plot(entry["result"], out / name)
+        report.write(body, out)
+    return body
