@@ -14,6 +14,7 @@ from nann.scorer import Float32Array, Int32Array
 from nann.signature import CANDIDATE_SCORES, CANDIDATES, SCORER, USER_STATE
 
 from ...training.export.tensorrt_api import find_tensorrt, make_logger
+from .scorer_calls import difference
 
 
 class PlanScorer:
@@ -66,5 +67,5 @@ def plan_differences(plans: Path, bundle: Bundle, states: Float32Array, referenc
         candidates = rng.integers(0, bundle.item_count, (users, width)).astype(np.int32)
         expected = reference.score(states[:users], candidates)  # type: ignore[attr-defined]
         got = scorer.score(states[:users], candidates)
-        differences[f"{users}x{width}"] = float(np.abs(got - expected).max() / max(1.0, float(np.ptp(expected))))
+        differences[f"{users}x{width}"] = difference(got, expected)
     return differences

@@ -9,12 +9,11 @@ figures here (items, search, GPU).
 
 from __future__ import annotations
 
-import json
 import platform
-import sys
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,29 +22,164 @@ import torch
 import typer
 
 from nann.bundle import SCORER_FILE, Bundle
-from nann.errors import ConfigError, NannError
+from nann.errors import ConfigError
+from nann.scorer import Float32Array
 
+from ...python_backend.repository.install import install_bundle
+from ...python_backend.server.install import triton_at
+from ...training.config import TrainingConfig
+from ...training.data.prepared import PreparedData
+from ...training.reports.report import Part, Report
+from ...training.reports.runner import Measuring, run_parts
+from ...training.reports.store import Json
+from ...training.reports.text import table
+from ...training.scorers import OnnxScorer
+from ...training.train import train
+from ..command import run_command
 from ..load.clients import run_load
 from ..load.requests import histories
+from ..servers.serving import serving
 from ..servers.triton_counters import breakdown, read_metrics
+from .plans import plan_differences
 from .scorer_calls import device_name, exhaustive_ms, measure_points, user_states
 
 _QUERIES = 256
 
 
-@dataclass
-class Report:
-    """What was measured; a section that could not be is named in `skipped`, with the reason."""
+@dataclass(frozen=True)
+class Session:
+    """What the parts measure, and where.
 
-    device: str
-    environment: dict[str, str]
-    bundle: dict[str, Any]
-    points: list[dict[str, Any]] = field(default_factory=list)
-    tensorrt: dict[str, float] = field(default_factory=dict)
-    load: list[dict[str, Any]] = field(default_factory=list)
-    exhaustive_ms: dict[int, float] = field(default_factory=dict)
-    training: dict[str, float] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)
+    Attributes:
+        bundle: exported.
+        data: folder of the prepared data set it is of.
+        folder: scratch; `repository` below it holds the bundle installed.
+        device: where to measure.
+        plans: folder of TensorRT plans, None without.
+        triton: folder of a Triton that is not installed by pip, None without.
+        clients: concurrencies of the load.
+        duration_s: length of each load.
+        training_steps: 0 = none.
+    """
+
+    bundle: Bundle
+    data: Path
+    folder: Path
+    device: torch.device
+    plans: Path | None
+    triton: Path | None
+    clients: list[int]
+    duration_s: float
+    training_steps: int
+
+    @cached_property
+    def repository(self) -> Path:
+        """The model repository; the bundle is installed when it is first asked for."""
+        install_bundle(self.bundle.path, self.folder / "repository")
+        return self.folder / "repository"
+
+    @cached_property
+    def states(self) -> Float32Array:
+        """States of validation users, `float32[R, S]`, at least as many as the widest call takes."""
+        queries = PreparedData.load(self.data).queries("validation", self.bundle.sequence_length, _QUERIES)
+        states = user_states(self.repository, self.bundle, queries.behaviors, queries.profiles)
+        return np.resize(states, (max(len(states), self.bundle.shape_grid.batch_sizes[-1]), states.shape[1]))
+
+
+def _points(session: Session) -> Json:
+    points = measure_points(session.repository, session.bundle, session.states, session.device)
+    return [asdict(point) for point in points]
+
+
+def _points_text(points: Json) -> str:
+    rows = [
+        [
+            f"{point['users']} x {point['width']}",
+            *(f"{point[key]:.3f}" for key in ("call_ms", "eager_ms")),
+            f"{point['difference']:.1e}",
+            "" if point["half_difference"] is None else f"{point['half_difference']:.1e}",
+        ]
+        for point in points
+    ]
+    return table(["users x candidates", "call ms", "kernel by kernel ms", "differs", "half differs"], rows)
+
+
+def _plans(session: Session) -> Json:
+    if session.plans is None:
+        raise ConfigError("no --plans")
+    reference = OnnxScorer(session.bundle.path / SCORER_FILE)
+    return plan_differences(session.plans, session.bundle, session.states, reference)
+
+
+def _load(session: Session) -> Json:
+    """Triton with the target torch at each concurrency: throughput, latency, lockstep batch, where the time goes."""
+    users = histories(session.data, session.bundle.sequence_length, _QUERIES)
+    triton = None if session.triton is None else triton_at(session.triton)
+    results = []
+    with serving(session.repository, target="torch", triton=triton) as server:
+        run_load(server.grpc_url, users, 1, min(session.duration_s, 2.0))
+        for concurrency in session.clients:
+            before = read_metrics(server.metrics_url)
+            result = run_load(server.grpc_url, users, concurrency, session.duration_s)
+            results.append({**asdict(result), **breakdown(before, read_metrics(server.metrics_url))})
+    return results
+
+
+def _load_text(loads: Json) -> str:
+    header = ["clients", "QPS", "p50 ms", "p99 ms", "users a search", "scorer calls a search", "scorer's share"]
+    rows = [
+        [
+            str(row["concurrency"]),
+            f"{row['qps']:.0f}",
+            *(f"{row[key]:.2f}" for key in ("p50_ms", "p99_ms")),
+            *(f"{row[key]:.1f}" for key in ("users_per_search", "scorer_calls_per_search")),
+            f"{row['scorer_share_of_search']:.0%}",
+        ]
+        for row in loads
+    ]
+    return table(header, rows)
+
+
+def _training(session: Session) -> Json:
+    if session.training_steps == 0:
+        raise ConfigError("no --training-steps")
+    data, folder = PreparedData.load(session.data), session.folder / "train"
+    result = train(data, TrainingConfig(), folder, stop_at_step=session.training_steps)
+    return {"steps": float(session.training_steps), "examples_per_s": result.examples_per_s}
+
+
+def _introduction(body: Json) -> str:
+    facts = [[key, str(value)] for key, value in {**body["environment"], **body["bundle"]}.items()]
+    skipped = [f"\nNot measured: {name} ({reason}).\n" for name, reason in body["skipped"].items()]
+    return "".join([f"# GPU report: {body['device']}\n\n{table(['', ''], facts)}\n", *skipped])
+
+
+REPORT = Report(
+    name="report",
+    parts=(
+        Part[[Session]]("points", "A scorer call at each shape", _points, _points_text),
+        Part[[Session]](
+            "tensorrt",
+            "The TensorRT plan",
+            _plans,
+            lambda result: f"It differs by at most {max(result.values()):.1e} from onnxruntime on the CPU.",
+        ),
+        Part[[Session]]("load", "Served by Triton's Python backend, target torch", _load, _load_text),
+        Part[[Session]](
+            "exhaustive_ms",
+            "Scoring every item instead",
+            lambda session: exhaustive_ms(session.repository, session.bundle, session.states, session.device),
+            lambda result: "\n".join(
+                f"- {users} users: {ms:.2f} ms, {1000 * int(users) / ms:.0f} QPS" for users, ms in result.items()
+            ),
+        ),
+        Part[[Session]](
+            "training", "Training", _training, lambda result: f"{result['examples_per_s']:,.0f} examples/s."
+        ),
+    ),
+    word="part",
+    introduction=_introduction,
+)
 
 
 def main(
@@ -61,121 +195,30 @@ def main(
     duration_s: Annotated[float, typer.Option(min=0.1, help="Length of each load.")] = 10.0,
     training_steps: Annotated[int, typer.Option(min=0, help="Steps of training; 0: none.")] = 300,
 ) -> None:
-    """Measure everything that wants a GPU and write a report."""
+    """Measure everything that wants a GPU and write a report; a part that can't be measured is named in `skipped`."""
     where = torch.device(device)
     if where.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError("torch sees no GPU; run this where there is one, or rehearse with --device cpu")
     opened = Bundle.open(bundle)
-    report = Report(device_name(where), _environment(), _bundle_facts(opened))
-    with tempfile.TemporaryDirectory(prefix="nann-gpu-report-") as folder:
-        _measure(report, opened, data, Path(folder), where, plans, triton, concurrency, duration_s, training_steps)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "report.json").write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
-    (out / "report.md").write_text(as_markdown(report), encoding="utf-8")
-    typer.echo(as_markdown(report))
-
-
-def _measure(
-    report: Report,
-    bundle: Bundle,
-    data: Path,
-    folder: Path,
-    device: torch.device,
-    plans: Path | None,
-    triton: Path | None,
-    concurrency: str,
-    duration_s: float,
-    training_steps: int,
-) -> None:
-    from ...python_backend.repository.install import install_bundle
-    from ...training.data.prepared import PreparedData
-    from ...training.scorers import OnnxScorer
-
-    repository = folder / "repository"
-    install_bundle(bundle.path, repository)
-    prepared = PreparedData.load(data)
-    queries = prepared.queries("validation", bundle.sequence_length, _QUERIES)
-    states = user_states(repository, bundle, queries.behaviors, queries.profiles)
-    states = np.resize(states, (max(len(states), bundle.shape_grid.batch_sizes[-1]), states.shape[1]))
-    report.points = [asdict(point) for point in measure_points(repository, bundle, states, device)]
-    if plans is None:
-        report.skipped["tensorrt"] = "no --plans"
-    else:
-        from .plans import plan_differences
-
-        report.tensorrt = plan_differences(plans, bundle, states, OnnxScorer(bundle.path / SCORER_FILE))
-    report.exhaustive_ms = exhaustive_ms(repository, bundle, states, device)
-    users = histories(data, bundle.sequence_length, _QUERIES)
     clients = [int(part) for part in concurrency.split(",")]
-    report.load = serve_under_load(repository, users, clients, duration_s, triton)
-    if training_steps == 0:
-        report.skipped["training"] = "no --training-steps"
-    else:
-        report.training = _training_throughput(prepared, folder, training_steps)
-
-
-def serve_under_load(
-    repository: Path, users: list[list[int]], concurrencies: list[int], duration_s: float, triton: Path | None = None
-) -> list[dict[str, Any]]:
-    """Triton with the target torch at each concurrency: throughput, latency, lockstep batch, where the time goes."""
-    from ...python_backend.server.install import triton_at
-    from ...python_backend.server.ports import free_ports
-    from ...python_backend.server.triton import ServerOptions, TritonServer
-
-    log = repository.with_suffix(".log")
-    http_port, grpc_port, metrics_port = free_ports(3)
-    options = ServerOptions(repository, "127.0.0.1", http_port, grpc_port, metrics_port, "torch", log)
-    results = []
-    with TritonServer(options, None if triton is None else triton_at(triton)) as server:
-        run_load(server.grpc_url, users, 1, min(duration_s, 2.0))
-        for concurrency in concurrencies:
-            before = read_metrics(server.metrics_url)
-            result = run_load(server.grpc_url, users, concurrency, duration_s)
-            results.append({**asdict(result), **breakdown(before, read_metrics(server.metrics_url))})
-    return results
-
-
-def _training_throughput(prepared: Any, folder: Path, steps: int) -> dict[str, float]:
-    from ...training.config import TrainingConfig
-    from ...training.train import train
-
-    result = train(prepared, TrainingConfig(), folder / "train", stop_at_step=steps)
-    return {"steps": float(steps), "examples_per_s": result.examples_per_s}
-
-
-def as_markdown(report: Report) -> str:
-    """The report for people: one table a section."""
-    lines = [f"# GPU report: {report.device}", "", "| | |", "|---|---|"]
-    lines += [f"| {key} | {value} |" for key, value in {**report.environment, **report.bundle}.items()]
-    lines += ["", "## A scorer call at each shape", ""]
-    lines += [
-        "| users x candidates | call ms | kernel by kernel ms | differs | half differs |",
-        "|---|---|---|---|---|",
-    ]
-    for point in report.points:
-        half = "" if point["half_difference"] is None else f"{point['half_difference']:.1e}"
-        lines.append(
-            f"| {point['users']} x {point['width']} | {point['call_ms']:.3f} | {point['eager_ms']:.3f} | "
-            f"{point['difference']:.1e} | {half} |"
+    body: Json = {
+        "device": device_name(where),
+        "environment": _environment(),
+        "bundle": _bundle_facts(opened),
+        "skipped": {},
+    }
+    with tempfile.TemporaryDirectory(prefix="nann-gpu-report-") as folder:
+        session = Session(opened, data, Path(folder), where, plans, triton, clients, duration_s, training_steps)
+        run_parts(
+            REPORT,
+            REPORT.parts,
+            out,
+            Measuring(lambda part: part.run(session)),
+            body=body,
+            left_out=lambda part, error: body["skipped"].update({part.name: str(error)}),
+            say=lambda line: typer.echo(line, err=True),
         )
-    if report.tensorrt:
-        lines += ["", f"TensorRT differs by at most {max(report.tensorrt.values()):.1e} from onnxruntime on the CPU."]
-    lines += ["", "## Served by Triton's Python backend, target torch", ""]
-    lines += ["| clients | QPS | p50 ms | p99 ms | users a search | scorer calls a search | scorer's share |"]
-    lines += ["|---|---|---|---|---|---|---|"]
-    lines += [
-        f"| {row['concurrency']} | {row['qps']:.0f} | {row['p50_ms']:.2f} | {row['p99_ms']:.2f} | "
-        f"{row['users_per_search']:.1f} | {row['scorer_calls_per_search']:.1f} | {row['scorer_share_of_search']:.0%} |"
-        for row in report.load
-    ]
-    lines += ["", "## Scoring every item instead", ""]
-    lines += [
-        f"- {users} users: {ms:.2f} ms, {1000 * users / ms:.0f} QPS" for users, ms in report.exhaustive_ms.items()
-    ]
-    if report.training:
-        lines += ["", f"Training: {report.training['examples_per_s']:,.0f} examples/s."]
-    lines += [f"\nNot measured: {name} ({reason})." for name, reason in report.skipped.items()]
-    return "\n".join(lines) + "\n"
+    typer.echo(REPORT.markdown(body))
 
 
 def _environment() -> dict[str, str]:
@@ -195,8 +238,4 @@ def _bundle_facts(bundle: Bundle) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except NannError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
+    run_command(main)

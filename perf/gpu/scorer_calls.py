@@ -80,8 +80,8 @@ def measure_points(repository: Path, bundle: Bundle, states: Float32Array, devic
             PointResult(
                 users,
                 width,
-                _difference(_score(full, states[:users], candidates), expected),
-                _difference(_score(half, states[:users], candidates), expected) if half else None,
+                difference(_score(full, states[:users], candidates), expected),
+                difference(_score(half, states[:users], candidates), expected) if half else None,
                 _median_ms(lambda c=candidates, u=users: _score(served, states[:u], c)),  # type: ignore[misc]
                 _median_ms(lambda c=candidates, u=users: _score(eager, states[:u], c)),  # type: ignore[misc]
             )
@@ -113,7 +113,8 @@ def _score(runner: GraphRunner | None, states: Float32Array, candidates: Int32Ar
     return scores
 
 
-def _difference(got: Float32Array, expected: Float32Array) -> float:
+def difference(got: Float32Array, expected: Float32Array) -> float:
+    """Largest difference of two scorers' scores, `float32[B, C]` each, relative to their spread above 1."""
     return float(np.abs(got - expected).max() / max(1.0, float(np.ptp(expected))))
 
 

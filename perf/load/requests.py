@@ -6,15 +6,15 @@ python -m nann.perf.load.requests --data build/data/complete_journey --out build
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nann.errors import NannError
 from nann.signature import BEHAVIOR_ITEM_IDS, PADDING_IDS, USER_PROFILE
+
+from ..command import run_command
 
 
 def histories(data: Path, length: int, users: int) -> list[list[int]]:
@@ -59,8 +59,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except NannError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
+    run_command(main)

@@ -16,6 +16,7 @@ from nann.signature import BEAM_RETRIEVAL, SCORER
 
 from ...python_backend.engines.onnx_model import EmbeddedScorer
 from ...python_backend.repository.install import install_bundle
+from ...python_backend.server.install import TritonInstall
 from ...python_backend.server.ports import free_ports
 from ...python_backend.server.triton import ServerOptions, TritonServer
 from ...python_backend.version_folder import ONNX_FILE
@@ -97,12 +98,21 @@ def installed_scorer(repository: Path, threads: int = 1) -> EmbeddedScorer:
 
 
 @contextmanager
-def serving(repository: Path, cores: Sequence[int] | None = None) -> Iterator[TritonServer]:
-    """A running server of an installed repository, on ports of its own; its log stands beside the repository."""
+def serving(
+    repository: Path, cores: Sequence[int] | None = None, target: str = TARGET, triton: TritonInstall | None = None
+) -> Iterator[TritonServer]:
+    """A running server of an installed repository, on ports of its own; its log stands beside the repository.
+
+    Args:
+        repository: from `install`.
+        cores: the only ones that the server may use; None = all.
+        target: how it runs the ONNX files.
+        triton: the one to run; None = the one found here.
+    """
     log = repository.with_suffix(".log")
     http_port, grpc_port, metrics_port = free_ports(3)
-    options = ServerOptions(repository, "127.0.0.1", http_port, grpc_port, metrics_port, TARGET, log)
-    server = TritonServer(options)
+    options = ServerOptions(repository, "127.0.0.1", http_port, grpc_port, metrics_port, target, log)
+    server = TritonServer(options, triton)
     with pinned(cores):
         server.start()
     with server:
