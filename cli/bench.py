@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from .support import JsonOption, console, output, print_json
+from .support import JsonOption, as_typed, output, print_json, say
 
 if TYPE_CHECKING:
     from ..perf.benchmark import BenchSettings
@@ -55,16 +55,14 @@ def bench(
         _check(out / REPORT.results_file, cache, window_s, json)
         return
     settings = _settings(cache, real, data, table1_items, users=users, window_s=window_s, repeats=repeats)
-    command = _command(only=only, table1_items=table1_items, users=users, window_s=window_s, repeats=repeats)
-    body = run_benchmarks(benchmarks, settings, out, command=command, again=only is not None, say=_say)
+    command = as_typed(
+        "nann bench", only=only, table1_items=table1_items, users=users, window_s=window_s, repeats=repeats
+    )
+    body = run_benchmarks(benchmarks, settings, out, command=command, again=only is not None, say=say)
     _print_headlines(body)
     output.print(f"written to {out / REPORT.text_file} and {out / REPORT.results_file}")
     if json:
         print_json({**body, "benchmarks": list(body.get("benchmarks", {}))})
-
-
-def _say(line: str) -> None:
-    console.print(line, style="bold" if line.startswith("benchmark") else None, highlight=False, markup=False)
 
 
 def _settings(cache: Path, real: Path | None, data: Path | None, items: int | None, **sizes: Any) -> BenchSettings:
@@ -81,7 +79,7 @@ def _settings(cache: Path, real: Path | None, data: Path | None, items: int | No
     find_perf_analyzer()  # what is missing is said before the minutes of making corpora, not after
     if real is None or data is None:
         real, data = _demo_bundle()
-    table1 = table1_corpus(cache / "corpora", _say, items or TABLE1_ITEMS)
+    table1 = table1_corpus(cache / "corpora", say, items or TABLE1_ITEMS)
     return BenchSettings(real, data, table1.bundle, table1.data, cache, **sizes)
 
 
@@ -105,7 +103,7 @@ def _check(results: Path, cache: Path, window_s: float, json: bool) -> None:
     gate.verdicts(body, dict.fromkeys((gated.key for gated in gate.GATED), 0.0))  # is there anything to compare with?
     nowhere = Path()
     settings = BenchSettings(nowhere, nowhere, nowhere, nowhere, cache, window_s=window_s)
-    verdicts = gate.verdicts(body, gate.run(settings, _say))
+    verdicts = gate.verdicts(body, gate.run(settings, say))
     table = Table(title=f"against {results}")
     table.add_column("ratio")
     for column in ("expected", "measured", "allowed", ""):
@@ -118,24 +116,17 @@ def _check(results: Path, cache: Path, window_s: float, json: bool) -> None:
     output.print(table)
     if json:
         print_json({one.gated.key: {"expected": one.expected, "measured": one.measured} for one in verdicts})
-    if gate.failed(verdicts):
+    if any(one.regressed for one in verdicts):
         raise typer.Exit(1)
 
 
 def _print_headlines(body: dict[str, Any]) -> None:
-    from ..perf.headlines import HEADLINES, value_at
+    from ..perf.headlines import measured_headlines
 
     table = Table(title="serving speed")
     table.add_column("")
     table.add_column("measured", justify="right", style="bold")
     table.add_column("goal", justify="right")
-    for headline in HEADLINES:
-        value = value_at(body, headline.key)
-        table.add_row(headline.words, "-" if value is None else f"{value:,.2f}", headline.goal)
+    for row in measured_headlines(body):
+        table.add_row(*row)
     output.print(table)
-
-
-def _command(**options: Any) -> str:
-    """The command, without paths: they mean nothing elsewhere."""
-    given = (f" --{name.replace('_', '-')} {value}" for name, value in options.items() if value is not None)
-    return f"nann bench{''.join(given)}"

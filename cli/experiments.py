@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .prepare import DATA_FOLDER
-from .support import JsonOption, console, output, print_json
+from .support import JsonOption, as_typed, output, parse_integers, print_json, say
 
 DEFAULT_DATA = DATA_FOLDER / "complete_journey"
 
@@ -48,33 +48,20 @@ def experiments(
     from ..training.studies.settings import study_settings
 
     studies = REPORT.chosen(only)
-    settings = study_settings(size, config=config, seeds=seeds, steps=steps, users=users, growth=_sizes(growth))
+    settings = study_settings(
+        size, config=config, seeds=seeds, steps=steps, users=users, growth=parse_integers("--growth", growth)
+    )
     if data is None:
         data = _complete_journey()
 
-    def say(line: str) -> None:
-        console.print(line, style="bold" if line.startswith("study") else None, highlight=False)
-
     runs = Runs(PreparedData.load(data), cache, settings, say)
-    command = _command(size=size, config=config, only=only, seeds=seeds, steps=steps, users=users, growth=growth)
+    command = as_typed(
+        "nann experiments", size=size, config=config, only=only, seeds=seeds, steps=steps, users=users, growth=growth
+    )
     body = run_studies(studies, runs, settings, out, command=command, say=say)
     output.print(f"written to {out / REPORT.text_file} and {out / REPORT.results_file}")
     if json:
         print_json({key: value for key, value in body.items() if key != "studies"} | {"studies": list(body["studies"])})
-
-
-def _sizes(text: str | None) -> tuple[int, ...] | None:
-    from nann.errors import ConfigError
-
-    if text is None:
-        return None
-    try:
-        sizes = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        sizes = ()
-    if not sizes or min(sizes) < 1:
-        raise ConfigError(f'--growth is "{text}"; expected numbers of items separated by commas, as "10000,1000000"')
-    return sizes
 
 
 def _complete_journey() -> Path:
@@ -83,9 +70,3 @@ def _complete_journey() -> Path:
     if not (DEFAULT_DATA / "manifest.json").is_file():
         complete_journey(out=DEFAULT_DATA)
     return DEFAULT_DATA
-
-
-def _command(**options: str | int | None) -> str:
-    """The command, its paths cut to their last part: the rest means nothing elsewhere."""
-    given = (f" --{name} {Path(str(value)).name}" for name, value in options.items() if value is not None)
-    return f"nann experiments{''.join(given)}"

@@ -42,6 +42,18 @@ def print_json(body: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def say(line: str) -> None:
+    """Prints a progress line, in bold where a study or a benchmark begins."""
+    style = "bold" if line.startswith(("study", "benchmark")) else None
+    console.print(line, style=style, highlight=False, markup=False)
+
+
+def as_typed(command: str, **options: str | int | float | None) -> str:
+    """The command line, its paths cut to their last part: the rest means nothing elsewhere."""
+    given = ((name.replace("_", "-"), value) for name, value in options.items() if value is not None)
+    return " ".join([command, *(f"--{name} {Path(str(value)).name}" for name, value in given)])
+
+
 def parse_integers(option: str, text: str | None) -> tuple[int, ...] | None:
     """Reads "100,200,400"; None stays None.
 

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nann.bundle import Bundle
-from nann.errors import ConfigError
 
 from ..training.reports.machine import machine, provenance
 from ..training.reports.runner import Measuring, run_parts
@@ -27,7 +26,7 @@ def run_benchmarks(
     again: bool = False,
     say: Say = lambda line: None,
 ) -> Json:
-    """Runs benchmarks as `run_parts` does; what was measured before on this machine with these settings is read.
+    """Runs benchmarks, see `run_parts`; what was measured before on this machine with these settings is read.
 
     Args:
         benchmarks: in the order of the report.
@@ -36,12 +35,6 @@ def run_benchmarks(
         command: as typed, for the results' provenance.
         again: measure even what was measured before; then one that can't be run here is an error, else it is left out.
         say: takes progress lines.
-
-    Returns:
-        The body of perf.json.
-
-    Raises:
-        ConfigError: if matplotlib is missing, or perf.json is another program's.
     """
     bundles = {"real": settings.real, "table1": settings.table1}
     corpora = {name: Bundle.open(path, files=[]) for name, path in bundles.items()}
@@ -51,9 +44,6 @@ def run_benchmarks(
         ids = {name: bundle.bundle_id for name, bundle in corpora.items()}
         return {"benchmark": benchmark.name, "corpora": ids, "settings": sizes, "machine": machine()}
 
-    def left_out(benchmark: Benchmark, error: ConfigError) -> None:
-        say(f"left out: {error}")
-
     about = {name: {"id": one.bundle_id, "items": one.item_count} for name, one in corpora.items()}
     measuring = Measuring[Benchmark](
         lambda benchmark: benchmark.run(settings, say),
@@ -62,4 +52,11 @@ def run_benchmarks(
         again=again,
         provenance=provenance(command, _PACKAGES, settings=sizes, corpora=about),
     )
-    return run_parts(REPORT, benchmarks, out, measuring, left_out=None if again else left_out, say=say)
+    return run_parts(
+        REPORT,
+        benchmarks,
+        out,
+        measuring,
+        left_out=None if again else lambda _, error: say(f"left out: {error}"),
+        say=say,
+    )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..training.reports.text import MISSING
+
 
 @dataclass(frozen=True)
 class Headline:
@@ -59,3 +61,9 @@ def value_at(body: Mapping[str, Any], key: str) -> float | None:
             return None
         value = value[part]
     return None if value is None else float(value)
+
+
+def measured_headlines(body: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Rows of a table: every figure's words, its value in the body of perf.json, and its goal."""
+    values = [(headline, value_at(body, headline.key)) for headline in HEADLINES]
+    return [(one.words, MISSING if value is None else f"{value:,.2f}", one.goal) for one, value in values]

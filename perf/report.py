@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ..training.reports.report import Report
-from ..training.reports.text import MISSING, table
+from ..training.reports.text import table
 from .benchmark import Benchmark, Json
 from .benchmarks import gate, growth, index_load, instances, lockstep, marking, retrieval, served, start
 from .benchmarks import load as latency_curve
 from .benchmarks import scorer as scorer_bench
-from .headlines import HEADLINES, value_at
+from .headlines import measured_headlines
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     scorer_bench.BENCHMARK,
@@ -37,17 +37,8 @@ the user did next; both are those of the search that was timed.
 """
 
 
-def headline_table(body: Json) -> str:
-    """Every headline figure with its goal."""
-    rows = []
-    for headline in HEADLINES:
-        value = value_at(body, headline.key)
-        rows.append([headline.words, MISSING if value is None else f"{value:,.2f}", headline.goal])
-    return table(["", "measured", "goal"], rows)
-
-
 def _introduction(body: Json) -> str:
-    return f"{_INTRODUCTION}\n{headline_table(body)}\n"
+    return f"{_INTRODUCTION}\n{table(['', 'measured', 'goal'], measured_headlines(body))}\n"
 
 
 def _details(made: Json) -> list[str]:
@@ -59,8 +50,9 @@ def _details(made: Json) -> list[str]:
 
 
 REPORT = Report(
-    name="perf",
-    parts=BENCHMARKS,
+    "perf.json",
+    "perf.md",
+    BENCHMARKS,
     word="benchmark",
     introduction=_introduction,
     section="benchmarks",

@@ -6,7 +6,6 @@ own figures are a benchmark as any other, so perf.json says what to expect.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from nann.errors import ConfigError
@@ -37,11 +36,14 @@ class Gated:
     higher_is_better: bool
     tolerance: float
 
+    def limit(self, expected: float) -> float:
+        """The worst that passes."""
+        return expected * (1 - self.tolerance if self.higher_is_better else 1 + self.tolerance)
+
     def is_worse(self, measured: float, expected: float) -> bool:
         """Whether `measured` is beyond what `expected` and the tolerance allow."""
-        if self.higher_is_better:
-            return measured < expected * (1 - self.tolerance)
-        return measured > expected * (1 + self.tolerance)
+        limit = self.limit(expected)
+        return measured < limit if self.higher_is_better else measured > limit
 
 
 GATED: tuple[Gated, ...] = (
@@ -98,18 +100,13 @@ def verdicts(body: Json, measured: Json) -> list[Verdict]:
     return [Verdict(gated, expected.get(gated.key), measured[gated.key]) for gated in GATED]
 
 
-def failed(results: Iterable[Verdict]) -> list[Verdict]:
-    """Those that regressed."""
-    return [verdict for verdict in results if verdict.regressed]
-
-
 def markdown(result: Json) -> str:
     """What the gate expects."""
     rows = [
         [
             f"`{gated.key}`",
             f"{result[gated.key]:.2f}",
-            f"{'down' if gated.higher_is_better else 'up'} to {_limit(gated, result[gated.key]):.2f}",
+            f"{'down' if gated.higher_is_better else 'up'} to {gated.limit(result[gated.key]):.2f}",
         ]
         for gated in GATED
         if gated.key in result
@@ -118,10 +115,6 @@ def markdown(result: Json) -> str:
         f"The same ratios on a synthetic corpus of {ITEMS:,} items, where fixed costs weigh more. `make bench-check` "
         f"measures them again and fails beyond the tolerance.\n\n{table(['ratio', 'measured', 'passes'], rows)}"
     )
-
-
-def _limit(gated: Gated, expected: float) -> float:
-    return expected * (1 - gated.tolerance if gated.higher_is_better else 1 + gated.tolerance)
 
 
 BENCHMARK = Benchmark(NAME, "Regression gate", run, markdown)

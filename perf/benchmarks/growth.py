@@ -17,7 +17,7 @@ from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
 
 from ...training.reports.plots import COLORS, MARKERS, figure, plain_log
-from ...training.reports.text import percent, table
+from ...training.reports.text import listing
 from ..alternate import alternate
 from ..benchmark import Benchmark, BenchSettings, Json, Say
 from ..corpora.planted import (
@@ -82,25 +82,21 @@ def _run(settings: BenchSettings, say: Say) -> Json:
 
 
 def _markdown(result: Json) -> str:
-    columns = ["items", "ms a query", "evaluations", f"coverage@{_TOP_K}", "layers", "entry points", "mean degree"]
-    rows = [
-        [
-            f"{point['items']:,}",
-            f"{point['ms']:.2f}",
-            f"{point['evaluations']:,.0f}",
-            percent(point["coverage"]),
-            str(point["layers"]),
-            f"{point['entry_points']:,}",
-            f"{point['mean_degree']:.1f}",
-        ]
-        for point in result["points"]
-    ]
+    columns = {
+        "items": "{items:,}",
+        "ms a query": "{ms:.2f}",
+        "evaluations": "{evaluations:,.0f}",
+        f"coverage@{_TOP_K}": "{coverage:.2%}",
+        "layers": "{layers}",
+        "entry points": "{entry_points:,}",
+        "mean degree": "{mean_degree:.1f}",
+    }
     return (
         f"Planted vectors of {WIDTH} numbers, hnswlib with M {M} and ef_construction {EF_CONSTRUCTION}; the paper's "
         f"walk with ef {_EF} and one round on each upper layer, ef {_GROUND_EF} and {_GROUND_ROUNDS} rounds on the "
         f"ground; the entry layer is the lowest of at most {LARGEST_ENTRY_LAYER:,} items. One user at a time, "
         f"{result['timed_users']} users; coverage over {result['judged_users']} of them, against scoring every item."
-        f"\n\n{table(columns, rows)}"
+        f"\n\n{listing(result['points'], columns)}"
     )
 
 
@@ -127,4 +123,3 @@ def _plot(result: Json, path: Path) -> None:
 BENCHMARK = Benchmark(
     "growth", "Cost against the size of the corpus", _run, _markdown, {"perf_growth.png": _plot}, _headline
 )
-"""(j)."""

@@ -60,4 +60,3 @@ def _markdown(result: Json) -> str:
 
 
 BENCHMARK = Benchmark("index_load", "Index load", _run, _markdown)
-"""(h)."""

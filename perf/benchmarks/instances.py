@@ -7,12 +7,12 @@ import statistics
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from nann.errors import ConfigError
 
-from ...python_backend.engines.onnx_model import EmbeddedScorer
 from ...training.reports.plots import COLORS, figure
 from ...training.reports.text import MISSING, percent, table
 from ..benchmark import Benchmark, BenchSettings, Json, Say
@@ -135,13 +135,8 @@ def _score_for(job: tuple[Path, list[Calls], int, float]) -> float:
         return done / (time.perf_counter() - start_s)
 
 
-_scorers: dict[Path, EmbeddedScorer] = {}
-
-
-def _loaded(repository: Path) -> EmbeddedScorer:
-    if repository not in _scorers:
-        _scorers[repository] = installed_scorer(repository)
-    return _scorers[repository]
+_loaded = cache(installed_scorer)
+"""One scorer per process and repository."""
 
 
 def markdown(result: Json) -> str:
@@ -191,7 +186,7 @@ def plot(result: Json, path: Path) -> None:
 
 
 def headline(result: Json) -> dict[str, Json]:
-    """The issue's two figures."""
+    """What a second instance gives, and what it takes."""
     return {
         "two_instances_over_one": result["two_instances_over_one"],
         "extra_instance_pss_mb": sum(result["extra_instance_pss_mb"].values()),

@@ -11,7 +11,7 @@ from nann.signature import ENTRY_SEEDS
 
 from ...python_backend.server.triton import TritonServer
 from ...training.reports.plots import COLORS, MARKERS, figure, plain_log
-from ...training.reports.text import percent, table
+from ...training.reports.text import listing
 from ..benchmark import Benchmark, BenchSettings, Json, Say
 from ..corpora.asked_users import AskedUsers, asked_users
 from ..load.perf_analyzer import Load, run_perf_analyzer
@@ -24,6 +24,17 @@ NAME = "load"
 CONCURRENCIES = (1, 2, 4, 8, 16)
 RATE_SHARES = (0.25, 0.5, 0.75, 0.9)
 """Request rates of the open loop, as shares of the best throughput of the closed one."""
+_COLUMNS = {
+    "load": "{load}",
+    "QPS": "{qps:.1f}",
+    "p50 ms": "{p50_ms:.1f}",
+    "p90 ms": "{p90_ms:.1f}",
+    "p99 ms": "{p99_ms:.1f}",
+    "users a search": "{users_per_search:.1f}",
+    "items scored": "{items_scored:,.0f}",
+    "coverage@K": "{coverage:.2%}",
+    "recall@K": "{recall:.2%}",
+}
 
 Parameters = Mapping[str, int | str]
 _QUEUE_FULL = "Exceeds maximum queue size"
@@ -86,32 +97,10 @@ def markdown(result: Json) -> str:
         "the very answers."
     ]
     for curve in result:
-        rows = [_row("clients", "{:.0f}", point) for point in curve["closed"]]
-        rows += [_row("a second", "{:.1f}", point) for point in curve["open"]]
-        header = [
-            "load",
-            "QPS",
-            "p50 ms",
-            "p90 ms",
-            "p99 ms",
-            "users a search",
-            "items scored",
-            "coverage@K",
-            "recall@K",
-        ]
-        parts.append(f"### {curve['items']:,} items, {curve['search']}\n\n{table(header, rows)}")
+        closed = ({**point, "load": f"{point['value']:.0f} clients"} for point in curve["closed"])
+        opened = ({**point, "load": f"{point['value']:.1f} a second"} for point in curve["open"])
+        parts.append(f"### {curve['items']:,} items, {curve['search']}\n\n{listing([*closed, *opened], _COLUMNS)}")
     return "\n\n".join(parts)
-
-
-def _row(unit: str, number: str, point: Json) -> list[str]:
-    return [
-        f"{number.format(point['value'])} {unit}",
-        f"{point['qps']:.1f}",
-        *(f"{point[key]:.1f}" for key in ("p50_ms", "p90_ms", "p99_ms", "users_per_search")),
-        f"{point['items_scored']:,.0f}",
-        percent(point["coverage"]),
-        percent(point["recall"]),
-    ]
 
 
 def plot_curve(result: Json, path: Path) -> None:

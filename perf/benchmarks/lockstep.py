@@ -82,4 +82,3 @@ def _plot(result: Json, path: Path) -> None:
 
 
 BENCHMARK = Benchmark("lockstep", "Users in lockstep", _run, _markdown, {"perf_lockstep_stages.png": _plot})
-"""(e)."""

@@ -143,14 +143,7 @@ def _exhaustive_ms(users: OfflineUsers, top_k: int, repeats: int) -> float:
 
 
 def _table(result: Json) -> str:
-    columns = [
-        "method",
-        "ms a user",
-        "to ours",
-        "evaluations",
-        f"coverage@{result['top_k']}",
-        "recall",
-    ]
+    columns = ["method", "ms a user", "to ours", "evaluations", f"coverage@{result['top_k']}", "recall"]
     ours = result["methods"][result["entry"]]
     rows = [
         [
@@ -203,4 +196,3 @@ def _markdown(result: Json) -> str:
 
 
 BENCHMARK = Benchmark("retrieval", "Retrieval beside exhaustive scoring and the cascade", _run_both, _markdown)
-"""(c) and (d)."""

@@ -21,6 +21,8 @@ from nann.scorer import Int32Array
 from nann.search_input import UserBatch
 from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES, USER_STATE
 
+from ...training.reports.plots import COLORS, GREY, MARKERS, figure, plain_log
+from ...training.reports.text import listing
 from ..alternate import alternate
 from ..benchmark import Benchmark, BenchSettings, Json, Say
 from .scorer_engines import SERVED, Score, engines, served_engine
@@ -171,58 +173,44 @@ def _candidates(rng: np.random.Generator, items: int, users: int, count: int) ->
 
 def markdown(result: Json) -> str:
     """Three tables: forms, engines, coverage."""
-    lines = [
+    forms = {
+        "users": "{users}",
+        "candidates a user": "{candidates:,}",
+        "served, ms": "{served_ms:.2f}",
+        "naive / served": "{naive_over_served:.2f}",
+        "vectors shipped / served": "{shipped_over_served:.2f}",
+    }
+    loads = {f"{count:,}": count for count in CANDIDATE_COUNTS} | {"batch": "batch", "walk": "walk"}
+    engines = {header: f"{{{load}_ms_per_1000:.3f}}" for header, load in loads.items()}
+    rows = []
+    for row in result["engines"]:
+        covered = result["coverage"].get(row["engine"].replace("blocks", "whole calls"))
+        rows.append({**row, "coverage": "" if covered is None else f"{covered:.1%}"})
+    low, high = WALK
+    return (
         f"The paper's network, {result['items']:,} items, one thread each, in turns; medians. Naive: the plain PyTorch "
         "module exported as it is. Shipped: e_v of each candidate comes with the call (64 floats); all in one process, "
-        "so without its transport.",
-        "",
-        "| users | candidates a user | served, ms | naive / served | vectors shipped / served |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row['users']} | {row['candidates']:,} | {row['served_ms']:.2f} | {row['naive_over_served']:.2f} | "
-        f"{row['shipped_over_served']:.2f} |"
-        for row in result["forms"]
-    ]
-    low, high = WALK
-    lines += [
-        "",
+        f"so without its transport.\n\n{listing(result['forms'], forms)}\n\n"
         f"Engines, ms for 1,000 candidates; batch: of {BATCH[0]} users with {BATCH[1]:,} each, else of one. Walk: each "
         f"call has another number of them, {low:,} to {high:,}. Coverage: share of the served engine's exact top "
-        f"{_TOP_K} on the real bundle.",
-        "",
-        f"| engine | {' | '.join(f'{count:,}' for count in CANDIDATE_COUNTS)} | batch | walk | coverage |",
-        f"|---|{'---|' * len(CANDIDATE_COUNTS)}---|---|---|",
-    ]
-    for row in result["engines"]:
-        name = row["engine"]
-        times = [f"{row[f'{load}_ms_per_1000']:.3f}" for load in (*CANDIDATE_COUNTS, "batch", "walk")]
-        covered = result["coverage"].get(name.replace("blocks", "whole calls"))
-        lines.append(f"| {name} | {' | '.join(times)} | {'' if covered is None else f'{covered:.1%}'} |")
-    return "\n".join(lines)
+        f"{_TOP_K} on the real bundle.\n\n"
+        f"{listing(rows, {'engine': '{engine}', **engines, 'coverage': '{coverage}'})}"
+    )
 
 
 def plot_ratios(result: Json, path: Path) -> None:
     """Naive / served over the number of candidates, one line a number of users."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-    for users in sorted({row["users"] for row in result["forms"]}):
-        rows = [row for row in result["forms"] if row["users"] == users]
-        axes.plot(
-            [row["candidates"] for row in rows],
-            [row["naive_over_served"] for row in rows],
-            marker="o",
-            label=f"{users} users a call",
-        )
-    axes.axhline(1, color="grey", linewidth=0.8)
-    axes.set(xscale="log", xlabel="candidates a user", ylabel="naive export / served scorer", ylim=(0, None))
-    axes.legend()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    with figure(path) as (axes,):
+        for users, color, marker in zip(
+            sorted({row["users"] for row in result["forms"]}), COLORS, MARKERS, strict=False
+        ):
+            rows = [row for row in result["forms"] if row["users"] == users]
+            x, y = ([row[key] for row in rows] for key in ("candidates", "naive_over_served"))
+            axes.plot(x, y, color=color, marker=marker, label=f"{users} users a call")
+        axes.axhline(1, color=GREY, linewidth=0.8)
+        plain_log(axes, "x")
+        axes.set(xlabel="candidates a user", ylabel="naive export / served scorer", ylim=(0, None))
+        axes.legend()
 
 
 def headline(result: Json) -> dict[str, Json]:

@@ -32,7 +32,7 @@ from ...training.data.prepared import PreparedData
 from ...training.reports.report import Part, Report
 from ...training.reports.runner import Measuring, run_parts
 from ...training.reports.store import Json
-from ...training.reports.text import table
+from ...training.reports.text import listing, table
 from ...training.scorers import OnnxScorer
 from ...training.train import train
 from ..command import run_command
@@ -48,18 +48,10 @@ _QUERIES = 256
 
 @dataclass(frozen=True)
 class Session:
-    """What the parts measure, and where.
+    """What the parts measure, and where: the command's options, the bundle opened, the device found.
 
     Attributes:
-        bundle: exported.
-        data: folder of the prepared data set it is of.
-        folder: scratch; `repository` below it holds the bundle installed.
-        device: where to measure.
-        plans: folder of TensorRT plans, None without.
-        triton: folder of a Triton that is not installed by pip, None without.
-        clients: concurrencies of the load.
-        duration_s: length of each load.
-        training_steps: 0 = none.
+        folder: scratch.
     """
 
     bundle: Bundle
@@ -74,7 +66,7 @@ class Session:
 
     @cached_property
     def repository(self) -> Path:
-        """The model repository; the bundle is installed when it is first asked for."""
+        """The model repository, with the bundle installed."""
         install_bundle(self.bundle.path, self.folder / "repository")
         return self.folder / "repository"
 
@@ -86,22 +78,32 @@ class Session:
         return np.resize(states, (max(len(states), self.bundle.shape_grid.batch_sizes[-1]), states.shape[1]))
 
 
+_POINTS = {
+    "users x candidates": "{users} x {width}",
+    "call ms": "{call_ms:.3f}",
+    "kernel by kernel ms": "{eager_ms:.3f}",
+    "differs": "{difference:.1e}",
+    "half differs": "{half}",
+}
+_LOADS = {
+    "clients": "{concurrency}",
+    "QPS": "{qps:.0f}",
+    "p50 ms": "{p50_ms:.2f}",
+    "p99 ms": "{p99_ms:.2f}",
+    "users a search": "{users_per_search:.1f}",
+    "scorer calls a search": "{scorer_calls_per_search:.1f}",
+    "scorer's share": "{scorer_share_of_search:.0%}",
+}
+
+
 def _points(session: Session) -> Json:
     points = measure_points(session.repository, session.bundle, session.states, session.device)
     return [asdict(point) for point in points]
 
 
 def _points_text(points: Json) -> str:
-    rows = [
-        [
-            f"{point['users']} x {point['width']}",
-            *(f"{point[key]:.3f}" for key in ("call_ms", "eager_ms")),
-            f"{point['difference']:.1e}",
-            "" if point["half_difference"] is None else f"{point['half_difference']:.1e}",
-        ]
-        for point in points
-    ]
-    return table(["users x candidates", "call ms", "kernel by kernel ms", "differs", "half differs"], rows)
+    halves = ("" if point["half_difference"] is None else f"{point['half_difference']:.1e}" for point in points)
+    return listing(({**point, "half": half} for point, half in zip(points, halves, strict=True)), _POINTS)
 
 
 def _plans(session: Session) -> Json:
@@ -109,6 +111,10 @@ def _plans(session: Session) -> Json:
         raise ConfigError("no --plans")
     reference = OnnxScorer(session.bundle.path / SCORER_FILE)
     return plan_differences(session.plans, session.bundle, session.states, reference)
+
+
+def _plans_text(differences: Json) -> str:
+    return f"It differs by at most {max(differences.values()):.1e} from onnxruntime on the CPU."
 
 
 def _load(session: Session) -> Json:
@@ -125,19 +131,12 @@ def _load(session: Session) -> Json:
     return results
 
 
-def _load_text(loads: Json) -> str:
-    header = ["clients", "QPS", "p50 ms", "p99 ms", "users a search", "scorer calls a search", "scorer's share"]
-    rows = [
-        [
-            str(row["concurrency"]),
-            f"{row['qps']:.0f}",
-            *(f"{row[key]:.2f}" for key in ("p50_ms", "p99_ms")),
-            *(f"{row[key]:.1f}" for key in ("users_per_search", "scorer_calls_per_search")),
-            f"{row['scorer_share_of_search']:.0%}",
-        ]
-        for row in loads
-    ]
-    return table(header, rows)
+def _exhaustive(session: Session) -> Json:
+    return exhaustive_ms(session.repository, session.bundle, session.states, session.device)
+
+
+def _exhaustive_text(times: Json) -> str:
+    return "\n".join(f"- {users} users: {ms:.2f} ms, {1000 * int(users) / ms:.0f} QPS" for users, ms in times.items())
 
 
 def _training(session: Session) -> Json:
@@ -149,33 +148,20 @@ def _training(session: Session) -> Json:
 
 
 def _introduction(body: Json) -> str:
-    facts = [[key, str(value)] for key, value in {**body["environment"], **body["bundle"]}.items()]
-    skipped = [f"\nNot measured: {name} ({reason}).\n" for name, reason in body["skipped"].items()]
-    return "".join([f"# GPU report: {body['device']}\n\n{table(['', ''], facts)}\n", *skipped])
+    facts = table(["", ""], [[key, str(value)] for key, value in {**body["environment"], **body["bundle"]}.items()])
+    skipped = "".join(f"\nNot measured: {name} ({reason}).\n" for name, reason in body["skipped"].items())
+    return f"# GPU report: {body['device']}\n\n{facts}\n{skipped}"
 
 
 REPORT = Report(
-    name="report",
-    parts=(
-        Part[[Session]]("points", "A scorer call at each shape", _points, _points_text),
-        Part[[Session]](
-            "tensorrt",
-            "The TensorRT plan",
-            _plans,
-            lambda result: f"It differs by at most {max(result.values()):.1e} from onnxruntime on the CPU.",
-        ),
-        Part[[Session]]("load", "Served by Triton's Python backend, target torch", _load, _load_text),
-        Part[[Session]](
-            "exhaustive_ms",
-            "Scoring every item instead",
-            lambda session: exhaustive_ms(session.repository, session.bundle, session.states, session.device),
-            lambda result: "\n".join(
-                f"- {users} users: {ms:.2f} ms, {1000 * int(users) / ms:.0f} QPS" for users, ms in result.items()
-            ),
-        ),
-        Part[[Session]](
-            "training", "Training", _training, lambda result: f"{result['examples_per_s']:,.0f} examples/s."
-        ),
+    "report.json",
+    "report.md",
+    (
+        Part("points", "A scorer call at each shape", _points, _points_text),
+        Part("tensorrt", "The TensorRT plan", _plans, _plans_text),
+        Part("load", "Served by Triton's Python backend, target torch", _load, lambda loads: listing(loads, _LOADS)),
+        Part("exhaustive_ms", "Scoring every item instead", _exhaustive, _exhaustive_text),
+        Part("training", "Training", _training, "{examples_per_s:,.0f} examples/s.".format_map),
     ),
     word="part",
     introduction=_introduction,
@@ -213,7 +199,7 @@ def main(
             REPORT,
             REPORT.parts,
             out,
-            Measuring(lambda part: part.run(session)),
+            Measuring(lambda part: part.run(session), lambda part: part.name, session.folder / "results"),
             body=body,
             left_out=lambda part, error: body["skipped"].update({part.name: str(error)}),
             say=lambda line: typer.echo(line, err=True),

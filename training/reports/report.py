@@ -49,7 +49,8 @@ class Report(Generic[PartT]):
     """A kind of report: JSON and Markdown about the same parts.
 
     Attributes:
-        name: of its files, without the suffix.
+        results_file: name of the JSON file.
+        text_file: name of the Markdown file.
         parts: all of them, in the order of the Markdown.
         word: what a part is called in progress lines.
         introduction: body of the JSON file -> what the Markdown starts with.
@@ -60,7 +61,8 @@ class Report(Generic[PartT]):
         command: command that takes `--only`.
     """
 
-    name: str
+    results_file: str
+    text_file: str
     parts: tuple[PartT, ...]
     word: str
     introduction: Callable[[Json], str]
@@ -68,16 +70,6 @@ class Report(Generic[PartT]):
     details: Callable[[Json], list[str]] = lambda provenance: []
     repeated: tuple[str, ...] = ()
     command: str = ""
-
-    @property
-    def results_file(self) -> str:
-        """Name of the JSON file."""
-        return f"{self.name}.json"
-
-    @property
-    def text_file(self) -> str:
-        """Name of the Markdown file."""
-        return f"{self.name}.md"
 
     def chosen(self, only: str | None) -> list[PartT]:
         """The parts that a comma-separated list names, in the order of the report; all without one.

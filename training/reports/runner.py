@@ -13,10 +13,9 @@ from nann.errors import ConfigError
 
 from .plots import require_matplotlib
 from .report import PartT, Report
-from .store import Json, as_read, cached, read_object
+from .store import Json, cached, read_object
 
 Say = Callable[[str], None]
-LeftOut = Callable[[PartT, ConfigError], None]
 
 
 @dataclass(frozen=True)
@@ -26,15 +25,15 @@ class Measuring(Generic[PartT]):
     Attributes:
         run: part -> its result.
         inputs: part -> everything that its result depends on.
-        cache: folder of the results that are kept by their inputs; None = none is kept.
+        cache: folder of the results, which are kept by their inputs.
         again: measure even what is kept.
         provenance: what stands beside each result, besides the date and the seconds it took.
         about: what else stands in each entry; `Part.headline` gets it too.
     """
 
     run: Callable[[PartT], Json]
-    inputs: Callable[[PartT], Json] = lambda part: None
-    cache: Path | None = None
+    inputs: Callable[[PartT], Json]
+    cache: Path
     again: bool = False
     provenance: Mapping[str, Json] = field(default_factory=dict)
     about: Mapping[str, Json] = field(default_factory=dict)
@@ -48,8 +47,6 @@ class Measuring(Generic[PartT]):
             made = {**self.provenance, "date": date, "took_s": round(time.monotonic() - start_s)}
             return {"provenance": made, "result": result}
 
-        if self.cache is None:
-            return {**self.about, **as_read(compute())}
         return {**self.about, **cached(self.cache, self.inputs(part), compute, again=self.again)}
 
 
@@ -60,7 +57,7 @@ def run_parts(
     measuring: Measuring[PartT],
     *,
     body: Json = None,
-    left_out: LeftOut[PartT] | None = None,
+    left_out: Callable[[PartT, ConfigError], object] | None = None,
     say: Say = lambda line: None,
 ) -> Json:
     """Runs parts of a report. All is written after each, so that an interrupted command goes on where it stopped.

@@ -33,12 +33,7 @@ def cached(folder: Path, inputs: Json, compute: Callable[[], Json], *, again: bo
         return stored["result"]
     result = compute()
     write_json(path, {"inputs": inputs, "result": result})
-    return as_read(result)
-
-
-def as_read(body: Json) -> Json:
-    """A JSON-able value as it is read again from a file: with lists and string keys."""
-    return json.loads(json.dumps(body))
+    return json.loads(json.dumps(result))  # as the next call will read it: lists, and string keys
 
 
 def cached_array(path: Path, compute: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:

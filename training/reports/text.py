@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 MISSING = "–"  # noqa: RUF001  a dash is how a table says "not measured"
 
@@ -34,3 +35,13 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; the first column to the left, the others to the right."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def listing(entries: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+    """A Markdown table with one row per entry.
+
+    Args:
+        entries: values by name.
+        columns: header -> format of the cell, such as "{coverage:.2%}".
+    """
+    return table(list(columns), ([cell.format(**entry) for cell in columns.values()] for entry in entries))

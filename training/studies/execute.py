@@ -26,7 +26,7 @@ def run_studies(
     command: str,
     say: Say = lambda line: None,
 ) -> Json:
-    """Runs the studies as `run_parts` does; what was computed before is read.
+    """Runs studies, see `run_parts`; what was computed before is read.
 
     Args:
         studies: in the order of the report.
@@ -35,12 +35,6 @@ def run_studies(
         out: folder of the results. Other studies' results in its experiments.json stay.
         command: as typed, for the results' provenance.
         say: takes progress lines.
-
-    Returns:
-        The body of experiments.json.
-
-    Raises:
-        ConfigError: if matplotlib is missing, or experiments.json is another program's.
     """
     runs.plan(config for study in studies for config in study.configs(settings))
     users = len(runs.queries.users)

@@ -11,14 +11,20 @@ import numpy.typing as npt
 from nann.metrics import coverage, share_scored
 from nann.search_params import SearchParams
 
-from ..config import TrainingConfig
 from ..reports.plots import BLUE, GREY, figure, line, percent_axis
 from ..reports.store import Json
-from ..reports.text import percent, table
+from ..reports.text import listing, percent
 from ..search.ground_rounds import GroundRounds, search_by_ground_round
 from .runs import USER_BLOCK, Runs, TrainedRun, fit_params
 from .settings import StudySettings
 from .study import Study
+
+_COLUMNS = {
+    "round": "{round}",
+    "recall": "{recall:.2%}",
+    "coverage": "{coverage:.2%}",
+    "items scored": "{share_scored:.2%}",
+}
 
 
 def by_round(model: TrainedRun, params: SearchParams) -> GroundRounds:
@@ -33,11 +39,6 @@ def by_round(model: TrainedRun, params: SearchParams) -> GroundRounds:
 
 def _arrays(part: GroundRounds) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     return part.items, part.items_scored
-
-
-def configs(settings: StudySettings) -> list[TrainingConfig]:
-    """DNN with attention and the auxiliary loss, first seed."""
-    return [settings.config()]
 
 
 def inputs(settings: StudySettings) -> Json:
@@ -84,8 +85,6 @@ def plot(result: Json, path: Path) -> None:
 def markdown(result: Json) -> str:
     """Values by round and a sentence."""
     points = result["rounds"]
-    keys = ("recall", "coverage", "share_scored")
-    rows = [[str(point["round"]), *(percent(point[key]) for key in keys)] for point in points]
     final = points[-1]["coverage"]
     enough = next(point for point in points if final - point["coverage"] < 0.005)
     sentence = (
@@ -93,15 +92,9 @@ def markdown(result: Json) -> str:
         f"a percentage point of its final {percent(final)} in round {enough['round']}."
     )
     search = f"ef {list(result['search']['ef'])}, rounds {list(result['search']['rounds'])}"
-    return f"{sentence} Search: {search}.\n\n{table(['round', 'recall', 'coverage', 'items scored'], rows)}"
+    return f"{sentence} Search: {search}.\n\n{listing(points, _COLUMNS)}"
 
 
 STUDY = Study(
-    "figure5",
-    "Figure 5: rounds of the ground layer",
-    run,
-    markdown,
-    {"figure5_rounds.png": plot},
-    configs=configs,
-    inputs=inputs,
+    "figure5", "Figure 5: rounds of the ground layer", run, markdown, {"figure5_rounds.png": plot}, inputs=inputs
 )

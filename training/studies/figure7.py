@@ -10,10 +10,16 @@ from nann.search_params import SearchParams
 from ..config import TrainingConfig
 from ..reports.plots import BLUE, GREEN, GREY, ORANGE, figure, line, percent_axis
 from ..reports.store import Json
-from ..reports.text import percent, table
+from ..reports.text import listing, percent
 from .runs import Runs
 from .settings import StudySettings
 from .study import Study
+
+_COLUMNS = {
+    "recall-all": "{recall_all:.2%}",
+    "recall-retrieval": "{recall_retrieval:.2%}",
+    "coverage": "{coverage:.2%}",
+}
 
 
 def configs(settings: StudySettings) -> list[TrainingConfig]:
@@ -92,17 +98,14 @@ def markdown(result: Json) -> str:
         f"recall-retrieval is highest at eps {best['epsilon']:g} ({percent(best['recall_retrieval'])}), coverage at "
         f"{covered['epsilon']:g} ({percent(covered['coverage'])}); the default is {result['default_epsilon']:g}."
     )
-    keys = ("recall_all", "recall_retrieval", "coverage", "share_scored")
-    rows = [[f"{point['epsilon']:g}", *(percent(point[key]) for key in keys)] for point in points]
-    by_epsilon = table(["eps", "recall-all", "recall-retrieval", "coverage", "items scored"], rows)
+    by_epsilon = listing(points, {"eps": "{epsilon:g}", **_COLUMNS, "items scored": "{share_scored:.2%}"})
     search = result["top_k_search"]
     by_k = (
         f"From K = {top_ks[0]['top_k']} to K = {top_ks[-1]['top_k']} coverage goes from "
         f"{percent(top_ks[0]['coverage'])} to {percent(top_ks[-1]['coverage'])} (ef {list(search['ef'])}, rounds "
         f"{list(search['rounds'])}, {percent(top_ks[0]['share_scored'])} of the items scored)."
     )
-    rows = [[str(point["top_k"]), *(percent(point[key]) for key in keys[:3])] for point in top_ks]
-    return f"{sentence}\n\n{by_epsilon}\n\n{by_k}\n\n{table(['K', 'recall-all', 'recall-retrieval', 'coverage'], rows)}"
+    return f"{sentence}\n\n{by_epsilon}\n\n{by_k}\n\n{listing(top_ks, {'K': '{top_k}', **_COLUMNS})}"
 
 
 STUDY = Study(

@@ -11,17 +11,7 @@ from typing import Any, NamedTuple
 from nann.bundle import search_to_json
 
 from ..config import TrainingConfig
-from ..reports.plots import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    RED,
-    figure,
-    line,
-    percent_axis,
-)
+from ..reports.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, figure, line, percent_axis
 from ..reports.store import Json
 from ..reports.text import percent, table
 from .paper import userbehavior_curve

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config import SearchConfig, TrainingConfig
+from ..config import SearchConfig
 from ..reports.store import Json
 from ..reports.text import percent
 from .measures import corpus_growth
@@ -11,11 +11,6 @@ from .settings import StudySettings
 from .study import Study
 
 FOLDER = "growth"
-
-
-def configs(settings: StudySettings) -> list[TrainingConfig]:
-    """None of the data set's models: every size trains its own, on its own synthetic log."""
-    return []
 
 
 def growth_settings(settings: StudySettings) -> corpus_growth.GrowthSettings:
@@ -68,6 +63,6 @@ STUDY = Study(
     markdown,
     {"growth.png": corpus_growth.plot},
     headline,
-    configs=configs,
+    configs=lambda settings: [],  # none of the data set's: every size trains its own, on its own synthetic log
     inputs=inputs,
 )

@@ -50,8 +50,9 @@ def _details(made: Json) -> list[str]:
 
 
 REPORT = Report(
-    name="experiments",
-    parts=STUDIES,
+    "experiments.json",
+    "experiments.md",
+    STUDIES,
     word="study",
     introduction=_introduction,
     section="studies",

@@ -9,7 +9,6 @@ from nann.errors import ConfigError
 from nann.scorer import Scorer
 from nann.search_input import SearchIndex, UserBatch
 
-from ..config import TrainingConfig
 from ..reports.store import Json, cached
 from ..search.evaluate import exact_top
 from . import growth
@@ -20,11 +19,6 @@ from .study import Study
 
 FOLDER = "seeded"
 """Of the cache: a file a comparison."""
-
-
-def configs(settings: StudySettings) -> list[TrainingConfig]:
-    """The judge; its light head has been trained beside it."""
-    return [settings.config()]
 
 
 def inputs(settings: StudySettings) -> Json:
@@ -137,12 +131,5 @@ def plot(result: Json, path: Path) -> None:
 
 
 STUDY = Study(
-    "seeded",
-    "Beyond the paper: entering by seeds",
-    run,
-    markdown,
-    {"seeded.png": plot},
-    headline,
-    configs=configs,
-    inputs=inputs,
+    "seeded", "Beyond the paper: entering by seeds", run, markdown, {"seeded.png": plot}, headline, inputs=inputs
 )

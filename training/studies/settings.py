@@ -151,7 +151,8 @@ def study_settings(
         growth: sizes of the synthetic corpora; the seeds are studied on those of a million items or more too.
 
     Raises:
-        ConfigError: if there is no such size, or the configuration can't be read or has no auxiliary loss.
+        ConfigError: if there is no such size, a corpus has no item, or the configuration can't be read or has no
+            auxiliary loss.
     """
     if size not in _SIZES:
         raise ConfigError(f'size is "{size}"; expected {" or ".join(_SIZES)}')
@@ -164,6 +165,8 @@ def study_settings(
         )
     search = SearchParams(base.search.top_k, base.search.ef, base.search.rounds)
     if growth is not None:
+        if min(growth) < 1:
+            raise ConfigError(f"growth is {list(growth)}; expected numbers of items of at least 1")
         sweeps = replace(sweeps, growth_items=growth, seeded_items=tuple(one for one in growth if one >= ONE_MILLION))
     return replace(
         sweeps,

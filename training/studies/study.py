@@ -12,14 +12,19 @@ from .runs import Runs
 from .settings import StudySettings
 
 
+def _base_model(settings: StudySettings) -> list[TrainingConfig]:
+    return [settings.config()]
+
+
 @dataclass(frozen=True)
 class Study(Part[[Runs, StudySettings]]):
     """One study: `run` takes the models and the settings, `headline` the result and the name of the data set.
 
     Attributes:
-        configs: the models it trains; several studies may share one.
         inputs: what the result depends on besides the models, the data and the test users.
+        configs: the models it trains; several studies may share one. Default: DNN with attention and the auxiliary
+            loss, first seed.
     """
 
-    configs: Callable[[StudySettings], list[TrainingConfig]] = field(kw_only=True)
     inputs: Callable[[StudySettings], Json] = field(kw_only=True)
+    configs: Callable[[StudySettings], list[TrainingConfig]] = field(default=_base_model, kw_only=True)

@@ -9,7 +9,6 @@ import numpy as np
 from nann.scorer import Int32Array
 from nann.search_input import UserBatch
 
-from ..config import TrainingConfig
 from ..reports.plots import COLORS, figure, plain_log
 from ..reports.store import Json
 from ..reports.text import percent, table
@@ -23,11 +22,6 @@ _SPLIT = "validation"
 _MAX_SHARE = 0.2
 """Of the corpus, that a search may score."""
 _HEADLINE = ("coverage", "recall_delta", "share_scored")
-
-
-def configs(settings: StudySettings) -> list[TrainingConfig]:
-    """The base configuration's model."""
-    return [settings.config()]
 
 
 def inputs(settings: StudySettings) -> Json:
@@ -68,15 +62,8 @@ def headline(result: Json, data: str) -> dict[str, Json]:
 
 def markdown(result: Json) -> str:
     """A sentence and a line a wanted coverage."""
-    header = [
-        "wanted",
-        "ef",
-        "rounds",
-        "coverage, validation",
-        "coverage, test",
-        "recall-Δ, test",
-        "items scored, test",
-    ]
+    columns = ("coverage, validation", "coverage, test", "recall-Δ, test", "items scored, test")
+    header = ["wanted", "ef", "rounds", *columns]
     rows = []
     for point in result["points"]:
         chosen, test = point["validation"], point["test"]
@@ -116,4 +103,4 @@ def plot(result: Json, path: Path) -> None:
         axis.legend()
 
 
-STUDY = Study("tuned", "The tuned search", run, markdown, {"tuned.png": plot}, headline, configs=configs, inputs=inputs)
+STUDY = Study("tuned", "The tuned search", run, markdown, {"tuned.png": plot}, headline, inputs=inputs)

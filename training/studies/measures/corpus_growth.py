@@ -34,6 +34,7 @@ from ...data.synthetic import SyntheticSpec, synthetic_log
 from ...export.serving_modules import UserEncoder, serving_modules
 from ...reports.plots import COLORS, MARKERS, figure, plain_log
 from ...reports.store import cached_array
+from ...reports.text import listing, percent
 from ...scorers import TorchScorer, encode_users_torch
 from ...search.evaluate import exact_top
 from ...search.ground_rounds import search_users
@@ -128,30 +129,27 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Markdown, one line a size."""
-    top_k = result["top_k"]
-    lines = [
-        f"| items (synthetic) | entry | ef | rounds | scored a user | share scored | coverage@{top_k} | "
-        f"recall-all@{top_k} | recall-Delta | popular items' recall@{top_k} |",
-        "|---:|---|---|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for entry in result["sizes"]:
-        search = entry["search"]
-        ef, rounds = (", ".join(map(str, search[name])) for name in ("ef", "rounds"))
-        enters = f"{search['seeds']['count']} seeds" if "seeds" in search else "layers"
-        delta = "-" if entry["recall_delta"] is None else f"{entry['recall_delta']:.2%}"
-        cells = [
-            f"{entry['items']:,}",
-            enters,
-            ef,
-            rounds,
-            f"{entry['items_scored']:,.0f}",
-            *(f"{entry[name]:.2%}" for name in ("share_scored", "coverage", "recall_all")),
-            delta,
-            f"{entry['recall_popular']:.2%}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    """Markdown, one row per size."""
+    k = result["top_k"]
+    columns = {
+        "items (synthetic)": "{items:,}",
+        "entry": "{entry}",
+        "ef": "{ef}",
+        "rounds": "{rounds}",
+        "scored a user": "{items_scored:,.0f}",
+        "share scored": "{share_scored:.2%}",
+        f"coverage@{k}": "{coverage:.2%}",
+        f"recall-all@{k}": "{recall_all:.2%}",
+        "recall-Delta": "{lost}",
+        f"popular items' recall@{k}": "{recall_popular:.2%}",
+    }
+    rows = []
+    for size in result["sizes"]:
+        search = size["search"]
+        entry = f"{search['seeds']['count']} seeds" if "seeds" in search else "layers"
+        numbers = {name: ", ".join(map(str, search[name])) for name in ("ef", "rounds")}
+        rows.append({**size, "entry": entry, **numbers, "lost": percent(size["recall_delta"])})
+    return listing(rows, columns)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from nann.search_params import SearchParams
 from nann.signature import PADDING_ITEM, PADDING_SCORE
 
 from ...data.prepared import Queries
+from ...reports import text
 from ...reports.plots import COLORS, GREY, MARKERS, figure, plain_log
 from ...search.ground_rounds import search_users
 
@@ -261,15 +262,16 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
 def table(result: Mapping[str, Any]) -> str:
     """Markdown: one line a method, at the tuned walk's number of scorer evaluations."""
     top_k = result["top_k"]
-    lines = [
-        f"| method | scorer evaluations a user | recall@{top_k} | coverage@{top_k} |",
-        "|---|---:|---:|---:|",
-        f"| every item scored | {result['items']:,} | {result['recall_all']:.2%} | 100.00% |",
+    everything = ("every item scored", result["items"], result["recall_all"], 1.0)
+    found = (
+        (LABELS.get(name, name), point["evaluations"], point["recall"], point["coverage"])
+        for name, point in result["baselines"].items()
+    )
+    rows = [
+        [name, f"{cost:,.0f}", f"{recalled:.2%}", f"{covered:.2%}"]
+        for name, cost, recalled, covered in (everything, *found)
     ]
-    for name, point in result["baselines"].items():
-        cost = f"{point['evaluations']:,.0f}"
-        lines.append(f"| {LABELS.get(name, name)} | {cost} | {point['recall']:.2%} | {point['coverage']:.2%} |")
-    return "\n".join(lines) + "\n"
+    return text.table(["method", "scorer evaluations a user", f"recall@{top_k}", f"coverage@{top_k}"], rows)
 
 
 def _plain(result: Mapping[str, Any]) -> list[str]:
