@@ -199,17 +199,17 @@ def markdown(result: Json) -> str:
 
 
 def plot_ratios(result: Json, path: Path) -> None:
-    """Naive / served over the number of candidates, one line a number of users."""
+    """Naive / served over the number of candidates, one line per number of users."""
     with figure(path) as (axes,):
         for users, color, marker in zip(
             sorted({row["users"] for row in result["forms"]}), COLORS, MARKERS, strict=False
         ):
             rows = [row for row in result["forms"] if row["users"] == users]
             x, y = ([row[key] for row in rows] for key in ("candidates", "naive_over_served"))
-            axes.plot(x, y, color=color, marker=marker, label=f"{users} users a call")
+            axes.plot(x, y, color=color, marker=marker, label=f"users per call: {users}")
         axes.axhline(1, color=GREY, linewidth=0.8)
         plain_log(axes, "x")
-        axes.set(xlabel="candidates a user", ylabel="naive export / served scorer", ylim=(0, None))
+        axes.set(xlabel="candidates per user", ylabel="naive export / served scorer", ylim=(0, None))
         axes.legend()
 
 

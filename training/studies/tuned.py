@@ -63,7 +63,7 @@ def headline(result: Json, data: str) -> dict[str, Json]:
 def markdown(result: Json) -> str:
     """A sentence and a line a wanted coverage."""
     columns = ("coverage, validation", "coverage, test", "recall-Δ, test", "items scored, test")
-    header = ["wanted", "ef", "rounds", *columns]
+    header = ["wanted", "entry", "ef", "rounds", *columns]
     rows = []
     for point in result["points"]:
         chosen, test = point["validation"], point["test"]

@@ -1,37 +1,32 @@
-"""Running studies: what is written, and that an interrupted command goes on."""
+"""Running studies: what a result depends on, and what stands beside it."""
 
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 
 import pytest
 
-from nann.errors import ConfigError
 from nann.training.reports.machine import machine
-from nann.training.reports.store import read_object
-from nann.training.studies.execute import RESULTS_FILE, choose_studies, run_studies
+from nann.training.reports.store import digest
+from nann.training.studies.execute import CACHE_FOLDER, run_studies
+from nann.training.studies.report import REPORT, STUDIES
 from nann.training.studies.runs import Runs
 from nann.training.studies.study import Study
 
 
-def a_study(name, calls, *, fails=False, settings_of=lambda settings: settings.users):
+def a_study(name, calls):
     def run(runs, settings):
         calls.append(name)
-        if fails:
-            raise KeyboardInterrupt
         return {"value": 0.5}
 
     return Study(
         name,
         f"About {name}",
-        configs=lambda settings: [settings.config()],
-        inputs=settings_of,
-        run=run,
+        run,
         markdown=lambda result: f"value {result['value']}",
-        plots={f"{name}.png": lambda result, path: path.write_bytes(b"png")},
-        headline=lambda result, data_name: {name: {data_name: result["value"]}},
+        headline=lambda result, data: {name: {data: result["value"]}},
+        inputs=lambda settings: settings.users,
     )
 
 
@@ -40,18 +35,13 @@ def started(study_data, study_setup, tmp_path):
     return Runs(study_data, tmp_path / "cache", study_setup), study_setup, tmp_path / "out"
 
 
-def test_an_interrupted_command_keeps_what_is_done_and_goes_on(started):
+def test_results_are_written_with_the_name_of_the_data_set(started):
     runs, settings, out = started
-    calls = []
-    first, second = a_study("one", calls), a_study("two", calls, fails=True)
-    with pytest.raises(KeyboardInterrupt):
-        run_studies([first, second], runs, settings, out, command="nann experiments")
-    assert json.loads((out / "experiments.json").read_text())["one"] == {"log": 0.5}
-    assert (out / "one.png").exists()
-    body = run_studies([first, a_study("two", calls)], runs, settings, out, command="nann experiments")
-    assert calls == ["one", "two", "two"]
+    body = run_studies([a_study("one", [])], runs, settings, out, command="nann experiments")
     assert body == json.loads((out / "experiments.json").read_text())
-    assert set(body["studies"]) == {"one", "two"}
+    assert body["one"] == {"log": 0.5}
+    assert body["studies"]["one"]["data"] == "log"
+    assert body["studies"]["one"]["result"] == {"value": 0.5}
 
 
 def test_other_settings_are_computed_and_other_results_stay(started):
@@ -68,6 +58,22 @@ def test_other_settings_are_computed_and_other_results_stay(started):
     assert again["studies"]["one"]["provenance"]["command"] == "a"  # who computed it, not who read it
 
 
+def test_results_of_earlier_versions_are_found(started):
+    """The file's name is a hash of these inputs: another form of them would compute hours of results again."""
+    runs, settings, out = started
+    calls = []
+    one = a_study("one", calls)
+    models = [runs.key(config) for config in one.configs(settings)]
+    inputs = {"study": "one", "data": runs.fingerprint, "users": 30, "models": models, "inputs": 30}
+    stored = {"provenance": {"command": "earlier"}, "result": {"value": 0.25}}
+    path = runs.folder / CACHE_FOLDER / f"{digest(inputs)}.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"inputs": inputs, "result": stored}))
+    body = run_studies([one], runs, settings, out, command="now")
+    assert calls == []
+    assert body["studies"]["one"] == {"data": "log", **stored}
+
+
 def test_provenance_says_where_a_result_comes_from(started, study_setup):
     runs, settings, out = started
     body = run_studies([a_study("one", [])], runs, settings, out, command="nann experiments")
@@ -75,29 +81,19 @@ def test_provenance_says_where_a_result_comes_from(started, study_setup):
     assert found["seeds"] == [1, 2]
     assert found["users"] == 30
     assert found["configuration"]["optimization"] == study_setup.base.optimization.model_dump(mode="json")
-    assert set(found["machine"]) == {"cpu", "cores", "gpu"}
+    assert found["machine"] == machine()
     assert machine()["cores"] >= 1
     assert {"python", "nann", "torch", "numpy", "hnswlib"} == set(found["versions"])
 
 
+def test_a_study_trains_the_base_model_unless_it_names_others(study_setup):
+    assert a_study("one", []).configs(study_setup) == [study_setup.config()]
+    models = {study.name: len(study.configs(study_setup)) for study in STUDIES}
+    assert models["table3"] == 6 * len(study_setup.seeds)
+    assert models["figure5"] == models["tuned"] == models["seeded"] == 1
+    assert models["growth"] == 0
+
+
 def test_studies_are_chosen_by_name():
-    assert [study.name for study in choose_studies("figure5, table3")] == ["table3", "figure5"]
-    assert len(choose_studies(None)) >= 7
-    with pytest.raises(ConfigError, match='--only has "figure9"; expected some of table3, figure3'):
-        choose_studies("table3,figure9")
-
-
-@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("[]", "holds no JSON object but list")])
-def test_a_foreign_experiments_json_is_refused(tmp_path, text, message):
-    (tmp_path / "experiments.json").write_text(text)
-    with pytest.raises(ConfigError, match=message):
-        read_object(tmp_path / RESULTS_FILE)
-
-
-def test_a_missing_matplotlib_is_said_before_the_training(started, monkeypatch):
-    runs, settings, out = started
-    calls = []
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ConfigError, match=r"matplotlib, which draws the plots, is missing: pip install"):
-        run_studies([a_study("one", calls)], runs, settings, out, command="nann experiments")
-    assert calls == []
+    assert [study.name for study in REPORT.chosen("figure5, table3")] == ["table3", "figure5"]
+    assert tuple(REPORT.chosen(None)) == STUDIES

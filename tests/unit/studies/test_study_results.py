@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.study_checks import check_study
 
 from nann.bundle import search_from_json
 from nann.metrics import coverage
@@ -18,7 +19,7 @@ from nann.training.search.ground_rounds import search_users
 from nann.training.search.index import seeded_search
 from nann.training.studies import baselines, figure5, figure6, figure7, figures3_4, growth, readings, table3, tuned
 from nann.training.studies.paper import userbehavior_curve
-from nann.training.studies.registry import STUDIES
+from nann.training.studies.report import STUDIES
 from nann.training.studies.runs import fit_params
 
 pytestmark = pytest.mark.heavy
@@ -165,15 +166,10 @@ def test_both_readings_stand_beside_none(study_runs, study_setup):
 
 
 @pytest.mark.parametrize("study", STUDIES[:7], ids=lambda study: study.name)
-def test_plots_are_1200_pixels_wide_and_not_blank(study_runs, study_setup, tmp_path, study):
-    result = study.run(study_runs, study_setup)
-    assert study.markdown(result).count("|") > 10
-    for name, plot in study.plots.items():
-        plot(result, tmp_path / name)
-        header = (tmp_path / name).read_bytes()[:24]
-        assert header.startswith(b"\x89PNG")
-        assert int.from_bytes(header[16:20], "big") == 1200
-        assert (tmp_path / name).stat().st_size > 10_000
+def test_tables_and_plots_show_the_numbers_of_a_new_result(study_runs, study_setup, tmp_path, study):
+    check_study(study, study.run(study_runs, study_setup), tmp_path)
+    for name in study.plots:
+        assert int.from_bytes((tmp_path / name).read_bytes()[16:20], "big") == 1200
 
 
 def test_the_baselines_are_judged_by_the_walks_own_scorer(study_runs, study_setup):

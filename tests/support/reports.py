@@ -1,0 +1,54 @@
+"""What a report says and draws, as values that a test can compare with the result's own numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+RESULTS = Path(__file__).parents[2] / "docs/results"
+"""The committed reports."""
+
+
+def tables(markdown: str) -> list[list[dict[str, str]]]:
+    """Every Markdown table: one dict per row, header -> cell."""
+    found: list[list[list[str]]] = []
+    before = ""
+    for line in markdown.splitlines():
+        if line.startswith("|"):
+            if not before.startswith("|"):
+                found.append([])
+            found[-1].append([cell.strip() for cell in line.strip("|").split("|")])
+        before = line
+    return [[dict(zip(header, row, strict=True)) for row in rows] for header, _, *rows in found]
+
+
+def drawn(plot: Any, result: Any, path: Path) -> Figure:
+    """The figure that a plot writes; the PNG is written too, and is as large as the figure says."""
+    figures: list[Figure] = []
+    save = Figure.savefig
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda one, *a, **b: (figures.append(one), save(one, *a, **b)))
+        plot(result, path)
+    (figure,) = figures
+    header = path.read_bytes()[:24]
+    assert header.startswith(b"\x89PNG")
+    width, height = (int.from_bytes(header[start : start + 4], "big") for start in (16, 20))
+    assert (width, height) == tuple(round(150 * inches) for inches in figure.get_size_inches())
+    return figure
+
+
+def curve(axes: Axes, label: str) -> list[tuple[float, float]]:
+    """The points of the one curve with this label."""
+    (line,) = [line for line in axes.lines if line.get_label() == label]
+    return [(float(x), float(y)) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]
+
+
+def level(axes: Axes, label: str) -> float:
+    """The height of the horizontal line with this label."""
+    (line,) = [line for line in axes.lines if line.get_label() == label]
+    (height,) = {float(y) for y in line.get_ydata()}
+    return height
