@@ -148,7 +148,9 @@ def _training(session: Session) -> Json:
 
 
 def _introduction(body: Json) -> str:
-    facts = table(["", ""], [[key, str(value)] for key, value in {**body["environment"], **body["bundle"]}.items()])
+    facts = table(
+        ["", "value"], [[key, str(value)] for key, value in {**body["environment"], **body["bundle"]}.items()]
+    )
     skipped = "".join(f"\nNot measured: {name} ({reason}).\n" for name, reason in body["skipped"].items())
     return f"# GPU report: {body['device']}\n\n{facts}\n{skipped}"
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from support.cli_commands import nann, refused
+from support.reports import tables
 
 from nann.cli import experiments as command
 
@@ -31,7 +32,10 @@ def test_it_writes_report_json_and_plots(pipeline, tmp_path):
     command = f"--size quick --config {config} --only table3,figure5 --seeds 1 --steps 8 --users 10"
     assert f"`nann experiments {command}`" in text
     assert str(tmp_path) not in text
-    assert (tmp_path / "out" / "figure5_rounds.png").read_bytes().startswith(b"\x89PNG")  # what is in it: unit/studies
+    rounds = next(rows for rows in tables(text) if "round" in rows[0])
+    points = written["studies"]["figure5"]["result"]["rounds"]
+    assert [row["coverage"] for row in rounds] == [f"{point['coverage']:.2%}" for point in points]
+    assert (tmp_path / "out" / "figure5_rounds.png").read_bytes()[16:20] == (1200).to_bytes(4, "big")
     again = nann("experiments", *folders, *chosen, "--json")
     assert again.json == ended.json
     assert "training" not in again.stderr
@@ -43,7 +47,8 @@ def test_it_writes_report_json_and_plots(pipeline, tmp_path):
         (("--size", "huge"), 'size is "huge"; expected quick or full'),
         (("--only", "figure1"), '--only has "figure1"; expected some of table3'),
         (("--config", "none.yaml"), "configuration none.yaml can't be read"),
-        (("--growth", "10k,20k"), "expected numbers of items separated by commas"),
+        (("--growth", "10k,20k"), '--growth is "10k,20k"; expected integers'),
+        (("--growth", "0,1000"), "growth is [0, 1000]; expected numbers of items of at least 1"),
         (("--data", "nowhere"), "nowhere is no prepared data set"),
     ],
 )
