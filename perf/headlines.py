@@ -41,18 +41,6 @@ HEADLINES = (
 )
 
 
-def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """{"a.b": 1} -> {"a": {"b": 1}}; what is nested already stays so."""
-    body: dict[str, Any] = {}
-    for key, value in flat.items():
-        place = body
-        *path, last = key.split(".")
-        for part in path:
-            place = place.setdefault(part, {})
-        place[last] = value
-    return body
-
-
 def value_at(body: Mapping[str, Any], key: str) -> float | None:
     """The figure at a key with dots; None where there is none."""
     value: Any = body

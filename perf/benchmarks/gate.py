@@ -13,7 +13,7 @@ from nann.errors import ConfigError
 from ...training.reports.text import table
 from ..benchmark import Benchmark, BenchSettings, Json, Say
 from ..corpora.table1 import table1_corpus
-from ..headlines import nested, value_at
+from ..headlines import value_at
 from . import served
 
 NAME = "gate"
@@ -81,7 +81,7 @@ def run(settings: BenchSettings, say: Say) -> Json:
     )
     headlines: dict[str, Json] = {}
     for benchmark in {gated.benchmark.name: gated.benchmark for gated in GATED}.values():
-        headlines.update(nested(benchmark.headline(benchmark.run(small, say))))
+        headlines.update(benchmark.headline(benchmark.run(small, say)))
     return {gated.key: value_at(headlines, gated.key) for gated in GATED}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,17 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nann.training.reports.report import Report
+
 RESULTS = Path(__file__).parents[2] / "docs/results"
 """The committed reports."""
+
+
+def committed(report: Report[Any]) -> Any:
+    """The body of a committed JSON file; its Markdown is what the code writes of it."""
+    body = json.loads((RESULTS / report.results_file).read_text(encoding="utf-8"))
+    assert report.markdown(body) == (RESULTS / report.text_file).read_text(encoding="utf-8")
+    return body
 
 
 def tables(markdown: str) -> list[list[dict[str, str]]]:
