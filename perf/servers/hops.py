@@ -26,7 +26,7 @@ from nann.signature import (
 from ..corpora.replay import Calls
 
 _MODEL = """\
-from .empty_model import EmptyModel
+from nann.perf.servers.empty_model import EmptyModel
 
 
 class TritonPythonModel(EmptyModel):

@@ -1,4 +1,4 @@
-"""The committed experiments.json: the code still writes the committed text of it, and tables and plots show its numbers."""
+"""The committed experiments.json: the code still writes its committed text; tables and plots show its numbers."""
 
 from __future__ import annotations
 
