@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from support import triton_fakes
 
 from nann.errors import ConfigError
 from nann.perf.benchmarks import instances
+from nann.perf.servers import hops
 from nann.perf.servers.process_memory import model_pss_mb
 from nann.perf.servers.serving import Deployment, install, pinned, read_config, usable_cores
 from nann.python_backend.repository.install import TEMPLATE
@@ -120,3 +123,12 @@ def test_the_empty_search_calls_as_often_and_with_as_many_candidates_as_users_do
     states = np.zeros((1, 3), np.float32)
     users = [[(states, np.zeros((1, width), np.int32)) for width in widths] for widths in ((10, 4), (20, 6, 8), (30,))]
     assert mean_sizes(users) == [20, 5]
+
+
+def test_an_empty_model_is_loaded_from_a_file_of_no_package(tmp_path, monkeypatch):
+    """As Triton does it: an import relative to our package fails there."""
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", triton_fakes)
+    path = tmp_path / "model.py"
+    path.write_text(hops._MODEL.format(columns={"scores": 10}, calls=[3]))
+    model = runpy.run_path(str(path))["TritonPythonModel"]
+    assert (model.columns, model.calls) == ({"scores": 10}, [3])
