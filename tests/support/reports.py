@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nann.training.reports.report import Report
+
+from . import written
 
 RESULTS = Path(__file__).parents[2] / "docs/results"
 """The committed reports."""
@@ -25,27 +26,13 @@ def committed(report: Report[Any]) -> Any:
 
 def tables(markdown: str) -> list[list[dict[str, str]]]:
     """Every Markdown table: one dict per row, header -> cell."""
-    found: list[list[list[str]]] = []
-    before = ""
-    for line in markdown.splitlines():
-        if line.startswith("|"):
-            if not before.startswith("|"):
-                found.append([])
-            found[-1].append([cell.strip() for cell in line.strip("|").split("|")])
-        before = line
-    return [[dict(zip(header, row, strict=True)) for row in rows] for header, _, *rows in found]
+    return [[dict(zip(header, row, strict=True)) for row in rows] for header, *rows in written.tables(markdown)]
 
 
 def drawn(plot: Any, result: Any, path: Path) -> Figure:
-    """The figure that a plot writes; the PNG is written too, and is as large as the figure says."""
-    figures: list[Figure] = []
-    save = Figure.savefig
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", lambda one, *a, **b: (figures.append(one), save(one, *a, **b)))
-        plot(result, path)
-    (figure,) = figures
+    """The figure that a plot writes; its PNG is as large as the figure says."""
+    figure = written.drawn(plot, result, path)
     header = path.read_bytes()[:24]
-    assert header.startswith(b"\x89PNG")
     width, height = (int.from_bytes(header[start : start + 4], "big") for start in (16, 20))
     assert (width, height) == tuple(round(150 * inches) for inches in figure.get_size_inches())
     return figure
