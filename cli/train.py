@@ -27,6 +27,9 @@ def train(
 
     On several devices: `torchrun --nproc-per-node 2 -m nann train --data ... --config ...`.
 
+    OUT/checkpoint.pt is the last step, OUT/best.pt the one with the best validation recall. When to validate, and whether to
+    stop early, stands in the configuration under `validation`.
+
     Watch it: `tensorboard --logdir build/train`.
     """
     from ..training.config import resolve_config

@@ -20,7 +20,7 @@ from .data.prepared import PreparedData
 from .data.protocol import VALIDATION
 from .distributed import ProcessInfo, process_group
 from .objective import Batch, Losses, TrainingObjective
-from .run_log import RunLog, run_log
+from .run_log import RunLog
 from .sampling import BatchSampler
 from .validation import Validation, Validator
 
@@ -93,16 +93,8 @@ def train(
     """
     out.mkdir(parents=True, exist_ok=True)
     with process_group() as process:
-        torch.manual_seed(config.seed)
-        objective = TrainingObjective(build_model(config, data), config.loss, torch.tensor(data.train_counts))
-        objective.to(process.device)
-        optimizer = torch.optim.AdamW(
-            [{"params": group} for group in parameter_groups(objective)],
-            lr=config.optimization.learning_rate,
-            weight_decay=config.optimization.weight_decay,
-        )
-        first, best = _restore(objective, optimizer, config, out / CHECKPOINT_FILE) if resume else (0, None)
-        run = _Run(data, config, out, process, objective, optimizer, best)
+        run = _Run(data, config, out, process)
+        first = run.restore() if resume else 0
         last = min(stop_at_step or config.optimization.steps, config.optimization.steps)
         return run.steps(first, last, checkpoint_every_steps)
 
@@ -134,35 +126,35 @@ def uses_bf16(config: OptimizationConfig, device: torch.device) -> bool:
     return bool(has_instructions and has_instructions())
 
 
-def _restore(
-    objective: TrainingObjective, optimizer: torch.optim.Optimizer, config: TrainingConfig, path: Path
-) -> tuple[int, Validation | None]:
-    checkpoint = Checkpoint.load(path)
-    load_weights(objective.model, checkpoint.model)
-    if checkpoint.config.fingerprint != config.fingerprint:
-        raise ConfigError(f"{path} was made with another configuration; give the same one, or start afresh")
-    optimizer.load_state_dict(checkpoint.optimizer)
-    return checkpoint.step, checkpoint.best
-
-
 class _Run:
-    def __init__(
-        self,
-        data: PreparedData,
-        config: TrainingConfig,
-        out: Path,
-        process: ProcessInfo,
-        objective: TrainingObjective,
-        optimizer: torch.optim.Optimizer,
-        best: Validation | None,
-    ) -> None:
+    def __init__(self, data: PreparedData, config: TrainingConfig, out: Path, process: ProcessInfo) -> None:
         self.config, self.out, self.process = config, out, process
-        self.objective, self.optimizer, self.best = objective, optimizer, best
+        self.best: Validation | None = None
+        torch.manual_seed(config.seed)
+        objective = TrainingObjective(build_model(config, data), config.loss, torch.tensor(data.train_counts))
+        self.objective = objective.to(process.device)
+        self.module: nn.Module = DistributedDataParallel(objective) if process.is_distributed else objective
+        self.optimizer = torch.optim.AdamW(
+            [{"params": group} for group in parameter_groups(objective)],
+            lr=config.optimization.learning_rate,
+            weight_decay=config.optimization.weight_decay,
+        )
         self.sampler = BatchSampler(data, config, process.rank, process.world_size)
         self.bf16 = uses_bf16(config.optimization, process.device)
-        self.module: nn.Module = DistributedDataParallel(objective) if process.is_distributed else objective
-        wanted = config.validation.every and (config.validation.patience or (data.user_split == VALIDATION).any())
+        settings = config.validation
+        wanted = settings.every and (settings.patience or (data.user_split == VALIDATION).any())
         self.validator = Validator(data, config, process.device) if wanted else None
+
+    def restore(self) -> int:
+        """Takes up the last checkpoint and returns its step."""
+        path = self.out / CHECKPOINT_FILE
+        checkpoint = Checkpoint.load(path)
+        load_weights(self.objective.model, checkpoint.model)
+        if checkpoint.config.fingerprint != self.config.fingerprint:
+            raise ConfigError(f"{path} was made with another configuration; give the same one, or start afresh")
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.best = checkpoint.best
+        return checkpoint.step
 
     def steps(self, first: int, last: int, checkpoint_every_steps: int) -> TrainingReport:
         start = time.perf_counter()
@@ -170,7 +162,7 @@ class _Run:
         over = self._is_over(first)
         done, last, losses = first, first if over else last, None
         with (
-            run_log(self.out, self.process, first, last, examples_per_step) as log,
+            RunLog(self.out, self.process, first, last, examples_per_step) as log,
             closing(self.sampler.batches(first, last)) as batches,
         ):
             for batch in batches:
@@ -200,7 +192,7 @@ class _Run:
             peak_gpu_memory_bytes=log.peak_gpu_memory_bytes,
             best=self.best,
             best_checkpoint=self.out / BEST_FILE if self.best else None,
-            stopped_early=over,
+            stopped_early=over and done < self.config.optimization.steps,
         )
 
     def _step(self, step: int, batch: Batch) -> Losses:
@@ -217,9 +209,8 @@ class _Run:
         return losses
 
     def _validates(self, done: int) -> bool:
-        if self.validator is None:
-            return False
-        return done % self.config.validation.every == 0 or done == self.config.optimization.steps
+        at_the_end = done == self.config.optimization.steps
+        return self.validator is not None and (at_the_end or done % self.config.validation.every == 0)
 
     def _validate(self, done: int, log: RunLog) -> bool:
         """Validates in the main process, keeps the best weights, and tells every process whether the run is over."""
