@@ -27,8 +27,8 @@ def train(
 
     On several devices: `torchrun --nproc-per-node 2 -m nann train --data ... --config ...`.
 
-    OUT/checkpoint.pt is the last step, OUT/best.pt the one with the best validation recall. When to validate, and whether to
-    stop early, stands in the configuration under `validation`.
+    OUT/checkpoint.pt is the last step, OUT/best.pt the one with the best validation recall. The configuration's
+    `validation` says when to validate and whether to stop early.
 
     Watch it: `tensorboard --logdir build/train`.
     """
