@@ -40,7 +40,7 @@ class RunLog:
         self._task = self._progress.add_task("training", total=last, completed=first, text="")
         self._tenth = last / 10
         self._writer = SummaryWriter(str(out / TENSORBOARD_FOLDER)) if process.is_main else None
-        self._validated = ""
+        self._recall = ""
         self._last = (first, 0.0)
 
     def __enter__(self) -> RunLog:
@@ -85,24 +85,24 @@ class RunLog:
         self._scalars(done, "loss/", nce=nce, auxiliary=auxiliary, light=light)
         self._scalars(done, "", learning_rate=learning_rate, step_ms=1e3 * step_s, examples_per_s=rate)
         self._scalars(done, "memory/", peak_bytes=memory, peak_gpu_bytes=gpu_memory)
-        text = f"nce {nce:.4f}  aux {auxiliary:.2e}  light {light:.4f}  {1e3 * step_s:.1f} ms a step"
+        text = f"nce {nce:.4f}  aux {auxiliary:.2e}  light {light:.4f}{self._recall}  {1e3 * step_s:.1f} ms a step"
         text += f"  {rate:,.0f} examples/s  {memory / 2**30:.1f} GiB"
         if gpu_memory is not None:
             text += f", {gpu_memory / 2**30:.1f} GiB on the GPU"
-        self._progress.update(self._task, completed=done, text=f"{text}  {self._validated}")
+        self._progress.update(self._task, completed=done, text=text)
+        # No bar in a log file, but a line every tenth.
         if not self._progress.console.is_terminal and done // self._tenth > before // self._tenth:
-            self._progress.console.print(
-                f"step {done:,}: {text}", soft_wrap=True
-            )  # no bar in a log file, but a line every tenth
+            self._progress.console.print(f"step {done:,}: {text}", soft_wrap=True)
 
     def validation(self, found: Validation, best: Validation) -> None:
-        """A line for each validation; the bar keeps showing the last."""
+        """A line for each validation; the bar goes on with its recall."""
         self._scalars(found.step, "validation/", recall=found.recall, coverage=found.coverage)
         text = f"validation recall {100 * found.recall:.2f}%"
         if found.coverage is not None:
             text += f"  light coverage {100 * found.coverage:.2f}%"
-        self._validated = f"{text}  best {100 * best.recall:.2f}% at {best.step:,}"
-        self._progress.console.print(f"step {found.step:,}: {self._validated}", soft_wrap=True)
+        text += f"  best {100 * best.recall:.2f}% at {best.step:,}"
+        self._progress.console.print(f"step {found.step:,}: {text}", soft_wrap=True)
+        self._recall = f"  recall {100 * found.recall:.2f}%"
 
     def _scalars(self, step: int, group: str, **values: float | None) -> None:
         for name, value in values.items():

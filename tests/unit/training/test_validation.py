@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from nann.errors import DataError
 from nann.exact_search import exact_search
 from nann.metrics import coverage, recall
+from nann.search_input import UserBatch
 from nann.training.checkpoint import Checkpoint, build_model
 from nann.training.export.serving_modules import light_vectors, serving_modules
 from nann.training.sampling import BatchSampler
@@ -55,7 +56,7 @@ def test_it_measures_what_an_exhaustive_search_finds(data, config, architecture,
     queries = data.queries("validation", 8, 7)
     encoder, scorer = serving_modules(model.eval())
     states = encode_users_torch(encoder, queries.behaviors, queries.profiles)
-    exact = exact_search(TorchScorer(scorer), states, data.item_count, 10).items
+    exact = exact_search(TorchScorer(scorer), UserBatch(states, None), data.item_count, 10).items
     assert (found.step, found.recall) == (5, recall(exact, queries.target_indptr, queries.target_items))
     if architecture == "two_sided":
         assert found.coverage is None
