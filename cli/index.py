@@ -12,7 +12,9 @@ from .support import JsonOption, console, print_json
 
 def index(
     data: Annotated[Path, typer.Option(help="Prepared data set the checkpoint was trained on.")],
-    checkpoint: Annotated[Path, typer.Option(help="From `nann train`.")] = Path("build/train/checkpoint.pt"),
+    checkpoint: Annotated[Path, typer.Option(help="From `nann train`: the last step; best.pt is the best.")] = Path(
+        "build/train/checkpoint.pt"
+    ),
     out: Annotated[Path, typer.Option(help="The bundle's folder.")] = Path("build/bundle"),
     threads: Annotated[int, typer.Option(help="hnswlib's threads; 1: a reproducible graph, -1: all cores.")] = -1,
     json: JsonOption = False,

@@ -27,6 +27,9 @@ def train(
 
     On several devices: `torchrun --nproc-per-node 2 -m nann train --data ... --config ...`.
 
+    OUT/checkpoint.pt is the last step, OUT/best.pt the one with the best validation recall. The configuration's
+    `validation` says when to validate and whether to stop early.
+
     Watch it: `tensorboard --logdir build/train`.
     """
     from ..training.config import resolve_config
@@ -39,7 +42,14 @@ def train(
     )
     console.print(
         f"{report.steps:,} steps, {report.examples:,} examples in {report.seconds:.0f} s "
-        f"({report.examples_per_s:,.0f} examples/s); checkpoint: {report.checkpoint}"
+        f"({report.step_ms:.0f} ms a step, {report.examples_per_s:,.0f} examples/s); checkpoint: {report.checkpoint}"
     )
+    if report.best is not None:
+        stopped, best = "stopped early; " if report.stopped_early else "", report.best
+        console.print(
+            f"{stopped}best validation recall {100 * best.recall:.2f}% at step {best.step:,}; `nann index` and `nann "
+            f"export` take the last step unless told otherwise: --checkpoint {report.best_checkpoint}"
+        )
     if json:
-        print_json({**asdict(report), "checkpoint": str(report.checkpoint)})
+        paths = {"checkpoint": report.checkpoint, "best_checkpoint": report.best_checkpoint}
+        print_json({**asdict(report), **{name: path and str(path) for name, path in paths.items()}})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,28 @@ from .config import TrainingConfig
 from .data.prepared import PreparedData
 from .models.neural_scorer import NeuralScorer
 from .models.start import start_from_similarity
+from .validation import Validation
 
 FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One saved state of a run. Sampler and random state are functions of `step` (`nann.training.sampling`)."""
+    """One saved state of a run. Sampler and random state are functions of `step` (`nann.training.sampling`).
+
+    Attributes:
+        config: the run's; without `validation`, which is no part of a model.
+        step: steps done.
+        model: the scorer's state.
+        optimizer: its state.
+        best: the validation with the best recall until `step`; None where there was none.
+    """
 
     config: TrainingConfig
     step: int
     model: dict[str, Any]
     optimizer: dict[str, Any]
+    best: Validation | None = None
 
     def save(self, path: Path) -> None:
         """Writes a file that is whole or not there: a killed run leaves the previous checkpoint."""
@@ -36,6 +46,7 @@ class Checkpoint:
             "step": self.step,
             "model": self.model,
             "optimizer": self.optimizer,
+            "best": None if self.best is None else asdict(self.best),
         }
         with new_file(path) as temporary:
             torch.save(body, temporary)
@@ -56,7 +67,8 @@ class Checkpoint:
             if version != FORMAT_VERSION:
                 raise ConfigError(f"checkpoint {path} has format {version}; this release reads {FORMAT_VERSION}")
             config = TrainingConfig.model_validate_json(body["config"])
-            return cls(config, body["step"], body["model"], body["optimizer"])
+            best = Validation(**body["best"]) if body.get("best") else None
+            return cls(config, body["step"], body["model"], body["optimizer"], best)
         except ConfigError:
             raise
         except Exception as error:  # torch.load raises whatever the broken bytes lead it to

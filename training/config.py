@@ -94,6 +94,27 @@ class OptimizationConfig(_Section):
     """bf16: matrix products in bfloat16 (autocast). auto: bf16 where the processor has instructions for it."""
 
 
+class ValidationConfig(_Section):
+    """How a run is watched (`nann.training.validation`).
+
+    No part of what a model is: the weights of a step do not depend on it, no checkpoint holds it, and a run may be
+    resumed under another one.
+    """
+
+    every: int = Field(500, ge=0)
+    """Steps between validations; the last step is always validated. 0: never. One scores `users` times all items."""
+    users: int = Field(50, ge=1)
+    """Of the validation users; always the same ones."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many validations in a row without a better recall. None: train all steps."""
+
+    @model_validator(mode="after")
+    def _patience_needs_validations(self) -> ValidationConfig:
+        if self.patience is not None and not self.every:
+            raise ValueError("patience counts validations: it needs `every` of at least 1")
+        return self
+
+
 class IndexConfig(_Section):
     """HNSW construction (paper, section 5.1)."""
 
@@ -127,10 +148,11 @@ class TrainingConfig(_Section):
     optimization: OptimizationConfig = OptimizationConfig()
     index: IndexConfig = IndexConfig()
     search: SearchConfig = SearchConfig()
+    validation: ValidationConfig = Field(ValidationConfig(), exclude=True)
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of the whole configuration."""
+        """Short hash of everything but `validation`: what a model is made with."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
 

@@ -29,6 +29,14 @@ class ProcessInfo:
         """Whether there are others."""
         return self.world_size > 1
 
+    def told_by_main(self, value: bool) -> bool:
+        """The main process's value, in every process; all of them must ask."""
+        if not self.is_distributed:
+            return value
+        told = torch.tensor(int(value), device=self.device)
+        dist.broadcast(told, src=0)
+        return bool(told)
+
 
 @contextmanager
 def process_group() -> Iterator[ProcessInfo]:

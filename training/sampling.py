@@ -5,6 +5,9 @@ All of it is a function of (seed, step, rank), so that a checkpoint of the step 
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -67,6 +70,19 @@ class BatchSampler:
         items, places = np.unique(candidates, return_inverse=True)
         arrays = (behaviors, profiles, items, places.reshape(candidates.shape), real)
         return Batch(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+
+    def batches(self, first: int, last: int) -> Generator[Batch]:
+        """The batches of steps `first` to `last` - 1: a thread assembles the next while the caller works on one.
+
+        An error in the thread is raised here, at the step whose batch it was. Close the generator to end the thread.
+        """
+        with ThreadPoolExecutor(1, "next_batch") as thread:
+            coming = thread.submit(self.batch, first)
+            for step in range(first, last):
+                batch = coming.result()
+                if step + 1 < last:
+                    coming = thread.submit(self.batch, step + 1)
+                yield batch
 
     def _positive_rows(
         self, rng: np.random.Generator, chosen: npt.NDArray[np.int64]

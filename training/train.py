@@ -2,46 +2,68 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.tensorboard import SummaryWriter
 
 from nann.errors import ConfigError
 
 from .checkpoint import Checkpoint, build_model, load_weights
 from .config import OptimizationConfig, TrainingConfig
 from .data.prepared import PreparedData
+from .data.protocol import VALIDATION
 from .distributed import ProcessInfo, process_group
-from .objective import Losses, TrainingObjective
+from .objective import Batch, Losses, TrainingObjective
+from .run_log import RunLog
 from .sampling import BatchSampler
+from .validation import Validation, Validator
 
 CHECKPOINT_FILE = "checkpoint.pt"
-TENSORBOARD_FOLDER = "tensorboard"
+BEST_FILE = "best.pt"
 LOG_EVERY_STEPS = 20
 
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What a run did."""
+    """What a run did.
+
+    Attributes:
+        checkpoint: of the last step; what is indexed and exported unless another is named.
+        steps: the step it ended at.
+        examples: of this run, without those before it was resumed.
+        seconds: wall time, validation and checkpoints included.
+        step_ms: mean wall time of a step, without them.
+        examples_per_s: examples through that time.
+        nce_loss: of the last batch, as the other losses.
+        auxiliary_loss: of the last batch.
+        light_loss: of the last batch.
+        peak_memory_bytes: the most memory the process has had.
+        peak_gpu_memory_bytes: the most its tensors have had on the GPU; None on a CPU.
+        best: the validation with the best recall; None in all processes but the main one, and without validation.
+        best_checkpoint: the checkpoint of that step.
+        stopped_early: whether `validation.patience` ended the run.
+    """
 
     checkpoint: Path
     steps: int
     examples: int
     seconds: float
+    step_ms: float
     examples_per_s: float
     nce_loss: float
     auxiliary_loss: float
     light_loss: float
+    peak_memory_bytes: int
+    peak_gpu_memory_bytes: int | None
+    best: Validation | None
+    best_checkpoint: Path | None
+    stopped_early: bool
 
 
 def train(
@@ -53,7 +75,9 @@ def train(
     checkpoint_every_steps: int = 1000,
     stop_at_step: int | None = None,
 ) -> TrainingReport:
-    """Trains a scorer and writes `out/checkpoint.pt` and TensorBoard logs.
+    """Trains a scorer and writes `out/checkpoint.pt`, `out/best.pt` and TensorBoard logs.
+
+    `checkpoint.pt` holds the last step, `best.pt` the step with the best validation recall.
 
     Args:
         data: a prepared data set.
@@ -65,19 +89,12 @@ def train(
 
     Raises:
         ConfigError: on resuming with another configuration than the checkpoint's, or without a checkpoint.
+        DataError: if the run shall stop early and the data set has no validation users.
     """
     out.mkdir(parents=True, exist_ok=True)
     with process_group() as process:
-        torch.manual_seed(config.seed)
-        objective = TrainingObjective(build_model(config, data), config.loss, torch.tensor(data.train_counts))
-        objective.to(process.device)
-        optimizer = torch.optim.AdamW(
-            [{"params": group} for group in parameter_groups(objective)],
-            lr=config.optimization.learning_rate,
-            weight_decay=config.optimization.weight_decay,
-        )
-        first = _restore(objective, optimizer, config, out / CHECKPOINT_FILE) if resume else 0
-        run = _Run(data, config, out, process, objective, optimizer)
+        run = _Run(data, config, out, process)
+        first = run.restore() if resume else 0
         last = min(stop_at_step or config.optimization.steps, config.optimization.steps)
         return run.steps(first, last, checkpoint_every_steps)
 
@@ -109,52 +126,77 @@ def uses_bf16(config: OptimizationConfig, device: torch.device) -> bool:
     return bool(has_instructions and has_instructions())
 
 
-def _restore(objective: TrainingObjective, optimizer: torch.optim.Optimizer, config: TrainingConfig, path: Path) -> int:
-    checkpoint = Checkpoint.load(path)
-    load_weights(objective.model, checkpoint.model)
-    if checkpoint.config != config:
-        raise ConfigError(f"{path} was made with another configuration; give the same one, or start afresh")
-    optimizer.load_state_dict(checkpoint.optimizer)
-    return checkpoint.step
-
-
 class _Run:
-    def __init__(
-        self,
-        data: PreparedData,
-        config: TrainingConfig,
-        out: Path,
-        process: ProcessInfo,
-        objective: TrainingObjective,
-        optimizer: torch.optim.Optimizer,
-    ) -> None:
+    def __init__(self, data: PreparedData, config: TrainingConfig, out: Path, process: ProcessInfo) -> None:
         self.config, self.out, self.process = config, out, process
-        self.objective, self.optimizer = objective, optimizer
+        self.best: Validation | None = None
+        torch.manual_seed(config.seed)
+        objective = TrainingObjective(build_model(config, data), config.loss, torch.tensor(data.train_counts))
+        self.objective = objective.to(process.device)
+        self.module: nn.Module = DistributedDataParallel(objective) if process.is_distributed else objective
+        self.optimizer = torch.optim.AdamW(
+            [{"params": group} for group in parameter_groups(objective)],
+            lr=config.optimization.learning_rate,
+            weight_decay=config.optimization.weight_decay,
+        )
         self.sampler = BatchSampler(data, config, process.rank, process.world_size)
         self.bf16 = uses_bf16(config.optimization, process.device)
-        self.module: nn.Module = DistributedDataParallel(objective) if process.is_distributed else objective
+        settings = config.validation
+        wanted = settings.every and (settings.patience or (data.user_split == VALIDATION).any())
+        self.validator = Validator(data, config, process.device) if wanted else None
+
+    def restore(self) -> int:
+        """Takes up the last checkpoint and returns its step."""
+        path = self.out / CHECKPOINT_FILE
+        checkpoint = Checkpoint.load(path)
+        load_weights(self.objective.model, checkpoint.model)
+        if checkpoint.config.fingerprint != self.config.fingerprint:
+            raise ConfigError(f"{path} was made with another configuration; give the same one, or start afresh")
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.best = checkpoint.best
+        return checkpoint.step
 
     def steps(self, first: int, last: int, checkpoint_every_steps: int) -> TrainingReport:
         start = time.perf_counter()
-        losses = None
-        with self._log() as writer, self._progress(first, last) as progress:
-            for step in range(first, last):
-                losses = self._step(step)
-                done = step + 1
-                if self.process.is_main and (done % LOG_EVERY_STEPS == 0 or done == last):
-                    rate = self._examples(done - first) / (time.perf_counter() - start)
-                    self._report(writer, progress, done, losses, rate)
-                if self.process.is_main and (done % checkpoint_every_steps == 0 or done == last):
-                    self._save(done)
-        seconds = time.perf_counter() - start
-        values = [term.item() for term in losses[1:]] if losses else [math.nan] * 3
-        examples = self._examples(last - first)
+        examples_per_step = self.config.optimization.batch_size * self.process.world_size
+        over = self._is_over(first)
+        done, last, losses = first, first if over else last, None
+        with (
+            RunLog(self.out, self.process, first, last, examples_per_step) as log,
+            closing(self.sampler.batches(first, last)) as batches,
+        ):
+            for batch in batches:
+                losses = self._step(done, batch)
+                done += 1
+                validates = self._validates(done)
+                saves = done % checkpoint_every_steps == 0 or done == last
+                if self.process.is_main and (done % LOG_EVERY_STEPS == 0 or validates or saves):
+                    log.steps(done, losses, self.optimizer.param_groups[0]["lr"])
+                with log.paused():
+                    over = validates and self._validate(done, log)
+                    if saves or over:
+                        self._save(done, CHECKPOINT_FILE)
+                if over:
+                    break
+            step_s = log.step_s
+        steps = done - first
         return TrainingReport(
-            self.out / CHECKPOINT_FILE, last, examples, seconds, examples / max(seconds, 1e-9), *values
+            checkpoint=self.out / CHECKPOINT_FILE,
+            steps=done,
+            examples=steps * examples_per_step,
+            seconds=time.perf_counter() - start,
+            step_ms=1e3 * step_s / max(steps, 1),
+            examples_per_s=steps * examples_per_step / max(step_s, 1e-9),
+            **_last_losses(losses),
+            peak_memory_bytes=log.peak_memory_bytes,
+            peak_gpu_memory_bytes=log.peak_gpu_memory_bytes,
+            best=self.best,
+            best_checkpoint=self.out / BEST_FILE if self.best else None,
+            stopped_early=over and done < self.config.optimization.steps,
         )
 
-    def _step(self, step: int) -> Losses:
-        batch = self.sampler.batch(step).to(self.process.device)
+    def _step(self, step: int, batch: Batch) -> Losses:
+        batch = batch.to(self.process.device)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config.optimization, step)
         with torch.autocast(self.process.device.type, torch.bfloat16, enabled=self.bf16):
@@ -166,46 +208,33 @@ class _Run:
         self.optimizer.step()
         return losses
 
-    def _examples(self, steps: int) -> int:
-        return steps * self.config.optimization.batch_size * self.process.world_size
+    def _validates(self, done: int) -> bool:
+        at_the_end = done == self.config.optimization.steps
+        return self.validator is not None and (at_the_end or done % self.config.validation.every == 0)
 
-    def _save(self, step: int) -> None:
-        weights = self.objective.model.state_dict()
-        Checkpoint(self.config, step, weights, self.optimizer.state_dict()).save(self.out / CHECKPOINT_FILE)
+    def _validate(self, done: int, log: RunLog) -> bool:
+        """Validates in the main process, keeps the best weights, and tells every process whether the run is over."""
+        if self.process.is_main and self.validator is not None:
+            found = self.validator.measure(self.objective.model, done)
+            if self.best is None or found.recall > self.best.recall:
+                self.best = found
+                self._save(done, BEST_FILE)
+            log.validation(found, self.best)
+        return self.process.told_by_main(self._is_over(done))
 
-    @contextlib.contextmanager
-    def _log(self) -> Iterator[SummaryWriter | None]:
-        if not self.process.is_main:
-            yield None
-            return
-        with SummaryWriter(str(self.out / TENSORBOARD_FOLDER)) as writer:
-            yield writer
+    def _is_over(self, done: int) -> bool:
+        """Whether the last `patience` validations were no better than the best before them."""
+        settings = self.config.validation
+        if self.best is None or settings.patience is None:
+            return False
+        return done - self.best.step >= settings.patience * settings.every
 
-    def _report(
-        self, writer: SummaryWriter | None, progress: Progress, done: int, losses: Losses, examples_per_s: float
-    ) -> None:
-        assert writer is not None
-        nce, auxiliary, light = (term.item() for term in losses[1:])
-        writer.add_scalar("loss/nce", nce, done)
-        writer.add_scalar("loss/auxiliary", auxiliary, done)
-        writer.add_scalar("loss/light", light, done)
-        writer.add_scalar("learning_rate", self.optimizer.param_groups[0]["lr"], done)
-        writer.add_scalar("examples_per_s", examples_per_s, done)
-        text = f"nce {nce:.4f}  aux {auxiliary:.2e}  light {light:.4f}  {examples_per_s:,.0f} examples/s"
-        progress.update(progress.task_ids[0], completed=done, text=text)
-        tenth = self.config.optimization.steps / 10
-        if not progress.console.is_terminal and done // tenth > (done - LOG_EVERY_STEPS) // tenth:
-            progress.console.print(f"step {done:,}: {text}")  # no bar in a log file, but a line every tenth
+    def _save(self, step: int, name: str) -> None:
+        if self.process.is_main:
+            weights, optimizer = self.objective.model.state_dict(), self.optimizer.state_dict()
+            Checkpoint(self.config, step, weights, optimizer, self.best).save(self.out / name)
 
-    def _progress(self, first: int, last: int) -> Progress:
-        progress = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not self.process.is_main,
-        )
-        progress.add_task("training", total=last, completed=first, text="")
-        return progress
+
+def _last_losses(losses: Losses | None) -> dict[str, float]:
+    values = [math.nan] * 3 if losses is None else [term.item() for term in losses[1:]]
+    return dict(zip(("nce_loss", "auxiliary_loss", "light_loss"), values, strict=True))

@@ -26,16 +26,16 @@ CONFIG: dict = {
 }
 
 
-def write_log(path: Path, columns: Sequence[str] = ("user", "item", "time", "category")) -> Path:
-    """A CSV in which each of `USERS` users stays within two categories, and a few others see every item once."""
+def write_log(path: Path, columns: Sequence[str] = ("user", "item", "time", "category"), users: int = USERS) -> Path:
+    """A CSV in which each of `users` users stays within two categories, and a few others see every item once."""
     rng = np.random.default_rng(7)
     category_of = np.arange(ITEMS) % CATEGORIES
     rows = []
-    for user in range(USERS):
+    for user in range(users):
         liked = np.flatnonzero(np.isin(category_of, rng.choice(CATEGORIES, 2, replace=False)))
         rows += [
             (user, int(item) + 1, time, f"c{category_of[item]}") for time, item in enumerate(rng.choice(liked, 20))
         ]
-    rows += [(USERS + item // 20, item + 1, item, f"c{category_of[item]}") for item in range(ITEMS)]
+    rows += [(users + item // 20, item + 1, item, f"c{category_of[item]}") for item in range(ITEMS)]
     pl.DataFrame(rows, schema=list(columns), orient="row").write_csv(path)
     return path

@@ -8,7 +8,7 @@ from itertools import product
 from nann.errors import ConfigError
 from nann.search_params import SearchParams, SeedParams
 
-from ..config import AuxiliaryConfig, SearchConfig, TrainingConfig, resolve_config
+from ..config import AuxiliaryConfig, SearchConfig, TrainingConfig, ValidationConfig, resolve_config
 
 ARCHITECTURES = ("two_sided", "no_attention", "attention")
 """Rows of Table 3, by their names in the configuration."""
@@ -170,8 +170,9 @@ def study_settings(
         sweeps = replace(sweeps, growth_items=growth, seeded_items=tuple(one for one in growth if one >= ONE_MILLION))
     return replace(
         sweeps,
-        # What a bundle recommends has no part in training: it must not make another model of the same one.
-        base=base.model_copy(update={"search": SearchConfig()}),
+        # What a bundle recommends has no part in training: it must not make another model of the same one. Nothing is
+        # validated on the way: every study measures its models itself.
+        base=base.model_copy(update={"search": SearchConfig(), "validation": ValidationConfig(every=0)}),
         search=search,
         seeds=tuple(range(base.seed, base.seed + (seeds or default_seeds))),
         users=users or sweeps.users,

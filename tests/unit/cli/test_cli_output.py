@@ -50,16 +50,8 @@ def test_help(command):
         ("prepare", {"path", "name", "counts", "rows", "protocol"}),
         (
             "train",
-            {
-                "checkpoint",
-                "steps",
-                "examples",
-                "seconds",
-                "examples_per_s",
-                "nce_loss",
-                "auxiliary_loss",
-                "light_loss",
-            },
+            {"checkpoint", "steps", "examples", "seconds", "step_ms", "examples_per_s", "peak_memory_bytes"}
+            | {"peak_gpu_memory_bytes", "nce_loss", "auxiliary_loss", "light_loss", "best", "best_checkpoint"},
         ),
         ("index", {"bundle", "bundle_id", "item_count", "graph"}),
         ("export", {"bundle", "user_encoder_bytes", "scorer_bytes", "user_state_width", "max_difference"}),
@@ -74,7 +66,10 @@ def test_what_the_json_says_is_true(pipeline):
     prepared, trained, indexed, exported, evaluated = (ended.json for ended in pipeline.ended.values())
     assert prepared["counts"]["items"] == indexed["item_count"] == ITEMS
     assert trained["steps"] == 20
-    assert Path(trained["checkpoint"]).is_file()
+    assert all(Path(trained[name]).is_file() for name in ("checkpoint", "best_checkpoint"))
+    assert trained["best"]["step"] == 20
+    assert 0 < trained["best"]["recall"] <= 1
+    assert "validation recall" in pipeline.ended["train"].stderr
     assert exported["max_difference"] <= exported["tolerance"]
     assert (evaluated["users"], evaluated["top_k"]) == (20, 20)
     assert 0 < evaluated["coverage"] <= 1

@@ -13,6 +13,7 @@ from nann.errors import ConfigError
 from nann.exact_search import exact_search
 from nann.search_params import SearchParams
 from nann.training.checkpoint import Checkpoint
+from nann.training.config import ValidationConfig
 from nann.training.reports.store import cached, digest
 from nann.training.search.evaluate import evaluate_search
 from nann.training.studies import runs as runs_module
@@ -87,6 +88,12 @@ def test_what_the_bundle_recommends_makes_no_other_model(study_config, tmp_path)
     settings = [study_settings("quick", config=str(path)) for path in (study_config, other)]
     assert [one.search.top_k for one in settings] == [10, 5]
     assert settings[0].config() == settings[1].config()
+
+
+def test_studies_do_not_validate_while_they_train(study_setup):
+    assert study_settings("quick").config().validation.every == 0
+    config = study_setup.config()
+    assert config.model_copy(update={"validation": ValidationConfig(every=1)}).fingerprint == config.fingerprint
 
 
 def test_an_interrupted_training_goes_on(study_data, study_setup, study_runs, tmp_path):

@@ -15,25 +15,31 @@ from nann.training.data.prepared import PreparedData
 from nann.training.data.protocol import Protocol
 
 
-@pytest.fixture(scope="session")
-def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("log")
-    log, profile = write_log(folder / "log.csv"), folder / "profile.csv"
-    ages, sexes = [user % 5 for user in range(USERS)], ["f", "m"] * (USERS // 2)
-    pl.DataFrame({"user": range(USERS), "age": ages, "sex": sexes}).write_csv(profile)
+def prepared(folder: Path, users: int, protocol: Protocol) -> Path:
+    log, profile = write_log(folder / "log.csv", users=users), folder / "profile.csv"
+    ages, sexes = [user % 5 for user in range(users)], ["f", "m"] * (users // 2)
+    pl.DataFrame({"user": range(users), "age": ages, "sex": sexes}).write_csv(profile)
     columns = LogColumns("user", "item", "time", category="category")
     table = ProfileTable(profile, "user", ("age", "sex"))
-    prepare(
-        lambda scratch: read_log([log], columns, scratch, profile=table),
-        folder / "data",
-        Protocol(validation_users=10, test_users=20),
-    )
+    prepare(lambda scratch: read_log([log], columns, scratch, profile=table), folder / "data", protocol)
     return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared(tmp_path_factory.mktemp("log"), USERS, Protocol(validation_users=10, test_users=20))
 
 
 @pytest.fixture(scope="session")
 def data(data_folder: Path) -> PreparedData:
     return PreparedData.load(data_folder)
+
+
+@pytest.fixture(scope="session")
+def many_users(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    """The same kind of log with enough users to tell what was learned from chance."""
+    protocol = Protocol(validation_users=100, test_users=1)
+    return PreparedData.load(prepared(tmp_path_factory.mktemp("many_users"), 400, protocol))
 
 
 @pytest.fixture(scope="session")

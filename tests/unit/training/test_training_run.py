@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from nann.errors import ConfigError, DataError
+from nann.metrics import recall
 from nann.training.checkpoint import Checkpoint, build_model
 from nann.training.config import CONFIG_FOLDER, load_config, resolve_config
 from nann.training.objective import TrainingObjective
@@ -42,21 +45,40 @@ def test_resuming_gives_the_uninterrupted_run(data, config, tmp_path):
         assert torch.equal(tensor, got[name]), name
 
 
-@pytest.mark.parametrize("reading", ["none", "eq5", "row_kl"])
-@pytest.mark.parametrize("nce", ["binary", "ranking"])
-def test_every_loss_trains(data, config, tmp_path, reading, nce):
+def assert_it_learns(data, config, tmp_path, *, nce="ranking", reading="row_kl", precision="fp32"):
+    """The loss of a batch falls well below the start's, and more is found than by popularity, which knows no tastes."""
     auxiliary = config.loss.auxiliary.model_copy(update={"reading": reading, "candidates": None})
-    loss = config.loss.model_copy(update={"nce": nce, "auxiliary": auxiliary})
-    report = train(data, config.model_copy(update={"loss": loss}), tmp_path, stop_at_step=4)
-    assert np.isfinite(report.nce_loss)
+    changes = {
+        "loss": config.loss.model_copy(update={"nce": nce, "auxiliary": auxiliary}),
+        "optimization": config.optimization.model_copy(update={"steps": 120, "precision": precision}),
+        "search": config.search.model_copy(update={"top_k": 60, "ef": (10, 60)}),  # about as many as a user's tastes
+        "validation": config.validation.model_copy(update={"users": 100}),
+    }
+    config = config.model_copy(update=changes)
+    batch = BatchSampler(data, config).batch(0)
+
+    def loss_of(model):
+        return TrainingObjective(model.train(), config.loss, torch.tensor(data.train_counts))(batch).nce.item()
+
+    torch.manual_seed(config.seed)
+    start = loss_of(build_model(config, data))
+    report = train(data, config, tmp_path)
+    assert loss_of(Checkpoint.load(report.checkpoint).restore(data)) < 0.85 * start
+    queries = data.queries("validation", config.model.sequence_length)
+    popular = np.argsort(-data.train_counts, kind="stable")[:60]
+    by_popularity = recall(np.tile(popular, (100, 1)), queries.target_indptr, queries.target_items)
+    assert report.best.recall > by_popularity + 0.1
     assert (report.auxiliary_loss != 0) == (reading != "none")
 
 
-def test_bf16_trains(data, config, tmp_path):
-    optimization = config.optimization.model_copy(update={"precision": "bf16"})
-    report = train(data, config.model_copy(update={"optimization": optimization}), tmp_path, stop_at_step=4)
-    assert np.isfinite(report.nce_loss)
-    assert report.auxiliary_loss != 0
+@pytest.mark.parametrize("reading", ["none", "eq5", "row_kl"])
+@pytest.mark.parametrize("nce", ["binary", "ranking"])
+def test_every_loss_trains(many_users, config, tmp_path, reading, nce):
+    assert_it_learns(many_users, config, tmp_path, nce=nce, reading=reading)
+
+
+def test_bf16_trains(many_users, config, tmp_path):
+    assert_it_learns(many_users, config, tmp_path, precision="bf16")
 
 
 def test_the_auxiliary_loss_leaves_the_batch_norm_statistics_alone(data, config):
@@ -74,16 +96,20 @@ def test_the_auxiliary_loss_leaves_the_batch_norm_statistics_alone(data, config)
         torch.testing.assert_close(with_auxiliary, without)
 
 
-def test_two_processes_train(data_folder, config, tmp_path):
-    """torchrun with gloo: both take part, disjoint slices of the batches, one checkpoint."""
+def test_two_processes_train_and_stop_together(data_folder, config, tmp_path):
+    """torchrun with gloo: disjoint slices of the batches, one checkpoint; one validates, and both stop on its word."""
     script = tmp_path / "run.py"
     script.write_text(
-        "import sys\n"
+        "from dataclasses import replace\n"
         "from nann.training.config import TrainingConfig\n"
         "from nann.training.data.prepared import PreparedData\n"
         "from nann.training.train import train\n"
+        "from nann.training.validation import Validator\n"
         "from pathlib import Path\n"
-        f"config = TrainingConfig.model_validate_json({config.model_dump_json()!r})\n"
+        "measure = Validator.measure\n"
+        "Validator.measure = lambda *given: replace(measure(*given), recall=1 / given[-1])  # ever worse\n"
+        "validation = {'every': 10, 'patience': 1}\n"
+        f"config = TrainingConfig.model_validate({{**{config.model_dump()!r}, 'validation': validation}})\n"
         f"report = train(PreparedData.load({str(data_folder)!r}), config, Path({str(tmp_path / 'out')!r}))\n"
         "print('EXAMPLES', report.examples)\n"
     )
@@ -91,8 +117,40 @@ def test_two_processes_train(data_folder, config, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count(f"EXAMPLES {2 * 30 * 32}") == 2
-    assert Checkpoint.load(tmp_path / "out" / "checkpoint.pt").step == 30
+    assert done.stdout.count(f"EXAMPLES {2 * 20 * 32}") == 2
+    assert done.stderr.count("validation recall") >= 2
+    assert [Checkpoint.load(tmp_path / "out" / name).step for name in ("checkpoint.pt", "best.pt")] == [20, 10]
+
+
+def test_the_thread_gives_the_batches_of_the_steps_and_ends(data, config):
+    sampler = BatchSampler(data, config)
+    with closing(sampler.batches(3, 6)) as batches:
+        for step, batch in enumerate(batches, 3):
+            for got, expected in zip(batch, BatchSampler(data, config).batch(step), strict=True):
+                assert torch.equal(got, expected)
+            if step == 4:
+                break
+    assert step == 4
+    assert not threads_of_batches()
+
+
+def test_a_mistake_in_the_thread_ends_the_run(data, config, tmp_path, monkeypatch):
+    whole = BatchSampler.batch
+
+    def batch(sampler, step):
+        if step == 3:
+            raise IndexError("no such example")
+        return whole(sampler, step)
+
+    monkeypatch.setattr(BatchSampler, "batch", batch)
+    with pytest.raises(IndexError, match="no such example"):
+        train(data, config, tmp_path, checkpoint_every_steps=1)
+    assert Checkpoint.load(tmp_path / "checkpoint.pt").step == 3
+    assert not threads_of_batches()
+
+
+def threads_of_batches():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("next_batch")]
 
 
 def test_processes_take_disjoint_examples_and_epochs_visit_each_once(data, config):
@@ -200,6 +258,7 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path):
         ("loss: [", "is not YAML"),
         ("- 1", "expected sections"),
         ("search: {top_k: 500}", "last ef at least top_k"),
+        ("validation: {every: 0, patience: 2}", "needs `every` of at least 1"),
     ],
 )
 def test_configuration_mistakes_are_named(tmp_path, text, message):

@@ -1,0 +1,108 @@
+"""Validation while training: what the weights of one step retrieve for a sample of validation users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nann.metrics import coverage, recall
+
+from .config import TrainingConfig
+from .data.prepared import PreparedData
+from .models.neural_scorer import ItemFeatures, NeuralScorer, UserContext
+
+_BLOCK_ON_CPU, _BLOCK_ON_GPU = (2, 1024), (16, 16_384)
+"""Users and items scored at a time: what a layer returns stays in a processor's cache, and keeps a GPU busy."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What one validation found, averaged over users.
+
+    Attributes:
+        step: after so many steps.
+        recall: recall@K of the exhaustive top K, K = `search.top_k` of the configuration.
+        coverage: share of the exhaustive top K among the items with the best light score, as many as the last `ef` of
+            the configuration. It says how well the light head has learned the scorer, without building a graph. None
+            without a light head.
+    """
+
+    step: int
+    recall: float
+    coverage: float | None
+
+
+class Validator:
+    """Scores every item for a sample of validation users; the sample is the same in every run on a data set.
+
+    Args:
+        data: the prepared data set.
+        config: of the run.
+        device: where the model is.
+
+    Raises:
+        DataError: if the data set has no validation users.
+    """
+
+    def __init__(self, data: PreparedData, config: TrainingConfig, device: torch.device) -> None:
+        self._queries = data.queries("validation", config.model.sequence_length, config.validation.users)
+        self._device = device
+        self._user_block, self._item_chunk = _BLOCK_ON_CPU if device.type == "cpu" else _BLOCK_ON_GPU
+        self._top_k = min(config.search.top_k, data.item_count)
+        self._shortlist = min(config.search.ef[-1], data.item_count)
+
+    def measure(self, model: NeuralScorer, step: int) -> Validation:
+        """Recall and coverage of a model in training; leaves it as it was, batch norm statistics included."""
+        was_training = model.training
+        model.eval()
+        try:
+            exact, shortlist = self._search(model)
+        finally:
+            model.train(was_training)
+        found = recall(exact, self._queries.target_indptr, self._queries.target_items)
+        return Validation(step, found, None if shortlist is None else coverage(shortlist, exact))
+
+    @torch.inference_mode()
+    def _search(self, model: NeuralScorer) -> tuple[np.ndarray, np.ndarray | None]:
+        """The items with the best scores, `int64[Q, K]`, and with the best light scores, `int64[Q, ef]`."""
+        behaviors, profiles = (
+            torch.from_numpy(array).to(self._device) for array in (self._queries.behaviors, self._queries.profiles)
+        )
+        users = model.user_context(behaviors, profiles)
+        light_users = None if model.light is None else model.light_users(behaviors, profiles)
+        exact, light = (_Best(count, len(behaviors), self._device) for count in (self._top_k, self._shortlist))
+        for items in torch.arange(model.item_count, device=self._device).split(self._item_chunk):
+            vectors = model.item_vectors(items)
+            exact.add(_scores(model, users, model.item_features(vectors), self._user_block), items)
+            if model.light is not None and light_users is not None:
+                light.add(light_users @ model.light.item_vectors(vectors).T, items)
+        return exact.items.cpu().numpy(), None if light_users is None else light.items.cpu().numpy()
+
+
+class _Best:
+    """The best `count` items of each user among the chunks seen."""
+
+    def __init__(self, count: int, users: int, device: torch.device) -> None:
+        self._count = count
+        self._scores = torch.empty(users, 0, device=device)
+        self.items = torch.empty(users, 0, dtype=torch.int64, device=device)
+
+    def add(self, scores: Tensor, items: Tensor) -> None:
+        """Takes in a chunk: scores float[Q, C] of the items int64[C]."""
+        items = torch.cat([self.items, items.expand_as(scores)], dim=1)
+        scores = torch.cat([self._scores, scores], dim=1)
+        self._scores, places = scores.topk(min(self._count, scores.shape[1]), dim=1)
+        self.items = items.gather(1, places)
+
+
+def _scores(model: NeuralScorer, users: UserContext, items: ItemFeatures, block: int) -> Tensor:
+    """Scores of all pairs, a block of users at a time: float[Q, C]."""
+    shared = ItemFeatures(*(None if part is None else part[None] for part in items))  # [1, C, ...]
+    parts = (
+        UserContext(*(None if part is None else part[start : start + block] for part in users))
+        for start in range(0, len(users.base), block)
+    )
+    return torch.cat([model.score(part, shared) for part in parts])
