@@ -1,4 +1,4 @@
-"""For all tests: threads, and what is said of tests that were skipped."""
+"""For all tests: threads, hypothesis, and what is said of tests that were skipped."""
 
 from __future__ import annotations
 
@@ -7,4 +7,9 @@ import os
 # Read when torch is imported. Its tensors here have a few kilobytes: threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from hypothesis import HealthCheck, settings
 from support.skipped import pytest_sessionfinish, pytest_terminal_summary  # noqa: F401
+
+# How long an example takes says how loaded the machine is.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")

@@ -19,8 +19,8 @@ VALUES = st.recursive(
 NUMBERS = st.integers(-2, 70) | st.integers()
 LISTS = st.lists(NUMBERS, min_size=1, max_size=3).map(lambda numbers: ",".join(map(str, numbers)))
 KEYS = sorted(targets.whole().manifest)
-FORM = settings(max_examples=200, deadline=None)
-QUICK = settings(max_examples=60, deadline=None)
+FORM = settings(max_examples=200)
+QUICK = settings(max_examples=60)
 
 
 @FORM

@@ -36,7 +36,7 @@ def mixed_searches(draw):
 
 
 @BOTH
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(case=mixed_searches())
 def test_equals_the_pseudocode_for_every_user_of_a_mixed_batch(kernel, case):
     graph, scorer, params = case
@@ -52,7 +52,7 @@ def test_equals_the_pseudocode_for_every_user_of_a_mixed_batch(kernel, case):
     assert len(scorer.calls) == result.rounds.max()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(case=mixed_searches())
 def test_a_batch_equals_each_user_alone(case):
     graph, scorer, params = case
@@ -66,7 +66,7 @@ def test_a_batch_equals_each_user_alone(case):
         assert together.rounds[row] == alone.rounds[0]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(case=mixed_searches())
 def test_threads_share_the_users_of_a_batch_and_find_the_same(case):
     graph, scorer, params = case
@@ -103,7 +103,7 @@ def stopped_alone(graph, table, row, params, most_calls):
     return result, np.concatenate([np.zeros(0, np.int32), *(call.ravel() for call in scorer.calls)])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(case=mixed_searches(), data=st.data())
 def test_a_stopped_search_has_what_it_had_then_and_the_others_go_on(case, data):
     graph, scorer, params = case

@@ -37,7 +37,7 @@ def textbook(graph, score, top_k, ef):
 
 
 @BOTH
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(case=walks(), ef=st.integers(1, 30), share=st.floats(0.01, 1))
 def test_equals_the_textbook_for_every_user(kernel, case, ef, share):
     graph, scorer = case

@@ -11,7 +11,7 @@ from nann.exact_search import exact_search
 from nann.search_input import UserBatch
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32 - 1),
     users=st.integers(1, 7),

@@ -14,7 +14,7 @@ from nann import _kernels, kernels
 from nann.kernels import NATIVE, NUMPY
 
 BOTH = pytest.mark.parametrize("kernel", [NATIVE, NUMPY], ids=lambda kernel: kernel.name)
-FEW = settings(max_examples=150, deadline=None)
+FEW = settings(max_examples=150)
 ITEM_COUNT = 130  # three words, the last one mostly unused
 
 

@@ -62,7 +62,7 @@ def seed_params(draw):
     return SeedParams(draw(st.integers(1, ef)), ef)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(case=light_walks(), threads=st.integers(1, 3))
 def test_native_equals_numpy_to_the_bit(case, threads):
     graph, _, light, states, params = case
@@ -75,7 +75,7 @@ def test_native_equals_numpy_to_the_bit(case, threads):
 
 
 @BOTH
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(case=light_walks())
 def test_equals_a_plain_best_first_search(kernel, case):
     graph, _, light, states, params = case
@@ -148,7 +148,7 @@ def mixed_entries(draw):
 
 
 @BOTH
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(case=mixed_entries())
 def test_users_of_one_batch_may_enter_in_different_ways(kernel, case):
     graph, scorer, light, states, params, own = case

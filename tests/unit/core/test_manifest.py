@@ -63,7 +63,7 @@ def test_names_that_are_no_plain_names(folder, name):
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=12) | st.from_regex(r"(\.\./|/|\./|[a-z.]){1,6}", fullmatch=True))
 def test_no_name_that_is_accepted_leaves_the_folder(tmp_path_factory, name):
     folder = tmp_path_factory.getbasetemp()

@@ -152,7 +152,7 @@ small = st.integers(1, 4)
 log_rows = st.lists(st.tuples(small, st.integers(1, 6), st.integers(-2, 4), small), min_size=12, max_size=40)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(log_rows, st.booleans(), st.integers(0, 5))
 def test_against_plain_python(rows, with_baskets, seed):
     rows = [(user, item, time, basket if with_baskets else None) for user, item, time, basket in rows]
