@@ -12,6 +12,7 @@ import nann.python_backend
 import nann.training
 from nann.bundle import Bundle
 
+pytestmark = pytest.mark.heavy
 API = ROOT / "docs/python_api.md"
 
 
