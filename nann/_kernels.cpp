@@ -85,8 +85,7 @@ NumpyArray2<int32_t> expand(Array1<const int32_t> indptr, Array1<const int32_t> 
 
 nb::tuple merge_top(Array2<const int32_t> items, Array2<const float> scores, Array2<const int32_t> new_items,
                     Array2<const float> new_scores, Array1<const int32_t> ef, size_t threads) {
-  const nann::MergeInput in{matrix(items), matrix(scores), matrix(new_items), matrix(new_scores),
-                            row(ef)};
+  const nann::MergeInput in{matrix(items), matrix(scores), matrix(new_items), matrix(new_scores), row(ef)};
   const size_t rows = items.shape(0), width = nann::merge_width(in);
   Result<int32_t> top_items(rows, width);
   Result<float> top_scores(rows, width);
@@ -120,9 +119,10 @@ NB_MODULE(_kernels, module) {
 
   module.def("mark", &mark, "visited"_a.noconvert(), "items"_a.noconvert(),
              "Sets the bits of `items` (int32[B, X], -1 ignored) in `visited` (uint64[B, W]).");
-  module.def("expand", &expand, "indptr"_a.noconvert(), "neighbors"_a.noconvert(), "visited"_a.noconvert(),
-             "frontier"_a.noconvert(), "threads"_a,
-             "Unvisited neighbours of `frontier` (int32[B, F]) as int32[B, C]; marks them in `visited` (uint64[B, W]).");
+  module.def(
+      "expand", &expand, "indptr"_a.noconvert(), "neighbors"_a.noconvert(), "visited"_a.noconvert(),
+      "frontier"_a.noconvert(), "threads"_a,
+      "Unvisited neighbours of `frontier` (int32[B, F]) as int32[B, C]; marks them in `visited` (uint64[B, W]).");
   module.def("merge_top", &merge_top, "items"_a.noconvert(), "scores"_a.noconvert(), "new_items"_a.noconvert(),
              "new_scores"_a.noconvert(), "ef"_a.noconvert(), "threads"_a,
              "The ef best of items (int32[B, R]) and new_items (int32[B, C]): int32, float32 and bool [B, E].");

@@ -114,8 +114,8 @@ inline size_t find_lists(const Csr& layer, const int32_t* frontier, size_t count
     const Range list{layer.indptr[item], layer.indptr[item + 1]};
     if (list.start < 0 || list.stop < list.start || static_cast<size_t>(list.stop) > layer.neighbor_count)
       throw std::out_of_range("indptr of item " + std::to_string(item) + " is " + std::to_string(list.start) + ":" +
-                              std::to_string(list.stop) + "; expected a range within 0:" +
-                              std::to_string(layer.neighbor_count));
+                              std::to_string(list.stop) +
+                              "; expected a range within 0:" + std::to_string(layer.neighbor_count));
     lists.push_back(list);
     total += static_cast<size_t>(list.stop - list.start);
   }
@@ -123,7 +123,8 @@ inline size_t find_lists(const Csr& layer, const int32_t* frontier, size_t count
 }
 
 // Appends to `out` every neighbour whose bit was clear, and sets the bits; returns how many.
-// `out` must have room for all of them: writing always and advancing only on a fresh one leaves no branch to mispredict.
+// `out` must have room for all of them: writing always and advancing only on a fresh one leaves no branch to
+// mispredict.
 inline size_t collect(const Csr& layer, const std::vector<Range>& lists, uint64_t* bits, int32_t* out) {
   constexpr size_t kAhead = 16;
   size_t count = 0;
@@ -146,9 +147,7 @@ struct Entry {
   uint64_t key;
   uint32_t position;
 
-  bool operator<(const Entry& other) const {
-    return key != other.key ? key < other.key : position < other.position;
-  }
+  bool operator<(const Entry& other) const { return key != other.key ? key < other.key : position < other.position; }
 };
 
 // Packs (score, item) into one integer that sorts as (-score, item).

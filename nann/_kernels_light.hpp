@@ -1,5 +1,5 @@
-// The light walk: best-first search with an inner product as the score. Knows nothing of Python; `_kernels.cpp` binds it,
-// `kernels_numpy.py` specifies it.
+// The light walk: best-first search with an inner product as the score. Knows nothing of Python; `_kernels.cpp` binds
+// it, `kernels_numpy.py` specifies it.
 #pragma once
 
 #include <functional>
@@ -81,8 +81,8 @@ inline float score_of(uint64_t key) {
 // One user's walk; an object serves one user after the other and keeps its memory.
 //
 // W, the ef best of all that was scored, is not kept up to date. It says when to stop: where the best open item has ef
-// better ones, all of which have been expanded, or one of them would be the best open item. So the ef best of those that
-// were expanded are enough, and these change once a step and not once an item. The answer is selected at the end.
+// better ones, all of which have been expanded, or one of them would be the best open item. So the ef best of those
+// that were expanded are enough, and these change once a step and not once an item. The answer is selected at the end.
 class LightWalk {
  public:
   explicit LightWalk(const LightInput& in) : in_(in), visited_((in.vectors.rows + 63) / 64) {}
@@ -162,7 +162,7 @@ class LightWalk {
   std::vector<uint64_t> visited_;
   std::vector<Range> lists_;
   std::vector<int32_t> candidates_;
-  std::vector<float> scores_;  // of the candidates
+  std::vector<float> scores_;       // of the candidates
   std::vector<uint64_t> scored_;    // sort keys of all that was scored
   std::vector<uint64_t> open_;      // not yet expanded, the best on top
   std::vector<uint64_t> expanded_;  // the ef best that were expanded, the worst on top
@@ -192,9 +192,8 @@ inline void check_light(const LightInput& in, const LightOutput& out) {
 // Users are shared out among at most `threads` threads.
 inline void light_walk(const LightInput& in, const LightOutput& out, size_t threads) {
   detail::check_light(in, out);
-  share_rows(in.users.rows, threads, [&] {
-    return [&out, walk = detail::LightWalk(in)](size_t user) mutable { walk.run(user, out); };
-  });
+  share_rows(in.users.rows, threads,
+             [&] { return [&out, walk = detail::LightWalk(in)](size_t user) mutable { walk.run(user, out); }; });
 }
 
 }  // namespace nann

@@ -12,8 +12,8 @@
 
 namespace nann {
 
-// Calls what `make()` returns, one of them a thread, with each row in turn; on this thread and at most `threads` - 1 more.
-// Rows that follow a failed one may be left out; one of the failures is thrown again.
+// Calls what `make()` returns, one of them a thread, with each row in turn; on this thread and at most `threads` - 1
+// more. Rows that follow a failed one may be left out; one of the failures is thrown again.
 template <typename Make>
 void share_rows(size_t rows, size_t threads, const Make& make) {
   std::atomic<size_t> next{0};

@@ -46,7 +46,8 @@ Graph make_graph(Random& random, bool wild) {
       graph.neighbors.push_back(wild ? number(random, items, true) : below(random, items));
     graph.indptr.push_back(static_cast<int32_t>(graph.neighbors.size()));
   }
-  if (wild && below(random, 4) == 0) graph.indptr[static_cast<size_t>(below(random, items))] = number(random, items, true);
+  if (wild && below(random, 4) == 0)
+    graph.indptr[static_cast<size_t>(below(random, items))] = number(random, items, true);
   graph.indptr.shrink_to_fit();
   graph.neighbors.shrink_to_fit();
   graph.csr = {graph.indptr.data(), graph.neighbors.data(), static_cast<size_t>(items), graph.neighbors.size()};
@@ -75,10 +76,12 @@ void mark_and_expand(Random& random, bool wild) {
   const size_t users = static_cast<size_t>(below(random, 5)), width = static_cast<size_t>(below(random, 20));
   const size_t words = static_cast<size_t>(wild ? below(random, 5) : (items + 63) / 64);
   std::vector<uint64_t> bits(users * words);
-  std::vector<int32_t> marked = ids(random, users * width, items, wild), frontier = ids(random, users * width, items, wild);
+  std::vector<int32_t> marked = ids(random, users * width, items, wild),
+                       frontier = ids(random, users * width, items, wild);
   const auto visited = matrix<uint64_t>(bits, users, words);
   nann::mark(visited, matrix<const int32_t>(marked, users, width));
-  const nann::Ragged found = nann::expand(graph.csr, visited, matrix<const int32_t>(frontier, users, width), threads(random));
+  const nann::Ragged found =
+      nann::expand(graph.csr, visited, matrix<const int32_t>(frontier, users, width), threads(random));
   std::vector<int32_t> out;
   found.copy_padded(matrix<int32_t>(out, users, found.longest_row()));
 }
@@ -86,7 +89,8 @@ void mark_and_expand(Random& random, bool wild) {
 void merge(Random& random, bool wild) {
   const size_t users = static_cast<size_t>(below(random, 5));
   const size_t old_cols = static_cast<size_t>(below(random, 20)), new_cols = static_cast<size_t>(below(random, 20));
-  std::vector<int32_t> items = ids(random, users * old_cols, 300, wild), fresh = ids(random, users * new_cols, 300, wild);
+  std::vector<int32_t> items = ids(random, users * old_cols, 300, wild),
+                       fresh = ids(random, users * new_cols, 300, wild);
   std::vector<float> scores = floats(random, items.size(), wild), fresh_scores = floats(random, fresh.size(), wild);
   std::vector<int32_t> ef(users);
   for (int32_t& value : ef) value = wild ? number(random, 30, true) : 1 + below(random, 30);
@@ -97,9 +101,10 @@ void merge(Random& random, bool wild) {
   std::vector<int32_t> out_items;
   std::vector<float> out_scores;
   const std::unique_ptr<bool[]> is_new(new bool[users * width]);
-  nann::merge_top(in, {matrix<int32_t>(out_items, users, width), matrix<float>(out_scores, users, width),
-                       {is_new.get(), users, width}},
-                  threads(random));
+  nann::merge_top(
+      in,
+      {matrix<int32_t>(out_items, users, width), matrix<float>(out_scores, users, width), {is_new.get(), users, width}},
+      threads(random));
 }
 
 void light_walk(Random& random, bool wild) {
@@ -108,7 +113,8 @@ void light_walk(Random& random, bool wild) {
   const size_t dim = static_cast<size_t>(below(random, 40)), width = static_cast<size_t>(below(random, 20));
   const size_t entry_count = static_cast<size_t>(below(random, 5));
   std::vector<int32_t> entries(entry_count);
-  for (int32_t& entry : entries) entry = wild ? number(random, static_cast<int>(items), true) : below(random, static_cast<int>(items));
+  for (int32_t& entry : entries)
+    entry = wild ? number(random, static_cast<int>(items), true) : below(random, static_cast<int>(items));
   std::vector<float> vectors = floats(random, items * dim, wild), states = floats(random, users * dim, wild);
   std::vector<int32_t> ef(users), steps(users), out_items, scored;
   for (size_t user = 0; user < users; ++user) {
