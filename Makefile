@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo experiments bench bench-check test test-fast test-slow test-gpu soak fuzz sanitize audit check format serve clean
+.PHONY: help demo experiments bench bench-check test test-fast test-slow test-gpu test-wheel soak fuzz sanitize audit check format serve clean
 
 help:
 	@echo "make demo         the whole way on Complete Journey: log -> scorer -> graph -> Triton -> answer (about 10 minutes)"
@@ -16,12 +16,13 @@ help:
 	@echo "make test         all tests but the slow and the GPU ones, a live Triton among them; WORKERS=2 at a time"
 	@echo "make test-slow    the slow ones"
 	@echo "make test-gpu     those that need a GPU, where there is one"
+	@echo "make test-wheel   the built wheel with each extra in a clean environment (minutes; needs a package index)"
 	@echo "make soak         good, bad and cancelled requests for SOAK_S=1800 seconds: nothing may grow"
 	@echo "make fuzz         coverage-guided, FUZZ_S=60 seconds a target"
 	@echo "make sanitize     the native kernel under address and undefined-behaviour sanitizers"
 	@echo "make audit        known vulnerabilities of the installed packages (asks a database on the network)"
-	@echo "make check        ruff, mypy, import-linter"
-	@echo "make format       let ruff format the code"
+	@echo "make check        ruff, mypy, import-linter, clang-format"
+	@echo "make format       let ruff and clang-format format the code"
 	@echo "make clean        remove what the other targets built"
 
 # Packages, native kernel and a real Triton. Made again when what it depends on changes.
@@ -50,7 +51,7 @@ serve: $(INSTALLED)
 WORKERS ?= 2
 IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow and not gpu"
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow and not gpu and not wheel"
 
 test-fast: $(INSTALLED)
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow and not gpu and not heavy" tests/unit
@@ -60,6 +61,9 @@ test-slow: $(INSTALLED)
 
 test-gpu: $(INSTALLED)
 	$(BIN)/python -m pytest -m gpu
+
+test-wheel: $(INSTALLED)
+	$(BIN)/python -m pytest -m wheel tests/wheel
 
 SOAK_S ?= 1800
 soak: $(INSTALLED)
@@ -84,15 +88,18 @@ sanitize: build/kernels_driver
 audit: $(INSTALLED)
 	$(BIN)/pip-audit --local --skip-editable
 
+CXX_FILES := $(wildcard nann/_*.cpp nann/_*.hpp python_backend/server/_*.cpp tests/fuzz/*.cpp)
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/clang-format -i $(CXX_FILES)
 
 clean:
 	rm -rf $(VENV) build

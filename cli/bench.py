@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from .support import JsonOption, as_typed, output, print_json, say
+from .support import JsonOption, as_typed, find_serving, output, print_json, say
 
 if TYPE_CHECKING:
     from ..perf.benchmark import BenchSettings
@@ -47,6 +47,7 @@ def bench(
     and keeps the others. The first run makes a synthetic corpus of 1.3 million items and, if there is none, the
     demo's bundle; perf_analyzer is downloaded where it is not on PATH.
     """
+    find_serving()
     from ..perf.execute import run_benchmarks
     from ..perf.report import REPORT
 

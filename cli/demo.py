@@ -18,7 +18,7 @@ from nann.durable_files import write_json
 from nann.errors import ServerError
 
 from .demo_checks import ask_one_by_one, offline_answers, same_items, stacked
-from .support import JsonOption, console, output, print_json
+from .support import JsonOption, console, find_serving, output, print_json
 
 if TYPE_CHECKING:
     from nann.bundle import Bundle
@@ -59,6 +59,7 @@ def demo(
     server. What it built stays: `nann serve` serves it. Complete Journey is a year of grocery baskets, simulated from
     real shopping patterns.
     """
+    find_serving()
     clock = _Clock()
     data_folder, train_folder, bundle_folder = _folders(folder)
     _build(clock, data_folder, train_folder, bundle_folder, config, steps)

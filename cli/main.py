@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
+import nann
 from nann.errors import NannError
 
 from .bench import bench
@@ -16,6 +18,7 @@ from .deploy import deploy, rollback
 from .evaluate import evaluate
 from .experiments import experiments
 from .export import export
+from .extras import advice
 from .index import index
 from .plan_shapes import plan_shapes
 from .prepare import app as prepare_app
@@ -37,6 +40,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"nann {nann.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """The options of `nann` itself."""
+
+
 app.add_typer(prepare_app, name="prepare")
 for command in (
     train,
@@ -58,11 +78,21 @@ for command in (
 
 
 def main() -> None:
-    """Runs the command line; a mistake of the user's ends with one line and exit code 2, never with a traceback."""
+    """Runs the command line.
+
+    A mistake of the user's, or a package that is not installed, ends with one line and exit code 2, never with a
+    traceback.
+    """
     try:
         app()
     except NannError as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        line = advice(error, sys.argv[1])
+        if line is None:
+            raise
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("interrupted")

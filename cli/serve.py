@@ -68,10 +68,12 @@ def serve(
     from ..python_backend.repository.configs import check_target
     from ..python_backend.repository.install import current_bundle, install_if_new
     from ..python_backend.server.admin_key import read_admin_key
+    from ..python_backend.server.install import find_triton
     from ..python_backend.server.ports import check_ports
     from ..python_backend.server.tls import ServerTls
     from ..python_backend.server.triton import ServerOptions, TritonServer
 
+    find_triton().check_target(target)
     tls = ServerTls.of_options(tls_cert, tls_key, tls_ca)
     key = read_admin_key(admin_key_file)
     options = ServerOptions(

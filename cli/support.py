@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from nann.errors import ConfigError
+from nann.packages import find_package
 from nann.search_params import RequestParameter
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -52,6 +53,20 @@ def as_typed(command: str, **options: str | int | float | None) -> str:
     """The command line, its paths cut to their last part: the rest means nothing elsewhere."""
     given = ((name.replace("_", "-"), value) for name, value in options.items() if value is not None)
     return " ".join([command, *(f"--{name} {Path(str(value)).name}" for name, value in given)])
+
+
+def find_serving() -> None:
+    """Looks for what a server and its client need: what is missing is said before the minutes of training, not after.
+
+    Raises:
+        ModuleNotFoundError: naming a package that is not installed.
+        ServerError: if Triton is not complete.
+    """
+    from ..python_backend.server.install import find_triton
+
+    find_triton()
+    for package in ("hnswlib", "tritonclient"):
+        find_package(package)
 
 
 def parse_integers(option: str, text: str | None) -> tuple[int, ...] | None:

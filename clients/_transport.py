@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy.typing as npt
 
@@ -18,7 +18,7 @@ PROTOCOLS = ("grpc", "http")
 class Transport(Protocol):
     """Carries one request to a server. Tests bring their own."""
 
-    def infer(self, request: InferRequest, timeout_s: float) -> Mapping[str, npt.NDArray]:
+    def infer(self, request: InferRequest, timeout_s: float) -> Mapping[str, npt.NDArray[Any]]:
         """Sends `request` and waits for its answer.
 
         Returns:
@@ -46,19 +46,17 @@ def open_transport(url: str, protocol: str, timeout_s: float, tls: Tls | None = 
     """The transport for `protocol`, encrypted with `tls`.
 
     Raises:
-        ConfigError: if there is no such protocol, or tritonclient is not installed.
+        ConfigError: if there is no such protocol, or the url has a scheme.
+        ModuleNotFoundError: if tritonclient, of the extra `client`, is not installed.
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(f"protocol is {protocol!r}; expected {' or '.join(PROTOCOLS)}")
     if "://" in url:
         raise ConfigError(f"url is {url!r}; expected host:port without a scheme, such as 127.0.0.1:8001")
-    try:
-        if protocol == "grpc":
-            from ._grpc import GrpcTransport
+    if protocol == "grpc":
+        from ._grpc import GrpcTransport
 
-            return GrpcTransport(url, tls)
-        from ._http import HttpTransport
+        return GrpcTransport(url, tls)
+    from ._http import HttpTransport
 
-        return HttpTransport(url, timeout_s, tls)
-    except ImportError as error:
-        raise ConfigError(f"tritonclient is not installed ({error}); run `pip install 'nann[client]'`") from error
+    return HttpTransport(url, timeout_s, tls)

@@ -27,3 +27,5 @@ __all__ = [
     "recall_delta",
     "share_scored",
 ]
+
+__version__ = "0.1.0"

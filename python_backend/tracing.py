@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 
 from nann.errors import ConfigError
+from nann.packages import find_package
 
 SERVICE_NAME = "nann"
 """What traces call the server where OTEL_SERVICE_NAME says nothing."""
@@ -37,10 +38,13 @@ def triton_trace_options(environment: Mapping[str, str]) -> list[str]:
 
     Raises:
         ConfigError: if the sampler is none that Triton can follow.
+        ModuleNotFoundError: if OpenTelemetry, with which we report the rounds of a search, is not installed.
     """
     endpoint = traces_endpoint(environment)
     if endpoint is None:
         return []
+    find_package("opentelemetry.sdk")
+    find_package("opentelemetry.exporter.otlp.proto.http")
     settings = [
         "mode=opentelemetry",
         "level=TIMESTAMPS",

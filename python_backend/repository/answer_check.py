@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nann.beam_search import beam_search
 from nann.bundle import Bundle
-from nann.errors import ConfigError, DeployError
+from nann.errors import DeployError
 from nann.search_input import UserBatch
 from nann.signature import (
     BEAM_RETRIEVAL,
@@ -26,6 +27,7 @@ from nann.signature import (
     TensorSpec,
 )
 
+from ..engines.onnx_model import EmbeddedScorer, OnnxModel
 from ..server.control import ModelControl
 from ..version_folder import ONNX_FILE
 
@@ -63,7 +65,7 @@ def sample_users(bundle: Bundle) -> npt.NDArray[np.int64]:
 
 def served_answers(control: ModelControl, users: npt.NDArray[np.int64], version: int) -> Answers:
     """The answers of one version, current or not: the ensemble's steps one by one."""
-    tensors: dict[TensorSpec, npt.NDArray] = {BEHAVIOR_ITEM_IDS: users}
+    tensors: dict[TensorSpec, npt.NDArray[Any]] = {BEHAVIOR_ITEM_IDS: users}
     for spec in (FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL):
         outputs, _ = control.infer(spec, tensors, version)
         tensors |= {tensor: outputs[tensor.name] for tensor in spec.outputs}
@@ -71,17 +73,7 @@ def served_answers(control: ModelControl, users: npt.NDArray[np.int64], version:
 
 
 def expected_answers(release: Path, users: npt.NDArray[np.int64]) -> Answers:
-    """The answers of the files of a version, searched in this process under onnxruntime.
-
-    Raises:
-        ConfigError: if onnxruntime is not installed.
-    """
-    try:
-        from ..engines.onnx_model import EmbeddedScorer, OnnxModel
-    except ImportError as error:
-        raise ConfigError(
-            f"a version is compared with its ONNX files, which needs onnxruntime ({error}); `pip install onnxruntime`"
-        ) from error
+    """The answers of the files of a version, searched in this process under onnxruntime."""
     bundle = Bundle.open(release / BEAM_RETRIEVAL.name, ())
     encoder = OnnxModel(release / USER_ENCODER.name / ONNX_FILE, USER_ENCODER, 1)
     behaviors, _ = bundle.features.behaviors(users)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes.util
-import importlib.util
 import os
 import sys
 import sysconfig
@@ -11,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nann.errors import ServerError
+from nann.packages import find_package
 
 CONTAINER = Path("/opt/tritonserver")
 """Where NVIDIA's containers have Triton, complete."""
 BACKEND_TARGETS = frozenset(("tensorrt", "onnxruntime"))
 """Targets that need the Triton backend of that name; the others need the Python backend alone."""
+TARGET_PACKAGES = {"embedded": ("onnxruntime",), "torch": ("torch", "onnx")}
+"""Packages that a target needs in the Python that runs our models, which is the one that runs now."""
 _STUB = "triton_python_backend_stub"
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -56,9 +58,10 @@ class TritonInstall:
         return folder
 
     def check_target(self, target: str) -> None:
-        """Checks that this Triton has the backend that a target needs.
+        """Checks that this Triton has the backend that a target needs, and this Python the packages.
 
         Raises:
+            ModuleNotFoundError: if a package is not installed.
             ServerError: naming the targets that need none.
         """
         if target in BACKEND_TARGETS and not (self.python_backend.parent / target).is_dir():
@@ -66,6 +69,8 @@ class TritonInstall:
                 f"the Triton in {self.server.parent} has no {target} backend; serve with --target embedded or torch, "
                 "or in the container (docs/deploy.md)"
             )
+        for package in TARGET_PACKAGES.get(target, ()):
+            find_package(package)
 
     def environment(self) -> dict[str, str]:
         """Environment variables of the server: ours, but for the two below."""
@@ -81,14 +86,12 @@ def find_triton() -> TritonInstall:
     """The container's Triton where there is one, else that of the wheel nvidia-pytriton.
 
     Raises:
-        ServerError: saying what is missing and how to get it.
+        ModuleNotFoundError: if it is not installed at all.
+        ServerError: saying what of it is missing and how to get it.
     """
     if (CONTAINER / "bin" / "tritonserver").exists():
         return triton_at(CONTAINER)
-    spec = importlib.util.find_spec("pytriton")
-    if spec is None or spec.origin is None:
-        raise ServerError("Triton is not installed: nvidia-pytriton is missing; run `pip install 'nann[serve]'`")
-    package = Path(spec.origin).parent
+    package = Path(find_package("pytriton").origin or "").parent
     root = package / "tritonserver"
     install = TritonInstall(
         server=root / "bin" / "tritonserver",

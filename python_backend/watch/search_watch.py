@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nann.bundle import Bundle
-from nann.errors import ConfigError
 from nann.scorer import Float32Array
 from nann.shape_grid import ShapeGrid
 from nann.signature import ITEM_IDS
@@ -42,7 +41,7 @@ class SearchWatch:
         grid: the scorer's shapes, None: any.
 
     Raises:
-        ConfigError: if tracing is on and OpenTelemetry is not installed.
+        ModuleNotFoundError: if tracing is on and OpenTelemetry, of the extra `trace`, is not installed.
         InvalidInputError: if a parameter of config.pbtxt is out of range.
     """
 
@@ -112,10 +111,6 @@ class SearchWatch:
 def _open_spans(environment: Mapping[str, str]) -> SearchSpans | None:
     if traces_endpoint(environment) is None:
         return None
-    try:
-        from .spans import SearchSpans
-    except ImportError as error:
-        raise ConfigError(
-            f"tracing is on (OTEL_EXPORTER_OTLP_ENDPOINT) and {error.name} is missing; run `pip install 'nann[trace]'`"
-        ) from error
+    from .spans import SearchSpans
+
     return SearchSpans(environment.get("OTEL_SERVICE_NAME", SERVICE_NAME))

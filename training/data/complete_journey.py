@@ -5,13 +5,13 @@ The package's README calls the data simulated from real shopping patterns.
 
 from __future__ import annotations
 
-import importlib.util
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import polars as pl
 
 from nann.errors import DataError
+from nann.packages import find_package
 
 from .custom_log import LogColumns, ProfileTable, read_log
 from .rows import InteractionLog
@@ -55,11 +55,10 @@ def read_complete_journey(scratch: Path, *, with_profile: bool = False) -> Inter
 
 def _data_folder() -> Path:
     # Found without importing it: the package's own code needs pandas.
-    spec = importlib.util.find_spec(PACKAGE)
-    for location in (spec and spec.submodule_search_locations) or ():
+    for location in find_package(PACKAGE).submodule_search_locations or ():
         if (Path(location) / "data" / "transactions.parquet").is_file():
             return Path(location) / "data"
-    raise DataError(f"the package {PACKAGE} with Complete Journey's data is not installed; `pip install nann[train]`")
+    raise DataError(f"the package {PACKAGE} has no data/transactions.parquet; install it again")
 
 
 def _source() -> str:

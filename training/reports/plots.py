@@ -7,21 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nann.errors import ConfigError
-
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette."""
 BLUE, RED, GREEN, PURPLE, ORANGE = COLORS[:5]
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#888888"
-
-
-def require_matplotlib() -> None:
-    """Raises ConfigError where matplotlib is not installed: said before hours of measuring, not after."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("matplotlib, which draws the plots, is missing: pip install 'nann[train]'") from error
 
 
 @contextmanager

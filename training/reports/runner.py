@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Generic
 
 from nann.errors import ConfigError
+from nann.packages import find_package
 
-from .plots import require_matplotlib
 from .report import PartT, Report
 from .store import Json, cached, read_object
 
@@ -75,10 +75,11 @@ def run_parts(
         The body of the JSON file.
 
     Raises:
-        ConfigError: if matplotlib is missing, or the JSON file is another program's.
+        ConfigError: if the JSON file is another program's.
+        ModuleNotFoundError: if matplotlib is not installed.
     """
     if any(part.plots for part in parts):
-        require_matplotlib()
+        find_package("matplotlib")  # said before the hours of measuring, not after
     if body is None:
         body = read_object(out / report.results_file)
     out.mkdir(parents=True, exist_ok=True)

@@ -25,8 +25,9 @@ import numpy.typing as npt
 import torch
 
 from nann.best_first_search import best_first_search
-from nann.bundle import MANIFEST_FILE, Bundle, search_to_json
+from nann.bundle import Bundle, search_to_json
 from nann.graph import HnswGraph
+from nann.manifest import MANIFEST_FILE
 from nann.metrics import coverage, recall, recall_delta, share_scored
 from nann.scorer import Float32Array
 from nann.search_input import UserBatch

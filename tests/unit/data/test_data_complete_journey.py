@@ -63,7 +63,10 @@ def test_names_categories_and_profiles(data):
     assert values == ["65+", "35-49K", "Homeowner", "Married", "2", "2 Adults No Kids", "0"]
 
 
-def test_says_so_if_the_package_is_missing(scratch, monkeypatch):
+def test_says_so_if_the_package_is_missing_or_empty(scratch, monkeypatch):
     monkeypatch.setattr(complete_journey, "PACKAGE", "no_such_package")
-    with pytest.raises(DataError, match="no_such_package with Complete Journey's data is not installed; `pip install"):
+    with pytest.raises(ModuleNotFoundError, match="No module named 'no_such_package'"):
+        read_complete_journey(scratch)
+    monkeypatch.setattr(complete_journey, "PACKAGE", "json")
+    with pytest.raises(DataError, match=r"the package json has no data/transactions\.parquet; install it again"):
         read_complete_journey(scratch)

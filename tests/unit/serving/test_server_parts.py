@@ -98,9 +98,13 @@ def test_in_a_container_its_own_triton_is_used(monkeypatch, tmp_path):
 
 def test_what_is_missing_for_a_server_is_said(monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
-        patch.setattr(triton_install.importlib.util, "find_spec", lambda name: None)
-        with pytest.raises(ServerError, match=r"nvidia-pytriton is missing; run `pip install 'nann\[serve\]'`"):
+        patch.setitem(sys.modules, "pytriton", None)
+        with pytest.raises(ModuleNotFoundError, match="No module named 'pytriton'"):
             find_triton()
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "onnx", None)
+        with pytest.raises(ModuleNotFoundError, match="No module named 'onnx'"):
+            find_triton().check_target("torch")
     with monkeypatch.context() as patch:
         patch.setattr(triton_install, "_PYTHON", "3.99")
         with pytest.raises(ServerError, match=r"no tritonserver/python_backend_stubs/3\.99/.*Python 3\.10 to 3\.12"):

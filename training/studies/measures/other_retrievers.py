@@ -113,11 +113,12 @@ def cascade_candidates(two_tower: TwoTower, n: int) -> Int32Array:
     lengths = np.maximum(np.linalg.norm(two_tower.users, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     users = np.pad(two_tower.users / lengths * norms.max(), ((0, 0), (0, 1))).astype(np.float32)
     try:
-        return index.knn_query(users, k=n)[0].astype(np.int32)
+        found: Int32Array = index.knn_query(users, k=n)[0].astype(np.int32)
     except RuntimeError:
         blocks = [two_tower.users[i : i + _USER_BLOCK] for i in range(0, len(two_tower.users), _USER_BLOCK)]
         order = [np.argsort(-(block @ two_tower.items.T), axis=1, kind="stable")[:, :n] for block in blocks]
-        return np.concatenate(order).astype(np.int32)
+        found = np.concatenate(order).astype(np.int32)
+    return found
 
 
 def item_to_item_candidates(behaviors: Int32Array, item_vectors: Float32Array, n: int) -> Int32Array:
