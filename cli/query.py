@@ -105,7 +105,8 @@ def _print_answer(answer: dict[str, Any]) -> None:
 
 def _item_names(path: Path | None) -> dict[int, str]:
     """Item names by external id; empty where there are none."""
-    from nann.bundle import ITEM_IDS_FILE, ITEM_NAMES_FILE, MANIFEST_FILE, Bundle
+    from nann.bundle import ITEM_IDS_FILE, ITEM_NAMES_FILE, Bundle
+    from nann.manifest import MANIFEST_FILE
 
     if path is None and not (DEFAULT_BUNDLE / MANIFEST_FILE).exists():
         return {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from nann.signature import (
     TensorSpec,
 )
 
-ItemIds = Sequence[int] | Sequence[Sequence[int]] | npt.NDArray[np.integer]
+ItemIds = Sequence[int] | Sequence[Sequence[int]] | npt.NDArray[np.integer[Any]]
 """Item ids of one user, or of several; histories may differ in length."""
 
 
@@ -41,7 +42,7 @@ class InferRequest:
     """
 
     model: str
-    inputs: Mapping[TensorSpec, npt.NDArray]
+    inputs: Mapping[TensorSpec, npt.NDArray[Any]]
     outputs: Sequence[str]
     parameters: Mapping[str, int | str] = field(default_factory=dict)
     request_id: str = ""
@@ -95,7 +96,7 @@ def encode_request(
     return InferRequest(ENSEMBLE.name, inputs, outputs, parameters, request_id, priority)
 
 
-def decode_result(outputs: Mapping[str, npt.NDArray], latency_ms: float) -> RetrievalResult:
+def decode_result(outputs: Mapping[str, npt.NDArray[Any]], latency_ms: float) -> RetrievalResult:
     """Reads a response.
 
     Args:

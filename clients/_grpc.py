@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy.typing as npt
 import tritonclient.grpc as triton
@@ -26,7 +27,7 @@ class GrpcTransport:
         self._url = url
         self._client = triton.InferenceServerClient(url, **(tls.grpc_options() if tls is not None else {}))
 
-    def infer(self, request: InferRequest, timeout_s: float) -> Mapping[str, npt.NDArray]:
+    def infer(self, request: InferRequest, timeout_s: float) -> Mapping[str, npt.NDArray[Any]]:
         """See `Transport.infer`."""
         try:
             return infer(triton, self._client, request, client_timeout=timeout_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http.client import HTTPException
+from typing import Any
 
 import numpy.typing as npt
 import tritonclient.http as triton
@@ -30,7 +31,7 @@ class HttpTransport:
         self._tls = tls
         self._client = self._connect()
 
-    def infer(self, request: InferRequest, timeout_s: float) -> Mapping[str, npt.NDArray]:
+    def infer(self, request: InferRequest, timeout_s: float) -> Mapping[str, npt.NDArray[Any]]:
         """See `Transport.infer`."""
         client = self._client_with(timeout_s)
         try:

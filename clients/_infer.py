@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ._codec import InferRequest
 
 
-def infer(triton: Any, client: Any, request: InferRequest, **options: Any) -> Mapping[str, npt.NDArray]:
+def infer(triton: Any, client: Any, request: InferRequest, **options: Any) -> Mapping[str, npt.NDArray[Any]]:
     """Sends a request and waits for its answer.
 
     Args:

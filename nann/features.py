@@ -14,7 +14,8 @@ from nann.signature import BEHAVIOR_ITEM_IDS, PADDING_IDS, PADDING_ITEM, USER_PR
 def is_padding(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Where external ids mean "no item here"; any shape."""
     zero, minus_one = PADDING_IDS
-    return (ids == zero) | (ids == minus_one)  # np.isin would take ten times as long for a history
+    padding: npt.NDArray[np.bool_] = (ids == zero) | (ids == minus_one)  # np.isin would take ten times as long
+    return padding
 
 
 @dataclass(frozen=True)

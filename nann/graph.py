@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -108,7 +109,7 @@ def graph_files(layer_count: int) -> list[str]:
     return [LEVELS_FILE, *(name for number in range(layer_count) for name in layer_files(number))]
 
 
-def load_array(path: Path, dtype: type, ndim: int) -> np.ndarray:
+def load_array(path: Path, dtype: type, ndim: int) -> npt.NDArray[Any]:
     """Memory-maps one `.npy` file read-only and checks its dtype and rank.
 
     Raises:
@@ -116,7 +117,7 @@ def load_array(path: Path, dtype: type, ndim: int) -> np.ndarray:
     """
     try:
         # Not np.load: it opens zip archives and pickles too.
-        array: np.ndarray = np.lib.format.open_memmap(path, mode="r")
+        array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # NumPy raises whatever the broken bytes lead it to
         raise BundleError(f"{path} can't be read as a NumPy array: {error}; make the bundle again") from error
     if array.dtype != dtype or array.ndim != ndim:

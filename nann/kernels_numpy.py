@@ -141,7 +141,8 @@ def _expand_row(indptr: Int32Array, neighbors: Int32Array, bits: Uint64Array, fr
     fresh = found[bits[found >> 6] & _mask(found) == 0]
     first = np.unique(fresh, return_index=True)[1]
     _set_bits(bits, fresh)
-    return fresh[np.sort(first)]
+    in_order: npt.NDArray[np.int32] = fresh[np.sort(first)]
+    return in_order
 
 
 def _set_bits(bits: Uint64Array, items: Int32Array) -> None:

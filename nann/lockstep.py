@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -116,14 +117,15 @@ def keep_rows(items: Int32Array, users: BoolArray) -> Int32Array:
     return items if users.all() else np.where(users[:, None], items, np.int32(PADDING_ITEM))
 
 
-def take_rows(array: np.ndarray, rows: RowArray) -> np.ndarray:
+def take_rows(array: npt.NDArray[Any], rows: RowArray) -> npt.NDArray[Any]:
     """These rows, ascending and distinct; the array itself, uncopied, if that is all of them."""
     return array if len(rows) == len(array) else array[rows]
 
 
 def has_items(candidates: Int32Array) -> BoolArray:
     """Which rows of `int32[B, C]`, filled from the left, are not all padding; `bool[B]`. C may be 0."""
-    return candidates[:, :1].max(axis=1, initial=PADDING_ITEM) != PADDING_ITEM
+    filled: BoolArray = candidates[:, :1].max(axis=1, initial=PADDING_ITEM) != PADDING_ITEM
+    return filled
 
 
 def overlay(parts: Sequence[Int32Array]) -> Int32Array | None:

@@ -107,7 +107,8 @@ class ShapeGrid:
         users, widths = calls[:, 0], calls[:, 1]
         whole, rest = np.divmod(widths, self.widths[-1])
         columns = whole * self.widths[-1] + np.where(rest > 0, _round_up(rest, self.widths), 0)
-        return _round_up(users, self.batch_sizes) * columns
+        cells: Int64Array = _round_up(users, self.batch_sizes) * columns
+        return cells
 
 
 def _round_up(values: Int64Array, sizes: Sequence[int]) -> Int64Array:

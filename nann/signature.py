@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ class TensorSpec:
     """One tensor: `shape` leaves out the batch dimension, -1 varies."""
 
     name: str
-    dtype: np.dtype
+    dtype: np.dtype[Any]
     shape: tuple[int, ...]
 
     @property
@@ -99,7 +100,7 @@ CANDIDATE_SCORES = _spec("candidate_scores", np.float32, -1)
 """One score a candidate; whatever stands at padded places is ignored."""
 
 
-Tensors = Mapping[TensorSpec, npt.NDArray]
+Tensors = Mapping[TensorSpec, npt.NDArray[Any]]
 """Arrays with the batch dimension first, by their spec."""
 
 

@@ -18,7 +18,7 @@ _NOT_CALLED = "Model {} - Error when running inference"
 _LONGEST_MESSAGE = 2000
 
 
-def read_tensor(request: Any, spec: TensorSpec) -> npt.NDArray:
+def read_tensor(request: Any, spec: TensorSpec) -> npt.NDArray[Any]:
     """One input of a request.
 
     Args:
@@ -37,7 +37,7 @@ def read_tensor(request: Any, spec: TensorSpec) -> npt.NDArray:
     return array
 
 
-def read_optional_tensor(request: Any, spec: TensorSpec) -> npt.NDArray | None:
+def read_optional_tensor(request: Any, spec: TensorSpec) -> npt.NDArray[Any] | None:
     """One input of a request, or None where the request does not carry it.
 
     Raises:
@@ -46,13 +46,13 @@ def read_optional_tensor(request: Any, spec: TensorSpec) -> npt.NDArray | None:
     tensor = pb_utils.get_input_tensor_by_name(request, spec.name)
     if tensor is None:
         return None
-    array: npt.NDArray = tensor.as_numpy()
+    array: npt.NDArray[Any] = tensor.as_numpy()
     if array.dtype != spec.dtype:
         raise RequestError(f"{spec.name} has dtype {array.dtype}; expected {spec.triton_dtype}")
     return array
 
 
-def make_tensor(spec: TensorSpec, array: npt.NDArray) -> Any:
+def make_tensor(spec: TensorSpec, array: npt.NDArray[Any]) -> Any:
     """Triton's tensor of an array, in the spec's dtype and in one piece of memory."""
     return pb_utils.Tensor(spec.name, np.ascontiguousarray(array, spec.dtype))
 
@@ -95,7 +95,7 @@ def _answer(request: Any, answer: Callable[[Any], Tensors]) -> Any:
 
 def call_model(
     model_name: str, model_version: int, inputs: Sequence[Any], output: TensorSpec, trace: Any = None
-) -> npt.NDArray:
+) -> npt.NDArray[Any]:
     """Calls another model of the server (BLS) and waits for its answer.
 
     Args:
@@ -128,7 +128,7 @@ def call_model(
     tensor = pb_utils.get_output_tensor_by_name(response, output.name)
     if tensor is None:
         raise ScorerError(f"{model_name} version {model_version} returned no {output.name}")
-    array: npt.NDArray = tensor.as_numpy()
+    array: npt.NDArray[Any] = tensor.as_numpy()
     return array
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from nann.bundle import (
     ITEM_IDS_FILE,
-    MANIFEST_FILE,
     SCORER_FILE,
     SCORER_HALF_FILE,
     USER_ENCODER_FILE,
     search_file_names,
 )
 from nann.errors import BundleError
+from nann.manifest import MANIFEST_FILE
 from nann.signature import BEAM_RETRIEVAL, FEATURE_TRANSFORM, SCORER, USER_ENCODER
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "model_repository"

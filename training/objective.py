@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .config import LossConfig
 from .losses import auxiliary_loss, corrected_logits, distillation_loss, fgsm_perturbation, nce_loss
-from .models.neural_scorer import ItemFeatures, NeuralScorer, UserContext
+from .models.neural_scorer import NeuralScorer, UserContext
 
 
 class Batch(NamedTuple):
@@ -56,6 +56,8 @@ class TrainingObjective(nn.Module):
         item_counts: `int64[N]`, occurrences in the training log: the unigram distribution of the negatives.
     """
 
+    log_expected_count: Tensor
+
     def __init__(self, model: NeuralScorer, config: LossConfig, item_counts: Tensor) -> None:
         super().__init__()
         self.model = model
@@ -68,7 +70,7 @@ class TrainingObjective(nn.Module):
         """Losses of one batch."""
         user = self.model.user_context(batch.behaviors, batch.profile_codes)
         features = self.model.item_features(self.model.item_vectors(batch.items))
-        pairs = ItemFeatures(*(None if part is None else F.embedding(batch.candidates, part) for part in features))
+        pairs = features.map(lambda part: F.embedding(batch.candidates, part))
         logits = self.model.score(user, pairs).float()
         corrected = self._corrected(logits, batch.items, batch.candidates, batch.is_positive)
         nce = nce_loss(corrected, batch.is_positive, self.config.nce)
@@ -76,7 +78,7 @@ class TrainingObjective(nn.Module):
         # In float32 whatever the precision: a Delta of eps would be lost in bfloat16's rounding of e_v.
         with _running_statistics(self.model), torch.autocast(logits.device.type, enabled=False):
             if self.config.auxiliary.reading != "none" and self.config.auxiliary.weight != 0:
-                user = UserContext(*(None if part is None else part.float() for part in user))
+                user = user.map(Tensor.float)
                 auxiliary = self._auxiliary(user, batch)
         if self.model.light is not None:
             with _running_statistics(self.model):  # as e_v is served

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 import onnxruntime
 import torch
 from torch import nn
@@ -78,7 +79,7 @@ class OnnxUserEncoder:
 
     def encode(self, behaviors: Int32Array, profile_codes: Int32Array) -> Float32Array:
         """User states of a batch."""
-        feeds: dict[str, np.ndarray] = {BEHAVIORS.name: behaviors, PROFILE_CODES.name: profile_codes}
+        feeds: dict[str, npt.NDArray[Any]] = {BEHAVIORS.name: behaviors, PROFILE_CODES.name: profile_codes}
         kept = {name: value for name, value in feeds.items() if name in self._inputs}
         states: Float32Array = self._session.run([USER_STATE.name], kept)[0]
         return states

@@ -121,7 +121,7 @@ def uses_bf16(config: OptimizationConfig, device: torch.device) -> bool:
     if config.precision != "auto":
         return config.precision == "bf16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     has_instructions = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # no public query exists
     return bool(has_instructions and has_instructions())
 

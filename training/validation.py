@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -66,7 +67,7 @@ class Validator:
         return Validation(step, found, None if shortlist is None else coverage(shortlist, exact))
 
     @torch.inference_mode()
-    def _search(self, model: NeuralScorer) -> tuple[np.ndarray, np.ndarray | None]:
+    def _search(self, model: NeuralScorer) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
         """The items with the best scores, `int64[Q, K]`, and with the best light scores, `int64[Q, ef]`."""
         behaviors, profiles = (
             torch.from_numpy(array).to(self._device) for array in (self._queries.behaviors, self._queries.profiles)
@@ -100,9 +101,9 @@ class _Best:
 
 def _scores(model: NeuralScorer, users: UserContext, items: ItemFeatures, block: int) -> Tensor:
     """Scores of all pairs, a block of users at a time: float[Q, C]."""
-    shared = ItemFeatures(*(None if part is None else part[None] for part in items))  # [1, C, ...]
-    parts = (
-        UserContext(*(None if part is None else part[start : start + block] for part in users))
-        for start in range(0, len(users.base), block)
-    )
-    return torch.cat([model.score(part, shared) for part in parts])
+    shared = items.map(lambda part: part[None])  # [1, C, ...]
+
+    def score(start: int) -> Tensor:
+        return model.score(users.map(lambda part: part[start : start + block]), shared)
+
+    return torch.cat([score(start) for start in range(0, len(users.base), block)])

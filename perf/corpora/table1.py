@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nann.bundle import MANIFEST_FILE, Bundle, search_to_json
+from nann.bundle import Bundle, search_to_json
+from nann.manifest import MANIFEST_FILE
 from nann.signature import ENTRY_LAYERS
 
 TABLE1_ITEMS = 1_300_000

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,10 +29,10 @@ def histories(data: Path, length: int, users: int) -> list[list[int]]:
     return [[item for item in row if item not in PADDING_IDS] or [0] for row in rows]
 
 
-def perf_analyzer_input(users: Sequence[Sequence[int]], profile_fields: int = 0) -> dict[str, list[dict]]:
+def perf_analyzer_input(users: Sequence[Sequence[int]], profile_fields: int = 0) -> dict[str, list[dict[str, Any]]]:
     """perf_analyzer's JSON: one step a user, each of its own length."""
 
-    def step(ids: Sequence[int]) -> dict:
+    def step(ids: Sequence[int]) -> dict[str, Any]:
         tensors = {BEHAVIOR_ITEM_IDS.name: {"content": list(ids), "shape": [len(ids)]}}
         if profile_fields:
             tensors[USER_PROFILE.name] = {"content": [0] * profile_fields, "shape": [profile_fields]}

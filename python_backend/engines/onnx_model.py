@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,7 +84,7 @@ class OnnxModel:
         self._check_signature(path)
         self._inputs = {tensor.name: tuple(tensor.shape) for tensor in self._session.get_inputs()}
 
-    def run(self, inputs: Mapping[str, npt.NDArray]) -> npt.NDArray:
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """Runs the model.
 
         Args:
@@ -105,7 +106,7 @@ class OnnxModel:
         pairs = block_pairs(candidates.size, self._threads)
         return score_in_blocks(score, inputs[USER_STATE.name], candidates, pairs, self._each_block)
 
-    def _run(self, inputs: Mapping[str, npt.NDArray]) -> npt.NDArray:
+    def _run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
         feed = {name: inputs[name] for name in self._inputs}
         try:
             (output,) = self._session.run([self._output.name], feed)

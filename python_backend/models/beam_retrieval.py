@@ -76,7 +76,7 @@ class TritonPythonModel:
         """Of what `read_states` gave of some users, their user states, `float32[B, S]`."""
         return user_states
 
-    def read_states(self, request: Any) -> npt.NDArray:
+    def read_states(self, request: Any) -> npt.NDArray[Any]:
         """The user states of a request, `float32[B, S]`, as the scorer will get them."""
         return read_tensor(request, USER_STATE)
 

@@ -16,7 +16,7 @@ from ..settings import config_threads
 from ..tensors import error_response, make_response, read_tensor
 
 
-def run_together(model: OnnxModel, batches: Sequence[Mapping[str, npt.NDArray]]) -> list[npt.NDArray]:
+def run_together(model: OnnxModel, batches: Sequence[Mapping[str, npt.NDArray[Any]]]) -> list[npt.NDArray[Any]]:
     """Runs several requests: in one run where their shapes agree but for the batch size, else each by itself.
 
     Args:

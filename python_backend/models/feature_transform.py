@@ -33,7 +33,7 @@ FILES = (ITEM_IDS_FILE,)
 
 
 def transform(
-    features: FeatureTransform, ids: npt.NDArray, profile: npt.NDArray | None, max_request_length: int
+    features: FeatureTransform, ids: npt.NDArray[Any], profile: npt.NDArray[Any] | None, max_request_length: int
 ) -> Tensors:
     """Outputs of one request.
 

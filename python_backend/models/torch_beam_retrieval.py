@@ -63,7 +63,7 @@ class TritonPythonModel(beam_retrieval.TritonPythonModel):
         finally:
             self._states.clear()  # the memory is Triton's, and only until the requests are answered
 
-    def read_states(self, request: Any) -> npt.NDArray:
+    def read_states(self, request: Any) -> npt.NDArray[Any]:
         """Keeps the user states where they are.
 
         Returns:

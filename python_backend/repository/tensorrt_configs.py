@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +53,7 @@ def write_warmup(bundle: Bundle, spec: ModelSpec, folder: Path) -> None:
     folder.mkdir(parents=True)
     for profile in optimization_profiles(bundle, spec):
         for tensor, width in profile.largest.items():
-            row: npt.NDArray = np.load(bundle.path / WARMUP_FILES[tensor.name], allow_pickle=False)
+            row: npt.NDArray[Any] = np.load(bundle.path / WARMUP_FILES[tensor.name], allow_pickle=False)
             np.resize(row, width).astype(tensor.dtype).tofile(folder / _warmup_file(tensor, width))
 
 

@@ -64,7 +64,7 @@ class BlsScorer:
         """Triton's tensor `user_state` of these users, `float32[B, S]`."""
         return make_tensor(USER_STATE, user_states)
 
-    def _call(self, states: Any, candidates: Int32Array) -> npt.NDArray:
+    def _call(self, states: Any, candidates: Int32Array) -> npt.NDArray[Any]:
         self.work.add_call(candidates)
         inputs = [states, make_tensor(CANDIDATES, candidates)]
         scores = call_model(SCORER.name, self._model_version, inputs, CANDIDATE_SCORES, self.trace)

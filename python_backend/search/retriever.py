@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -112,8 +113,8 @@ class Retriever:
 
     def parse(
         self,
-        user_states: npt.NDArray,
-        behaviors: npt.NDArray,
+        user_states: npt.NDArray[Any],
+        behaviors: npt.NDArray[Any],
         parameters: str,
         arrived_ns: int | None = None,
         is_cancelled: Callable[[], bool] = never,

@@ -89,8 +89,8 @@ class ModelControl:
         self._post(f"repository/models/{model}/unload", {}, timeout_s)
 
     def infer(
-        self, spec: ModelSpec, inputs: Mapping[TensorSpec, npt.NDArray], version: int | None = None
-    ) -> tuple[dict[str, npt.NDArray], int]:
+        self, spec: ModelSpec, inputs: Mapping[TensorSpec, npt.NDArray[Any]], version: int | None = None
+    ) -> tuple[dict[str, npt.NDArray[Any]], int]:
         """Asks one model for one of its versions.
 
         Args:

@@ -7,11 +7,12 @@ import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import triton_python_backend_utils as pb_utils
 
 _INTERVAL_S = 1.0
+_Metric = TypeVar("_Metric", bound="Counter | Histogram")
 
 
 class Counter:
@@ -141,7 +142,7 @@ class MetricsPublisher:
             self._families[name] = pb_utils.MetricFamily(name=name, description=description, kind=kind)
         return self._families[name]
 
-    def _add(self, metric: Any) -> Any:
+    def _add(self, metric: _Metric) -> _Metric:
         with self._lock:
             self._deferred.append(metric)
         return metric

@@ -68,12 +68,13 @@ class Catalogue:
 
     def at_popularity(self, value: FloatArray) -> IntArray:
         """The place into which a value of the cumulative popularity falls."""
-        return np.minimum(np.searchsorted(self.popularity, value, side="right") - 1, len(self.item_ids) - 1)
+        place: IntArray = np.minimum(np.searchsorted(self.popularity, value, side="right") - 1, len(self.item_ids) - 1)
+        return place
 
 
 def _zipf_sizes(items: int, categories: int, skew: float) -> IntArray:
     """Sizes of the categories, at least 1 each, together `items`; proportional to a power of the rank."""
     weight = (np.arange(categories) + 3.0) ** -skew
-    sizes = 1 + np.floor(weight / weight.sum() * (items - categories)).astype(np.int64)
+    sizes: IntArray = 1 + np.floor(weight / weight.sum() * (items - categories)).astype(np.int64)
     sizes[: items - int(sizes.sum())] += 1
     return sizes

@@ -86,6 +86,8 @@ def paper_network(item_count: int, seed: int = 0) -> NeuralScorer:
     model = NeuralScorer(ModelConfig(), torch.randint(300, (item_count,)), 300).eval()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d):  # one that does something
+            assert module.running_mean is not None
+            assert module.running_var is not None
             module.running_mean.normal_(std=0.3)
             module.running_var.uniform_(0.5, 2)
         if isinstance(module, nn.Embedding):

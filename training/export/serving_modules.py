@@ -52,6 +52,8 @@ class TableScorer(nn.Module):
     score network.
     """
 
+    items: Tensor
+
     def __init__(self, model: NeuralScorer, features: ItemFeatures) -> None:
         super().__init__()
         self.config = model.config

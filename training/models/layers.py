@@ -38,6 +38,8 @@ def projection(width_in: int, hidden: int, width_out: int) -> nn.Sequential:
 class ProfileTransformer(nn.Module):
     """User profile fields through one Transformer layer, mean-pooled: int[B, P] codes -> float[B, d_model]."""
 
+    starts: Tensor
+
     def __init__(self, field_sizes: Sequence[int], d_model: int, heads: int, feed_forward: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(sum(field_sizes), d_model)

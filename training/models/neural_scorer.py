@@ -11,7 +11,7 @@ where W is the score network's first layer and X the behaviour embeddings: the w
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -40,6 +40,10 @@ class UserContext(NamedTuple):
     values: Tensor | None = None
     mask: Tensor | None = None
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> UserContext:
+        """The same with the function of each tensor in its place."""
+        return UserContext(function(self.base), *(None if part is None else function(part) for part in self[1:]))
+
 
 class ItemFeatures(NamedTuple):
     """The item's side of the score network.
@@ -52,6 +56,10 @@ class ItemFeatures(NamedTuple):
     share: Tensor
     query: Tensor | None = None
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> ItemFeatures:
+        """The same with the function of each tensor in its place."""
+        return ItemFeatures(function(self.share), None if self.query is None else function(self.query))
+
 
 class NeuralScorer(nn.Module):
     """The three architectures of Table 3: `attention`, `no_attention`, `two_sided`.
@@ -63,6 +71,10 @@ class NeuralScorer(nn.Module):
         profile_sizes: number of codes of each user profile field; only read if `config.profile` is set.
         light: the light head's shape; None or disabled: without one, as with `two_sided`.
     """
+
+    item_categories: Tensor
+    user_tower: nn.Sequential
+    score_network: nn.Sequential
 
     def __init__(
         self,
@@ -127,7 +139,7 @@ class NeuralScorer(nn.Module):
         if self.config.architecture == "two_sided":
             return UserContext(self.user_tower(user))
         user_weight, behavior_weight, _ = self.first_layer_weights()
-        base = nn.functional.linear(user, user_weight, self.score_network[0].bias)
+        base = nn.functional.linear(user, user_weight, self._first_layer.bias)
         if self.config.architecture == "no_attention":
             return UserContext(base + nn.functional.linear(pooled, behavior_weight))
         mask = torch.where(known, 0.0, MASKED).to(embedded.dtype)
@@ -182,8 +194,14 @@ class NeuralScorer(nn.Module):
 
     def first_layer_weights(self) -> tuple[Tensor, ...]:
         """The score network's first layer, views by input: user `[H, U]`, attended `[H, 2 E]`, e_v `[H, d]`."""
-        weight: Tensor = self.score_network[0].weight
-        return weight.split([self.user_dim, 2 * self.config.embedding_dim, self.config.vector_dim], dim=1)
+        widths = [self.user_dim, 2 * self.config.embedding_dim, self.config.vector_dim]
+        return self._first_layer.weight.split(widths, dim=1)
+
+    @property
+    def _first_layer(self) -> nn.Linear:
+        layer = self.score_network[0]
+        assert isinstance(layer, nn.Linear)
+        return layer
 
 
 def _score_network(width_in: int, widths: Sequence[int]) -> nn.Sequential:

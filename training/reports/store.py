@@ -41,7 +41,8 @@ def cached_array(path: Path, compute: Callable[[], npt.NDArray[Any]]) -> npt.NDA
     if not path.is_file():
         with new_file(path) as temporary:
             np.save(temporary, compute(), allow_pickle=False)
-    return np.load(path, allow_pickle=False)
+    array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+    return array
 
 
 def digest(inputs: Json) -> str:

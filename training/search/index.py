@@ -18,7 +18,6 @@ from nann.bundle import (
     ITEM_NAMES_FILE,
     ITEM_VECTORS_FILE,
     LIGHT_VECTORS_FILE,
-    MANIFEST_FILE,
     Bundle,
     search_to_json,
     write_manifest,
@@ -26,6 +25,7 @@ from nann.bundle import (
 from nann.durable_files import new_folder
 from nann.errors import BundleError, ConfigError, DataError
 from nann.graph import HnswGraph, Layer
+from nann.manifest import MANIFEST_FILE
 from nann.search_params import SearchParams, SeedParams
 
 from ..config import IndexConfig, SearchConfig
@@ -136,7 +136,7 @@ def create_bundle(
     vectors = np.ascontiguousarray(item_vectors, np.float32)
     graph = graph_from_hnswlib(build_hnsw(vectors, index, threads=threads, progress=progress), index.entry_layer)
     recommended = [_search_for(graph, search)]
-    arrays: dict[str, npt.NDArray] = {ITEM_IDS_FILE: item_ids, ITEM_VECTORS_FILE: vectors}
+    arrays: dict[str, npt.NDArray[Any]] = {ITEM_IDS_FILE: item_ids, ITEM_VECTORS_FILE: vectors}
     if light_vectors is not None:  # the cheaper way in, by far, is the default
         arrays[LIGHT_VECTORS_FILE] = np.ascontiguousarray(light_vectors, np.float32)
         recommended.insert(0, seeded_search(search.top_k, len(item_ids)))
@@ -230,7 +230,7 @@ def _check_folder(out: Path) -> None:
 
 
 def _save(
-    folder: Path, arrays: Mapping[str, npt.NDArray], graph: HnswGraph, item_names: Sequence[str] | None
+    folder: Path, arrays: Mapping[str, npt.NDArray[Any]], graph: HnswGraph, item_names: Sequence[str] | None
 ) -> list[str]:
     """Writes a bundle's files and returns their names."""
     for name, array in arrays.items():

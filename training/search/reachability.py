@@ -79,7 +79,8 @@ def _neighbors(layer: Layer, items: npt.NDArray[np.int64]) -> npt.NDArray[np.int
     begin, end = layer.indptr[items].astype(np.int64), layer.indptr[items + 1].astype(np.int64)
     degrees = end - begin
     offsets = np.arange(degrees.sum()) - np.repeat(np.cumsum(degrees) - degrees, degrees)
-    return layer.neighbors[np.repeat(begin, degrees) + offsets]
+    found: npt.NDArray[np.int32] = layer.neighbors[np.repeat(begin, degrees) + offsets]
+    return found
 
 
 def _nearest(

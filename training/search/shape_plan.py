@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -161,7 +162,7 @@ def plan_shapes(bundle: Bundle, requests: Requests, width_count: int) -> ShapePl
 
 
 def _write(bundle: Bundle, grid: ShapeGrid, requests: Requests, states: Float32Array, candidates: Int32Array) -> None:
-    rows: dict[str, npt.NDArray] = {
+    rows: dict[str, npt.NDArray[Any]] = {
         BEHAVIORS.name: requests.behaviors[0],
         PROFILE_CODES.name: requests.profiles[0],
         USER_STATE.name: states[0],
