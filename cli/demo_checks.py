@@ -45,7 +45,7 @@ def offline_answers(
     from ..training.checkpoint import Checkpoint
     from ..training.export.serving_modules import serving_modules
     from ..training.scorers import TorchScorer, encode_users_torch
-    from ..training.search.ground_rounds import search_users
+    from ..training.search.measured_users import search_users
 
     user_encoder, scorer = serving_modules(Checkpoint.load(checkpoint).restore(data))
     states = encode_users_torch(user_encoder, queries.behaviors, queries.profiles)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,12 @@ class SearchResult:
     items_scored: npt.NDArray[np.int32]
     rounds: npt.NDArray[np.int32]
     finished: npt.NDArray[np.bool_] | None = None
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[SearchResult]) -> SearchResult:
+        """Results of the same width for several batches, which nothing could stop, as one; at least one."""
+        arrays = ((part.items, part.scores, part.items_scored, part.rounds) for part in parts)
+        return cls(*(np.concatenate(each) for each in zip(*arrays, strict=True)))
 
 
 def fit(

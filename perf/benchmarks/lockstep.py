@@ -20,7 +20,7 @@ PARTS = (*STAGES, "python")
 
 def measure(users: OfflineUsers, repeats: int) -> Json:
     """Time a user in batches of each size; the same users, and the same answers, in all of them."""
-    params, count = users.bundle.search_params, len(users.states)
+    params, count = users.bundle.search_params, len(users.batch)
     times = alternate({str(batch): _searches(users, params, batch) for batch in BATCHES}, repeats)
     return {
         "items": users.bundle.item_count,
@@ -32,7 +32,7 @@ def measure(users: OfflineUsers, repeats: int) -> Json:
 
 
 def _searches(users: OfflineUsers, params: SearchParams, batch: int) -> Callable[[], object]:
-    return lambda: [users.search(params, slice(row, row + batch)) for row in range(0, len(users.states), batch)]
+    return lambda: [users.search(params, slice(row, row + batch)) for row in range(0, len(users.batch), batch)]
 
 
 def _run(settings: BenchSettings, say: Say) -> Json:

@@ -14,12 +14,11 @@ from functools import partial
 from nann.exact_search import exact_search
 from nann.kernels import Int32Array
 from nann.light_walk import light_walk
-from nann.metrics import coverage, recall
-from nann.search_params import SearchParams, SeedParams
+from nann.search_params import SeedParams
 from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS
 
 from ...training.reports.text import MISSING, percent, table
-from ...training.search.ground_rounds import search_users
+from ...training.search.measured_users import MeasuredUsers
 from ...training.studies.measures.other_retrievers import ScoredPool
 from ..alternate import alternate
 from ..benchmark import Benchmark, BenchSettings, Json, Say
@@ -53,24 +52,24 @@ REAL, TABLE1 = Sizes(256, 16), Sizes(32, 8)
 def compare(users: OfflineUsers, timed: int, repeats: int, say: Say) -> Json:
     """Quality of each method over all users, and its time a user over the first `timed`."""
     top_k = users.bundle.search_params.top_k
-    say(f"retrieval: every item of {users.bundle.item_count:,} for {len(users.states)} users")
+    say(f"retrieval: every item of {users.bundle.item_count:,} for {len(users.batch)} users")
     exact = exact_search(users.scorer, users.batch, users.bundle.item_count, top_k, user_block=1).items
-    judge = _Judge(users, exact)
+    judge = MeasuredUsers(users.batch, users.queries, exact)
     walks = users.bundle.search_by_entry
-    methods = {entry: judge.walk(params) for entry, params in walks.items()}
+    methods = {entry: judge.walk(users.bundle.index, users.scorer, params) for entry, params in walks.items()}
     ours = methods[users.bundle.search_params.entry]
     runs: dict[str, _Run] = {entry: partial(users.search, params) for entry, params in walks.items()}
     for metric, n in _cascade_sizes(users, judge, ours).items():
-        methods[f"cascade_{metric}"] = judge(cascade(users, n, top_k), n)
+        methods[f"cascade_{metric}"] = judge.point(cascade(users, n, top_k), n)
         runs[f"cascade_{metric}"] = partial(cascade, users, n, top_k)
     say(f"retrieval: timing {', '.join(runs)}")
     times = alternate({name: _each(run, timed) for name, run in runs.items()}, repeats)
     for name, ms in times.items():
         methods[name]["ms"] = ms / timed
-    methods["exhaustive"] = {**judge(exact, users.bundle.item_count), "ms": _exhaustive_ms(users, top_k, repeats)}
+    methods["exhaustive"] = {**judge.point(exact, users.bundle.item_count), "ms": _exhaustive_ms(users, top_k, repeats)}
     return {
         "items": users.bundle.item_count,
-        "users": len(users.states),
+        "users": len(users.batch),
         "timed_users": timed,
         "top_k": top_k,
         "entry": users.bundle.search_params.entry,
@@ -87,24 +86,6 @@ def cascade(users: OfflineUsers, n: int, top_k: int, rows: slice = slice(None)) 
     return ScoredPool.of(users.scorer, some.states, found).best(n, top_k).items
 
 
-@dataclass(frozen=True)
-class _Judge:
-    users: OfflineUsers
-    exact: Int32Array
-
-    def __call__(self, items: Int32Array, evaluations: float) -> dict[str, float]:
-        targets = self.users.queries.target_indptr, self.users.queries.target_items
-        return {
-            "evaluations": float(evaluations),
-            "coverage": coverage(items, self.exact),
-            "recall": recall(items, *targets),
-        }
-
-    def walk(self, params: SearchParams) -> dict[str, float]:
-        found = search_users(self.users.bundle.index, self.users.scorer, self.users.batch, params)
-        return self(found.items, found.items_scored.mean())
-
-
 _Run = Callable[[slice], object]
 
 
@@ -112,14 +93,14 @@ def _each(run: _Run, users: int) -> Callable[[], object]:
     return lambda: [run(slice(row, row + 1)) for row in range(users)]
 
 
-def _cascade_sizes(users: OfflineUsers, judge: _Judge, ours: dict[str, float]) -> dict[str, int]:
+def _cascade_sizes(users: OfflineUsers, judge: MeasuredUsers, ours: dict[str, float]) -> dict[str, int]:
     """By metric: the fewest candidates with which the cascade comes level; "most" where that takes too many."""
     if users.bundle.light_vectors is None:
         return {}
-    top_k = judge.exact.shape[1]
+    top_k = judge.top_k
     sizes: dict[str, int] = {}
     for n in _steps(top_k, max(top_k, min(round(_MOST * ours["evaluations"]), users.bundle.item_count))):
-        reached = judge(cascade(users, n, top_k), n)
+        reached = judge.point(cascade(users, n, top_k), n)
         for metric in ("recall", "coverage"):
             if reached[metric] >= _LEVEL * ours[metric]:
                 sizes.setdefault(metric, n)

@@ -97,7 +97,7 @@ def measure(asked: AskedUsers, repository: Path, deployment: Deployment, setting
         hops = one_client(server, settings.window_s)
     answers = [answer for point in points for answer in point.answers]
     client_ms = statistics.fmean(answer.latency_ms for answer in answers)
-    offline = users.stages_ms(params, 1, len(asked.states))
+    offline = users.stages_ms(params, 1, len(users.batch))
     middle = {key: statistics.median(block[key] for block in blocks) for key in ("served_p50_ms", "plain_p50_ms")}
     return {
         "items": asked.bundle.item_count,

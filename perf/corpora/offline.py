@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nann.beam_search import beam_search
-from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle
+from nann.bundle import SCORER_FILE, Bundle
 from nann.kernels import NATIVE, Kernels
-from nann.scorer import Float32Array, Scorer
+from nann.scorer import Scorer
 from nann.search_input import UserBatch
 from nann.search_params import SearchParams
 from nann.search_result import SearchResult
@@ -17,8 +17,7 @@ from nann.stage_clock import StageClock
 
 from ...python_backend.engines.onnx_model import EmbeddedScorer
 from ...training.data.prepared import PreparedData, Queries
-from ...training.scorers import OnnxUserEncoder
-from ...training.search.evaluate import encode_queries
+from ...training.search.measured_users import bundle_users
 
 
 @dataclass(frozen=True)
@@ -29,26 +28,20 @@ class OfflineUsers:
         bundle: exported.
         scorer: its scorer as the server runs it, one thread.
         queries: behaviours and targets.
-        states: `float32[U, S]`.
+        batch: the same users, to search for.
     """
 
     bundle: Bundle
     scorer: Scorer
     queries: Queries
-    states: Float32Array
+    batch: UserBatch
 
     @classmethod
     def load(cls, bundle: Path, data: Path, users: int) -> OfflineUsers:
         """Opens the bundle, unverified, and encodes that many test users of its data set."""
         opened = Bundle.open(bundle, ())
-        queries = PreparedData.load(data).queries("test", opened.sequence_length, users)
-        states = encode_queries(OnnxUserEncoder(bundle / USER_ENCODER_FILE, 1), opened, queries)
-        return cls(opened, EmbeddedScorer.open(bundle / SCORER_FILE), queries, states)
-
-    @property
-    def batch(self) -> UserBatch:
-        """The users, to search for."""
-        return UserBatch(self.states, self.queries.behaviors)
+        queries, batch = bundle_users(opened, PreparedData.load(data), "test", users, threads=1)
+        return cls(opened, EmbeddedScorer.open(bundle / SCORER_FILE), queries, batch)
 
     def search(
         self, params: SearchParams, rows: slice, kernels: Kernels = NATIVE, scorer: Scorer | None = None

@@ -39,7 +39,7 @@ Calls = list[tuple[Float32Array, Int32Array]]
 def record_calls(users: OfflineUsers, params: SearchParams) -> list[Calls]:
     """The scorer calls of each user's search, made alone as at concurrency 1."""
     recorded = []
-    for row in range(len(users.states)):
+    for row in range(len(users.batch)):
         recorder = Recorder(users.scorer)
         users.search(params, slice(row, row + 1), scorer=recorder)
         recorded.append(recorder.calls)

@@ -40,8 +40,8 @@ def test_table_1_has_the_papers_search_and_may_be_entered_by_seeds(corpus):
 def test_served_answers_have_the_offline_searchs_quality_and_the_parts_add_up(corpus, monkeypatch):
     from nann.perf.corpora import table1 as corpora
     from nann.training.data.prepared import PreparedData
-    from nann.training.scorers import OnnxScorer, OnnxUserEncoder
-    from nann.training.search.evaluate import encode_queries, evaluate_search
+    from nann.training.scorers import OnnxScorer
+    from nann.training.search.measured_users import MeasuredUsers, bundle_users, exact_top
 
     folder, made = corpus
     out = folder / "out"
@@ -51,14 +51,14 @@ def test_served_answers_have_the_offline_searchs_quality_and_the_parts_add_up(co
     body = json.loads((out / "perf.json").read_text())
     served = body["benchmarks"]["served"]["result"]["table1"]
     bundle = Bundle.open(made.bundle)
-    queries = PreparedData.load(made.data).queries("test", bundle.sequence_length, USERS)
-    states = encode_queries(OnnxUserEncoder(bundle.path / "user_encoder.onnx"), bundle, queries)
-    scorer = OnnxScorer(bundle.path / SCORER_FILE)
-    offline = evaluate_search(bundle, scorer, states, queries, bundle.search_params, "test")
+    queries, batch = bundle_users(bundle, PreparedData.load(made.data), "test", USERS)
+    scorer, params = OnnxScorer(bundle.path / SCORER_FILE), bundle.search_params
+    users = MeasuredUsers(batch, queries, exact_top(scorer, batch, bundle.item_count, params.top_k))
+    offline = users.measure(bundle.index, scorer, params)
     assert served["users"] == USERS
-    assert served["coverage"] == pytest.approx(offline.coverage, abs=0.01)
-    assert served["recall"] == pytest.approx(offline.recall_retrieval, abs=0.01)
-    assert served["replayed_items_scored"] == pytest.approx(offline.items_scored, rel=0.01)
+    assert served["coverage"] == pytest.approx(offline["coverage"], abs=0.01)
+    assert served["recall"] == pytest.approx(offline["recall_retrieval"], abs=0.01)
+    assert served["replayed_items_scored"] == pytest.approx(offline["items_scored"], rel=0.01)
     assert body["served_over_scorer_p50"] > 1
     assert served["stages_ms"]["scorer"] > 0
     assert 0 < served["hops_p50_ms"] < served["served_p50_ms"]

@@ -49,17 +49,17 @@ class Queries:
         """Ground truth of one query, `int32[n]` item indices."""
         return self.target_items[self.target_indptr[query] : self.target_indptr[query + 1]]
 
-    def first(self, count: int) -> Queries:
-        """At most so many of them, from the start."""
-        indptr = self.target_indptr[: count + 1]
-        items = self.target_items[: indptr[-1]]
+    def take(self, rows: npt.NDArray[np.intp]) -> Queries:
+        """Some of them, by `intp[R]` rows; at least one."""
+        targets = [self.targets_of(row) for row in rows]
+        indptr = np.cumsum([0, *map(len, targets)])
         return Queries(
-            self.behaviors[:count],
-            self.external_ids[:count],
-            self.profiles[:count],
+            self.behaviors[rows],
+            self.external_ids[rows],
+            self.profiles[rows],
             indptr,
-            items,
-            self.users[:count],
+            np.concatenate(targets),
+            self.users[rows],
         )
 
 

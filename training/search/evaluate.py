@@ -5,25 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from rich.console import Console
-from rich.progress import Progress
 
-from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle
+from nann.bundle import SCORER_FILE, Bundle
 from nann.errors import ConfigError, DataError
-from nann.exact_search import exact_search
-from nann.metrics import coverage, recall, recall_delta, share_scored
-from nann.scorer import Float32Array, Scorer
-from nann.search_input import UserBatch
+from nann.scorer import Scorer
+from nann.search_input import SearchIndex
 from nann.search_params import SearchOptions, SearchParams, SeedParams
 from nann.search_requests import parse_search
-from nann.search_result import SearchResult
 
-from ..data.prepared import PreparedData, Queries
+from ..data.prepared import PreparedData
 from ..export.onnx_export import require_exported
-from ..scorers import OnnxScorer, OnnxUserEncoder
-from .ground_rounds import search_users
-
-_USER_BLOCK = 64
+from ..scorers import OnnxScorer
+from .measured_users import MeasuredUsers, bundle_users, exact_top
 
 
 @dataclass(frozen=True)
@@ -89,61 +82,26 @@ def evaluate_bundle(
     _, params = parse_search(asked, bundle.search_params, bundle.search_by_entry)
     if params.top_k > bundle.item_count:
         raise ConfigError(f"top_k is {params.top_k}; expected 1 to {bundle.item_count}, the number of items")
-    queries = data.queries(split, bundle.sequence_length, users)
-    encoder = OnnxUserEncoder(bundle.path / USER_ENCODER_FILE)
-    states = encode_queries(encoder, bundle, queries)
+    queries, batch = bundle_users(bundle, data, split, users)
     scorer = OnnxScorer(bundle.path / SCORER_FILE)
-    result = evaluate_search(bundle, scorer, states, queries, params, split)
+    exact = exact_top(scorer, batch, bundle.item_count, params.top_k)
+    result = evaluate_search(MeasuredUsers(batch, queries, exact), bundle.index, scorer, params, split)
     bundle.note(metrics={**bundle.notes.get("metrics", {}), split: asdict(result)})
     return result
 
 
 def evaluate_search(
-    bundle: Bundle, scorer: Scorer, states: Float32Array, queries: Queries, params: SearchParams, split: str
+    users: MeasuredUsers, index: SearchIndex, scorer: Scorer, params: SearchParams, split: str
 ) -> Evaluation:
-    """Compares `beam_search` with `exact_search` for users whose states are given."""
-    users = UserBatch(states, queries.behaviors)
-    exact = exact_top(scorer, users, bundle.item_count, params.top_k)
-    found = search_users(bundle.index, scorer, users, params)
-    recall_all = recall(exact.items, queries.target_indptr, queries.target_items)
-    recall_retrieval = recall(found.items, queries.target_indptr, queries.target_items)
+    """Compares `beam_search` with the users' exact top K."""
     return Evaluation(
         split=split,
-        users=len(states),
+        users=len(users),
         top_k=params.top_k,
         ef=params.ef,
         rounds=params.rounds,
         seeds=params.seeds,
-        recall_all=recall_all,
-        recall_retrieval=recall_retrieval,
-        recall_delta=recall_delta(recall_all, recall_retrieval) if recall_all else None,
-        coverage=coverage(found.items, exact.items),
-        share_scored=share_scored(found.items_scored, bundle.item_count),
-        items_scored=float(found.items_scored.mean()),
-    )
-
-
-def exact_top(scorer: Scorer, users: UserBatch, item_count: int, top_k: int) -> SearchResult:
-    """`exact_search` with a progress bar."""
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("scoring every item", total=None)
-        return exact_search(
-            scorer,
-            users,
-            item_count,
-            top_k,
-            user_block=4,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
-
-
-def encode_queries(encoder: OnnxUserEncoder, bundle: Bundle, queries: Queries) -> Float32Array:
-    """User states of all queries, a block at a time: float32[Q, S]."""
-    # As the server does it: a model without a profile gets none, even where the data set has one.
-    profiles = bundle.features.profile(queries.profiles.astype(np.int64), len(queries.behaviors))
-    blocks = range(0, len(profiles), _USER_BLOCK)
-    return np.concatenate(
-        [encoder.encode(queries.behaviors[i : i + _USER_BLOCK], profiles[i : i + _USER_BLOCK]) for i in blocks]
+        **users.measure(index, scorer, params),
     )
 
 

@@ -12,10 +12,7 @@ from nann.beam_search import RoundTrace, beam_search
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
-from nann.search_result import SearchResult
 from nann.signature import PADDING_ITEM
-
-_USER_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -29,15 +26,6 @@ class GroundRounds:
 
     items: Int32Array
     items_scored: npt.NDArray[np.int64]
-
-
-def search_users(
-    index: SearchIndex, scorer: Scorer, users: UserBatch, params: SearchParams, block: int = _USER_BLOCK
-) -> SearchResult:
-    """`beam_search` for many users, a block at a time."""
-    parts = [beam_search(index, scorer, users[i : i + block], params) for i in range(0, len(users), block)]
-    arrays = zip(*((part.items, part.scores, part.items_scored, part.rounds) for part in parts), strict=True)
-    return SearchResult(*(np.concatenate(array) for array in arrays))
 
 
 def search_by_ground_round(

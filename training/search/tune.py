@@ -12,22 +12,21 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle, search_to_json
+from nann.bundle import SCORER_FILE, Bundle, search_to_json
 from nann.durable_files import new_file
 from nann.errors import ConfigError
 from nann.graph import HnswGraph, layer_files
-from nann.metrics import coverage, recall, recall_delta, share_scored
-from nann.scorer import Int32Array, Scorer
-from nann.search_input import SearchIndex, UserBatch
+from nann.scorer import Scorer
+from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
 from nann.signature import ENTRIES, ENTRY_LAYERS, ENTRY_SEEDS
 
-from ..data.prepared import PreparedData, Queries
+from ..data.prepared import PreparedData
 from ..export.onnx_export import require_exported
 from ..reports.plots import COLORS, GREY, figure, plain_log
-from ..scorers import OnnxScorer, OnnxUserEncoder
-from .evaluate import check_same_items, encode_queries, exact_top
-from .ground_rounds import search_users
+from ..scorers import OnnxScorer
+from .evaluate import check_same_items
+from .measured_users import MeasuredUsers, bundle_users, exact_top
 from .reachability import LINKS, Reachability, link_orphans
 from .tuning_search import SearchTuning, Trial, merged, tune_search
 
@@ -97,23 +96,24 @@ def tune_bundle(
     entries = _entries(bundle, entry)
     require_exported(bundle)
     check_same_items(bundle, data)
-    queries = data.queries(SPLIT, bundle.sequence_length, users)
-    states = encode_queries(OnnxUserEncoder(bundle.path / USER_ENCODER_FILE), bundle, queries)
+    queries, batch = bundle_users(bundle, data, SPLIT, users)
     scorer = OnnxScorer(bundle.path / SCORER_FILE)
     missed = Reachability.of(bundle.graph)
     vectors = np.asarray(bundle.item_vectors)
     graph = link_orphans(bundle.graph, vectors, missed.orphans) if repair else bundle.graph
-    index, batch = SearchIndex(graph, bundle.light_vectors), UserBatch(states, queries.behaviors)
-    users_ = _Users(scorer, batch, exact_top(scorer, batch, bundle.item_count, top_k).items, queries)
-    by_entry = {one: _tune(index, users_, one, wanted, max_share) for one in entries}
+    index = SearchIndex(graph, bundle.light_vectors)
+    measured = MeasuredUsers(batch, queries, exact_top(scorer, batch, bundle.item_count, top_k))
+    by_entry = {one: _tune(index, scorer, measured, one, wanted, max_share) for one in entries}
     tuning = merged(list(by_entry.values()))
-    best = _require_best(tuning, missed, max_share, len(states), repair)
+    best = _require_best(tuning, missed, max_share, len(batch), repair)
     frontier = _thinned(tuning.frontier, best)
     record = {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "wanted_coverage": wanted,
         "max_share": max_share,
-        **users_.measure(index, best.params),
+        "split": SPLIT,
+        "users": len(batch),
+        **measured.measure(index, scorer, best.params),
         "walks": tuning.walks,
         "unreachable_items": len(missed.unreachable),
         "items_without_in_links": len(missed.no_in_links),
@@ -121,10 +121,10 @@ def tune_bundle(
         "by_entry": {one: each.nearest.summary() for one, each in by_entry.items() if each.nearest is not None},
     }
     if graph is not bundle.graph:
-        before = users_.measure(bundle.index, best.params)
+        before = measured.measure(bundle.index, scorer, best.params)
         record["repair"] = _repair_record(bundle.graph, graph, missed, before)
     path = plot or bundle.path.with_name(f"{bundle.path.name}.tuning.png")
-    plot_frontier(tuning, bundle.item_count, len(states), path)
+    plot_frontier(tuning, bundle.item_count, len(batch), path)
     found = [each.best.params for each in by_entry.values() if each.best is not None]
     _write(bundle, graph, best.params, found, record)
     return TuningReport(best.params, record, tuple(frontier), path)
@@ -154,31 +154,6 @@ def plot_frontier(tuning: SearchTuning, item_count: int, users: int, path: Path)
         axis.legend(fontsize=8, loc="lower right")
 
 
-@dataclass(frozen=True)
-class _Users:
-    """The users to measure with, and their exact top K (computed once)."""
-
-    scorer: Scorer
-    batch: UserBatch
-    exact: Int32Array
-    queries: Queries
-
-    def measure(self, index: SearchIndex, params: SearchParams) -> dict[str, Any]:
-        targets = (self.queries.target_indptr, self.queries.target_items)
-        found = search_users(index, self.scorer, self.batch, params)
-        recall_all, recall_retrieval = recall(self.exact, *targets), recall(found.items, *targets)
-        return {
-            "split": SPLIT,
-            "users": len(self.batch),
-            "coverage": coverage(found.items, self.exact),
-            "share_scored": share_scored(found.items_scored, index.item_count),
-            "items_scored": float(found.items_scored.mean()),
-            "recall_all": recall_all,
-            "recall_retrieval": recall_retrieval,
-            "recall_delta": recall_delta(recall_all, recall_retrieval) if recall_all else None,  # JSON has no NaN
-        }
-
-
 def describe(params: SearchParams) -> str:
     """Search parameters in a few words."""
     text = f"ef {_list(params.ef)}, rounds {_list(params.rounds)}"
@@ -197,23 +172,16 @@ def _entries(bundle: Bundle, wanted: str | None) -> list[str]:
     return [wanted]
 
 
-def _tune(index: SearchIndex, users: _Users, entry: str, wanted: float, max_share: float) -> SearchTuning:
+def _tune(
+    index: SearchIndex, scorer: Scorer, users: MeasuredUsers, entry: str, wanted: float, max_share: float
+) -> SearchTuning:
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task(f"trying entry {entry}", total=None)
 
         def update(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        return tune_search(
-            index,
-            users.scorer,
-            users.batch,
-            users.exact,
-            wanted,
-            entry=entry,
-            max_share=max_share,
-            progress=update,
-        )
+        return tune_search(index, scorer, users, wanted, entry=entry, max_share=max_share, progress=update)
 
 
 def _check(bundle: Bundle, wanted: float, max_share: float, top_k: int) -> None:

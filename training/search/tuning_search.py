@@ -16,12 +16,13 @@ from typing import Any
 
 from nann.bundle import search_to_json
 from nann.metrics import coverage
-from nann.scorer import Int32Array, Scorer
-from nann.search_input import SearchIndex, UserBatch
+from nann.scorer import Scorer
+from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
 from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS
 
 from .ground_rounds import search_by_ground_round
+from .measured_users import MeasuredUsers
 from .tuning_spaces import LayersSpace, SeedsSpace, Space, Upper
 
 Progress = Callable[[int, int], None]
@@ -89,8 +90,7 @@ class SearchTuning:
 def tune_search(
     index: SearchIndex,
     scorer: Scorer,
-    users: UserBatch,
-    exact: Int32Array,
+    users: MeasuredUsers,
     wanted: float,
     *,
     entry: str = ENTRY_LAYERS,
@@ -105,7 +105,6 @@ def tune_search(
         index: to walk.
         scorer: gives the scores.
         users: to tune on. All walk together: a few hundred are enough.
-        exact: `int32[U, K]`, their exact top K.
         wanted: coverage@K to reach, as a fraction.
         entry: the entry strategy.
         max_share: settings that score a larger share of the corpus are not considered.
@@ -114,9 +113,8 @@ def tune_search(
         fine_passes: how often at most all small steps around the best setting are tried.
         progress: called with the settings before the ground layer that are done, and their total.
     """
-    top_k = exact.shape[1]
-    space: Space = SeedsSpace(index.graph, top_k) if entry == ENTRY_SEEDS else LayersSpace(index.graph, top_k)
-    tuner = _Tuner(index, scorer, users, exact, wanted, max_share * index.item_count, space)
+    space: Space = (SeedsSpace if entry == ENTRY_SEEDS else LayersSpace)(index.graph, users.top_k)
+    tuner = _Tuner(index, scorer, users, wanted, max_share * index.item_count, space)
     if after is None:
         tuner.coarse(progress)
         tuner.widen()
@@ -138,8 +136,7 @@ def merged(tunings: Sequence[SearchTuning]) -> SearchTuning:
 def tune_every_entry(
     index: SearchIndex,
     scorer: Scorer,
-    users: UserBatch,
-    exact: Int32Array,
+    users: MeasuredUsers,
     wanted: float,
     *,
     max_share: float = 1.0,
@@ -152,7 +149,7 @@ def tune_every_entry(
     for entry in (ENTRY_LAYERS,) if index.light_vectors is None else (ENTRY_SEEDS, ENTRY_LAYERS):
         best = merged(tunings).best if tunings else None
         most = max_share if best is None else best.share_scored
-        tunings.append(tune_search(index, scorer, users, exact, wanted, entry=entry, max_share=most))
+        tunings.append(tune_search(index, scorer, users, wanted, entry=entry, max_share=most))
     return merged(tunings)
 
 
@@ -161,13 +158,12 @@ class _Tuner:
         self,
         index: SearchIndex,
         scorer: Scorer,
-        users: UserBatch,
-        exact: Int32Array,
+        users: MeasuredUsers,
         wanted: float,
         most_scored: float,
         space: Space,
     ) -> None:
-        self.index, self.scorer, self.users, self.exact = index, scorer, users, exact
+        self.index, self.scorer, self.users = index, scorer, users
         self.wanted, self.most_scored, self.space = wanted, most_scored, space
         self.trials: dict[SearchParams, Trial] = {}
         self.best: Trial | None = None
@@ -233,11 +229,11 @@ class _Tuner:
         self._walked.add(params)
         self.walks += 1
         most = self.most_scored if self.best is None else min(self.most_scored, slack * self.best.items_scored)
-        found = search_by_ground_round(self.index, self.scorer, self.users, params, most)
+        found = search_by_ground_round(self.index, self.scorer, self.users.batch, params, most)
         for place, (items, items_scored) in enumerate(zip(found.items, found.items_scored, strict=True)):
             setting = replace(params, rounds=(*params.rounds[:-1], min(place + 1, params.rounds[-1])))
             cost = float(items_scored.mean())
-            trial = Trial(setting, coverage(items, self.exact), cost, cost / self.index.item_count)
+            trial = Trial(setting, coverage(items, self.users.exact), cost, cost / self.index.item_count)
             self.trials[setting] = trial
             cheaper = self.best is None or trial.items_scored < self.best.items_scored
             if trial.coverage >= self.wanted and cheaper:

@@ -37,9 +37,7 @@ def run(runs: Runs, settings: StudySettings) -> Json:
     result = other_retrievers.run(
         index=judge.bundle.index,
         scorer=judge.scorer,
-        states=judge.states,
-        queries=judge.queries,
-        exact=judge.exact(top_k),
+        users=judge.users.cut(top_k),
         item_vectors=judge.bundle.item_vectors,
         # The user state of a two-sided model is its user vector.
         two_tower=other_retrievers.TwoTower(two_sided.states, two_sided.bundle.item_vectors),

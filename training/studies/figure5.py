@@ -15,7 +15,8 @@ from ..reports.plots import BLUE, GREY, figure, line, percent_axis
 from ..reports.store import Json
 from ..reports.text import listing, percent
 from ..search.ground_rounds import GroundRounds, search_by_ground_round
-from .runs import USER_BLOCK, Runs, TrainedRun, fit_params
+from ..search.measured_users import USER_BLOCK
+from .runs import Runs, TrainedRun, fit_params
 from .settings import StudySettings
 from .study import Study
 
@@ -29,7 +30,7 @@ _COLUMNS = {
 
 def by_round(model: TrainedRun, params: SearchParams) -> GroundRounds:
     """What every number of ground rounds up to `params.rounds[-1]` returns to all users."""
-    index, users = model.bundle.index, model.batch
+    index, users = model.bundle.index, model.users.batch
     parts = [
         search_by_ground_round(index, model.scorer, users[start : start + USER_BLOCK], params)
         for start in range(0, len(users), USER_BLOCK)
@@ -50,18 +51,18 @@ def run(runs: Runs, settings: StudySettings) -> Json:
     """`rounds`: recall, coverage and items scored after each, as fractions; `recall_all` of exhaustive scoring."""
     model = runs.get(settings.config())
     params = fit_params(_search(settings), model.bundle.graph)
-    exact = model.exact(params.top_k)
+    users = model.users.cut(params.top_k)
     found = by_round(model, params)
     points = [
         {
             "round": number,
-            "recall": model.recall(items),
-            "coverage": coverage(items, exact),
+            "recall": users.recall(items),
+            "coverage": coverage(items, users.exact),
             "share_scored": share_scored(scored, model.data.item_count),
         }
         for number, (items, scored) in enumerate(zip(found.items, found.items_scored, strict=True), start=1)
     ]
-    return {"search": asdict(params), "recall_all": model.recall(exact), "rounds": points}
+    return {"search": asdict(params), "recall_all": users.recall(users.exact), "rounds": points}
 
 
 def _search(settings: StudySettings) -> SearchParams:

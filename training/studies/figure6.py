@@ -35,7 +35,7 @@ def score_changes(model: TrainedRun, top_k: int, epsilon: float) -> tuple[Float6
         `float64[Q, K]` each.
     """
     network = copy.deepcopy(model.model).double()
-    items = torch.from_numpy(np.ascontiguousarray(model.exact(top_k))).long()
+    items = torch.from_numpy(np.ascontiguousarray(model.users.cut(top_k).exact)).long()
     rng = np.random.default_rng(_SEED)
     changes, scores = [], []
     for start in range(0, len(items), _BLOCK):

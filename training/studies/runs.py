@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import math
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -21,14 +20,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from nann.best_first_search import best_first_search
 from nann.bundle import Bundle, search_to_json
 from nann.graph import HnswGraph
 from nann.manifest import MANIFEST_FILE
-from nann.metrics import coverage, recall, recall_delta, share_scored
 from nann.scorer import Float32Array
 from nann.search_input import UserBatch
 from nann.search_params import SearchParams
@@ -41,15 +38,12 @@ from ..export.serving_modules import TableScorer, UserEncoder, serving_modules
 from ..models.neural_scorer import NeuralScorer
 from ..reports.store import Json, cached, cached_array
 from ..scorers import TorchScorer, encode_users_torch
-from ..search.evaluate import exact_top
-from ..search.ground_rounds import search_users
+from ..search.measured_users import USER_BLOCK, MeasuredUsers, exact_top
 from ..search.pipeline import index_checkpoint, weights_hash
 from ..train import CHECKPOINT_FILE, train
 from .settings import SPLIT, StudySettings
 
 CHECKPOINT_EVERY_STEPS = 250
-USER_BLOCK = 64
-"""Users who walk together."""
 
 Say = Callable[[str], None]
 
@@ -204,68 +198,42 @@ class TrainedRun:
         """User states of the queries, `float32[Q, S]`."""
         return cached_array(self._measured / "user_states.npy", lambda: self.encode(self.queries))
 
-    @property
-    def batch(self) -> UserBatch:
-        """The queries' users, to search for."""
-        return UserBatch(self.states, self.queries.behaviors)
-
     def encode(self, queries: Queries) -> Float32Array:
         """User states of any queries, `float32[Q, S]`."""
         return encode_users_torch(self._modules[0], queries.behaviors, queries.profiles)
 
-    def exact(self, top_k: int) -> npt.NDArray[np.int32]:
-        """The exhaustive top K of every user, best first, `int32[Q, K]`: B_u of the paper."""
-        return self._exact[:, :top_k]
+    def measured(self, queries: Queries, top_k: int) -> MeasuredUsers:
+        """Other users to measure with; nothing of them is kept."""
+        batch = UserBatch(self.encode(queries), queries.behaviors)
+        return MeasuredUsers(batch, queries, exact_top(self.scorer, batch, self.data.item_count, top_k))
 
     @cached_property
-    def _exact(self) -> npt.NDArray[np.int32]:
-        path = self._measured / f"exact_top_{self._max_top_k}.npy"
-        most = self._max_top_k
-        return cached_array(path, lambda: exact_top(self.scorer, self.batch, self.data.item_count, most).items)
+    def users(self) -> MeasuredUsers:
+        """The users to measure with, and the largest exact top K that will be asked for."""
+        batch, most = UserBatch(self.states, self.queries.behaviors), self._max_top_k
+        path = self._measured / f"exact_top_{most}.npy"
+        exact = cached_array(path, lambda: exact_top(self.scorer, batch, self.data.item_count, most))
+        return MeasuredUsers(batch, self.queries, exact)
 
     def beam(self, params: SearchParams) -> Json:
-        """Measures beam-retrieval; see `measures`."""
+        """The measures of beam-retrieval, see `MeasuredUsers.measures`."""
         params = fit_params(params, self.bundle.graph)
-        inputs = {"beam": search_to_json(params)}
-        return cached(self._measured, inputs, lambda: self.measures(self.search(params), params.top_k))
+
+        def measure() -> Json:
+            return self.users.cut(params.top_k).measure(self.bundle.index, self.scorer, params)
+
+        return cached(self._measured, {"beam": search_to_json(params)}, measure)
 
     def best_first(self, top_k: int, ef: int) -> Json:
-        """Measures the while-loop baseline; see `measures`."""
-        inputs = {"best_first": [top_k, ef]}
-        return cached(self._measured, inputs, lambda: self.measures(self._search_best_first(top_k, ef), top_k))
+        """The measures of the while-loop baseline."""
 
-    def search(self, params: SearchParams) -> SearchResult:
-        """Beam-retrieval for all users."""
-        return search_users(self.bundle.index, self.scorer, self.batch, params)
+        def measure() -> Json:
+            graph, batch = self.bundle.graph, self.users.batch
+            blocks = (batch[start : start + USER_BLOCK] for start in range(0, len(batch), USER_BLOCK))
+            found = [best_first_search(graph, self.scorer, users, top_k, ef) for users in blocks]
+            return self.users.cut(top_k).measures(SearchResult.concatenate(found), graph.item_count)
 
-    def recall(self, items: npt.NDArray[np.int32]) -> float:
-        """Recall of some items a user, `int32[Q, K]`."""
-        return recall(items, self.queries.target_indptr, self.queries.target_items)
-
-    def measures(self, found: SearchResult, top_k: int) -> dict[str, float | None]:
-        """The metrics of section 5.2 for what a search found, as fractions; items_scored is a mean count a user.
-
-        recall_delta is None where recall_all is 0.
-        """
-        exact = self.exact(top_k)
-        recall_all, recall_retrieval = self.recall(exact), self.recall(found.items)
-        lost = recall_delta(recall_all, recall_retrieval)
-        return {
-            "recall_all": recall_all,
-            "recall_retrieval": recall_retrieval,
-            "recall_delta": None if math.isnan(lost) else lost,
-            "coverage": coverage(found.items, exact),
-            "share_scored": share_scored(found.items_scored, self.data.item_count),
-            "items_scored": float(found.items_scored.mean()),
-        }
-
-    def _search_best_first(self, top_k: int, ef: int) -> SearchResult:
-        blocks = [
-            best_first_search(self.bundle.graph, self.scorer, self.batch[start : start + USER_BLOCK], top_k, ef)
-            for start in range(0, len(self.batch), USER_BLOCK)
-        ]
-        parts = ((block.items, block.scores, block.items_scored, block.rounds) for block in blocks)
-        return SearchResult(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        return cached(self._measured, {"best_first": [top_k, ef]}, measure)
 
 
 def _users_name(queries: Queries) -> str:

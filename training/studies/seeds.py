@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from nann.bundle import Bundle
 from nann.errors import ConfigError
 from nann.scorer import Scorer
-from nann.search_input import SearchIndex, UserBatch
+from nann.search_input import SearchIndex
 
 from ..reports.store import Json, cached
-from ..search.evaluate import exact_top
+from ..search.measured_users import MeasuredUsers
 from . import growth
 from .measures import corpus_growth, seeded_entry
 from .runs import Runs, TrainedRun
@@ -53,10 +55,7 @@ def run(runs: Runs, settings: StudySettings) -> Json:
 def _data(runs: Runs, settings: StudySettings, judge: TrainedRun) -> Json:
     top_k = settings.search.top_k
     queries = runs.data.queries("validation", judge.config.model.sequence_length, settings.seeded_users)
-    states = judge.encode(queries)
-    exact = exact_top(judge.scorer, UserBatch(states, queries.behaviors), runs.data.item_count, top_k).items
-    tuning = seeded_entry.Users(states, exact, queries)
-    test = seeded_entry.Users(judge.states, judge.exact(top_k), judge.queries)
+    tuning, test = judge.measured(queries, top_k), judge.users.cut(top_k)
     return _compare(runs, settings, judge.bundle, judge.scorer, tuning, test)
 
 
@@ -66,8 +65,8 @@ def _synthetic(runs: Runs, settings: StudySettings, items: int) -> Json:
 
     def compare() -> Json:
         made = corpus_growth.make_size(items, runs.folder / growth.FOLDER, sizes, runs.say)
-        tuning, test = (seeded_entry.Users(*made.users(split)) for split in ("validation", "test"))
-        tuning = tuning.first(settings.seeded_users)
+        tuning, test = made.users("validation"), made.users("test")
+        tuning = tuning.take(np.arange(min(settings.seeded_users, len(tuning))))
         return _compare(runs, settings, made.bundle, made.scorer, tuning, test)
 
     of_size = {**_comparison(settings), "size": sizes.of_size(items), "tuning_users": settings.seeded_users}
@@ -79,8 +78,8 @@ def _compare(
     settings: StudySettings,
     bundle: Bundle,
     scorer: Scorer,
-    tuning: seeded_entry.Users,
-    test: seeded_entry.Users,
+    tuning: MeasuredUsers,
+    test: MeasuredUsers,
 ) -> Json:
     return seeded_entry.compare(
         _with_light(bundle.index),

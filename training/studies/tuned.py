@@ -6,15 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nann.scorer import Int32Array
-from nann.search_input import UserBatch
-
 from ..reports.plots import COLORS, figure, plain_log
 from ..reports.store import Json
 from ..reports.text import percent, table
-from ..search.evaluate import exact_top
-from ..search.tuning_search import Trial, tune_every_entry
-from .runs import Runs, TrainedRun
+from ..search.tuning_search import tune_every_entry
+from .runs import Runs
 from .settings import StudySettings
 from .study import Study
 
@@ -32,24 +28,18 @@ def inputs(settings: StudySettings) -> Json:
 def run(runs: Runs, settings: StudySettings) -> Json:
     """`points`: one a wanted coverage, ascending, with `validation` and `test` measures; `missed`: the others."""
     model = runs.get(settings.config())
-    graph, top_k = model.bundle.graph, settings.search.top_k
+    top_k = settings.search.top_k
     queries = runs.data.queries(_SPLIT, model.config.model.sequence_length, settings.tuned_users)
-    users = UserBatch(model.encode(queries), queries.behaviors)
-    exact = exact_top(model.scorer, users, graph.item_count, top_k).items
+    users = model.measured(queries, top_k)
     points, missed = [], []
     for wanted in settings.tuned_coverages:
         runs.say(f"tuning for {percent(wanted, 1)} coverage on {len(users)} validation users")
-        pick = _cheapest(model, users, exact, wanted)
+        pick = tune_every_entry(model.bundle.index, model.scorer, users, wanted, max_share=_MAX_SHARE).best
         if pick is None:
             missed.append(wanted)
         else:
             points.append({"wanted": wanted, "validation": pick.summary(), "test": model.beam(pick.params)})
     return {"top_k": top_k, "users": len(users), "points": points, "missed": missed}
-
-
-def _cheapest(model: TrainedRun, users: UserBatch, exact: Int32Array, wanted: float) -> Trial | None:
-    """The cheapest of both entry strategies."""
-    return tune_every_entry(model.bundle.index, model.scorer, users, exact, wanted, max_share=_MAX_SHARE).best
 
 
 def headline(result: Json, data: str) -> dict[str, Json]:

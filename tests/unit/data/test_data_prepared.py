@@ -155,12 +155,12 @@ def test_load_refuses_what_is_no_prepared_data_set(prepared, tmp_path):
             PreparedData.load(out)
 
 
-def test_the_first_queries(prepared):
-    queries = prepared.queries("test", 5)
-    first = queries.first(2)
-    assert first.behaviors.shape == (2, 5)
-    assert [first.targets_of(query).tolist() for query in range(2)] == [
-        queries.targets_of(query).tolist() for query in range(2)
+def test_some_of_the_queries(prepared):
+    queries, rows = prepared.queries("test", 5), np.array([3, 0])
+    some = queries.take(rows)
+    for name in ("behaviors", "external_ids", "profiles", "users"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(queries, name)[rows])
+    assert [some.targets_of(0).tolist(), some.targets_of(1).tolist()] == [
+        queries.targets_of(row).tolist() for row in rows
     ]
-    assert len(first.target_items) == first.target_indptr[-1]
-    assert len(queries.first(10**6).users) == len(queries.users)
+    assert len(some.target_items) == some.target_indptr[-1]

@@ -9,6 +9,7 @@ import pytest
 
 from nann.perf.corpora.offline import OfflineUsers
 from nann.perf.corpora.planted import PlantedCorpus, PlantedScorer, planted_vectors
+from nann.search_input import UserBatch
 from nann.training.config import IndexConfig, SearchConfig
 from nann.training.data.prepared import Queries
 from nann.training.search.index import create_bundle
@@ -51,4 +52,4 @@ def users(tmp_path_factory: pytest.TempPathFactory) -> OfflineUsers:
         target_items=targets.reshape(-1),
         users=np.arange(USERS, dtype=np.int32),
     )
-    return OfflineUsers(bundle, PlantedScorer(vectors), queries, states)
+    return OfflineUsers(bundle, PlantedScorer(vectors), queries, UserBatch(states, queries.behaviors))

@@ -92,7 +92,9 @@ def test_quality_counts_each_user_once():
     from nann.features import FeatureTransform
     from nann.perf.corpora.asked_users import AskedUsers
     from nann.perf.load.perf_analyzer import Answer
+    from nann.search_input import UserBatch
     from nann.training.data.prepared import Queries
+    from nann.training.search.measured_users import MeasuredUsers
 
     ids = np.arange(10, dtype=np.int64) * 10 + 100
     queries = Queries(
@@ -105,7 +107,8 @@ def test_quality_counts_each_user_once():
     )
     bundle = SimpleNamespace(features=FeatureTransform(ids, 2, ()))
     exact = np.array([[3, 6], [7, 8]], np.int32)
-    asked = AskedUsers(bundle, queries, np.zeros((2, 1), np.float32), exact)
+    batch = UserBatch(np.zeros((2, 1), np.float32), queries.behaviors)
+    asked = AskedUsers(bundle, MeasuredUsers(batch, queries, exact))
     assert asked.histories == [[100], [110, 120]]
     first, second = Answer((100,), 1.0, (130, 140), 2), Answer((110, 120), 1.0, (170,), 2)
     assert asked.quality([first, second, first, first]) == {

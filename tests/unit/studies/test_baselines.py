@@ -13,6 +13,7 @@ from nann.search_params import SearchParams
 from nann.training.config import IndexConfig
 from nann.training.data.prepared import Queries
 from nann.training.search.index import build_hnsw, graph_from_hnswlib
+from nann.training.search.measured_users import MeasuredUsers
 from nann.training.studies.measures import other_retrievers
 from nann.training.studies.measures.other_retrievers import (
     ScoredPool,
@@ -169,12 +170,11 @@ def inputs(vectors, states, behaviors, two_tower):
         targets,
         np.arange(USERS, dtype=np.int32),
     )
+    batch = UserBatch(states, behaviors)
     return {
         "index": SearchIndex(graph_from_hnswlib(build_hnsw(vectors, IndexConfig(m=8), threads=1), 1), None),
         "scorer": scorer,
-        "states": states,
-        "queries": queries,
-        "exact": exact_search(scorer, UserBatch(states, None), ITEMS, TOP_K).items,
+        "users": MeasuredUsers(batch, queries, exact_search(scorer, batch, ITEMS, TOP_K).items),
         "item_vectors": vectors,
         "two_tower": two_tower,
         "train_counts": counts,

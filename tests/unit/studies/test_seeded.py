@@ -13,7 +13,7 @@ from nann.light_walk import light_users
 from nann.metrics import coverage
 from nann.search_input import SearchIndex
 from nann.search_params import SearchParams, SeedParams
-from nann.training.search.ground_rounds import search_users
+from nann.training.search.measured_users import search_users
 from nann.training.studies import seeds as seeded
 from nann.training.studies.measures import seeded_entry
 
@@ -27,7 +27,7 @@ def result(study_runs, study_setup):
 
 def test_each_curve_is_what_its_search_gives(result, study_runs, study_setup):
     judge = study_runs.get(study_setup.config())
-    exact = judge.exact(10)
+    exact = judge.users.cut(10).exact
     for entry in ("layers", "seeds"):
         points = result["data"]["curves"][entry]
         assert points == sorted(points, key=lambda point: point["evaluations"])
@@ -36,7 +36,7 @@ def test_each_curve_is_what_its_search_gives(result, study_runs, study_setup):
             params = SearchParams(10, tuple(search["ef"]), tuple(search["rounds"]))
             if entry == "seeds":
                 params = replace(params, seeds=SeedParams(**search["seeds"]))
-            found = search_users(judge.bundle.index, judge.scorer, judge.batch, params)
+            found = search_users(judge.bundle.index, judge.scorer, judge.users.batch, params)
             assert point["evaluations"] == pytest.approx(found.items_scored.mean())
             assert point["coverage"] == pytest.approx(coverage(found.items, exact))
     last = result["data"]["curves"]["cascade"][-1]

@@ -14,9 +14,9 @@ from nann.bundle import search_from_json
 from nann.metrics import coverage
 from nann.search_input import UserBatch
 from nann.training.reports.text import percent, percent_spread, spread
-from nann.training.search.evaluate import evaluate_search, exact_top
-from nann.training.search.ground_rounds import search_users
+from nann.training.search.evaluate import evaluate_search
 from nann.training.search.index import seeded_search
+from nann.training.search.measured_users import exact_top, search_users
 from nann.training.studies import baselines, figure5, figure6, figure7, figures3_4, growth, readings, table3, tuned
 from nann.training.studies.paper import userbehavior_curve
 from nann.training.studies.report import STUDIES
@@ -31,7 +31,9 @@ def test_table3_is_evaluate_search_averaged_over_seeds(study_runs, study_setup):
     for seed in study_setup.seeds:
         model = study_runs.get(study_setup.config("no_attention", auxiliary=False, seed=seed))
         params = fit_params(study_setup.search, model.bundle.graph)
-        expected.append(evaluate_search(model.bundle, model.scorer, model.states, model.queries, params, "test"))
+        expected.append(
+            evaluate_search(model.users.cut(params.top_k), model.bundle.index, model.scorer, params, "test")
+        )
     cell = result["cells"]["no_attention"]["no_aux"]
     coverages = [one.coverage for one in expected]
     assert cell["mean"]["coverage"] == pytest.approx(statistics.fmean(coverages))
@@ -69,7 +71,7 @@ def test_the_curves_are_the_measured_points(study_runs, study_setup):
     assert len(three["curves"]["NANN"]) == 4
     plain = study_runs.get(study_setup.config(auxiliary=False))
     assert {"ef": [40], **plain.best_first(10, 40)} in three["curves"]["SL2G"]
-    assert three["exhaustive"]["without aux"] == plain.recall(plain.exact(10))
+    assert three["exhaustive"]["without aux"] == plain.users.recall(plain.users.cut(10).exact)
     shares = [point["share_scored"] for point in three["curves"]["NANN"]]
     assert shares == sorted(shares)
 
@@ -113,7 +115,7 @@ def test_the_last_round_is_the_final_result(study_runs, study_setup):
 def test_score_changes_are_those_of_the_plain_network(study_runs, study_setup):
     model = study_runs.get(study_setup.config())
     changes, scores = figure6.score_changes(model, 10, 0.05)
-    network, exact = model.model, model.exact(10)
+    network, exact = model.model, model.users.cut(10).exact
     rng = np.random.default_rng(0)
     for start in (0, 16):
         users = slice(start, min(start + 16, 30))
@@ -151,7 +153,7 @@ def test_sensitivity_retrains_per_eps_and_cuts_one_search_per_k(study_runs, stud
     widest = model.search(params).items
     for point in result["top_k"]:
         k = point["top_k"]
-        shared = [len(set(a[:k]) & set(b)) / k for a, b in zip(widest, model.exact(k), strict=True)]
+        shared = [len(set(a[:k]) & set(b)) / k for a, b in zip(widest, model.users.cut(k).exact, strict=True)]
         assert point["coverage"] == pytest.approx(np.mean(shared))
     assert len({point["share_scored"] for point in result["top_k"]}) == 1
 
@@ -208,7 +210,7 @@ def test_the_tuned_search_is_chosen_on_validation_users_and_measured_on_test_use
     validation = study_runs.data.queries("validation", model.config.model.sequence_length, study_setup.tuned_users)
     users = UserBatch(model.encode(validation), validation.behaviors)
     top_k = study_setup.search.top_k
-    exact = exact_top(model.scorer, users, model.bundle.item_count, top_k).items
+    exact = exact_top(model.scorer, users, model.bundle.item_count, top_k)
     assert [point["wanted"] for point in result["points"]] == list(study_setup.tuned_coverages)
     for point in result["points"]:
         params = search_from_json({"top_k": top_k, **point["validation"]})

@@ -15,6 +15,7 @@ from nann.search_params import SearchParams
 from nann.training.checkpoint import Checkpoint
 from nann.training.config import ValidationConfig
 from nann.training.reports.store import cached, digest
+from nann.training.search import measured_users
 from nann.training.search.evaluate import evaluate_search
 from nann.training.studies import runs as runs_module
 from nann.training.studies.runs import Runs, data_fingerprint, describe, fit_params
@@ -24,12 +25,12 @@ from nann.training.train import CHECKPOINT_FILE, train
 pytestmark = pytest.mark.heavy
 
 
+def refuse(*args, **kwargs):
+    raise AssertionError("computed again")
+
+
 def forbid(monkeypatch, *names):
     """Lets calls of these functions of `runs` fail."""
-
-    def refuse(*args, **kwargs):
-        raise AssertionError("computed again")
-
     for name in names:
         monkeypatch.setattr(runs_module, name, refuse)
 
@@ -38,7 +39,7 @@ def test_a_measurement_is_what_evaluate_search_says(study_runs, study_setup):
     model = study_runs.get(study_setup.config())
     measured = model.beam(study_setup.search)
     params = fit_params(study_setup.search, model.bundle.graph)
-    expected = asdict(evaluate_search(model.bundle, model.scorer, model.states, model.queries, params, "test"))
+    expected = asdict(evaluate_search(model.users.cut(params.top_k), model.bundle.index, model.scorer, params, "test"))
     assert len(measured) == 6
     assert measured["recall_all"] > 0
     for name, value in measured.items():
@@ -47,9 +48,9 @@ def test_a_measurement_is_what_evaluate_search_says(study_runs, study_setup):
 
 def test_the_while_loop_is_measured_with_its_own_search(study_runs, study_setup):
     model = study_runs.get(study_setup.config())
-    found = best_first_search(model.bundle.graph, model.scorer, model.batch, 10, 40)
+    found = best_first_search(model.bundle.graph, model.scorer, model.users.batch, 10, 40)
     measured = model.best_first(10, 40)
-    exact = exact_search(model.scorer, model.batch, model.data.item_count, 10).items
+    exact = exact_search(model.scorer, model.users.batch, model.data.item_count, 10).items
     shared = [len(set(a) & set(b)) / 10 for a, b in zip(found.items, exact, strict=True)]
     assert measured["coverage"] == pytest.approx(np.mean(shared))
     assert measured["items_scored"] == found.items_scored.mean()
@@ -58,17 +59,18 @@ def test_the_while_loop_is_measured_with_its_own_search(study_runs, study_setup)
 def test_exact_results_are_kept_for_the_largest_k_and_cut(study_runs, study_setup):
     model = study_runs.get(study_setup.config())
     for top_k in (5, 20):
-        expected = exact_search(model.scorer, model.batch, model.data.item_count, top_k).items
-        np.testing.assert_array_equal(model.exact(top_k), expected)
+        expected = exact_search(model.scorer, model.users.batch, model.data.item_count, top_k).items
+        np.testing.assert_array_equal(model.users.cut(top_k).exact, expected)
 
 
 def test_the_second_time_nothing_is_computed(study_data, study_setup, tmp_path, monkeypatch):
     config = study_setup.config()
     first = Runs(study_data, tmp_path, study_setup).get(config).beam(study_setup.search)
-    forbid(monkeypatch, "train", "index_checkpoint", "exact_top", "search_users", "encode_users_torch")
+    forbid(monkeypatch, "train", "index_checkpoint", "exact_top", "encode_users_torch")
+    monkeypatch.setattr(measured_users, "beam_search", refuse)
     again = Runs(study_data, tmp_path, study_setup).get(config)
     assert again.beam(study_setup.search) == first
-    assert again.states.shape[0] == again.exact(10).shape[0] == 30
+    assert again.states.shape[0] == len(again.users) == 30
     with pytest.raises(AssertionError, match="computed again"):
         again.beam(replace(study_setup.search, rounds=(1, 4)))
 

@@ -16,10 +16,12 @@ from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchOptions, SearchParams, SeedParams
 from nann.training.checkpoint import Checkpoint
 from nann.training.config import IndexConfig
-from nann.training.scorers import OnnxScorer, OnnxUserEncoder
-from nann.training.search.evaluate import encode_queries, evaluate_bundle, exact_top
-from nann.training.search.ground_rounds import search_by_ground_round, search_users
+from nann.training.data.prepared import Queries
+from nann.training.scorers import OnnxScorer
+from nann.training.search.evaluate import evaluate_bundle
+from nann.training.search.ground_rounds import search_by_ground_round
 from nann.training.search.index import build_hnsw, graph_from_hnswlib
+from nann.training.search.measured_users import MeasuredUsers, bundle_users, exact_top, search_users
 from nann.training.search.pipeline import export_checkpoint, index_checkpoint
 from nann.training.search.reachability import Reachability, link_orphans, reachable_items
 from nann.training.search.tune import tune_bundle
@@ -51,12 +53,18 @@ def bundle(exported, tmp_path):
 
 @pytest.fixture
 def users(data, bundle):
-    """Scorer, states and exact top K of the validation users."""
-    queries = data.queries("validation", bundle.sequence_length)
-    states = encode_queries(OnnxUserEncoder(bundle.path / "user_encoder.onnx"), bundle, queries)
-    scorer = OnnxScorer(bundle.path / "scorer.onnx")
-    batch = UserBatch(states, None)
-    return scorer, batch, exact_top(scorer, batch, bundle.item_count, 10).items
+    """Scorer, and the validation users with their exact top 10, whose histories nobody knows."""
+    queries, batch = bundle_users(bundle, data, "validation", None)
+    scorer, batch = OnnxScorer(bundle.path / "scorer.onnx"), UserBatch(batch.states, None)
+    return scorer, MeasuredUsers(batch, queries, exact_top(scorer, batch, bundle.item_count, 10))
+
+
+def to_tune_for(scorer, batch, item_count, top_k):
+    """Users without targets."""
+    behaviors, ids = np.zeros((len(batch), 0), np.int32), np.zeros((len(batch), 0), np.int64)
+    nothing = np.zeros(len(batch) + 1, np.int64), np.zeros(0, np.int32)
+    queries = Queries(behaviors, ids, behaviors, *nothing, np.arange(len(batch), dtype=np.int32))
+    return MeasuredUsers(batch, queries, exact_top(scorer, batch, item_count, top_k))
 
 
 class VectorScorer:
@@ -81,7 +89,7 @@ def chain(count, levels=None, *, without=()):
 
 @pytest.mark.parametrize("ef", [(10, 20), (30, 60)])
 def test_one_walk_tells_every_number_of_ground_rounds(bundle, users, ef):
-    scorer, batch, _ = users
+    scorer, batch = users[0], users[1].batch
     found = search_by_ground_round(bundle.index, scorer, batch, SearchParams(10, ef, (1, 6)))
     assert len(found.items) == 6
     for place in range(6):
@@ -101,9 +109,10 @@ def test_one_walk_tells_every_number_of_ground_rounds(bundle, users, ef):
 
 @pytest.mark.parametrize(("wanted", "before"), [(0.6, None), (0.9, None), (0.95, None), (0.6, 0.95), (0.9, 0.95)])
 def test_the_pick_reaches_the_coverage_and_no_grid_point_is_cheaper(bundle, users, wanted, before):
-    scorer, batch, exact = users
-    after = None if before is None else tune_search(bundle.index, scorer, batch, exact, before)
-    tuning = tune_search(bundle.index, scorer, batch, exact, wanted, after=after)
+    scorer, measured = users
+    batch, exact = measured.batch, measured.exact
+    after = None if before is None else tune_search(bundle.index, scorer, measured, before)
+    tuning = tune_search(bundle.index, scorer, measured, wanted, after=after)
     assert tuning.best is not None
     again = search_users(bundle.index, scorer, batch, tuning.best.params)
     assert coverage(again.items, exact) == tuning.best.coverage >= wanted
@@ -129,10 +138,10 @@ def test_three_layers_are_tuned(tmp_path):
     assert graph.entry_layer == 2
     batch = UserBatch(rng.normal(size=(12, 4)).astype(np.float32), None)
     scorer = VectorScorer(vectors)
-    exact = exact_top(scorer, batch, 600, 5).items
+    measured = to_tune_for(scorer, batch, 600, 5)
     done = []
     index = SearchIndex(graph, None)
-    tuning = tune_search(index, scorer, batch, exact, 0.95, progress=lambda place, total: done.append((place, total)))
+    tuning = tune_search(index, scorer, measured, 0.95, progress=lambda place, total: done.append((place, total)))
     assert tuning.best is not None
     assert tuning.best.coverage >= 0.95
     assert tuning.best.share_scored < 0.6
@@ -158,14 +167,14 @@ def test_beyond_the_grid_where_nothing_in_it_is_good_enough(entry):
     graph = graph_from_hnswlib(build_hnsw(vectors, IndexConfig(m=4), threads=1), 1)
     scorer = RandomScorer(rng.normal(size=(6, 500)).astype(np.float32))
     batch = UserBatch(np.arange(6, dtype=np.float32)[:, None], np.full((6, 1), -1, np.int32))
-    exact = exact_top(scorer, batch, 500, 5).items
+    measured = to_tune_for(scorer, batch, 500, 5)
     index = SearchIndex(graph, rng.normal(size=(500, 1)).astype(np.float32) if entry == "seeds" else None)
-    tuning = tune_search(index, scorer, batch, exact, 0.9, entry=entry)
+    tuning = tune_search(index, scorer, measured, 0.9, entry=entry)
     assert tuning.best is not None
     assert tuning.best.coverage >= 0.9
     space = LayersSpace(graph, 5) if entry == "layers" else SeedsSpace(graph, 5)
     assert tuning.best.params.ef[-1] > max(space.ground_efs())
-    assert tune_search(index, scorer, batch, exact, 0.9, entry=entry, max_share=0.3).best is None
+    assert tune_search(index, scorer, measured, 0.9, entry=entry, max_share=0.3).best is None
 
 
 def test_the_manifest_recommends_the_pick_and_the_bundle_stays_the_same(data, bundle):
@@ -219,7 +228,8 @@ def test_top_k_users_and_plot_can_be_chosen(data, bundle, tmp_path):
 
 
 def test_a_coverage_out_of_reach_is_refused_with_the_best_found(data, bundle, users):
-    scorer, batch, exact = users
+    scorer, measured = users
+    batch, exact = measured.batch, measured.exact
     cheap = search_users(bundle.index, scorer, batch, SearchParams(10, (3, 10), (1, 1)))
     assert coverage(cheap.items, exact) < 1
     manifest = (bundle.path / "manifest.json").read_bytes()
@@ -279,7 +289,7 @@ def test_repair_makes_unreachable_items_reachable():
 
 def test_repair_goes_into_the_bundle_with_what_it_changed(data, bundle, users):
     # Cut all links to the item that the users want most.
-    _, _, exact = users
+    exact = users[1].exact
     ground = bundle.graph.layers[0]
     below = np.flatnonzero(bundle.graph.levels == 0)
     lost = below[np.bincount(exact.reshape(-1), minlength=bundle.item_count)[below].argmax()]
@@ -327,8 +337,9 @@ def test_both_entries_are_tuned_and_the_cheaper_is_recommended(data, bundle):
 
 @pytest.mark.parametrize("wanted", [0.6, 0.95])
 def test_no_grid_point_of_seeds_is_cheaper(bundle, users, wanted):
-    scorer, batch, exact = users
-    tuning = tune_search(bundle.index, scorer, batch, exact, wanted, entry="seeds")
+    scorer, measured = users
+    batch, exact = measured.batch, measured.exact
+    tuning = tune_search(bundle.index, scorer, measured, wanted, entry="seeds")
     best = tuning.best
     again = search_users(bundle.index, scorer, batch, best.params)
     assert coverage(again.items, exact) == best.coverage >= wanted
@@ -359,7 +370,8 @@ def test_one_entry_can_be_chosen(data, bundle):
 
 
 def test_seeds_alone_are_the_cascade(bundle, users):
-    scorer, batch, exact = users
+    scorer, measured = users
+    batch, exact = measured.batch, measured.exact
     params = SearchParams(10, (10,), (0,), SeedParams(40, 300))  # an ef of all items: the light walk is exhaustive
     found = search_users(bundle.index, scorer, batch, params)
     candidates = light_top(bundle.light_vectors, batch.states, 40)
@@ -367,5 +379,5 @@ def test_seeds_alone_are_the_cascade(bundle, users):
         [np.isin(*pair).mean() for pair in zip(exact, candidates, strict=True)]
     )
     assert (found.items_scored == 40).all()
-    tuning = tune_search(bundle.index, scorer, batch, exact, 0.3, entry="seeds")
+    tuning = tune_search(bundle.index, scorer, measured, 0.3, entry="seeds")
     assert any(trial.params.rounds == (0,) for trial in tuning.trials)

@@ -15,20 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from nann.bundle import Bundle, search_to_json
 from nann.durable_files import write_json
 from nann.errors import BundleError, DataError
-from nann.metrics import coverage, recall, recall_delta, share_scored
-from nann.scorer import Float32Array
 from nann.search_input import UserBatch
 
 from ...checkpoint import Checkpoint
 from ...config import TrainingConfig
 from ...data.prepare import prepare
-from ...data.prepared import PreparedData, Queries
+from ...data.prepared import PreparedData
 from ...data.protocol import Protocol
 from ...data.synthetic import SyntheticSpec, synthetic_log
 from ...export.serving_modules import UserEncoder, serving_modules
@@ -36,8 +33,7 @@ from ...reports.plots import COLORS, MARKERS, figure, plain_log
 from ...reports.store import cached_array
 from ...reports.text import listing, percent
 from ...scorers import TorchScorer, encode_users_torch
-from ...search.evaluate import exact_top
-from ...search.ground_rounds import search_users
+from ...search.measured_users import MeasuredUsers, exact_top
 from ...search.pipeline import index_checkpoint, weights_hash
 from ...search.tuning_search import tune_every_entry
 from ...train import CHECKPOINT_FILE, train
@@ -176,18 +172,19 @@ class Made:
     settings: GrowthSettings
     folder: Path
 
-    def users(self, split: str) -> tuple[Float32Array, npt.NDArray[np.int32], Queries]:
-        """User states, exact top K and queries of the users of a split, as many as `settings` says."""
+    def users(self, split: str) -> MeasuredUsers:
+        """Users of a split, as many as `settings` says."""
         count = self.settings.tuning_users if split == "validation" else self.settings.test_users
         queries = self.data.queries(split, self.checkpoint.config.model.sequence_length, count)
         states = encode_users_torch(self.encoder, queries.behaviors, queries.profiles)
+        batch = UserBatch(states, queries.behaviors)
         top_k = self.checkpoint.config.search.top_k
         # Scoring every item takes longer than every search that is compared with it.
         exact = cached_array(
             self.folder / f"exact-{split}-{count}-{top_k}.npy",
-            lambda: exact_top(self.scorer, UserBatch(states, queries.behaviors), self.bundle.item_count, top_k).items,
+            lambda: exact_top(self.scorer, batch, self.bundle.item_count, top_k),
         )
-        return states, exact, queries
+        return MeasuredUsers(batch, queries, exact)
 
 
 def make_size(items: int, folder: Path, settings: GrowthSettings, on_step: Callable[[str], None]) -> Made:
@@ -261,20 +258,16 @@ def _measured(made: Made, on_step: Callable[[str], None]) -> dict[str, Any]:
     data, checkpoint, bundle, scorer, settings = made.data, made.checkpoint, made.bundle, made.scorer, made.settings
     top_k = checkpoint.config.search.top_k
     on_step(f"{made.name}: tuning")
-    states, exact, queries = made.users("validation")
-    users, wanted = UserBatch(states, queries.behaviors), settings.wanted_coverage
-    tuning = tune_every_entry(bundle.index, scorer, users, exact, wanted, max_share=settings.max_share)
+    validation, wanted = made.users("validation"), settings.wanted_coverage
+    tuning = tune_every_entry(bundle.index, scorer, validation, wanted, max_share=settings.max_share)
     pick = tuning.nearest
     if pick is None:
         raise DataError(
             f"{made.name}: every search scores more than {settings.max_share:.0%} of the items; raise max_share"
         )
     on_step(f"{made.name}: measuring")
-    states, exact, queries = made.users("test")
-    found = search_users(bundle.index, scorer, UserBatch(states, queries.behaviors), pick.params)
-    popular = np.tile(np.argsort(-data.train_counts, kind="stable")[:top_k].astype(np.int32), (len(states), 1))
-    targets = (queries.target_indptr, queries.target_items)
-    recall_all, recall_retrieval = recall(exact, *targets), recall(found.items, *targets)
+    test = made.users("test")
+    popular = np.tile(np.argsort(-data.train_counts, kind="stable")[:top_k].astype(np.int32), (len(test), 1))
     graph = bundle.manifest["graph"]
     return {
         "name": made.name,
@@ -284,14 +277,9 @@ def _measured(made: Made, on_step: Callable[[str], None]) -> dict[str, Any]:
         "steps": checkpoint.step,
         "tuned": tuning.best is not None,
         "validation_coverage": pick.coverage,
-        "test_users": len(states),
+        "test_users": len(test),
         "search": search_to_json(pick.params),
-        "coverage": coverage(found.items, exact),
-        "share_scored": share_scored(found.items_scored, bundle.item_count),
-        "items_scored": float(found.items_scored.mean()),
-        "recall_all": recall_all,
-        "recall_retrieval": recall_retrieval,
-        "recall_delta": recall_delta(recall_all, recall_retrieval) if recall_all else None,  # JSON has no NaN
-        "recall_popular": recall(popular, *targets),
+        **test.measure(bundle.index, scorer, pick.params),
+        "recall_popular": test.recall(popular),
         "graph": {key: graph[key] for key in ("layer_sizes", "mean_ground_degree")},
     }

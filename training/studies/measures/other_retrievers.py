@@ -18,16 +18,14 @@ import numpy.typing as npt
 from nann.errors import ConfigError
 from nann.kernels import NATIVE
 from nann.lockstep import score_candidates
-from nann.metrics import coverage, recall
 from nann.scorer import Scorer
-from nann.search_input import SearchIndex, UserBatch
+from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
 from nann.signature import PADDING_ITEM, PADDING_SCORE
 
-from ...data.prepared import Queries
 from ...reports import text
 from ...reports.plots import COLORS, GREY, MARKERS, figure, plain_log
-from ...search.ground_rounds import search_users
+from ...search.measured_users import MeasuredUsers
 
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
@@ -173,9 +171,7 @@ def run(
     *,
     index: SearchIndex,
     scorer: Scorer,
-    states: Float32Array,
-    queries: Queries,
-    exact: Int32Array,
+    users: MeasuredUsers,
     item_vectors: Float32Array,
     two_tower: TwoTower,
     train_counts: npt.NDArray[np.int64],
@@ -189,9 +185,7 @@ def run(
     Args:
         index: the walk's.
         scorer: the judge.
-        states: `float32[U, S]`, the queries' user states.
-        queries: users with their ground truth; their behaviours are those that item-to-item starts from.
-        exact: `int32[U, K]`, the exhaustive top K by the same scorer.
+        users: to compare on, with the exact top K by the same scorer; item-to-item starts from their own items.
         item_vectors: `float32[N, d]` for item-to-item.
         two_tower: the cascade's first stage, for the same users.
         train_counts: `int64[N]`.
@@ -207,33 +201,36 @@ def run(
     Raises:
         ConfigError: if a budget is below K.
     """
-    measure = _Measure(queries, exact)
-    nann = [measure.walk(index, scorer, UserBatch(states, queries.behaviors), params) for params in (tuned, *walks)]
-    reference = max(round(nann[0]["evaluations"]), measure.top_k)
+    states, top_k = users.batch.states, users.top_k
+    nann = [
+        {**users.walk(index, scorer, params), "ef": list(params.ef), "rounds": list(params.rounds)}
+        for params in (tuned, *walks)
+    ]
+    reference = max(round(nann[0]["evaluations"]), top_k)
     steps = sorted({min(int(budget), index.item_count) for budget in (*budgets, reference)})
-    if steps[0] < measure.top_k:
-        raise ConfigError(f"a budget is {steps[0]}; expected at least top_k = {measure.top_k} scorer evaluations")
+    if steps[0] < top_k:
+        raise ConfigError(f"a budget is {steps[0]}; expected at least top_k = {top_k} scorer evaluations")
     sources: dict[str, Callable[[], Int32Array]] = {
         "cascade": lambda: cascade_candidates(two_tower, steps[-1]),
-        "item_to_item": lambda: item_to_item_candidates(queries.behaviors, item_vectors, steps[-1]),
+        "item_to_item": lambda: item_to_item_candidates(users.queries.behaviors, item_vectors, steps[-1]),
         "popular_reranked": lambda: popular_candidates(train_counts, len(states), steps[-1]),
     }
     curves = {"nann": sorted(nann, key=lambda point: point["evaluations"])}
     baselines = {"nann": nann[0]}
     for name, candidates in sources.items():
         pool = ScoredPool.of(scorer, states, candidates())
-        points = {budget: measure(pool.best(budget, measure.top_k), budget=budget) for budget in steps}
+        points = {budget: {**_point(users, pool.best(budget, top_k)), "budget": budget} for budget in steps}
         curves[name] = [points[budget] for budget in steps]
         baselines[name] = points[min(reference, index.item_count)]
-    plain = {"popular": popular_candidates(train_counts, len(states), measure.top_k)}
-    plain |= {f"personal_{h}": personal_items(rows, train_counts, measure.top_k) for h, rows in histories.items()}
+    plain = {"popular": popular_candidates(train_counts, len(states), top_k)}
+    plain |= {f"personal_{h}": personal_items(rows, train_counts, top_k) for h, rows in histories.items()}
     for name, items in plain.items():
-        baselines[name] = measure(Retrieved(items, np.zeros(len(items), np.int64)))
+        baselines[name] = users.point(items, 0)
     return {
         "users": len(states),
         "items": index.item_count,
-        "top_k": measure.top_k,
-        "recall_all": recall(exact, queries.target_indptr, queries.target_items),
+        "top_k": top_k,
+        "recall_all": users.recall(users.exact),
         "baselines": baselines,
         "curves": curves,
     }
@@ -279,23 +276,8 @@ def _plain(result: Mapping[str, Any]) -> list[str]:
     return [name for name in result["baselines"] if name not in result["curves"]]
 
 
-class _Measure:
-    def __init__(self, queries: Queries, exact: Int32Array) -> None:
-        self._queries, self._exact = queries, exact
-        self.top_k = exact.shape[1]
-
-    def __call__(self, retrieved: Retrieved, **about: Any) -> dict[str, Any]:
-        return {
-            "evaluations": float(retrieved.evaluations.mean()),
-            "recall": recall(retrieved.items, self._queries.target_indptr, self._queries.target_items),
-            "coverage": coverage(retrieved.items, self._exact),
-            **about,
-        }
-
-    def walk(self, index: SearchIndex, scorer: Scorer, users: UserBatch, params: SearchParams) -> dict[str, Any]:
-        found = search_users(index, scorer, users, params)
-        retrieved = Retrieved(found.items, found.items_scored.astype(np.int64))
-        return self(retrieved, ef=list(params.ef), rounds=list(params.rounds))
+def _point(users: MeasuredUsers, retrieved: Retrieved) -> dict[str, Any]:
+    return users.point(retrieved.items, retrieved.evaluations.mean())
 
 
 def _index(vectors: Float32Array) -> hnswlib.Index:

@@ -7,7 +7,6 @@ the favour of both that use it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,14 @@ import numpy as np
 
 from nann.bundle import search_to_json
 from nann.light_walk import light_users
-from nann.metrics import coverage, recall
 from nann.scorer import Float32Array, Int32Array, Scorer
-from nann.search_input import SearchIndex, UserBatch
+from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
 from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS
 
-from ...data.prepared import Queries
 from ...reports.plots import COLORS, MARKERS, figure, plain_log
 from ...reports.text import percent, table
-from ...search.ground_rounds import search_users
+from ...search.measured_users import MeasuredUsers
 from ...search.tuning_search import SearchTuning, tune_search
 from .other_retrievers import ScoredPool
 
@@ -41,35 +38,11 @@ _FINE_PASSES = 3
 """Of the tuner's small steps: what the paper's walk needs for the highest coverage makes them long."""
 
 
-@dataclass(frozen=True)
-class Users:
-    """U users with what they are measured by.
-
-    Attributes:
-        states: `float32[U, S]`.
-        exact: `int32[U, K]`, the exhaustive top K.
-        queries: with their ground truth.
-    """
-
-    states: Float32Array
-    exact: Int32Array
-    queries: Queries
-
-    @property
-    def batch(self) -> UserBatch:
-        """The users, to search for."""
-        return UserBatch(self.states, self.queries.behaviors)
-
-    def first(self, count: int) -> Users:
-        """At most so many of them."""
-        return Users(self.states[:count], self.exact[:count], self.queries.first(count))
-
-
 def compare(
     index: SearchIndex,
     scorer: Scorer,
-    tuning: Users,
-    test: Users,
+    tuning: MeasuredUsers,
+    test: MeasuredUsers,
     *,
     coverages: Sequence[float],
     budgets: Sequence[int],
@@ -105,8 +78,7 @@ def compare(
             tuned = tune_search(
                 index,
                 scorer,
-                tuning.batch,
-                tuning.exact,
+                tuning,
                 wanted,
                 entry=entry,
                 max_share=max_share,
@@ -117,14 +89,13 @@ def compare(
         say(f"measuring {len(settings)} searches of entry {entry}")
         curves[entry] = _sorted(_walk(index, scorer, test, params) for params in settings)
     say("measuring the cascade")
-    pool = ScoredPool.of(scorer, test.states, light_top(index.light_vectors, test.states, max(budgets)))
-    found = ((budget, pool.best(budget, test.exact.shape[1]).items) for budget in budgets)
-    curves["cascade"] = _sorted({"evaluations": float(budget), **_quality(test, items)} for budget, items in found)
+    pool = ScoredPool.of(scorer, test.batch.states, light_top(index.light_vectors, test.batch.states, max(budgets)))
+    curves["cascade"] = _sorted(test.point(pool.best(budget, test.top_k).items, budget) for budget in budgets)
     return {
-        "users": len(test.states),
+        "users": len(test),
         "items": index.item_count,
-        "top_k": test.exact.shape[1],
-        "recall_all": _recall(test, test.exact),
+        "top_k": test.top_k,
+        "recall_all": test.recall(test.exact),
         "curves": curves,
         "at": {_key(wanted): _at(curves, wanted) for wanted in coverages},
     }
@@ -209,18 +180,8 @@ def _chosen(tuning: SearchTuning) -> list[SearchParams]:
     return kept
 
 
-def _walk(index: SearchIndex, scorer: Scorer, users: Users, params: SearchParams) -> dict[str, Any]:
-    found = search_users(index, scorer, users.batch, params)
-    evaluations = float(found.items_scored.mean())
-    return {"evaluations": evaluations, **_quality(users, found.items), "search": search_to_json(params)}
-
-
-def _quality(users: Users, items: Int32Array) -> dict[str, float]:
-    return {"coverage": coverage(items, users.exact), "recall": _recall(users, items)}
-
-
-def _recall(users: Users, items: Int32Array) -> float:
-    return recall(items, users.queries.target_indptr, users.queries.target_items)
+def _walk(index: SearchIndex, scorer: Scorer, users: MeasuredUsers, params: SearchParams) -> dict[str, Any]:
+    return {**users.walk(index, scorer, params), "search": search_to_json(params)}
 
 
 def _sorted(points: Any) -> list[dict[str, Any]]:
