@@ -272,7 +272,6 @@ def _headline(result: Json) -> dict[str, Json]:
 
 
 BENCHMARK = Benchmark("marking", "Visited marks: bitmap against sets", _run, _markdown, headline=_headline)
-"""(a) marking alone and end to end."""
 
 
 class _Recorder:

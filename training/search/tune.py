@@ -106,7 +106,7 @@ def tune_bundle(
     by_entry = {one: _tune(index, scorer, measured, one, wanted, max_share) for one in entries}
     tuning = merged(list(by_entry.values()))
     best = _require_best(tuning, missed, max_share, len(batch), repair)
-    frontier = _thinned(tuning.frontier, best)
+    frontier = tuning.thinned(_FRONTIER_STEP)
     record = {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "wanted_coverage": wanted,
@@ -210,15 +210,6 @@ def _require_best(tuning: SearchTuning, missed: Reachability, max_share: float, 
         f"validation users; the best found is {nearest.coverage:.2%}, scoring {nearest.share_scored:.2%} with "
         f"{describe(nearest.params)}: {advice}"
     )
-
-
-def _thinned(frontier: list[Trial], best: Trial) -> list[Trial]:
-    """The pick, and what covers a step more than the one before."""
-    kept: list[Trial] = []
-    for trial in frontier:
-        if trial is best or not kept or trial.coverage >= kept[-1].coverage + _FRONTIER_STEP:
-            kept.append(trial)
-    return kept
 
 
 def _repair_record(old: HnswGraph, new: HnswGraph, missed: Reachability, before: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ numbers of ground rounds (`nann.training.search.ground_rounds`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nann.bundle import search_to_json
@@ -86,6 +86,14 @@ class SearchTuning:
         worse = (one for one in kept if one.items_scored > best.items_scored or one.coverage < best.coverage)
         return sorted([*worse, best], key=lambda trial: trial.items_scored)
 
+    def thinned(self, step: float) -> list[Trial]:
+        """Of the frontier the best, and what covers `step` more than the one before."""
+        kept: list[Trial] = []
+        for trial in self.frontier:
+            if trial is self.best or not kept or trial.coverage >= kept[-1].coverage + step:
+                kept.append(trial)
+        return kept
+
 
 def tune_search(
     index: SearchIndex,
@@ -123,7 +131,7 @@ def tune_search(
     if tuner.best is not None:
         tuner.refine(fine_passes)
         tuner.cheapen_light(tuner.best)
-    return SearchTuning(wanted, tuner.best, tuple(tuner.trials.values()), tuner.walks)
+    return SearchTuning(wanted, tuner.best, tuple(tuner.trials.values()), len(tuner.walked))
 
 
 def merged(tunings: Sequence[SearchTuning]) -> SearchTuning:
@@ -153,22 +161,17 @@ def tune_every_entry(
     return merged(tunings)
 
 
+@dataclass
 class _Tuner:
-    def __init__(
-        self,
-        index: SearchIndex,
-        scorer: Scorer,
-        users: MeasuredUsers,
-        wanted: float,
-        most_scored: float,
-        space: Space,
-    ) -> None:
-        self.index, self.scorer, self.users = index, scorer, users
-        self.wanted, self.most_scored, self.space = wanted, most_scored, space
-        self.trials: dict[SearchParams, Trial] = {}
-        self.best: Trial | None = None
-        self.walks = 0
-        self._walked: set[SearchParams] = set()
+    index: SearchIndex
+    scorer: Scorer
+    users: MeasuredUsers
+    wanted: float
+    most_scored: float
+    space: Space
+    trials: dict[SearchParams, Trial] = field(default_factory=dict)
+    best: Trial | None = None
+    walked: set[SearchParams] = field(default_factory=set)
 
     def coarse(self, progress: Progress) -> None:
         """The grid: one from its middle, whose cost bounds that of the others, then smallest settings first."""
@@ -192,7 +195,7 @@ class _Tuner:
         """Beyond the grid where nothing in it is good enough: its best setting with every ef doubled, and again."""
         nearest = _nearest(self.trials.values())
         params = None if nearest is None else self.space.wider(nearest.params)
-        while self.best is None and params is not None and params not in self._walked:
+        while self.best is None and params is not None and params not in self.walked:
             if self._walk(params) == 0:
                 return
             params = self.space.wider(params)
@@ -224,10 +227,9 @@ class _Tuner:
 
     def _walk(self, params: SearchParams, slack: float = 1.0) -> int:
         """Measures every number of ground rounds of one setting; returns how many were affordable."""
-        if params in self._walked:
+        if params in self.walked:
             return params.rounds[-1]
-        self._walked.add(params)
-        self.walks += 1
+        self.walked.add(params)
         most = self.most_scored if self.best is None else min(self.most_scored, slack * self.best.items_scored)
         found = search_by_ground_round(self.index, self.scorer, self.users.batch, params, most)
         for place, (items, items_scored) in enumerate(zip(found.items, found.items_scored, strict=True)):

@@ -15,7 +15,7 @@ import copy
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from nann.search_result import SearchResult
 from ..checkpoint import Checkpoint
 from ..config import SearchConfig, TrainingConfig
 from ..data.prepared import PreparedData, Queries
-from ..export.serving_modules import TableScorer, UserEncoder, serving_modules
+from ..export.serving_modules import UserEncoder, serving_modules
 from ..models.neural_scorer import NeuralScorer
 from ..reports.store import Json, cached, cached_array
 from ..scorers import TorchScorer, encode_users_torch
@@ -80,6 +80,46 @@ def describe(config: TrainingConfig) -> str:
     return f"{config.model.architecture}, {loss}, seed {config.seed}"
 
 
+def trained(
+    data: PreparedData, config: TrainingConfig, folder: Path, every_steps: int, on_train: Callable[[int], None]
+) -> Checkpoint:
+    """The trained model in a folder; trains as far as that has not been done.
+
+    Args:
+        data: the data set.
+        config: what is trained.
+        folder: where the checkpoint is kept.
+        every_steps: what an interrupted training loses at most.
+        on_train: called with the first step before a training.
+    """
+    path = folder / CHECKPOINT_FILE
+    found = Checkpoint.load(path) if path.is_file() else None
+    if found is not None and found.step >= config.optimization.steps:
+        return found
+    on_train(found.step if found else 0)
+    train(data, config, folder, resume=found is not None, checkpoint_every_steps=every_steps)
+    return Checkpoint.load(path)
+
+
+@dataclass(frozen=True)
+class ServedModules:
+    """The user encoder of a trained model, on the CPU, and its scorer, on the GPU where there is one."""
+
+    encoder: UserEncoder
+    scorer: TorchScorer
+
+    @classmethod
+    def of(cls, model: NeuralScorer) -> ServedModules:
+        """The modules of a restored model."""
+        encoder, scorer = serving_modules(model)
+        # A copy: the user encoder shares layers with it and stays on the CPU.
+        return cls(encoder, TorchScorer(copy.deepcopy(scorer).to("cuda" if torch.cuda.is_available() else "cpu")))
+
+    def encode(self, queries: Queries) -> UserBatch:
+        """The users of some queries, to search for."""
+        return UserBatch(encode_users_torch(self.encoder, queries.behaviors, queries.profiles), queries.behaviors)
+
+
 class Runs:
     """The trained models of one data set; training one happens when it is first asked for.
 
@@ -114,20 +154,14 @@ class Runs:
     def get(self, config: TrainingConfig) -> TrainedRun:
         """The trained model with its bundle; trains and indexes as far as that has not been done."""
         folder = self.folder / self.key(config)
-        checkpoint = self._trained(config, folder)
+        steps = config.optimization.steps
+
+        def on_train(first: int) -> None:
+            self.say(f"{self._count(config)}{describe(config)}: training, step {first} to {steps}")
+
+        checkpoint = trained(self.data, config, folder, CHECKPOINT_EVERY_STEPS, on_train)
         self._indexed(checkpoint, folder)
         return TrainedRun(folder, self.data, self.queries, checkpoint, self.settings.max_top_k)
-
-    def _trained(self, config: TrainingConfig, folder: Path) -> Checkpoint:
-        path = folder / CHECKPOINT_FILE
-        steps = config.optimization.steps
-        found = Checkpoint.load(path) if path.is_file() else None
-        if found is not None and found.step >= steps:
-            return found
-        first = found.step if found else 0
-        self.say(f"{self._count(config)}{describe(config)}: training, step {first} to {steps}")
-        train(self.data, config, folder, resume=found is not None, checkpoint_every_steps=CHECKPOINT_EVERY_STEPS)
-        return Checkpoint.load(path)
 
     def _count(self, config: TrainingConfig) -> str:
         key = self.key(config)
@@ -184,27 +218,22 @@ class TrainedRun:
         return Bundle.open(self.folder / "bundle")
 
     @cached_property
-    def _modules(self) -> tuple[UserEncoder, TableScorer]:
-        return serving_modules(self.model)
+    def _modules(self) -> ServedModules:
+        return ServedModules.of(self.model)
 
-    @cached_property
+    @property
     def scorer(self) -> TorchScorer:
-        """The scorer as it is served, on the GPU where there is one."""
-        # A copy: the user encoder shares layers with it and stays on the CPU.
-        return TorchScorer(copy.deepcopy(self._modules[1]).to("cuda" if torch.cuda.is_available() else "cpu"))
+        """The scorer as it is served."""
+        return self._modules.scorer
 
     @cached_property
     def states(self) -> Float32Array:
         """User states of the queries, `float32[Q, S]`."""
-        return cached_array(self._measured / "user_states.npy", lambda: self.encode(self.queries))
-
-    def encode(self, queries: Queries) -> Float32Array:
-        """User states of any queries, `float32[Q, S]`."""
-        return encode_users_torch(self._modules[0], queries.behaviors, queries.profiles)
+        return cached_array(self._measured / "user_states.npy", lambda: self._modules.encode(self.queries).states)
 
     def measured(self, queries: Queries, top_k: int) -> MeasuredUsers:
         """Other users to measure with; nothing of them is kept."""
-        batch = UserBatch(self.encode(queries), queries.behaviors)
+        batch = self._modules.encode(queries)
         return MeasuredUsers(batch, queries, exact_top(self.scorer, batch, self.data.item_count, top_k))
 
     @cached_property

@@ -67,7 +67,7 @@ def _synthetic(runs: Runs, settings: StudySettings, items: int) -> Json:
         made = corpus_growth.make_size(items, runs.folder / growth.FOLDER, sizes, runs.say)
         tuning, test = made.users("validation"), made.users("test")
         tuning = tuning.take(np.arange(min(settings.seeded_users, len(tuning))))
-        return _compare(runs, settings, made.bundle, made.scorer, tuning, test)
+        return _compare(runs, settings, made.bundle, made.modules.scorer, tuning, test)
 
     of_size = {**_comparison(settings), "size": sizes.of_size(items), "tuning_users": settings.seeded_users}
     return cached(runs.folder / FOLDER, of_size, compare)

@@ -10,6 +10,7 @@ from support.written import drawn, lines, tables
 from nann.errors import DataError
 from nann.training.config import TrainingConfig
 from nann.training.data.synthetic import SyntheticSpec
+from nann.training.studies import runs
 from nann.training.studies.measures import corpus_growth
 from nann.training.studies.measures.corpus_growth import GrowthSettings
 
@@ -54,7 +55,7 @@ def test_what_was_measured_is_not_measured_again(grown, monkeypatch):
     def fail(*arguments, **options):
         raise AssertionError("nothing should be trained")
 
-    monkeypatch.setattr(corpus_growth, "train", fail)
+    monkeypatch.setattr(runs, "train", fail)
     assert corpus_growth.run([400, 800], folder, SETTINGS) == result
     # Another coverage takes other parameters, and the same model.
     cheaper = corpus_growth.run([400], folder, replace(SETTINGS, wanted_coverage=0.5))["sizes"][0]

@@ -11,12 +11,10 @@ import torch
 from support.study_checks import check_study
 
 from nann.bundle import search_from_json
-from nann.metrics import coverage
-from nann.search_input import UserBatch
 from nann.training.reports.text import percent, percent_spread, spread
 from nann.training.search.evaluate import evaluate_search
 from nann.training.search.index import seeded_search
-from nann.training.search.measured_users import exact_top, search_users
+from nann.training.search.measured_users import search_users
 from nann.training.studies import baselines, figure5, figure6, figure7, figures3_4, growth, readings, table3, tuned
 from nann.training.studies.paper import userbehavior_curve
 from nann.training.studies.report import STUDIES
@@ -108,7 +106,9 @@ def test_the_last_round_is_the_final_result(study_runs, study_setup):
     model = study_runs.get(study_setup.config())
     params = fit_params(replace(study_setup.search, rounds=(1, 40)), model.bundle.graph)
     top = figure5.by_round(model, params).items
-    np.testing.assert_array_equal(top[-1], model.search(params).items)
+    np.testing.assert_array_equal(
+        top[-1], search_users(model.bundle.index, model.scorer, model.users.batch, params).items
+    )
     np.testing.assert_array_equal(top[-1], top[-2])  # nobody needs 40 rounds: the last W is carried forward
 
 
@@ -150,7 +150,7 @@ def test_sensitivity_retrains_per_eps_and_cuts_one_search_per_k(study_runs, stud
     assert result["epsilon"][0] == {"epsilon": 0, **plain}
     model = study_runs.get(study_setup.config())
     params = fit_params(replace(study_setup.search, ef=(10, 20), top_k=20), model.bundle.graph)
-    widest = model.search(params).items
+    widest = search_users(model.bundle.index, model.scorer, model.users.batch, params).items
     for point in result["top_k"]:
         k = point["top_k"]
         shared = [len(set(a[:k]) & set(b)) / k for a, b in zip(widest, model.users.cut(k).exact, strict=True)]
@@ -197,7 +197,7 @@ def test_growth_trains_each_size_once(study_runs, study_setup, monkeypatch):
     assert growth.headline(result, "log") == {}
     million = {**result, "synthetic_1m": {"coverage": 0.98}}
     assert growth.headline(million, "log") == {"synthetic_1m": {"coverage": 0.98}}
-    monkeypatch.setattr("nann.training.studies.measures.corpus_growth.train", None)
+    monkeypatch.setattr("nann.training.studies.runs.train", None)
     assert growth.run(study_runs, study_setup) == result
     assert "From 300 to 600 items, tuned" in growth.markdown(result)
     assert "At 600 items, tuned" in growth.markdown({**result, "sizes": result["sizes"][1:]})
@@ -208,14 +208,13 @@ def test_the_tuned_search_is_chosen_on_validation_users_and_measured_on_test_use
     result = tuned.run(study_runs, study_setup)
     model = study_runs.get(study_setup.config())
     validation = study_runs.data.queries("validation", model.config.model.sequence_length, study_setup.tuned_users)
-    users = UserBatch(model.encode(validation), validation.behaviors)
     top_k = study_setup.search.top_k
-    exact = exact_top(model.scorer, users, model.bundle.item_count, top_k)
+    users = model.measured(validation, top_k)
     assert [point["wanted"] for point in result["points"]] == list(study_setup.tuned_coverages)
     for point in result["points"]:
         params = search_from_json({"top_k": top_k, **point["validation"]})
-        again = search_users(model.bundle.index, model.scorer, users, params)
-        assert point["validation"]["coverage"] == pytest.approx(coverage(again.items, exact))
+        again = users.measure(model.bundle.index, model.scorer, params)
+        assert point["validation"]["coverage"] == pytest.approx(again["coverage"])
         assert point["validation"]["coverage"] >= point["wanted"]
         assert point["test"] == model.beam(params)
     last = result["points"][-1]["test"]

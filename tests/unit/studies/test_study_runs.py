@@ -29,12 +29,6 @@ def refuse(*args, **kwargs):
     raise AssertionError("computed again")
 
 
-def forbid(monkeypatch, *names):
-    """Lets calls of these functions of `runs` fail."""
-    for name in names:
-        monkeypatch.setattr(runs_module, name, refuse)
-
-
 def test_a_measurement_is_what_evaluate_search_says(study_runs, study_setup):
     model = study_runs.get(study_setup.config())
     measured = model.beam(study_setup.search)
@@ -66,7 +60,8 @@ def test_exact_results_are_kept_for_the_largest_k_and_cut(study_runs, study_setu
 def test_the_second_time_nothing_is_computed(study_data, study_setup, tmp_path, monkeypatch):
     config = study_setup.config()
     first = Runs(study_data, tmp_path, study_setup).get(config).beam(study_setup.search)
-    forbid(monkeypatch, "train", "index_checkpoint", "exact_top", "encode_users_torch")
+    for name in ("train", "index_checkpoint", "exact_top", "encode_users_torch"):
+        monkeypatch.setattr(runs_module, name, refuse)
     monkeypatch.setattr(measured_users, "beam_search", refuse)
     again = Runs(study_data, tmp_path, study_setup).get(config)
     assert again.beam(study_setup.search) == first

@@ -33,11 +33,11 @@ def test_a_search_that_finds_everything(users):
         "recall_retrieval": 0.25,
         "recall_delta": 0.0,
         "coverage": 1.0,
-        "share_scored": (4 + 2) / 2 / 4,  # the second user's walk ends after a worse neighbour
-        "items_scored": 3.0,
+        "share_scored": 1.0,
+        "items_scored": 4.0,
     }
     walk = users.walk(INDEX, SCORER, ALL)
-    assert walk == {"evaluations": 3.0, "recall": 0.25, "coverage": 1.0}
+    assert walk == {"evaluations": 4.0, "recall": 0.25, "coverage": 1.0}
 
 
 def test_what_a_search_misses(users):

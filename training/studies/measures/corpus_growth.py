@@ -1,4 +1,4 @@
-"""Study 6, growth of the corpus: what the walk scores and loses as |V| grows, on synthetic logs.
+"""Growth of the corpus: what the walk scores and loses as |V| grows, on synthetic logs.
 
 A size goes the whole way: synthetic log, prepare, train, index, tune on validation users, measure on test users. Each
 step leaves its result in the size's folder, so that an interrupted run goes on where it stopped.
@@ -6,7 +6,6 @@ step leaves its result in the size's folder, so that an interrupted run goes on 
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from nann.bundle import Bundle, search_to_json
 from nann.durable_files import write_json
 from nann.errors import BundleError, DataError
-from nann.search_input import UserBatch
 
 from ...checkpoint import Checkpoint
 from ...config import TrainingConfig
@@ -28,15 +25,13 @@ from ...data.prepare import prepare
 from ...data.prepared import PreparedData
 from ...data.protocol import Protocol
 from ...data.synthetic import SyntheticSpec, synthetic_log
-from ...export.serving_modules import UserEncoder, serving_modules
 from ...reports.plots import COLORS, MARKERS, figure, plain_log
 from ...reports.store import cached_array
 from ...reports.text import listing, percent
-from ...scorers import TorchScorer, encode_users_torch
 from ...search.measured_users import MeasuredUsers, exact_top
 from ...search.pipeline import index_checkpoint, weights_hash
 from ...search.tuning_search import tune_every_entry
-from ...train import CHECKPOINT_FILE, train
+from ..runs import ServedModules, trained
 from ..settings import ONE_MILLION
 
 
@@ -157,8 +152,7 @@ class Made:
         data: the prepared data set.
         checkpoint: the trained model.
         bundle: item vectors, graph, light vectors.
-        encoder: the model's user side.
-        scorer: the model, on the GPU where there is one.
+        modules: of it.
         settings: what it was made with.
         folder: where what was measured of it is kept.
     """
@@ -167,8 +161,7 @@ class Made:
     data: PreparedData
     checkpoint: Checkpoint
     bundle: Bundle
-    encoder: UserEncoder
-    scorer: TorchScorer
+    modules: ServedModules
     settings: GrowthSettings
     folder: Path
 
@@ -176,13 +169,12 @@ class Made:
         """Users of a split, as many as `settings` says."""
         count = self.settings.tuning_users if split == "validation" else self.settings.test_users
         queries = self.data.queries(split, self.checkpoint.config.model.sequence_length, count)
-        states = encode_users_torch(self.encoder, queries.behaviors, queries.profiles)
-        batch = UserBatch(states, queries.behaviors)
+        batch = self.modules.encode(queries)
         top_k = self.checkpoint.config.search.top_k
         # Scoring every item takes longer than every search that is compared with it.
         exact = cached_array(
             self.folder / f"exact-{split}-{count}-{top_k}.npy",
-            lambda: exact_top(self.scorer, batch, self.bundle.item_count, top_k),
+            lambda: exact_top(self.modules.scorer, batch, self.bundle.item_count, top_k),
         )
         return MeasuredUsers(batch, queries, exact)
 
@@ -192,12 +184,10 @@ def make_size(items: int, folder: Path, settings: GrowthSettings, on_step: Calla
     spec, home = replace(settings.spec, items=items), size_folder(items, folder, settings)
     home.mkdir(parents=True, exist_ok=True)
     data = _data(spec, home / "data", on_step)
-    checkpoint = _trained(data, settings, home / "train", lambda: on_step(f"{spec.name}: training"))
+    every = settings.checkpoint_every_steps
+    checkpoint = trained(data, settings.config, home / "train", every, lambda first: on_step(f"{spec.name}: training"))
     bundle = _bundle(checkpoint, data, home / "bundle", lambda: on_step(f"{spec.name}: index"))
-    encoder, module = serving_modules(checkpoint.restore(data))
-    # A copy: the user encoder shares layers with it and stays on the CPU.
-    scorer = TorchScorer(copy.deepcopy(module).to("cuda" if torch.cuda.is_available() else "cpu"))
-    return Made(spec.name, data, checkpoint, bundle, encoder, scorer, settings, home)
+    return Made(spec.name, data, checkpoint, bundle, ServedModules.of(checkpoint.restore(data)), settings, home)
 
 
 def size_folder(items: int, folder: Path, settings: GrowthSettings) -> Path:
@@ -231,17 +221,6 @@ def _data(spec: SyntheticSpec, folder: Path, on_step: Callable[[str], None]) -> 
         return PreparedData.load(folder)
 
 
-def _trained(data: PreparedData, settings: GrowthSettings, out: Path, on_train: Callable[[], None]) -> Checkpoint:
-    path = out / CHECKPOINT_FILE
-    found = Checkpoint.load(path) if path.is_file() else None
-    if found is not None and found.step >= settings.config.optimization.steps:
-        return found
-    on_train()
-    every = settings.checkpoint_every_steps
-    train(data, settings.config, out, resume=found is not None, checkpoint_every_steps=every)
-    return Checkpoint.load(path)
-
-
 def _bundle(checkpoint: Checkpoint, data: PreparedData, path: Path, on_build: Callable[[], None]) -> Bundle:
     try:
         bundle = Bundle.open(path)
@@ -255,11 +234,11 @@ def _bundle(checkpoint: Checkpoint, data: PreparedData, path: Path, on_build: Ca
 
 def _measured(made: Made, on_step: Callable[[str], None]) -> dict[str, Any]:
     """Tunes the search, both entry strategies, on validation users and measures it on test users."""
-    data, checkpoint, bundle, scorer, settings = made.data, made.checkpoint, made.bundle, made.scorer, made.settings
+    data, checkpoint, bundle, settings = made.data, made.checkpoint, made.bundle, made.settings
     top_k = checkpoint.config.search.top_k
     on_step(f"{made.name}: tuning")
     validation, wanted = made.users("validation"), settings.wanted_coverage
-    tuning = tune_every_entry(bundle.index, scorer, validation, wanted, max_share=settings.max_share)
+    tuning = tune_every_entry(bundle.index, made.modules.scorer, validation, wanted, max_share=settings.max_share)
     pick = tuning.nearest
     if pick is None:
         raise DataError(
@@ -279,7 +258,7 @@ def _measured(made: Made, on_step: Callable[[str], None]) -> dict[str, Any]:
         "validation_coverage": pick.coverage,
         "test_users": len(test),
         "search": search_to_json(pick.params),
-        **test.measure(bundle.index, scorer, pick.params),
+        **test.measure(bundle.index, made.modules.scorer, pick.params),
         "recall_popular": test.recall(popular),
         "graph": {key: graph[key] for key in ("layer_sizes", "mean_ground_degree")},
     }

@@ -1,4 +1,4 @@
-"""Study 5, what people use today: cheap candidates re-ranked by the same scorer, at equal scorer evaluations.
+"""What people use today: cheap candidates re-ranked by the same scorer, at equal scorer evaluations.
 
 A cheap retriever gives each user an ordered list of candidates; the deep scorer evaluates the first n of them and keeps
 the best K. What the retriever itself costs (inner products, look-ups) is not counted, in its favour.
@@ -18,17 +18,15 @@ import numpy.typing as npt
 from nann.errors import ConfigError
 from nann.kernels import NATIVE
 from nann.lockstep import score_candidates
-from nann.scorer import Scorer
+from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
 from nann.signature import PADDING_ITEM, PADDING_SCORE
 
 from ...reports import text
 from ...reports.plots import COLORS, GREY, MARKERS, figure, plain_log
+from ...reports.text import percent
 from ...search.measured_users import MeasuredUsers
-
-Int32Array = npt.NDArray[np.int32]
-Float32Array = npt.NDArray[np.float32]
 
 _USER_BLOCK, _ITEM_CHUNK = 16, 4096
 _M, _EF_CONSTRUCTION, _LEAST_EF = 32, 200, 400
@@ -96,7 +94,7 @@ class ScoredPool:
 
 
 def cascade_candidates(two_tower: TwoTower, n: int) -> Int32Array:
-    """(a) The two-tower model's top n by hnswlib: `int32[U, n]`, best inner product first.
+    """The two-tower model's top n by hnswlib: `int32[U, n]`, best inner product first.
 
     hnswlib's own inner-product space finds only about half of a long list. So items get one place more, which brings
     them all to one norm: the nearest by L2 are then those of the largest inner product (Bachrach et al. 2014). Where
@@ -120,7 +118,7 @@ def cascade_candidates(two_tower: TwoTower, n: int) -> Int32Array:
 
 
 def item_to_item_candidates(behaviors: Int32Array, item_vectors: Float32Array, n: int) -> Int32Array:
-    """(b) Neighbours (L2) of the user's behaviours: the nearest of each, then the second nearest, ...
+    """Neighbours (L2) of the user's behaviours: the nearest of each, then the second nearest, ...
 
     Args:
         behaviors: `int32[U, L]`, oldest first, padded with -1. Of equally near ones the latest behaviour's comes first.
@@ -141,13 +139,13 @@ def item_to_item_candidates(behaviors: Int32Array, item_vectors: Float32Array, n
 
 
 def popular_candidates(train_counts: npt.NDArray[np.int64], users: int, n: int) -> Int32Array:
-    """(c) The n items that occur most often in training, `int32[users, n]`; equal counts by smaller item."""
+    """The n items that occur most often in training, `int32[users, n]`; equal counts by smaller item."""
     order = np.argsort(-train_counts, kind="stable")[:n].astype(np.int32)
     return np.tile(order, (users, 1))
 
 
 def personal_items(behaviors: Int32Array, train_counts: npt.NDArray[np.int64], top_k: int) -> Int32Array:
-    """(d) The user's own most frequent items, filled up with popular ones: `int32[U, top_k]`.
+    """The user's own most frequent items, filled up with popular ones: `int32[U, top_k]`.
 
     Args:
         behaviors: `int32[U, H]`, the last H, padded with -1. Equally frequent ones by popularity.
@@ -189,7 +187,7 @@ def run(
         item_vectors: `float32[N, d]` for item-to-item.
         two_tower: the cascade's first stage, for the same users.
         train_counts: `int64[N]`.
-        histories: H -> `int32[U, H]`, the last H behaviours, for (d).
+        histories: H -> `int32[U, H]`, the last H behaviours, for `personal_items`.
         tuned: the walk's recommended parameters. Its mean number of scorer evaluations is what single figures of the
             re-ranking baselines are given at.
         walks: more points of the walk's curve.
@@ -260,14 +258,10 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
 def table(result: Mapping[str, Any]) -> str:
     """Markdown: one line a method, at the tuned walk's number of scorer evaluations."""
     top_k = result["top_k"]
-    everything = ("every item scored", result["items"], result["recall_all"], 1.0)
-    found = (
-        (LABELS.get(name, name), point["evaluations"], point["recall"], point["coverage"])
-        for name, point in result["baselines"].items()
-    )
+    everything = {"evaluations": result["items"], "recall": result["recall_all"], "coverage": 1.0}
     rows = [
-        [name, f"{cost:,.0f}", f"{recalled:.2%}", f"{covered:.2%}"]
-        for name, cost, recalled, covered in (everything, *found)
+        [LABELS.get(name, name), f"{one['evaluations']:,.0f}", percent(one["recall"]), percent(one["coverage"])]
+        for name, one in {"every item scored": everything, **result["baselines"]}.items()
     ]
     return text.table(["method", "scorer evaluations a user", f"recall@{top_k}", f"coverage@{top_k}"], rows)
 

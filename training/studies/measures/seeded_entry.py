@@ -85,7 +85,7 @@ def compare(
                 after=tuned,
                 fine_passes=passes,
             )
-            settings |= dict.fromkeys(_chosen(tuned))
+            settings |= dict.fromkeys(trial.params for trial in tuned.thinned(_COVERAGE_STEP))
         say(f"measuring {len(settings)} searches of entry {entry}")
         curves[entry] = _sorted(_walk(index, scorer, test, params) for params in settings)
     say("measuring the cascade")
@@ -167,17 +167,6 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"user at equal coverage, read off the curves:\n\n{table(header, counts)}\n\nRecall of scoring every item: "
         f"{percent(result['recall_all'])}. All that was measured:\n\n{table(columns, points)}"
     )
-
-
-def _chosen(tuning: SearchTuning) -> list[SearchParams]:
-    """The frontier, thinned, and the pick."""
-    kept: list[SearchParams] = []
-    last = -1.0
-    for trial in tuning.frontier:
-        if trial is tuning.best or trial.coverage >= last + _COVERAGE_STEP:
-            kept.append(trial.params)
-            last = trial.coverage
-    return kept
 
 
 def _walk(index: SearchIndex, scorer: Scorer, users: MeasuredUsers, params: SearchParams) -> dict[str, Any]:
