@@ -49,7 +49,7 @@ def own_server(
     Args:
         bundle: to install.
         folder: for its repository and log.
-        scorer_wait_s: how long each scorer call waits besides, as for a GPU: without using the processor.
+        scorer_wait_s: extra time of each scorer call, without using the processor, as for a GPU.
         queue_timeout_s: of beam_retrieval; None: what its config.pbtxt says.
         instances: of beam_retrieval.
         admin_key: opens model control.

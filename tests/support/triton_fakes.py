@@ -1,4 +1,4 @@
-"""The little of `triton_python_backend_utils` that our models touch. It exists only inside Triton."""
+"""A fake of `triton_python_backend_utils`, which exists only inside Triton: the parts that our models use."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class InferenceResponse:
 
 
 class Request:
-    """A request as `execute` gets it."""
+    """A request as Triton passes it to `execute`."""
 
     def __init__(self, tensors: Mapping[str, np.ndarray], parameters: str = "{}") -> None:
         self._tensors = [Tensor(name, np.ascontiguousarray(array)) for name, array in tensors.items()]
@@ -153,7 +153,7 @@ class MetricFamily:
 
 
 class Metric:
-    """Values of all metrics with a name, whatever their labels, are kept in `Metric.values`."""
+    """All metrics with the same name share one value in `Metric.values`, whatever their labels."""
 
     values: dict[str, float] = {}  # noqa: RUF012
 
