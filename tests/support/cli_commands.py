@@ -1,4 +1,4 @@
-"""Runs `nann` in this process, and says what it made of the tiny log."""
+"""Runs `nann` in this process, and keeps what its commands made from the tiny log."""
 
 from __future__ import annotations
 

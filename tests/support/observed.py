@@ -1,4 +1,4 @@
-"""What a server that is watched is asked, and what its metrics say."""
+"""Requests for a server with metrics, and a reader of its metrics."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Metrics:
 
 
 def metrics_when(server, condition: Callable[[Metrics], bool]) -> Metrics:
-    """Metrics as soon as they fulfil the condition, which takes a moment after what they tell of."""
+    """Waits until the metrics fulfil the condition; they are updated a moment after the event they count."""
 
     def seen() -> Metrics | None:
         metrics = Metrics.of(server)

@@ -1,4 +1,4 @@
-"""Servers for tests: other parameters of beam_retrieval, more instances, a slower scorer, model control."""
+"""Servers for tests: with other parameters of beam_retrieval, more instances, a slower scorer, or model control."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TritonPythonModel(Embedded):
 
 
 def server_options(folder: Path, **options: Any) -> ServerOptions:
-    """Of a server on ports of its own, whose repository and log are in this folder."""
+    """Options of a server on ports of its own, with its repository and log in this folder."""
     return ServerOptions(folder / "repository", "127.0.0.1", *free_ports(3), log_file=folder / "log", **options)
 
 
@@ -71,7 +71,7 @@ def own_server(
 
 @contextlib.contextmanager
 def edited(path: Path, **parameters: object) -> Iterator[model_config_pb2.ModelConfig]:
-    """A model's configuration to be changed; sets parameters that it has already."""
+    """Yields a model's configuration for changes; `parameters` must be in it already."""
     config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
     for key, value in parameters.items():
         assert key in config.parameters, key

@@ -43,7 +43,7 @@ def group_processes(group: int) -> list[Path]:
 
 
 def commands_with(text: str) -> list[str]:
-    """Command lines of this machine's processes that hold a text, such as the name of a folder of the test's own."""
+    """Command lines of this machine's processes that contain a text, such as the name of the test's own folder."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile

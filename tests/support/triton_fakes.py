@@ -19,11 +19,11 @@ SEARCH_PARAMETERS = {
     "on_deadline": "error",
     "on_scorer_failure": "error",
 }
-"""Of beam_retrieval in its config.pbtxt; small, so that a test may exceed them."""
+"""Parameters of beam_retrieval; small bounds, so that tests can exceed them."""
 
 
 def arguments_of(repository: Path, model: str, **parameters: str) -> dict[str, str]:
-    """Arguments of a model's `initialize`, as Triton makes them of its config.pbtxt."""
+    """Arguments of a model's `initialize`, as Triton makes them from its config.pbtxt."""
     config = {"name": model, "parameters": {key: {"string_value": value} for key, value in parameters.items()}}
     return {
         "model_name": model,
