@@ -14,8 +14,8 @@ from ._tls import Tls
 from ._transport import Transport, open_transport
 
 _DEADLINE_SHARE = 0.9
-"""Of the timeout: the server's answer, or its error, comes before we hang up. A request that is cancelled in the moment
-of its answer can take Triton's gRPC down in releases before 25.04 (its issues 7368 and 8034)."""
+"""Of the timeout, for the server's work: its answer, or its error, then comes before the client gives up. Triton before
+25.04 can crash if a gRPC request is cancelled while its answer is sent (Triton's issues 7368 and 8034)."""
 DEFAULT_TIMEOUT_S = 10.0
 _LONGEST_S = 86400.0
 
@@ -32,7 +32,7 @@ class RetrievalClient:
     Args:
         url: `host:port`, of the port that belongs to `protocol`.
         protocol: "grpc" or "http".
-        timeout_s: for every request that names none.
+        timeout_s: for requests that name none.
         tls: speak TLS with the server; None: unencrypted.
         transport: carries the requests in place of `protocol`.
 
@@ -65,28 +65,26 @@ class RetrievalClient:
     ) -> RetrievalResult:
         """The best items of one user or several.
 
-        What is asked of the search is one value, `SearchOptions`, made once and used for many requests. For a request
-        typed by hand each field of it is a keyword here too: `retrieve(ids, top_k=10)` is
-        `retrieve(ids, SearchOptions(top_k=10))`. The names are not repeated in this signature, so that a new parameter
-        is defined in one place.
+        `SearchOptions` says what to ask of the search; one object serves many requests. For short calls its fields are
+        keywords here too: `retrieve(ids, top_k=10)` is `retrieve(ids, SearchOptions(top_k=10))`. This signature does
+        not repeat their names, so that each parameter is defined in one place.
 
         Args:
             behavior_item_ids: one user's history, or a list of them: external ids, oldest first. Ids that the server
                 does not know are dropped and counted; an empty history is answered.
-            options: what to ask of the search; None: what the bundle and the server recommend. Without a
-                `deadline_ms` the server may work for nine tenths of `timeout_s`, so that nobody works for a client
-                that has gone. With `on_deadline` "partial", leave the answer time to travel: set a deadline below
-                `timeout_s`.
-            user_profile: one code for each profile field, for each user; where the data set has such fields.
-            priority: 1 the most important, 2 the usual, 3 what may wait; 0: the server's default, 2.
+            options: what to ask of the search; None: the defaults of bundle and server. Without a `deadline_ms` the
+                server may work for nine tenths of `timeout_s`, so that it stops before the client gives up. With
+                `on_deadline` "partial", set a deadline below `timeout_s`, so that the answer has time to arrive.
+            user_profile: one code per user profile field, for each user, if the data set has such fields.
+            priority: 1 high, 2 normal, 3 low; 0: the server's default, 2.
             timeout_s: how long to wait; None: the client's.
             request_id: echoed by the server, for logs.
             parameters: fields of `SearchOptions`, in place of those of `options`.
 
         Raises:
             RequestError: if the request is invalid; naming the tensor or parameter.
-            RequestTimeout: if no answer came in time, or the deadline was over.
-            ServerOverloaded: if too many requests wait there already; ask again later, or elsewhere.
+            RequestTimeout: if no answer came in time, or the deadline passed.
+            ServerOverloaded: if too many requests wait already; try again later, or another server.
             ServerUnavailable: if no server answers at the address, or it is not ready.
             ServerError: if the server failed.
         """
@@ -102,7 +100,7 @@ class RetrievalClient:
         return decode_result(outputs, (time.perf_counter_ns() - start_ns) / 1e6)
 
     def is_ready(self) -> bool:
-        """Whether the server answers and all its models are loaded; never raises for a server that is away."""
+        """Whether the server answers and all its models are loaded; never raises if no server can be reached."""
         return self._transport.is_ready(self._timeout_s)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Requests and results as plain arrays: everything about the protocol that is not transport."""
+"""Requests and results as plain arrays: the part of the protocol that all transports share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class InferRequest:
     Attributes:
         model: name of the served model.
         inputs: array by tensor, batch dimension first.
-        outputs: names of the wanted tensors.
+        outputs: names of the tensors to return.
         parameters: KServe request parameters.
         request_id: echoed by the server, for logs; "" is none.
         priority: of the server's levels, 1 the most important; 0 is the server's default.
@@ -58,7 +58,7 @@ class RetrievalResult:
         scores: `float32[B, K]`, padded with -inf.
         unknown_items: `int32[B]`, how many of each user's ids the bundle does not know.
         items_scored: `int32[B]`, how many candidates the scorer evaluated for each user.
-        status: `int32[B]`, how far each answer can be trusted: `STATUS_COMPLETE`, `STATUS_PARTIAL` (the deadline came
+        status: `int32[B]`, the kind of each answer: `STATUS_COMPLETE`, `STATUS_PARTIAL` (the deadline came
             before the last round) or `STATUS_DEGRADED` (ranked without the scorer) of `nann.signature`.
         latency_ms: from sending the request to having the answer.
     """
@@ -89,7 +89,7 @@ def encode_request(
     if user_profile is not None:
         profile = _rows(USER_PROFILE, user_profile)
         if len(profile) != len(ids):
-            raise RequestError(f"{USER_PROFILE.name} has {len(profile)} rows; expected {len(ids)}, one a user")
+            raise RequestError(f"{USER_PROFILE.name} has {len(profile)} rows; expected {len(ids)}, one per user")
         inputs[USER_PROFILE] = profile
     parameters = {} if options is None else options.to_parameters()
     outputs = [spec.name for spec in ENSEMBLE.outputs]
@@ -97,14 +97,10 @@ def encode_request(
 
 
 def decode_result(outputs: Mapping[str, npt.NDArray[Any]], latency_ms: float) -> RetrievalResult:
-    """Reads a response.
-
-    Args:
-        outputs: array by tensor name.
-        latency_ms: how long it took.
+    """Reads a response: `outputs` holds array by tensor name.
 
     Raises:
-        ServerError: if a tensor is missing or of another dtype or rank: another server answered than ours.
+        ServerError: if a tensor is missing or of another dtype or rank, as from another kind of server.
     """
     arrays = {}
     for spec in ENSEMBLE.outputs:
@@ -137,7 +133,7 @@ def _rows(spec: TensorSpec, values: ItemIds) -> npt.NDArray[np.int64]:
 
 
 def _whole_numbers(spec: TensorSpec, row: object) -> npt.NDArray[np.int64]:
-    expected = "expected whole numbers, one list a user"
+    expected = "expected whole numbers, one list per user"
     try:
         numbers = np.asarray(row)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What tritonclient reports -> this project's errors."""
+"""Translates tritonclient's exceptions into this project's errors."""
 
 from __future__ import annotations
 
@@ -18,26 +18,20 @@ _BY_STATUS: dict[str, type[NannError]] = {
     "StatusCode.NOT_FOUND": ServerUnavailable,
     "404": ServerUnavailable,
 }
-# Triton's words when a queue is full, or a request waited there too long; UNAVAILABLE has other reasons, too.
+# Triton's messages when a queue is full, or a request waited there too long; UNAVAILABLE has other causes too.
 _OVERLOADED = ("Exceeds maximum queue size", "Request timeout expired")
 
 
 def translate(error: InferenceServerException, url: str, timeout_s: float) -> NannError:
-    """The error to raise for one of tritonclient's.
-
-    Args:
-        error: with gRPC's status code or HTTP's as its status.
-        url: of the server.
-        timeout_s: what the request was given.
-    """
+    """The error to raise for one of tritonclient's, whose status is a gRPC or an HTTP code; for a request to `url`."""
     message = error.message()
     if DEADLINE_MESSAGE in message:
         return RequestTimeout(message)
     kind = _BY_STATUS.get(str(error.status()), ServerError)
-    if message == "CANCELLED":  # what Triton's gRPC server says to those that it is refusing in the moment it stops
+    if message == "CANCELLED":  # of Triton's gRPC server, to requests that it refuses while it stops
         kind = ServerUnavailable
     if kind is ServerUnavailable and any(words in message for words in _OVERLOADED):
-        return ServerOverloaded(f"{url} is overloaded: {message}; ask again later")
+        return ServerOverloaded(f"{url} is overloaded: {message}; try again later")
     if kind is RequestTimeout:
         return timed_out(url, timeout_s)
     if kind is ServerUnavailable:
@@ -46,12 +40,12 @@ def translate(error: InferenceServerException, url: str, timeout_s: float) -> Na
 
 
 def timed_out(url: str, timeout_s: float) -> RequestTimeout:
-    """No answer in time."""
+    """The error for an answer that did not come in time."""
     return RequestTimeout(
         f"{url} did not answer within {timeout_s:g} s; raise the timeout, or ask for less (ef, rounds)"
     )
 
 
 def unavailable(url: str, reason: object) -> ServerUnavailable:
-    """Nobody answers, or not yet."""
+    """The error for a server that can't be reached or is not ready."""
     return ServerUnavailable(f"no retrieval server answers at {url}: {reason}; start one with `nann serve`")

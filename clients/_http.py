@@ -17,7 +17,7 @@ from ._tls import Tls
 
 
 class HttpTransport:
-    """One connection that is kept open. For use in one thread (tritonclient's HTTP runs on gevent).
+    """One connection that is kept open, for use in one thread (tritonclient's HTTP client runs on gevent).
 
     Args:
         url: `host:port`.

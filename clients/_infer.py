@@ -11,16 +11,13 @@ from ._codec import InferRequest
 
 
 def infer(triton: Any, client: Any, request: InferRequest, **options: Any) -> Mapping[str, npt.NDArray[Any]]:
-    """Sends a request and waits for its answer.
+    """Sends a request, waits for its answer, and returns array by output name.
 
     Args:
         triton: `tritonclient.grpc` or `tritonclient.http`.
         client: an `InferenceServerClient` of that module.
         request: to send.
-        options: more arguments of its `infer`.
-
-    Returns:
-        Array by output name.
+        options: more arguments of the client's `infer`.
     """
     inputs = []
     for spec, array in request.inputs.items():

@@ -1,4 +1,4 @@
-"""How a client trusts a server, and shows who it is."""
+"""TLS files of a client: the certificates that it trusts, and its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nann.errors import ConfigError
 
 @dataclass(frozen=True)
 class Tls:
-    """Files in PEM form. Over HTTP it is for a proxy in front of the server: Triton's HTTP has no TLS of its own.
+    """Files in PEM form. Over HTTP they are for a proxy in front of the server, since Triton's HTTP has no TLS.
 
     Attributes:
         ca: certificates to trust; None: the system's.

@@ -1,4 +1,4 @@
-"""What the client asks of a transport, and the two that there are."""
+"""The interface of a transport, and the choice between gRPC and HTTP."""
 
 from __future__ import annotations
 
@@ -16,30 +16,24 @@ PROTOCOLS = ("grpc", "http")
 
 
 class Transport(Protocol):
-    """Carries one request to a server. Tests bring their own."""
+    """Sends requests to a server. Tests pass their own."""
 
     def infer(self, request: InferRequest, timeout_s: float) -> Mapping[str, npt.NDArray[Any]]:
-        """Sends `request` and waits for its answer.
-
-        Returns:
-            Array by output name.
+        """Sends `request`, waits for its answer, and returns array by output name.
 
         Raises:
             RequestError: if the server calls the request invalid.
-            RequestTimeout: if no answer came within `timeout_s`, or the request's deadline was over.
-            ServerOverloaded: if too many requests wait there already.
+            RequestTimeout: if no answer came within `timeout_s`, or the request's deadline passed.
+            ServerOverloaded: if too many requests wait already.
             ServerUnavailable: if no server answers at the address, or it is not ready.
-            ServerError: if it failed.
+            ServerError: if the server failed.
         """
-        ...
 
     def is_ready(self, timeout_s: float) -> bool:
         """Whether the server answers and all its models are loaded."""
-        ...
 
     def close(self) -> None:
         """Closes the connection."""
-        ...
 
 
 def open_transport(url: str, protocol: str, timeout_s: float, tls: Tls | None = None) -> Transport:

@@ -1,6 +1,6 @@
 """Graph search under a neural scorer: the core, on NumPy and a native kernel alone (arXiv 2202.10226).
 
-What stands in `__all__` is the public Python API of the core (docs/python_api.md), with the errors in `nann.errors`.
+`__all__` is the public Python API of the core (docs/python_api.md), together with `nann.errors`.
 """
 
 from nann.beam_search import beam_search

@@ -1,5 +1,5 @@
-// Binds `_kernels.hpp` to NumPy arrays. Nothing is copied or converted on the way in: `nann.kernels` checks dtypes and
-// shapes and says what is wrong; what still does not fit is refused by nanobind with a TypeError.
+// Binds `_kernels.hpp` to NumPy arrays, which are neither copied nor converted. `nann.kernels` checks dtypes and shapes
+// first, with clear messages; nanobind refuses other mismatches with a TypeError.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 
@@ -37,7 +37,7 @@ nann::Csr csr(const Array1<const int32_t>& indptr, const Array1<const int32_t>& 
   return {indptr.data(), neighbors.data(), indptr.shape(0) - 1, neighbors.shape(0)};
 }
 
-// A new matrix for the core to fill and then for NumPy to own.
+// A new matrix that the core fills and NumPy then owns.
 template <typename T>
 class Result {
  public:
@@ -117,18 +117,12 @@ NB_MODULE(_kernels, module) {
   using namespace nb::literals;
   module.doc() = "Native kernels of the search; call them through `nann.kernels`, which checks and documents.";
 
-  module.def("mark", &mark, "visited"_a.noconvert(), "items"_a.noconvert(),
-             "Sets the bits of `items` (int32[B, X], -1 ignored) in `visited` (uint64[B, W]).");
-  module.def(
-      "expand", &expand, "indptr"_a.noconvert(), "neighbors"_a.noconvert(), "visited"_a.noconvert(),
-      "frontier"_a.noconvert(), "threads"_a,
-      "Unvisited neighbours of `frontier` (int32[B, F]) as int32[B, C]; marks them in `visited` (uint64[B, W]).");
+  module.def("mark", &mark, "visited"_a.noconvert(), "items"_a.noconvert());
+  module.def("expand", &expand, "indptr"_a.noconvert(), "neighbors"_a.noconvert(), "visited"_a.noconvert(),
+             "frontier"_a.noconvert(), "threads"_a);
   module.def("merge_top", &merge_top, "items"_a.noconvert(), "scores"_a.noconvert(), "new_items"_a.noconvert(),
-             "new_scores"_a.noconvert(), "ef"_a.noconvert(), "threads"_a,
-             "The ef best of items (int32[B, R]) and new_items (int32[B, C]): int32, float32 and bool [B, E].");
+             "new_scores"_a.noconvert(), "ef"_a.noconvert(), "threads"_a);
   module.def("light_walk", &light_walk, "indptr"_a.noconvert(), "neighbors"_a.noconvert(), "entry_points"_a.noconvert(),
              "vectors"_a.noconvert(), "users"_a.noconvert(), "width"_a, "ef"_a.noconvert(), "steps"_a.noconvert(),
-             "threads"_a,
-             "The `width` best items of each of `users` (float32[B, d]) that best-first search under <user, vector> "
-             "finds: int32[B, width], float32[B, width], and int32[B], how many it scored.");
+             "threads"_a);
 }

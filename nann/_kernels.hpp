@@ -1,7 +1,7 @@
 // The search's inner loops. Knows nothing of Python; `_kernels.cpp` binds it, `kernels_numpy.py` specifies it.
 //
-// Whatever the arrays hold, nothing here reads or writes out of range: a bad id throws std::out_of_range, and what
-// can't be a valid call throws std::invalid_argument.
+// No content of the arrays makes a function read or write out of range: a bad id throws std::out_of_range, any other
+// invalid argument throws std::invalid_argument.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +26,7 @@ namespace nann {
 constexpr int32_t kPaddingItem = -1;
 constexpr float kPaddingScore = -INFINITY;
 
-// A C-contiguous matrix that someone else owns.
+// A C-contiguous matrix that is not owned.
 template <typename T>
 struct Matrix {
   T* data;
@@ -36,7 +36,7 @@ struct Matrix {
   T* row(size_t index) const { return data + index * cols; }
 };
 
-// Neighbour lists of one layer: item v's stand at neighbors[indptr[v]] .. neighbors[indptr[v + 1] - 1].
+// Neighbour lists of one layer: those of item v are neighbors[indptr[v]] .. neighbors[indptr[v + 1] - 1].
 struct Csr {
   const int32_t* indptr;
   const int32_t* neighbors;
@@ -76,7 +76,7 @@ inline std::string items_below(size_t limit) { return "an item of 0 <= item < " 
 inline void require_rows(const char* array, size_t rows, size_t expected) {
   if (rows != expected)
     throw std::invalid_argument(std::string(array) + " has " + std::to_string(rows) + " rows; expected " +
-                                std::to_string(expected) + ", one a user");
+                                std::to_string(expected) + ", one per user");
 }
 
 // Sets the item's bit; true if it was clear.
@@ -94,7 +94,7 @@ struct Range {
 
 inline void prefetch_list(const Csr& layer, Range list) {
   constexpr uintptr_t kLine = 64;
-  // From the line that the list begins in: a list of a dozen neighbours mostly lies in two.
+  // Starts at the cache line that the list begins in: a list of a dozen neighbours mostly spans two lines.
   const auto stop = reinterpret_cast<uintptr_t>(layer.neighbors + list.stop);
   for (auto at = reinterpret_cast<uintptr_t>(layer.neighbors + list.start) & ~(kLine - 1); at < stop; at += kLine)
     NANN_PREFETCH(reinterpret_cast<const char*>(at));
@@ -102,7 +102,7 @@ inline void prefetch_list(const Csr& layer, Range list) {
 
 // Looks up the neighbour lists of one frontier; returns their total length.
 inline size_t find_lists(const Csr& layer, const int32_t* frontier, size_t count, std::vector<Range>& lists) {
-  constexpr size_t kAhead = 16;  // indptr is far larger than a cache: have several reads under way
+  constexpr size_t kAhead = 16;  // indptr is far larger than a cache: keep several reads in flight
   size_t total = 0;
   lists.clear();
   for (size_t i = 0; i < count; ++i) {
@@ -123,15 +123,14 @@ inline size_t find_lists(const Csr& layer, const int32_t* frontier, size_t count
 }
 
 // Appends to `out` every neighbour whose bit was clear, and sets the bits; returns how many.
-// `out` must have room for all of them: writing always and advancing only on a fresh one leaves no branch to
-// mispredict.
+// `out` needs room for all neighbours: each is written, and only a new one advances, so no branch can be mispredicted.
 inline size_t collect(const Csr& layer, const std::vector<Range>& lists, uint64_t* bits, int32_t* out) {
   constexpr size_t kAhead = 16;
   size_t count = 0;
   for (size_t i = 0; i < std::min(kAhead, lists.size()); ++i) prefetch_list(layer, lists[i]);
   for (size_t i = 0; i < lists.size(); ++i) {
     if (i + kAhead < lists.size()) prefetch_list(layer, lists[i + kAhead]);
-    const Range list = lists[i];  // a copy: `out` might overlap it for all the compiler knows
+    const Range list = lists[i];  // a copy: the compiler can't know that `out` does not overlap it
     for (int32_t at = list.start; at < list.stop; ++at) {
       const int32_t item = layer.neighbors[at];
       if (!in_range(item, layer.item_count)) bad_item("neighbors", item, items_below(layer.item_count));
@@ -166,11 +165,11 @@ inline uint64_t keep_best(std::vector<Entry>& entries, size_t ef) {
   return entries.back().key;
 }
 
-// Appends the entries of one list, without some that can't be among the ef best of all.
+// Appends the entries of one list, except some that can't be among the ef best.
 inline void append_entries(const char* array, const int32_t* items, const float* scores, size_t count, size_t offset,
                            size_t ef, std::vector<Entry>& entries) {
-  // Once W is full most new items are worse than all of it. Selecting whenever twice too many have come together leaves
-  // little to append and to select from.
+  // Once W is full, most new items are worse than all of it. Cutting to ef whenever there are 2 ef entries keeps both
+  // the appends and the selections cheap.
   uint64_t worst_key = entries.size() >= ef ? keep_best(entries, ef) : UINT64_MAX;
   for (size_t i = 0; i < count; ++i) {
     if (items[i] == kPaddingItem) continue;
@@ -200,11 +199,11 @@ inline void mark(Matrix<uint64_t> visited, Matrix<const int32_t> items) {
 }
 
 // Per row: the unvisited neighbours of the frontier in order of first discovery, which become visited.
-// Rows are shared out among at most `threads` threads.
+// At most `threads` threads share the rows.
 inline Ragged expand(const Csr& layer, Matrix<uint64_t> visited, Matrix<const int32_t> frontier, size_t threads) {
   detail::require_rows("frontier", frontier.rows, visited.rows);
   if (visited.cols * 64 < layer.item_count)
-    throw std::invalid_argument("visited has " + std::to_string(visited.cols) + " words a row; expected at least " +
+    throw std::invalid_argument("visited has " + std::to_string(visited.cols) + " words per row; expected at least " +
                                 std::to_string((layer.item_count + 63) / 64) + " for " +
                                 std::to_string(layer.item_count) + " items");
   Ragged found{std::vector<std::vector<int32_t>>(frontier.rows)};
@@ -233,11 +232,11 @@ struct MergeOutput {
   Matrix<bool> is_new;
 };
 
-// How many columns a merge's output has. Throws if the input's shapes or its ef can't be.
+// How many columns a merge's output has. Throws if the input's shapes or ef are invalid.
 inline size_t merge_width(const MergeInput& in) {
   const auto same_shape = [](auto left, auto right) { return left.rows == right.rows && left.cols == right.cols; };
   if (!same_shape(in.items, in.scores) || !same_shape(in.new_items, in.new_scores))
-    throw std::invalid_argument("items and scores differ in shape; expected one score an item");
+    throw std::invalid_argument("items and scores differ in shape; expected one score per item");
   detail::require_rows("new_items", in.new_items.rows, in.items.rows);
   detail::require_rows("ef", in.ef.cols, in.items.rows);
   int32_t widest = 0;
@@ -251,7 +250,7 @@ inline size_t merge_width(const MergeInput& in) {
 
 namespace detail {
 
-// `merge_top` of one row. `entries` is memory to work in.
+// `merge_top` of one row. `entries` is scratch memory.
 inline void merge_row(const MergeInput& in, const MergeOutput& out, size_t r, std::vector<Entry>& entries) {
   const size_t old_cols = in.items.cols, ef = static_cast<size_t>(in.ef.data[r]);
   entries.clear();
@@ -275,7 +274,7 @@ inline void merge_row(const MergeInput& in, const MergeOutput& out, size_t r, st
 }  // namespace detail
 
 // Per row: the ef best of items and new_items, best first, padded to merge_width(in) columns.
-// Rows are shared out among at most `threads` threads.
+// At most `threads` threads share the rows.
 inline void merge_top(const MergeInput& in, const MergeOutput& out, size_t threads) {
   share_rows(in.items.rows, threads, [&] {
     return [&, entries = std::vector<detail::Entry>()](size_t r) mutable {

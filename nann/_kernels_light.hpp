@@ -7,7 +7,7 @@
 #include "_kernels.hpp"
 #include "_kernels_threads.hpp"
 
-// Where compiler and system can do it, a function is compiled for several vector widths and the processor chooses.
+// Where compiler and system support it, a function is compiled for several vector widths and the loader picks one.
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
 #define NANN_VECTOR_CLONES __attribute__((target_clones("avx2", "default")))
 #define NANN_ALWAYS_INLINE __attribute__((always_inline)) inline
@@ -18,7 +18,7 @@
 
 namespace nann {
 
-// Every user's and every item's side of the light score <user, vector>.
+// The layer to walk, and the users and vectors of the light score <user, vector>.
 struct LightInput {
   Csr ground;
   Matrix<const int32_t> entry_points;  // one row
@@ -36,8 +36,8 @@ struct LightOutput {
 
 namespace detail {
 
-// A fixed number of partial sums, added up in a fixed order: compilers turn the inner loop into vector instructions
-// without being allowed to reorder, and the result is the same to the bit on every machine.
+// A fixed number of partial sums, added in a fixed order: compilers can use vector instructions without reordering, and
+// the result has the same bits on every machine.
 constexpr size_t kLanes = 16;
 
 NANN_ALWAYS_INLINE float inner_product(const float* left, const float* right, size_t width) {
@@ -78,11 +78,11 @@ inline float score_of(uint64_t key) {
   return score;
 }
 
-// One user's walk; an object serves one user after the other and keeps its memory.
+// One user's walk; an object serves one user after the other and reuses its memory.
 //
-// W, the ef best of all that was scored, is not kept up to date. It says when to stop: where the best open item has ef
-// better ones, all of which have been expanded, or one of them would be the best open item. So the ef best of those
-// that were expanded are enough, and these change once a step and not once an item. The answer is selected at the end.
+// W, the ef best scored items, is selected only at the end. Until then it would only tell when to stop: when ef items
+// are better than the best open (not yet expanded) one. Those are all expanded, as no open item is better than
+// the best open one. So it suffices to keep the ef best expanded items, which change once per step, not once per item.
 class LightWalk {
  public:
   explicit LightWalk(const LightInput& in) : in_(in), visited_((in.vectors.rows + 63) / 64) {}
@@ -111,7 +111,7 @@ class LightWalk {
 
  private:
   void expand(int32_t item) {
-    // The best open item is likely to be the next: its list is on the way while this one's candidates are scored.
+    // The best open item is likely to be the next: prefetch its list while this one's candidates are scored.
     if (!open_.empty()) NANN_PREFETCH(in_.ground.indptr + item_of(open_.front()));
     candidates_.resize(find_lists(in_.ground, &item, 1, lists_));
     candidates_.resize(collect(in_.ground, lists_, visited_.data(), candidates_.data()));
@@ -149,7 +149,7 @@ class LightWalk {
   void write(int32_t* items, float* scores, size_t width) {
     const size_t kept = std::min({ef_, width, scored_.size()});
     if (kept < scored_.size()) std::nth_element(scored_.begin(), scored_.begin() + kept, scored_.end());
-    std::sort(scored_.begin(), scored_.begin() + kept);  // a small key is a good one
+    std::sort(scored_.begin(), scored_.begin() + kept);  // smaller keys are better
     for (size_t i = 0; i < width; ++i) {
       items[i] = i < kept ? item_of(scored_[i]) : kPaddingItem;
       scores[i] = i < kept ? score_of(scored_[i]) : kPaddingScore;
@@ -163,9 +163,9 @@ class LightWalk {
   std::vector<Range> lists_;
   std::vector<int32_t> candidates_;
   std::vector<float> scores_;       // of the candidates
-  std::vector<uint64_t> scored_;    // sort keys of all that was scored
+  std::vector<uint64_t> scored_;    // sort keys of all scored items
   std::vector<uint64_t> open_;      // not yet expanded, the best on top
-  std::vector<uint64_t> expanded_;  // the ef best that were expanded, the worst on top
+  std::vector<uint64_t> expanded_;  // the ef best expanded items, the worst on top
 };
 
 inline void check_light(const LightInput& in, const LightOutput& out) {
@@ -189,7 +189,7 @@ inline void check_light(const LightInput& in, const LightOutput& out) {
 }  // namespace detail
 
 // Per user: the best of the `ef` items that best-first search finds, best first, padded.
-// Users are shared out among at most `threads` threads.
+// At most `threads` threads share the users.
 inline void light_walk(const LightInput& in, const LightOutput& out, size_t threads) {
   detail::check_light(in, out);
   share_rows(in.users.rows, threads,

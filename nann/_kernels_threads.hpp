@@ -1,4 +1,4 @@
-// Shares the rows of a batch, one a user, out among threads.
+// Shares the rows of a batch, one per user, among threads.
 #pragma once
 
 #include <algorithm>
@@ -12,8 +12,8 @@
 
 namespace nann {
 
-// Calls what `make()` returns, one of them a thread, with each row in turn; on this thread and at most `threads` - 1
-// more. Rows that follow a failed one may be left out; one of the failures is thrown again.
+// At most `threads` threads, this one included, call `make()` once each, then its result with one row after another.
+// After an exception rows may be skipped; one of the exceptions is thrown again.
 template <typename Make>
 void share_rows(size_t rows, size_t threads, const Make& make) {
   std::atomic<size_t> next{0};
@@ -33,7 +33,7 @@ void share_rows(size_t rows, size_t threads, const Make& make) {
   try {
     for (size_t i = 1; i < wanted; ++i) helpers.emplace_back(work);
   } catch (const std::system_error&) {
-    // No further thread is to be had: those there are share the rows.
+    // The system gives no further thread: those that started share the rows.
   }
   work();
   for (std::thread& helper : helpers) helper.join();

@@ -1,6 +1,6 @@
-"""HNSW-retrieval, the baseline: the original HNSW search with a scorer in the place of the distance (section 6).
+"""HNSW-retrieval, the baseline: the original HNSW search with a scorer in place of the distance (section 6).
 
-Its while loop has no bound on its rounds; it is here to be compared with `beam_search`, not to be served.
+Its number of rounds has no bound. It is here for comparison with `beam_search` and is never served.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ def best_first_search(
 ) -> SearchResult:
     """Finds each user's best items as hnswlib's `knn_query` does: greedily to the ground, then best first.
 
-    With scores that are negative L2 distances it returns what `knn_query` returns, ties aside. Users walk in lockstep:
-    each expands one item a step, and a step is one scorer call for all of them.
+    With negative L2 distances as scores it returns what `knn_query` returns, except for ties. Users walk in lockstep:
+    each expands one item per step, and a step is one scorer call for all of them.
 
     Args:
         graph: the layers, all of which are used.
         scorer: gives the score of each candidate for its user; larger is better.
-        users: their states are handed to the scorer.
+        users: their states are passed to the scorer.
         top_k: how many items to return.
         ef: length of the result list on the ground layer, at least top_k; above the ground it is 1.
         kernels: the inner loops.
@@ -93,7 +93,7 @@ class _BestFirstWalk:
         row = np.arange(len(items))[:, None]
         expanded = self._expanded[row, items >> 6] >> (items & 63).astype(np.uint64) & np.uint64(1) == 1
         open_places = (items != PADDING_ITEM) & ~expanded & users[:, None]  # [B, width]
-        first = open_places.argmax(axis=1)[:, None]  # W stands best first
+        first = open_places.argmax(axis=1)[:, None]  # W is sorted, best first
         best = np.where(np.take_along_axis(open_places, first, axis=1), items[row, first], np.int32(PADDING_ITEM))
         self._kernels.mark(self._expanded, best)
         return best

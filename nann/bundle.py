@@ -1,4 +1,4 @@
-"""The bundle: one folder with everything that serving needs, and a manifest that proves it is whole.
+"""The bundle: one folder with everything that serving needs, and a manifest to verify it with.
 
     manifest.json            what decides the answers: format version, counts, graph and search parameters, shape grid,
                              sha256 and size of each file
@@ -6,8 +6,8 @@
     item_ids.npy             int64[N], ascending: item index -> external id
     item_vectors.npy         float32[N, d]: e_v
     levels.npy, layerN.*.npy the HNSW graph (`nann.graph`)
-    light_vectors.npy        optional: float32[N, d'], the items' side of the light score (`nann.light_walk`)
-    item_names.txt           optional: one line an item, for people
+    light_vectors.npy        optional: float32[N, d'], the items' vectors for the light score (`nann.light_walk`)
+    item_names.txt           optional: one line per item, for people
     user_encoder.onnx, scorer.onnx
     scorer.fp16.onnx         optional: the scorer in half precision, for GPUs (`nann export --half`)
     warmup.*.npy             optional: one real request's tensors, to warm up with (`nann plan-shapes`)
@@ -91,27 +91,27 @@ class Bundle:
 
     @property
     def notes(self) -> dict[str, Any]:
-        """What was noted about the bundle, as the file says now."""
+        """The notes about the bundle, read from its files each time."""
         return read_notes(self.path, self.manifest)
 
     def note(self, **notes: Any) -> None:
-        """Adds notes, in place of those with the same names. Neither manifest nor files are touched."""
+        """Adds notes, in place of those with the same names. The manifest and the files it lists do not change."""
         write_json(self.path / NOTES_FILE, {**self.notes, **notes})
 
     def change(self, *, written: Iterable[str] = (), removed: Iterable[str] = (), **entries: Any) -> Bundle:
-        """Writes the manifest again, and so makes another bundle of it.
+        """Rewrites the manifest, which gives the bundle another identity.
 
         Args:
-            written: names of files that are new or other than before: only these are read and hashed.
-            removed: names of files that are gone.
+            written: names of files that are new or changed; only these are read and hashed.
+            removed: names of deleted files.
             entries: entries of the manifest to replace.
 
         Returns:
-            The bundle as it is now.
+            The changed bundle.
         """
         own, gone = without_notes(self.manifest), set(removed)
         if len(own) < len(self.manifest):
-            self.note()  # those that an older manifest holds
+            self.note()  # moves the notes that an older manifest holds
         files = {name: entry for name, entry in self.manifest["files"].items() if name not in gone}
         for name in written:
             path = self.path / name
@@ -133,7 +133,7 @@ class Bundle:
 
     @property
     def profile_width(self) -> int:
-        """Columns of `profile_codes`: one a field, one of zeros where the data set has no profile."""
+        """Columns of `profile_codes`: one per user profile field, or one of zeros if there are no fields."""
         return max(len(self.manifest["profile_fields"]), 1)
 
     @property
@@ -154,7 +154,7 @@ class Bundle:
 
     @property
     def search_by_entry(self) -> dict[str, SearchParams]:
-        """What is recommended for each entry strategy (`nann.signature.ENTRIES`) that this bundle can serve."""
+        """The recommended parameters for each entry strategy (`nann.signature.ENTRIES`) that this bundle can serve."""
         chosen = self.search_params
         others = {name: search_from_json(body) for name, body in self.manifest.get("search_by_entry", {}).items()}
         return {**others, chosen.entry: chosen}
@@ -190,7 +190,7 @@ class Bundle:
 
     @cached_property
     def item_names(self) -> list[str] | None:
-        """One name an item, or None where the data set has none."""
+        """One name per item, or None if the data set has no names."""
         path = self.path / ITEM_NAMES_FILE
         if not path.exists():
             return None
@@ -199,7 +199,7 @@ class Bundle:
         except UnicodeDecodeError as error:
             raise BundleError(f"{path} is not UTF-8: {error}; make the bundle again") from error
         if len(names) != self.item_count:
-            raise BundleError(f"{path} has {len(names)} lines; expected {self.item_count}, one an item")
+            raise BundleError(f"{path} has {len(names)} lines; expected {self.item_count}, one per item")
         return names
 
     @cached_property
@@ -216,7 +216,7 @@ class Bundle:
 
     @cached_property
     def index(self) -> SearchIndex:
-        """What searches walk: the graph and the light vectors, which fit each other."""
+        """What searches walk: the graph and its light vectors."""
         return SearchIndex(self.graph, self.light_vectors)
 
     @cached_property
@@ -233,7 +233,7 @@ def search_file_names(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def search_to_json(params: SearchParams) -> dict[str, Any]:
-    """Search parameters as the manifest and results tell them; `nann.manifest.search_from_json` is the reverse."""
+    """Search parameters as JSON, for the manifest and for results; `nann.manifest.search_from_json` is the reverse."""
     body: dict[str, Any] = {"top_k": params.top_k, "ef": list(params.ef), "rounds": list(params.rounds)}
     if params.seeds is not None:
         body["seeds"] = asdict(params.seeds)

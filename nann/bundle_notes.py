@@ -1,6 +1,6 @@
 """Notes about a bundle: what was measured, where it comes from, when it was made. They change no answer.
 
-`notes.json` stands beside the manifest. It is not hashed and not part of the bundle's identity: writing a note reads
+`notes.json` is beside the manifest. It is not hashed and not part of the bundle's identity: writing a note reads
 none of the bundle's files, and a served bundle stays the same version. Older bundles of format version 1 hold the same
 keys in the manifest. They are read from there, until a command that changes the manifest moves them.
 """
@@ -38,7 +38,7 @@ _RULES = {
 
 
 def without_notes(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest's own keys: those that decide what is answered."""
+    """The manifest's own keys: those that decide the answers."""
     return {key: value for key, value in manifest.items() if key not in _RULES}
 
 
@@ -46,7 +46,7 @@ def read_notes(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The notes about the bundle in a folder; empty where there are none.
 
     Raises:
-        BundleError: if the file is not one of ours.
+        BundleError: naming the file, what it holds and what was expected.
     """
     path = folder / NOTES_FILE
     notes = {key: manifest[key] for key in _RULES if key in manifest}

@@ -1,7 +1,7 @@
-"""What to recommend while the scorer can't be asked: rankings that need no model. Not the paper's.
+"""Rankings for the time when the scorer is unavailable; they run no model. Not in the paper.
 
-Where the bundle has a light score, its walk ranks (`nann.light_walk`). Where it has none, the graph does: its links
-lead to near items in L2, so a short random walk from a user's own items most often visits what is near to many of them.
+If the bundle has a light score, a light walk ranks the items (`nann.light_walk`). Otherwise the graph does: it links
+items that are near in L2, so a short random walk from a user's own items most often visits items near to many of them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from nann.search_result import fit
 from nann.signature import PADDING_ITEM, PADDING_SCORE
 
 _WIDER = 4
-"""The light walk's ef in multiples of the search's: no scorer corrects what it misses, and light scores are cheap."""
+"""The light walk's ef as a multiple of the search's: light scores are cheap, and no scorer corrects its misses."""
 _STEPS = 2
-"""Of the random walk: the neighbours' neighbours are some hundreds to thousands, more than a top_k."""
+"""Of the random walk: two steps reach hundreds to thousands of items, more than a top_k."""
 _CONTINUE = 0.5
 """The chance to take one more step."""
 
@@ -34,8 +34,8 @@ def rank_by_light_score(
 
     Args:
         index: with light vectors; the ground layer of its graph is walked.
-        users: the last columns of their states are their side of the light score.
-        params: one a user; the walk's ef is a multiple of the largest that the search would have on the ground layer.
+        users: the last columns of their states are their vectors for the light score.
+        params: one per user; the walk's ef is a multiple of the largest ef that the search has on the ground layer.
 
     Returns:
         `int32[B, K]` items, best first, padded with -1, and `float32[B, K]` light scores, padded with -inf; K is the
@@ -43,7 +43,7 @@ def rank_by_light_score(
 
     Raises:
         RequestError: if the index has no light vectors.
-        ScorerError: if a user's side of the light score is not finite.
+        ScorerError: if a user's vector is not finite.
     """
     widths = [one.ef[-1] if one.seeds is None else max(one.ef[-1], one.seeds.ef) for one in params]
     walks = [SeedParams(one.top_k, _WIDER * width) for one, width in zip(params, widths, strict=True)]
@@ -55,11 +55,11 @@ def rank_by_light_score(
 def rank_by_neighbourhood(index: SearchIndex, users: UserBatch, top_k: int) -> tuple[Int32Array, Float32Array]:
     """The items that a random walk of a few steps on the ground layer, from a user's own items, most often visits.
 
-    The own items come first, the more frequent the earlier, since the walk is there at its start.
+    A user's own items come first, the most frequent ones before the others, since the walk starts there.
 
     Args:
         index: the ground layer of its graph is walked.
-        users: whoever has no own items gets nothing.
+        users: a user without own items gets no items.
         top_k: K.
 
     Returns:
@@ -77,7 +77,7 @@ def rank_by_neighbourhood(index: SearchIndex, users: UserBatch, top_k: int) -> t
 
 
 def _expected_visits(ground: Layer, start: Int32Array) -> tuple[Int32Array, npt.NDArray[np.float64]]:
-    """Distinct items, and how often a walk from a random place of `start` visits each."""
+    """Distinct items, and the expected number of visits by a walk from a random position of `start`."""
     here, chance = _summed(start, np.full(len(start), 1 / max(1, len(start))))
     visited, visits = [here], [chance]
     for _ in range(_STEPS):
@@ -93,7 +93,7 @@ def _step(
     """All neighbours of `items`, each with its share of the item's chance."""
     first = ground.indptr[items].astype(np.int64)
     degree = ground.indptr[items + 1] - first
-    offset = np.arange(degree.sum()) - np.repeat(np.cumsum(degree) - degree, degree)  # within its list
+    offset = np.arange(degree.sum()) - np.repeat(np.cumsum(degree) - degree, degree)  # of a neighbour within its list
     neighbors = ground.neighbors[np.repeat(first, degree) + offset]
     return neighbors, np.repeat(chance / np.maximum(degree, 1), degree)
 

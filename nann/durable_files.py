@@ -1,6 +1,6 @@
-"""Files and folders that are whole or not there, also after a crash: written under a temporary name, synced, renamed.
+"""Atomic writes of files and folders, safe in a crash too: written under a temporary name, synced, renamed.
 
-A crash may leave the temporary name behind: hidden, beside the final one.
+A crash may leave the temporary name behind, hidden, beside the final one.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 
 @contextmanager
 def new_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Gives a name to write a file to, which takes the name `path` at the end: readers see the old file or the new one.
+    """Yields a temporary path to write a file to, and renames it to `path` at the end, so that no reader sees a part.
 
-    Whoever has the old one open, mapped or linked keeps it. If the block raises, `path` stays as it was.
+    A process that has the old file open, mapped or linked keeps it. If the block raises, `path` does not change.
 
     Args:
         path: the file; its folder is made.
-        durable: hand it to the disk before anything else is done; not for what is made again when it is lost.
+        durable: sync to disk before and after renaming; False for files that are easily made again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
@@ -44,16 +44,15 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
 
 
 def write_json(path: Path, body: Any, *, durable: bool = True) -> None:
-    """Writes a JSON value as `new_file` does, for people to read too."""
+    """Writes a JSON value as `new_file` does, indented for people."""
     write_text(path, json.dumps(body, indent=2) + "\n", durable=durable)
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Gives an empty folder to write to, which takes the name `path` at the end, in place of what is there.
+    """Yields an empty temporary folder, which replaces `path` at the end.
 
-    If the block raises, `path` stays as it was. A crash between two renames, which takes no time, leaves the old folder
-    under its hidden name.
+    If the block raises, `path` does not change. A crash between the two renames leaves the old folder, hidden.
     """
     path = path.absolute()
     temporary, old = _temporary(path), _temporary(path, "old")
@@ -82,14 +81,14 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Hands every file and folder below `folder`, itself included, to the disk."""
+    """Syncs every file and folder below `folder`, and `folder` itself, to disk."""
     for root, _, names in os.walk(folder):
         for name in (*names, "."):
             _sync(Path(root, name))
 
 
 def _sync(path: Path) -> None:
-    """Hands a file's content, or a folder's list of names, to the disk."""
+    """Syncs a file's content, or a folder's list of names, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -98,5 +97,5 @@ def _sync(path: Path) -> None:
 
 
 def _temporary(path: Path, kind: str = "new") -> Path:
-    # What writes a file may read its kind from the end of the name, as np.save does.
+    # The end of the name stays, as writers such as np.save look at the suffix.
     return path.with_name(f".{os.getpid()}.{kind}.{path.name}")

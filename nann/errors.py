@@ -7,11 +7,11 @@ NannError
  |    +-- BundleError         a bundle folder: missing, changed or inconsistent files
  |    +-- RequestError        a request to the server (Triton: INVALID_ARGUMENT)
  +-- ScorerError              the scorer failed or broke its contract
- |    +-- ScorerUnavailable   it is not there at all: no call can succeed now
- +-- SearchStopped            a search ended before its last round, and what it had found was not asked for
- |    +-- DeadlineExceeded    its time was over (Triton: CANCELLED)
- |    +-- RequestCancelled    its client has gone (Triton: CANCELLED)
- +-- DeployError              a version could not be written, loaded or verified; what was served still is
+ |    +-- ScorerUnavailable   not loaded, or its process died: no call can succeed now
+ +-- SearchStopped            a search ended before its last round, and no partial result was asked for
+ |    +-- DeadlineExceeded    its deadline passed (Triton: CANCELLED)
+ |    +-- RequestCancelled    its client cancelled it or disconnected (Triton: CANCELLED)
+ +-- DeployError              a version could not be written, loaded or verified; the old one is still served
  +-- ServerError              Triton: could not start, stopped, or can't be reached
       +-- ServerUnavailable   not reachable or not ready
       +-- ServerOverloaded    refused, because too many requests wait
@@ -49,7 +49,7 @@ class RequestError(InvalidInputError):
 
 
 class ScorerError(NannError):
-    """The scorer failed, or returned something other than its contract says."""
+    """The scorer failed, or its answer breaks its contract."""
 
 
 class ScorerUnavailable(ScorerError):  # noqa: N818 - named after the status it reports
@@ -57,7 +57,7 @@ class ScorerUnavailable(ScorerError):  # noqa: N818 - named after the status it 
 
 
 class SearchStopped(NannError):  # noqa: N818
-    """A search ended before its last round, and what it had found was not asked for."""
+    """A search ended before its last round, and no partial result was asked for."""
 
 
 class DeadlineExceeded(SearchStopped):
@@ -65,11 +65,11 @@ class DeadlineExceeded(SearchStopped):
 
 
 class RequestCancelled(SearchStopped):
-    """The client took the request back."""
+    """The client cancelled the request or disconnected."""
 
 
 class DeployError(NannError):
-    """A version could not be written, loaded or verified; what was served before still is."""
+    """A version could not be written, loaded or verified; the one before is still served."""
 
 
 class ServerError(NannError):
@@ -81,7 +81,7 @@ class ServerUnavailable(ServerError):  # noqa: N818
 
 
 class ServerOverloaded(ServerError):  # noqa: N818
-    """The server refused the request because too many wait already, or it waited too long: ask again later."""
+    """The server refused the request because too many wait already, or it waited too long; try again later."""
 
 
 class RequestTimeout(ServerError):  # noqa: N818

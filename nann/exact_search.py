@@ -1,4 +1,4 @@
-"""Exhaustive search: scores every item for every user. The oracle that recall-all and coverage refer to."""
+"""Exhaustive search: scores every item for every user. Recall-all and coverage are measured with its results."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def exact_search(
     progress: Callable[[int, int], None] | None = None,
     kernels: Kernels = NATIVE,
 ) -> SearchResult:
-    """Finds the exact top_k of each user, with the same order among equal scores as the other searches.
+    """Finds the exact top_k of each user; equal scores are ordered as in the other searches.
 
-    Memory stays that of one block of users times one chunk of items, whatever B and N are.
+    Memory is that of one block of users times one chunk of items, for any B and N.
 
     Args:
         scorer: gives the score of each candidate for its user; larger is better.
-        users: their states are handed to the scorer.
+        users: their states are passed to the scorer.
         item_count: N; items 0..N-1 are scored.
         top_k: how many items to return.
-        chunk: how many items are scored in one call.
-        user_block: for how many users.
+        chunk: how many items one call scores.
+        user_block: for how many users one call scores them.
         progress: called after every scorer call with the scores computed so far and the total, B N.
         kernels: the inner loops.
 

@@ -1,4 +1,4 @@
-"""From what a request says to what the user encoder reads; the same code trains, evaluates and serves."""
+"""Turns a request into the user encoder's inputs; training, evaluation and serving share this code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FeatureTransform:
     Attributes:
         item_ids: `int64[N]`, strictly ascending; position = item index.
         sequence_length: how many behaviours the model reads; the newest known ones are kept.
-        profile_sizes: number of codes of each profile field, code 0 = unknown included; empty without a profile.
+        profile_sizes: number of codes of each user profile field, code 0 = unknown included; empty without fields.
     """
 
     item_ids: npt.NDArray[np.int64]
@@ -66,10 +66,10 @@ class FeatureTransform:
         return behaviors, unknown
 
     def profile(self, codes: npt.NDArray[np.int64] | None, batch: int) -> npt.NDArray[np.int32]:
-        """Profile codes, `int32[B, max(P, 1)]`; codes the data set never had become 0 (unknown).
+        """User profile codes, `int32[B, max(P, 1)]`; codes that the data set does not have become 0 (unknown).
 
         Raises:
-            RequestError: naming the tensor, if it does not have one column a profile field.
+            RequestError: naming the tensor, if it does not have one column per field.
         """
         width = len(self.profile_sizes)
         if codes is None or width == 0:

@@ -1,4 +1,4 @@
-"""The HNSW graph as CSR arrays, one pair an HNSW layer (paper, section 4: "ragged" neighbour lists)."""
+"""The HNSW graph as CSR arrays, one pair per layer (paper, section 4: "ragged" neighbour lists)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Layer:
     """Neighbour lists of one layer; items that are not on the layer have empty lists.
 
     Attributes:
-        indptr: `int32[N + 1]`, item v's neighbours stand at `indptr[v]:indptr[v + 1]`.
+        indptr: `int32[N + 1]`, item v's neighbours are `neighbors[indptr[v]:indptr[v + 1]]`.
         neighbors: `int32[E]` item indices.
     """
 
@@ -64,7 +64,7 @@ class HnswGraph:
         return tuple(int(np.count_nonzero(self.levels >= layer)) for layer in range(len(self.layers)))
 
     def validate(self) -> None:
-        """Checks every index, so that the native kernel can trust them.
+        """Checks every index, so that searches can rely on them.
 
         Raises:
             BundleError: naming the array and what is wrong with it.
@@ -118,7 +118,7 @@ def load_array(path: Path, dtype: type, ndim: int) -> npt.NDArray[Any]:
     try:
         # Not np.load: it opens zip archives and pickles too.
         array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # NumPy raises whatever the broken bytes lead it to
+    except Exception as error:  # broken bytes can make NumPy raise anything
         raise BundleError(f"{path} can't be read as a NumPy array: {error}; make the bundle again") from error
     if array.dtype != dtype or array.ndim != ndim:
         raise BundleError(

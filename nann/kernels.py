@@ -1,9 +1,9 @@
 """The search's inner loops on a batch of users: mark items as visited, expand a frontier, keep the best (section 7).
 
-`light_walk` is a whole search of its own, under an inner product; it is not the paper's (`nann.light_walk`).
+`light_walk` is a complete search with an inner product as the score; it is not in the paper (`nann.light_walk`).
 
-`NATIVE` runs the C++ kernel and is what searches use; `NUMPY` states the same in NumPy and is what tests compare it
-with. Both hold to the contract of `Kernels` and give the same results bit for bit.
+Searches use `NATIVE`, the C++ kernel. `NUMPY` is the specification that tests compare it with. Both keep the contract
+of `Kernels` and give the same results bit for bit.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 class Implementation(Protocol):
-    """The functions as an implementation provides them; see `Kernels` for what they do."""
+    """The functions that an implementation provides; `Kernels` documents them."""
 
     def mark(self, visited: Uint64Array, items: Int32Array) -> None:
         """`Kernels.mark`, arrays already checked."""
@@ -70,14 +70,14 @@ class Implementation(Protocol):
 
 @dataclass(frozen=True)
 class Kernels:
-    """One implementation behind the checks that all share.
+    """One implementation, behind argument checks that all implementations share.
 
-    Arrays are NumPy, C-contiguous and of exactly the dtype written; nothing is converted or copied on the way in.
-    B is the number of users, row b of every array belongs to user b. The native one releases the GIL.
+    Arrays are NumPy arrays, C-contiguous and of exactly the documented dtype; none is converted or copied. B is the
+    number of users; row b of every array belongs to user b. The native implementation releases the GIL.
 
     Attributes:
         name: "native" or "numpy".
-        implementation: where the work is done.
+        implementation: its functions.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Kernels:
     def expand(
         self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array, threads: int = 1
     ) -> Int32Array:
-        """Union of the frontier's neighbours minus the visited ones, which become visited.
+        """Unvisited neighbours of the frontier, which become visited.
 
         One pass over the neighbour lists, with test-and-set on the bitmap. After an error some may be marked.
 
@@ -142,7 +142,7 @@ class Kernels:
     ) -> tuple[Int32Array, Float32Array, BoolArray]:
         """The `ef` best of two scored lists: best first, equal scores by smaller item.
 
-        An item in both lists stands in the result twice; a search never has one, since it scores an item once a layer.
+        An item in both lists is twice in the result; searches avoid that, since they score an item once per layer.
 
         Args:
             items: `int32[B, R]` in any order, -1 ignored.
@@ -170,7 +170,7 @@ class Kernels:
             if ids.shape != values.shape:
                 raise ValueError(
                     f"{name}items has shape {list(ids.shape)} and {name}scores {list(values.shape)}; "
-                    "expected one score an item"
+                    "expected one score per item"
                 )
         _check_threads(threads)
         return self.implementation.merge_top(items, scores, new_items, new_scores, ef, threads)
@@ -189,9 +189,9 @@ class Kernels:
     ) -> tuple[Int32Array, Float32Array, Int32Array]:
         """Best-first search on the ground layer under the score <user, vector>, from all entry points.
 
-        W holds the ef best of all that was scored. A step expands the best item of W that has not been expanded. The
-        walk ends when there is none, or after `steps` of them. The sum of the score has a fixed order, so that it is
-        the same to the bit whatever computes it.
+        W holds the ef best items scored so far. A step expands the best unexpanded item of W. The walk ends when W has
+        none, or after `steps` steps. Inner products are summed in a fixed order, so that all implementations give the
+        same bits.
 
         Args:
             indptr: `int32[N + 1]` of the ground layer.
@@ -199,9 +199,9 @@ class Kernels:
             entry_points: `int32[E0]`, distinct; all of them are scored.
             vectors: `float32[N, d]`.
             users: `float32[B, d]`.
-            width: how many columns the results have; what a user's W holds beyond it is cut off.
+            width: columns of the results; a longer W is cut off.
             ef: `int32[B]`, length of W; at least 1.
-            steps: `int32[B]`, the most items that are expanded.
+            steps: `int32[B]`, the most items to expand.
             threads: how many threads share the users.
 
         Returns:
@@ -214,7 +214,7 @@ class Kernels:
             IndexError: an item, or an indptr that was followed, out of range.
         """
         item_count = len(vectors)
-        _check("indptr", indptr, np.int32, 1, rows=item_count + 1, each="item, and one more")
+        _check("indptr", indptr, np.int32, 1, rows=item_count + 1, each="item and one more")
         _check("neighbors", neighbors, np.int32, 1)
         _check("entry_points", entry_points, np.int32, 1)
         _check("vectors", vectors, np.float32, 2)
@@ -234,7 +234,7 @@ class Kernels:
 NATIVE = Kernels("native", _kernels)
 """The C++ kernel."""
 NUMPY = Kernels("numpy", kernels_numpy)
-"""The specification; slow."""
+"""The specification, which is slow."""
 
 
 def core_count() -> int:
@@ -258,7 +258,7 @@ def _check(
     writeable: bool = False,
     each: str = "user",
 ) -> None:
-    # Messages are made where they are needed: this runs for each array of each call, and formatting costs more.
+    # Messages are formatted only on failure: this runs for every array of every call, and formatting costs more.
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} is a {type(array).__name__}; expected a NumPy array {_described(dtype, ndim)}")
     if array.dtype != dtype:
@@ -270,9 +270,7 @@ def _check(
     if writeable and not array.flags.writeable:
         raise TypeError(f"{name} is read-only; expected an array that can be changed in place")
     if rows is not None and len(array) != rows:
-        raise ValueError(
-            f"{name} has {len(array)} rows; expected {rows}, one a{'n' if each.startswith('i') else ''} {each}"
-        )
+        raise ValueError(f"{name} has {len(array)} rows; expected {rows}, one per {each}")
 
 
 def _described(dtype: type[np.generic], ndim: int) -> str:

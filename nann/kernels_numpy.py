@@ -1,4 +1,4 @@
-"""What the native kernel does, said in NumPy: the specification that tests hold it to, and the slow twin.
+"""The kernels in NumPy: slow, and the specification that tests compare the native kernels with.
 
 `nann.kernels.Kernels` documents the contract and checks dtypes and shapes before these functions see the arrays.
 """
@@ -32,7 +32,7 @@ def expand(
     words = -(-item_count // 64)
     if visited.shape[1] < words:
         raise ValueError(
-            f"visited has {visited.shape[1]} words a row; expected at least {words} for {item_count} items"
+            f"visited has {visited.shape[1]} words per row; expected at least {words} for {item_count} items"
         )
     rows = [_expand_row(indptr, neighbors, bits, row) for bits, row in zip(visited, frontier, strict=True)]
     found = np.full((len(rows), max(map(len, rows), default=0)), PADDING_ITEM, np.int32)
@@ -59,7 +59,7 @@ def merge_top(
     padding = all_items == PADDING_ITEM
     if np.any(nan := np.isnan(all_scores) & ~padding):
         raise ValueError(f"the score of item {all_items[nan][0]} is NaN; expected a number")
-    # The last key sorts first; the sort is stable, so what ties in all of them keeps its order.
+    # The last key is the primary one. The sort is stable: entries that tie in all keys keep their order.
     order = np.lexsort((all_items, np.where(padding, np.inf, -all_scores), padding), axis=-1)
     order = order[:, : min(int(ef.max(initial=0)), order.shape[1])]  # [B, E]
     top = np.take_along_axis(all_items, order, axis=1)
@@ -83,7 +83,7 @@ def light_walk(
     steps: Int32Array,
     threads: int,
 ) -> tuple[Int32Array, Float32Array, Int32Array]:
-    """Best items by <user, vector> that best-first search finds: int32, float32 `[B, width]`; scored int32 `[B]`."""
+    """Best-first search by <user, vector>: items int32 and scores float32 `[B, width]`, count scored int32 `[B]`."""
     _require_entry_points(entry_points, len(vectors))
     items = np.full((len(users), width), PADDING_ITEM, np.int32)
     scores = np.full((len(users), width), PADDING_SCORE, np.float32)

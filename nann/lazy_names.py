@@ -7,7 +7,7 @@ from importlib import import_module
 
 
 def lazy_names(package: str, modules: Mapping[str, tuple[str, ...]]) -> Callable[[str], object]:
-    """A package's `__getattr__` (PEP 562) that finds each public name in the module it lives in.
+    """A package's `__getattr__` (PEP 562) that imports a public name from its module on first use.
 
     Args:
         package: `__name__` of the package.

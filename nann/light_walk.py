@@ -1,10 +1,10 @@
-"""The light walk: a cheap score finds where the scorer's walk is to begin. Not the paper's; searches can do without.
+"""The light walk finds entry points for a search by a cheap score. It is not in the paper, and optional.
 
     light score of item v for user u  =  <w_u, x_v>
 
-w_u comes from the user encoder, x_v is a row of a table in the bundle; a bias of the item is a column of x_v that meets
-a 1 in w_u. A score costs nanoseconds, so it is not batched in rounds: the walk is the original best-first search, which
-scores a fraction of what Beam-retrieval with the same ef does, on the ground layer of the same graph.
+w_u comes from the user encoder, and x_v is a row of a table in the bundle. An item's bias is a column of x_v where w_u
+has a 1. A score costs nanoseconds, so scores are not batched in rounds: the walk is the original best-first search on
+the ground layer of the same graph, which scores far fewer items than Beam-retrieval with the same ef.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from nann.search_result import fit
 from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS, PADDING_ITEM, USER_STATE
 
 _STEPS_PER_EF = 4
-"""The most items that a walk expands, in multiples of its ef: more than it needs, but nothing may be unbounded."""
+"""The most items that a walk expands, as a multiple of its ef: more than it needs, so that no walk is unbounded."""
 
 
 @dataclass(frozen=True, eq=False)
 class Seeds:
-    """What light walks found.
+    """The entry points that light walks found.
 
     Attributes:
-        items: `int32[B, n]`, best light score first, padded with -1; n is the most that a user got.
+        items: `int32[B, n]`, best light score first, padded with -1; n is the largest count of the batch.
         scores: `float32[B, n]`, light scores, padded with -inf.
-        light_scored: `int32[B]`, how many light scores that took.
+        light_scored: `int32[B]`, how many light scores were computed.
     """
 
     items: Int32Array
@@ -52,15 +52,15 @@ def light_walk(
     """Best-first search on the ground layer, from the items of the entry layer, under the light score.
 
     Args:
-        index: the one that the scorer then walks; its light vectors are x_v.
+        index: its light vectors are x_v.
         users: the last d columns of their states are w_u.
-        params: one a user.
+        params: one per user.
         kernels: the inner loops.
         threads: how many threads share the users; None: as many as this process has cores.
 
     Raises:
         RequestError: if the index has no light vectors, or the users' states are too narrow.
-        ScorerError: if a user's numbers are not finite.
+        ScorerError: if a w_u is not finite.
     """
     graph, light_vectors = index.graph, index.light_vectors
     if light_vectors is None:

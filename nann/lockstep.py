@@ -16,14 +16,14 @@ from nann.search_result import SearchResult, fit
 from nann.signature import PADDING_ITEM, PADDING_SCORE
 
 RowArray = npt.NDArray[np.intp]
-_EXPANDED_A_THREAD, _MERGED_A_THREAD = 5_000, 16_000
-"""Items to expand, and to merge into W, that are worth a thread: 0.2 ms of work, as its start may take half of that."""
+_EXPANDED_PER_THREAD, _MERGED_PER_THREAD = 5_000, 16_000
+"""Items to expand, and to merge into W, that justify a thread: 0.2 ms of work, as its start may take half of that."""
 
 
 class Lockstep:
     """Visited marks, results and counters of B users.
 
-    What to expand next, and when a user is done, is for the search to say.
+    The search decides what to expand next, and when a user is done.
 
     Attributes:
         items: `int32[B, width]`, W of the paper: the best items of each user so far, best first, padded with -1.
@@ -57,7 +57,7 @@ class Lockstep:
     def expand(self, layer: int, frontier: Int32Array) -> Int32Array:
         """Unvisited neighbours of `frontier` (`int32[B, F]`) on one layer, now visited: `int32[B, C]`."""
         csr = self._graph.layers[layer]
-        threads = self._threads(frontier, _EXPANDED_A_THREAD)
+        threads = self._threads(frontier, _EXPANDED_PER_THREAD)
         return self._kernels.expand(csr.indptr, csr.neighbors, self._visited, frontier, threads)
 
     def score(self, candidates: Int32Array, ef: Int32Array) -> tuple[RowArray, BoolArray]:
@@ -80,7 +80,7 @@ class Lockstep:
             candidates,
             found,
             take_rows(ef, rows),
-            self._threads(candidates, _MERGED_A_THREAD),
+            self._threads(candidates, _MERGED_PER_THREAD),
         )
         width = items.shape[1]
         self.items[rows, :width], self.items[rows, width:] = items, PADDING_ITEM
@@ -91,8 +91,8 @@ class Lockstep:
         new_members[:, :width] = is_new
         return rows, new_members
 
-    def _threads(self, items: Int32Array, worth_one: int) -> int:
-        return max(1, min(self._cores, items.size // worth_one))
+    def _threads(self, items: Int32Array, per_thread: int) -> int:
+        return max(1, min(self._cores, items.size // per_thread))
 
     def truncate(self, users: BoolArray, ef: Int32Array) -> None:
         """Cuts W of these users (`bool[B]`) to their ef (`int32[B]`) best."""
@@ -108,7 +108,7 @@ class Lockstep:
 
 
 def bitmap_words(item_count: int) -> int:
-    """How many 64-bit words hold one bit an item."""
+    """How many 64-bit words hold one bit per item."""
     return -(-item_count // 64)
 
 
@@ -129,7 +129,7 @@ def has_items(candidates: Int32Array) -> BoolArray:
 
 
 def overlay(parts: Sequence[Int32Array]) -> Int32Array | None:
-    """Lays candidates, `int32[B, any]` each and no user in two of them, over each other; None if there are none."""
+    """Merges candidates, `int32[B, any]` each and no user in two of them, into one array; None if there are none."""
     width = max((part.shape[1] for part in parts), default=0)
     if width == 0 or len(parts) == 1:
         return parts[0] if width else None
@@ -140,15 +140,7 @@ def overlay(parts: Sequence[Int32Array]) -> Int32Array | None:
 
 
 def score_candidates(scorer: Scorer, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
-    """One scorer call whose answer is checked.
-
-    Args:
-        scorer: the scorer.
-        user_states: `float32[B, S]`.
-        candidates: `int32[B, C]`, C-contiguous, -1 = padding.
-
-    Returns:
-        `float32[B, C]`, C-contiguous.
+    """Scores candidates (`int32[B, C]`, C-contiguous) for `float32[B, S]`; the checked `float32[B, C]`, C-contiguous.
 
     Raises:
         ScorerError: if the answer is not `float32[B, C]`, or the score of an item is NaN.
@@ -157,9 +149,9 @@ def score_candidates(scorer: Scorer, user_states: Float32Array, candidates: Int3
     if not isinstance(scores, np.ndarray) or scores.dtype != np.float32 or scores.shape != candidates.shape:
         came = f"{scores.dtype}{list(scores.shape)}" if isinstance(scores, np.ndarray) else type(scores).__name__
         raise ScorerError(
-            f"the scorer returned {came}; expected a NumPy array float32{list(candidates.shape)}, one score a candidate"
+            f"the scorer returned {came}; expected a NumPy array float32{list(candidates.shape)}, one per candidate"
         )
-    # The least of numbers of which one is NaN is NaN: one pass, and no array.
+    # The minimum is NaN if any score is NaN: this takes one pass and no temporary array.
     if np.isnan(scores.min(initial=0)) and (nan := np.isnan(scores) & (candidates != PADDING_ITEM)).any():
         raise ScorerError(
             f"the scorer returned NaN for {np.count_nonzero(nan)} of {nan.size} candidates, item {candidates[nan][0]} "

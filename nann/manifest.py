@@ -1,4 +1,4 @@
-"""The bundle's manifest, checked as a whole before anything of the bundle is opened: bundles come from elsewhere."""
+"""Reads a bundle's manifest and checks all of it before other files are opened: it may come from a third party."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def read_manifest(folder: Path) -> Mapping[str, Any]:
         if _FILE_NAME.fullmatch(name) is None:
             raise BundleError(
                 f"{path} lists a file {_shown(name)}; expected a plain name of letters, digits, '_', '-' and '.': "
-                "a bundle's files stand in its own folder"
+                "a bundle's files are in its own folder"
             )
         _check(f"{path}: files: {name}", entry, _FILE_RULES)
     _check_search(f"{path}: search", manifest["search"], manifest["graph"]["entry_layer"])
@@ -62,7 +62,7 @@ def require_inside(path: Path) -> None:
     """Refuses a file that is a link to somewhere outside its folder.
 
     Raises:
-        BundleError: naming where it leads.
+        BundleError: naming the file that it links to.
     """
     resolved = path.resolve()
     if resolved.parent != path.parent.resolve():
@@ -70,7 +70,7 @@ def require_inside(path: Path) -> None:
 
 
 def search_from_json(body: Mapping[str, Any]) -> SearchParams:
-    """Search parameters as the manifest tells them."""
+    """Search parameters from the manifest's JSON."""
     seeds = SeedParams(**body["seeds"]) if "seeds" in body else None
     return SearchParams(int(body["top_k"]), tuple(body["ef"]), tuple(body["rounds"]), seeds)
 
@@ -120,6 +120,11 @@ _FILE_RULES = {
 }
 _SEED_RULES = {"count": _whole(1), "ef": _whole(1)}
 _SEARCH_RULES = {"top_k": _whole(1), "ef": _numbers(1), "rounds": _numbers(0)}
+_GRAPH_RULES = {
+    "layer_count": _whole(1, MAX_LAYERS),
+    "entry_layer": _whole(0, MAX_LAYERS - 1),
+    "hnsw_entry_point": _whole(0),
+}
 _GRID_RULES = {"batch_sizes": _numbers(1), "widths": _numbers(1)}
 _RULES = {
     "bundle_id": _Rule("a text", lambda value: isinstance(value, str)),
@@ -129,13 +134,7 @@ _RULES = {
         "a list of objects with a list of values",
         lambda value: _is_list(value, lambda field: isinstance(field, dict) and isinstance(field.get("values"), list)),
     ),
-    "graph": _object(
-        {
-            "layer_count": _whole(1, MAX_LAYERS),
-            "entry_layer": _whole(0, MAX_LAYERS - 1),
-            "hnsw_entry_point": _whole(0),
-        }
-    ),
+    "graph": _object(_GRAPH_RULES),
     "search": _object(_SEARCH_RULES),
     "files": _Rule("an object", lambda value: isinstance(value, dict)),
     "search_by_entry": _Rule("an object", lambda value: isinstance(value, dict), optional=True),
@@ -165,7 +164,7 @@ def _check_search(where: str, body: Any, entry_layer: int) -> None:
         raise BundleError(f"{where}: {error}; make the bundle again") from error
     layers = params.layer_count(entry_layer)
     if len(params.ef) != layers:
-        raise BundleError(f"{where}: ef is {list(params.ef)}; expected {layers} values, one a layer that is walked")
+        raise BundleError(f"{where}: ef is {list(params.ef)}; expected {layers} values, one per layer that is walked")
 
 
 def _check_shapes(where: str, manifest: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""How good a retrieval is and what it costs (section 8), averaged over users.
+"""Quality and cost of a retrieval (section 8), averaged over users.
 
 Items are sets: their order and duplicates do not count, and -1 is padding.
 """
@@ -17,13 +17,13 @@ IntArray = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
 
 def recall(retrieved: IntArray, target_indptr: IntArray, targets: IntArray) -> float:
-    """recall@M = |P and G| / |G|: the share of a user's targets that was retrieved.
+    """recall@M = |P and G| / |G|: the share of a user's targets (ground truth items) that was retrieved.
 
     With P from `exact_search` it is recall-all, with P from a graph search recall-retrieval.
 
     Args:
         retrieved: `int[U, M]`, P.
-        target_indptr: `int[U + 1]`, the targets of user u stand at `target_indptr[u]:target_indptr[u + 1]`.
+        target_indptr: `int[U + 1]`, the targets of user u are `targets[target_indptr[u]:target_indptr[u + 1]]`.
         targets: `int[T]`, G of all users.
 
     Raises:
@@ -31,19 +31,15 @@ def recall(retrieved: IntArray, target_indptr: IntArray, targets: IntArray) -> f
     """
     if len(target_indptr) != len(retrieved) + 1 or target_indptr[-1] != len(targets):
         raise DataError(
-            f"targets are those of {len(target_indptr) - 1} users and hold {len(targets)} items where "
-            f"{target_indptr[-1]} are announced; expected {len(retrieved)} users, as in retrieved"
+            f"target_indptr is for {len(target_indptr) - 1} users and {target_indptr[-1]} targets; "
+            f"expected {len(retrieved)} users, as in retrieved, and {len(targets)} targets, as in targets"
         )
     target_users = np.repeat(np.arange(len(retrieved)), np.diff(target_indptr))
     return _mean_share_found(retrieved, _sets(target_users, targets), "target item")
 
 
 def coverage(retrieved: IntArray, exact: IntArray) -> float:
-    """coverage@M = |R_u and B_u| / |B_u|: the share of the exact top M that the graph search found.
-
-    Args:
-        retrieved: `int[U, M]`, R_u.
-        exact: `int[U, M]`, B_u.
+    """coverage@M = |R_u and B_u| / |B_u|: the share of the exact top M (B_u) that the search found; `int[U, M]` each.
 
     Raises:
         DataError: if the two disagree on the number of users, or a user has no exact item.
@@ -59,11 +55,7 @@ def recall_delta(recall_all: float, recall_retrieval: float) -> float:
 
 
 def share_scored(items_scored: IntArray, item_count: int) -> float:
-    """Items scored / |V|: the cost axis of the paper's figures.
-
-    Args:
-        items_scored: `int[U]`.
-        item_count: |V|.
+    """Items scored (`int[U]`) / `item_count`: the cost axis of the paper's figures.
 
     Raises:
         DataError: if there are no users.
@@ -77,7 +69,7 @@ def _mean_share_found(retrieved: IntArray, wanted: _Sets, what: str) -> float:
     """Mean over users of the share of their `wanted` items that was retrieved."""
     users = len(retrieved)
     found = _row_sets(retrieved)
-    # Items as positions in one sorted list: (user, item) then fits one integer, however large the ids are.
+    # An item becomes its position in a sorted list, so that (user, item) fits one integer, however large the ids are.
     items, codes = np.unique(np.concatenate([wanted.items, found.items]), return_inverse=True)
     keys = np.concatenate([wanted.users, found.users]) * len(items) + codes.reshape(-1)
     wanted_keys, found_keys = np.unique(keys[: len(wanted.items)]), keys[len(wanted.items) :]
@@ -90,7 +82,7 @@ def _mean_share_found(retrieved: IntArray, wanted: _Sets, what: str) -> float:
 
 
 class _Sets(NamedTuple):
-    """One set a user, as pairs without padding: `int64[P]` each; a pair may occur twice."""
+    """One set of items per user, as (user, item) pairs without padding: `int64[P]` each; a pair may occur twice."""
 
     users: npt.NDArray[np.int64]
     items: npt.NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""The large tensors of an ONNX model, which stand in a file beside it."""
+"""Reads the large tensors of an ONNX model from the file beside it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _EXTERNAL = 1
 def read_external_data(model: Any, folder: Path) -> None:
     """Reads external initializers into a model loaded without them: `onnx.load(..., load_external_data=False)`.
 
-    onnx's own reader refuses a file with several hard links. The files of a bundle have them: a model repository links
-    them, and what they hold is verified by hash, not by who else names it.
+    onnx's own reader refuses a file with several hard links. A bundle's files have them, since a model repository links
+    to them; their content is verified by hash instead.
 
     Args:
         model: an `onnx.ModelProto`, changed in place.

@@ -1,4 +1,4 @@
-"""TensorRT plans of a bundle: a folder apart from it, since a plan fits one TensorRT version and one kind of GPU.
+"""TensorRT plans of a bundle, in a folder of their own: a plan fits one TensorRT version and one kind of GPU.
 
 plans.json               what they were built from and for, sha256 and size of each file
 user_encoder.plan, scorer.plan
@@ -49,7 +49,7 @@ class Profile:
 
 
 def optimization_profiles(bundle: Bundle, spec: ModelSpec) -> list[Profile]:
-    """The profiles of `user_encoder` (one) or `scorer` (one for each width of the bundle's padding grid)."""
+    """The optimization profiles of `user_encoder` (one) or `scorer` (one per width of the bundle's padding grid)."""
     if spec is USER_ENCODER:
         widths = {BEHAVIORS: bundle.sequence_length, PROFILE_CODES: bundle.profile_width}
         return [Profile(widths, widths)]
@@ -60,12 +60,12 @@ def optimization_profiles(bundle: Bundle, spec: ModelSpec) -> list[Profile]:
 
 
 def graph_batch_sizes(bundle: Bundle, spec: ModelSpec) -> tuple[int, ...]:
-    """B of the CUDA graphs. The scorer's calls are padded to the grid; the user encoder's batches come as they are."""
+    """B of the CUDA graphs. Scorer calls are padded to the grid; the user encoder's batches are not padded."""
     return bundle.shape_grid.batch_sizes if spec is SCORER else tuple(range(1, MAX_BATCH_SIZE + 1))
 
 
 def check_profiles(profiles: Sequence[Profile]) -> None:
-    """Checks that every width from the smallest to the largest has a profile: what falls in a gap fails when asked.
+    """Checks that optimization profiles cover every width from the smallest to the largest: a call in a gap would fail.
 
     Raises:
         ConfigError: naming the gap.
@@ -77,7 +77,7 @@ def check_profiles(profiles: Sequence[Profile]) -> None:
             if low > end + 1 or low > high:
                 raise ConfigError(
                     f"optimization profiles leave {tensor.name} of width {end + 1} to {low - 1} without a profile; "
-                    "expected each to begin one above the one before"
+                    "expected each to begin one above the end of the previous one"
                 )
             end = high
 

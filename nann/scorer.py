@@ -1,4 +1,4 @@
-"""The one thing the search asks of a model: scores of candidates for users."""
+"""The only interface between search and model: scores of candidates for users."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from nann.signature import PADDING_ITEM
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
 Block = tuple[slice, slice]
-"""Users and candidates of a part of `[B, C]`."""
+"""Rows and columns of a part of `[B, C]`: users and candidates."""
 EachBlock = Callable[[Callable[[Block], None], Iterable[Block]], None]
-"""Calls a function with every block and raises what it raises: `one_by_one`, or with threads that share the blocks."""
+"""Calls a function with every block and raises its errors: `one_by_one`, or several threads that share the blocks."""
 
 
 class Scorer(Protocol):
@@ -31,19 +31,18 @@ class Scorer(Protocol):
         """Scores every candidate of every user.
 
         Args:
-            user_states: `float32[B, S]`, one row a user, as the user encoder made it.
+            user_states: `float32[B, S]`, one row per user, from the user encoder.
             candidates: `int32[B, C]` item indices, -1 = padding.
 
         Returns:
-            `float32[B, C]`; larger is better. What stands at padded places is ignored.
+            `float32[B, C]`; larger is better. Scores at padded positions are ignored.
         """
-        ...
 
 
 def pair_blocks(users: int, candidates: int, pairs: int) -> Iterator[Block]:
-    """Cuts `users x candidates` into blocks of at most about `pairs`: whole users, or equal parts of one.
+    """Cuts `users x candidates` into blocks of about `pairs` pairs or fewer: whole users, or equal parts of one user.
 
-    Scores depend on the pair alone (docs/custom_scorer.md), so any blocks give the scores of the whole.
+    A score depends only on its pair (docs/custom_scorer.md), so the cuts do not change it.
     """
     if users * candidates <= pairs:
         yield slice(users), slice(candidates)
@@ -68,16 +67,16 @@ def score_in_blocks(
     pairs: int,
     each_block: EachBlock = one_by_one,
 ) -> Float32Array:
-    """Scores `pairs` pairs at a time, without what is padding in all of a block.
+    """Scores about `pairs` pairs at a time, without the columns at the end of a block that hold only padding.
 
-    Users of a batch have different numbers of candidates, so a block of one user's is often cut.
+    Users of a batch have different numbers of candidates, so blocks often end in such columns.
 
     Args:
         score: scores one block, as `Scorer.score` does.
         user_states: `float32[B, S]`.
         candidates: `int32[B, C]`, rows filled from the left, -1 = padding.
-        pairs: about how many of a user and a candidate make a block.
-        each_block: who goes through the blocks; one that uses threads needs a `score` that they may call at once.
+        pairs: about how many (user, candidate) pairs make a block.
+        each_block: runs the blocks; if it uses threads, `score` must be thread-safe.
 
     Returns:
         `float32[B, C]`; 0 where a block ended in padding.
@@ -96,7 +95,7 @@ def score_in_blocks(
         items = candidates[part]
         if items.size:
             found = score(user_states[rows], items)
-            if found.shape != items.shape:  # assigning it could make it look right
+            if found.shape != items.shape:  # assigning it might broadcast it
                 raise ScorerError(f"the scorer returned shape {list(found.shape)}; expected {list(items.shape)}")
             scores[part] = found
 

@@ -1,4 +1,4 @@
-"""What a request may ask of its search, and what one search may spend: the parameters and where the walk enters."""
+"""Search parameters: those that a request may set, and those that one search runs with."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _NO_BOUNDS: Mapping[str, int] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class RequestParameter:
-    """How one parameter of a request is explained and checked.
+    """How one parameter of a request is documented and checked.
 
     Attributes:
         about: one line, for `nann query --help` and docs/operations.md.
-        default: whose value a request gets that does not name it: the bundle's or the server's.
+        default: who sets the value if the request does not: "bundle" or "server".
         low: the smallest number.
         high: the largest: a number, or the name of the server's bound (`nann.search_requests.SearchBounds`).
-        per_layer: takes one number for each layer that the scorer walks, entry layer first, not a single one.
+        per_layer: takes one number per layer that the scorer walks, entry layer first.
         words: takes one of these, not a number.
     """
 
@@ -42,13 +42,13 @@ class RequestParameter:
     def read(
         self, name: str, value: Any, bounds: Mapping[str, int] = _NO_BOUNDS, layers: int | None = None
     ) -> int | str | tuple[int, ...]:
-        """Checks a value, and brings it into the form of `SearchOptions`.
+        """Checks a value, and converts it to its type in `SearchOptions`.
 
         Args:
             name: of the parameter, for messages.
             value: a number may come as text; one number per layer as "100,200,400", as a sequence, or, where there is
                 one layer, as a plain number.
-            bounds: number by the server's name for it; one that is missing does not bound.
+            bounds: the server's bounds by name; without an entry there is no bound.
             layers: how many layers the scorer walks; None: not known.
 
         Raises:
@@ -85,11 +85,11 @@ def _parameter(about: str, **rules: Any) -> Any:
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What a request asks of its search. This is the one definition of each parameter.
+    """What a request asks of its search; None: not asked for. Every parameter is defined here and nowhere else.
 
     The server's parser, the clients, `nann query` and `nann plan-shapes` take their parameters from here, and a test
-    compares the table in docs/operations.md. None: not asked for. Values are checked and kept in the types below;
-    `RequestParameter.read` says in which other forms they may come.
+    compares the table in docs/operations.md. Values are checked and converted to the types below;
+    `RequestParameter.read` lists the other forms that it accepts.
 
     Raises:
         RequestError: naming the parameter, what came and what was expected.
@@ -103,19 +103,19 @@ class SearchOptions:
         "Rounds of each layer, entry layer first: 1,1,3.", low=0, high="max_rounds", per_layer=True
     )
     entry: str | None = _parameter(
-        "Where the walk enters the graph: layers (the paper's way), or seeds (a light walk's; ef and rounds then have "
-        "one number each).",
+        "Where the search enters the graph: layers (the paper's way), or seeds (entry points that a light walk finds; "
+        "ef and rounds then have one number each).",
         words=ENTRIES,
     )
-    seeds: int | None = _parameter("With entry seeds, how many seeds the walk starts from.", high="max_ef")
-    seed_ef: int | None = _parameter("With entry seeds, search width of the light walk.", high="max_ef")
+    seeds: int | None = _parameter("With entry seeds: how many seeds the search starts from.", high="max_ef")
+    seed_ef: int | None = _parameter("With entry seeds: search width of the light walk.", high="max_ef")
     deadline_ms: int | None = _parameter(
-        "Milliseconds that the server may work on it; never more than its own deadline.",
+        "Milliseconds that the server may work on the request; at most its own deadline.",
         default="server",
         high=_LONGEST_MS,
     )
     on_deadline: str | None = _parameter(
-        "What to get when the deadline comes first: error, or partial (the best items so far).",
+        "The answer if the deadline comes before the last round: error, or partial (the best items so far).",
         default="server",
         words=ON_DEADLINE,
     )
@@ -130,10 +130,10 @@ class SearchOptions:
     def read(
         cls, asked: Mapping[str, Any], bounds: Mapping[str, int] = _NO_BOUNDS, layers: int | None = None
     ) -> SearchOptions:
-        """The options that a request names, checked with all that the server knows.
+        """The options that a request names, checked against the server's bounds.
 
         Args:
-            asked: value by name; names of other things are passed over.
+            asked: value by name; other names are ignored.
             bounds: the server's, by name.
             layers: how many layers the scorer walks; None: not known.
 
@@ -144,7 +144,7 @@ class SearchOptions:
         return cls(**{name: each.read(name, asked[name], bounds, layers) for name, each in named.items()})  # type: ignore[arg-type]
 
     def to_parameters(self) -> dict[str, int | str]:
-        """The KServe parameters that ask for these; a tuple becomes text, "100,200,400"."""
+        """These options as KServe parameters; a tuple becomes text, "100,200,400"."""
         asked = {name: getattr(self, name) for name in REQUEST_PARAMETERS}
         return {
             name: ",".join(map(str, value)) if isinstance(value, tuple) else value
@@ -160,7 +160,7 @@ REQUEST_PARAMETERS: Mapping[str, RequestParameter] = MappingProxyType(
 SEARCH_PARAMETERS: Mapping[str, RequestParameter] = MappingProxyType(
     {name: parameter for name, parameter in REQUEST_PARAMETERS.items() if parameter.default == "bundle"}
 )
-"""Those of the search itself, which an evaluation without a server has as well."""
+"""Those of the search itself; offline evaluation takes them too."""
 
 
 def either(words: Sequence[str]) -> str:
@@ -183,10 +183,10 @@ def _parts(value: Any) -> Sequence[Any]:
 
 @dataclass(frozen=True)
 class SeedParams:
-    """The light walk that finds a search's entry points on the ground layer (`nann.light_walk`; not the paper's).
+    """The light walk that finds a search's entry points on the ground layer (`nann.light_walk`; not in the paper).
 
     Attributes:
-        count: how many seeds it gives.
+        count: how many entry points it finds, called seeds.
         ef: length of its W; at least `count`.
     """
 
@@ -204,15 +204,15 @@ class SeedParams:
 class SearchParams:
     """Parameters of one search (Algorithms 1 and 2).
 
-    `ef` and `rounds` hold one value a layer that the scorer walks, the highest first and the ground layer last, as the
-    paper writes {ef2, ef1, ef0} and {T2, T1, T0}. With `seeds` that is the ground layer alone.
+    `ef` and `rounds` hold one value per layer that the scorer walks, the highest layer first and the ground layer last,
+    as the paper writes {ef2, ef1, ef0} and {T2, T1, T0}. With `seeds` the scorer walks only the ground layer.
 
     Attributes:
         top_k: how many items to return.
-        ef: length of W, one a layer.
-        rounds: one a layer.
-        seeds: None: the walk enters at all items of the entry layer, as in the paper. Otherwise it enters the ground
-            layer at the seeds that a light walk finds.
+        ef: length of W, per layer.
+        rounds: per layer.
+        seeds: None: the search starts at all items of the entry layer, as in the paper. Otherwise it starts on the
+            ground layer, at the seeds that a light walk finds.
     """
 
     top_k: int
@@ -226,17 +226,17 @@ class SearchParams:
         return ENTRY_LAYERS if self.seeds is None else ENTRY_SEEDS
 
     def layer_count(self, entry_layer: int) -> int:
-        """How many layers of a graph with this entry layer the scorer walks: as many values ef and rounds must have."""
+        """How many layers the scorer walks in a graph with this entry layer; ef and rounds need as many values."""
         return entry_layer + 1 if self.seeds is None else 1
 
     def asked(self, options: SearchOptions) -> SearchParams:
-        """These parameters with what someone asks for laid over them.
+        """These parameters, replaced where `options` ask for others.
 
-        A `top_k` above ef of the ground layer, without an `ef`, raises that ef to `top_k`. A number of seeds above ef
-        of the light walk, without a `seed_ef`, does the same there.
+        A `top_k` above ef of the ground layer raises that ef to `top_k`, unless `ef` is asked for too. `seeds` above ef
+        of the light walk raises that ef likewise, unless `seed_ef` is asked for too.
 
         Raises:
-            RequestError: if the whole does not fit together.
+            RequestError: if the parameters do not fit together.
         """
         top_k, ef, rounds, walk = options.top_k or self.top_k, options.ef, options.rounds, self.seeds
         if walk is not None:
@@ -257,11 +257,11 @@ class SearchParams:
         if self.top_k < 1:
             raise RequestError(f"top_k is {self.top_k}; expected at least 1")
         if len(self.ef) != len(self.rounds):
-            raise RequestError(f"ef has {len(self.ef)} values and rounds {len(self.rounds)}; expected one each a layer")
+            raise RequestError(f"ef has {len(self.ef)} values and rounds {len(self.rounds)}; expected one per layer")
         if not self.ef or min(self.ef) < 1:
-            raise RequestError(f"ef is {list(self.ef)}; expected at least 1 a layer")
+            raise RequestError(f"ef is {list(self.ef)}; expected at least 1 per layer")
         if min(self.rounds) < 0:
-            raise RequestError(f"rounds is {list(self.rounds)}; expected 0 or more a layer")
+            raise RequestError(f"rounds is {list(self.rounds)}; expected 0 or more per layer")
         if self.ef[-1] < self.top_k:
             raise RequestError(
                 f"ef of the ground layer is {self.ef[-1]} and top_k {self.top_k}; expected ef >= top_k: "
@@ -269,9 +269,9 @@ class SearchParams:
             )
         if self.seeds is not None and len(self.ef) != 1:
             raise RequestError(
-                f"ef is {list(self.ef)}; expected one value with seeds: the walk enters on the ground layer"
+                f"ef is {list(self.ef)}; expected one value with seeds: the search is on the ground layer alone"
             )
 
 
 PAPER_SEARCH_PARAMS = SearchParams(top_k=200, ef=(100, 200, 400), rounds=(1, 1, 3))
-"""Section 4's defaults."""
+"""The paper's defaults (section 4)."""

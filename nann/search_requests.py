@@ -1,4 +1,4 @@
-"""From a request's parameters to what its search may spend: parsed, checked against the server's bounds."""
+"""Parses a request's parameters, checks them against the server's bounds, and fills in the bundle's defaults."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nann.errors import BundleError, RequestError
 from nann.search_params import REQUEST_PARAMETERS, SearchOptions, SearchParams, either
 from nann.signature import ENTRY_SEEDS, ON_DEADLINE_ERROR
 
-# What Triton and its clients put among a request's parameters for themselves.
+# Parameters that Triton and its clients add to a request for their own use.
 _RESERVED = frozenset(
     ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers", "binary_data_output")
 )
@@ -24,7 +24,7 @@ class SearchBounds:
 
     Attributes:
         max_top_k: results.
-        max_ef: ef of any layer, and of the light walk; so the most seeds too.
+        max_ef: ef of any layer and of the light walk; also the most seeds.
         max_rounds: rounds of any layer.
     """
 
@@ -52,7 +52,7 @@ class SearchBounds:
                 )
 
     def of_corpus(self, item_count: int) -> SearchBounds:
-        """The same where there are `item_count` items; no search returns more than its ef either."""
+        """These bounds for a corpus of `item_count` items; a search returns no more items than that, or than its ef."""
         return replace(self, max_top_k=min(self.max_top_k, self.max_ef, item_count))
 
 
@@ -62,33 +62,33 @@ class TimeLimit:
 
     Attributes:
         deadline_ms: no round starts later than this after the request's arrival.
-        on_deadline: what it gets then, one of `ON_DEADLINE` of `nann.signature`.
+        on_deadline: what the request gets then, one of `ON_DEADLINE` of `nann.signature`.
     """
 
     deadline_ms: int
     on_deadline: str = ON_DEADLINE_ERROR
 
     def asked(self, options: SearchOptions) -> TimeLimit:
-        """The server's limit with what a request asks for laid over it; a longer deadline counts as the server's."""
+        """This limit, replaced where a request asks for another; its deadline can't be longer than the server's."""
         deadline_ms = min(options.deadline_ms or self.deadline_ms, self.deadline_ms)
         return TimeLimit(deadline_ms, options.on_deadline or self.on_deadline)
 
 
 def own_parameters(text: str) -> Mapping[str, Any]:
-    """The parameters of a request that are ours.
+    """The parameters of a request that this project defines, by name.
 
     Args:
-        text: all of them as JSON, as Triton hands them over; "" is none.
+        text: all parameters as JSON, as Triton passes them; "" is none.
 
     Raises:
-        RequestError: if it is no JSON object, or names one that we don't know.
+        RequestError: if it is not a JSON object, or names an unknown parameter.
     """
     try:
         parameters = json.loads(text) if text else {}
     except (ValueError, RecursionError) as error:
         raise RequestError(f"the request's parameters are not JSON: {error}") from error
     if not isinstance(parameters, dict):
-        raise RequestError("the request's parameters are no JSON object; expected names and values")
+        raise RequestError("the request's parameters are not a JSON object; expected names and values")
     own = {
         name: value
         for name, value in parameters.items()
@@ -106,16 +106,16 @@ def parse_search(
     by_entry: Mapping[str, SearchParams],
     bounds: SearchBounds | None = None,
 ) -> tuple[SearchOptions, SearchParams]:
-    """Reads what a request asks for, and lays it over the bundle's defaults.
+    """Reads what a request asks for, and fills in the bundle's defaults.
 
     Args:
-        asked: the request's parameters by name; other names are passed over.
-        defaults: what a request without parameters gets.
-        by_entry: the defaults of a request that names its entry strategy; those strategies that the bundle can serve.
-        bounds: the server's; None: nothing is bounded.
+        asked: the request's parameters by name; other names are ignored.
+        defaults: the parameters of a request that asks for none.
+        by_entry: the defaults for each entry strategy that the bundle can serve, for a request that names one.
+        bounds: the server's; None: no bounds.
 
     Returns:
-        The options as asked for, and what the search may spend: see `SearchParams.asked`.
+        The options as asked for, and the search's parameters: see `SearchParams.asked`.
 
     Raises:
         RequestError: naming the parameter, what came and what was expected.

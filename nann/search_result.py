@@ -13,16 +13,16 @@ from nann.signature import PADDING_ITEM, PADDING_SCORE
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """The best items of B users, and what finding them took.
+    """The best items of B users, and the cost of finding them.
 
     Attributes:
         items: `int32[B, K]` item indices, best first, equal scores by smaller index; padded with -1. K is the largest
             top_k of the batch.
         scores: `float32[B, K]`, padded with -inf.
         items_scored: `int32[B]`, how many candidates the scorer evaluated for each user.
-        rounds: `int32[B]`, in how many scorer calls each user took part, the one for the entry points included. The
-            search made as many calls as the largest of these.
-        finished: `bool[B]`, False where the search was stopped before its last round; None: nothing could stop it.
+        rounds: `int32[B]`, how many scorer calls each user took part in, with the one for the entry points. The search
+            made as many calls as the largest of these.
+        finished: `bool[B]`, False where a `stop` ended the search before its last round; None: it had none.
     """
 
     items: npt.NDArray[np.int32]

@@ -1,7 +1,7 @@
 """The padding grid: the few shapes (B, C) at which the scorer is called on a GPU.
 
-TensorRT profiles, CUDA graphs, `graph_spec` and `model_warmup` in Triton's configuration and the padding of
-beam_retrieval's calls all follow from one `ShapeGrid`, which the bundle's manifest carries (`nann plan-shapes`).
+TensorRT optimization profiles, CUDA graphs, `graph_spec` and `model_warmup` in Triton's configuration, and the padding
+of beam_retrieval's calls all follow from one `ShapeGrid`, which the bundle's manifest holds (`nann plan-shapes`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nann.signature import PADDING_ITEM
 MAX_BATCH_SIZE = 16
 """Users of one scorer call: `max_batch_size` of every model's configuration (a test compares them)."""
 WIDTH_MULTIPLE = 64
-"""Planned widths are multiples of this: GPU kernels work on whole tiles, and nearby widths would share one anyway."""
+"""Planned widths are multiples of this: GPU kernels work on whole tiles, so that nearby widths cost the same."""
 
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
@@ -92,7 +92,7 @@ class ShapeGrid:
             candidates: `int32[A, C]`.
 
         Yields:
-            Which columns of `candidates`, and `int32[B, C']` that starts with them and is -1 elsewhere.
+            A range of columns of `candidates`, and an `int32[B, C']` that starts with them and is -1 elsewhere.
         """
         users, width = candidates.shape
         batch_size = self.batch_size(users)

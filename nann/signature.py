@@ -31,7 +31,7 @@ PADDING_SCORE = float("-inf")
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor: `shape` leaves out the batch dimension, -1 varies."""
+    """One tensor: `shape` leaves out the batch dimension; -1 is a dimension that varies."""
 
     name: str
     dtype: np.dtype[Any]
@@ -64,7 +64,7 @@ def _spec(name: str, dtype: type, *shape: int) -> TensorSpec:
 BEHAVIOR_ITEM_IDS = _spec("behavior_item_ids", np.int64, -1)
 """External item ids, oldest first; 0 and -1 are padding; unknown ids are dropped and counted."""
 USER_PROFILE = _spec("user_profile", np.int64, -1)
-"""Optional. One code per profile field of the data set, 0 = unknown."""
+"""Optional. One code per user profile field of the data set, 0 = unknown."""
 ITEM_IDS = _spec("item_ids", np.int64, -1)
 """External ids of the retrieved items, best first, padded with -1."""
 SCORES = _spec("scores", np.float32, -1)
@@ -74,13 +74,13 @@ UNKNOWN_ITEMS = _spec("unknown_items", np.int32, 1)
 ITEMS_SCORED = _spec("items_scored", np.int32, 1)
 """How many candidates the scorer evaluated for the user."""
 STATUS = _spec("status", np.int32, 1)
-"""What kind of answer it is: `STATUS_COMPLETE`, `STATUS_PARTIAL` or `STATUS_DEGRADED`."""
+"""The kind of answer: `STATUS_COMPLETE`, `STATUS_PARTIAL` or `STATUS_DEGRADED`."""
 STATUS_COMPLETE = 0
 """The search took all of its rounds."""
 STATUS_PARTIAL = 1
-"""The deadline came before the last round: the best items that were scored until then."""
+"""The deadline came before the last round; the items are the best of those scored by then."""
 STATUS_DEGRADED = 2
-"""The scorer failed: a cheap ranking, whose scores are not the scorer's."""
+"""The scorer failed; items and scores come from a cheap ranking (`nann.cheap_ranking`)."""
 STATUS_NAMES = ("complete", "partial", "degraded")
 """Name by status."""
 
@@ -88,16 +88,16 @@ STATUS_NAMES = ("complete", "partial", "degraded")
 BEHAVIORS = _spec("behaviors", np.int32, -1)
 """Item indices, oldest first, left-padded with -1 to the bundle's sequence length."""
 PROFILE_CODES = _spec("profile_codes", np.int32, -1)
-"""Profile codes, one a field, 0 = unknown; one column of 0 where the data set has no profile."""
+"""User profile codes, one per field, 0 = unknown; a single column of 0 if the data set has no user profile."""
 USER_STATE = _spec("user_state", np.float32, -1)
-"""Whatever of the user the scorer needs, flat; only user_encoder and scorer know its layout. Where the bundle has a
-light score, the last d numbers are the user's side of it, d the width of its item table (`nann.light_walk`)."""
+"""What the scorer needs to know about the user; only user_encoder and scorer know the layout. If the bundle has a
+light score, the last d numbers are the user's vector for it, d being the width of its item table: `nann.light_walk`."""
 ARRIVED_NS = _spec("arrived_ns", np.int64, 1)
-"""Optional. When the request reached feature_transform, on the machine's monotonic clock: where deadlines begin."""
+"""Optional. When the request reached feature_transform, on the machine's monotonic clock; deadlines count from here."""
 CANDIDATES = _spec("candidates", np.int32, -1)
 """Item indices to score, -1 = padding."""
 CANDIDATE_SCORES = _spec("candidate_scores", np.float32, -1)
-"""One score a candidate; whatever stands at padded places is ignored."""
+"""One score per candidate; scores at padded positions are ignored."""
 
 
 Tensors = Mapping[TensorSpec, npt.NDArray[Any]]
@@ -126,16 +126,16 @@ SCORER = ModelSpec("scorer", (USER_STATE, CANDIDATES), (CANDIDATE_SCORES,))
 MODELS = (ENSEMBLE, FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL, SCORER)
 
 DEADLINE_MESSAGE = "the search did not end within its deadline"
-"""How the server's message to a late request begins. Triton's HTTP has no status for it: 400, as for a bad request."""
+"""How the server's message to a late request begins. Over HTTP its status is 400, as for a bad request."""
 
-# Words of request parameters (`nann.search_params.SearchOptions`).
+# Values of the request parameters on_deadline and entry (`nann.search_params.SearchOptions`).
 ON_DEADLINE_ERROR = "error"
 ON_DEADLINE_PARTIAL = "partial"
 """The best items so far, with `STATUS_PARTIAL`."""
 ON_DEADLINE = (ON_DEADLINE_ERROR, ON_DEADLINE_PARTIAL)
 
 ENTRY_LAYERS = "layers"
-"""The paper's: all items of the entry layer, then each layer down to the ground."""
+"""The paper's way: start at all items of the entry layer and descend layer by layer to the ground."""
 ENTRY_SEEDS = "seeds"
-"""Ours: the ground layer alone, from the seeds of a light walk and the items of the user's history."""
+"""Our way: search only the ground layer, starting at seeds (entry points that a light walk finds) and own items."""
 ENTRIES = (ENTRY_LAYERS, ENTRY_SEEDS)

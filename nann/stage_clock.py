@@ -1,4 +1,4 @@
-"""Where the time of a search goes: wall time by stage, taken around the kernels and the scorer of that search."""
+"""Wall time of a search by stage, measured around its kernels and its scorer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nann.kernels import Implementation, Kernels
 from nann.scorer import Float32Array, Int32Array, Scorer
 
 STAGES = ("light_walk", "mark", "expand", "score", "select")
-"""The stages of a search, in the order in which a round goes through them; what is left of a search is Python."""
+"""The stages of a search, in the order of a round; the rest of its time is spent in Python."""
 _STAGE_OF = {"light_walk": "light_walk", "mark": "mark", "expand": "expand", "merge_top": "select"}
 
 
@@ -18,7 +18,7 @@ _STAGE_OF = {"light_walk": "light_walk", "mark": "mark", "expand": "expand", "me
 class StageClock:
     """Nanoseconds by stage of all searches that run with `kernels(...)` and `scorer(...)` of this clock.
 
-    Two clock readings a kernel call and no other cost. Not for several threads at once.
+    It costs two clock readings per call. Not thread-safe.
 
     Attributes:
         elapsed_ns: by name of the stage, one of `STAGES`.
@@ -37,7 +37,7 @@ class StageClock:
         return _TimedScorer(scorer, self)
 
     def add(self, stage: str, start_ns: int, end_ns: int) -> None:
-        """Called at the end of each call, with two readings of `time.perf_counter_ns`."""
+        """Adds the time of one call, from two readings of `time.perf_counter_ns`."""
         self.elapsed_ns[stage] += end_ns - start_ns
 
 

@@ -1,7 +1,7 @@
 // Random calls of the native kernels under AddressSanitizer and UndefinedBehaviorSanitizer: `make sanitize`.
 //
-// Arrays have exactly their size on the heap, so that one step beyond is found. Half of all calls hold what no search
-// would pass: ids, indptr and ef of any value. Those must end in one of the two exceptions that _kernels.hpp names.
+// Arrays are heap blocks of exactly their size, so that an access beyond the end is found. Half of the calls have ids,
+// indptr and ef of any value. They may be refused, but only with the two exceptions that _kernels.hpp names.
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -18,7 +18,7 @@ using Random = std::mt19937;
 
 int below(Random& random, int limit) { return static_cast<int>(random() % static_cast<unsigned>(limit)); }
 
-// Mostly values of 0 to limit - 1, and -1; in wild calls any value now and then.
+// Mostly values from -1 to limit - 1; in wild calls sometimes any value.
 int32_t number(Random& random, int limit, bool wild) {
   if (wild && below(random, 12) == 0) return static_cast<int32_t>(random());
   if (below(random, 8) == 0) return -1;

@@ -1,4 +1,4 @@
-"""What is fuzzed: each target takes bytes, and may end in an answer or in one of our own exceptions, never otherwise.
+"""The fuzz targets. Each takes bytes and must end in an answer or in an exception of `nann.errors`.
 
 `test_fuzz.py` feeds them from hypothesis in `make test`, `coverage_guided.py` from atheris in `make fuzz`.
 """
@@ -39,7 +39,7 @@ LIMIT = TimeLimit(60_000)
 
 
 def make_bundle(folder: Path) -> Bundle:
-    """A bundle of two layers: a ring of all items, and above it every fourth one."""
+    """A bundle with two layers: a ring of all items, and above it a ring of every fourth item."""
     generator = np.random.default_rng(0)
     vectors = generator.normal(size=(ITEMS, DIM)).astype(np.float32)
     np.save(folder / ITEM_IDS_FILE, np.arange(ITEMS, dtype=np.int64) * 2 + 10)
@@ -80,25 +80,25 @@ class DotScorer:
 
 @cache
 def whole() -> Bundle:
-    """The bundle as it should be."""
+    """The intact bundle."""
     return make_bundle(Path(tempfile.mkdtemp(prefix="nann-fuzz-")))
 
 
 @cache
 def retriever() -> Retriever:
-    """Of the whole bundle."""
+    """A retriever of the intact bundle."""
     return Retriever(whole(), BOUNDS, LIMIT)
 
 
 @contextlib.contextmanager
 def copy_of_bundle() -> Iterator[Path]:
-    """A copy that may be spoilt."""
+    """A copy of the bundle, to be damaged."""
     with tempfile.TemporaryDirectory(prefix="nann-fuzz-") as folder:
         yield Path(shutil.copytree(whole().path, folder, dirs_exist_ok=True))
 
 
 def use(folder: Path) -> None:
-    """Opens everything of a bundle and searches in it."""
+    """Opens every part of a bundle and searches in it."""
     bundle = Bundle.open(folder)
     _ = bundle.notes
     assert bundle.item_names is None or len(bundle.item_names) == bundle.item_count
@@ -112,7 +112,7 @@ def use(folder: Path) -> None:
 
 
 def parameters(data: bytes) -> None:
-    """A request's parameters, as text; what is accepted is searched for within its bounds."""
+    """A request's parameters as text; if they are accepted, a search must keep to them."""
     with contextlib.suppress(NannError):
         states = np.ones((1, DIM), np.float32)
         search = retriever().parse(states, np.zeros((1, 2), np.int32), data.decode("utf-8", "replace"))
@@ -131,7 +131,7 @@ def tensors(data: bytes) -> None:
 
 
 def features(data: bytes) -> None:
-    """Item ids of any shape and value, and profile codes."""
+    """Item ids and user profile codes, of any shape and value."""
     head, body = (data + bytes(8))[:8], data[8:] + bytes(64)
     ids = _shaped(np.frombuffer(body[: len(body) // 8 * 8], np.int64), head[:3])
     transform: FeatureTransform = whole().features
@@ -148,7 +148,7 @@ def features(data: bytes) -> None:
 
 
 def manifest(data: bytes) -> None:
-    """`manifest.json` of any content over whole files."""
+    """`manifest.json` of any content, the other files intact."""
     with copy_of_bundle() as folder:
         (folder / MANIFEST_FILE).write_bytes(data)
         with contextlib.suppress(NannError):
@@ -166,7 +166,7 @@ def array(data: bytes) -> None:
 
 
 def bundle_file(data: bytes) -> None:
-    """One file of the bundle cut short and with bytes changed, its hash made to fit: it passes as whole."""
+    """One file of the bundle, shortened and with changed bytes, but with its new hash, so that verification passes."""
     names = sorted(whole().manifest["files"])
     choice, cut, *edits = (data + bytes(2))[:40]
     with copy_of_bundle() as folder:
@@ -196,7 +196,7 @@ def _shaped(values: np.ndarray, head: bytes) -> np.ndarray:
 def _check_answer(search: Search) -> None:
     (outcome,) = retriever().answer(DotScorer(whole().item_vectors), [search])
     if outcome.error is not None:
-        raise outcome.error  # one of ours, as for every target
+        raise outcome.error  # from nann.errors, which every target allows
     ids, scores, scored, status = outcome.outputs.values()
     assert np.isin(status, [STATUS_COMPLETE, STATUS_PARTIAL]).all()
     assert ids.shape == scores.shape == (len(search.users), search.params.top_k)

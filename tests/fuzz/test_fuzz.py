@@ -1,4 +1,4 @@
-"""The fuzz targets, fed by hypothesis with what has the right form and the wrong content, and with plain bytes."""
+"""Runs the fuzz targets with inputs from hypothesis: of the right form with wrong content, and arbitrary bytes."""
 
 import io
 import json

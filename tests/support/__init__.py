@@ -1,1 +1,1 @@
-"""What several tests share: tiny corpora and bundles, fakes of Triton, servers, reference results."""
+"""Helpers that several tests share: tiny corpora and bundles, fakes of Triton, servers, reference results."""

@@ -1,4 +1,4 @@
-"""Bundles that tests change."""
+"""Changes that tests make to bundles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nann.bundle import LIGHT_VECTORS_FILE, Bundle, write_manifest
 
 
 def without_light(path: Path) -> Bundle:
-    """Takes the light score out of a bundle, as anyone's modules may have none."""
+    """Removes the light score from a bundle, since a user's own model may have none."""
     indexed = Bundle.open(path, files=[])
     (path / LIGHT_VECTORS_FILE).unlink()
     manifest = {key: value for key, value in indexed.manifest.items() if key != "search_by_entry"}

@@ -1,4 +1,4 @@
-"""Runs `nann` in this process, and says what it made of the tiny log."""
+"""Runs `nann` in this process, and keeps what its commands made from the tiny log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONFIG = {
 
 
 class Ended(NamedTuple):
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     stdout: str
@@ -48,7 +48,7 @@ def nann(*arguments: object) -> Ended:
 
 
 def refused(*arguments: object) -> str:
-    """The one line that a command which must fail printed."""
+    """Runs a command that must fail; returns the single line that it prints."""
     ended = nann(*arguments)
     assert ended.code == 2, ended
     assert ended.stdout == ""
@@ -59,7 +59,7 @@ def refused(*arguments: object) -> str:
 
 
 class Pipeline(NamedTuple):
-    """What the commands made of a tiny log, and how each ended."""
+    """The folders that the commands made from a tiny log, and the output of each command."""
 
     folder: Path
     ended: dict[str, Ended]

@@ -1,4 +1,4 @@
-"""The bundle of format version 1 that is kept for good, and the answers it must give."""
+"""The committed bundle of format version 1, and the answers that it must give in every release."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from .reports import tables
 
 
 def check_gpu_report(body: Any, text: str) -> None:
-    """Compares every cell with its number; what is skipped has a line and no section."""
+    """Compares every cell with its number; a skipped part has a line and no section."""
     facts, *found = tables(text)
     assert [row["value"] for row in facts] == [
         str(value) for value in [*body["environment"].values(), *body["bundle"].values()]

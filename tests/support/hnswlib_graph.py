@@ -14,7 +14,7 @@ def graph_of_index(index, entry_layer):
     internal_levels = state["element_levels"][:count]
     ground = state["data_level0"].reshape(-1, state["size_data_per_element"])[:count]
     blocks = {0: ground[:, : state["offset_data"]].copy().view(np.uint32)}  # [N, 1 + max links]
-    # An item of level n has n blocks in link_lists, one a layer above the ground, items in internal order.
+    # An item of level n has n blocks in link_lists, one per layer above the ground, items in internal order.
     upper = state["link_lists"].view(np.uint32).reshape(-1, state["size_links_per_element"] // 4)
     first_block = np.cumsum(internal_levels) - internal_levels
     lists = [[np.empty(0, np.int32)] * count for _ in range(state["max_level"] + 1)]

@@ -1,8 +1,8 @@
 """A small bundle without torch: random vectors, hnswlib's graph, and hand-made ONNX files.
 
-user_state = mean of the behaviours' vectors; score = dot product; light score = the same with blurred item vectors, for
-which the whole user_state is the user's side. Two items make trouble on purpose: a user of
-`NAN_INDEX` alone gets NaN scores, and a user of `FAILING_INDEX` alone makes the scorer fail.
+user_state = mean of the behaviours' vectors; score = dot product; light score = dot product
+with blurred item vectors. Two items cause errors on purpose: a user with only `NAN_INDEX` in the history gets NaN
+scores, and a user with only `FAILING_INDEX` makes the scorer fail.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ SEQUENCE_LENGTH = 12
 NAN_INDEX = 7
 FAILING_INDEX = 8
 SEEDED = SearchParams(20, (60,), (3,), SeedParams(50, 100))
-"""What requests get that enter by seeds."""
+"""Defaults of requests with entry "seeds"."""
 
 
 def item_ids() -> np.ndarray:
-    """`int64[ITEMS]`: not the indices, with gaps."""
+    """`int64[ITEMS]`: external ids that differ from the indices and have gaps."""
     return np.arange(ITEMS, dtype=np.int64) * 3 + 1000
 
 
@@ -119,7 +119,7 @@ def scorer(vectors: np.ndarray) -> onnx.ModelProto:
         ("Unsqueeze", ["user_state", "axis2"], "column"),
         ("MatMul", ["rows", "column"], "dots"),
         ("Squeeze", ["dots", "axis2"], "scores"),
-        # Row 0 for everybody; out of bounds, hence a failure, for a user of FAILING_INDEX alone.
+        # Row 0 for every user, but out of bounds, so that the model fails, for a user with only FAILING_INDEX.
         ("Gather", ["user_state", "last"], "poison", {"axis": 1}),
         ("Cast", ["poison"], "row", {"to": TensorProto.INT64}),
         ("Gather", ["one_row", "row"], "nothing"),

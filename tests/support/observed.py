@@ -1,4 +1,4 @@
-"""What a server that is watched is asked, and what its metrics say."""
+"""Requests for a server with metrics, and a reader of its metrics."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 
 
 def users(count: int, seed: int = 0) -> list[list[int]]:
-    """Histories without the items that make trouble on purpose."""
+    """Histories without the items that cause errors on purpose."""
     rng = np.random.default_rng(seed)
     return [item_ids()[rng.integers(10, ITEMS, rng.integers(1, 10))].tolist() for _ in range(count)]
 
 
 class Metrics:
-    """One scrape."""
+    """The samples of one scrape."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -34,7 +34,7 @@ class Metrics:
 
     @classmethod
     def of(cls, server) -> Metrics:
-        """What it reports now. Its metrics port opens a moment after the server is ready."""
+        """Scrapes a server; its metrics port opens a moment after it is ready."""
 
         def scrape() -> str | None:
             with (
@@ -57,7 +57,7 @@ class Metrics:
 
 
 def metrics_when(server, condition: Callable[[Metrics], bool]) -> Metrics:
-    """Metrics as soon as they fulfil the condition, which takes a moment after what they tell of."""
+    """Waits until the metrics fulfil the condition; they are updated a moment after the event they count."""
 
     def seen() -> Metrics | None:
         metrics = Metrics.of(server)

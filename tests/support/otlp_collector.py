@@ -1,4 +1,4 @@
-"""A collector of traces: takes what OpenTelemetry's exporters post, Triton's in JSON and Python's in protobuf."""
+"""A collector of traces for OpenTelemetry's exporters: Triton posts JSON, Python posts protobuf."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 @dataclass(frozen=True)
 class Span:
-    """One span, ids in hex; `attributes` hold what is a number or a string."""
+    """One span with ids in hex; `attributes` holds only numbers and strings."""
 
     service: str
     scope: str
@@ -38,7 +38,7 @@ class Collector:
         self.url = ""
 
     def of_trace(self, trace_id: str, expected: Mapping[str, int], timeout_s: float = 90) -> list[Span]:
-        """The spans of a trace as soon as there are so many of each name."""
+        """Waits until a trace has this many spans of each name, and returns its spans."""
 
         def mine() -> list[Span]:
             return [span for span in self.spans if span.trace_id == trace_id]

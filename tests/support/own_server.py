@@ -1,4 +1,4 @@
-"""Servers for tests: other parameters of beam_retrieval, more instances, a slower scorer, model control."""
+"""Servers for tests: with other parameters of beam_retrieval, more instances, a slower scorer, or model control."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TritonPythonModel(Embedded):
 
 
 def server_options(folder: Path, **options: Any) -> ServerOptions:
-    """Of a server on ports of its own, whose repository and log are in this folder."""
+    """Options of a server on ports of its own, with its repository and log in this folder."""
     return ServerOptions(folder / "repository", "127.0.0.1", *free_ports(3), log_file=folder / "log", **options)
 
 
@@ -49,7 +49,7 @@ def own_server(
     Args:
         bundle: to install.
         folder: for its repository and log.
-        scorer_wait_s: how long each scorer call waits besides, as for a GPU: without using the processor.
+        scorer_wait_s: extra time of each scorer call, without using the processor, as for a GPU.
         queue_timeout_s: of beam_retrieval; None: what its config.pbtxt says.
         instances: of beam_retrieval.
         admin_key: opens model control.
@@ -71,7 +71,7 @@ def own_server(
 
 @contextlib.contextmanager
 def edited(path: Path, **parameters: object) -> Iterator[model_config_pb2.ModelConfig]:
-    """A model's configuration to be changed; sets parameters that it has already."""
+    """Yields a model's configuration for changes; `parameters` must be in it already."""
     config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
     for key, value in parameters.items():
         assert key in config.parameters, key

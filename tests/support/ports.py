@@ -1,4 +1,4 @@
-"""TCP ports that no other test run on this machine is given, however many run at the same time."""
+"""TCP ports that test runs on the same machine do not share, however many run at the same time."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import socket
 from functools import cache
 
 _FIRST, _LAST, _BLOCK = 10_000, 30_000, 200
-"""Below the range from which Linux takes ports by itself, for clients among others (32768 and up)."""
+"""Below the range from which Linux itself assigns ports, for clients among others (32768 and up)."""
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports of 127.0.0.1 that nothing listens on and nobody else is given."""
+    """Different ports of 127.0.0.1 that are free and that no other test run gets."""
     return list(itertools.islice((port for port in _own_ports()[1] if _can_listen(port)), count))
 
 
 @cache
 def _own_ports() -> tuple[socket.socket, itertools.cycle[int]]:
-    """A block of ports of this process's own: it listens on the first of them until it ends, and hands out the rest."""
+    """A block of ports for this process: it listens on the first until it ends, which reserves the others."""
     for first in range(_FIRST, _LAST, _BLOCK):
         lock = socket.socket()
         try:

@@ -1,4 +1,4 @@
-"""A real Prometheus: from PATH, else Debian's package, unpacked into a folder of ours without being root."""
+"""Runs a real Prometheus: from PATH, or from Debian's package, unpacked into a local folder without root."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _CACHE = ROOT / "build" / "prometheus"
 
 
 def find_tools() -> dict[str, str]:
-    """Paths of `prometheus` and `promtool`; skips the test where there is neither a Prometheus nor Debian's package."""
+    """Paths of `prometheus` and `promtool`; skips the test if neither PATH nor Debian has them."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(_CACHE / "usr" / "bin")])
     found = {name: shutil.which(name, path=path) for name in ("prometheus", "promtool")}
     if not all(found.values()):
         _unpack_debian_package()
         found = {name: shutil.which(name, path=path) for name in found}
     if not all(found.values()):
-        pytest.skip("no prometheus on PATH, and Debian's package can't be had (apt-get download prometheus)")
+        pytest.skip("no prometheus on PATH, and Debian's package could not be fetched (apt-get download prometheus)")
     return {name: str(where) for name, where in found.items()}
 
 
@@ -59,7 +59,7 @@ def _download(folder: str) -> bool:
 
 
 class Prometheus:
-    """What a running one can be asked."""
+    """Queries of a running Prometheus."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -69,11 +69,11 @@ class Prometheus:
         return self._get("query", query=expression)["result"]
 
     def wait_for(self, expression: str) -> list[dict]:
-        """Its samples as soon as there are any."""
+        """The samples of a query, as soon as there are any."""
         return wait_until(lambda: self.query(expression), f"no data for {expression}")
 
     def value(self, expression: str) -> float:
-        """Of a query with exactly one sample."""
+        """The value of a query with exactly one sample."""
         (sample,) = self.query(expression)
         return float(sample["value"][1])
 
@@ -92,7 +92,7 @@ class Prometheus:
 
 @contextlib.contextmanager
 def running(metrics_url: str, folder: Path) -> Iterator[Prometheus]:
-    """One that scrapes a server with our configuration, only more often."""
+    """A Prometheus that scrapes a server with this project's configuration, only more often."""
     tools = find_tools()
     config = yaml.safe_load((ROOT / "docker" / "prometheus" / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}

@@ -1,4 +1,4 @@
-"""What the served ensemble must answer: the same search offline, its two models by onnxruntime."""
+"""The answers that the served ensemble must give: the same search offline, with onnxruntime for the models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nann.search_params import SearchParams
 
 
 class OfflineEnsemble:
-    """feature_transform, user_encoder and beam_retrieval without Triton."""
+    """The served pipeline without Triton."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
@@ -44,7 +44,7 @@ class OfflineEnsemble:
         return self._search(ids, params or self._bundle.search_params, profile=profile)
 
     def after_each_call(self, ids: list[int], params: SearchParams) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-        """The same after the first scorer call, the second, and so on, the last being the whole search."""
+        """The answers of searches stopped after one scorer call, two, and so on; the last one is the full answer."""
         whole = self.retrieve(ids, params)
         for calls in itertools.count(1):
             answer = self._search(ids, params, most_calls=calls)

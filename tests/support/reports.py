@@ -1,4 +1,4 @@
-"""What a report says and draws, as values that a test can compare with the result's own numbers."""
+"""Reads a report's tables and plots as values, for comparison with the numbers in its result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RESULTS = Path(__file__).parents[2] / "docs/results"
 
 
 def committed(report: Report[Any]) -> Any:
-    """The body of a committed JSON file; its Markdown is what the code writes of it."""
+    """The body of a committed JSON file; its Markdown is what the code writes from it."""
     body = json.loads((RESULTS / report.results_file).read_text(encoding="utf-8"))
     assert report.markdown(body) == (RESULTS / report.text_file).read_text(encoding="utf-8")
     return body

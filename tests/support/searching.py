@@ -31,7 +31,7 @@ class TableScorer:
         assert (candidates != -1).any(axis=1).all(), "a user without candidates"
         self.calls.append(candidates.copy())
         scores = self.table[user_states[:, 0].astype(int)[:, None], candidates]
-        # What stands at padded places is ignored, so the worst is put there.
+        # Scores at padded positions are ignored, so the most harmful value is put there.
         return np.where(candidates == -1, np.float32(np.nan), scores)
 
 
@@ -94,7 +94,7 @@ def random_graph(rng, item_count, layer_count, degree, entry_layer=None):
 
 @st.composite
 def walks(draw):
-    """A small random graph and a scorer with few distinct scores, so that ties abound."""
+    """A small random graph and a scorer with few distinct scores, so that there are many ties."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     layer_count = draw(st.integers(1, 4))
     graph = random_graph(
@@ -129,7 +129,7 @@ def knn_search(graph, score, params):
     counted = [len(graph.entry_points)]
     results = set(best(graph.entry_points.tolist(), score, params.ef[0]))
     for place, layer in enumerate(range(graph.entry_layer, -1, -1)):
-        # All of the entry layer is scored already: what its rounds would score again is not counted.
+        # All of the entry layer is scored already; scoring it again in its rounds is not counted.
         scored_here = [] if layer == graph.entry_layer else counted
         results = search_layer(graph, score, results, params.ef[place], layer, params.rounds[place], scored_here)
     return best(results, score, params.top_k), counted

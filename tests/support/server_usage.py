@@ -1,4 +1,4 @@
-"""What a running server holds: memory, shared memory, threads and file descriptors of all its processes."""
+"""Resources of a running server: memory, shared memory, threads and file descriptors of all its processes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Usage:
     """One sample.
 
     Attributes:
-        pss_bytes: proportional set size without mapped files: what processes share is counted once, and what other
-            programs of the machine map does not show.
-        shm_bytes: blocks that the server's files in /dev/shm take.
+        pss_bytes: proportional set size without mapped files: memory that processes share is counted once, and other
+            programs of the machine do not change it.
+        shm_bytes: of the blocks of the server's files in /dev/shm.
         threads: of all processes.
         file_descriptors: open ones of all processes.
     """
@@ -32,7 +32,7 @@ RESOURCES = tuple(field.name for field in fields(Usage))
 
 
 def group_processes(group: int) -> list[Path]:
-    """Folders in /proc of the processes of a group: tritonserver, which leads it, and its stubs."""
+    """Folders in /proc of the processes of a group: tritonserver, its leader, and the stubs."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -43,7 +43,7 @@ def group_processes(group: int) -> list[Path]:
 
 
 def commands_with(text: str) -> list[str]:
-    """Command lines of this machine's processes that hold a text, such as the name of a folder of the test's own."""
+    """Command lines of this machine's processes that contain a text, such as the name of the test's own folder."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
@@ -68,7 +68,7 @@ def usage_of(group: int) -> Usage:
 
 
 def growth(times_s: Sequence[float], samples: Sequence[Usage]) -> dict[str, float]:
-    """Slope of each resource a second, by linear regression (least squares)."""
+    """Growth of each resource per second, by linear regression (least squares)."""
     values = np.array([astuple(sample) for sample in samples], float)
     slopes = np.polyfit(np.asarray(times_s) - times_s[0], values, deg=1)[0]
     return dict(zip(RESOURCES, slopes.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""What was skipped and why: shown at the end of every run, and in CI an error unless it is expected there."""
+"""Shows at the end of every run which tests were skipped and why; in CI an unexpected skip is an error."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ EXPECTED_IN_CI = {
     "no rows of UserBehavior": "Taobao's log may not be passed on; its reader is tested on rows of our own as well",
     "torch sees no GPU": "CI has none; `make test-gpu` is for a machine that has",
 }
-"""By the beginning of the reason for skipping: why CI may do without."""
+"""Why CI may skip a test, by the beginning of the test's own reason."""
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fails a run in CI where something was skipped that CI is there to test."""
+    """Fails a run in CI if a test was skipped that CI must run."""
     if not _is_ci() or hasattr(session.config, "workerinput"):  # with workers, the process that leads them decides
         return
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
@@ -29,7 +29,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says how many tests were skipped for each reason, and where they are."""
+    """Prints how many tests were skipped for each reason, and in which files."""
     reasons = _reasons(terminalreporter)
     if not reasons:
         return

@@ -35,7 +35,7 @@ def percents(point: dict[str, float], *keys: str) -> list[str]:
 
 
 def points_of(points: list[dict[str, float]], x: str, y: str, scale: float = 1.0) -> list[tuple[float, float]]:
-    """What a curve of `y` in percent over `x` goes through."""
+    """The points of a curve of `y` in percent over `x`."""
     return [pytest.approx((scale * point[x], 100 * point[y])) for point in points]
 
 

@@ -1,4 +1,4 @@
-"""A bundle of 30 items on a line: user_state is the behaviours, a score the nearness to their mean."""
+"""A bundle of 30 items on a line. user_state is the behaviours; the nearest items to their mean score highest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEARCH = {"top_k": 3, "ef": [3, 5], "rounds": [1, 8]}
 
 
 def light_user(place: float) -> list[float]:
-    """w_u of a user at this place: <w_u, x_v> = 2 v place - v^2, largest at the nearest item."""
+    """w_u of a user at this position: <w_u, x_v> = 2 v place - v^2, largest at the nearest item."""
     return [2 * place, 1.0]
 
 
@@ -28,7 +28,7 @@ def item_ids() -> np.ndarray:
 
 
 SEEDED = {"top_k": 3, "ef": [6], "rounds": [2], "seeds": {"count": 4, "ef": 8}}
-"""What a bundle with a light score recommends to requests that enter by seeds."""
+"""Defaults of requests with entry "seeds", where the bundle has a light score."""
 
 
 def make_bundle(path: Path, *, onnx_files: bool = True, light: bool = False, **manifest: object) -> Bundle:
@@ -57,7 +57,7 @@ def make_bundle(path: Path, *, onnx_files: bool = True, light: bool = False, **m
 
 
 def make_plans(path: Path, bundle: Bundle) -> Path:
-    """A folder as `nann build-engine` leaves it; what is in the plans is not for us to read."""
+    """A folder as `nann build-engine` makes it; the content of the plans does not matter."""
     path.mkdir(parents=True)
     entries = {}
     for spec in PLANNED_MODELS:

@@ -1,4 +1,4 @@
-"""A log and a configuration so small that a model is trained on them within a second."""
+"""A log and a configuration so small that training on them takes less than a second."""
 
 from __future__ import annotations
 

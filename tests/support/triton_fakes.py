@@ -1,4 +1,4 @@
-"""The little of `triton_python_backend_utils` that our models touch. It exists only inside Triton."""
+"""A fake of `triton_python_backend_utils`, which exists only inside Triton: the parts that our models use."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SEARCH_PARAMETERS = {
     "on_deadline": "error",
     "on_scorer_failure": "error",
 }
-"""Of beam_retrieval in its config.pbtxt; small, so that a test may exceed them."""
+"""Parameters of beam_retrieval; small bounds, so that tests can exceed them."""
 
 
 def arguments_of(repository: Path, model: str, **parameters: str) -> dict[str, str]:
-    """Arguments of a model's `initialize`, as Triton makes them of its config.pbtxt."""
+    """Arguments of a model's `initialize`, as Triton makes them from its config.pbtxt."""
     config = {"name": model, "parameters": {key: {"string_value": value} for key, value in parameters.items()}}
     return {
         "model_name": model,
@@ -89,7 +89,7 @@ class InferenceResponse:
 
 
 class Request:
-    """A request as `execute` gets it."""
+    """A request as Triton passes it to `execute`."""
 
     def __init__(self, tensors: Mapping[str, np.ndarray], parameters: str = "{}") -> None:
         self._tensors = [Tensor(name, np.ascontiguousarray(array)) for name, array in tensors.items()]
@@ -153,7 +153,7 @@ class MetricFamily:
 
 
 class Metric:
-    """Values of all metrics with a name, whatever their labels, are kept in `Metric.values`."""
+    """All metrics with the same name share one value in `Metric.values`, whatever their labels."""
 
     values: dict[str, float] = {}  # noqa: RUF012
 

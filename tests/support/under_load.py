@@ -1,4 +1,4 @@
-"""Constant load on a live server, every answer compared with what each of several bundles would say offline."""
+"""Constant load on a live server; each answer is compared with the offline answers of several bundles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.waiting import wait_until
 
 USERS = 6
 MIXED = "mixed"
-"""An answer that is not entirely of one bundle."""
+"""Counts answers that no single bundle gives."""
 
 
 @dataclass
@@ -29,9 +29,9 @@ class Failure:
 
 @dataclass
 class Load:
-    """Threads that ask without a pause worth the name, until the context ends.
+    """Threads that send requests with almost no pause, until the context ends.
 
-    `answers` counts by name of the bundle that gives exactly this answer; `times_s` says when each came.
+    `answers` counts answers by name of the bundle that gives exactly this answer; `times_s` holds when each came.
     """
 
     url: str
@@ -65,7 +65,7 @@ class Load:
         wait_until(condition, lambda: (self.answers, self.failures[-3:]))
 
     def more(self, count: int = 5) -> None:
-        """Waits until so many more answers have come, of requests that were sent after now."""
+        """Waits for `count` more answers to requests that are sent after this call."""
         enough = sum(self.answers.values()) + self.threads + count
         self.wait_for(lambda: sum(self.answers.values()) >= enough)
 

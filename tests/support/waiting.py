@@ -1,4 +1,4 @@
-"""Waiting for what happens by itself, however slow the machine."""
+"""Waits for events outside the test's control, however slow the machine."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ T = TypeVar("T")
 
 _PAUSE_S = 0.01
 _clock = time.monotonic
-"""Kept here, so that a test may replace the clock of the code that it waits for."""
+"""A reference of its own, since tests may replace `time.monotonic` for the code under test."""
 
 
 def wait_until(condition: Callable[[], T], what: object = "", timeout_s: float = 90) -> T:
     """Waits for a state that a server, a thread or a process reaches by itself; returns what `condition` returned.
 
     Args:
-        condition: whether it is reached.
-        what: told where it is not; a function is called for it.
-        timeout_s: how long at most: no test is about this time.
+        condition: returns something true once the state is reached.
+        what: for the message of a failure; a function is called to get it.
+        timeout_s: generous, as it only ends a test that hangs.
     """
     deadline = _clock() + timeout_s
     while not (reached := condition()):

@@ -1,4 +1,4 @@
-"""What a report says and draws: cells of its tables, and what is in its plots."""
+"""Reads cells of a report's tables, and the content of its plots."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tables(markdown: str) -> list[list[list[str]]]:
 
 @contextlib.contextmanager
 def saved_figures() -> Iterator[dict[Path, Figure]]:
-    """Keeps the figures that are saved meanwhile, by their files."""
+    """Collects the figures that are saved within the context, by file."""
     saved: dict[Path, Figure] = {}
     save = Figure.savefig
 

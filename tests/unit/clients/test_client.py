@@ -60,7 +60,7 @@ def test_a_request_goes_through_the_transport_with_its_timeout():
         ({"timeout_s": 0}, "timeout_s is 0; expected more than 0 seconds"),
     ],
 )
-def test_arguments_that_can_not_be(arguments, message):
+def test_invalid_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         RetrievalClient(**arguments)
     with pytest.raises(ConfigError, match="timeout_s is -1"):
@@ -142,14 +142,14 @@ def test_statuses_become_our_errors(status, kind):
 
 @pytest.mark.parametrize("status", ["StatusCode.UNAVAILABLE", "503"])
 @pytest.mark.parametrize("words", ["Exceeds maximum queue size", "Request timeout expired"])
-def test_overload_is_not_taken_for_absence(status, words):
+def test_an_overloaded_server_is_told_from_an_absent_one(status, words):
     error = translate(InferenceServerException(f"in ensemble 'nann', {words}", status), "here:1", 2)
     assert type(error) is ServerOverloaded
-    assert f"here:1 is overloaded: in ensemble 'nann', {words}; ask again later" in str(error)
+    assert f"here:1 is overloaded: in ensemble 'nann', {words}; try again later" in str(error)
 
 
 @pytest.mark.parametrize("status", ["StatusCode.CANCELLED", "400"])
-def test_the_servers_word_on_a_deadline_is_passed_on(status):
+def test_the_servers_message_about_a_deadline_is_passed_on(status):
     error = translate(InferenceServerException(f"in ensemble 'nann', {DEADLINE_MESSAGE} (...)", status), "here:1", 2)
     assert type(error) is RequestTimeout
     assert DEADLINE_MESSAGE in str(error)
@@ -165,7 +165,7 @@ def test_deadline_policy_and_priority_are_sent():
     assert (other.parameters, other.priority) == ({"deadline_ms": 86_400_000}, 0)
 
 
-def test_options_are_one_value_and_keywords_lie_over_them():
+def test_keywords_replace_fields_of_the_options():
     transport = FakeTransport()
     client = RetrievalClient(transport=transport)
     options = SearchOptions(top_k=5, ef=(7, 8), deadline_ms=50)
@@ -177,7 +177,7 @@ def test_options_are_one_value_and_keywords_lie_over_them():
     assert sent[1] == sent[2] == {"top_k": 6, "ef": "9,9", "deadline_ms": 50}
 
 
-def test_what_can_not_be_asked_is_not_sent():
+def test_invalid_options_are_refused_before_sending():
     transport = FakeTransport()
     client = RetrievalClient(transport=transport)
     with pytest.raises(RequestError, match="top_k: 0 is out of bounds; expected 1 or more"):

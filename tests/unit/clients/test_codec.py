@@ -30,7 +30,7 @@ def test_histories_become_rows(ids, rows):
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        ([1.5], r"behavior_item_ids holds float64\[1\]; expected whole numbers, one list a user"),
+        ([1.5], r"behavior_item_ids holds float64\[1\]; expected whole numbers, one list per user"),
         (["11"], "behavior_item_ids holds <U2"),
         ([True, False], "behavior_item_ids holds bool"),
         ([[[1]]], "behavior_item_ids holds"),
@@ -41,7 +41,7 @@ def test_histories_become_rows(ids, rows):
         (np.array([2**63], np.uint64), "behavior_item_ids holds 9223372036854775808; expected 64-bit signed"),
     ],
 )
-def test_what_is_no_history_is_refused(ids, message):
+def test_invalid_histories_are_refused(ids, message):
     with pytest.raises(RequestError, match=message):
         encode_request(ids)
 
@@ -60,7 +60,7 @@ def test_parameters_are_sent_only_where_given():
 def test_a_profile_has_a_row_for_each_user():
     request = encode_request([[1], [2]], user_profile=[[3, 4], [5, 6]])
     np.testing.assert_array_equal(request.inputs[USER_PROFILE], [[3, 4], [5, 6]])
-    with pytest.raises(RequestError, match="user_profile has 1 rows; expected 2, one a user"):
+    with pytest.raises(RequestError, match="user_profile has 1 rows; expected 2, one per user"):
         encode_request([[1], [2]], user_profile=[3, 4])
 
 
@@ -93,6 +93,6 @@ def test_a_result():
         ({"items_scored": np.zeros(1, np.int32)}, r"returned int32\[1\] as items_scored; expected INT32"),
     ],
 )
-def test_what_is_no_result_is_refused(changes, message):
+def test_invalid_results_are_refused(changes, message):
     with pytest.raises(ServerError, match=message):
         decode_result(outputs(**changes), 1.0)

@@ -1,4 +1,4 @@
-"""What the two sides of TLS refuse; tests/integration/test_security.py has them talk."""
+"""TLS options that client and server refuse; tests/integration/test_security.py tests real connections."""
 
 import pytest
 

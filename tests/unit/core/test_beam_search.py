@@ -84,7 +84,7 @@ def test_threads_share_the_users_of_a_batch_and_find_the_same(case):
             asked.append((new_items.size, threads))
             return NATIVE.implementation.merge_top(items, scores, new_items, new_scores, ef, threads)
 
-    everything_is_worth_it = {"core_count": lambda: 3, "_EXPANDED_A_THREAD": 1, "_MERGED_A_THREAD": 1}
+    everything_is_worth_it = {"core_count": lambda: 3, "_EXPANDED_PER_THREAD": 1, "_MERGED_PER_THREAD": 1}
     with mock.patch.multiple("nann.lockstep", **everything_is_worth_it):
         shared = beam_search(
             SearchIndex(graph, None), scorer, scorer.users(), params, kernels=Kernels("recording", Native())
@@ -105,7 +105,7 @@ def stopped_alone(graph, table, row, params, most_calls):
 
 @settings(max_examples=60)
 @given(case=mixed_searches(), data=st.data())
-def test_a_stopped_search_has_what_it_had_then_and_the_others_go_on(case, data):
+def test_a_stopped_search_keeps_its_results_and_the_others_go_on(case, data):
     graph, scorer, params = case
     whole = beam_search(SearchIndex(graph, None), scorer, scorer.users(), params)
     most_calls = np.array([data.draw(st.integers(0, 6)) for _ in params])
@@ -121,7 +121,7 @@ def test_a_stopped_search_has_what_it_had_then_and_the_others_go_on(case, data):
         alone, scored = stopped_alone(graph, scorer.table, row, one, most_calls[row])
         assert_row(stopped, row, alone.items[0][alone.items[0] != -1], score)
         assert stopped.items_scored[row] == len(scored)
-        assert stopped.scores[row, 0] == score[scored].max(initial=-np.inf)  # the best so far is the best of all scored
+        assert stopped.scores[row, 0] == score[scored].max(initial=-np.inf)  # the best of all items scored so far
 
 
 def test_one_user_who_finishes_early_is_dropped_from_the_calls():
@@ -230,8 +230,8 @@ def test_generous_ef_finds_the_exact_nearest_neighbours(l2_world):
 
 
 @pytest.mark.parametrize(("params", "message"), [
-    (SearchParams(1, (4, 4), (1, 1)), "ef and rounds have 2 values; expected 3, one a layer from layer 2 down"),
-    ([SearchParams(1, (4, 4, 4), (1, 1, 1))], "got 1 search parameters for 2 users; expected one, or one a user"),
+    (SearchParams(1, (4, 4), (1, 1)), "ef and rounds have 2 values; expected 3, one per layer from layer 2 down"),
+    ([SearchParams(1, (4, 4, 4), (1, 1, 1))], "got 1 search parameters for 2 users; expected one, or one per user"),
 ])  # fmt: skip
 def test_params_that_do_not_fit_are_refused(params, message):
     graph = make_graph([[[]], [[]], [[]]], [2])

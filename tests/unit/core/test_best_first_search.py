@@ -15,7 +15,7 @@ BOTH = pytest.mark.parametrize("kernel", [NATIVE, NUMPY], ids=lambda kernel: ker
 
 
 def textbook(graph, score, top_k, ef):
-    """The original search, one item at a time; a set of unexpanded candidates beside the results."""
+    """The original search, one item at a time, with a set of unexpanded candidates beside the results."""
 
     def order(item):
         return (-score[item], item)

@@ -1,4 +1,4 @@
-"""What decides a bundle's identity, and what is only noted about it."""
+"""A bundle's identity follows from its manifest; notes about it do not change it."""
 
 import json
 import shutil

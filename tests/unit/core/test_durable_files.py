@@ -24,7 +24,7 @@ def make_half_of(path):
         raise OSError("disk full")
 
 
-def test_a_file_is_replaced_at_the_end_and_who_has_the_old_one_keeps_it(tmp_path):
+def test_a_file_is_replaced_at_the_end_and_readers_of_the_old_one_keep_it(tmp_path):
     path, linked = tmp_path / "a.npy", tmp_path / "linked.npy"
     np.save(path, np.zeros(3))
     link_or_copy(path, linked)

@@ -1,4 +1,4 @@
-"""The oracle against a full sort."""
+"""Exhaustive search against a full sort."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from nann.search_input import UserBatch
 def test_equals_a_full_sort(seed, users, item_count, chunk, user_block, data):
     rng = np.random.default_rng(seed)
     top_k = data.draw(st.integers(1, item_count))
-    scorer = TableScorer(rng.integers(0, 8, (users, item_count)))  # ties abound
+    scorer = TableScorer(rng.integers(0, 8, (users, item_count)))  # many ties
     result = exact_search(scorer, scorer.users(), item_count, top_k, chunk=chunk, user_block=user_block)
     order = np.argsort(-scorer.table, axis=1, kind="stable")[:, :top_k]
     np.testing.assert_array_equal(result.items, order)

@@ -1,4 +1,4 @@
-"""A bundle of format version 1 opens and is searched as on the day when it was made."""
+"""The committed bundle of format version 1 opens, and gives the same answers as when it was made."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def bundle():
     return Bundle.open(golden.BUNDLE)
 
 
-def test_it_opens_with_everything_that_it_says(bundle):
+def test_it_opens_with_all_of_its_parts(bundle):
     assert bundle.bundle_id == "a0ef9df5b41fc71e"
     assert (bundle.item_count, bundle.sequence_length, bundle.profile_width) == (60, 6, 1)
     assert [len(layer.indptr) - 1 for layer in bundle.graph.layers] == [60, 60, 60]
@@ -25,7 +25,7 @@ def test_it_opens_with_everything_that_it_says(bundle):
     assert set(bundle.search_by_entry) == {"layers", "seeds"}
 
 
-def test_it_gives_the_answers_of_then(bundle):
+def test_it_gives_the_recorded_answers(bundle):
     offline = OfflineEnsemble(bundle)
     for asked in golden.answers():
         params = bundle.search_by_entry[asked["entry"]]

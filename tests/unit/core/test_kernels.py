@@ -204,7 +204,7 @@ class TestExpand:
 
     @BOTH
     def test_a_bitmap_that_is_too_small_is_refused(self, kernel):
-        with pytest.raises(ValueError, match="visited has 2 words a row; expected at least 3 for 130 items"):
+        with pytest.raises(ValueError, match="visited has 2 words per row; expected at least 3 for 130 items"):
             kernel.expand(*csr([[]] * 130), bitmap([set()], words=2), i32([0]))
 
     @BOTH
@@ -303,9 +303,9 @@ class TestArraysThatDoNotFit:
             kernel.mark(visited, i32([1]))
 
     def test_row_counts(self, kernel):
-        with pytest.raises(ValueError, match="frontier has 2 rows; expected 1, one a user"):
+        with pytest.raises(ValueError, match="frontier has 2 rows; expected 1, one per user"):
             kernel.expand(*csr([[]]), bitmap([set()]), i32([0], [0]))
-        with pytest.raises(ValueError, match="ef has 2 rows; expected 1, one a user"):
+        with pytest.raises(ValueError, match="ef has 2 rows; expected 1, one per user"):
             kernel.merge_top(i32([1]), f32([1]), i32([2]), f32([2]), i32(1, 1))
 
     def test_threads(self, kernel):
@@ -323,17 +323,17 @@ class TestNativeModuleAlone:
             _kernels.mark(bitmap([set()]), np.array([[1]]))
 
     def test_row_counts(self):
-        with pytest.raises(ValueError, match="items has 2 rows; expected 1, one a user"):
+        with pytest.raises(ValueError, match="items has 2 rows; expected 1, one per user"):
             _kernels.mark(bitmap([set()]), i32([1], [2]))
-        with pytest.raises(ValueError, match="frontier has 2 rows; expected 1, one a user"):
+        with pytest.raises(ValueError, match="frontier has 2 rows; expected 1, one per user"):
             _kernels.expand(*csr([[]]), bitmap([set()]), i32([0], [0]), 1)
-        with pytest.raises(ValueError, match="new_items has 2 rows; expected 1, one a user"):
+        with pytest.raises(ValueError, match="new_items has 2 rows; expected 1, one per user"):
             _kernels.merge_top(i32([1]), f32([1]), i32([2], [3]), f32([2], [3]), i32(1), 1)
-        with pytest.raises(ValueError, match="ef has 2 rows; expected 1, one a user"):
+        with pytest.raises(ValueError, match="ef has 2 rows; expected 1, one per user"):
             _kernels.merge_top(i32([1]), f32([1]), i32([2]), f32([2]), i32(1, 1), 1)
 
     def test_shapes_of_scores(self):
-        with pytest.raises(ValueError, match="items and scores differ in shape; expected one score an item"):
+        with pytest.raises(ValueError, match="items and scores differ in shape; expected one score per item"):
             _kernels.merge_top(i32([1]), f32([1]), i32([2, 3]), f32([2]), i32(1), 1)
 
     def test_empty_indptr(self):

@@ -1,4 +1,4 @@
-"""The light walk against a plain best-first search, native against NumPy; and searches that enter at its seeds."""
+"""The light walk against a plain best-first search, native against NumPy; and searches that start from its seeds."""
 
 import numpy as np
 import pytest
@@ -108,7 +108,7 @@ def test_a_large_walk_is_the_same_with_any_number_of_threads():
     np.testing.assert_array_equal(alone.scores, shared.scores)
     exact = np.argsort(-(states[:, -64:] @ light.T), axis=1)[:, :300]
     found = [np.isin(row, seeds).mean() for row, seeds in zip(exact, alone.items, strict=True)]
-    assert np.mean(found) > 0.5  # a random graph is no good guide, but ef 500 is a tenth of the items
+    assert np.mean(found) > 0.5  # a random graph guides badly, but ef 500 is a tenth of the items
 
 
 def seeded_oracle(graph, score, seeds, params):
@@ -116,7 +116,7 @@ def seeded_oracle(graph, score, seeds, params):
     counted = [len(seeds)]
     results = set(best(seeds, score, params.ef[0]))
     if params.rounds[0]:
-        # One round by hand, since the pseudocode takes what is visited and what is W for the same.
+        # One round by hand, since the pseudocode starts a layer with visited = W.
         new = {int(n) for c in results for n in graph.layers[0].neighbors_of(c)} - set(seeds)
         visited = set(seeds) | new
         before, results = results, set(best(results | new, score, params.ef[0]))
@@ -203,12 +203,12 @@ class TestRefusals:
             light_walk(self.index, UserBatch(np.full((1, 3), np.nan, np.float32), None), [self.seeded.seeds])
 
     def test_several_values_a_layer(self):
-        with pytest.raises(RequestError, match="ef and rounds have 1 values; expected 2, one a layer from layer 1"):
+        with pytest.raises(RequestError, match="ef and rounds have 1 values; expected 2, one per layer from layer 1"):
             self.search(self.index, SearchParams(1, (1,), (1,)))
 
 
 def arguments(**changed):
-    """What fits: two items on a line, one user."""
+    """Valid arguments: two items on a line, one user."""
     values = {
         "indptr": np.array([0, 1, 2], np.int32),
         "neighbors": np.array([1, 0], np.int32),
@@ -228,10 +228,10 @@ def arguments(**changed):
     ({"entry_points": np.array([2], np.int32)}, IndexError, "entry_points holds 2; expected an item of 0 <= item < 2"),
     ({"neighbors": np.array([5, 0], np.int32)}, IndexError, "neighbors holds 5"),
     ({"indptr": np.array([0, 1], np.int32)}, ValueError,
-     "indptr has 2 rows; expected 3, one an item, and one more"),
+     "indptr has 2 rows; expected 3, one per item and one more"),
     ({"users": np.ones((1, 2), np.float32)}, ValueError, "users has 2 columns; expected 3, as vectors"),
     ({"ef": np.array([0], np.int32)}, ValueError, "ef holds 0; expected at least 1"),
-    ({"ef": np.array([1, 1], np.int32)}, ValueError, "ef has 2 rows; expected 1, one a user"),
+    ({"ef": np.array([1, 1], np.int32)}, ValueError, "ef has 2 rows; expected 1, one per user"),
     ({"users": np.full((1, 3), np.nan, np.float32)}, ValueError, "the score of item 0 is NaN"),
     ({"vectors": np.ones((2, 3))}, TypeError, "vectors is float64; expected float32"),
     ({"threads": 0}, ValueError, "threads is 0; expected at least 1"),
@@ -245,8 +245,8 @@ def test_arrays_that_do_not_fit(kernel, changed, error, message):
 @pytest.mark.parametrize(("changed", "message"), [
     ({"users": np.ones((1, 2), np.float32)}, "users has 2 columns; expected 3, as vectors"),
     ({"indptr": np.array([0, 1], np.int32)}, "the layer has 1 items; expected 2"),
-    ({"ef": np.array([1, 1], np.int32)}, "ef has 2 rows; expected 1, one a user"),
-    ({"steps": np.array([1, 1], np.int32)}, "steps has 2 rows; expected 1, one a user"),
+    ({"ef": np.array([1, 1], np.int32)}, "ef has 2 rows; expected 1, one per user"),
+    ({"steps": np.array([1, 1], np.int32)}, "steps has 2 rows; expected 1, one per user"),
     ({"indptr": np.empty(0, np.int32)}, "indptr is empty"),
 ])  # fmt: skip
 def test_the_native_function_alone_stays_within_its_arrays(changed, message):

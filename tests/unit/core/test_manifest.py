@@ -1,4 +1,4 @@
-"""What a manifest may not say: names that leave the bundle, sizes that can't be, parameters that fit no graph."""
+"""Manifests that are refused: names that leave the bundle, impossible sizes, parameters that do not fit the graph."""
 
 import json
 
@@ -58,9 +58,7 @@ def refused(folder, **changes) -> str:
 )
 def test_names_that_are_no_plain_names(folder, name):
     words = refused(folder, files={name: ENTRY})
-    assert (
-        "expected a plain name of letters, digits, '_', '-' and '.': a bundle's files stand in its own folder" in words
-    )
+    assert "expected a plain name of letters, digits, '_', '-' and '.': a bundle's files are in its own folder" in words
 
 
 @settings(max_examples=200)
@@ -125,7 +123,7 @@ def test_a_manifest_that_leads_outside(tmp_path):
         ({"files": {"a": {**ENTRY, "sha256": "zz"}}}, "files: a: sha256 is 'zz'; expected 64 hex digits"),
         ({"files": {"a": 3}}, "files: a is 3; expected an object"),
         ({"search": {"top_k": 9, "ef": [2, 4], "rounds": [1, 3]}}, "search: ef of the ground layer is 4 and top_k 9"),
-        ({"search": {"top_k": 2, "ef": [4], "rounds": [1]}}, "search: ef is [4]; expected 2 values, one a layer"),
+        ({"search": {"top_k": 2, "ef": [4], "rounds": [1]}}, "search: ef is [4]; expected 2 values, one per layer"),
         ({"search_by_entry": {"seeds": {}}}, "search_by_entry: 'seeds' lacks top_k, ef, rounds"),
         (
             {"search_by_entry": {"seeds": {**BODY["search"], "seeds": {"count": 1}}}},
@@ -143,5 +141,5 @@ def test_values_that_can_not_be(folder, changes, message):
     assert message in refused(folder, **changes)
 
 
-def test_what_comes_is_shown_in_part(folder):
+def test_a_long_value_is_shown_in_part(folder):
     assert len(refused(folder, bundle_id=["x" * 10_000])) < 500

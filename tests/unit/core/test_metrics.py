@@ -16,7 +16,7 @@ def test_recall_is_the_mean_of_the_users_shares():
     assert recall(RETRIEVED, np.array([0, 2, 3]), np.array([9, 1, 5])) == pytest.approx(0.75)
 
 
-def test_one_user_s_hit_is_no_other_s():
+def test_a_hit_counts_for_its_own_user_only():
     assert recall(RETRIEVED, np.array([0, 1, 2]), np.array([4, 1])) == 0.0
 
 
@@ -52,7 +52,7 @@ def test_users_without_targets_are_refused():
         coverage(RETRIEVED, np.array([[1, 2], [-1, -1]]))
 
 
-def test_nobody_has_no_mean():
+def test_no_users_are_refused():
     with pytest.raises(DataError, match="0 of 0 users have no exact item"):
         coverage(np.empty((0, 2), np.int32), np.empty((0, 2), np.int32))
     with pytest.raises(DataError, match="items_scored is empty; expected at least one user"):
@@ -61,7 +61,7 @@ def test_nobody_has_no_mean():
 
 @pytest.mark.parametrize("indptr", [[0, 2], [0, 1, 3]])
 def test_targets_that_do_not_fit_are_refused(indptr):
-    with pytest.raises(DataError, match=r"targets are those of \d users and hold 2 items where \d are announced"):
+    with pytest.raises(DataError, match=r"target_indptr is for \d users and \d targets; expected 2 users, .*, and 2"):
         recall(RETRIEVED, np.array(indptr), np.array([1, 2]))
 
 

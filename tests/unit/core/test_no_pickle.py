@@ -1,4 +1,4 @@
-"""Nothing that is read can be code: no pickle, and no loader that falls back to one. Ruff's rules S301 to S307 help."""
+"""No file that is read can run code: no pickle, and no loader that falls back to it. Ruff checks S301 to S307 too."""
 
 import ast
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ FORBIDDEN_CALLS = {"torch.jit.load", "torch.hub.load", "pd.read_pickle", "yaml.l
 
 
 def unsafe(source: str) -> Iterator[str]:
-    """What a module does that could run what it reads."""
+    """The imports and calls of a module that could run code from a file."""
     for node in ast.walk(ast.parse(source)):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.module:

@@ -16,7 +16,7 @@ TABLE = np.arange(600, dtype=np.float32).reshape(200, 3)
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    """A model whose table stands beside it, in a file with a second hard link as in a model repository."""
+    """A model with its table in a file beside it, which has a second hard link as in a model repository."""
     graph = helper.make_graph(
         [helper.make_node("Gather", ["table", "rows"], ["out"])],
         "test",

@@ -1,4 +1,4 @@
-"""What a search reads is checked in one place."""
+"""The inputs of searches are checked when they are made."""
 
 import numpy as np
 import pytest
@@ -17,20 +17,20 @@ def batch(users, first=0.0):
 
 @pytest.mark.parametrize("states", [np.zeros((2, 1)), np.zeros(2, np.float32)])
 def test_user_states_of_another_kind_are_refused(states):
-    with pytest.raises(RequestError, match=r"user_states is float\d+\[2.*\]; expected float32\[B, S\], one row a user"):
+    with pytest.raises(RequestError, match=r"user_states is float.*; expected float32\[B, S\], one row per user"):
         UserBatch(states, None)
 
 
 @pytest.mark.parametrize("own", [np.zeros((1, 4), np.int32), np.zeros((2, 4), np.int64), np.zeros(2, np.int32)])
 def test_own_items_need_one_row_a_user(own):
-    with pytest.raises(RequestError, match=r"own_items is int.*; expected int32\[2, L\], one row a user"):
+    with pytest.raises(RequestError, match=r"own_items is int.*; expected int32\[2, L\], one row per user"):
         UserBatch(np.zeros((2, 3), np.float32), own)
 
 
 @pytest.mark.parametrize("light", [np.zeros((3, 2)), np.zeros((2, 2), np.float32), np.zeros(3, np.float32)])
 def test_light_vectors_need_one_row_an_item(light):
     with pytest.raises(
-        BundleError, match=r"light_vectors is float.*; expected float32\[3, d\], one row an item of the"
+        BundleError, match=r"light_vectors is float.*; expected float32\[3, d\], one row per item of the"
     ):
         SearchIndex(GRAPH, light)
 

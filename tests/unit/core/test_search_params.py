@@ -30,14 +30,14 @@ def test_the_smallest_that_is_allowed(params):
     [
         (0, (5,), (1,), "top_k is 0; expected at least 1"),
         (-3, (5,), (1,), "top_k is -3; expected at least 1"),
-        (5, (5, 5), (1,), "ef has 2 values and rounds 1; expected one each a layer"),
-        (5, (), (), r"ef is \[\]; expected at least 1 a layer"),
-        (5, (0, 5), (1, 1), r"ef is \[0, 5\]; expected at least 1 a layer"),
-        (5, (5, 5), (1, -1), r"rounds is \[1, -1\]; expected 0 or more a layer"),
+        (5, (5, 5), (1,), "ef has 2 values and rounds 1; expected one per layer"),
+        (5, (), (), r"ef is \[\]; expected at least 1 per layer"),
+        (5, (0, 5), (1, 1), r"ef is \[0, 5\]; expected at least 1 per layer"),
+        (5, (5, 5), (1, -1), r"rounds is \[1, -1\]; expected 0 or more per layer"),
         (6, (9, 5), (1, 1), "ef of the ground layer is 5 and top_k 6; expected ef >= top_k: raise the last value"),
     ],
 )
-def test_what_can_not_be_searched_is_refused(top_k, ef, rounds, message):
+def test_impossible_parameters_are_refused(top_k, ef, rounds, message):
     with pytest.raises(RequestError, match=message):
         SearchParams(top_k, ef, rounds)
 
@@ -49,7 +49,7 @@ def test_what_can_not_be_searched_is_refused(top_k, ef, rounds, message):
         ((6, 5), "seed_ef is 5 and seeds 6; expected seed_ef >= seeds"),
     ],
 )
-def test_seeds_that_can_not_be_found_are_refused(seeds, message):
+def test_impossible_seeds_are_refused(seeds, message):
     with pytest.raises(RequestError, match=message):
         SeedParams(*seeds)
 
@@ -58,7 +58,7 @@ def test_with_seeds_there_is_one_layer():
     params = SearchParams(5, (7,), (1,), SeedParams(10, 10))
     assert (params.entry, params.layer_count(2)) == ("seeds", 1)
     assert (PAPER_SEARCH_PARAMS.entry, PAPER_SEARCH_PARAMS.layer_count(2)) == ("layers", 3)
-    with pytest.raises(RequestError, match=r"ef is \[7, 7\]; expected one value with seeds"):
+    with pytest.raises(RequestError, match=r"ef is \[7, 7\]; expected one value with seeds: the search is"):
         SearchParams(5, (7, 7), (1, 1), SeedParams(10, 10))
 
 
@@ -69,7 +69,7 @@ def test_parameters_are_values():
         params.top_k = 6
 
 
-def test_what_is_asked_for_lies_over_what_there_is():
+def test_options_replace_the_defaults():
     params = SearchParams(5, (3, 9), (1, 2))
     assert params.asked(SearchOptions()) == params
     assert params.asked(SearchOptions(top_k=4, ef=(1, 4), rounds=(0, 0))) == SearchParams(4, (1, 4), (0, 0))
@@ -89,7 +89,7 @@ def test_what_is_asked_for_lies_over_what_there_is():
         ({"rounds": (1,)}, "ef has 2 values and rounds 1"),
     ],
 )
-def test_what_does_not_fit_what_there_is(asked, message):
+def test_options_that_do_not_fit_the_defaults_are_refused(asked, message):
     with pytest.raises(RequestError, match=message):
         SearchParams(5, (3, 9), (1, 2)).asked(SearchOptions(**asked))
 
@@ -117,7 +117,7 @@ def test_options_are_kept_in_one_form():
         ({"on_deadline": ["error"]}, r'on_deadline is \[\'error\'\]; expected "error" or "partial"'),
     ],
 )
-def test_options_that_can_not_be(options, message):
+def test_impossible_options_are_refused(options, message):
     with pytest.raises(RequestError, match=message):
         SearchOptions(**options)
 

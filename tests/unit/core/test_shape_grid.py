@@ -1,4 +1,4 @@
-"""The padding grid: what it covers, what it pads, and that the planned one is the best there is."""
+"""The padding grid: what it covers, how it pads, and that a planned grid is the best possible."""
 
 from itertools import combinations
 
@@ -28,7 +28,7 @@ def test_points_and_ranges():
         ((1, 8), (8,), "batch_sizes of the padding grid end with 8; expected 16"),
     ],
 )
-def test_a_grid_that_is_none(batch_sizes, widths, message):
+def test_an_impossible_grid_is_refused(batch_sizes, widths, message):
     with pytest.raises(ConfigError, match=message):
         ShapeGrid(batch_sizes, widths)
 
@@ -38,7 +38,7 @@ def test_more_users_than_a_call_may_have():
         GRID.batch_size(17)
 
 
-def test_it_goes_through_a_manifest():
+def test_it_is_written_to_and_read_from_a_manifest():
     assert ShapeGrid.of_manifest({"shape_grid": GRID.to_manifest()}) == GRID
     assert ShapeGrid.of_manifest({}) == DEFAULT_GRID
 
@@ -61,7 +61,7 @@ def test_padded_calls_hold_every_candidate_once_and_have_the_grids_shapes(users,
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(1, 16), st.integers(1, 12)), min_size=1, max_size=12), st.integers(1, 5))
 def test_no_other_grid_pads_less(calls, count):
-    """Against every choice of widths there is."""
+    """Against every possible choice of widths."""
     calls = np.array(calls, np.int64)
     planned = plan_grid(calls, count, GRID.batch_sizes, multiple=1)
     assert len(planned.widths) <= count
