@@ -1,7 +1,7 @@
-"""What runs inside Triton's Python processes, and what starts Triton.
+"""The code inside Triton's Python processes, and the code that starts Triton.
 
-What stands in `__all__` is public (docs/python_api.md). It belongs to the side that starts Triton, so importing the
-package alone does not load it: the processes inside Triton don't need it.
+The names in `__all__` are public (docs/python_api.md). They serve the side that starts Triton, so they are loaded on
+first use: the processes inside Triton don't need them.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Triton requests and responses <-> NumPy arrays and our errors: the one place where both are known."""
+"""Converts between Triton's requests and responses and our NumPy arrays and errors."""
 
 from __future__ import annotations
 
@@ -14,22 +14,15 @@ from nann.errors import NannError, RequestError, ScorerError, ScorerUnavailable,
 from nann.signature import Tensors, TensorSpec
 
 _NOT_CALLED = "Model {} - Error when running inference"
-"""How the Python backend begins its message when a BLS call reached no model; its error code says only INTERNAL."""
+"""Start of the Python backend's message for a BLS call that reached no model; its error code says only INTERNAL."""
 _LONGEST_MESSAGE = 2000
 
 
 def read_tensor(request: Any, spec: TensorSpec) -> npt.NDArray[Any]:
-    """One input of a request.
-
-    Args:
-        request: Triton's `InferenceRequest`.
-        spec: which tensor.
-
-    Returns:
-        An array of `spec.dtype`, batch dimension first.
+    """Reads one input of Triton's `InferenceRequest`: an array of `spec.dtype`, batch dimension first.
 
     Raises:
-        RequestError: naming the tensor, if it is missing or of another dtype.
+        RequestError: naming the tensor, if it is missing or has another dtype.
     """
     array = read_optional_tensor(request, spec)
     if array is None:
@@ -38,10 +31,10 @@ def read_tensor(request: Any, spec: TensorSpec) -> npt.NDArray[Any]:
 
 
 def read_optional_tensor(request: Any, spec: TensorSpec) -> npt.NDArray[Any] | None:
-    """One input of a request, or None where the request does not carry it.
+    """Reads one input like `read_tensor`; None if the request does not have it.
 
     Raises:
-        RequestError: naming the tensor, if it is of another dtype.
+        RequestError: naming the tensor, if it has another dtype.
     """
     tensor = pb_utils.get_input_tensor_by_name(request, spec.name)
     if tensor is None:
@@ -53,7 +46,7 @@ def read_optional_tensor(request: Any, spec: TensorSpec) -> npt.NDArray[Any] | N
 
 
 def make_tensor(spec: TensorSpec, array: npt.NDArray[Any]) -> Any:
-    """Triton's tensor of an array, in the spec's dtype and in one piece of memory."""
+    """Makes Triton's tensor of an array, contiguous and in the spec's dtype."""
     return pb_utils.Tensor(spec.name, np.ascontiguousarray(array, spec.dtype))
 
 
@@ -63,13 +56,12 @@ def make_response(tensors: Tensors) -> Any:
 
 
 def error_response(error: Exception) -> Any:
-    """Triton's `InferenceResponse` for a failure: our message and the status that fits, never a traceback.
+    """Triton's `InferenceResponse` for a failure: our message and the matching status, never a traceback.
 
-    A `RequestError` is the caller's fault (INVALID_ARGUMENT). A search that was stopped is CANCELLED: Triton has no
-    DEADLINE_EXCEEDED. Everything else is ours (INTERNAL); what was not foreseen goes to the server's log with its
-    traceback.
+    A `RequestError` is the caller's fault (INVALID_ARGUMENT). A stopped search is CANCELLED, since Triton has no
+    DEADLINE_EXCEEDED. All other errors are ours (INTERNAL); unexpected ones are logged with their traceback.
     """
-    # gRPC carries it in a header of limited size: a longer one, quoting a huge parameter, would break the answer.
+    # gRPC carries the message in a header of limited size. A message that quotes a huge parameter would exceed it.
     message = str(error)[:_LONGEST_MESSAGE]
     if isinstance(error, RequestError):
         return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, pb_utils.TritonError.INVALID_ARG))
@@ -82,7 +74,7 @@ def error_response(error: Exception) -> Any:
 
 
 def answer_each(requests: Sequence[Any], answer: Callable[[Any], Tensors]) -> list[Any]:
-    """Answers requests one by one, each with what `answer` returns or the error that it raises, alone."""
+    """Answers requests one by one. An error that `answer` raises fails only its own request."""
     return [_answer(request, answer) for request in requests]
 
 
@@ -100,17 +92,17 @@ def call_model(
 
     Args:
         model_name: the model.
-        model_version: its version, always named: two versions never answer the same request.
+        model_version: its version. It is always named, so that two versions never answer the same request.
         inputs: Triton's tensors.
-        output: the one output that is asked for.
-        trace: Triton's trace of the request that the call is made for; None: it is not traced.
+        output: the requested output.
+        trace: Triton's trace that the call belongs to; None: it is not traced.
 
     Returns:
-        The output in CPU memory, whatever device computed it.
+        The output in CPU memory, whichever device computed it.
 
     Raises:
-        ScorerUnavailable: if the call could not even be made: the model is not loaded, or its queue is full.
-        ScorerError: with the model's message, if the call failed or gave no such output.
+        ScorerUnavailable: if the call did not reach the model: it is not loaded, or its queue is full.
+        ScorerError: with the model's message, if the call failed or returned no such output.
     """
     request = pb_utils.InferenceRequest(
         model_name=model_name,

@@ -1,8 +1,8 @@
-"""Whether traces are wanted, and what Triton is told about them: by OpenTelemetry's own environment variables.
+"""Turns OpenTelemetry's environment variables into Triton's options for tracing.
 
-Triton itself takes the trace context (`traceparent`) from a request's headers, reports a span for the request and one
-for each model of the ensemble, and hands the context on to our Python processes and from them to the scorer. What it
-can't see is added by `nann.python_backend.watch.spans`: the rounds of a search.
+Triton takes the trace context (`traceparent`) from a request's headers. It reports a span for the request and one for
+each model of the ensemble. It passes the context to our Python processes, and from them to the scorer. Triton can't see
+the rounds of a search: `nann.python_backend.watch.spans` reports those.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from nann.errors import ConfigError
 from nann.packages import find_package
 
 SERVICE_NAME = "nann"
-"""What traces call the server where OTEL_SERVICE_NAME says nothing."""
+"""The server's name in traces if OTEL_SERVICE_NAME is not set."""
 _TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
-# "Only requests that bring a trace context": Triton knows no such rate, so one in as many as it can count.
+# Triton can't be told to trace only requests that bring a trace context; of the others it traces one in this many.
 _NEVER = 2**31 - 1
 
 
 def traces_endpoint(environment: Mapping[str, str]) -> str | None:
-    """Where spans are sent (OTLP over HTTP); None: nowhere, tracing is off."""
+    """Where spans are sent (OTLP over HTTP); None: tracing is off."""
     if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
     if environment.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp":
@@ -34,11 +34,11 @@ def traces_endpoint(environment: Mapping[str, str]) -> str | None:
 
 
 def triton_trace_options(environment: Mapping[str, str]) -> list[str]:
-    """Options of tritonserver; none where tracing is off.
+    """Options of tritonserver; none if tracing is off.
 
     Raises:
-        ConfigError: if the sampler is none that Triton can follow.
-        ModuleNotFoundError: if OpenTelemetry, with which we report the rounds of a search, is not installed.
+        ConfigError: if Triton has no counterpart of the sampler.
+        ModuleNotFoundError: if OpenTelemetry is not installed, which reports the rounds of a search.
     """
     endpoint = traces_endpoint(environment)
     if endpoint is None:
@@ -58,7 +58,7 @@ def triton_trace_options(environment: Mapping[str, str]) -> list[str]:
 
 
 def _one_in(environment: Mapping[str, str]) -> int:
-    """Triton traces one in so many of the requests without a context; those with one, always."""
+    """N: of the requests without a trace context Triton traces one in N, and it traces all others."""
     name = environment.get("OTEL_TRACES_SAMPLER", "parentbased_always_on")
     text = environment.get("OTEL_TRACES_SAMPLER_ARG", "1")
     sampler = name.removeprefix("parentbased_")

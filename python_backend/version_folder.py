@@ -1,4 +1,4 @@
-"""Which files of a bundle each model needs, and what they are called in its version folder."""
+"""The files of a bundle that each model needs, and their names in its version folder."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from nann.manifest import MANIFEST_FILE
 from nann.signature import BEAM_RETRIEVAL, FEATURE_TRANSFORM, SCORER, USER_ENCODER
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "model_repository"
-"""The hand-written repository: in a checkout and in an installed wheel it stands beside this package."""
+"""The hand-written repository. It is beside this package, in a checkout and in an installed wheel."""
 ONNX_FILE = "model.onnx"
 """Triton's name for the ONNX file in a version folder."""
 ONNX_HALF_FILE = "model.fp16.onnx"
-"""Our name for the scorer in half precision beside it."""
+"""Our name for the scorer in half precision, in the same folder."""
 PLAN_FILE = "model.plan"
 """Triton's name for a TensorRT plan in a version folder."""
 MODEL_FILES = {USER_ENCODER.name: USER_ENCODER_FILE, SCORER.name: SCORER_FILE}
-"""The bundle's name of each model's ONNX file."""
+"""Name of each model's ONNX file in the bundle."""
 TENSORRT, TORCH = "tensorrt", "torch"
-"""Targets whose configurations are made at installation."""
+"""Triton targets whose configurations are made at installation."""
 
 
 def bundle_artefacts(manifest: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -56,7 +56,7 @@ def bundle_artefacts(manifest: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 def onnx_files(manifest: Mapping[str, Any], onnx_file: str) -> dict[str, str]:
     """Name in the bundle -> name in the version folder, of one ONNX file and its external data.
 
-    External data keeps its name, by which the ONNX file refers to it.
+    External data keeps its name, since the ONNX file refers to it by that name.
     """
     external = (name for name in manifest["files"] if name.startswith(f"{onnx_file}."))
     installed = ONNX_HALF_FILE if onnx_file == SCORER_HALF_FILE else ONNX_FILE
@@ -64,20 +64,20 @@ def onnx_files(manifest: Mapping[str, Any], onnx_file: str) -> dict[str, str]:
 
 
 def check_same_bundle(model_folder: Path, version: int) -> None:
-    """Checks that graph and scorer of a version are of the same bundle, by their manifests.
+    """Checks by their manifests that graph and scorer of a version come from the same bundle.
 
-    A version folder never changes once it is there, so from then on it is enough to name the version in each call.
+    A version folder never changes once it is written. After this check, a call only has to name the version.
 
     Args:
-        model_folder: that of beam_retrieval in the model repository.
-        version: of both models.
+        model_folder: the folder of beam_retrieval in the model repository.
+        version: the version of both models.
 
     Raises:
-        BundleError: if they are not, or the scorer has no such version.
+        BundleError: if the bundles differ, or the scorer has no such version.
     """
     scorer = model_folder.parent / SCORER.name / str(version) / MANIFEST_FILE
     own = model_folder / str(version) / MANIFEST_FILE
     if not scorer.is_file():
-        raise BundleError(f"{scorer} is missing; install the bundle again as a version of its own")
+        raise BundleError(f"{scorer} is missing; install the bundle again as a new version")
     if own.read_bytes() != scorer.read_bytes():
-        raise BundleError(f"{own} and {scorer} are of different bundles; install each as a version of its own")
+        raise BundleError(f"{own} and {scorer} are from different bundles; install each bundle as its own version")

@@ -1,1 +1,1 @@
-"""What runs a bundle's ONNX files: onnxruntime, or torch with CUDA graphs."""
+"""Run a bundle's ONNX files: under onnxruntime, or in torch with CUDA graphs."""

@@ -1,4 +1,4 @@
-"""Triton's tensors <-> torch tensors without a copy, wherever they are (DLPack)."""
+"""Converts between Triton's tensors and torch tensors without a copy, on any device (DLPack)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .onnx_torch import torch_dtype
 
 
 def read_torch(request: Any, spec: TensorSpec) -> Tensor:
-    """One input of a request as a torch tensor on the device where it is.
+    """One input of a request as a torch tensor on the device that holds it.
 
     Raises:
-        RequestError: naming the tensor, if it is missing or of another dtype.
+        RequestError: naming the tensor, if it is missing or has another dtype.
     """
     tensor = pb_utils.get_input_tensor_by_name(request, spec.name)
     if tensor is None:
@@ -30,8 +30,8 @@ def read_torch(request: Any, spec: TensorSpec) -> Tensor:
 
 
 def torch_tensor(spec: TensorSpec, value: Tensor) -> Any:
-    """Triton's tensor over the memory of a torch tensor, which must be nobody else's.
+    """Triton's tensor over the memory of a torch tensor, which nothing else may use.
 
-    Triton waits for the work that torch has queued: it asks the tensor itself for its memory (`__dlpack__`).
+    Triton gets the memory through the tensor's `__dlpack__`, and so waits for the work that torch has queued.
     """
     return pb_utils.Tensor.from_dlpack(spec.name, value.contiguous())

@@ -1,7 +1,7 @@
-"""Runs a torch module at a few fixed shapes: one CUDA graph a shape on a GPU, plain calls on the CPU.
+"""Runs a torch module at a few fixed shapes: one CUDA graph per shape on a GPU, plain calls on the CPU.
 
-A scorer is a few dozen small kernels; launched one by one they cost more than they compute. A CUDA graph replays all of
-them with one launch, from buffers that never move.
+A scorer is a few dozen small kernels. To launch them one by one takes longer than to compute them. A CUDA graph replays
+all of them with one launch, on buffers that never move.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nann.errors import ScorerError
 
 from .onnx_torch import OnnxTorchModule, torch_dtype
 
-_RUNS_BEFORE_CAPTURE = 3  # as torch asks: the first runs pick algorithms and allocate workspaces
+_RUNS_BEFORE_CAPTURE = 3  # as torch recommends: the first runs pick algorithms and allocate workspaces
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Shape of each input by name, batch dimension first."""
@@ -33,7 +33,7 @@ class GraphRunner:
     """Runs one model.
 
     Args:
-        module: on its device already.
+        module: already on its device.
         shapes: which shapes to capture, the largest first; not used on the CPU.
     """
 
@@ -49,12 +49,12 @@ class GraphRunner:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device that computes."""
         return self._module.device
 
     @property
     def graph_count(self) -> int:
-        """How many CUDA graphs there are; 0 on the CPU."""
+        """Number of CUDA graphs; 0 on the CPU."""
         return len(self._captured)
 
     @torch.inference_mode()
@@ -62,10 +62,10 @@ class GraphRunner:
         """Runs the model on inputs of any device; a shape without a CUDA graph runs kernel by kernel.
 
         Args:
-            inputs: by name, batch dimension first; those the model does not read are ignored.
+            inputs: by name, batch dimension first; inputs that the model does not read are ignored.
 
         Returns:
-            The output on `device`. It is valid until the next run: copy what has to last.
+            The output on `device`. The next run overwrites it.
 
         Raises:
             ScorerError: naming the model, if it fails.
@@ -93,7 +93,7 @@ class GraphRunner:
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         try:
-            # One pool for all: shapes run one at a time, so they may share their intermediate memory.
+            # Shapes run one at a time, so all graphs can share one pool of intermediate memory.
             with torch.cuda.graph(graph, pool=self._pool):
                 output = self._module(inputs)
         except RuntimeError as error:

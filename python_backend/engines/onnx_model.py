@@ -1,4 +1,4 @@
-"""One ONNX model under onnxruntime on the CPU, held to its signature."""
+"""One ONNX model under onnxruntime on the CPU, checked against its signature."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from nann.signature import CANDIDATES, SCORER, USER_STATE, ModelSpec
 
 BLOCK_PAIRS = 1000
 """Pairs of a user and a candidate that a thread scores at a time. A layer's output then stays in the core's cache until
-the next layer reads it (1,000 x 128 floats are 512 KB). 500 to 2,000 pairs are alike, 17,000 take up to 15% more."""
+the next layer reads it (1,000 x 128 floats are 512 KB). 500 to 2,000 pairs are as fast, 17,000 up to 15% slower."""
 _WARM_UP_BATCH = 2
 
 
 def block_pairs(pairs: int, threads: int) -> int:
-    """How many of a call's pairs make a block.
+    """How many of a call's pairs make a block: at most `BLOCK_PAIRS`.
 
-    At most `BLOCK_PAIRS`. What is more than one block becomes as many for each thread, but none under half of that.
+    A call that needs several blocks gives each thread the same number of them, of at least half of `BLOCK_PAIRS`.
     """
     if pairs <= BLOCK_PAIRS:
         return BLOCK_PAIRS
@@ -34,7 +34,7 @@ def block_pairs(pairs: int, threads: int) -> int:
 
 
 def shared_by(threads: int) -> EachBlock:
-    """Threads that share the blocks of a call: whoever calls and helpers, each taking one block after the other."""
+    """Runs the blocks of a call on several threads: the caller and helpers, each taking one block after the other."""
     if threads == 1:
         return one_by_one
     helpers = ThreadPoolExecutor(threads - 1, "blocks")
@@ -58,19 +58,19 @@ class OnnxModel:
     """Runs the ONNX model of one `ModelSpec`.
 
     Args:
-        path: the `.onnx` file; external data stands beside it.
+        path: the `.onnx` file; external data is in the same folder.
         spec: names, dtypes and ranks that the model must have. It may leave out inputs that it does not read.
-        threads: that share the blocks of a scorer's candidates.
+        threads: number of threads that share the blocks of a scorer's candidates.
 
     Raises:
-        BundleError: if onnxruntime can't load it, or it does not fit the signature.
+        BundleError: if onnxruntime can't load the model, or it does not fit the signature.
     """
 
     def __init__(self, path: Path, spec: ModelSpec, threads: int = 1) -> None:
-        # All else is onnxruntime's default: IO binding, no memory arena or no memory pattern made no call faster, with
-        # numbers of candidates that change from call to call.
+        # The other options keep their defaults. IO binding, no memory arena or no memory pattern made no call faster:
+        # the number of candidates changes from call to call.
         options = onnxruntime.SessionOptions()
-        # Threads share blocks, not operators: so they meet once a call (`nann bench --only scorer` compares both).
+        # Threads share blocks, not operators, so they synchronize once per call (`nann bench --only scorer` compares).
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -88,10 +88,10 @@ class OnnxModel:
         """Runs the model.
 
         Args:
-            inputs: arrays by name, batch dimension first; those the model does not read are dropped.
+            inputs: arrays by name, batch dimension first; inputs that the model does not read are ignored.
 
         Returns:
-            The output, `[B, ...]`. Where candidates are padding, any number.
+            The output, `[B, ...]`. It has any number where candidates are padding.
 
         Raises:
             ScorerError: naming the model, if it fails or returns another batch size.
@@ -121,12 +121,12 @@ class OnnxModel:
         return np.asarray(output)
 
     def warm_up(self, sizes: Mapping[str, int]) -> None:
-        """One small run, so that a broken model fails at load and the first request is as fast as the next.
+        """Runs the model once, so that a broken model fails at load and the first request is as fast as the next.
 
-        A model whose input has a width that neither it nor `sizes` tells is not run.
+        Nothing is run if an input has a width that neither the model nor `sizes` states.
 
         Args:
-            sizes: columns of inputs by name, for those whose width the model leaves open.
+            sizes: number of columns by input name, for inputs whose width the model leaves open.
         """
         feed = {}
         for name, (_, width) in self._inputs.items():
@@ -152,10 +152,10 @@ class OnnxModel:
 
 
 class EmbeddedScorer:
-    """An exported scorer as the target `embedded` runs it, in this process; a `nann.scorer.Scorer`.
+    """An exported scorer in this process, as in the target `embedded`; a `nann.scorer.Scorer`.
 
     Args:
-        model: of `SCORER`.
+        model: loaded with the signature `SCORER`.
     """
 
     def __init__(self, model: OnnxModel) -> None:
@@ -163,7 +163,7 @@ class EmbeddedScorer:
 
     @classmethod
     def open(cls, path: Path, threads: int = 1) -> EmbeddedScorer:
-        """That of an ONNX file, which is not verified; arguments and errors as `OnnxModel`."""
+        """Loads an ONNX file without verifying its hash; arguments and errors as for `OnnxModel`."""
         return cls(OnnxModel(path, SCORER, threads))
 
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:

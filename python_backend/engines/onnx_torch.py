@@ -1,10 +1,8 @@
-"""An ONNX file as a torch module: how the target `torch` runs the very files that every other target runs.
+"""An ONNX file as a torch module: the target `torch` runs the same files as every other target.
 
-The bundle needs nothing more for this target, whoever wrote the scorer: no pickle, no TorchScript, and no program that
-only the torch version that exported it can read. What a file computes in half precision, its graph says.
-
-The two heavy libraries of this module, torch and onnx, are imported nowhere else in this package but in the modules
-of the target `torch` (import-linter names them).
+So a bundle needs no pickle, no TorchScript, and no program that only the exporting torch version can read. The graph in
+the file states what is computed in half precision. In this package only the modules of the target `torch` import the
+large libraries torch and onnx; import-linter checks that.
 """
 
 from __future__ import annotations
@@ -33,15 +31,15 @@ _DEFAULT_DOMAINS = ("", "ai.onnx")
 class OnnxTorchModule(nn.Module):
     """Runs the ONNX file of one `ModelSpec` in torch, on the CPU or on a GPU.
 
-    Shapes, axes and sizes are computed on the host and never wait for the device, so that a CUDA graph can be captured
-    of a run.
+    Shapes, axes and sizes are computed on the host and never wait for the device, so that a run can be captured as
+    a CUDA graph.
 
     Args:
-        path: the `.onnx` file; external data stands beside it.
+        path: the `.onnx` file; external data is in the same folder.
         spec: names and dtypes that the model must have. It may leave out inputs that it does not read.
 
     Raises:
-        BundleError: if it can't be read, does not fit the signature, or has an operator that is not known here.
+        BundleError: if the file can't be read, does not fit the signature, or has an operator outside `OPERATORS`.
     """
 
     def __init__(self, path: Path, spec: ModelSpec) -> None:
@@ -66,7 +64,7 @@ class OnnxTorchModule(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         buffers = list(self.buffers())
         return buffers[0].device if buffers else torch.device("cpu")
 
@@ -74,13 +72,13 @@ class OnnxTorchModule(nn.Module):
         """Runs the model.
 
         Args:
-            inputs: tensors on `device` by name, batch dimension first; those the model does not read are ignored.
+            inputs: tensors on `device` by name, batch dimension first; inputs that the model does not read are ignored.
 
         Returns:
             The output, `[B, ...]`.
 
         Raises:
-            ScorerError: naming the operator that failed and what it was given.
+            ScorerError: naming the output and the inputs of the operator that failed.
         """
         values: dict[str, Any] = {name: inputs[name] for name in self.inputs}
         for index, (operator, node_inputs, outputs, attributes) in enumerate(self._steps):
@@ -132,7 +130,7 @@ def _attribute(attribute: onnx.AttributeProto) -> Any:
 
 
 def _last_uses(steps: Sequence[_Step], output: str) -> list[list[str]]:
-    """Which values each step is the last to read: they can go, which keeps the memory of a run small."""
+    """The values that no step after each step reads. They are freed then, which keeps the memory of a run small."""
     last: dict[str, int] = {}
     for index, (_, inputs, outputs, _) in enumerate(steps):
         last.update(dict.fromkeys((*inputs, *outputs), index))

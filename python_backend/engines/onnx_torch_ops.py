@@ -1,4 +1,4 @@
-"""ONNX operators (opset 13 to 22) in torch: those that torch's exporter makes of scorers and user encoders."""
+"""ONNX operators (opset 13 to 22) in torch: those that torch's exporter writes for scorers and user encoders."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Host:
-    """A small value of whole numbers that is known on the host: a shape, axes, a split.
+    """A small value of whole numbers in host memory, such as a shape, axes or a split.
 
     Attributes:
         tensor: the value, on the CPU.
-        copy: the same on the device, where it is a constant of the model.
+        copy: the same value on the device, if it is a constant of the model.
     """
 
     tensor: Tensor
     copy: Tensor | None = None
 
     def numbers(self) -> list[int]:
-        """As a flat list."""
+        """The numbers as a flat list."""
         return [int(number) for number in self.tensor.reshape(-1).tolist()]
 
 
@@ -37,7 +37,7 @@ Operator = Callable[[Arguments, dict[str, Any], torch.device], Sequence[Any]]
 
 
 def _plain(function: Callable[..., Tensor]) -> Operator:
-    """An operator without attributes. On host values alone it stays on the host."""
+    """An operator without attributes. If all its inputs are host values, its output is one too."""
 
     def run(arguments: Arguments, _: dict[str, Any], device: torch.device) -> list[Any]:
         if all(isinstance(argument, Host) for argument in arguments):
@@ -48,7 +48,7 @@ def _plain(function: Callable[..., Tensor]) -> Operator:
 
 
 def _on(argument: Any, device: torch.device) -> Any:
-    """A host value where tensors of the device are: a constant has its copy there, a single number needs none."""
+    """A host value as an argument beside device tensors. A constant has a copy there; a single number needs none."""
     if not isinstance(argument, Host):
         return argument
     if argument.copy is not None:
@@ -68,7 +68,7 @@ def _with(function: Callable[..., Any]) -> Operator:
 
 
 def _axes(arguments: Arguments, attributes: dict[str, Any]) -> list[int] | None:
-    """Axes as an input (opset 13 and 18) or as an attribute (before); None: all."""
+    """The axes: an input (since opset 13 or 18) or an attribute (before); None: all axes."""
     if len(arguments) > 1 and arguments[1] is not None:
         return _numbers(arguments[1])
     axes: list[int] | None = attributes.get("axes")
@@ -103,7 +103,7 @@ def _gather(arguments: Arguments, attributes: dict[str, Any], device: torch.devi
     if indices.ndim == 0 or indices.device != table.device:
         indices = indices.to(table.device)
     shape = (*table.shape[:axis], *indices.shape, *table.shape[axis + 1 :])
-    # Negative indices count from the end; `index_select` knows none.
+    # Negative indices count from the end; `index_select` does not support them.
     wrapped = torch.where(indices < 0, indices + table.shape[axis], indices)
     return table.index_select(axis, wrapped.reshape(-1)).reshape(shape)
 

@@ -1,4 +1,4 @@
-"""The ONNX model in a version folder, verified and warmed up."""
+"""Loads the ONNX model of a version folder, verified and warmed up."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def load_model(folder: Path, model_name: str, threads: int = 1) -> tuple[ModelSp
     Args:
         folder: the version folder, with manifest.json and the ONNX file under Triton's name for it.
         model_name: `user_encoder` or `scorer`.
-        threads: as `OnnxModel`.
+        threads: as for `OnnxModel`.
 
     Raises:
-        BundleError: if a file is missing or changed, or does not fit the signature.
+        BundleError: if a file is missing or changed, or the model does not fit the signature.
     """
     bundle = Bundle.open(folder, ())
     for name, installed in onnx_files(bundle.manifest, MODEL_FILES[model_name]).items():

@@ -1,4 +1,4 @@
-"""Loads `user_encoder` or `scorer` of an installed bundle into torch: what the target `torch` runs, without Triton."""
+"""Loads `user_encoder` or `scorer` of an installed bundle into torch, for the target `torch`. It needs no Triton."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def load_runner(
         folder: the version folder, with manifest.json and the ONNX files.
         model_name: `user_encoder` or `scorer`.
         device: where to run it.
-        cuda_graphs: whether to capture CUDA graphs, on a GPU.
-        half: the scorer in half precision; None: on a GPU, where the bundle has it.
+        cuda_graphs: whether to capture CUDA graphs on a GPU.
+        half: whether to run the scorer in half precision; None: on a GPU, if the bundle has it.
 
     Raises:
-        BundleError: if a file is missing or changed, does not fit the signature or can't be run in torch.
-        ScorerError: if the model fails on zeros, or no CUDA graph can be captured of it.
+        BundleError: if a file is missing or changed, or the model does not fit the signature or can't run in torch.
+        ScorerError: if the model fails on zeros, or it can't be captured as a CUDA graph.
     """
     bundle, spec = Bundle.open(folder, ()), SPECS[model_name]
     if half is None:
@@ -49,7 +49,7 @@ def load_runner(
 
 
 def model_shapes(bundle: Bundle, spec: ModelSpec) -> list[Shapes]:
-    """The shapes that a model is run at, the largest first.
+    """The input shapes of a model, the largest first.
 
     Raises:
         BundleError: if the manifest does not state the width of the user state.

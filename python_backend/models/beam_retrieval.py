@@ -1,4 +1,4 @@
-"""The model `beam_retrieval`: user states -> the best items, by graph search under the scorer."""
+"""The model `beam_retrieval`: finds the best items for user states, by graph search under the scorer."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from ..search.in_process_scorer import InProcessScorer
 
 ON_SCORER_FAILURE = ("error", "fallback")
-"""What requests get while the scorer fails: its error, or a cheap ranking (`nann.cheap_ranking`)."""
+"""What requests get while the scorer fails: the error, or a cheap ranking (`nann.cheap_ranking`)."""
 SCORER_PLACES = ("bls", "in_process")
 """Where rounds are scored: by the model `scorer`, or by its ONNX file in this process."""
 
 
 class TritonPythonModel:
-    """Triton's view of the search: many requests in, one lockstep search, as many responses out."""
+    """Triton's view of the search: one lockstep search for many requests."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Opens and verifies the graph in the version folder."""
@@ -56,11 +56,11 @@ class TritonPythonModel:
         self.watch = SearchWatch(args, bundle, self.grid)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Searches for the valid requests together; a bad one is refused alone."""
+        """Searches for the valid requests together; an invalid one fails alone."""
         return [response_to(outcome) for outcome in self.outcomes(requests)]
 
     def outcomes(self, requests: Sequence[Any]) -> list[Outcome]:
-        """What becomes of each request."""
+        """The outcome of each request."""
         parsed = [self._parse(request) for request in requests]
         searches = [one for one in parsed if isinstance(one, Search)]
         answers = iter(self._answer(requests, parsed, searches) if searches else ())
@@ -69,11 +69,11 @@ class TritonPythonModel:
         return outcomes
 
     def finalize(self) -> None:
-        """Reports what is left to report."""
+        """Reports the remaining metrics and spans."""
         self.watch.close()
 
     def states_of(self, user_states: Float32Array) -> Float32Array:
-        """Of what `read_states` gave of some users, their user states, `float32[B, S]`."""
+        """The user states, `float32[B, S]`, of some rows that `read_states` returned."""
         return user_states
 
     def read_states(self, request: Any) -> npt.NDArray[Any]:
@@ -102,8 +102,8 @@ class TritonPythonModel:
                 self.read_states(request),
                 read_tensor(request, BEHAVIORS),
                 request.parameters(),
-                # Only the ensemble says when a request arrived; and only direct calls can be seen to be cancelled:
-                # Triton 2.51 does not tell the models of an ensemble, and asking is a round trip between processes.
+                # Only the ensemble states when a request arrived. Only direct calls are checked for cancellation:
+                # Triton 2.51 does not tell the models of an ensemble, and a check is a round trip between processes.
                 *((None, request.is_cancelled) if arrived is None else (int(arrived.min()), never)),
             )
         except Exception as error:  # a Python model must never raise out of execute()

@@ -17,11 +17,11 @@ from ..tensors import error_response, make_response, read_tensor
 
 
 def run_together(model: OnnxModel, batches: Sequence[Mapping[str, npt.NDArray[Any]]]) -> list[npt.NDArray[Any]]:
-    """Runs several requests: in one run where their shapes agree but for the batch size, else each by itself.
+    """Runs several requests: in one run if their shapes agree except for the batch size, otherwise one by one.
 
     Args:
         model: the model.
-        batches: inputs of each request, `[B, ...]` by name.
+        batches: the inputs of each request by name, `[B, ...]`.
 
     Returns:
         The output of each request, `[B, ...]`.
@@ -44,7 +44,7 @@ class TritonPythonModel:
         self._spec, self._model = load_model(folder, args["model_name"], threads)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Runs the requests together; if that fails, they all get the model's message."""
+        """Runs the requests together; if that fails, each of them gets the error."""
         try:
             batches = [{spec.name: read_tensor(request, spec) for spec in self._spec.inputs} for request in requests]
             outputs = run_together(self._model, batches)

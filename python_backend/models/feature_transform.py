@@ -1,4 +1,4 @@
-"""The model `feature_transform`: what a request says -> what the user encoder reads."""
+"""The model `feature_transform`: turns the ids in a request into the inputs of the user encoder."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from ..tensors import answer_each, read_optional_tensor, read_tensor
 from ..watch.publisher import MetricsPublisher
 
 FILES = (ITEM_IDS_FILE,)
-"""Files of the bundle that this model opens."""
+"""Files of the bundle that this model reads."""
 
 
 def transform(
     features: FeatureTransform, ids: npt.NDArray[Any], profile: npt.NDArray[Any] | None, max_request_length: int
 ) -> Tensors:
-    """Outputs of one request.
+    """The outputs for one request.
 
     Args:
-        features: the bundle's.
+        features: the transform of the bundle.
         ids: `int64[B, L]` external ids.
-        profile: `int64[B, P]` profile codes, or None.
-        max_request_length: the largest L that is answered.
+        profile: `int64[B, P]` codes of the user profile, or None.
+        max_request_length: the largest L that is accepted.
 
     Raises:
         RequestError: naming the tensor.
@@ -49,7 +49,7 @@ def transform(
     behaviors, unknown = features.behaviors(ids)
     if ids.shape[1] > max_request_length:
         raise RequestError(
-            f"{BEHAVIOR_ITEM_IDS.name} has {ids.shape[1]} ids a user; expected at most {max_request_length}: "
+            f"{BEHAVIOR_ITEM_IDS.name} has {ids.shape[1]} ids per user; expected at most {max_request_length}: "
             f"the model reads only the newest {features.sequence_length}"
         )
     return {BEHAVIORS: behaviors, PROFILE_CODES: features.profile(profile, ids.shape[0]), UNKNOWN_ITEMS: unknown}
@@ -64,17 +64,17 @@ class TritonPythonModel:
         self._features = Bundle.open(folder, FILES).features
         self._max_request_length = config_int(json.loads(args["model_config"]), "max_request_length")
         self._publisher = MetricsPublisher(args)
-        self._items = self._publisher.counter("nann_behavior_items_total", "Item ids in requests, padding left out")
+        self._items = self._publisher.counter("nann_behavior_items_total", "Item ids in requests, without padding")
         self._unknown_items = self._publisher.counter(
-            "nann_unknown_items_total", "Those of them that the bundle does not know"
+            "nann_unknown_items_total", "Item ids in requests that the bundle does not know"
         )
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answers each request by itself: histories differ in length."""
+        """Answers each request alone, since behaviour sequences differ in length."""
         return answer_each(requests, self._answer)
 
     def finalize(self) -> None:
-        """Reports what is left to report."""
+        """Reports the remaining metrics."""
         self._publisher.close()
 
     def _answer(self, request: Any) -> Tensors:

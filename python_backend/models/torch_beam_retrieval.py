@@ -1,8 +1,8 @@
 """The model `beam_retrieval` of the target `torch`: user states stay on the GPU for the whole search.
 
-The search itself needs of a user state only what the light score reads, the few numbers at its end; the rest it hands
-to the scorer in the rows that it got. So it gets row numbers and those few, and the scorer takes the rows of the states
-on their device: no more of a state crosses to the host between user_encoder and scorer.
+The search reads only the last few numbers of a user state, for the light score, and passes the state to the scorer. So
+here it gets a row number and those few numbers per user, and the scorer selects the rows of the states on their device.
+Nothing else of a state is copied to the host between user_encoder and scorer.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from . import beam_retrieval
 
 
 class DeviceBlsScorer(BlsScorer):
-    """A `BlsScorer` whose `user_states` begin with row numbers, `float32[B, 1 + light width]`.
+    """A `BlsScorer` whose `user_states` begin with a row number, `float32[B, 1 + light width]`.
 
     Args:
-        states: `float32[users, S]` on any device: the rows that are meant.
-        model_version: as in `BlsScorer`; the rest too.
+        states: `float32[users, S]` on any device: the rows that the numbers refer to.
+        model_version: as in `BlsScorer`, and so is `grid`.
     """
 
     def __init__(self, states: Tensor, model_version: int, grid: ShapeGrid | None) -> None:
@@ -47,7 +47,7 @@ class TritonPythonModel(beam_retrieval.TritonPythonModel):
     """Triton's view of the search, with user states on their device."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """As the other targets' model."""
+        """Same as in the other targets."""
         super().initialize(args)
         if self.in_process is not None:
             raise ConfigError(
@@ -56,18 +56,18 @@ class TritonPythonModel(beam_retrieval.TritonPythonModel):
             )
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """As the other targets' model."""
+        """Same as in the other targets."""
         self._states: list[Tensor] = []
         try:
             return super().execute(requests)
         finally:
-            self._states.clear()  # the memory is Triton's, and only until the requests are answered
+            self._states.clear()  # Triton owns the memory and reuses it once the requests are answered
 
     def read_states(self, request: Any) -> npt.NDArray[Any]:
-        """Keeps the user states where they are.
+        """Reads the user states and leaves them on their device.
 
         Returns:
-            `float32[B, 1 + light width]`: their row numbers (exact below 2^24) and w_u of the light score.
+            `float32[B, 1 + light width]`: row numbers (exact below 2^24) and w_u of the light score.
         """
         states = read_torch(request, USER_STATE)
         if states.ndim != 2 or 0 in states.shape:
@@ -84,7 +84,7 @@ class TritonPythonModel(beam_retrieval.TritonPythonModel):
         return DeviceBlsScorer(self._all_states(), self.version, self.grid)
 
     def states_of(self, user_states: Float32Array) -> Float32Array:
-        """The user states behind row numbers, in host memory."""
+        """The user states of these row numbers, in host memory."""
         rows = torch.from_numpy(user_states[:, 0].astype(np.int64)).to(self._states[0].device)
         states: Float32Array = self._all_states().index_select(0, rows).cpu().numpy()
         return states

@@ -1,7 +1,7 @@
 """The models `user_encoder` and `scorer` of the target `torch`: the bundle's ONNX files in torch, on the GPU.
 
-Half precision where the bundle has the scorer in half, one CUDA graph for each shape of the padding grid. Without a
-GPU the same code runs on the CPU, in full precision and without graphs.
+The scorer runs in half precision if the bundle has it so. Each shape of the padding grid has a CUDA graph. Without a
+GPU the same code runs on the CPU, in full precision and without CUDA graphs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..tensors import error_response
 
 
 def pad_users(inputs: Mapping[str, Tensor], users: int) -> dict[str, Tensor]:
-    """Inputs of at most `users` rows with the last row repeated until there are that many."""
+    """Repeats the last row of each input until there are `users` rows."""
     rows = _users(inputs)
     if rows == users:
         return dict(inputs)
@@ -40,7 +40,7 @@ class TritonPythonModel:
         on_gpu = args["model_instance_kind"] == "GPU" and torch.cuda.is_available()
         device = torch.device(f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu")
         if not on_gpu:
-            torch.set_num_threads(1)  # Triton has a process a model: more threads would fight over the cores
+            torch.set_num_threads(1)  # one process per model: more threads would compete for the cores
         folder = Path(args["model_repository"]) / args["model_version"]
         config = json.loads(args["model_config"])
         self._spec = SPECS[args["model_name"]]
@@ -49,7 +49,7 @@ class TritonPythonModel:
         pb_utils.Logger.log_info(f"{self._spec.name}: torch on {device}, {self._runner.graph_count} CUDA graphs")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answers the requests in one run where their shapes agree but for the batch size, else one by one."""
+        """Answers the requests in one run if their shapes agree except for the batch size, otherwise one by one."""
         try:
             batches = [{spec.name: read_torch(request, spec) for spec in self._spec.inputs} for request in requests]
             return self._together(batches) if self._fit_together(batches) else [self._alone(batch) for batch in batches]

@@ -1,1 +1,1 @@
-"""The model repository on disk: versions, installing and deploying them, their configurations."""
+"""The model repository on disk: its versions and their configurations, installation and deployment."""

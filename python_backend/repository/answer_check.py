@@ -1,4 +1,4 @@
-"""Does a served version answer as it should? Its own files, searched here without Triton, say what it should."""
+"""Checks that a served version answers like a search of its own files, which runs here without Triton."""
 
 from __future__ import annotations
 
@@ -33,38 +33,38 @@ from ..version_folder import ONNX_FILE
 
 CHECKED_USERS = 4
 MIN_OVERLAP = 0.9
-"""Least share of the retrieved items that must be the expected ones: half precision moves a few at the edge."""
+"""Least share of the expected items that must be retrieved: half precision replaces a few of the last ones."""
 SCORE_TOLERANCE = 0.02
-"""Largest difference of an item's score from the expected one, in parts of the spread of the expected scores."""
+"""Largest difference of an item's score from the expected one, as a share of the range of expected scores."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What was retrieved: `item_ids` `int64[B, K]`, `scores` `float32[B, K]`."""
+    """Retrieved items: `item_ids` `int64[B, K]`, `scores` `float32[B, K]`."""
 
     item_ids: npt.NDArray[np.int64]
     scores: npt.NDArray[np.float32]
 
 
 def check_release(control: ModelControl, release: Path, version: int) -> None:
-    """Asks a loaded version, model by model, for a few users and compares with the search under its ONNX files.
+    """Compares the answers of a loaded version for a few users with a search under its ONNX files.
 
     Raises:
-        DeployError: if it answers otherwise.
-        ServerError: if it does not answer.
+        DeployError: if the answers differ.
+        ServerError: if the version does not answer.
     """
     users = sample_users(Bundle.open(release / BEAM_RETRIEVAL.name, ()))
     compare(served_answers(control, users, version), expected_answers(release, users), version)
 
 
 def sample_users(bundle: Bundle) -> npt.NDArray[np.int64]:
-    """Histories of the bundle's own items, always the same: `int64[CHECKED_USERS, L]`."""
+    """Behaviour sequences of the bundle's items, always the same: `int64[CHECKED_USERS, L]`."""
     rng = np.random.default_rng(0)
     return rng.choice(np.asarray(bundle.item_ids), (CHECKED_USERS, bundle.sequence_length))
 
 
 def served_answers(control: ModelControl, users: npt.NDArray[np.int64], version: int) -> Answers:
-    """The answers of one version, current or not: the ensemble's steps one by one."""
+    """The answers of one version, current or not; calls the ensemble's models one by one."""
     tensors: dict[TensorSpec, npt.NDArray[Any]] = {BEHAVIOR_ITEM_IDS: users}
     for spec in (FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL):
         outputs, _ = control.infer(spec, tensors, version)
@@ -73,7 +73,7 @@ def served_answers(control: ModelControl, users: npt.NDArray[np.int64], version:
 
 
 def expected_answers(release: Path, users: npt.NDArray[np.int64]) -> Answers:
-    """The answers of the files of a version, searched in this process under onnxruntime."""
+    """The answers of a search of a version's files, in this process under onnxruntime."""
     bundle = Bundle.open(release / BEAM_RETRIEVAL.name, ())
     encoder = OnnxModel(release / USER_ENCODER.name / ONNX_FILE, USER_ENCODER, 1)
     behaviors, _ = bundle.features.behaviors(users)
@@ -86,7 +86,7 @@ def expected_answers(release: Path, users: npt.NDArray[np.int64]) -> Answers:
 
 
 def compare(served: Answers, expected: Answers, version: int) -> None:
-    """Compares answers, reordered and half-precise ones aside.
+    """Compares answers; allows another order, and the differences of half precision.
 
     Raises:
         DeployError: saying what differs.
@@ -96,13 +96,13 @@ def compare(served: Answers, expected: Answers, version: int) -> None:
         common, at_served, at_wanted = np.intersect1d(ids, wanted, return_indices=True)
         if len(common) < MIN_OVERLAP * len(np.unique(wanted)):
             raise DeployError(
-                f"version {version} does not answer as its files say: {len(common)} of the {len(wanted)} items "
-                f"expected for test user {user}"
+                f"version {version} does not answer as its files say: it returned {len(common)} of the {len(wanted)} "
+                f"items that are expected for test user {user}"
             )
         real = common != PADDING_ITEM
         differences = np.abs(served.scores[user][at_served[real]] - expected.scores[user][at_wanted[real]])
         if not np.all(differences <= SCORE_TOLERANCE * spread):
             raise DeployError(
-                f"version {version} does not score as its files say: off by {differences.max():.3g} of a spread of "
-                f"{spread:.3g} for test user {user}"
+                f"version {version} does not score as its files say: test user {user} has scores that differ by up to "
+                f"{differences.max():.3g}, and the expected scores have a range of {spread:.3g}"
             )

@@ -1,4 +1,4 @@
-"""The configurations in a model repository: copies of the hand-written ones, and those that are made of them."""
+"""The configurations in a model repository: copies of the hand-written ones, and those made from them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ MADE_CONFIGS = frozenset(
         f"{BEAM_RETRIEVAL.name}/configs/{TORCH}.pbtxt",
     )
 )
-"""Configurations that installation makes of the hand-written ones, beside the ensemble's for each target."""
+"""Configurations that installation makes from the hand-written ones. It also makes the ensemble's for each target."""
 _COPIED_FILE = "copied.json"
 _LATEST = "model_version: -1"
 
 
 def hand_written(repository: Path) -> list[Path]:
-    """The configurations in a repository that installation does not make itself."""
+    """The configurations in a repository that installation does not make."""
     paths = (path.relative_to(repository) for path in repository.glob("[!.]*/**/*.pbtxt"))
     made_for_ensemble = Path(ENSEMBLE.name) / "configs"
     return sorted(
@@ -40,7 +40,7 @@ def hand_written(repository: Path) -> list[Path]:
 def copy_template(repository: Path) -> None:
     """Copies the hand-written configurations to another repository.
 
-    A copy that was changed there stays as it is; one that was not follows the template of a new release.
+    A copy that was changed there stays as it is. Any other copy is updated to the template of a new release.
     """
     record = repository / VERSIONS_FOLDER / _COPIED_FILE
     text = record.read_text(encoding="utf-8") if record.exists() else ""
@@ -48,7 +48,7 @@ def copy_template(repository: Path) -> None:
     for source in hand_written(TEMPLATE):
         name = str(source.relative_to(TEMPLATE))
         target, text = repository / name, source.read_text(encoding="utf-8")
-        present = target.read_text(encoding="utf-8") if target.exists() else ""  # empty: a crash took the content
+        present = target.read_text(encoding="utf-8") if target.exists() else ""  # empty: a crash lost the content
         if not present or copied.get(name) == _digest(present):
             if present != text:
                 write_text(target, text, durable=False)
@@ -57,10 +57,10 @@ def copy_template(repository: Path) -> None:
 
 
 def check_target(repository: Path, target: str) -> None:
-    """Checks that the models that differ between targets have a configuration for this one.
+    """Checks that user_encoder and scorer have a configuration for this Triton target.
 
     Raises:
-        ConfigError: naming the model and the targets that it has.
+        ConfigError: naming the model and its targets.
     """
     for spec in (USER_ENCODER, SCORER):
         folder = repository / spec.name / "configs"
@@ -68,14 +68,14 @@ def check_target(repository: Path, target: str) -> None:
             if target == TENSORRT:
                 raise ConfigError(
                     f"no TensorRT plans are installed in {repository}; build them with `nann build-engine` on the "
-                    "machine and with the TensorRT that will serve them, and name their folder with --plans"
+                    "serving machine, with the TensorRT that serves them, and pass their folder with --plans"
                 )
             targets = ", ".join(sorted({*(path.stem for path in folder.glob("*.pbtxt")), TENSORRT}))
             raise ConfigError(f"target is {target!r}; {spec.name} has configurations for {targets}")
 
 
 def made_configs(repository: Path, version: int) -> dict[str, str]:
-    """The text of each configuration that is made of the hand-written ones for this version, by its place."""
+    """The text of each configuration of `MADE_CONFIGS` for this version, by its path in the repository."""
     made = {}
     for name in sorted(MADE_CONFIGS):
         path = repository / name
@@ -95,7 +95,7 @@ def made_configs(repository: Path, version: int) -> dict[str, str]:
 
 
 def write_made_configs(repository: Path, version: int) -> None:
-    """Writes the configurations of `MADE_CONFIGS` and the warm-up beside them; those of `tensorrt` go without plans."""
+    """Writes the configurations of `MADE_CONFIGS` and their warm-up; without plans it removes those of `tensorrt`."""
     made = made_configs(repository, version)
     for name in sorted(MADE_CONFIGS):
         path = repository / name
@@ -108,17 +108,17 @@ def write_made_configs(repository: Path, version: int) -> None:
 
 
 def pin_ensemble(repository: Path, version: int) -> None:
-    """Makes the ensemble's configuration of each target: every step asks for this version and no other.
+    """Makes the ensemble's configuration for each target, with every step pinned to this version.
 
-    Five models change together because this one file decides.
+    So this one file switches all five models together.
 
     Raises:
-        ConfigError: if the hand-written configuration leaves nothing to pin.
+        ConfigError: if the hand-written configuration has no step to pin.
     """
     source = repository / ENSEMBLE.name / "config.pbtxt"
     text = source.read_text(encoding="utf-8")
     if _LATEST not in text:
-        raise ConfigError(f"{source} has no step with `{_LATEST}`; leave the versions of the steps to nann")
+        raise ConfigError(f"{source} has no step with `{_LATEST}`; restore it, since nann sets the versions")
     pinned = text.replace(_LATEST, f"model_version: {version}")
     pinned += f"\n# Made from ../config.pbtxt.\nversion_policy {{ specific {{ versions: [ {version} ] }} }}\n"
     targets = {path.stem for path in (repository / SCORER.name / "configs").glob("*.pbtxt")} | {TENSORRT}

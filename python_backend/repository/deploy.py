@@ -1,12 +1,12 @@
-"""Changes the version that a running server answers with, without dropping or mixing up a request.
+"""Changes the version that a running server answers with. No request fails, and no answer mixes two versions.
 
-1. The new version is written, as a whole, and shown to Triton, which loads it beside the one that answers.
-2. It is asked for a few users, and must answer as its files say.
+1. The new version is written completely and shown to Triton, which loads it beside the version that answers.
+2. Its answers for a few users are compared with a search of its files.
 3. It becomes the current one: on disk, then in the server, by reloading the ensemble with every step pinned to it.
-   Requests that were there finish on the version that they began with.
-4. The other version goes once nobody uses it: beam_retrieval first, since its searches ask the scorer to the end.
+   Requests that are under way finish on the version that they began with.
+4. The old version is unloaded once no request uses it: beam_retrieval first, since its searches still call the scorer.
 
-What fails before 3 is undone, and the answers have not changed.
+A failure before step 3 ends is undone, and the old version still answers.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ _POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Change:
-    """What a deploy or a rollback did.
+    """The result of a deploy or a rollback.
 
     Attributes:
-        version: what answers now.
-        previous: what answered before.
-        load_s: until the version was loaded and had answered as it should.
-        switch_ms: the moment of change, from the order to Triton's word.
-        retire_s: until the previous version was gone from memory.
+        version: the version that answers now.
+        previous: the version that answered before.
+        load_s: time to load the version and check its answers.
+        switch_ms: time to switch, until Triton answers with the new version.
+        retire_s: time to unload the previous version.
     """
 
     version: int
@@ -74,13 +74,13 @@ def deploy(
         bundle: the bundle's folder, verified before anything else.
         repository: the model repository that the server serves.
         control: the server.
-        version: its number; None: the one that it has already, or the next.
-        plans: TensorRT plans of the bundle, where the server's target is `tensorrt`.
+        version: number of the version; None: the one that the bundle already has, or the next.
+        plans: TensorRT plans of the bundle, if the server's target is `tensorrt`.
         keep: how many versions stay on disk.
 
     Raises:
-        BundleError: if the bundle, the plans or the number are not possible.
-        DeployError: if it can't be written, loaded or does not answer as it should; the answers have not changed.
+        BundleError: if the bundle, the plans or the number can't be used.
+        DeployError: if the version can't be written or loaded, or fails the check; the old version still answers.
         ServerUnavailable: if no server answers.
     """
     opened, opened_plans = open_artefacts(bundle, plans)
@@ -88,7 +88,7 @@ def deploy(
         versions = _served_versions(repository, control)
         number, identity = choose_version(repository, versions, opened, opened_plans, version)
         if number == versions.current:
-            raise DeployError(f"version {number}, which answers, is this bundle; nothing was changed")
+            raise DeployError(f"version {number}, which already answers, is this bundle; nothing was changed")
         if not release_path(repository, number).exists():
             write_release(opened, repository, number, opened_plans)
         after = versions.with_current(number, identity)
@@ -103,10 +103,10 @@ def rollback_online(repository: Path, control: ModelControl, version: int | None
     Args:
         repository: the model repository that the server serves.
         control: the server.
-        version: which; None: the one before the current.
+        version: the version to return to; None: the one before the current.
 
     Raises:
-        DeployError: if there is no such version, or it does not answer as it should; the answers have not changed.
+        DeployError: if there is no such version, or it fails the check; the answers have not changed.
         ServerUnavailable: if no server answers.
     """
     with locked(repository):
@@ -115,7 +115,7 @@ def rollback_online(repository: Path, control: ModelControl, version: int | None
 
 
 def rollback_offline(repository: Path, version: int | None = None) -> int:
-    """The same while no server runs: the next one that starts answers with the earlier version, which is returned.
+    """Makes an earlier version current while no server runs, for the next start. Returns the version.
 
     Raises:
         DeployError: if there is no such version.
@@ -129,30 +129,30 @@ def rollback_offline(repository: Path, version: int | None = None) -> int:
 def _rolled_back(repository: Path, versions: Versions, version: int | None) -> Versions:
     earlier = [number for number in versions.history[:-1] if release_path(repository, number).exists()]
     if not earlier or (version is not None and version not in earlier):
-        asked = "an earlier version" if version is None else f"version {version}"
-        there = ", ".join(map(str, earlier)) or "none"
-        raise DeployError(f"{asked} to return to is not there; earlier versions in {repository}: {there}")
+        asked = "earlier version" if version is None else f"version {version}"
+        present = ", ".join(map(str, earlier)) or "none"
+        raise DeployError(f"there is no {asked} to return to; earlier versions in {repository}: {present}")
     return versions.rolled_back_to(earlier[-1] if version is None else version)
 
 
 def _served_versions(repository: Path, control: ModelControl) -> Versions:
-    """Checks that the server serves this repository as we would, and clears away what was interrupted."""
+    """Checks that the server serves this repository, and cleans up after a command that was interrupted."""
     versions = Versions.read(repository)
     answering = control.ready_versions(ENSEMBLE.name)
     interrupted = answering & set(versions.history[:-1])
     if len(answering) == 1 and interrupted:
-        # Written as current, and then the command was killed before the server changed.
+        # A command was killed after it wrote the version as current, and before the server changed.
         versions = versions.rolled_back_to(*interrupted)
         versions.write(repository)
         pin_ensemble(repository, *interrupted)
     if versions.current is None or answering != {versions.current}:
         raise DeployError(
-            f"the server at {control.url} answers with version {_listed(answering)}, and the current one in "
+            f"the server at {control.url} answers with version {_listed(answering)}, but the current one in "
             f"{repository} is {versions.current}; name the repository that it serves"
         )
     for model in _COMPOSING:
         if "all" not in control.config(model).get("version_policy", {}):
-            raise DeployError(f"config.pbtxt of {model} has another version_policy than all; restore it and restart")
+            raise DeployError(f"config.pbtxt of {model} has a version_policy other than all; restore it and restart")
     _retire(repository, control, versions.current)
     remove_leftovers(repository, versions)
     return versions
@@ -167,7 +167,7 @@ def _change(repository: Path, control: ModelControl, before: Versions, after: Ve
         write_made_configs(repository, after.current)
         set_live(repository, {before.current, after.current})
         control.load(SCORER.name)
-        control.load(ENSEMBLE.name)  # its steps are loaded at the same time; it stays pinned as it was
+        control.load(ENSEMBLE.name)  # loads its steps too, and stays pinned to the old version
         _check_loaded(control, after.current)
         check_release(control, release_path(repository, after.current), after.current)
         loaded = time.monotonic()
@@ -193,7 +193,7 @@ def _undone_on_failure(repository: Path, control: ModelControl, before: Versions
     try:
         yield
     except BaseException as error:
-        with contextlib.suppress(NannError, OSError):  # the first failure is the one to tell
+        with contextlib.suppress(NannError, OSError):  # the first failure is the one to report
             before.write(repository)
             pin_ensemble(repository, before.current)
             control.load(ENSEMBLE.name)
@@ -206,26 +206,26 @@ def _undone_on_failure(repository: Path, control: ModelControl, before: Versions
 
 
 def _check_loaded(control: ModelControl, version: int) -> None:
-    """Loading an ensemble succeeds also where a version that it is not pinned to failed."""
+    """Checks every model: to load the ensemble succeeds even if a version that it is not pinned to fails."""
     loaded = {state.name: state for state in control.states() if state.version == version}
     for model in _COMPOSING:
         state = loaded.get(model)
         if state is None or state.state != READY:
-            reason = f": {state.reason}" if state is not None else "; is this the repository that it serves?"
+            reason = f": {state.reason}" if state is not None else "; does the server serve this repository?"
             raise DeployError(f"{model} did not load version {version}{reason}")
 
 
 def _check_configs(repository: Path, current: int, version: int) -> None:
-    """One configuration serves all versions of a model, so the new one must fit it."""
+    """All versions of a model share one configuration, so the new version must fit it."""
     if made_configs(repository, current) != made_configs(repository, version):
         raise DeployError(
-            "the TensorRT plans are of other shapes than those that answer, which Triton loads at start only; "
+            "the TensorRT plans have other shapes than the current ones, and Triton reads shapes only at start; "
             "restart `nann serve` with the bundle and its plans"
         )
 
 
 def _retire(repository: Path, control: ModelControl, current: int) -> None:
-    """Unloads every version but the current one; searches under way in beam_retrieval end before their scorer goes."""
+    """Unloads all but the current version; searches under way in beam_retrieval end before their scorer is unloaded."""
     others = [SCORER.name, USER_ENCODER.name, FEATURE_TRANSFORM.name]
     for models in ([BEAM_RETRIEVAL.name], others):
         retiring = [model for model in models if control.loaded_versions(model) - {current}]

@@ -1,4 +1,4 @@
-"""Installs a bundle into a model repository as its current version, while no server runs there."""
+"""Installs a bundle into a model repository as its current version, while no server uses the repository."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .versions import (
 )
 
 DEFAULT_BUNDLE = Path("build") / "bundle"
-"""What `nann serve` installs unless told otherwise."""
+"""The bundle that `nann serve` installs by default."""
 
 
 def install_bundle(
@@ -31,22 +31,21 @@ def install_bundle(
 ) -> Bundle:
     """Installs a bundle as one version of all models, for every target, and makes it current.
 
-    Files are linked, and copied across file systems. A bundle that is one of the repository's versions already is not
-    written again. A running server notices nothing: `nann.python_backend.repository.deploy` is for that.
+    Files are linked, or copied across file systems. A bundle that already is a version of the repository is not written
+    again. A running server does not change: that takes `nann.python_backend.repository.deploy`.
 
     Args:
         bundle: the bundle's folder, verified first.
-        repository: a model repository; the hand-written files are copied there first, but configurations that were
-            changed there stay as they are.
-        version: its number; None: the one that it has, or the next.
-        plans: TensorRT plans of the bundle (`nann build-engine`); the target `tensorrt` needs them, no other does.
+        repository: a model repository; `copy_template` updates its hand-written files.
+        version: number of the version; None: the one that the bundle already has, or the next.
+        plans: TensorRT plans of the bundle (`nann build-engine`); only the target `tensorrt` needs them.
 
     Returns:
         The opened bundle.
 
     Raises:
-        BundleError: if the bundle is incomplete or changed, or the plans are not of this bundle.
-        ConfigError: if the version is not possible.
+        BundleError: if the bundle is incomplete or changed, the plans are not of it, or the number can't be used.
+        ConfigError: if the folder can't be used as a repository.
         DeployError: if the version can't be written.
     """
     opened, opened_plans = open_artefacts(bundle, plans)
@@ -66,13 +65,13 @@ def _install(bundle: Bundle, plans: Plans | None, repository: Path, version: int
 
 
 def install_if_new(bundle: Path | None, repository: Path, plans: Path | None = None) -> int:
-    """Brings a repository to its current version, whatever was interrupted: what a server needs before it starts.
+    """Prepares a repository for the start of a server, even after a command that was interrupted.
 
-    A bundle that never was a version of the repository becomes its current one. One that was, such as that of the first
-    start after later deploys, changes nothing.
+    A bundle that never was a version of the repository becomes its current one. A bundle that was, such as that of the
+    first start after later deploys, changes nothing.
 
     Args:
-        bundle: the bundle's folder; None: `DEFAULT_BUNDLE` if it is there.
+        bundle: the bundle's folder; None: `DEFAULT_BUNDLE` if it exists.
         repository: the model repository.
         plans: TensorRT plans of the bundle.
 
@@ -80,7 +79,7 @@ def install_if_new(bundle: Path | None, repository: Path, plans: Path | None = N
         The current version.
 
     Raises:
-        BundleError, ConfigError, DeployError: as `install_bundle`.
+        BundleError, ConfigError, DeployError: as for `install_bundle`.
     """
     installed = repository.is_dir() and Versions.read(repository).current is not None
     if bundle is not None or not installed or DEFAULT_BUNDLE.exists():
@@ -96,7 +95,7 @@ def install_if_new(bundle: Path | None, repository: Path, plans: Path | None = N
 
 
 def current_bundle(repository: Path) -> Bundle:
-    """The bundle of the current version: what beam_retrieval reads of it."""
+    """Opens the bundle of the current version, in the folder of beam_retrieval."""
     current = Versions.read(repository).current
     if current is None:
         raise ConfigError(f"{repository} has no version; install a bundle with `nann serve --bundle`")
@@ -104,10 +103,10 @@ def current_bundle(repository: Path) -> Bundle:
 
 
 def open_artefacts(bundle: Path | str, plans: Path | str | None) -> tuple[Bundle, Plans | None]:
-    """Verifies a bundle, and the plans that shall serve it.
+    """Verifies a bundle, and its plans if there are any.
 
     Raises:
-        BundleError: saying what is missing, changed or does not fit.
+        BundleError: naming what is missing, was changed or does not fit.
     """
     opened = Bundle.open(bundle)
     bundle_artefacts(opened.manifest)
@@ -115,7 +114,7 @@ def open_artefacts(bundle: Path | str, plans: Path | str | None) -> tuple[Bundle
 
 
 def prepare_repository(repository: Path) -> None:
-    """Copies what is hand-written into a repository.
+    """Copies the hand-written files into a repository.
 
     Raises:
         ConfigError: if it is the template itself.
@@ -128,10 +127,10 @@ def prepare_repository(repository: Path) -> None:
 def choose_version(
     repository: Path, versions: Versions, bundle: Bundle, plans: Plans | None, asked: int | None
 ) -> tuple[int, str]:
-    """The number under which a bundle is a version of the repository, and its identity.
+    """The version number of a bundle in the repository, and the bundle's identity.
 
     Raises:
-        BundleError: if the number is not possible.
+        BundleError: if the number can't be used.
     """
     identity = identity_of(bundle, plans)
     if asked is None:

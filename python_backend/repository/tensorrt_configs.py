@@ -1,8 +1,8 @@
 """What a bundle's padding grid adds to the hand-written Triton configurations of the target `tensorrt`.
 
-A CUDA graph spec states the shape of every input, the user state's width among them, which only the bundle knows; so
-this part is made at installation, from the one grid, and the rest stays written by hand. A configuration is text in
-which fields may follow in any order: adding is appending.
+A CUDA graph spec states the shape of every input, and only the bundle knows the width of the user state. So
+installation makes this part from the grid, and the rest stays hand-written. Fields of a configuration may come in any
+order, so the addition is appended to its text.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def tensorrt_addition(bundle: Bundle, spec: ModelSpec) -> str:
     specs = "\n".join(f"    {_graph_spec(users, widths)}" for users, widths in shapes)
     warmups = "\n".join(f"  {_warmup(bundle, users, widths)}," for users, widths in shapes).rstrip(",")
     return (
-        "\n# Made at installation from the bundle's padding grid; changes here are lost with the next one.\n"
+        "\n# Made at installation from the bundle's padding grid; changes here are lost at the next one.\n"
         f"instance_group [ {{ kind: KIND_GPU count: 1 profile: [ {numbers} ] }} ]\n\n"
         "# Exact shapes only: a graph that is run at another shape gives wrong numbers.\n"
         f"optimization {{\n  cuda {{\n    graphs: true\n{specs}\n  }}\n}}\n\n"
@@ -44,8 +44,8 @@ def tensorrt_addition(bundle: Bundle, spec: ModelSpec) -> str:
 def write_warmup(bundle: Bundle, spec: ModelSpec, folder: Path) -> None:
     """Writes the files that the warm-up of `tensorrt_addition` names: rows of one real request, as raw numbers.
 
-    A bundle without one (`nann plan-shapes` adds it) is warmed up with zeros and needs no files. What an earlier bundle
-    left in the folder goes.
+    A bundle without such a request (`nann plan-shapes` adds it) is warmed up with zeros and needs no files. Files of an
+    earlier bundle are removed.
     """
     shutil.rmtree(folder, ignore_errors=True)
     if not has_warmup(bundle):
@@ -72,7 +72,7 @@ def _graph_spec(users: int, widths: Widths) -> str:
 def _warmup(bundle: Bundle, users: int, widths: Widths) -> str:
     name = " x ".join(str(size) for size in (users, *widths.values()))
     inputs = " ".join(_warmup_input(bundle, tensor, width) for tensor, width in widths.items())
-    # Triton repeats the one row that the inputs hold `batch_size` times.
+    # The inputs hold one row; Triton repeats it `batch_size` times.
     return f'{{ name: "{name}" batch_size: {users} {inputs} }}'
 
 

@@ -1,12 +1,12 @@
-"""The versions of a model repository: how they lie on disk, which ones Triton sees, and which one is current.
+"""The versions of a model repository: their folders, which ones Triton sees, and which one is current.
 
-    .versions/N/MODEL/          everything of version N, written once and never changed
+    .versions/N/MODEL/          all files of version N, written once and never changed
     .versions/N/tensorrt/       what its padding grid adds to the configurations of that target
-    .versions/versions.json     the history of current versions (the last one is current) and what each version is
+    .versions/versions.json     the history of current versions (the last one is current) and their identities
     MODEL/N -> ../.versions/N/MODEL      a version that Triton sees
     nann/configs/TARGET.pbtxt            the ensemble, every step pinned to the current version
 
-A folder that a crash left under a temporary name, or that never became current, is no version: `recover` removes it.
+A folder with a temporary name, or one that never became current, is left from a crash: `recover` removes it.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ DEFAULT_KEPT_VERSIONS = 3
 
 @dataclass(frozen=True)
 class Versions:
-    """What `versions.json` says.
+    """The content of `versions.json`.
 
     Attributes:
-        history: the versions that were current, oldest first, each once; the last one is. Rollback removes the last.
-        identities: `identity_of` its bundle (and plans), by version. Of every version that ever was current: a number
-            is never used for two bundles.
+        history: the versions that were current, oldest first, each once. The last one is current; rollback removes it.
+        identities: `identity_of` the bundle (and plans) of every version that ever was current, by version: a number is
+            never used for two bundles.
     """
 
     history: tuple[int, ...] = ()
@@ -53,10 +53,10 @@ class Versions:
 
     @classmethod
     def read(cls, repository: Path) -> Versions:
-        """The repository's; without any version where nothing was installed yet.
+        """Reads those of a repository; none if nothing was installed yet.
 
         Raises:
-            DeployError: if the file is not one of ours.
+            DeployError: if the file is not valid.
         """
         path = _store(repository) / VERSIONS_FILE
         if not path.exists():
@@ -70,38 +70,38 @@ class Versions:
             raise DeployError(f"{path} can't be read: {error}; install a bundle in another repository") from error
 
     def write(self, repository: Path) -> None:
-        """Makes this the repository's state, atomically: the moment at which a version becomes current."""
+        """Writes them to the repository, atomically: at this moment a version becomes current."""
         identities = {str(number): name for number, name in sorted(self.identities.items())}
         body = {"format_version": FORMAT_VERSION, "history": list(self.history), "identities": identities}
         write_json(_store(repository) / VERSIONS_FILE, body)
 
     @property
     def current(self) -> int | None:
-        """The version that answers; None before the first."""
+        """The version that answers; None before the first installation."""
         return self.history[-1] if self.history else None
 
     @property
     def next(self) -> int:
-        """The number that a new version gets."""
+        """The number for a new version."""
         return max(self.identities, default=0) + 1
 
     def with_current(self, version: int, identity: str) -> Versions:
-        """`version` becomes current; what was current before is what a rollback returns to."""
+        """Makes `version` current; a rollback returns to the version before it."""
         history = (*(number for number in self.history if number != version), version)
         return Versions(history, {**self.identities, version: identity})
 
     def rolled_back_to(self, version: int) -> Versions:
-        """`version`, which was current before, is so again; those after it leave the history."""
+        """Makes an earlier `version` current again; later ones leave the history."""
         return Versions(self.history[: self.history.index(version) + 1], self.identities)
 
 
 def release_path(repository: Path, version: int) -> Path:
-    """Folder with everything of a version, a folder a model."""
+    """Folder with all files of a version, one folder per model."""
     return _store(repository) / str(version)
 
 
 def identity_of(bundle: Bundle, plans: Plans | None = None) -> str:
-    """Hash of all that decides a version's answers: the bundle's identity, and the plans' manifest."""
+    """Hash of everything that decides a version's answers: the bundle's identity, and the plans' manifest."""
     digest = hashlib.sha256(bundle.identity.encode())
     if plans is not None:
         digest.update((plans.path / PLANS_FILE).read_bytes())
@@ -110,10 +110,10 @@ def identity_of(bundle: Bundle, plans: Plans | None = None) -> str:
 
 @contextlib.contextmanager
 def locked(repository: Path) -> Iterator[None]:
-    """While one process changes the versions of a repository, no other does; a crash frees the lock.
+    """Lets one process at a time change the versions of a repository; a crash frees the lock.
 
     Raises:
-        DeployError: if another process holds it.
+        DeployError: if another process holds the lock.
     """
     store = _store(repository)
     store.mkdir(parents=True, exist_ok=True)
@@ -126,17 +126,17 @@ def locked(repository: Path) -> Iterator[None]:
 
 
 def write_release(bundle: Bundle, repository: Path, version: int, plans: Plans | None = None) -> None:
-    """Writes a version for every target: it is there as a whole, on disk, or not at all. Nothing else changes.
+    """Writes the files of a version for every target to disk: all of them or none. Nothing else changes.
 
     Args:
         bundle: opened, so verified.
         repository: the model repository.
-        version: a number without a folder.
+        version: a number that has no folder yet.
         plans: TensorRT plans of the bundle.
 
     Raises:
         BundleError: if the bundle lacks files.
-        DeployError: if it can't be written, such as on a full disk.
+        DeployError: if the version can't be written, such as on a full disk.
     """
     artefacts = bundle_artefacts(bundle.manifest)
     if (bundle.path / NOTES_FILE).is_file():
@@ -165,7 +165,7 @@ def live_versions(repository: Path) -> set[int]:
     """The versions that Triton sees.
 
     Raises:
-        ConfigError: if a version folder is there that is not one of ours.
+        ConfigError: if there is a version folder that this release did not install.
     """
     live = set()
     for spec in MODELS:
@@ -177,7 +177,7 @@ def live_versions(repository: Path) -> set[int]:
 
 
 def set_live(repository: Path, versions: Iterable[int], models: Iterable[str] = ()) -> None:
-    """Makes exactly these versions visible to Triton, in these models or in all."""
+    """Makes exactly these versions of these models, or of all models, visible to Triton."""
     wanted = {str(version) for version in versions}
     for name in models or [spec.name for spec in MODELS]:
         folder = repository / name
@@ -189,10 +189,9 @@ def set_live(repository: Path, versions: Iterable[int], models: Iterable[str] = 
 
 
 def recover(repository: Path) -> Versions:
-    """Brings a repository to its current version alone, whatever was interrupted. For use while no server runs in it.
+    """Leaves only the current version visible, and removes what is left from a crash. Returns the versions.
 
-    Returns:
-        Its versions.
+    For use only while no server uses the repository.
     """
     versions = Versions.read(repository)
     live_versions(repository)
@@ -203,7 +202,7 @@ def recover(repository: Path) -> Versions:
 
 
 def remove_leftovers(repository: Path, versions: Versions) -> None:
-    """Removes what an interrupted command left: folders that never became a version that was current."""
+    """Removes temporary folders, and versions that are neither in the history nor visible to Triton."""
     live = live_versions(repository)
     for path in _store(repository).iterdir():
         number = int(path.name) if path.name.isdecimal() else None
@@ -224,8 +223,8 @@ def prune(repository: Path, versions: Versions, keep: int) -> Versions:
 def _copy_model_files(model: str, folder: Path) -> None:
     for source in (TEMPLATE / model / "1").glob("*.py"):
         model_file = shutil.copyfile(source, folder / source.name)
-        # The stub would write this into the version folder, and Triton would take that for a changed version and load
-        # it a second time at the next deploy.
+        # Otherwise the stub writes the bytecode into the version folder. Triton then sees a changed version, and loads
+        # it again at the next deploy.
         py_compile.compile(str(model_file), doraise=True)
 
 

@@ -1,1 +1,1 @@
-"""From a batch of requests to its outcomes, and the scorers that a search may hold."""
+"""Turns a batch of requests into outcomes; holds the scorers that a search may use."""

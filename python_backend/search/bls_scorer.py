@@ -1,4 +1,4 @@
-"""The scorer of the online search: one BLS call to the model `scorer` a round."""
+"""The scorer of the online search: one BLS call to the model `scorer` per round."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .scorer_work import ScorerWork
 
 
 class BlsScorer:
-    """A `nann.scorer.Scorer` for one search that asks the model `scorer` of the same server.
+    """A `nann.scorer.Scorer` for one search, which calls the model `scorer` of the same server.
 
     Args:
-        model_version: the version of the bundle that the graph is from: graph and scorer never mix.
-        grid: the only shapes that the scorer is called with; None: as they come, which a CPU prefers.
+        model_version: version of the graph's bundle, so that graph and scorer are always from the same bundle.
+        grid: the only shapes that the scorer is called with; None: any shape, since a CPU gains nothing from padding.
 
     Attributes:
-        work: what it has been asked for so far.
-        trace: Triton's trace that calls belong to; None: to none.
+        work: the work done so far.
+        trace: Triton's trace that calls belong to; None: they are not traced.
     """
 
     def __init__(self, model_version: int, grid: ShapeGrid | None = None) -> None:
@@ -35,24 +35,24 @@ class BlsScorer:
         self.trace: Any = None
 
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
-        """Scores every candidate of every user, in one call unless there are more than the grid's largest width.
+        """Scores every candidate of every user, in one call unless their number exceeds the grid's largest width.
 
         Args:
             user_states: `float32[B, S]`.
             candidates: `int32[B, C]` item indices, -1 = padding.
 
         Returns:
-            `float32[B, C]`; what was padded is cut off again.
+            `float32[B, C]`, without the padding to the grid.
 
         Raises:
-            ScorerUnavailable: if there is no scorer to call.
+            ScorerUnavailable: if a call did not reach the scorer.
             ScorerError: if a call failed or returned another shape.
         """
         grid, users = self._grid, len(candidates)
         self.work.add_round(candidates)
         if grid is None:
             return self._call(self.states_tensor(user_states), candidates)
-        # Padding rows repeat the last user: numbers that any scorer can compute with.
+        # Padding rows repeat the last user, since any scorer can compute with real numbers of a user.
         states = self.states_tensor(user_states[np.minimum(np.arange(grid.batch_size(users)), users - 1)])
         parts = [
             self._call(states, part)[:users, : columns.stop - columns.start]
@@ -68,7 +68,7 @@ class BlsScorer:
         self.work.add_call(candidates)
         inputs = [states, make_tensor(CANDIDATES, candidates)]
         scores = call_model(SCORER.name, self._model_version, inputs, CANDIDATE_SCORES, self.trace)
-        # Cutting a wrong shape to size could make it look right.
+        # Checked before padding is cut off, which could make a wrong shape look right.
         if scores.shape != candidates.shape:
             raise ScorerError(f"the scorer returned shape {list(scores.shape)}; expected {list(candidates.shape)}")
         return scores

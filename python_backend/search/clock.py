@@ -1,4 +1,4 @@
-"""Runs along with a search: where its time goes, and for a traced one also when each round and stage was."""
+"""Measures the stages of a search; for a traced search it also records when each stage and round ended."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ class SearchClock(StageClock):
     """A `StageClock` for one batch.
 
     Attributes:
-        start_ns: by `time.perf_counter_ns`.
+        start_ns: start of the search, by `time.perf_counter_ns`.
     """
 
     start_ns: int = field(default_factory=time.perf_counter_ns)
 
     @property
     def trace(self) -> Any:
-        """Triton's trace to hand on to the scorer; None: there is none."""
+        """Triton's trace to pass on to the scorer; None: the search is not traced."""
         return None
 
     def observer(self, searches: Sequence[Any]) -> Observer | None:
-        """What to call after every round of these searches, which walk in lockstep; None: nothing."""
+        """What to call after every round of these searches, which run in lockstep; None: nothing."""
         del searches
         return None
 
@@ -41,7 +41,7 @@ class StageTime(NamedTuple):
 
 
 class RoundTime(NamedTuple):
-    """The end of one round of these searches, by `time.perf_counter_ns`, and what it led to."""
+    """The end of one round of these searches, by `time.perf_counter_ns`, and its trace."""
 
     searches: Sequence[Any]
     end_ns: int
@@ -50,12 +50,12 @@ class RoundTime(NamedTuple):
 
 @dataclass
 class Timeline(SearchClock):
-    """A `SearchClock` that keeps everything.
+    """A `SearchClock` that records every stage and round.
 
     Attributes:
-        traced: the searches of traced requests, with Triton's trace and its context for OpenTelemetry.
-        stages: in order of their ends.
-        rounds: in their order.
+        traced: the searches of traced requests, each with Triton's trace and its OpenTelemetry context.
+        stages: ordered by their ends.
+        rounds: from the first to the last.
     """
 
     traced: Sequence[tuple[Any, Any, Any]] = ()
@@ -64,7 +64,7 @@ class Timeline(SearchClock):
 
     @property
     def trace(self) -> Any:
-        """The first request's: a call for many can belong to one trace only."""
+        """The trace of the first traced request: a call for many requests can belong to only one trace."""
         return self.traced[0][1]
 
     def add(self, stage: str, start_ns: int, end_ns: int) -> None:

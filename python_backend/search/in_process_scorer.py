@@ -1,6 +1,6 @@
 """The scorer of the online search without a call to another model: onnxruntime in the process of beam_retrieval.
 
-What it saves is the way there and back, two passes between processes a round and the cold caches after each.
+It saves two passes between processes per round, and the cold caches after each pass.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ def load_in_process(repository: Path, model_version: int, threads: int) -> Embed
 
     Args:
         repository: the model repository.
-        model_version: the version of the bundle that the graph is from.
-        threads: that share the blocks of a round's candidates.
+        model_version: version of the graph's bundle.
+        threads: number of threads that share the blocks of a round's candidates.
 
     Raises:
-        BundleError: if a file is missing or changed, or does not fit the signature.
+        BundleError: if a file is missing or changed, or the model does not fit the signature.
     """
     _, model = load_model(repository / SCORER.name / str(model_version), SCORER.name, threads)
     return EmbeddedScorer(model)
 
 
 class InProcessScorer:
-    """A `nann.scorer.Scorer` for one search, which counts what it is asked for.
+    """A `nann.scorer.Scorer` for one search, which counts its work.
 
     Args:
-        scorer: of `load_in_process`; all searches share it.
+        scorer: from `load_in_process`; all searches share it.
 
     Attributes:
-        work: what it has been asked for so far.
-        trace: Triton's trace; nothing of Triton's is called.
+        work: the work done so far.
+        trace: Triton's trace; not used, since no model of Triton is called.
     """
 
     def __init__(self, scorer: Scorer) -> None:

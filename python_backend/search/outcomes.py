@@ -1,6 +1,6 @@
-"""What became of one request: the one object that beam_retrieval answers from, and that metrics and traces read.
+"""The outcome of one request: beam_retrieval answers from it, and metrics and traces read it.
 
-Knows nothing of Triton, as `retrieval` does not.
+Like `retriever`, it does not depend on Triton.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Outcome:
     """How one request ended.
 
     Attributes:
-        kind: of answer, or of error.
-        outputs: the tensors of an answer; empty with an error.
-        error: what went wrong; with a degraded answer, what the scorer said. None: nothing.
-        rounds: `int32[B]`, in how many scorer calls each user took part; empty with an error.
-        items_scored: `int32[B]`, how many candidates the scorer evaluated for each user; empty with an error.
+        kind: the kind of answer or of error.
+        outputs: the tensors of an answer; empty for an error.
+        error: the error; for a degraded answer, the scorer's. None: there was no error.
+        rounds: `int32[B]`, number of scorer calls that each user took part in; empty for an error.
+        items_scored: `int32[B]`, number of candidates that the scorer evaluated per user; empty for an error.
     """
 
     kind: Kind
@@ -55,6 +55,6 @@ class Outcome:
 
     @classmethod
     def of_error(cls, error: Exception) -> Outcome:
-        """A request that got no answer."""
+        """The outcome of a request that failed."""
         kind = next(kind for of, kind in _KIND_OF_ERROR if isinstance(error, of))
         return cls(kind, {}, error, np.zeros(0, np.int32), np.zeros(0, np.int32))

@@ -1,4 +1,4 @@
-"""What beam_retrieval does with the requests of one batch, without Triton."""
+"""Answers the requests of one batch for beam_retrieval, without Triton."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from .outcomes import Kind, Outcome
 
 
 def never() -> bool:
-    """For requests that can't be cancelled."""
+    """`is_cancelled` of requests that can't be cancelled."""
     return False
 
 
@@ -59,11 +59,11 @@ class Search:
     """One valid request.
 
     Attributes:
-        users: those it asks about; their own items are those of their histories.
-        params: what each of their searches may spend.
-        limit: how long they may take.
-        arrived_ns: since when, on the monotonic clock.
-        is_cancelled: whether the client took the request back.
+        users: the users of the request; their own items are their behaviour sequences.
+        params: search parameters for each of the users.
+        limit: how long the search may take.
+        arrived_ns: arrival of the request, on the monotonic clock.
+        is_cancelled: whether the client cancelled the request.
     """
 
     users: UserBatch
@@ -73,26 +73,26 @@ class Search:
     is_cancelled: Callable[[], bool] = never
 
     def reason_to_stop(self, now_ns: int) -> SearchStopped | None:
-        """Why no further round may start; None: it may."""
+        """Why no further round may start; None: one may start."""
         if now_ns - self.arrived_ns >= self.limit.deadline_ms * 1_000_000:
             return DeadlineExceeded(
                 f"{DEADLINE_MESSAGE} (deadline_ms {self.limit.deadline_ms}); ask for less (ef, rounds), "
-                f'or for the best so far (on_deadline "{ON_DEADLINE_PARTIAL}")'
+                f'or for the best items so far (on_deadline "{ON_DEADLINE_PARTIAL}")'
             )
         return RequestCancelled("the request was cancelled") if self.is_cancelled() else None
 
 
 class Retriever:
-    """Parses requests and searches many of them at once.
+    """Parses requests and searches for many of them at once.
 
     Args:
         bundle: with graph and item ids.
         bounds: the server's.
-        limit: of requests that name none; none may take longer.
-        degrade: answer with a cheap ranking where the scorer fails.
+        limit: for requests that set none; no request may take longer.
+        degrade: whether to answer with a cheap ranking if the scorer fails.
 
     Raises:
-        BundleError: if the bundle is inconsistent, or recommends more than the server allows.
+        BundleError: if the bundle is inconsistent, or its search defaults exceed the server's bounds.
     """
 
     def __init__(self, bundle: Bundle, bounds: SearchBounds, limit: TimeLimit, *, degrade: bool = False) -> None:
@@ -108,7 +108,7 @@ class Retriever:
 
     @property
     def light_width(self) -> int:
-        """How many numbers at the end of a user state are w_u of the light score; 0 without one."""
+        """Width of w_u of the light score, which is at the end of a user state; 0 without a light score."""
         return self._index.light_width
 
     def parse(
@@ -124,9 +124,9 @@ class Retriever:
         Args:
             user_states: `float32[B, S]`.
             behaviors: `int32[B, L]` item indices, -1 = padding.
-            parameters: the request's, as JSON.
-            arrived_ns: on the monotonic clock; None: now.
-            is_cancelled: asked before each round.
+            parameters: the request's parameters, as JSON.
+            arrived_ns: arrival, on the monotonic clock; None: now.
+            is_cancelled: called before each round.
 
         Raises:
             RequestError: naming the tensor or the parameter.
@@ -140,13 +140,13 @@ class Retriever:
         if behaviors.size and not PADDING_ITEM <= behaviors.min() <= behaviors.max() < bundle.item_count:
             raise RequestError(
                 f"{BEHAVIORS.name} holds item indices from {behaviors.min()} to {behaviors.max()}; expected "
-                f"{PADDING_ITEM} to {bundle.item_count - 1}: is feature_transform of the same bundle?"
+                f"{PADDING_ITEM} to {bundle.item_count - 1}: is feature_transform from the same bundle?"
             )
         options, params = parse_search(
             own_parameters(parameters), bundle.search_params, bundle.search_by_entry, self._bounds
         )
         if params.seeds is not None:
-            light_users(user_states, self._index.light_width)  # what is wrong with one request fails it alone
+            light_users(user_states, self._index.light_width)  # an invalid state must fail only its own request
         now_ns = time.monotonic_ns()
         return Search(
             UserBatch(user_states, behaviors),
@@ -157,24 +157,24 @@ class Retriever:
         )
 
     def answer(self, scorer: Scorer, searches: Sequence[Search], clock: SearchClock | None = None) -> list[Outcome]:
-        """Searches for all users of all requests in lockstep: one scorer call a round.
+        """Searches for all users of all requests in lockstep, with one scorer call per round.
 
-        Where that fails, each request is searched by itself, so that only those fail that are to blame.
+        If that fails, each request is searched alone, so that only the requests fail that cause an error.
 
         Args:
             scorer: scores candidates.
-            searches: requests with user states and behaviours of the same size each; may be none.
-            clock: runs along.
+            searches: requests whose user states and behaviours have equal widths; may be empty.
+            clock: measures the search.
 
         Returns:
-            One outcome a request. Outputs are ITEM_IDS `int64[B, top_k]` padded with -1, SCORES `float32[B, top_k]`
+            One outcome per request. Outputs are ITEM_IDS `int64[B, top_k]` padded with -1, SCORES `float32[B, top_k]`
             padded with -inf, ITEMS_SCORED and STATUS `int32[B, 1]`; top_k is the request's own.
         """
         if not searches:
             return []
         try:
             return self._search(scorer, searches, clock or SearchClock())
-        except ScorerUnavailable as error:  # nobody's fault: asking again for each would be the same
+        except ScorerUnavailable as error:  # no request causes it, so it would fail again for each
             return [self._without_scorer(search, error) for search in searches]
         except Exception as error:
             if len(searches) == 1:
@@ -210,7 +210,7 @@ class Retriever:
         return outcomes
 
     def _without_scorer(self, search: Search, error: Exception) -> Outcome:
-        """The cheap ranking, if that is the policy and the scorer is to blame."""
+        """The cheap ranking if the server wants it and the scorer failed, otherwise the error."""
         if not self._degrade or not isinstance(error, ScorerError):
             return Outcome.of_error(error)
         users = len(search.users)
@@ -219,8 +219,8 @@ class Retriever:
                 found = rank_by_neighbourhood(self._index, search.users, search.params.top_k)
             else:
                 found = rank_by_light_score(self._index, search.users, [search.params] * users)
-        except ScorerError as worse:
-            return Outcome.of_error(worse)
+        except ScorerError as ranking_error:
+            return Outcome.of_error(ranking_error)
         none = np.zeros(users, np.int32)
         outputs = self._outputs(search, *found, none, np.full(users, STATUS_DEGRADED))
         return Outcome(Kind.DEGRADED, outputs, error, none, none)
@@ -248,10 +248,10 @@ def _is_partial_wanted(search: Search, reason: SearchStopped) -> bool:
 
 
 class _Stop:
-    """Ends the searches of requests whose time is over (`nann.beam_search.Stop`), and remembers why.
+    """Stops searches that may start no further round (`nann.beam_search.Stop`), and keeps the reasons.
 
     Attributes:
-        reasons: one a request; None: it was not stopped.
+        reasons: one per request; None: it was not stopped.
     """
 
     def __init__(self, searches: Sequence[Search]) -> None:

@@ -1,4 +1,4 @@
-"""How much a scorer was asked for: what the metrics count."""
+"""Counts the work of a scorer, for the metrics."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nann.signature import PADDING_ITEM
 
 @dataclass
 class ScorerWork:
-    """What a scorer has been asked for so far.
+    """The work of a scorer so far.
 
     Attributes:
-        calls: of the model.
-        rounds: the sum over rounds of the users who took part.
+        calls: calls of the model.
+        rounds: number of users who took part, summed over rounds.
         items: candidates, without padding.
-        places: of the calls' tensors, padding included.
+        places: candidates in the calls' tensors, padding included.
     """
 
     calls: int = 0
@@ -27,11 +27,11 @@ class ScorerWork:
     places: int = 0
 
     def add_round(self, candidates: Int32Array) -> None:
-        """A round scores `candidates`, `int32[B, C]`, -1 = padding."""
+        """Counts a round that scores `candidates`, `int32[B, C]`, -1 = padding."""
         self.rounds += len(candidates)
         self.items += int(np.count_nonzero(candidates != PADDING_ITEM))
 
     def add_call(self, candidates: Int32Array) -> None:
-        """The model is called with `candidates`, `int32[B, C]`."""
+        """Counts a call of the model with `candidates`, `int32[B, C]`."""
         self.calls += 1
         self.places += candidates.size

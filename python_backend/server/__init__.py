@@ -1,1 +1,1 @@
-"""Triton as a child process: install, start, control, revive, keys, TLS, the preloaded library."""
+"""Triton as a child process: find, start, control and repair it; keys, TLS, the preloaded library."""

@@ -1,11 +1,11 @@
-// Preloaded into tritonserver: lets its dynamic batchers see a request that came while the model was at work.
+// Preloaded into tritonserver, so that its dynamic batchers see a request that came while the model was busy.
 //
-// Where a queue is bounded, has priorities or a timeout, an arriving request wakes the batcher only if an instance is
-// idle at that moment (DynamicBatchScheduler::Enqueue, RateLimiter::PayloadSlotAvailable). Nothing wakes it when the
-// instance becomes idle: the request waits for the next one, or for the end of the batcher's own wait of 500 ms. Newer
-// releases mend that; of those that we start, 2.51 does not.
+// If a queue is bounded, has priorities or a timeout, an arriving request wakes the batcher only if an instance is idle
+// at that moment (DynamicBatchScheduler::Enqueue, RateLimiter::PayloadSlotAvailable). Nothing wakes the batcher when
+// the instance becomes idle: the request waits for the next one, or for the end of the batcher's own wait of 500 ms.
+// Triton 2.51 has this fault; newer releases have fixed it.
 //
-// So a wait of 500 ms ends every 5 ms here, as by a spurious wake-up, which whoever waits must expect at any time.
+// So a wait of 500 ms returns every 5 ms here. To the batcher that is a spurious wake-up, which it must expect anyway.
 #include <dlfcn.h>
 #include <pthread.h>
 
@@ -16,18 +16,18 @@
 namespace {
 
 constexpr int64_t kMs = 1'000'000, kSecond = 1000 * kMs;
-// The batcher states a point in time, and may not have got here at once.
+// The batcher passes an absolute time, and some of the 500 ms may be over already.
 constexpr int64_t kLongestNs = 500 * kMs, kShortestNs = 400 * kMs;
 constexpr int64_t kInsteadNs = 5 * kMs;
 
-// Until when this thread's last such wait was to last: one that still has nothing to do goes on waiting for that.
+// The end of this thread's last shortened wait, as the batcher asked for it: an idle batcher waits for it again.
 thread_local int64_t shortened_until = 0;
 
 int64_t nanoseconds(const timespec& time) { return time.tv_sec * kSecond + time.tv_nsec; }
 
 }  // namespace
 
-#if defined(__GLIBC__)  // before 2.30 libraries can't call it, and another libc has no Triton
+#if defined(__GLIBC__)  // before 2.30 it has no such function, and Triton runs on no other libc
 // What std::condition_variable::wait_for calls.
 extern "C" __attribute__((visibility("default"))) int pthread_cond_clockwait(pthread_cond_t* condition,
                                                                              pthread_mutex_t* mutex, clockid_t clock,

@@ -1,9 +1,9 @@
-// Preloaded into tritonserver by `hidden_key.py`: gives it the admin key without the process list showing it.
+// Preloaded into tritonserver by `hidden_key.py`: passes the admin key to it without showing it in the process list.
 //
-// Triton takes the key of its restricted endpoints from the command line alone, and everybody on a machine can read the
-// command line of every process. So the server is started with a placeholder in the key's place. Before main() runs,
-// this constructor reads the key from an inherited pipe and lets the arguments point to copies that hold it: what
-// /proc/PID/cmdline shows is the memory of the originals, which stay as they were.
+// Triton takes the key of its restricted endpoints only from the command line, and everybody on a machine can read the
+// command line of every process. So the server is started with a placeholder for the key. Before main() runs, this
+// constructor reads the key from an inherited pipe, and points the arguments to copies that hold it. /proc/PID/cmdline
+// shows the memory of the original arguments, which do not change.
 #include <unistd.h>
 
 #include <cerrno>
@@ -15,11 +15,11 @@
 namespace {
 
 [[noreturn]] void fail(const char* what) {
-  std::fprintf(stderr, "nann: the admin key could not be handed to Triton: %s\n", what);
+  std::fprintf(stderr, "nann: the admin key could not be passed to Triton: %s\n", what);
   std::_Exit(1);
 }
 
-// Whatever is in the environment goes to the Python backend's processes too: they get none of this.
+// Reads and removes a variable: the Python backend's processes inherit the environment, and must not see it.
 std::string take(const char* name) {
   const char* value = std::getenv(name);
   if (value == nullptr) fail(name);
@@ -50,7 +50,7 @@ std::string read_all(int pipe) {
   return text;
 }
 
-// glibc gives constructors of shared libraries the arguments of main(), in the very array that main() gets.
+// glibc passes the constructors of shared libraries the same argument array that main() gets.
 __attribute__((constructor)) void put_key_into_arguments(int argc, char** argv, char**) {
   leave_preload();
   const std::string placeholder = take("NANN_KEY_PLACEHOLDER");

@@ -1,4 +1,4 @@
-"""The key that opens the server's endpoints for model control to those who run it."""
+"""The admin key, which opens the server's endpoints for model control."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _OTHERS = 0o077
 
 
 def read_admin_key(path: Path | None) -> str | None:
-    """The key in a file, else that in the environment, else None.
+    """Reads the key from a file or from the environment; None if there is none.
 
     Args:
-        path: a file that holds nothing else and that nobody but its owner may read; None: look in the environment.
+        path: a file that holds only the key and that only its owner may read; None: read the environment.
 
     Raises:
-        ConfigError: if the file can't be read, others may read it, or the key is empty or not one line of text.
+        ConfigError: if the file can't be read, other users may read it, or the key is empty or not one line of text.
     """
     if path is None:
         key = os.environ.get(ADMIN_KEY_VARIABLE)
@@ -34,7 +34,7 @@ def read_admin_key(path: Path | None) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the admin key in {path} can't be read: {error}") from error
     if mode & _OTHERS:
-        raise ConfigError(f"{path} holds the admin key and others may read it; run `chmod 600 {path}`")
+        raise ConfigError(f"{path} holds the admin key, and other users may read it; run `chmod 600 {path}`")
     return _checked(text, str(path))
 
 
@@ -42,7 +42,7 @@ def _checked(text: str, where: str) -> str:
     key = text.strip()
     if not key:
         raise ConfigError(f"{where} holds an empty admin key; `openssl rand -hex 16` makes one")
-    # It travels as an HTTP header and stands in an option that is split at colons and equal signs.
+    # The key is sent as an HTTP header, and is part of an option that Triton splits at colons and equal signs.
     if not (key.isascii() and key.isalnum()):
-        raise ConfigError(f"{where} holds an admin key with other characters than letters and digits")
+        raise ConfigError(f"{where} holds an admin key with characters other than letters and digits")
     return key

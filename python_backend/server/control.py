@@ -1,4 +1,4 @@
-"""Triton's model repository API over HTTP: what is loaded, loading, and asking one model for one of its versions."""
+"""Triton's model repository API over HTTP: lists, loads and unloads models, and calls one version of a model."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ModelControl:
 
     Args:
         url: `host:port` of KServe V2 over HTTP.
-        admin_key: what the server was started with; None: the endpoints for control will refuse.
+        admin_key: the server's key; None: the endpoints for control will refuse.
     """
 
     def __init__(self, url: str, admin_key: str | None) -> None:
@@ -66,7 +66,7 @@ class ModelControl:
         return {state.version for state in self.states() if state.name == model and state.state == READY}
 
     def loaded_versions(self, model: str) -> set[int]:
-        """The versions of a model that are in memory: they answer, are on their way there or finish what they began."""
+        """The versions of a model that are in memory: ready, loading, or finishing their last requests."""
         return {state.version for state in self.states() if state.name == model and state.state != UNAVAILABLE}
 
     def config(self, model: str) -> Mapping[str, Any]:
@@ -75,28 +75,28 @@ class ModelControl:
         return body
 
     def load(self, model: str) -> None:
-        """Loads what the repository now says of a model: new and changed versions come, those without a folder go.
+        """Loads the new and changed versions of a model, and unloads those that have no folder any more.
 
-        Versions that did not change are not touched. An ensemble brings the models of its steps with it.
+        Unchanged versions stay loaded. With an ensemble, the models of its steps are loaded too.
 
         Raises:
-            ServerError: with the model's reason, if it does not load; what answered before still does.
+            ServerError: with the model's reason, if it does not load; the versions that answered before still do.
         """
         self._post(f"repository/models/{model}/load", {}, _LOAD_TIMEOUT_S)
 
     def unload(self, model: str, timeout_s: float = _TIMEOUT_S) -> None:
-        """Unloads a model: new requests are refused as unavailable; those that it has are answered meanwhile."""
+        """Unloads a model: new requests are refused as UNAVAILABLE, and requests under way are answered."""
         self._post(f"repository/models/{model}/unload", {}, timeout_s)
 
     def infer(
         self, spec: ModelSpec, inputs: Mapping[TensorSpec, npt.NDArray[Any]], version: int | None = None
     ) -> tuple[dict[str, npt.NDArray[Any]], int]:
-        """Asks one model for one of its versions.
+        """Sends a request to one version of a model.
 
         Args:
             spec: the model.
-            inputs: `[B, ...]` by tensor; those it does not list are left out.
-            version: None: whichever the server has.
+            inputs: `[B, ...]` by tensor; tensors that are not inputs of the model are left out.
+            version: the version; None: any that the server has.
 
         Returns:
             Outputs by name, `[B, ...]`, and the version that answered.
@@ -107,7 +107,7 @@ class ModelControl:
             if tensor in spec.inputs
         ]
         path = f"models/{spec.name}/infer" if version is None else f"models/{spec.name}/versions/{version}/infer"
-        # Binary, since JSON has no -inf.
+        # Binary outputs, since JSON has no -inf.
         body = {"inputs": tensors, "parameters": {"binary_data_output": True}}
         content, headers = self._request(path, body, _TIMEOUT_S)
         length = int(headers.get(_HEADER_LENGTH, len(content)))
@@ -146,7 +146,7 @@ class ModelControl:
             message = message or error.reason
         if error.code == http.HTTPStatus.FORBIDDEN:
             return ConfigError(
-                f"the server at {self.url} refused the admin key; name the file that `nann serve --admin-key-file` was "
-                f"given, or set {ADMIN_KEY_VARIABLE}"
+                f"the server at {self.url} refused the admin key; pass the file that `nann serve --admin-key-file` "
+                f"uses, or set {ADMIN_KEY_VARIABLE}"
             )
         return ServerError(without_call_stack(message))

@@ -1,7 +1,7 @@
-"""The admin key of the server's restricted endpoints, which no process list shows.
+"""Passes the admin key of the restricted endpoints to the server without showing it in the process list.
 
-Triton takes it from its command line alone. `_hidden_key.cpp`, preloaded into tritonserver, puts it there after the
-kernel has made the command line public.
+Triton takes the key only from its command line. `_hidden_key.cpp`, preloaded into tritonserver, puts it there after the
+kernel has published the command line.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from nann.errors import ServerError
 from .admin_key import ADMIN_KEY_VARIABLE
 
 _LIBRARY = "nann.python_backend.server._preloaded"
-"""Has `_batcher_wakes.cpp` in it too."""
+"""The library also contains `_batcher_wakes.cpp`."""
 
 
 @dataclass(frozen=True)
 class HiddenKey:
-    """A key on its way to the server that is about to be started.
+    """A key for the server that is about to start.
 
     Attributes:
         pipe: descriptor that the server must inherit; the key can be read from it once.
-        placeholder: stands for the key in the command line. A random word: should it ever not be replaced, it is a key
-            that nobody was told.
+        placeholder: stands for the key in the command line. It is random, so it is a secret key itself if the
+            replacement should fail.
     """
 
     pipe: int
     placeholder: str = field(default_factory=lambda: secrets.token_hex(16))
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """The environment in which to start the server: `base`, without the key and with what replaces it.
+        """The environment for the server: `base` without the key, and with the variables that pass the key.
 
         Raises:
-            ServerError: if the library that does so was not built.
+            ServerError: if the preloaded library was not built.
         """
         spec = importlib.util.find_spec(_LIBRARY)
         if spec is None or spec.origin is None:
@@ -54,7 +54,7 @@ class HiddenKey:
 
 @contextmanager
 def hidden_key(key: str) -> Iterator[HiddenKey]:
-    """Holds the key ready for one server, which must be started within.
+    """Provides the key to one server, which must be started inside the `with` block.
 
     Args:
         key: of the restricted endpoints.

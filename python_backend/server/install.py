@@ -1,4 +1,4 @@
-"""Finds Triton, the container's or that of the wheel nvidia-pytriton, and lays out what it needs to run our models."""
+"""Finds Triton, in the container or in the wheel nvidia-pytriton, and prepares it to run our models."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nann.errors import ServerError
 from nann.packages import find_package
 
 CONTAINER = Path("/opt/tritonserver")
-"""Where NVIDIA's containers have Triton, complete."""
+"""Where NVIDIA's containers have a complete Triton."""
 BACKEND_TARGETS = frozenset(("tensorrt", "onnxruntime"))
-"""Targets that need the Triton backend of that name; the others need the Python backend alone."""
+"""Triton targets that need the backend of the same name; the others need only the Python backend."""
 TARGET_PACKAGES = {"embedded": ("onnxruntime",), "torch": ("torch", "onnx")}
-"""Packages that a target needs in the Python that runs our models, which is the one that runs now."""
+"""Packages that a target needs in the running Python, which also runs our models."""
 _STUB = "triton_python_backend_stub"
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -29,8 +29,8 @@ class TritonInstall:
     Attributes:
         server: the executable `tritonserver`.
         python_backend: folder with the Python backend's library.
-        stub: the Python backend's process for the Python version that runs now.
-        libraries: folder with the shared libraries of all three; None where the system finds them.
+        stub: the Python backend's process for the running Python version.
+        libraries: folder with the shared libraries of all three; None if the system finds them.
     """
 
     server: Path
@@ -41,8 +41,8 @@ class TritonInstall:
     def make_backend_directory(self, folder: Path) -> Path:
         """Makes a backend directory in `folder`: links to the Python backend, and the stub beside it.
 
-        The installed package is left as it is: it has no stub in place, and another environment's Python version
-        may share it. Where the stub is in place, as in a container, nothing has to be made.
+        The installed package has no stub beside the backend. It is not changed, since environments with other Python
+        versions may share it. If the stub is in place, as in a container, nothing is made.
 
         Returns:
             The backend directory.
@@ -73,9 +73,9 @@ class TritonInstall:
             find_package(package)
 
     def environment(self) -> dict[str, str]:
-        """Environment variables of the server: ours, but for the two below."""
+        """Environment variables of the server: ours, with additions to PATH and LD_LIBRARY_PATH."""
         environment = dict(os.environ)
-        # The stub runs the first `python3` of PATH, whatever runs now.
+        # The stub runs the first `python3` of PATH, which must be the one that runs now.
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
         libraries = [str(self.libraries or ""), *_python_library_folders(), environment.get("LD_LIBRARY_PATH", "")]
         environment["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
@@ -83,11 +83,11 @@ class TritonInstall:
 
 
 def find_triton() -> TritonInstall:
-    """The container's Triton where there is one, else that of the wheel nvidia-pytriton.
+    """The container's Triton if there is one, otherwise that of the wheel nvidia-pytriton.
 
     Raises:
         ModuleNotFoundError: if it is not installed at all.
-        ServerError: saying what of it is missing and how to get it.
+        ServerError: naming the missing part and how to get it.
     """
     if (CONTAINER / "bin" / "tritonserver").exists():
         return triton_at(CONTAINER)
@@ -121,7 +121,7 @@ def triton_at(root: Path) -> TritonInstall:
 
 
 def check_numpy() -> None:
-    """Refuses numpy 2: with it the wheel's stub loads models as ready and returns every output empty.
+    """Refuses numpy 2: with it, the wheel's stub reports models as ready but returns every output empty.
 
     Raises:
         ServerError: naming the version found.

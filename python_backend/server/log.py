@@ -1,4 +1,4 @@
-"""The server's log: passed on as it comes, with its end kept to explain a failure."""
+"""Passes on the server's log, and keeps its last lines to explain a failure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SHOWN_LINES = 12
 _ERROR_LINE = re.compile(r'^E\d{4} [\d:.]+ \d+ \S+\] "?(.*)')
 # The log escapes line ends within a message.
 _CALL_STACK = re.compile(r"(\\n|\n)+At:")
-# What Triton calls an error on every machine without a GPU.
+# Triton logs these as errors on every machine without a GPU.
 _NOISE = re.compile("CudaDriverHelper|CUDA driver version is insufficient")
 
 
 class LogRelay:
-    """Copies a stream line by line to a sink, in a thread of its own, and keeps the last lines.
+    """Copies a stream line by line to a sink, in its own thread, and keeps the last lines.
 
     Args:
         stream: the server's output; closed when it ends.
@@ -34,7 +34,7 @@ class LogRelay:
         self._thread.start()
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Waits for the stream to end; a process that kept it open is not waited for."""
+        """Waits for the stream to end, for at most `timeout_s`: a process may keep it open."""
         self._thread.join(timeout_s)
 
     @property
@@ -51,16 +51,16 @@ class LogRelay:
 
 
 def without_call_stack(message: str) -> str:
-    """A message of Triton's about a Python model, without Python's call stack."""
+    """Triton's message about a Python model, without Python's call stack."""
     return _CALL_STACK.split(message)[0].rstrip('";\n ')
 
 
 def failure_lines(lines: Iterable[str]) -> list[str]:
-    """What a log says about a failure to start, without Python's call stacks.
+    """The lines of a log that explain a failed start, without Python's call stacks.
 
     Returns:
-        The messages about models that did not load; where there are none, all messages of error lines; where there
-        are none either, the last lines.
+        The messages about models that did not load; if there are none, all messages of error lines; if there are
+        none either, the last lines.
     """
     lines = list(lines)
     matches = (_ERROR_LINE.match(line) for line in lines)

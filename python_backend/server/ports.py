@@ -1,4 +1,4 @@
-"""TCP ports: taken or free."""
+"""Checks TCP ports, and finds free ones."""
 
 from __future__ import annotations
 
@@ -49,6 +49,6 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
 
 def _socket() -> socket.socket:
     probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    # As the server does: a port in TIME_WAIT is free.
+    # As in the server: a port in TIME_WAIT counts as free.
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     return probe

@@ -1,4 +1,4 @@
-"""A child process and all its descendants, which stop together and never outlive us."""
+"""A child process and all its descendants, which stop together and never outlive this process."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _POLL_S = 0.02
 class ProcessGroup:
     """A running child process that leads a process group of its own.
 
-    A Ctrl-C at the terminal reaches only us, and we stop the group in order. If we are killed, the kernel tells the
-    child to stop.
+    Ctrl-C at the terminal reaches only this process, which stops the group in order. If this process is killed, the
+    kernel tells the child to stop.
     """
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
@@ -32,17 +32,15 @@ class ProcessGroup:
     ) -> ProcessGroup:
         """Starts `command` in `folder`; its standard output and error come together in `output`.
 
-        Of our open files it inherits `descriptors` alone.
-
-        The kernel's notice of our death is bound to the thread that starts the child: start it from one that lives as
-        long as the child should.
+        Of our open files it inherits only `descriptors`. Call this from a thread that lives as long as the child: the
+        kernel stops the child when that thread ends.
         """
         parent = os.getpid()
         libc = ctypes.CDLL(None, use_errno=True)
 
         def die_with_parent() -> None:
             libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() != parent:  # it died before the line above
+            if os.getppid() != parent:  # the parent ended before the line above
                 os._exit(1)
 
         process = subprocess.Popen(
@@ -71,11 +69,11 @@ class ProcessGroup:
         return cast(TextIO, self._process.stdout)
 
     def is_alive(self) -> bool:
-        """Whether the child runs."""
+        """Whether the child is running."""
         return self._process.poll() is None
 
     def stop(self, grace_s: float) -> None:
-        """Asks the child to stop; after `grace_s`, or when it has, kills what is left of the group."""
+        """Asks the child to stop; when it has stopped, or after `grace_s`, kills the rest of the group."""
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(grace_s)

@@ -1,7 +1,7 @@
-"""Brings back Triton's Python processes ("stubs") that died.
+"""Restarts Triton's Python processes ("stubs") that died.
 
 Triton 2.51 does not: the server stays ready, and every request to the model fails after a second. Its control interface
-loads a model again only if that changed, so the version folder's time is what is changed.
+loads a model again only if its files changed, so we change the time stamp of the version folder.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Stub:
 
 @dataclass
 class _Backoff:
-    """A model that dies again soon after it was loaded is given more time each time."""
+    """Waits longer each time that a model dies soon after it was loaded."""
 
     delay_s: float = 0.0
     not_before: float = 0.0
@@ -55,7 +55,7 @@ class StubSupervisor:
         server_pid: process id of tritonserver.
         repository: the model repository that it serves.
         control: the server.
-        report: gets one line about everything that was done.
+        report: gets one line about each action.
     """
 
     server_pid: int
@@ -64,14 +64,14 @@ class StubSupervisor:
     report: Callable[[str], None]
     _stubs: dict[int, _Stub] = field(default_factory=dict)
     _most: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """The most processes that each model and version ever had."""
+    """The largest number of processes that each model and version ever had."""
     _backoffs: dict[str, _Backoff] = field(default_factory=dict)
     _next_check: float = 0.0
 
     def check(self) -> None:
         """Looks for stubs that died and loads their models again; does nothing for `CHECK_PERIOD_S` after that.
 
-        A stub that ends in order is dead for a moment too: only one that still is at the next look counts.
+        A stub that ends normally is also dead for a moment, so only a stub that is still dead at the next check counts.
         """
         if time.monotonic() < self._next_check:
             return
@@ -90,17 +90,17 @@ class StubSupervisor:
         self._next_check = time.monotonic() + CHECK_PERIOD_S
 
     def _name_unseen(self, children: Mapping[int, bool]) -> None:
-        """Finds out whose the processes were that died before they were looked at: a dead one has no command line.
+        """Finds the models of processes that died before their first check: a dead process has no command line.
 
-        Their model is one that has fewer processes than it had, among those alive and those known to be dead.
+        The model is one that has fewer processes than before, counting those alive and those known to be dead.
         """
-        there = Counter(
+        present = Counter(
             (stub.model, stub.version)
             for pid, dead in children.items()
             if (stub := self._stubs.get(pid)) is not None and not (dead and stub.revived)
         )
-        self._most |= there
-        missing = [pair for pair in (self._most - there).elements() if self.repository.joinpath(*pair).exists()]
+        self._most |= present
+        missing = [pair for pair in (self._most - present).elements() if self.repository.joinpath(*pair).exists()]
         for pid in sorted(pid for pid, dead in children.items() if dead and pid not in self._stubs):
             if missing:
                 self._stubs[pid] = _Stub(*missing.pop())
@@ -138,5 +138,5 @@ def _command_line(pid: int) -> str:
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # it ended meanwhile
+    except OSError:  # the process ended meanwhile
         return ""

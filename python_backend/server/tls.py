@@ -10,12 +10,12 @@ from nann.errors import ConfigError
 
 @dataclass(frozen=True)
 class ServerTls:
-    """Certificate and key of the server, as PEM files. Triton's HTTP has no TLS: with one, it stays on loopback.
+    """Certificate and key of the server, as PEM files. Triton's HTTP has no TLS, so it stays on loopback.
 
     Attributes:
-        certificate: the server's, with the chain that leads to it.
+        certificate: the server's certificate and its chain.
         key: its private key.
-        client_ca: certificates that sign those of clients; None: clients need none.
+        client_ca: certificates that sign client certificates; None: clients need none.
     """
 
     certificate: Path
@@ -24,10 +24,10 @@ class ServerTls:
 
     @classmethod
     def of_options(cls, certificate: Path | None, key: Path | None, client_ca: Path | None) -> ServerTls | None:
-        """What `--tls-cert`, `--tls-key` and `--tls-ca` say together; None where none of them is given.
+        """Combines `--tls-cert`, `--tls-key` and `--tls-ca`; None if none of them is given.
 
         Raises:
-            ConfigError: if one lacks the other, or a file can't be read.
+            ConfigError: if certificate or key is missing, or a file is not a readable PEM file.
         """
         given = {"--tls-cert": certificate, "--tls-key": key, "--tls-ca": client_ca}
         if not any(given.values()):
@@ -38,7 +38,7 @@ class ServerTls:
         for option, path in given.items():
             if path is not None and "-----BEGIN " not in _text(option, path):
                 raise ConfigError(
-                    f"{option} {path} is no PEM file; expected a line such as -----BEGIN CERTIFICATE-----"
+                    f"{option} {path} is not a PEM file; expected a line such as -----BEGIN CERTIFICATE-----"
                 )
         return cls(certificate, key, client_ca)
 

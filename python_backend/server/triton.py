@@ -27,7 +27,7 @@ from .ports import check_ports
 from .process_group import ProcessGroup
 from .tls import ServerTls
 
-# What no client of a retrieval server needs; shared memory has been a way into the server.
+# No client of a retrieval server needs these, and shared memory has had security holes.
 _RESTRICTED_APIS = "shared-memory,model-repository,trace,logging"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Triton puts it
 # Verifying the hashes of a large bundle can take longer than the Python backend's default of 30 s.
@@ -49,10 +49,10 @@ class ServerOptions:
         log_file: where the server's log goes; None: standard error.
         start_timeout_s: how long loading may take.
         stop_grace_s: how long requests in flight may take to finish at stop. An idle HTTP connection that its client
-            keeps open uses it up, too.
+            keeps open uses up this time, too.
         admin_key: opens the endpoints for shared memory, the model repository, tracing and logging to requests that
-            carry it; None: to nobody.
-        tls: of gRPC. Triton's HTTP has none, so with it HTTP is bound to loopback.
+            carry it; None: they are closed to all clients.
+        tls: TLS for gRPC. Triton's HTTP has no TLS, so it is then bound to loopback.
     """
 
     repository: Path
@@ -79,11 +79,11 @@ class ServerOptions:
 
 
 class TritonServer:
-    """One Triton; a context manager that starts and stops it.
+    """One Triton server; a context manager that starts and stops it.
 
     Args:
         options: how to start it.
-        install: which Triton; None: the wheel's.
+        install: which Triton; None: `find_triton`.
     """
 
     def __init__(self, options: ServerOptions, install: TritonInstall | None = None) -> None:
@@ -111,7 +111,7 @@ class TritonServer:
 
     @property
     def control(self) -> ModelControl:
-        """Control of its models, whether anybody else has the key or not."""
+        """Control of its models; needs no `admin_key` in the options."""
         return ModelControl(self.http_url, self._admin_key)
 
     @property
@@ -120,11 +120,11 @@ class TritonServer:
         return self._group.pid if self._group is not None and self._group.is_alive() else None
 
     def start(self) -> None:
-        """Starts the server and waits until all models are ready; does nothing where it runs already.
+        """Starts the server and waits until all models are ready; does nothing if it runs already.
 
         Raises:
-            ConfigError: if a port is taken.
-            ServerError: if Triton is not installed, a model does not load or the time is up; with Triton's reason.
+            ConfigError: if a port can't be used.
+            ServerError: with Triton's reason, if it is not installed, a model does not load or loading takes too long.
         """
         if self.pid is not None:
             return
@@ -140,10 +140,10 @@ class TritonServer:
             raise
 
     def stop(self) -> None:
-        """Stops the server in order, then whatever of it is left; does nothing where it is not running.
+        """Stops the server in order, then kills the rest; does nothing if it is not running.
 
-        Requests that come are refused as UNAVAILABLE, those that are there are answered, for `stop_grace_s` at most.
-        Then Triton itself is stopped, and as much time goes again where clients keep connections open.
+        New requests are refused as UNAVAILABLE, and requests under way are answered, for at most `stop_grace_s`. Then
+        Triton itself is stopped, which takes as long again if clients keep connections open.
         """
         if self.pid is not None:
             self._drain()
@@ -155,10 +155,10 @@ class TritonServer:
         self._cleanup.close()
 
     def wait(self, look_after: Callable[[], None] = lambda: None) -> None:
-        """Blocks as long as the server runs.
+        """Blocks while the server runs.
 
         Args:
-            look_after: called again and again meanwhile.
+            look_after: called repeatedly meanwhile.
 
         Raises:
             ServerError: when it stops by itself.
@@ -184,7 +184,7 @@ class TritonServer:
         self.stop()
 
     def _drain(self) -> None:
-        """Takes the ensemble away first: on a signal Triton at once refuses the scorer calls of searches under way."""
+        """Unloads the ensemble first: on a signal, Triton at once refuses the scorer calls of searches under way."""
         with contextlib.suppress(NannError):
             self.control.unload(ENSEMBLE.name, self.options.stop_grace_s)
             deadline = time.monotonic() + self.options.stop_grace_s
@@ -193,7 +193,7 @@ class TritonServer:
 
     def _launch(self, install: TritonInstall) -> None:
         runtime = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="nann-triton-")))
-        # The name is our own, so that what a killed server leaves in shared memory can be removed.
+        # A name of our own, so that the shared memory of a killed server can be found and removed.
         region = f"{runtime.name}-"
         self._cleanup.callback(_remove_shared_memory, region)
         backends = install.make_backend_directory(runtime / "backends")
@@ -235,7 +235,7 @@ def server_command(
         install: where it is.
         backends: the backend directory.
         region: prefix of the names of the Python backend's shared memory.
-        admin_key: what stands for it: everybody can read a command line.
+        admin_key: the placeholder of the key, since everybody can read a command line.
     """
     admin = f"{ADMIN_HEADER}={admin_key}"
     return [
@@ -243,7 +243,7 @@ def server_command(
         f"--model-repository={options.repository.resolve()}",
         f"--backend-directory={backends}",
         f"--model-config-name={options.target}",
-        # `nann deploy` loads and unloads versions. A model that does not load stops the start; the ensemble brings the
+        # `nann deploy` loads and unloads versions. A model that does not load stops the start. The ensemble loads the
         # models of its steps.
         "--model-control-mode=explicit",
         *(f"--load-model={spec.name}" for spec in (ENSEMBLE, SCORER)),

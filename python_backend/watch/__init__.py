@@ -1,1 +1,1 @@
-"""What a running search tells: metrics, spans, the quality monitor."""
+"""What running searches report: metrics, spans, measured quality."""

@@ -1,4 +1,4 @@
-"""What beam_retrieval reports of its searches."""
+"""The metrics of beam_retrieval's searches."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ..search.retriever import Search
 from ..search.scorer_work import ScorerWork
 from .publisher import MetricsPublisher
 
-# Marking what is visited is a part of expansion, too short for a histogram of its own.
+# Marking visited items counts as expansion: it is too short for its own histogram.
 _STAGES = {"light_walk": ("light_walk",), "expand": ("mark", "expand"), "score": ("score",), "select": ("select",)}
 _BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _STAGE_BUCKETS_S = (0.0001, 0.0002, 0.0005, *_BUCKETS_S)
 
 
 class SearchMetrics:
-    """Counters of searches, and how long their stages took.
+    """Counters of searches, and histograms of the time of their stages.
 
     Args:
         publisher: sends them.
-        bundle: which it is, and when it was made.
+        bundle: the bundle that answers.
     """
 
     def __init__(self, publisher: MetricsPublisher, bundle: Bundle) -> None:
@@ -34,7 +34,7 @@ class SearchMetrics:
         self._rounds = counter("nann_rounds_total", "Scorer calls that users took part in")
         self._items_scored = counter("nann_items_scored_total", "Items that the scorer evaluated for a user")
         self._scorer_calls = counter("nann_scorer_calls_total", "Scorer calls of searches")
-        self._scorer_places = counter("nann_scorer_places_total", "Places of those calls, padding included")
+        self._scorer_places = counter("nann_scorer_places_total", "Candidates in scorer calls, padding included")
         self._request_s = histogram(
             "nann_request_duration_seconds", "A request from its arrival to the end of its search", _BUCKETS_S
         )
@@ -48,7 +48,7 @@ class SearchMetrics:
             )
             for stage in _STAGES
         }
-        # Made last, and so sent last: whoever sees a request counted sees all else of it.
+        # Made last, and so sent last: when a request is counted, its other metrics have arrived.
         self._requests = {
             kind: counter("nann_requests_total", "Requests by how they ended", outcome=kind.value) for kind in Kind
         }
@@ -63,11 +63,11 @@ class SearchMetrics:
             self._requests[outcome.kind].add(1)
 
     def batch(self, searches: Sequence[Search], clock: SearchClock, work: ScorerWork) -> None:
-        """Counts a search that ends now, whatever came of it.
+        """Counts a search that ends now, with any outcome.
 
         Args:
             searches: the requests of the batch.
-            clock: ran along.
+            clock: measured the search.
             work: of its scorer.
         """
         now_ns = time.monotonic_ns()

@@ -1,4 +1,4 @@
-"""Metrics of one model version: added up here, sent to Triton by a thread of their own."""
+"""Metrics of one model version: summed here, and sent to Triton by a thread."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ class Counter:
             self._pending += amount
 
     def take(self) -> float:
-        """What came since the last time; the lock is held."""
+        """The sum since the last call; the caller holds the lock."""
         amount, self._pending = self._pending, 0
         return amount
 
     def send(self, amount: float) -> None:
-        """Tells Triton."""
+        """Sends it to Triton."""
         _increment(self._metric, amount)
 
 
 class Histogram:
     """A distribution over fixed buckets: counters with the names and labels of a Prometheus histogram.
 
-    Triton's own histogram takes a message for each value. These take one a bucket, however many values came.
+    Triton's own histogram needs a message per value. This one needs a message per bucket, for any number of values.
 
     Args:
-        bounds: upper ends of the buckets but the last, which has none, ascending.
-        buckets: Triton's counters of values at or below each bound, and of all.
-        total: Triton's counter of their sum.
-        count: Triton's counter of how many.
-        lock: held by whoever adds or takes.
+        bounds: upper bounds of the buckets, ascending; the last bucket has none.
+        buckets: Triton's counters of values at or below each bound, and of all values.
+        total: Triton's counter of the sum of values.
+        count: Triton's counter of the number of values.
+        lock: held to add or to take.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class Histogram:
             self._sum += value
 
     def take(self) -> list[float]:
-        """What came since the last time, a number for each counter; the lock is held."""
+        """The sums since the last call, one per counter; the caller holds the lock."""
         below = list(accumulate(self._counts))
         amounts = [*below, self._sum, below[-1]]
         self._counts, self._sum = [0] * len(self._counts), 0.0
         return amounts
 
     def send(self, amounts: list[float]) -> None:
-        """Tells Triton."""
+        """Sends them to Triton."""
         for metric, amount in zip(self._metrics, amounts, strict=True):
             _increment(metric, amount)
 
@@ -82,27 +82,25 @@ class Histogram:
 def _increment(metric: Any, amount: float) -> None:
     if amount:
         metric.increment(amount)
-        time.sleep(0)  # an update holds the GIL; a search that waits for it goes on here
+        time.sleep(0)  # an update holds the GIL; a search that waits for it can run now
 
 
 class MetricsPublisher:
-    """Makes metrics and keeps Triton's copy of them up to date.
+    """Makes metrics and sends their values to Triton, in the order in which they were made.
 
-    An update of Triton's is a message to the server's process and back, during which Python stands still: 10 to 20 us
-    where a core is free for the answer, milliseconds where none is. So `execute()` only adds numbers up, and a thread
-    sends the sums of all batches since its last turn, which costs the same at any load.
+    An update is a message to the server's process and back, during which no Python code runs: 10 to 20 us if a core is
+    free for the answer, milliseconds if none is. So `execute()` only sums numbers, and a thread sends the sums of all
+    batches since its last turn, at the same cost under any load.
 
-    Metrics are sent in the order in which they were made.
-
-    All instances of a model send to the same metrics, so labels tell versions apart and not instances.
+    All instances of a model send to the same metrics, so labels distinguish versions but not instances.
 
     Args:
-        args: what Triton gives to `initialize`: name and version of the model become labels.
+        args: Triton's argument of `initialize`; name and version of the model become labels.
     """
 
     def __init__(self, args: Mapping[str, str]) -> None:
         self._labels = {"model": args["model_name"], "version": args["model_version"]}
-        # Triton deletes a family, and its metrics with it, once nobody holds it.
+        # Triton deletes a family and its metrics when the last reference is gone.
         self._families: dict[str, Any] = {}
         self._gauges: list[Any] = []
         self._deferred: list[Any] = []
@@ -112,12 +110,12 @@ class MetricsPublisher:
         self._thread.start()
 
     def counter(self, name: str, description: str, **labels: str) -> Counter:
-        """A counter, from now on reported as 0."""
+        """Makes a counter, which is reported as 0 from now on."""
         metric = self._family(name, description, pb_utils.MetricFamily.COUNTER).Metric(labels=self._labels | labels)
         return self._add(Counter(metric, self._lock))
 
     def histogram(self, name: str, description: str, bounds: Sequence[float], **labels: str) -> Histogram:
-        """A histogram; `bounds` are its buckets' upper ends, ascending."""
+        """Makes a histogram; `bounds` are the upper bounds of its buckets, ascending."""
 
         def metric(suffix: str, **more: str) -> Any:
             family = self._family(f"{name}_{suffix}", description, pb_utils.MetricFamily.COUNTER)
@@ -127,7 +125,7 @@ class MetricsPublisher:
         return self._add(Histogram(bounds, buckets, metric("sum"), metric("count"), self._lock))
 
     def gauge(self, name: str, description: str, value: float, **labels: str) -> None:
-        """A value that stays as it is for as long as the model is loaded."""
+        """Makes a gauge whose value stays the same while the model is loaded."""
         metric = self._family(name, description, pb_utils.MetricFamily.GAUGE).Metric(labels=self._labels | labels)
         metric.set(value)
         self._gauges.append(metric)
@@ -153,5 +151,5 @@ class MetricsPublisher:
             last = self._closing.wait(_INTERVAL_S)
             with self._lock:
                 taken = [(metric, metric.take()) for metric in self._deferred]
-            for metric, what in taken:
-                metric.send(what)
+            for metric, amounts in taken:
+                metric.send(amounts)

@@ -1,4 +1,4 @@
-"""Live coverage@K: a share of the answered users is scored exhaustively, in the background."""
+"""Live coverage@K: for a share of the answered users all items are scored, in the background."""
 
 from __future__ import annotations
 
@@ -20,30 +20,29 @@ from nann.search_input import UserBatch
 from .publisher import MetricsPublisher
 
 _QUEUE_SIZE = 16
-_BLOCK_ITEMS = 512  # a served round waits for at most one block of the monitor's
+_BLOCK_ITEMS = 512  # a served round waits for at most one block of the monitor
 
 
 @dataclass(frozen=True)
 class _Sample:
-    """A user's state, `float32[S]`, and the external ids that were answered, `int64[K]`."""
+    """A user's state, `float32[S]`, and the external ids of the answer, `int64[K]`."""
 
     user_state: npt.NDArray[np.float32]
     item_ids: npt.NDArray[np.int64]
 
 
 class QualityMonitor:
-    """Compares a share of the answers with the exact ones and counts what they miss.
+    """Compares a share of the answers with the exact ones and counts the items that they miss.
 
-    Everything about it is bounded: users that come while its queue is full are dropped and counted, a block of items is
-    scored at a time, and it then pauses, so that of the scorer's time it takes no more than `load`. A busy scorer makes
-    blocks slower and so the pauses longer.
+    Its cost is bounded. Users that come while its queue is full are dropped and counted. It scores a block of items,
+    then pauses, so that its scorer calls take at most `load` of the time. A busy scorer makes the pauses longer.
 
     Args:
-        scorer: the one that also serves.
+        scorer: the scorer that also serves.
         item_ids: `int64[N]`, external id of each item index.
-        share: of the answered users, from 0 to 1.
-        load: the most of the time that its scorer calls may take, above 0 and at most 1.
-        publisher: reports what was found.
+        share: share of the answered users to compare, from 0 to 1.
+        load: largest share of the time that its scorer calls may take, above 0 and at most 1.
+        publisher: reports the counts.
     """
 
     def __init__(
@@ -61,30 +60,32 @@ class QualityMonitor:
         self._closing = threading.Event()
         self._scorer = _PacedScorer(scorer, load, self._closing)
         self._users = {
-            result: publisher.counter("nann_quality_users_total", "Sampled users by what became of them", result=result)
+            result: publisher.counter("nann_quality_users_total", "Sampled users by result", result=result)
             for result in ("compared", "dropped", "failed")
         }
         self._wanted = publisher.counter("nann_quality_items_wanted_total", "Items in the exact answers")
-        self._found = publisher.counter("nann_quality_items_found_total", "Those of them that were answered")
+        self._found = publisher.counter(
+            "nann_quality_items_found_total", "Items of the exact answers that were answered"
+        )
         self._thread = threading.Thread(target=self._run, name="quality", daemon=True)
         self._thread.start()
 
     def draw(self, users: int) -> npt.NDArray[np.intp]:
-        """Draws which of so many answered users to offer."""
+        """Draws which of a number of answered users to offer."""
         return np.array([user for user in range(users) if self._random.random() < self._share], np.intp)
 
     def offer(self, user_states: Float32Array, item_ids: npt.NDArray[np.int64]) -> None:
-        """Hands over answered users; never waits.
+        """Queues answered users for comparison; never waits.
 
         Args:
             user_states: `float32[B, S]`.
-            item_ids: `int64[B, K]`, what they were answered, padded with -1.
+            item_ids: `int64[B, K]`, their answers, padded with -1.
         """
         for state, answered in zip(user_states, item_ids, strict=True):
             if self._samples.full():
                 self._users["dropped"].add(1)
             else:
-                # Nobody else puts anything in, and a view would keep its whole batch.
+                # No other thread adds samples. A view would keep its whole batch in memory.
                 self._samples.put_nowait(_Sample(state.copy(), answered.copy()))
 
     def close(self) -> None:
@@ -93,7 +94,7 @@ class QualityMonitor:
         self._thread.join()
 
     def _run(self) -> None:
-        # At the usual priority: a thread that is kept from the CPU while it holds the GIL keeps searches waiting.
+        # At normal priority: a low-priority thread could lose the CPU while it holds the GIL, and searches would wait.
         while not self._closing.is_set():
             with contextlib.suppress(queue.Empty):
                 self._compare(self._samples.get(timeout=0.1))
@@ -105,7 +106,7 @@ class QualityMonitor:
             exact = exact_search(self._scorer, user, len(self._item_ids), top_k, chunk=_BLOCK_ITEMS)
         except _ClosedError:
             return
-        except Exception:  # the thread outlives a scorer that fails for a while, and says so by this count
+        except Exception:  # the thread goes on while the scorer fails, and counts it
             self._users["failed"].add(1)
             return
         self._found.add(int(np.isin(self._item_ids[exact.items[0]], sample.item_ids).sum()))
@@ -114,11 +115,11 @@ class QualityMonitor:
 
 
 class _ClosedError(NannError):
-    """The monitor is to end."""
+    """The monitor was closed."""
 
 
 class _PacedScorer:
-    """Pauses after each call for as long as keeps the calls at `load` of the time."""
+    """Pauses after each call, so that calls take `load` of the time."""
 
     def __init__(self, scorer: Scorer, load: float, closing: threading.Event) -> None:
         self._scorer = scorer

@@ -1,4 +1,4 @@
-"""How beam_retrieval says how it is doing: metrics of every search, quality and traces of some."""
+"""Reports on beam_retrieval: metrics of every search, quality and traces of some."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 _QUALITY_LOAD = 0.05
 
 StatesOf = Callable[[Float32Array], Float32Array]
-"""From `Search.users.states` of some users to their user states in host memory, `float32[B, S]`."""
+"""Turns `Search.users.states` of some users into their user states in host memory, `float32[B, S]`."""
 
 
 class SearchWatch:
     """Watches the batches of one instance of beam_retrieval.
 
     Args:
-        args: what Triton gives to `initialize`.
+        args: Triton's argument of `initialize`.
         bundle: with item ids.
-        grid: the scorer's shapes, None: any.
+        grid: the scorer's shapes; None: any.
 
     Raises:
         ModuleNotFoundError: if tracing is on and OpenTelemetry, of the extra `trace`, is not installed.
@@ -57,7 +57,7 @@ class SearchWatch:
             self._monitor = QualityMonitor(scorer, bundle.item_ids, share, load, self._publisher)
 
     def start(self, requests: Sequence[Any], parsed: Sequence[Search | Outcome]) -> SearchClock:
-        """A batch is about to be searched: the clock to search it with."""
+        """Makes the clock for the search of a batch."""
         if self._spans is None:
             return SearchClock()
         traced = [
@@ -79,13 +79,13 @@ class SearchWatch:
         work: ScorerWork,
         states_of: StatesOf,
     ) -> None:
-        """A batch has been searched.
+        """Reports on a batch after its search.
 
         Args:
             searches: its valid requests.
-            outcomes: what became of each.
-            clock: that of `start`.
-            work: of its scorer.
+            outcomes: the outcome of each.
+            clock: from `start`.
+            work: the work of its scorer.
             states_of: gives the monitor its user states.
         """
         self._metrics.batch(searches, clock, work)
@@ -94,7 +94,7 @@ class SearchWatch:
                 self._spans.report(context, search, clock)
         if self._monitor is not None:
             for search, outcome in zip(searches, outcomes, strict=True):
-                # A partial or degraded answer misses items for a reason that is known already.
+                # A partial or degraded answer misses items for a known reason.
                 rows = self._monitor.draw(len(search.users)) if outcome.kind is Kind.COMPLETE else ()
                 if len(rows):
                     self._monitor.offer(states_of(search.users.states[rows]), outcome.outputs[ITEM_IDS][rows])

@@ -1,4 +1,4 @@
-"""Spans of searches: the rounds, and their stages. Imported only where tracing is on."""
+"""Spans of searches, their rounds and stages. Imported only if tracing is on."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ..search.retriever import Search
 
 
 class SearchSpans:
-    """Reports searches to OpenTelemetry. Where to and in which batches is for its own environment variables to say.
+    """Reports searches to OpenTelemetry, whose environment variables set the endpoint and the size of batches.
 
     Args:
         service: name of the server in traces.
     """
 
     def __init__(self, service: str) -> None:
-        # Triton has drawn already which requests are traced; the sampler follows it.
+        # Triton has already chosen which requests are traced; the sampler follows it.
         self._provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service}), shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("nann")
@@ -45,7 +45,7 @@ class SearchSpans:
         Args:
             context: of the request.
             search: the request.
-            timeline: of the batch that it was part of.
+            timeline: of the batch of the request.
         """
         end_ns = time.perf_counter_ns()
         epoch_ns = time.time_ns() - end_ns
@@ -87,7 +87,7 @@ class SearchSpans:
 
 
 def _rows(search: Search, searches: Iterable[Search]) -> range:
-    """Which rows of a lockstep search are those of one of its requests; none if it is not among them."""
+    """The rows of one request in a lockstep search; none if the request is not part of it."""
     first = 0
     for other in searches:
         if other is search:

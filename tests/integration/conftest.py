@@ -1,4 +1,4 @@
-"""One live Triton for all tests of this folder that only ask it questions."""
+"""One live Triton for all tests of this folder that only send requests to it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def server(live_bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session", params=["grpc", "http"])
 def client(request: pytest.FixtureRequest, server) -> Iterator:
-    """Our client, over both protocols."""
+    """Our client, once per protocol."""
     from nann.clients import RetrievalClient
 
     url = server.grpc_url if request.param == "grpc" else server.http_url

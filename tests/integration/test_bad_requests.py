@@ -1,4 +1,4 @@
-"""Every bad request gets INVALID_ARGUMENT with the tensor's or parameter's name, and the server goes on."""
+"""Every bad request gets INVALID_ARGUMENT, naming the tensor or parameter, and the server still answers."""
 
 import json
 import urllib.error
@@ -25,7 +25,7 @@ GOOD = item_ids()[None, 20:25]
 
 @pytest.fixture(scope="module", params=["grpc", "http"])
 def raw(request, server):
-    """Asks with tritonclient alone, which checks nothing; returns the error's status and message."""
+    """Sends a request with tritonclient, which checks nothing; returns the error's status and message."""
     module, url = {"grpc": (triton_grpc, server.grpc_url), "http": (triton_http, server.http_url)}[request.param]
     client = module.InferenceServerClient(url)
 
@@ -58,7 +58,7 @@ def raw(request, server):
         (np.zeros((1, 0), np.int64), "behavior_item_ids has shape [1, 0]; expected [batch, length] with length >= 1"),
         (np.zeros((3, 0), np.int64), "behavior_item_ids has shape [3, 0]"),
         (np.zeros((0, 3), np.int64), "behavior_item_ids"),
-        (np.zeros((1, 10_001), np.int64), "behavior_item_ids has 10001 ids a user; expected at most 10000"),
+        (np.zeros((1, 10_001), np.int64), "behavior_item_ids has 10001 ids per user; expected at most 10000"),
         (np.tile(GOOD, (17, 1)), "batch-size must be <= 16"),
     ],
     ids=lambda value: str(value.shape) + str(value.dtype) if isinstance(value, np.ndarray) else "",

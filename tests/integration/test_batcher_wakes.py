@@ -1,4 +1,4 @@
-"""A request that comes while beam_retrieval works is searched for as soon as it is done (`_batcher_wakes.cpp`)."""
+"""A request that comes while beam_retrieval is busy is searched as soon as it is idle (`_batcher_wakes.cpp`)."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ def test_the_second_of_two_requests_waits_for_the_first_and_no_longer(live_bundl
             second_s.append(time_of(users[1]))
             first.result()
     print(f"\nalone {alone_s:.2f} s; into the search of another: {', '.join(f'{each:.2f}' for each in second_s)} s")
-    # The first's rest and its own. Triton's own wait would end half a second after the first came; one may be bad luck.
+    # The rest of the first search and its own. Triton's own wait would end half a second later; one may be by chance.
     assert sorted(second_s)[-2] < 1.5 * alone_s + 0.2, (alone_s, second_s)

@@ -33,7 +33,7 @@ def in_dockerfile(instruction: str, stage: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def served(live_bundle_path, tmp_path_factory):
-    """What server-cpu of the compose file runs, with the target `embedded` in place of `onnxruntime`."""
+    """The command of server-cpu in the compose file, with the target `embedded` instead of `onnxruntime`."""
     folder = tmp_path_factory.mktemp("container")
     service = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["server-cpu"]
     command = [*in_dockerfile("ENTRYPOINT", "server"), *service["command"]]
@@ -71,7 +71,7 @@ def test_the_health_check_passes_and_fails(served):
 
 
 def test_the_builders_command_builds(served, tmp_path, live_bundle_path):
-    """As far as it goes here: it finds its options, then the missing scorer in half precision."""
+    """Here it accepts its options, and stops because the scorer in half precision is missing."""
     command = in_dockerfile("ENTRYPOINT", "engine-builder")
     places = {"/bundle": str(live_bundle_path), "/plans": str(tmp_path / "plans")}
     command = [sys.executable, "-m", "nann", *(places.get(word, word) for word in command[1:])]

@@ -41,7 +41,7 @@ def run_example(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
-    """The folder that the example filled, and the JSON that it printed."""
+    """The output folder of the example, and the JSON that it printed."""
     out = tmp_path_factory.mktemp("custom_scorer")
     sizes = ("--items", ITEMS, "--users", USERS, "--steps", STEPS, "--queries", QUERIES)
     result = run_example(*sizes, "--out", out, "--json")
@@ -52,7 +52,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
 
 @pytest.fixture(scope="module")
 def trained(example: tuple[Path, dict]) -> Trained:
-    """The user's modules with the weights that the example left, made without anything of the project."""
+    """The user's modules with the weights that the example saved, loaded without code of the project."""
     weights = torch.load(example[0] / run.WEIGHTS_FILE, weights_only=True)
     table = weights["scorer"]["items.weight"]
     items = nn.Embedding(*table.shape)
@@ -83,7 +83,7 @@ def test_the_example_served_what_the_offline_search_found(example):
 
 @pytest.mark.triton
 def test_it_is_served_by_the_same_model_repository(example, trained):
-    """What the example left is served again, and asked for histories that the example did not use."""
+    """The example's bundle is served again, and answers behaviour sequences that the example did not use."""
     out, _ = example
     bundle = Bundle.open(out / "bundle")
     rng = np.random.default_rng(5)
@@ -111,7 +111,7 @@ def test_nothing_of_the_example_keeps_running(example):
 
 @pytest.mark.triton
 def test_the_user_state_is_not_of_our_layout(example, trained):
-    """Ours is `base | keys | values | mask`; every width of it depends on the sequence length, this one does not."""
+    """All widths in our user state depend on the sequence length, and this module's width does not."""
     _, body = example
     dim, interests = trained.items.embedding_dim, trained.scorer.interests
     assert body["user_state_width"] == interests * dim + dim + 1
@@ -201,7 +201,7 @@ class IndexScorer(DotScorer):
 
 
 class NormScorer(DotScorer):
-    """With batch norm, whose statistics in training mode are those of the batch."""
+    """Batch norm in training mode uses the statistics of the batch."""
 
     def __init__(self):
         super().__init__()

@@ -28,14 +28,14 @@ PANELS = [
     for panel in json.loads(DASHBOARD.read_text())["panels"]
     for target in panel["targets"]
 ]
-# A machine without a GPU has no metrics of one.
+# A machine without a GPU has no GPU metrics.
 GPU_METRIC = re.compile(r"nv_gpu_\w+")
 METRIC = re.compile(r"\b(?:nann|nv)_\w+")
 
 
 @pytest.fixture(scope="module")
 def watched(live_bundle_path, tmp_path_factory):
-    """A Prometheus, and a server that is asked all the time."""
+    """A Prometheus, and a server under constant load."""
     folder = tmp_path_factory.mktemp("watched")
     prometheus.find_tools()
     with (
@@ -48,7 +48,7 @@ def watched(live_bundle_path, tmp_path_factory):
 
 
 class asking:  # noqa: N801 - a context manager
-    """Good requests, and some that fail, until the end."""
+    """Sends good requests, and some that fail, until the end."""
 
     def __init__(self, client: RetrievalClient) -> None:
         self._client = client
@@ -99,10 +99,10 @@ def test_alerts_are_evaluated_and_know_their_metrics(watched):
     for rule in ALERTS:
         assert loaded[rule["alert"]]["health"] == "ok", loaded[rule["alert"]]
         assert set(METRIC.findall(rule["expr"].replace("job:nann_", "job:"))) <= known
-        # What an alert compares has data: only the comparison leaves nothing over.
+        # The series that an alert compares have data; only the comparison may give no result.
         compared = re.split(r" (?:>|<|==) ", rule["expr"])[0]
         assert watched.wait_for(compared), rule["alert"]
-    # A quarter of what is asked here fails, which is what this one is for.
+    # A quarter of the requests here fail, so this alert fires.
     assert watched.wait_for('ALERTS{alertname="NannErrors", alertstate="pending"}')
     assert not watched.query('ALERTS{alertname="NannDown"}')
 

@@ -1,4 +1,4 @@
-"""Deadlines and cancellation against a live server whose scorer takes its time."""
+"""Deadlines and cancellation against a live server with a slow scorer."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_partial_answer_is_what_the_rounds_until_then_found(slow_client, bundl
 
 
 def test_each_request_has_its_own_deadline(slow_server, bundle):
-    """Those with time finish; those without leave with what they have, or with nothing if they waited too long."""
+    """Requests with time finish. Late ones return the items so far, or none if they waited too long."""
 
     def ask(limit):
         try:
@@ -68,7 +68,7 @@ def test_each_request_has_its_own_deadline(slow_server, bundle):
 
     with RetrievalClient(slow_server.grpc_url, timeout_s=60) as client, ThreadPoolExecutor(9) as pool:
         before = scorer_calls(slow_server)
-        busy = pool.submit(client.retrieve, IDS, rounds="0,0,1")  # meanwhile the others gather to one batch
+        busy = pool.submit(client.retrieve, IDS, rounds="0,0,1")  # meanwhile the others form one batch
         wait_until(lambda: scorer_calls(slow_server) > before)
         results = list(pool.map(ask, [{"deadline_ms": 1200, "on_deadline": "partial"}, {}] * 4))
         busy.result()
@@ -89,7 +89,7 @@ def test_a_request_whose_deadline_passed_in_the_queue_calls_no_scorer(slow_serve
         busy = pool.submit(client.retrieve, IDS, **LONG)
         wait_until(lambda: scorer_calls(slow_server) > before)
         with pytest.raises(RequestTimeout, match="deadline_ms 1"):
-            client.retrieve(IDS, deadline_ms=1, on_deadline="partial")  # nothing found: nothing to give
+            client.retrieve(IDS, deadline_ms=1, on_deadline="partial")  # no items were found
         busy.result()
         alone = scorer_calls(slow_server) - before
         client.retrieve(IDS, **LONG)
@@ -97,7 +97,7 @@ def test_a_request_whose_deadline_passed_in_the_queue_calls_no_scorer(slow_serve
 
 
 def test_the_clients_timeout_is_the_servers_deadline(slow_server):
-    """The server stops working for a client that has gone."""
+    """The server stops a search when its client has disconnected."""
     with RetrievalClient(slow_server.grpc_url, timeout_s=60) as client:
         before = scorer_calls(slow_server)
         client.retrieve(IDS, **LONG)
@@ -111,7 +111,7 @@ def test_the_clients_timeout_is_the_servers_deadline(slow_server):
 def test_a_cancelled_direct_request_stops_within_one_round(slow_server, bundle):
     triton = triton_grpc.InferenceServerClient(slow_server.grpc_url)
     states, behaviors = np.ones((1, 17), np.float32), np.full((1, 12), -1, np.int32)
-    states[0, -1] = 0  # what live_bundle's scorer fails by
+    states[0, -1] = 0  # makes the scorer of live_bundle fail
 
     def tensor(name, array, dtype):
         made = triton_grpc.InferInput(name, list(array.shape), dtype)

@@ -1,4 +1,4 @@
-"""A live server whose scorer goes and comes back, with the policy "fallback"."""
+"""A live server whose scorer stops and returns, with on_scorer_failure "fallback"."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_scorer_that_fails_for_one_user_degrades_that_user(degrading_client):
 
 
 def test_without_a_usable_light_score_the_scorers_error_is_the_answer(degrading_client):
-    """Of this user the user encoder gives NaN, and the light score would read it, too."""
+    """The user encoder returns NaN for this user, and the light score would read it too."""
     with pytest.raises(ServerError, match="holds NaN"):
         degrading_client.retrieve([item_ids()[NAN_INDEX]])
 

@@ -1,4 +1,4 @@
-"""`nann deploy` and `nann rollback` on a live server that is asked all the time."""
+"""`nann deploy` and `nann rollback` on a live server under constant load."""
 
 import json
 import os
@@ -35,7 +35,7 @@ NANN = [sys.executable, "-m", "nann"]
 
 @pytest.fixture(scope="module")
 def bundles(live_bundle_path, tmp_path_factory):
-    """Two that give different answers to everybody."""
+    """Two bundles whose answers differ for every user."""
     other = make_bundle(tmp_path_factory.mktemp("other") / "bundle", seed=2)
     return {"first": Bundle.open(live_bundle_path), "second": other}
 
@@ -74,7 +74,7 @@ def answer_of(bundle) -> list[int]:
 
 
 def on_disk(server) -> dict:
-    """Everything in the repository that says what is served."""
+    """All files in the repository that decide what is served."""
     repository = server.options.repository
     links = {str(path): os.readlink(path) for spec in MODELS for path in (repository / spec.name).glob("[0-9]*")}
     texts = {str(path): path.read_text() for path in repository.glob("*/configs/*.pbtxt")}
@@ -87,7 +87,7 @@ def versions_on_disk(server) -> set[str]:
 
 @pytest.mark.parametrize("changes", [3, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_no_request_fails_and_every_answer_is_entirely_of_one_version(server, bundles, changes):
-    """Deploys and rollbacks in turn."""
+    """Alternates deploys and rollbacks."""
     repository, done = server.options.repository, []
     with Load(server.grpc_url, bundles) as load:
         for number in range(changes):
@@ -144,7 +144,7 @@ def test_a_damaged_bundle_is_refused_before_anything_changes(server, bundles, tm
 
 
 def with_other_scorer(bundle, path, change) -> Path:
-    """A bundle that is whole, with another scorer."""
+    """A complete bundle with another scorer."""
     shutil.copytree(bundle.path, path)
     model = onnx.load(path / "scorer.onnx")
     change(model)
@@ -171,7 +171,7 @@ def test_a_bundle_that_does_not_load_is_undone_and_nobody_notices(server, bundle
 
 
 def test_a_version_whose_scorer_was_exchanged_is_refused(server, bundles, tmp_path, monkeypatch):
-    """Whoever tampers with a version folder: graph and scorer of different bundles never answer."""
+    """In a manipulated version folder, graph and scorer of different bundles never answer."""
     write_release = deployment.write_release
 
     def tampered(bundle, repository, version, plans):
@@ -185,7 +185,7 @@ def test_a_version_whose_scorer_was_exchanged_is_refused(server, bundles, tmp_pa
     new = make_bundle(tmp_path / "new", seed=3).path
     before = on_disk(server)
     with pytest.raises(
-        DeployError, match=r"beam_retrieval did not load version \d+: .* are of different bundles.*still answers"
+        DeployError, match=r"beam_retrieval did not load version \d+: .* are from different bundles.*still answers"
     ):
         deploy(new, server.options.repository, server.control)
     assert on_disk(server) == before
@@ -206,7 +206,7 @@ deployment.deploy(Path(bundle), Path(repository), ModelControl(url, key))
 
 
 def test_a_deploy_that_is_killed_changes_no_answer_and_the_next_one_clears_up(server, bundles, tmp_path):
-    """Before the version is there as a whole, before Triton sees it, and between disk and server at the switch."""
+    """Killed before the version is complete, before Triton sees it, and between disk and server at the switch."""
     repository = server.options.repository
     new = make_bundle(tmp_path / "new", seed=4)
     for module, step in (("durable_files", "sync_tree"), ("deployment", "set_live"), ("deployment", "pin_ensemble")):
@@ -228,7 +228,7 @@ LIMITED = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (0, r
 
 
 def test_a_deploy_that_can_not_write_changes_nothing(server, tmp_path):
-    """Every write of the command fails, here for its limit on file sizes."""
+    """Every write of the command fails, because its file size is limited."""
     repository = server.options.repository
     new = make_bundle(tmp_path / "new", seed=3).path
     before, versions = on_disk(server), versions_on_disk(server)
@@ -268,7 +268,7 @@ assert {path.name for path in repository.glob("scorer/[0-9]*")} == {"1"}
 
 
 def test_a_full_disk(bundles, tmp_path):
-    """A real one, with room for one version, in a mount namespace of its own."""
+    """A real full disk, with room for one version, in its own mount namespace."""
     if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
         pytest.skip("mounting needs root")
     disk = tmp_path / "disk"
@@ -286,13 +286,13 @@ def test_the_wrong_key_the_wrong_repository_and_no_server(server, bundles, tmp_p
         with pytest.raises(ConfigError, match=r"refused the admin key; name the file .*--admin-key-file"):
             deploy(second, repository, ModelControl(server.http_url, key))
     install_bundle(second, tmp_path / "elsewhere", version=77)
-    with pytest.raises(DeployError, match=r"answers with version \d+, and the current one in .*elsewhere is 77"):
+    with pytest.raises(DeployError, match=r"answers with version \d+, but the current one in .*elsewhere is 77"):
         deploy(bundles["first"].path, tmp_path / "elsewhere", server.control)
     with pytest.raises(ServerUnavailable, match="no server answers at"):
         deploy(second, repository, ModelControl(f"127.0.0.1:{free_ports(1)[0]}", KEY))
-    with pytest.raises(DeployError, match="which answers, is this bundle; nothing was changed"):
+    with pytest.raises(DeployError, match="which already answers, is this bundle; nothing was changed"):
         deploy(bundles["first"].path, repository, server.control)
-    with pytest.raises(DeployError, match=r"version 99 to return to is not there; earlier versions in .*: "):
+    with pytest.raises(DeployError, match=r"there is no version 99 to return to; earlier versions in .*: "):
         rollback_online(repository, server.control, 99)
 
 

@@ -1,7 +1,6 @@
-"""What breaks, what clients see of it, and how long until it is right again. `-s` prints the table's numbers.
+"""Faults of a server, what clients see of them, and the time to recovery. `-s` prints the table's numbers.
 
-Damaged files and ports that are taken, at start: test_serve_command.py. Damaged bundles and full disks, at deploy:
-test_deploy.py.
+test_serve_command.py tests damaged files and used ports at start; test_deploy.py tests damaged bundles and full disks.
 """
 
 import os
@@ -27,7 +26,7 @@ pytestmark = pytest.mark.triton
 
 @pytest.fixture
 def serve(live_bundle_path, tmp_path):
-    """`nann serve`, ready: the process, its HTTP and its gRPC address."""
+    """A ready `nann serve`: the process, its HTTP and its gRPC address."""
     http, grpc, metrics = free_ports(3)
     command = [sys.executable, "-m", "nann", "serve", "--bundle", str(live_bundle_path)]
     command += ["--repository", str(tmp_path / "repository"), "--log-file", str(tmp_path / "log")]
@@ -92,7 +91,7 @@ def test_sigterm_under_load_answers_or_refuses_every_request(live_bundle_path, b
 
 
 def in_small_shared_memory(size: str, *command: str) -> subprocess.CompletedProcess:
-    """Runs a command with a /dev/shm of its own."""
+    """Runs a command with its own /dev/shm."""
     if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
         pytest.skip("mounting needs root")
     script = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"'

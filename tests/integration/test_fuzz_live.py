@@ -1,4 +1,4 @@
-"""Random requests at the live server: raw bytes, wrong tensors, random parameters. It goes on answering good ones."""
+"""Random requests to the live server: raw bytes, wrong tensors, random parameters. It still answers good ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LARGE = (10**6, -1, 0)
 
 @pytest.fixture
 def still_right(server, bundle):
-    """Asks a good user over both protocols and compares with the offline search; the process is the same one."""
+    """Compares the answer to a good request, over both protocols, with the offline search; the process is the same."""
     items, scores, _ = OfflineEnsemble(bundle).retrieve(USER.tolist())
     pid = server.pid
     with RetrievalClient(server.grpc_url, "grpc", 30) as first, RetrievalClient(server.http_url, "http", 30) as second:
@@ -48,7 +48,7 @@ def still_right(server, bundle):
 
 
 def value(draw: random.Random, depth: int = 2):
-    """Anything that JSON can say."""
+    """Any JSON value."""
     simple = [
         None,
         True,
@@ -68,7 +68,7 @@ def value(draw: random.Random, depth: int = 2):
 
 
 def json_request(draw: random.Random) -> bytes:
-    """A request in JSON in which anything may be wrong."""
+    """A JSON request in which any part may be wrong."""
     ids = draw.choice([[1060, 1063], [], [1.5], ["a"], [[1060]], [None], [10**30], list(range(1000, 1600))])
     tensor = {
         "name": draw.choice(["behavior_item_ids"] * 5 + ["user_profile", "", "items"]),
@@ -96,7 +96,7 @@ def post(server, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
 
 
 def tritons_own(status: int, body: bytes) -> bool:
-    """Triton answers 500 to much that is no JSON of a request, in words of its own; none of it reaches our models."""
+    """Triton itself answers 500 to much invalid JSON; such a request never reaches our models."""
     return status == 500 and b"internal error: " not in body and b"scorer" not in body
 
 
@@ -127,7 +127,7 @@ def test_random_bytes_and_binary_sizes_over_http(server, still_right):
 
 
 def test_random_bytes_on_the_sockets(server, still_right):
-    """Neither HTTP nor gRPC at all."""
+    """Bytes that are neither HTTP nor gRPC."""
     draw = random.Random(13)
     for number in range(100):
         port = server.options.grpc_port if number % 2 else server.options.http_port
@@ -142,7 +142,7 @@ def test_random_bytes_on_the_sockets(server, still_right):
 
 
 def grpc_request(draw: random.Random) -> service_pb2.ModelInferRequest:
-    """A request in which anything that protobuf can say may be wrong."""
+    """A protobuf request in which any field may be wrong."""
     request = service_pb2.ModelInferRequest(model_name="nann")
     for _ in range(draw.choice([1, 1, 1, 0, 2])):
         tensor = request.inputs.add()

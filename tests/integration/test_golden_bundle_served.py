@@ -1,4 +1,4 @@
-"""A bundle of format version 1 is served with the answers of the day when it was made."""
+"""A bundle of format version 1 is served with the answers that were recorded when it was made."""
 
 import shutil
 

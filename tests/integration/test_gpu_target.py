@@ -1,4 +1,4 @@
-"""On a machine with a GPU: the target `torch` there against the CPU, and served. Run by `make test-gpu`."""
+"""The target `torch` on a GPU: compared with the CPU, and served. `make test-gpu` runs it."""
 
 from __future__ import annotations
 
@@ -75,4 +75,4 @@ def test_served_with_user_states_on_the_gpu(repository, bundle, tmp_path):
             for row, ids in enumerate(asked):
                 items, scores, _ = offline.retrieve(ids)
                 np.testing.assert_allclose(result.scores[row], scores, rtol=TOLERANCE, atol=TOLERANCE)
-                assert np.isin(result.item_ids[row], items).mean() > 0.9  # near ties may change places
+                assert np.isin(result.item_ids[row], items).mean() > 0.9  # items with nearly equal scores may swap

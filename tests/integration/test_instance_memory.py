@@ -1,4 +1,4 @@
-"""Memory of a further instance, measured as the benchmark does."""
+"""Memory of an additional instance, measured as in the benchmark."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _search_mb(bundle: Path, repository: Path, instances: int) -> float:
     with (
         serving(install(bundle, repository, Deployment(instances))) as server,
         closing(RetrievalClient(server.grpc_url)) as client,
-        ThreadPoolExecutor(8) as pool,  # so many at a time that each instance gets some
+        ThreadPoolExecutor(8) as pool,  # enough at a time for every instance
     ):
         list(pool.map(client.retrieve, users))
         assert server.pid is not None

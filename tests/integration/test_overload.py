@@ -1,7 +1,7 @@
-"""Twice the load that the server can carry: what is admitted is answered in time, the rest is refused at once.
+"""Twice the server's capacity: accepted requests are answered in time, the others are refused at once.
 
-The scorer waits as for a GPU, so that its calls, and not this machine's cores, are what the server has too few of. With
-so slow a scorer the queue's timeout would refuse what its size admits, so it is raised here.
+The scorer sleeps as if it waited for a GPU, so that its calls are the bottleneck and not this machine's cores. With so
+slow a scorer, the queue's timeout would refuse requests that its size accepts, so the timeout is raised here.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def users() -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def peak_qps(overloaded_server, users) -> float:
-    """Closed loop with enough clients for full batches, and too few to be refused."""
+    """A closed loop with enough clients for full batches, but too few to be refused."""
     result = run_load(overloaded_server.grpc_url, users, 3 * MAX_BATCH_SIZE, 12.0, 4.0, processes=1, options=OPTIONS)
     print(f"closed loop: {result}")
     return result.qps
@@ -87,7 +87,7 @@ def test_twice_the_capacity(overloaded_server, users, peak_qps):
 
 @pytest.mark.slow
 def test_important_requests_wait_less(overloaded_server, users, peak_qps):
-    """A tenth of the capacity is asked for with priority 1, above a usual load that is already too much."""
+    """Priority 1 gets a tenth of the capacity, on top of a normal load that is already too high."""
 
     def load(share: float, priority: int):
         options = {**OPTIONS, "priority": priority}

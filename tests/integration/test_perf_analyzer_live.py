@@ -1,4 +1,4 @@
-"""The real perf_analyzer against the live server: what comes back is what the server answered."""
+"""The real perf_analyzer against the live server: it reports the answers of the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The quality monitor against a live server: it agrees with offline coverage, sees a broken graph, and is bounded."""
+"""The quality monitor against a live server: it agrees with offline coverage, detects a broken graph and is bounded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ USERS = observed.users(24)
 
 
 def ask_and_compare(bundle, folder):
-    """Served ids of all users, and metrics once each of them has been compared."""
+    """Served ids of all users, and the metrics after each user was compared."""
     with own_server(bundle, folder, **EVERYONE) as server, RetrievalClient(server.grpc_url, timeout_s=20) as client:
         answers = []
         for done, ids in enumerate(USERS, 1):
@@ -54,7 +54,7 @@ def test_live_coverage_is_offline_coverage(healthy, bundle):
 
 
 def test_a_damaged_graph_shows(healthy, bundle, tmp_path):
-    """Most edges of the ground layer lead back to their node: every file is in order, only answers are worse."""
+    """Most edges of the ground layer lead back to their node: all files are valid, but answers are worse."""
     shutil.copytree(bundle.path, tmp_path / "bundle")
     file = next(name for name in bundle.manifest["files"] if name.startswith("layer0.neighbors"))
     neighbors = np.load(tmp_path / "bundle" / file)
@@ -69,14 +69,14 @@ def test_a_damaged_graph_shows(healthy, bundle, tmp_path):
 
 
 def test_what_it_cannot_keep_up_with_is_dropped_and_counted(live_bundle_path, tmp_path):
-    """At a thousandth of the scorer's time: the queue fills, answers go on as before."""
+    """With a thousandth of the scorer's time, the queue fills and answers stay the same."""
     with (
         own_server(live_bundle_path, tmp_path, quality_share=1, quality_load=0.001) as server,
         RetrievalClient(server.grpc_url, timeout_s=20) as client,
     ):
         for _ in range(4):
             client.retrieve(observed.users(16))
-        # Everyone is either compared, dropped, waiting in a queue of 16, or under way.
+        # Each user is compared, dropped, waiting in the queue of 16, or under way.
         metrics = observed.metrics_when(server, lambda now: now("nann_quality_users_total") >= 64 - 17)
         assert metrics("nann_quality_users_total", result="dropped") > 40
 

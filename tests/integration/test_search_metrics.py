@@ -1,4 +1,4 @@
-"""The server's own metrics: what they count is what was asked and answered."""
+"""The server's own metrics count the requests and answers correctly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.triton
 
 @pytest.fixture(scope="module")
 def fresh(live_bundle_path, tmp_path_factory):
-    """A server that nobody else asks, with two instances of beam_retrieval, and its client."""
+    """A server without other clients, with two instances of beam_retrieval, and its client."""
     folder = tmp_path_factory.mktemp("metrics")
     with (
         own_server(live_bundle_path, folder, instances=2) as server,
@@ -27,7 +27,7 @@ def fresh(live_bundle_path, tmp_path_factory):
 
 
 def settled(server, requests: int) -> observed.Metrics:
-    """Metrics as soon as they tell of so many requests."""
+    """Waits until the metrics count this number of requests, and returns them."""
     return observed.metrics_when(server, lambda now: now("nann_requests_total") >= requests)
 
 
@@ -40,7 +40,7 @@ def test_everything_is_counted(fresh, bundle):
     results = [client.retrieve(ids) for ids in histories]
     results.append(client.retrieve(histories[:16]))
     results.append(client.retrieve(histories[0], entry="seeds"))
-    client.retrieve([5, 6, 0, -1, *histories[0]])  # two ids that nobody knows, and two that are padding
+    client.retrieve([5, 6, 0, -1, *histories[0]])  # two unknown ids, and two of padding
     for ids, parameters in ((histories[0], {"top_k": 5000}), ([int(item_ids()[FAILING_INDEX])], {})):
         with pytest.raises(NannError):
             client.retrieve(ids, **parameters)

@@ -1,4 +1,4 @@
-"""What the server keeps from whom: see SECURITY.md."""
+"""Which clients can reach what: see SECURITY.md."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def certificates(tmp_path_factory) -> dict[str, tuple[Path, Path]]:
 
 @pytest.fixture(scope="module")
 def start(live_bundle_path, tmp_path_factory):
-    """Starts servers of the live bundle, each with options of its own."""
+    """Starts servers of the live bundle, each with its own options."""
     servers = []
 
     def start(**options) -> TritonServer:
@@ -170,7 +170,7 @@ def test_what_clients_need_is_open(server):
 
 
 def test_without_a_key_they_are_closed_to_everybody(server):
-    """What stands in the process list in the key's place opens nothing."""
+    """The placeholder in the process list opens nothing."""
     command = Path(f"/proc/{server.pid}/cmdline").read_bytes().decode().split("\0")
     (shown,) = {word.split(f"{ADMIN_HEADER}=")[1] for word in command if ADMIN_HEADER in word}
     for key in (None, shown):
@@ -178,7 +178,7 @@ def test_without_a_key_they_are_closed_to_everybody(server):
 
 
 def test_no_process_of_the_server_shows_the_key(secured):
-    """Neither on its command line nor in its environment, though we had it in ours; nor does the log."""
+    """The key is in our environment, but not in the server's command line, environment or log."""
     processes = group_processes(secured.pid)
     assert len(processes) == 5, "tritonserver and four stubs"
     for process in processes:
@@ -242,7 +242,7 @@ def test_tls_in_both_directions(secured, certificates, server):
 
 
 def test_tls_of_the_server_alone_and_the_commands(live_bundle_path, certificates, tmp_path):
-    """`nann serve` and `nann query`, as people run them."""
+    """`nann serve` and `nann query`, as on the command line."""
     http, grpc_port, metrics = free_ports(3)
     nann = [sys.executable, "-m", "nann"]
     certificate, key = certificates["server"]
@@ -283,7 +283,7 @@ def test_https_through_a_proxy(server, certificates, tls_proxy):
 
 @pytest.fixture
 def tls_proxy():
-    """A proxy that ends TLS, as nginx would."""
+    """A proxy that terminates TLS, as nginx does."""
     listeners = []
 
     def copy(source: socket.socket, target: socket.socket) -> None:

@@ -109,7 +109,7 @@ def test_even_a_killed_command_leaves_nothing_running(serve, tmp_path):
 def test_a_server_that_dies_is_reported(serve, tmp_path):
     process, _ = serve()
     (server,) = (int(line) for line in _children(process.pid))
-    # The command asks for readiness on its own: let it see what the fixture saw.
+    # The command checks readiness itself, so it may see it later than the fixture.
     assert any("Ctrl-C stops the server" in line for line in process.stderr)
     os.kill(server, signal.SIGKILL)
     _, words = process.communicate(timeout=120)
@@ -124,7 +124,7 @@ def _children(pid: int) -> list[str]:
 
 
 def refused(*arguments: str) -> str:
-    """Runs `nann serve`, which must end with exit code 2, and returns what it says."""
+    """Runs `nann serve`, which must end with exit code 2, and returns its message."""
     done = subprocess.run([*SERVE, *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr

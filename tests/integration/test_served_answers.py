@@ -1,4 +1,4 @@
-"""The served ensemble gives the answers of the offline search, over every way to ask it."""
+"""The served ensemble gives the answers of the offline search, over every protocol and client."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ def offline(bundle):
 
 def random_users(count: int, seed: int = 0) -> list[list[int]]:
     rng = np.random.default_rng(seed)
-    # Not the items that make trouble on purpose.
+    # Without the items that make the scorer fail on purpose.
     return [item_ids()[rng.integers(10, ITEMS, rng.integers(1, 30))].tolist() for _ in range(count)]
 
 

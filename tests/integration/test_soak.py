@@ -1,7 +1,7 @@
-"""Good, bad and cancelled requests over both protocols for a long time: right answers throughout, and nothing grows.
+"""Good, bad and cancelled requests over both protocols for a long time: all answers are right, and nothing grows.
 
-NANN_SOAK_S says how long (`make soak`: 30 minutes; CI: 3 minutes). Over gRPC requests are cancelled only where Triton
-bears it, or with NANN_SOAK_CANCEL_GRPC=1.
+NANN_SOAK_S sets the time (`make soak`: 30 minutes; CI: 3 minutes). Over gRPC, requests are cancelled only if Triton
+supports it, or with NANN_SOAK_CANCEL_GRPC=1.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ pytestmark = [pytest.mark.triton, pytest.mark.slow, pytest.mark.timeout(SOAK_S +
 
 
 class Users:
-    """Requests with the answers that they must get, found offline beforehand."""
+    """Requests with their expected answers, which were computed offline."""
 
     def __init__(self, bundle: Bundle, count: int = 48) -> None:
         ensemble, generator = OfflineEnsemble(bundle), np.random.default_rng(7)
@@ -61,7 +61,7 @@ class Users:
             self._cases.append((ids, entry, items, scores))
 
     def ask(self, client: RetrievalClient, number: int) -> None:
-        """Asks for one of them and compares."""
+        """Sends one of the requests and compares the answer."""
         ids, parameters, items, scores = self._cases[number % len(self._cases)]
         result = client.retrieve(ids, **parameters)
         np.testing.assert_array_equal(result.item_ids[0], items)
@@ -69,7 +69,7 @@ class Users:
 
 
 class Load:
-    """Workers that ask until they are told to stop; the first thing that goes wrong stops them all."""
+    """Workers that send requests until they are stopped; the first failure stops all of them."""
 
     def __init__(self, server, users: Users) -> None:
         self.asked: Counter[str] = Counter()
@@ -82,7 +82,7 @@ class Load:
                 if self._stop.is_set():
                     return
                 step(number)
-                self.asked[kind] += 1  # one thread a kind: no lock
+                self.asked[kind] += 1  # one thread per kind: no lock
         finally:
             self._stop.set()
 
@@ -105,7 +105,7 @@ class Load:
             self.run(f"bad {protocol}", step)
 
     def cancelled_grpc(self) -> None:
-        """Cancels after 0 to 20 ms; an answer that came before is no mistake. Then waits for one: see `good_after`."""
+        """Cancels after 0 to 20 ms; an earlier answer is allowed. Then waits for an answer: see `good_after`."""
         tensor = triton_grpc.InferInput("behavior_item_ids", [4, 3], "INT64")
         tensor.set_data_from_numpy(item_ids()[20:32].reshape(4, 3))
         delays = random.Random(3)
@@ -121,7 +121,7 @@ class Load:
             self.good_after("grpc", step)
 
     def cancelled_http(self) -> None:
-        """Hangs up after 0 to 20 ms, every other time in the middle of the request. Then waits for an answer."""
+        """Disconnects after 0 to 20 ms, every second time in the middle of the request. Then waits for an answer."""
         body = b'{"inputs":[{"name":"behavior_item_ids","datatype":"INT64","shape":[1,2],"data":[1060,1063]}]}'
         head = f"POST /v2/models/nann/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         host, port = self._server.http_url.split(":")
@@ -135,7 +135,7 @@ class Load:
         self.good_after("http", step)
 
     def good_after(self, protocol: str, cancelled) -> None:
-        """Asks and waits after each cancelled request: nobody waits for those, so they would pile up in the queue."""
+        """Waits for a good answer after each cancelled request: otherwise those would pile up in the queue."""
         with self.client(protocol) as client:
 
             def step(number: int) -> None:
@@ -180,7 +180,7 @@ def test_nothing_grows_and_answers_stay_right(server, bundle):
         finally:
             load.stop()
     for worker in running:
-        worker.result()  # raises what went wrong there
+        worker.result()  # raises the error of the worker
 
     measured_s = times[-1] - times[0]
     slopes = growth(times, samples)

@@ -1,7 +1,7 @@
 """Triton itself reads the configurations that are made for the target `tensorrt`, and runs their warm-up.
 
-The wheel's Triton has no TensorRT backend and there is no GPU here: the scorer and the user encoder of the same
-configurations are run by the Python backend on the CPU. Everything else is as installed.
+The wheel's Triton has no TensorRT backend, and there is no GPU here. So the Python backend runs the scorer and the user
+encoder of the same configurations on the CPU. Everything else is as installed.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def test_it_is_loaded_warmed_up_and_answers_as_the_search_offline(make_server, b
 
 @pytest.mark.slow
 def test_triton_compares_the_warm_up_files_with_their_shapes(make_server, repository):
-    """So that it started above proves them right."""
+    """A wrong warm-up stops the start, so the start of the server above proves the warm-up right."""
     path = repository / "scorer" / "warmup" / "candidates.512"
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(ServerError, match="warmup"), make_server():

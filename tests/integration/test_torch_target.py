@@ -1,4 +1,4 @@
-"""The target `torch` on the CPU, live: `nann serve --target torch` answers as the target `embedded` does."""
+"""The target `torch` on the CPU, live: `nann serve --target torch` answers like the target `embedded`."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ TOLERANCE = 1e-5
 
 @pytest.fixture(scope="module")
 def torch_server(live_bundle_path, tmp_path_factory):
-    """Its quality monitor compares everyone whom it can."""
+    """Its quality monitor compares every user that its load allows."""
     folder = tmp_path_factory.mktemp("torch_server")
     install_bundle(live_bundle_path, folder / "repository")
     check_target(folder / "repository", "torch")
@@ -80,7 +80,7 @@ def test_a_request_that_fails_harms_no_other(torch_client):
 
 
 def test_the_quality_monitor_gets_user_states_though_they_are_on_a_device(torch_client, torch_server):
-    """Row numbers in place of them would find next to nothing."""
+    """With row numbers instead of user states it would find almost nothing."""
     torch_client.retrieve(users(3, seed=2))
     metrics = observed.metrics_when(torch_server, lambda now: now("nann_quality_users_total", result="compared") >= 3)
     assert metrics("nann_quality_users_total", result="failed") == 0

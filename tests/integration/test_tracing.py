@@ -21,7 +21,7 @@ CALLER = "b7ad6b7169203331"
 
 @pytest.fixture(scope="module")
 def traced(live_bundle_path, tmp_path_factory):
-    """A server whose traces a collector gets; it starts none by itself."""
+    """A server that sends traces to a collector and starts none by itself."""
     with pytest.MonkeyPatch.context() as patch, otlp_collector.collecting() as collector:
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         patch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
@@ -32,7 +32,7 @@ def traced(live_bundle_path, tmp_path_factory):
 
 
 def ask(server, protocol: str, trace_id: str | None, users: int = 1, **parameters) -> np.ndarray:
-    """Any client will do: the context comes in a header."""
+    """Any client can start a trace: the context is in a header."""
     library, url = (tritonclient.grpc, server.grpc_url) if protocol == "grpc" else (tritonclient.http, server.http_url)
     ids = np.array([observed.users(1)[0]] * users, np.int64)
     tensor = library.InferInput("behavior_item_ids", ids.shape, "INT64")
@@ -82,7 +82,7 @@ def test_one_tree_from_the_callers_span_to_the_stages_of_a_round(traced, bundle,
     for name in ("score", "select"):
         assert sorted(span.parent_id for span in named(name)) == sorted(span.span_id for span in found)
     assert bool(named("light_walk")) == (entry == "seeds")
-    # The scorer's own spans, in another process: the context was handed on with each call.
+    # The scorer's own spans, in another process: each call passes the context on.
     assert len(named("scorer")) == rounds
     assert all(descends(span, retrieval, by_id) for span in named("scorer"))
     nested = [(span, by_id[span.parent_id]) for span in spans if span.parent_id in by_id]
@@ -109,7 +109,7 @@ def test_answers_are_the_same(traced, server):
 
 
 def test_off_nothing_of_it_is_imported():
-    """By default not a module of OpenTelemetry is in beam_retrieval's process."""
+    """By default beam_retrieval's process loads no module of OpenTelemetry."""
     code = """
 import sys; sys.path.insert(0, "tests")
 from support import triton_fakes; sys.modules["triton_python_backend_utils"] = triton_fakes

@@ -40,5 +40,5 @@ def test_a_servers_files_are_pem(pem, tmp_path):
     with pytest.raises(ConfigError, match=r"--tls-key .*nowhere can't be read: No such file or directory"):
         ServerTls.of_options(pem, tmp_path / "nowhere", None)
     (tmp_path / "der").write_bytes(b"\x30\x82\x01\x0a")
-    with pytest.raises(ConfigError, match=r"--tls-ca .*der is no PEM file; expected a line such as"):
+    with pytest.raises(ConfigError, match=r"--tls-ca .*der is not a PEM file; expected a line such as"):
         ServerTls.of_options(pem, pem, tmp_path / "der")

@@ -1,4 +1,4 @@
-"""Puts the fake Triton in place before a model is imported, and makes a tiny bundle."""
+"""Installs the fake Triton before a model is imported, and makes a tiny bundle."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ print(json.dumps({"result": result, "waits": waits, "total_s": time.monotonic() 
 
 
 def wait_for(seconds: float) -> int:
-    """Waits so long on a condition that nobody notifies; returns in how many waits, where they end sooner."""
+    """Waits for this time on a condition that is never notified; returns how many waits that took."""
     with hidden_key("thekey") as key:
         command = [sys.executable, "-c", WAIT_FOR, str(seconds), key.placeholder]
         environment = key.environment(os.environ)
@@ -41,7 +41,7 @@ def wait_for(seconds: float) -> int:
 
 
 def test_a_batchers_wait_ends_every_few_milliseconds_until_its_end():
-    assert wait_for(0.5) > 3  # 100, were there nothing else to run on the machine
+    assert wait_for(0.5) > 3  # 100 on an idle machine
 
 
 def test_other_waits_stay_as_they_are():

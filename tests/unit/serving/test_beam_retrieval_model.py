@@ -87,7 +87,7 @@ def test_a_bad_request_fails_alone(model):
 
 
 def test_with_padding_the_scorer_sees_only_shapes_of_the_grid_and_the_answers_are_the_same(tmp_path, monkeypatch):
-    """Padding rows and columns never reach results: what the scorer returns for them would win."""
+    """Padding rows and columns never reach results: the scorer returns the highest scores for them."""
     from nann.python_backend.models.beam_retrieval import TritonPythonModel
     from nann.python_backend.repository.install import install_bundle
 
@@ -222,7 +222,7 @@ def test_each_request_of_a_batch_stops_at_its_own_deadline(model, monkeypatch):
     _, error, answer = map(response_to, (whole, late, partial))
     assert (error.error().code(), answer.arrays()["status"].tolist()) == ("CANCELLED", [[1]])
     assert "did not end within its deadline (deadline_ms 150)" in error.error().message()
-    assert clock.now_ns - 10**12 == whole.rounds[0] * 100_000_000  # those who left cost no round
+    assert clock.now_ns - 10**12 == whole.rounds[0] * 100_000_000  # stopped requests cost no round
 
 
 def test_of_a_partial_request_those_users_are_complete_who_had_finished(model, monkeypatch):
@@ -242,7 +242,7 @@ def test_waiting_counts_and_who_is_late_before_the_first_round_costs_none(model,
     assert [outcome.kind for outcome in model.outcomes([late])] == [Kind.LATE]
     assert not triton_fakes.InferenceRequest.calls
     assert [outcome.kind for outcome in model.outcomes([late, in_time])] == [Kind.LATE, Kind.COMPLETE]
-    # A clock of another machine, ahead of ours, gives nobody more time.
+    # A client's clock that is ahead of ours gives a request no more time.
     (outcome,) = model.outcomes([timed(12, clock.now_ns + 10**15, deadline_ms=150)])
     assert outcome.kind is Kind.LATE
 
@@ -262,7 +262,7 @@ def test_a_cancelled_request_leaves_its_batch_within_one_round(model, monkeypatc
 
 
 def test_inside_the_ensemble_nobody_is_asked_about_cancellation(model):
-    """It is never told there, and asking is a round trip between processes."""
+    """Triton never reports a cancellation there, and a check is a round trip between processes."""
     request = timed(12, 0)
     request.is_cancelled = None
     assert model.outcomes([request])[0].kind is Kind.LATE
@@ -330,7 +330,7 @@ def test_a_bundle_that_recommends_too_much_does_not_load(model_args):
 
 @pytest.fixture
 def seeded_model(tmp_path, monkeypatch):
-    """Of a bundle with a light score; the scorer reads the start of the user states, as ours does."""
+    """Files of a bundle with a light score; like ours, the scorer reads the start of the user states."""
     from nann.python_backend.models.beam_retrieval import TritonPythonModel
     from nann.python_backend.repository.install import install_bundle
 

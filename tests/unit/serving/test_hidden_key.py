@@ -1,4 +1,4 @@
-"""The way of the admin key into a process; tests/integration/test_security.py has tritonserver take it."""
+"""Passing the admin key to a process; tests/integration/test_security.py does so with tritonserver."""
 
 import os
 import subprocess
@@ -44,7 +44,7 @@ def test_without_the_key_nothing_starts():
             command, env=environment, pass_fds=[key.pipe], capture_output=True, text=True, check=False
         )
     assert (done.returncode, done.stdout) == (1, "")
-    assert "the admin key could not be handed to Triton: the pipe is empty" in done.stderr
+    assert "the admin key could not be passed to Triton: the pipe is empty" in done.stderr
 
 
 def test_a_library_that_was_not_built(monkeypatch):

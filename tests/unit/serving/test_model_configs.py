@@ -1,6 +1,6 @@
 """The config.pbtxt files, parsed as Triton parses them, against nann/signature.py and the padding grid.
 
-Both the hand-written ones and those that installation makes of them for a bundle.
+Both the hand-written files and those that installation makes from them for a bundle.
 """
 
 import json
@@ -34,7 +34,7 @@ from nann.signature import (
 )
 
 SPECS = {spec.name: spec for spec in MODELS}
-# Additions are parts of a configuration; they are tested in what is made of them.
+# Additions are parts of a configuration; tests parse the files that are made from them.
 FILES = [path for path in hand_written(TEMPLATE) if path.parent.name != "additions"]
 GRID = ShapeGrid((1, 4, 16), (8, 20))
 GPU_MODELS = (USER_ENCODER, SCORER)
@@ -120,13 +120,13 @@ def test_bounds_and_batching_of_beam_retrieval():
         "quality_share",
         "quality_load",
     }
-    # A rate limiter on the caller of a BLS model waits for itself.
+    # A rate limiter on a model that makes BLS calls would wait for itself.
     assert not any(group.HasField("rate_limiter") for group in config.instance_group)
 
 
 @pytest.mark.parametrize("path", FILES, ids=label)
 def test_queues_are_bounded(path):
-    """Of the models that do work for more than one request at a time."""
+    """Queues of the models that batch requests."""
     config = parse(path)
     if config.name in (USER_ENCODER.name, SCORER.name) and not path.name.startswith("embedded"):
         batching = config.dynamic_batching
@@ -140,7 +140,7 @@ def test_queues_are_bounded(path):
 
 @pytest.mark.parametrize("path", FILES, ids=label)
 def test_all_versions_that_are_there_are_loaded(path):
-    """So that a deploy decides what is loaded by folders alone."""
+    """Deploys need it: the folders alone decide which versions are loaded."""
     config = parse(path)
     assert config.version_policy.HasField("all") == (config.name != ENSEMBLE.name)
 

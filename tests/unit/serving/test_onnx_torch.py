@@ -53,7 +53,7 @@ CASES = [
     *((f"Reduce{name}", arrays([1]), {"keepdims": 1}) for name in ("Max", "Mean", "Min", "Sum", "L2")),
     ("Cast", [], {"to": TensorProto.FLOAT}),
 ]
-# What only makes sense after or before another: a graph each, as text in ONNX's own syntax.
+# Operators that need another one before or after them: one graph each, in ONNX's text syntax.
 GRAPHS = {
     "Log Sqrt": "a = Abs(user_state) b = Sqrt(a) c = Add(b, one) out = Log(c)",
     "Where and comparisons": (
@@ -184,7 +184,7 @@ def test_a_failing_run_names_the_tensors(tmp_path):
 
 
 def test_a_shape_that_depends_on_values_is_refused(tmp_path):
-    """It would make every run wait for the device, and no CUDA graph could be captured."""
+    """Otherwise every run would wait for the device, and no CUDA graph could be captured."""
     nodes = [
         helper.make_node("Cast", ["candidates"], ["shape"], to=TensorProto.INT64),
         helper.make_node("Reshape", ["user_state", "shape"], ["candidate_scores"]),

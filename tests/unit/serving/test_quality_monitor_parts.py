@@ -1,4 +1,4 @@
-"""The quality monitor without Triton: what it draws, compares and survives."""
+"""The quality monitor without Triton: which users it draws and compares, and which failures it survives."""
 
 from __future__ import annotations
 

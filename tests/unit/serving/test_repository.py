@@ -30,7 +30,7 @@ def installed(repository: Path, version: int = 1) -> dict[str, set[str]]:
 
 
 def live(repository: Path) -> set[str]:
-    """The versions that Triton sees, the same of every model."""
+    """The versions that Triton sees; they are the same for every model."""
     (names,) = {frozenset(path.name for path in (repository / model).glob("[0-9]*")) for model in EXPECTED}
     return set(names)
 

@@ -104,7 +104,7 @@ def test_entry_by_seeds_has_defaults_of_its_own():
     assert parse_seeded(entry="seeds") == SEEDED
     asked = parse_seeded(entry="seeds", seeds=70, seed_ef="90", ef=50, rounds="2", top_k=5)
     assert asked == SearchParams(5, (50,), (2,), SeedParams(70, 90))
-    # The other way round: seeds by default, layers when asked for.
+    # The reverse: entry "seeds" by default, "layers" if the request sets it.
     swapped = {"layers": DEFAULTS}
     assert parse_search({}, SEEDED, swapped, BOUNDS)[1] == SEEDED
     assert parse_search({"entry": "layers"}, SEEDED, swapped, BOUNDS)[1] == DEFAULTS

@@ -156,7 +156,7 @@ def test_a_server_that_stops_by_itself_is_noticed(tmp_path, monkeypatch):
     server = TritonServer(options(tmp_path), fake_triton(tmp_path, "sleep 0.2"))
     with pytest.raises(ServerError, match="Triton stopped by itself"), server:
         server.wait()
-    server.stop()  # once more does no harm
+    server.stop()  # a second stop does nothing
 
 
 def test_the_whole_group_stops(tmp_path):
@@ -183,7 +183,7 @@ def test_a_child_does_not_outlive_a_killed_parent(tmp_path):
 
 def _runs(pid: int) -> bool:
     try:
-        # A zombie has stopped; whoever adopted it may not have noticed yet.
+        # A zombie has stopped, but its new parent may not have waited for it yet.
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False

@@ -1,4 +1,4 @@
-"""The parts of deploys and of the watch over stubs that need no server."""
+"""The parts of deploys and of the stub supervisor that need no server."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ from nann.python_backend.version_folder import check_same_bundle
 
 @pytest.fixture
 def repository(tmp_path):
-    """With versions 1, 2 and 3, the last one current."""
+    """A repository with versions 1, 2 and 3; the last one is current."""
     for number in (1, 2, 3):
         install_bundle(
             tiny_bundle.make_bundle(tmp_path / f"b{number}", sequence_length=4 + number).path, tmp_path / "r"
@@ -38,12 +38,12 @@ def test_a_rollback_returns_to_what_was_current_before(repository, tmp_path):
     assert Versions.read(repository).history == (1, 2, 4), "the number 3 is not used again"
     assert rollback_offline(repository) == 2
     assert rollback_offline(repository) == 1
-    with pytest.raises(DeployError, match=r"an earlier version to return to is not there; .*: none"):
+    with pytest.raises(DeployError, match=r"there is no earlier version to return to; .*: none"):
         rollback_offline(repository)
 
 
 def test_a_rollback_to_a_named_version(repository):
-    with pytest.raises(DeployError, match=r"version 3 to return to is not there; earlier versions in .*: 1, 2"):
+    with pytest.raises(DeployError, match=r"there is no version 3 to return to; earlier versions in .*: 1, 2"):
         rollback_offline(repository, 3)
     assert rollback_offline(repository, 1) == 1
 
@@ -88,7 +88,7 @@ def test_graph_and_scorer_of_different_bundles(repository):
     with pytest.raises(BundleError, match=r"scorer/3/manifest\.json is missing"):
         check_same_bundle(repository / "beam_retrieval", 3)
     manifest.write_text(text.replace("7", "8"))
-    with pytest.raises(BundleError, match="are of different bundles"):
+    with pytest.raises(BundleError, match="are from different bundles"):
         check_same_bundle(repository / "beam_retrieval", 3)
 
 
@@ -102,11 +102,11 @@ def test_the_admin_key(tmp_path, monkeypatch):
     path.chmod(0o600)
     assert read_admin_key(path) == "abc123"
     path.chmod(0o640)
-    with pytest.raises(ConfigError, match=r"others may read it; run `chmod 600 "):
+    with pytest.raises(ConfigError, match=r"other users may read it; run `chmod 600 "):
         read_admin_key(path)
     path.chmod(0o600)
     path.write_text("a:b")
-    with pytest.raises(ConfigError, match="other characters than letters and digits"):
+    with pytest.raises(ConfigError, match="characters other than letters and digits"):
         read_admin_key(path)
     path.write_text("\n")
     with pytest.raises(ConfigError, match="an empty admin key; `openssl rand -hex 16` makes one"):
@@ -131,10 +131,12 @@ def test_a_version_is_compared_with_its_files():
     compare(swapped, EXPECTED, 2)
     one_other = answers([1, 2, 3, 4, 5, 6, 7, 8, 10, -1], EXPECTED.scores[0])
     compare(one_other, EXPECTED, 2)
-    with pytest.raises(DeployError, match="version 2 does not answer as its files say: 8 of the 10 items"):
+    with pytest.raises(DeployError, match="version 2 does not answer as its files say: it returned 8 of the 10 items"):
         compare(answers([11, 12, 3, 4, 5, 6, 7, 8, 9, -1], EXPECTED.scores[0]), EXPECTED, 2)
     for wrong in (8.0, np.nan):
-        with pytest.raises(DeployError, match="version 2 does not score as its files say: off by"):
+        with pytest.raises(
+            DeployError, match="version 2 does not score as its files say: test user 0 has scores that differ by up to"
+        ):
             compare(answers(EXPECTED.item_ids[0], [wrong, *EXPECTED.scores[0][1:]]), EXPECTED, 2)
 
 
@@ -149,7 +151,7 @@ def test_what_dies_and_is_not_waited_for_is_seen():
 
 
 class Control:
-    """Fails as often as told."""
+    """Fails a given number of times."""
 
     def __init__(self, failures=0):
         self.failures, self.loads = failures, 0
@@ -162,7 +164,7 @@ class Control:
 
 @pytest.fixture
 def watch(repository, monkeypatch):
-    """A supervisor of processes that a dict says are there: pid -> dead. Time passes by hand."""
+    """A supervisor whose processes come from a dict: pid -> dead. The test moves its clock."""
     processes, clock, words = {}, [1000.0], []
     monkeypatch.setattr(stub_supervisor, "child_processes", lambda _: dict(processes))
     monkeypatch.setattr(stub_supervisor, "_command_line", lambda _: "stub /r/scorer/3/model.py nann-triton-")
@@ -204,7 +206,7 @@ def test_a_stub_that_died_before_it_was_looked_at_is_revived_too(watch):
     look(control)
     look(control)
     assert control.loads == 1
-    processes[8] = True  # what was loaded then, dead between two looks: nobody saw whose it was
+    processes[8] = True  # the reloaded process died between two checks, so its model is unknown
     for _ in range(3):
         look(control, seconds=2.0)
     assert control.loads == 2
@@ -212,7 +214,7 @@ def test_a_stub_that_died_before_it_was_looked_at_is_revived_too(watch):
     processes[9] = False
     for _ in range(3):
         look(control, seconds=2.0)
-    processes[10] = True  # of a model that never was there
+    processes[10] = True  # of a model that was never loaded
     for _ in range(3):
         look(control, seconds=2.0)
     assert control.loads == 2
