@@ -67,10 +67,7 @@ def check_same_bundle(model_folder: Path, version: int) -> None:
     """Checks by their manifests that graph and scorer of a version come from the same bundle.
 
     A version folder never changes once it is written. After this check, a call only has to name the version.
-
-    Args:
-        model_folder: the folder of beam_retrieval in the model repository.
-        version: the version of both models.
+    `model_folder` is the folder of beam_retrieval in the model repository.
 
     Raises:
         BundleError: if the bundles differ, or the scorer has no such version.

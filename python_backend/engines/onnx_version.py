@@ -15,12 +15,7 @@ _SPECS = {spec.name: spec for spec in (USER_ENCODER, SCORER)}
 
 
 def load_model(folder: Path, model_name: str, threads: int = 1) -> tuple[ModelSpec, OnnxModel]:
-    """Verifies and loads the ONNX model in a version folder.
-
-    Args:
-        folder: the version folder, with manifest.json and the ONNX file under Triton's name for it.
-        model_name: `user_encoder` or `scorer`.
-        threads: as for `OnnxModel`.
+    """Verifies and loads the ONNX model `user_encoder` or `scorer` in a version folder; threads as for `OnnxModel`.
 
     Raises:
         BundleError: if a file is missing or changed, or the model does not fit the signature.

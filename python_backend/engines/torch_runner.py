@@ -23,7 +23,7 @@ def load_runner(
     """Verifies and loads the model in a version folder.
 
     Args:
-        folder: the version folder, with manifest.json and the ONNX files.
+        folder: the version folder.
         model_name: `user_encoder` or `scorer`.
         device: where to run it.
         cuda_graphs: whether to capture CUDA graphs on a GPU.

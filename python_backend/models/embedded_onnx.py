@@ -19,12 +19,7 @@ from ..tensors import error_response, make_response, read_tensor
 def run_together(model: OnnxModel, batches: Sequence[Mapping[str, npt.NDArray[Any]]]) -> list[npt.NDArray[Any]]:
     """Runs several requests: in one run if their shapes agree except for the batch size, otherwise one by one.
 
-    Args:
-        model: the model.
-        batches: the inputs of each request by name, `[B, ...]`.
-
-    Returns:
-        The output of each request, `[B, ...]`.
+    `batches` holds the inputs of each request by name, `[B, ...]`. Returns the output of each request, `[B, ...]`.
     """
     shapes = {tuple(array.shape[1:] for array in batch.values()) for batch in batches}
     if len(batches) == 1 or len(shapes) > 1:

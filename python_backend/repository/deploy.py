@@ -98,12 +98,7 @@ def deploy(
 
 
 def rollback_online(repository: Path, control: ModelControl, version: int | None = None) -> Change:
-    """Makes an earlier version of a running server the current one again.
-
-    Args:
-        repository: the model repository that the server serves.
-        control: the server.
-        version: the version to return to; None: the one before the current.
+    """Makes an earlier version of a running server current again; None: the one before the current version.
 
     Raises:
         DeployError: if there is no such version, or it fails the check; the answers have not changed.

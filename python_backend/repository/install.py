@@ -68,12 +68,7 @@ def install_if_new(bundle: Path | None, repository: Path, plans: Path | None = N
     """Prepares a repository for the start of a server, even after a command that was interrupted.
 
     A bundle that never was a version of the repository becomes its current one. A bundle that was, such as that of the
-    first start after later deploys, changes nothing.
-
-    Args:
-        bundle: the bundle's folder; None: `DEFAULT_BUNDLE` if it exists.
-        repository: the model repository.
-        plans: TensorRT plans of the bundle.
+    first start after later deploys, changes nothing. None stands for `DEFAULT_BUNDLE` if it exists.
 
     Returns:
         The current version.

@@ -128,11 +128,7 @@ def locked(repository: Path) -> Iterator[None]:
 def write_release(bundle: Bundle, repository: Path, version: int, plans: Plans | None = None) -> None:
     """Writes the files of a version for every target to disk: all of them or none. Nothing else changes.
 
-    Args:
-        bundle: opened, so verified.
-        repository: the model repository.
-        version: a number that has no folder yet.
-        plans: TensorRT plans of the bundle.
+    The number `version` must have no folder yet.
 
     Raises:
         BundleError: if the bundle lacks files.

@@ -17,12 +17,7 @@ from .scorer_work import ScorerWork
 
 
 def load_in_process(repository: Path, model_version: int, threads: int) -> EmbeddedScorer:
-    """Verifies and loads the scorer of a version.
-
-    Args:
-        repository: the model repository.
-        model_version: version of the graph's bundle.
-        threads: number of threads that share the blocks of a round's candidates.
+    """Verifies and loads the scorer of a version; `threads` share the blocks of a round's candidates.
 
     Raises:
         BundleError: if a file is missing or changed, or the model does not fit the signature.

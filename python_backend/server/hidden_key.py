@@ -54,11 +54,7 @@ class HiddenKey:
 
 @contextmanager
 def hidden_key(key: str) -> Iterator[HiddenKey]:
-    """Provides the key to one server, which must be started inside the `with` block.
-
-    Args:
-        key: of the restricted endpoints.
-    """
+    """Provides the key to one server, which must be started inside the `with` block."""
     reading, writing = os.pipe()
     try:
         with open(writing, "w", encoding="utf-8") as stream:

@@ -9,11 +9,7 @@ from nann.errors import ConfigError
 
 
 def check_ports(host: str, ports: Mapping[str, int]) -> None:
-    """Checks that the server will be able to bind its ports.
-
-    Args:
-        host: address to bind to.
-        ports: port by the name of the command line option that sets it.
+    """Checks that the server can bind its ports, given by the names of their command line options.
 
     Raises:
         ConfigError: naming the port, the option and what to do.

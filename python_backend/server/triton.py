@@ -155,10 +155,7 @@ class TritonServer:
         self._cleanup.close()
 
     def wait(self, look_after: Callable[[], None] = lambda: None) -> None:
-        """Blocks while the server runs.
-
-        Args:
-            look_after: called repeatedly meanwhile.
+        """Blocks while the server runs, and calls `look_after` repeatedly.
 
         Raises:
             ServerError: when it stops by itself.
@@ -228,14 +225,9 @@ class TritonServer:
 def server_command(
     options: ServerOptions, install: TritonInstall, backends: Path, region: str, admin_key: str
 ) -> list[str]:
-    """Command line of tritonserver.
+    """Command line of tritonserver. `region` prefixes the names of the Python backend's shared memory.
 
-    Args:
-        options: how to start it.
-        install: where it is.
-        backends: the backend directory.
-        region: prefix of the names of the Python backend's shared memory.
-        admin_key: the placeholder of the key, since everybody can read a command line.
+    `admin_key` is a placeholder of the key, since everybody can read a command line.
     """
     admin = f"{ADMIN_HEADER}={admin_key}"
     return [

@@ -21,12 +21,7 @@ _STAGE_BUCKETS_S = (0.0001, 0.0002, 0.0005, *_BUCKETS_S)
 
 
 class SearchMetrics:
-    """Counters of searches, and histograms of the time of their stages.
-
-    Args:
-        publisher: sends them.
-        bundle: the bundle that answers.
-    """
+    """Counters of searches, and histograms of the time of their stages."""
 
     def __init__(self, publisher: MetricsPublisher, bundle: Bundle) -> None:
         counter, histogram = publisher.counter, publisher.histogram
@@ -63,13 +58,7 @@ class SearchMetrics:
             self._requests[outcome.kind].add(1)
 
     def batch(self, searches: Sequence[Search], clock: SearchClock, work: ScorerWork) -> None:
-        """Counts a search that ends now, with any outcome.
-
-        Args:
-            searches: the requests of the batch.
-            clock: measured the search.
-            work: of its scorer.
-        """
+        """Counts the search of a batch that ends now, with any outcome."""
         now_ns = time.monotonic_ns()
         for search in searches:
             self._request_s.observe((now_ns - search.arrived_ns) / 1e9)

@@ -40,13 +40,7 @@ class SearchSpans:
         return self._propagator.extract(json.loads(carrier)) if carrier else None
 
     def report(self, context: Context, search: Search, timeline: Timeline) -> None:
-        """Reports one request's search, which ends now.
-
-        Args:
-            context: of the request.
-            search: the request.
-            timeline: of the batch of the request.
-        """
+        """Reports one request's search, which ends now. `timeline` is that of its batch."""
         end_ns = time.perf_counter_ns()
         epoch_ns = time.time_ns() - end_ns
         attributes = {"nann.users": len(search.users), "nann.top_k": search.params.top_k}
