@@ -130,7 +130,7 @@ def _attribute(attribute: onnx.AttributeProto) -> Any:
 
 
 def _last_uses(steps: Sequence[_Step], output: str) -> list[list[str]]:
-    """The values that no step after each step reads. They are freed then, which keeps the memory of a run small."""
+    """For each step, the values that no later step reads. They are freed, which keeps the memory of a run small."""
     last: dict[str, int] = {}
     for index, (_, inputs, outputs, _) in enumerate(steps):
         last.update(dict.fromkeys((*inputs, *outputs), index))

@@ -98,7 +98,7 @@ def deploy(
 
 
 def rollback_online(repository: Path, control: ModelControl, version: int | None = None) -> Change:
-    """Makes an earlier version of a running server current again; None: the one before the current version.
+    """Makes an earlier version of a running server current again; by default the one before the current version.
 
     Raises:
         DeployError: if there is no such version, or it fails the check; the answers have not changed.

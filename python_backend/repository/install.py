@@ -68,7 +68,7 @@ def install_if_new(bundle: Path | None, repository: Path, plans: Path | None = N
     """Prepares a repository for the start of a server, even after a command that was interrupted.
 
     A bundle that never was a version of the repository becomes its current one. A bundle that was, such as that of the
-    first start after later deploys, changes nothing. None stands for `DEFAULT_BUNDLE` if it exists.
+    first start after later deploys, changes nothing. Without `bundle`, `DEFAULT_BUNDLE` is used if it exists.
 
     Returns:
         The current version.

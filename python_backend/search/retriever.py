@@ -210,7 +210,7 @@ class Retriever:
         return outcomes
 
     def _without_scorer(self, search: Search, error: Exception) -> Outcome:
-        """The cheap ranking if the server wants it and the scorer failed, otherwise the error."""
+        """The cheap ranking if `degrade` is set and the scorer failed, otherwise the error."""
         if not self._degrade or not isinstance(error, ScorerError):
             return Outcome.of_error(error)
         users = len(search.users)

@@ -213,13 +213,13 @@ class TritonServer:
                 raise ServerError(self._failure(f"Triton was not ready after {self.options.start_timeout_s:.0f} s"))
             time.sleep(_POLL_S)
 
-    def _failure(self, what: str) -> str:
+    def _failure(self, failure: str) -> str:
         if self._relay is None:
-            return what
+            return failure
         if self.pid is None:
             self._relay.close()
         where = f"; its log is {self.options.log_file}" if self.options.log_file is not None else ""
-        return "\n  ".join([f"{what}{where}:", *failure_lines(self._relay.lines)])
+        return "\n  ".join([f"{failure}{where}:", *failure_lines(self._relay.lines)])
 
 
 def server_command(

@@ -86,7 +86,7 @@ class SearchWatch:
             outcomes: the outcome of each.
             clock: from `start`.
             work: the work of its scorer.
-            states_of: gives the monitor its user states.
+            states_of: see `StatesOf`.
         """
         self._metrics.batch(searches, clock, work)
         if self._spans is not None and isinstance(clock, Timeline):
