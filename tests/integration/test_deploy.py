@@ -283,7 +283,7 @@ def test_a_full_disk(bundles, tmp_path):
 def test_the_wrong_key_the_wrong_repository_and_no_server(server, bundles, tmp_path):
     repository, second = server.options.repository, bundles["second"].path
     for key in ("wrong", None):
-        with pytest.raises(ConfigError, match=r"refused the admin key; name the file .*--admin-key-file"):
+        with pytest.raises(ConfigError, match=r"refused the admin key; pass the file .*--admin-key-file"):
             deploy(second, repository, ModelControl(server.http_url, key))
     install_bundle(second, tmp_path / "elsewhere", version=77)
     with pytest.raises(DeployError, match=r"answers with version \d+, but the current one in .*elsewhere is 77"):
