@@ -88,7 +88,7 @@ def test_the_auxiliary_loss_leaves_the_batch_norm_statistics_alone(data, config)
         torch.manual_seed(0)
         auxiliary = config.loss.auxiliary.model_copy(update={"reading": reading})
         loss = config.loss.model_copy(update={"auxiliary": auxiliary})
-        objective = TrainingObjective(build_model(config, data), loss, torch.from_numpy(data.train_counts)).train()
+        objective = TrainingObjective(build_model(config, data), loss, torch.tensor(data.train_counts)).train()
         objective(batch)
         return [b for name, b in objective.model.named_buffers() if "running" in name]
 
