@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, ParamSpec, TypeVar
 
-from nann.durable_files import write_json
+from nann.durable_files import write_json, write_text
 from nann.errors import ConfigError
 
 from .machine import in_words
@@ -119,4 +119,4 @@ class Report(Generic[PartT]):
     def write(self, body: Json, out: Path) -> None:
         """Writes both files."""
         write_json(out / self.results_file, body)
-        (out / self.text_file).write_text(self.markdown(body), encoding="utf-8")
+        write_text(out / self.text_file, self.markdown(body))
