@@ -1,7 +1,7 @@
 """Offline side, in PyTorch: data, the scorer's training, evaluation, the HNSW index, the ONNX export.
 
-What stands in `__all__` is public (docs/python_api.md). Importing the package alone does not load torch: the image that
-builds TensorRT plans has none.
+`__all__` is the public API (docs/python_api.md). Importing the package alone does not load torch, which the image that
+builds TensorRT plans does not have.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Checkpoints: weights, optimizer, step, configuration; read without unpickling anything but tensors."""
+"""Checkpoints: weights, optimizer, step and configuration, loaded without unpickling anything but tensors."""
 
 from __future__ import annotations
 
@@ -22,14 +22,10 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One saved state of a run. Sampler and random state are functions of `step` (`nann.training.sampling`).
+    """One saved state of a run, after `step` steps, which also determine the sampler (`nann.training.sampling`).
 
-    Attributes:
-        config: the run's; without `validation`, which is no part of a model.
-        step: steps done.
-        model: the scorer's state.
-        optimizer: its state.
-        best: the validation with the best recall until `step`; None where there was none.
+    `config` is without `validation`, which does not change the weights. `best` is the validation with the best recall
+    so far; None if there was none.
     """
 
     config: TrainingConfig
@@ -39,17 +35,11 @@ class Checkpoint:
     best: Validation | None = None
 
     def save(self, path: Path) -> None:
-        """Writes a file that is whole or not there: a killed run leaves the previous checkpoint."""
-        body = {
-            "format_version": FORMAT_VERSION,
-            "config": self.config.model_dump_json(),
-            "step": self.step,
-            "model": self.model,
-            "optimizer": self.optimizer,
-            "best": None if self.best is None else asdict(self.best),
-        }
+        """Writes the file completely or not at all: a killed run leaves the previous checkpoint."""
+        config, best = self.config.model_dump_json(), None if self.best is None else asdict(self.best)
+        body = {"step": self.step, "model": self.model, "optimizer": self.optimizer, "best": best}
         with new_file(path) as temporary:
-            torch.save(body, temporary)
+            torch.save({"format_version": FORMAT_VERSION, "config": config, **body}, temporary)
 
     @classmethod
     def load(cls, path: Path | str) -> Checkpoint:
@@ -71,8 +61,8 @@ class Checkpoint:
             return cls(config, body["step"], body["model"], body["optimizer"], best)
         except ConfigError:
             raise
-        except Exception as error:  # torch.load raises whatever the broken bytes lead it to
-            # Its kind alone: torch's text goes over several lines and advises to unpickle the file all the same.
+        except Exception as error:  # torch.load raises many types for damaged bytes
+            # Only the type: torch's message has several lines and advises to unpickle the file anyway.
             raise ConfigError(
                 f"{path} is not a checkpoint of `nann train` ({type(error).__name__}); give OUT/checkpoint.pt of a run"
             ) from error
@@ -81,8 +71,8 @@ class Checkpoint:
         """The trained scorer, in evaluation mode.
 
         Raises:
-            ConfigError: if the weights are of another architecture than the configuration says.
-            DataError: if they belong to another data set.
+            ConfigError: if the weights do not fit the configured architecture.
+            DataError: if the checkpoint was trained on another data set.
         """
         model = build_model(self.config, data)
         load_weights(model, self.model)
@@ -99,7 +89,7 @@ def build_model(config: TrainingConfig, data: PreparedData) -> NeuralScorer:
 
 
 def load_weights(model: NeuralScorer, weights: dict[str, Any]) -> None:
-    """Loads a state dict, telling a foreign data set from a foreign architecture."""
+    """Loads a state dict; raises DataError for another data set's, ConfigError for another architecture's."""
     items = weights.get("item_embedding.weight")
     if items is not None and len(items) != model.item_count:
         raise DataError(

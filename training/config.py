@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from nann.errors import ConfigError
 
+CONFIG_FOLDER = Path(__file__).parent / "configs"
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,7 +39,7 @@ class ModelConfig(_Section):
     score_layers: tuple[int, ...] = (128, 64, 32)
     profile: ProfileConfig | None = None
     start: Literal["similarity", "random"] = "similarity"
-    """Starting weights (`nann.training.models.start`); the network is the same."""
+    """How the weights are initialised (`nann.training.models.start`); the network is the same."""
 
     @property
     def vector_dim(self) -> int:
@@ -52,7 +54,7 @@ class AuxiliaryConfig(_Section):
     epsilon: float = Field(3e-4, gt=0)
     weight: float = Field(1.0, ge=0)
     candidates: int | None = Field(None, ge=2)
-    """How many of a row's candidates are perturbed, the positive first; None: all of them, as in the paper."""
+    """How many candidates per row are perturbed, the positive first. None: all of them, as in the paper."""
 
 
 class LossConfig(_Section):
@@ -60,22 +62,22 @@ class LossConfig(_Section):
 
     nce: Literal["binary", "ranking"] = "binary"
     negatives: int = Field(199, ge=1)
-    """Drawn for each context and shared by its positives."""
+    """Per context; the positives of a context share them."""
     positives: int = Field(1, ge=1)
-    """At most so many items of one basket are positives of the same context; 1 where the log has no baskets."""
+    """Most items of one basket that are positives of the same context; 1 if the log has no baskets."""
     auxiliary: AuxiliaryConfig = AuxiliaryConfig()
 
 
 class LightConfig(_Section):
-    """The light head that finds entry points for the walk (`nann.training.models.light_head`). Not the paper's.
+    """The light head that finds entry points for the walk (`nann.training.models.light_head`). Not in the paper.
 
-    There is no weight: its gradients reach none of the scorer's weights, and Adam does not see the scale of a loss.
+    Its loss has no weight: no gradient reaches the scorer, and Adam is invariant to the scale of a loss.
     """
 
     enabled: bool = True
     """Ignored by the two-sided architecture, whose own score is an inner product."""
     width: int = Field(64, ge=2)
-    """Of w_u and x_v: the bundle carries so many numbers an item."""
+    """Of w_u and x_v. The bundle stores this many numbers per item."""
     hidden: int = Field(256, ge=2)
 
 
@@ -84,29 +86,29 @@ class OptimizationConfig(_Section):
 
     steps: int = Field(10_000, ge=1)
     batch_size: int = Field(800, ge=2)
-    """Contexts a step and process."""
+    """Contexts per step and process."""
     learning_rate: float = Field(3e-3, gt=0)
     warmup_steps: int = Field(100, ge=0)
     final_learning_rate_ratio: float = Field(0.01, ge=0, le=1)
     weight_decay: float = Field(0.0, ge=0)
     clip_norm: float = Field(5.0, gt=0)
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
-    """bf16: matrix products in bfloat16 (autocast). auto: bf16 where the processor has instructions for it."""
+    """bf16: matrix products in bfloat16 (autocast). auto: bf16 if the processor has instructions for it."""
 
 
 class ValidationConfig(_Section):
-    """How a run is watched (`nann.training.validation`).
+    """How a run is validated (`nann.training.validation`).
 
-    No part of what a model is: the weights of a step do not depend on it, no checkpoint holds it, and a run may be
-    resumed under another one.
+    It does not change the weights of a step, so checkpoints leave it out and a run may resume with other values.
     """
 
     every: int = Field(500, ge=0)
-    """Steps between validations; the last step is always validated. 0: never. One scores `users` times all items."""
+    """Steps between validations; the last step is always validated. 0: never. Each scores all items for `users` users.
+    """
     users: int = Field(50, ge=1)
-    """Of the validation users; always the same ones."""
+    """A sample of the validation users, always the same one."""
     patience: int | None = Field(None, ge=1)
-    """Stop after so many validations in a row without a better recall. None: train all steps."""
+    """Stop after this many validations in a row without a better recall. None: train all steps."""
 
     @model_validator(mode="after")
     def _patience_needs_validations(self) -> ValidationConfig:
@@ -125,7 +127,7 @@ class IndexConfig(_Section):
 
 
 class SearchConfig(_Section):
-    """What the bundle recommends for the paper's entry: one ef and rounds a layer, entry layer first."""
+    """Search defaults of the bundle, for the paper's entry: one ef and rounds per layer, entry layer first."""
 
     top_k: int = Field(200, ge=1)
     ef: tuple[int, ...] = (100, 200, 400)
@@ -134,7 +136,7 @@ class SearchConfig(_Section):
     @model_validator(mode="after")
     def _one_value_a_layer(self) -> SearchConfig:
         if len(self.ef) != len(self.rounds) or not self.ef or self.ef[-1] < self.top_k:
-            raise ValueError("ef and rounds need one value a layer each, and the last ef at least top_k")
+            raise ValueError("ef and rounds need one value per layer each, and the last ef at least top_k")
         return self
 
 
@@ -152,17 +154,18 @@ class TrainingConfig(_Section):
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of everything but `validation`: what a model is made with."""
+        """Short hash of everything that the weights depend on: all but `validation`."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
 
-def load_config(path: Path | str) -> TrainingConfig:
-    """Reads a YAML configuration file.
+def resolve_config(name: Path | str, *, steps: int | None = None, seed: int | None = None) -> TrainingConfig:
+    """Reads a YAML file, or the ready-made configuration of that name, and overrides its steps and random seed.
 
     Raises:
         ConfigError: naming the file, the field, what came and what was expected.
     """
-    path = Path(path)
+    ready_made = CONFIG_FOLDER / f"{name}.yaml"
+    path = ready_made if ready_made.is_file() else Path(name)
     try:
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -173,24 +176,11 @@ def load_config(path: Path | str) -> TrainingConfig:
     if not isinstance(body, dict | None):
         raise ConfigError(f"configuration {path} holds {type(body).__name__}; expected sections such as `model:`")
     try:
-        return TrainingConfig.model_validate(body or {})
+        config = TrainingConfig.model_validate(body or {})
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise ConfigError(f"configuration {path}: {problems}") from error
-
-
-def resolve_config(name: str, *, steps: int | None = None, seed: int | None = None) -> TrainingConfig:
-    """A configuration by path, or by the name of a ready-made one; with the most used settings overridden.
-
-    Raises:
-        ConfigError: as `load_config`.
-    """
-    ready_made = CONFIG_FOLDER / f"{name}.yaml"
-    config = load_config(ready_made if ready_made.is_file() else name)
     if steps is not None:
         optimization = config.optimization.model_copy(update={"steps": steps})
         config = config.model_copy(update={"optimization": optimization})
     return config if seed is None else config.model_copy(update={"seed": seed})
-
-
-CONFIG_FOLDER = Path(__file__).parent / "configs"

@@ -1,4 +1,4 @@
-"""What `torchrun` changes: nothing in the loop, only which slice of the batches a process takes."""
+"""Training under `torchrun`: the same loop in each process, on a different slice of the batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 @dataclass(frozen=True)
 class ProcessInfo:
-    """This process among those of the run."""
+    """This process: its rank, how many there are in the run, and its device."""
 
     rank: int
     world_size: int
@@ -21,16 +21,16 @@ class ProcessInfo:
 
     @property
     def is_main(self) -> bool:
-        """The one process that logs and writes."""
+        """Whether this is the one process that logs and writes files."""
         return self.rank == 0
 
     @property
     def is_distributed(self) -> bool:
-        """Whether there are others."""
+        """Whether the run has several processes."""
         return self.world_size > 1
 
     def told_by_main(self, value: bool) -> bool:
-        """The main process's value, in every process; all of them must ask."""
+        """Broadcasts the main process's value; every process must call it."""
         if not self.is_distributed:
             return value
         told = torch.tensor(int(value), device=self.device)
@@ -40,7 +40,7 @@ class ProcessInfo:
 
 @contextmanager
 def process_group() -> Iterator[ProcessInfo]:
-    """Joins torchrun's processes if there are any: NCCL where every process has its GPU, else gloo."""
+    """Joins torchrun's processes if there are any, by NCCL if every process has a GPU of its own, else by gloo."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))

@@ -1,7 +1,4 @@
-"""L_all = L_NCE + L_AUX (paper, eq. 3): noise-contrastive estimation and the adversarial auxiliary loss.
-
-And what the light head is trained with, which is not the paper's and no part of L_all: `distillation_loss`.
-"""
+"""L_all = L_NCE + L_AUX (paper, eq. 3), and the light head's `distillation_loss`, which is not in the paper."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from torch import Tensor
 
 
 def corrected_logits(logits: Tensor, log_expected_count: Tensor, hits: Tensor) -> Tensor:
-    """Scores minus log(expected count) (logQ), with negatives that hit a positive item of their row taken out.
+    """Scores minus log(expected count) (logQ correction); -inf for negatives that are a positive item of their row.
 
     Args:
         logits: `float[B, P + C]`, positives first.
@@ -24,14 +21,13 @@ def corrected_logits(logits: Tensor, log_expected_count: Tensor, hits: Tensor) -
 
 
 def nce_loss(corrected: Tensor, is_positive: Tensor, kind: str) -> Tensor:
-    """L_NCE: each positive against the negatives of its row, mean over positives.
+    """L_NCE: each positive against the negatives of its row, averaged over positives.
 
     Args:
         corrected: `float[B, P + C]` from `corrected_logits`.
         is_positive: `bool[B, P]`, which of the first P are real positives; the others are left out.
         kind: "binary": logistic regression of each candidate, positive against noise (Gutmann and Hyvarinen 2010);
-            "ranking": cross-entropy of a positive among itself and the negatives (Ma and Collins 2018; sampled
-            softmax).
+            "ranking": sampled softmax of a positive among itself and the negatives (Ma and Collins 2018).
     """
     positives, negatives = corrected.tensor_split([is_positive.shape[1]], dim=1)
     if kind == "ranking":
@@ -48,15 +44,15 @@ def fgsm_perturbation(objective: Tensor, vectors: Tensor, epsilon: float) -> Ten
 
 
 def auxiliary_loss(clean: Tensor, perturbed: Tensor, reading: str) -> Tensor:
-    """How much the scores move under Delta; mean over rows.
+    """How much the scores change under Delta, averaged over rows.
 
     Args:
         clean: `float[B, C]` scores s_u(e_v).
         perturbed: `float[B, C]` scores s_u(e_v + Delta).
-        reading: "eq5": the sum over candidates of s log(s / s'), s the sigmoid of the score, as eq. 5 is printed. The
-            gradient goes through both: with the clean side stopped the sum, which is not normalised, would only push
-            every score up. "row_kl": KL divergence of the softmax over the row, clean (stopped) against perturbed, as
-            in the authors' public code.
+        reading: "eq5": the sum over candidates of s log(s / s'), s the sigmoid of the score, as eq. 5 is printed. Both
+            sides get a gradient: the sum is not normalised, and from the perturbed side alone it would only raise all
+            scores. "row_kl": KL divergence of the row's softmax, clean (no gradient) against perturbed, as in the
+            authors' public code.
     """
     if reading == "eq5":
         return (clean.sigmoid() * (F.logsigmoid(clean) - F.logsigmoid(perturbed))).sum(dim=1).mean()
@@ -65,21 +61,21 @@ def auxiliary_loss(clean: Tensor, perturbed: Tensor, reading: str) -> Tensor:
 
 
 def distillation_loss(light: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """KL divergence of the row's softmax over its candidates, the scorer's against the light head's; mean over rows.
+    """KL divergence of the row's softmax, the scorer's against the light head's, averaged over rows.
 
-    With the logQ correction in both, candidates that were drawn by popularity stand for the whole corpus. Chosen in
-    small trainings by what the seeded walk then scores for a coverage of 0.95: with scores softened by a temperature it
-    had to score more; with plain regression of the centred scores, whose short lists hold more of the scorer's top K
-    and whose long ones hold less, it did not get there; without the correction lists of every length held less.
+    The logQ correction in both makes candidates drawn by popularity represent the whole corpus. Alternatives were
+    compared in small trainings, by how many items the light walk must score for a coverage of 0.95. A softmax with a
+    temperature needed more. Regression of the centred scores did not reach it: its long lists held less of the top K.
+    Without the correction, lists of every length held less.
 
     Args:
-        light: `float[B, C]`, light scores, corrected.
-        target: `float[B, C]`, the scorer's, corrected; no gradient goes there.
-        valid: `bool[B, C]`, which candidates count; at least one a row.
+        light: `float[B, C]`, corrected light scores.
+        target: `float[B, C]`, the scorer's corrected scores; no gradient.
+        valid: `bool[B, C]`, which candidates count; at least one per row.
     """
     target, light = (scores.masked_fill(~valid, _EXCLUDED).log_softmax(dim=1) for scores in (target.detach(), light))
     return F.kl_div(light, target, reduction="batchmean", log_target=True)
 
 
 _EXCLUDED = -1e9
-"""In place of minus infinity, which would make 0 * infinity of a divergence."""
+"""Instead of -inf, which would give 0 * inf in the divergence."""

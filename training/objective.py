@@ -1,4 +1,4 @@
-"""One training step's loss, as a module: so that DistributedDataParallel sees a single forward."""
+"""The loss of one training step, as a module: DistributedDataParallel needs a single forward."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ class Batch(NamedTuple):
     Attributes:
         behaviors: `int32[B, L]` item indices, -1 = padding.
         profile_codes: `int32[B, P]`.
-        items: `int64[M]`, the distinct items among the candidates: the item side is computed once for each.
-        candidates: `int64[B, P + C]` places in `items`; the positives first, then the negatives they share.
-        is_positive: `bool[B, P]`, which of the positives are real: contexts have different numbers of them. The first
-            always is.
+        items: `int64[M]`, the distinct items among the candidates, so that the item side is computed once for each.
+        candidates: `int64[B, P + C]` positions in `items`; the positives first, then the negatives they share.
+        is_positive: `bool[B, P]`, which positives are real and not padding; the first always is.
     """
 
     behaviors: Tensor
@@ -39,7 +38,7 @@ class Batch(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """The terms of eq. 3 and the light head's, which no weight of the scorer feels; `total` is differentiable."""
+    """The terms of eq. 3, and the light head's, which gives the scorer no gradient. Only `total` is differentiable."""
 
     total: Tensor
     nce: Tensor
@@ -50,10 +49,7 @@ class Losses(NamedTuple):
 class TrainingObjective(nn.Module):
     """L_NCE + weight * L_AUX of a batch (eq. 3), and the light head's loss if the model has one.
 
-    Args:
-        model: the scorer.
-        config: which losses.
-        item_counts: `int64[N]`, occurrences in the training log: the unigram distribution of the negatives.
+    `item_counts`, `int64[N]`, are occurrences in the training log: the unigram distribution of the negatives.
     """
 
     log_expected_count: Tensor
@@ -62,8 +58,9 @@ class TrainingObjective(nn.Module):
         super().__init__()
         self.model = model
         self.config = config
-        # Items that no training user touched are never drawn; the floor keeps their logarithm finite.
-        log_expected = torch.log(item_counts.clamp(min=1).float() / item_counts.sum()) + _log(config.negatives)
+        # Items without a training user are never drawn; the floor keeps their logarithm finite.
+        probability = item_counts.clamp(min=1).float() / item_counts.sum()
+        log_expected = probability.log() + torch.tensor(config.negatives).log()
         self.register_buffer("log_expected_count", log_expected, persistent=False)
 
     def forward(self, batch: Batch) -> Losses:
@@ -75,19 +72,19 @@ class TrainingObjective(nn.Module):
         corrected = self._corrected(logits, batch.items, batch.candidates, batch.is_positive)
         nce = nce_loss(corrected, batch.is_positive, self.config.nce)
         auxiliary = light = torch.zeros_like(nce)
-        # In float32 whatever the precision: a Delta of eps would be lost in bfloat16's rounding of e_v.
+        # Always in float32: bfloat16 would round away a Delta of eps in e_v.
         with _running_statistics(self.model), torch.autocast(logits.device.type, enabled=False):
             if self.config.auxiliary.reading != "none" and self.config.auxiliary.weight != 0:
                 user = user.map(Tensor.float)
                 auxiliary = self._auxiliary(user, batch)
         if self.model.light is not None:
-            with _running_statistics(self.model):  # as e_v is served
+            with _running_statistics(self.model):  # e_v as it is served
                 light = self._light(batch, corrected.detach())
         total = nce + self.config.auxiliary.weight * auxiliary + light
         return Losses(total, nce.detach(), auxiliary.detach(), light.detach())
 
     def _light(self, batch: Batch, target: Tensor) -> Tensor:
-        """The light head against the scores that the NCE loss has seen, `target` (`float[B, P + C]`, corrected)."""
+        """The light head's loss against the scorer's corrected scores, `target` (`float[B, P + C]`)."""
         assert self.model.light is not None
         with torch.no_grad():
             vectors = self.model.item_vectors(batch.items)  # [M, d]
@@ -100,7 +97,7 @@ class TrainingObjective(nn.Module):
         return distillation_loss(corrected, target, valid)
 
     def _auxiliary(self, user: UserContext, batch: Batch) -> Tensor:
-        """Over one positive of each context and its negatives, as many as configured."""
+        """L_AUX over the first positive of each context and its negatives, as many as configured."""
         settings = self.config.auxiliary
         negatives = batch.candidates[:, batch.is_positive.shape[1] :]
         candidates = torch.cat([batch.candidates[:, :1], negatives], dim=1)[:, : settings.candidates]
@@ -123,7 +120,7 @@ class TrainingObjective(nn.Module):
 
 @contextmanager
 def _running_statistics(model: nn.Module) -> Iterator[None]:
-    """Batch norm as it is served: what must be flat is the served function, and its statistics stay the NCE batch's."""
+    """Batch norm in evaluation mode: the losses concern the served function, and must not update the statistics."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d) and module.training]
     for norm in norms:
         norm.eval()
@@ -132,7 +129,3 @@ def _running_statistics(model: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.train()
-
-
-def _log(value: float) -> float:
-    return float(torch.log(torch.tensor(value)))

@@ -1,4 +1,4 @@
-"""What a run tells while it trains: a progress bar or, in a log file, lines; TensorBoard; time and memory."""
+"""Progress of a training run: a bar on a terminal, lines in a log file, TensorBoard, time and memory."""
 
 from __future__ import annotations
 
@@ -21,14 +21,9 @@ TENSORBOARD_FOLDER = "tensorboard"
 
 
 class RunLog:
-    """Time and memory of a run in every process; words and TensorBoard in the main one. To be entered by `with`.
+    """Measures time and memory in every process, and prints and writes TensorBoard logs in the main one.
 
-    Args:
-        out: folder of the run; TensorBoard's files go below it.
-        process: this one.
-        first: the step the run begins with.
-        last: the step it ends at.
-        examples_per_step: of all processes.
+    A context manager. `first` and `last` are the run's steps; `examples_per_step` counts all processes.
     """
 
     def __init__(self, out: Path, process: ProcessInfo, first: int, last: int, examples_per_step: int) -> None:
@@ -55,29 +50,29 @@ class RunLog:
 
     @property
     def step_s(self) -> float:
-        """Seconds of all steps until now, without the pauses."""
+        """Seconds of all steps so far, pauses excluded."""
         return time.perf_counter() - self._start
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What is done inside is no part of a step's time: validation and checkpoints."""
+        """Excludes validation and checkpoints from the time of a step."""
         before = time.perf_counter()
         yield
         self._start += time.perf_counter() - before
 
     @property
     def peak_memory_bytes(self) -> int:
-        """The most memory that this process has had so far."""
+        """Peak resident memory of this process."""
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     @property
     def peak_gpu_memory_bytes(self) -> int | None:
-        """The most that its tensors have had on the GPU; None on a CPU."""
+        """Peak memory of this process's tensors on the GPU; None on a CPU."""
         return torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else None
 
     def steps(self, done: int, losses: Losses, learning_rate: float) -> None:
-        """After `done` steps; times are means over the steps since the last call."""
-        nce, auxiliary, light = (term.item() for term in losses[1:])  # waits for the GPU, so that the time is right
+        """Reports after `done` steps; times are means over the steps since the last call."""
+        nce, auxiliary, light = (term.item() for term in losses[1:])  # waits for the GPU, before the time is taken
         before, seconds = self._last
         self._last = (done, self.step_s)
         step_s = (self._last[1] - seconds) / (done - before)
@@ -90,12 +85,12 @@ class RunLog:
         if gpu_memory is not None:
             text += f", {gpu_memory / 2**30:.1f} GiB on the GPU"
         self._progress.update(self._task, completed=done, text=text)
-        # No bar in a log file, but a line every tenth.
+        # A log file gets ten lines instead of a bar.
         if not self._progress.console.is_terminal and done // self._tenth > before // self._tenth:
             self._progress.console.print(f"step {done:,}: {text}", soft_wrap=True)
 
     def validation(self, found: Validation, best: Validation) -> None:
-        """A line for each validation; the bar goes on with its recall."""
+        """Prints a line for a validation, and adds its recall to the bar's text."""
         self._scalars(found.step, "validation/", recall=found.recall, coverage=found.coverage)
         text = f"validation recall {100 * found.recall:.2f}%"
         if found.coverage is not None:

@@ -1,7 +1,4 @@
-"""Which examples and which negatives a step sees.
-
-All of it is a function of (seed, step, rank), so that a checkpoint of the step count alone resumes the same stream.
-"""
+"""Examples and negatives of each step: a function of (seed, step, rank), so a run resumes from its step count alone."""
 
 from __future__ import annotations
 
@@ -20,27 +17,22 @@ _EPOCH_STREAM, _NEGATIVE_STREAM = 0, 1
 
 
 class UnigramSampler:
-    """Draws items in proportion to their counts, by binary search in the cumulative counts.
-
-    Args:
-        counts: `int64[N]` occurrences; items with count 0 are never drawn.
-    """
+    """Draws items in proportion to their counts, `int64[N]`, by binary search in the cumulative counts."""
 
     def __init__(self, counts: npt.NDArray[np.int64]) -> None:
         self._cumulative = np.cumsum(counts)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
         """Item indices, `int64[shape]`."""
-        tickets = rng.integers(self._cumulative[-1], size=shape)
-        return np.searchsorted(self._cumulative, tickets, side="right")
+        return np.searchsorted(self._cumulative, rng.integers(self._cumulative[-1], size=shape), side="right")
 
 
 class BatchSampler:
     """Assembles the batch of any step, vectorised.
 
-    An example is a group: a basket, or one behaviour where the log has no baskets, predicted from what came before it.
-    Every epoch visits each once, in an order shuffled by (seed, epoch); the processes of a distributed run take
-    disjoint slices of it.
+    An example is a group to predict from the behaviours before it: a basket, or one behaviour if the log has no
+    baskets. Every epoch visits each group once, in an order shuffled by (seed, epoch). The processes of a distributed
+    run take disjoint slices of it.
     """
 
     def __init__(self, data: PreparedData, config: TrainingConfig, rank: int = 0, world_size: int = 1) -> None:
@@ -54,7 +46,7 @@ class BatchSampler:
 
     @property
     def example_count(self) -> int:
-        """Groups to train on: the examples of one epoch."""
+        """Examples per epoch."""
         return len(self._first)
 
     def batch(self, step: int) -> Batch:
@@ -72,9 +64,9 @@ class BatchSampler:
         return Batch(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
 
     def batches(self, first: int, last: int) -> Generator[Batch]:
-        """The batches of steps `first` to `last` - 1: a thread assembles the next while the caller works on one.
+        """The batches of steps `first` to `last` - 1; a thread assembles the next while the caller uses the current.
 
-        An error in the thread is raised here, at the step whose batch it was. Close the generator to end the thread.
+        An error in the thread is raised here, at the step of the failed batch. Closing the generator ends the thread.
         """
         with ThreadPoolExecutor(1, "next_batch") as thread:
             coming = thread.submit(self.batch, first)
@@ -90,7 +82,7 @@ class BatchSampler:
         """Rows of each group's positives and which are real: int64[B, P], bool[B, P]; the first always is."""
         sizes = (self._end - self._first)[chosen]
         width = min(self._config.loss.positives, int(sizes.max()))
-        # Where a group has more, a window from a random start, wrapped around: rows of a basket have no order.
+        # A larger group gives a window from a random start, wrapped around: rows of a basket have no order.
         places = rng.integers(sizes)[:, None] + np.arange(width)
         return self._first[chosen, None] + places % sizes[:, None], np.arange(width) < sizes[:, None]
 

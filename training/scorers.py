@@ -15,7 +15,7 @@ from nann.scorer import Float32Array, Int32Array, score_in_blocks
 from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES, PROFILE_CODES, USER_STATE
 
 _BLOCK_PAIRS = 200_000
-"""Pairs of a user and a candidate scored at a time: a layer's output of more would take gigabytes."""
+"""(user, candidate) pairs per call; the activations of more would take gigabytes."""
 
 
 class TorchScorer:
@@ -42,23 +42,13 @@ def encode_users_torch(
     module: nn.Module, behaviors: Int32Array, profile_codes: Int32Array, block: int = 64
 ) -> Float32Array:
     """User states by a torch user encoder, a block of users at a time: int32[B, L], int32[B, P] -> float32[B, S]."""
-    parts = [
-        module(
-            torch.from_numpy(behaviors[start : start + block]), torch.from_numpy(profile_codes[start : start + block])
-        )
-        for start in range(0, len(behaviors), block)
-    ]
-    states: Float32Array = torch.cat(parts).numpy()
+    blocks = zip(*(torch.from_numpy(array).split(block) for array in (behaviors, profile_codes)), strict=True)
+    states: Float32Array = torch.cat([module(*inputs) for inputs in blocks]).numpy()
     return states
 
 
 class OnnxScorer:
-    """A Scorer around an exported scorer.
-
-    Args:
-        path: the ONNX file.
-        threads: intra-op threads, 0 = as many as cores.
-    """
+    """A Scorer around an exported ONNX file, with so many intra-op threads; 0 = as many as cores."""
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         self._session = onnx_session(path, threads)
@@ -96,5 +86,5 @@ def onnx_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises its own types, one a status code
+    except Exception as error:  # onnxruntime raises one type of its own per status code
         raise BundleError(f"{path} can't be run by onnxruntime: {error}; export it again with `nann export`") from error

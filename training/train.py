@@ -1,4 +1,4 @@
-"""The training loop: reads top to bottom, the same on CPU, GPU and under torchrun."""
+"""The training loop: the same on CPU, on GPU and under torchrun."""
 
 from __future__ import annotations
 
@@ -31,21 +31,16 @@ LOG_EVERY_STEPS = 20
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What a run did.
+    """What a run did. The losses are those of the last batch.
 
     Attributes:
-        checkpoint: of the last step; what is indexed and exported unless another is named.
+        checkpoint: of the last step; later commands use it by default.
         steps: the step it ended at.
         examples: of this run, without those before it was resumed.
         seconds: wall time, validation and checkpoints included.
-        step_ms: mean wall time of a step, without them.
-        examples_per_s: examples through that time.
-        nce_loss: of the last batch, as the other losses.
-        auxiliary_loss: of the last batch.
-        light_loss: of the last batch.
-        peak_memory_bytes: the most memory the process has had.
-        peak_gpu_memory_bytes: the most its tensors have had on the GPU; None on a CPU.
-        best: the validation with the best recall; None in all processes but the main one, and without validation.
+        step_ms, examples_per_s: mean over the steps, without them.
+        peak_gpu_memory_bytes: of this process's tensors; None on a CPU.
+        best: the validation with the best recall; None without validation, and outside the main process.
         best_checkpoint: the checkpoint of that step.
         stopped_early: whether `validation.patience` ended the run.
     """
@@ -75,21 +70,15 @@ def train(
     checkpoint_every_steps: int = 1000,
     stop_at_step: int | None = None,
 ) -> TrainingReport:
-    """Trains a scorer and writes `out/checkpoint.pt`, `out/best.pt` and TensorBoard logs.
+    """Trains a scorer and writes into `out`.
 
-    `checkpoint.pt` holds the last step, `best.pt` the step with the best validation recall.
-
-    Args:
-        data: a prepared data set.
-        config: the run's configuration.
-        out: folder of the run.
-        resume: go on from `out/checkpoint.pt`; the result is the same as of an uninterrupted run.
-        checkpoint_every_steps: how often the checkpoint is renewed.
-        stop_at_step: end early, as an interrupted run would; the schedule keeps to `config`.
+    `checkpoint.pt` is the last step, `best.pt` the step with the best validation recall. With `resume` the run goes on
+    from `checkpoint.pt`, and gives the same result as an uninterrupted run. `stop_at_step` ends it as an interruption
+    would: the schedule still follows `config`.
 
     Raises:
-        ConfigError: on resuming with another configuration than the checkpoint's, or without a checkpoint.
-        DataError: if the run shall stop early and the data set has no validation users.
+        ConfigError: on resuming without a checkpoint, or with another configuration than the checkpoint's.
+        DataError: if `config` asks for early stopping and the data set has no validation users.
     """
     out.mkdir(parents=True, exist_ok=True)
     with process_group() as process:
@@ -109,7 +98,7 @@ def learning_rate(config: OptimizationConfig, step: int) -> float:
 
 
 def parameter_groups(objective: TrainingObjective) -> list[list[nn.Parameter]]:
-    """The scorer's parameters, and the light head's if there is one: apart, so that clipping one leaves the other."""
+    """The scorer's parameters, and apart the light head's if there is one: their gradients are clipped separately."""
     light = list(objective.model.light.parameters()) if objective.model.light is not None else []
     own = {id(parameter) for parameter in light}
     scorer = [parameter for parameter in objective.parameters() if id(parameter) not in own]
@@ -146,12 +135,12 @@ class _Run:
         self.validator = Validator(data, config, process.device) if wanted else None
 
     def restore(self) -> int:
-        """Takes up the last checkpoint and returns its step."""
+        """Loads the last checkpoint and returns its step."""
         path = self.out / CHECKPOINT_FILE
         checkpoint = Checkpoint.load(path)
         load_weights(self.objective.model, checkpoint.model)
         if checkpoint.config.fingerprint != self.config.fingerprint:
-            raise ConfigError(f"{path} was made with another configuration; give the same one, or start afresh")
+            raise ConfigError(f"{path} was made with another configuration; give the same one, or train from the start")
         self.optimizer.load_state_dict(checkpoint.optimizer)
         self.best = checkpoint.best
         return checkpoint.step
@@ -209,8 +198,8 @@ class _Run:
         return losses
 
     def _validates(self, done: int) -> bool:
-        at_the_end = done == self.config.optimization.steps
-        return self.validator is not None and (at_the_end or done % self.config.validation.every == 0)
+        is_last = done == self.config.optimization.steps
+        return self.validator is not None and (is_last or done % self.config.validation.every == 0)
 
     def _validate(self, done: int, log: RunLog) -> bool:
         """Validates in the main process, keeps the best weights, and tells every process whether the run is over."""
@@ -223,7 +212,7 @@ class _Run:
         return self.process.told_by_main(self._is_over(done))
 
     def _is_over(self, done: int) -> bool:
-        """Whether the last `patience` validations were no better than the best before them."""
+        """Whether none of the last `patience` validations was better than the best before them."""
         settings = self.config.validation
         if self.best is None or settings.patience is None:
             return False

@@ -1,4 +1,4 @@
-"""Validation while training: what the weights of one step retrieve for a sample of validation users."""
+"""Validation while training: recall and coverage of the current weights for a sample of validation users."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from .data.prepared import PreparedData
 from .models.neural_scorer import ItemFeatures, NeuralScorer, UserContext
 
 _BLOCK_ON_CPU, _BLOCK_ON_GPU = (2, 1024), (16, 16_384)
-"""Users and items scored at a time: what a layer returns stays in a processor's cache, and keeps a GPU busy."""
+"""Users and items per call: small enough for a CPU's cache, large enough to keep a GPU busy."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What one validation found, averaged over users.
+    """One validation, averaged over users.
 
     Attributes:
-        step: after so many steps.
+        step: steps done before it.
         recall: recall@K of the exhaustive top K, K = `search.top_k` of the configuration.
-        coverage: share of the exhaustive top K among the items with the best light score, as many as the last `ef` of
-            the configuration. It says how well the light head has learned the scorer, without building a graph. None
-            without a light head.
+        coverage: share of the exhaustive top K among the items with the best light scores, as many as the last `ef` of
+            the configuration: how well the light head imitates the scorer, without a graph. None without a light head.
     """
 
     step: int
@@ -37,12 +36,7 @@ class Validation:
 
 
 class Validator:
-    """Scores every item for a sample of validation users; the sample is the same in every run on a data set.
-
-    Args:
-        data: the prepared data set.
-        config: of the run.
-        device: where the model is.
+    """Scores every item for a sample of validation users, the same in every run on a data set.
 
     Raises:
         DataError: if the data set has no validation users.
@@ -56,7 +50,7 @@ class Validator:
         self._shortlist = min(config.search.ef[-1], data.item_count)
 
     def measure(self, model: NeuralScorer, step: int) -> Validation:
-        """Recall and coverage of a model in training; leaves it as it was, batch norm statistics included."""
+        """Recall and coverage of a model in training, which is not changed, batch norm statistics included."""
         was_training = model.training
         model.eval()
         try:
@@ -92,7 +86,7 @@ class _Best:
         self.items = torch.empty(users, 0, dtype=torch.int64, device=device)
 
     def add(self, scores: Tensor, items: Tensor) -> None:
-        """Takes in a chunk: scores float[Q, C] of the items int64[C]."""
+        """Adds a chunk: scores float[Q, C] of the items int64[C]."""
         items = torch.cat([self.items, items.expand_as(scores)], dim=1)
         scores = torch.cat([self._scores, scores], dim=1)
         self._scores, places = scores.topk(min(self._count, scores.shape[1]), dim=1)

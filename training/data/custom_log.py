@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import polars as pl
@@ -23,7 +23,7 @@ _TIME_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 
 @dataclass(frozen=True)
 class LogColumns:
-    """Names of a log's columns; None: the log has no such column."""
+    """Names of a log's columns. None: the log has no such column."""
 
     user: str = "user"
     item: str = "item"
@@ -33,13 +33,12 @@ class LogColumns:
 
     def named(self) -> dict[str, str]:
         """Canonical name -> the log's name, for the columns it has."""
-        pairs = {"user": self.user, "item": self.item, "time": self.time, "category": self.category}
-        return {key: name for key, name in {**pairs, "basket": self.basket}.items() if name is not None}
+        return {key: name for key, name in asdict(self).items() if name is not None}
 
 
 @dataclass(frozen=True)
 class ProfileTable:
-    """A table of users: its file, the column with the user's id, the columns to take (all others if empty)."""
+    """A table of users: its file, its column of user ids, and the profile fields to read (empty: all other columns)."""
 
     path: Path
     user: str = "user"
@@ -71,12 +70,12 @@ def read_log(
         separator: between the fields of a CSV.
         profile: table with user profile fields.
         max_bad_share: share of bad rows above which the log is refused.
-        batch_bytes: text of a CSV read at once.
-        batch_rows: rows of a Parquet file read at once.
+        batch_bytes: size of a batch of a CSV.
+        batch_rows: size of a batch of a Parquet file.
 
     Raises:
-        ConfigError: if the separator or the share is not usable.
-        DataError: if a file can't be read, lacks a column, has too many bad rows or none to keep.
+        ConfigError: if the separator or the share is not valid.
+        DataError: if a file can't be read or lacks a column, or the log has too many bad rows or no good one.
     """
     named = columns.named()
     stage = RowStage(scratch, max_bad_share)
@@ -87,18 +86,13 @@ def read_log(
             stage.add(path.name, mark_cut(rows) if batch.unterminated else rows)
     good, counts = stage.finish()
     good = _number_users(good)
-    return InteractionLog(
-        name,
-        tuple(str(path) for path in files),
-        good,
-        counts,
-        profiles=None if profile is None else _read_profiles(profile, good, separator),
-        settings={"columns": named},
-    )
+    profiles = None if profile is None else _read_profiles(profile, good, separator)
+    sources = tuple(str(path) for path in files)
+    return InteractionLog(name, sources, good, counts, profiles=profiles, settings={"columns": named})
 
 
 def _key_types(files: Sequence[Path], named: dict[str, str], separator: str) -> dict[str, pl.DataType]:
-    """Int64 for a key that is a whole number in all files, String for any other."""
+    """Int64 for keys that are whole numbers in all files, String for the others."""
     types: dict[str, pl.DataType] = {key: pl.Int64() for key in named if key in ("user", "category", "basket")}
     for path in files:
         schema = table_schema(path, separator)
@@ -126,7 +120,7 @@ def _canonical(raw: pl.DataFrame, named: dict[str, str], key_types: dict[str, pl
 
 
 def _integer(name: str, schema: pl.Schema, path: Path) -> pl.Expr:
-    """A column as Int64; null where it is no whole number, or does not fit."""
+    """A column as Int64; null where it is not a whole number or does not fit."""
     column, kind = pl.col(name), schema[name]
     if kind.is_integer():
         return column.cast(pl.Int64, strict=False)
@@ -140,7 +134,7 @@ def _integer(name: str, schema: pl.Schema, path: Path) -> pl.Expr:
 
 
 def _time(name: str, schema: pl.Schema, path: Path) -> pl.Expr:
-    """A column as microseconds, Int64; null where it is no time."""
+    """A column as microseconds, Int64; null where it is not a time."""
     column, kind = pl.col(name), schema[name]
     if kind == pl.Date:
         return column.cast(pl.Datetime("us")).dt.epoch("us")
@@ -158,7 +152,7 @@ def _time(name: str, schema: pl.Schema, path: Path) -> pl.Expr:
 
 
 def _from_seconds(seconds: pl.Expr) -> pl.Expr:
-    # Microseconds or nanoseconds passed as seconds would overflow: they become null, a bad row.
+    # Microseconds or nanoseconds given as seconds would overflow; they become null, a bad row.
     inside = pl.when(seconds.abs() <= _MAX_SECONDS).then(seconds)
     return (inside * _MICROSECONDS).round().cast(pl.Int64, strict=False)
 
@@ -184,14 +178,12 @@ def _key(name: str, schema: pl.Schema, wanted: pl.DataType, path: Path) -> pl.Ex
 
 
 def _number_users(rows: pl.LazyFrame) -> pl.LazyFrame:
-    """Users written as plain whole numbers become Int64; "007" or "u7" keep all of them text."""
+    """Makes users Int64 if all are plain whole numbers; one "007" or "u7" keeps all of them text."""
     if rows.collect_schema()["user"] != pl.String:
         return rows
     number = pl.col("user").cast(pl.Int64, strict=False)
     plain = (number.cast(pl.String) == pl.col("user")).fill_null(False)
-    if not rows.select(plain.all()).collect().item():
-        return rows
-    return rows.with_columns(number)
+    return rows.with_columns(number) if rows.select(plain.all()).collect().item() else rows
 
 
 def _read_profiles(profile: ProfileTable, rows: pl.LazyFrame, separator: str) -> UserProfiles:
@@ -200,7 +192,7 @@ def _read_profiles(profile: ProfileTable, rows: pl.LazyFrame, separator: str) ->
     check_columns(profile.path, schema, [profile.user, *fields])
     batches = [batch.rows for batch in table_batches(profile.path, [profile.user, *fields], separator)]
     if not batches:
-        raise DataError(f"{profile.path} has no rows; expected one row a user")
+        raise DataError(f"{profile.path} has no rows; expected one row per user")
     table = pl.concat(batches)
     malformed = table.filter(pl.col(MALFORMED).is_not_null())
     if malformed.height:

@@ -1,4 +1,4 @@
-"""Numbers for users, items and categories, and the log's rows in their order."""
+"""Indices of users, items and categories, and the log's rows sorted by them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ NO_CATEGORY = "(none)"
 """The only category of a log without categories."""
 
 UNKNOWN_CATEGORY = "(unknown)"
-"""Category of items that have none in a log with categories; the last one."""
+"""Category of items without one in a log with categories; the last category."""
 
 _NEW_ENGINE = (1, 31)
-"""From here on polars' streaming engine does all that is asked of it here; before, the one in memory does."""
+"""The first polars whose streaming engine can run these queries; older ones run them in memory."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,7 @@ class KeptUsers:
     Attributes:
         frame: `user` (ascending) and `user_index` (Int32).
         dropped: how many users have too few behaviours.
-        first: `int64[U]`, each user's first row.
-        end: `int64[U]`, the row after each user's last.
+        first, end: `int64[U]`, each user's first row and the row after the last.
     """
 
     frame: pl.DataFrame
@@ -38,7 +37,7 @@ class KeptUsers:
 
 
 def collect(frame: pl.LazyFrame) -> pl.DataFrame:
-    """Runs a query, streaming where this polars can."""
+    """Runs a query, streaming if this polars can."""
     version = tuple(int(part) for part in pl.__version__.split(".")[:2])
     return frame.collect(engine="streaming") if version >= _NEW_ENGINE else frame.collect()
 
@@ -71,14 +70,14 @@ def numbered_items(rows: pl.LazyFrame, table: pl.LazyFrame | None) -> pl.DataFra
 
     Args:
         rows: rows of the log.
-        table: `item` and optionally `category`, `name` of items, one row an item.
+        table: `item` and optionally `category` and `name`, one row per item.
 
     Returns:
-        `item` (Int64, ascending) and where there are any `category`, `several` (whether the rows name more than one
-        category) and `name`.
+        `item` (Int64, ascending), and if the log has them `category`, `several` (whether the rows give the item more
+        than one category) and `name`.
     """
     if "category" in rows.collect_schema():
-        # An item listed under several categories takes the smallest: the same whatever the order of the rows.
+        # An item with several categories gets the smallest, which does not depend on the order of the rows.
         least, greatest = pl.col("category").min(), pl.col("category").max()
         several = (least != greatest).fill_null(False)
         items = rows.group_by("item").agg(least.alias("category"), several.alias("several"))
@@ -92,14 +91,7 @@ def numbered_items(rows: pl.LazyFrame, table: pl.LazyFrame | None) -> pl.DataFra
 
 
 def numbered_categories(items: pl.DataFrame) -> tuple[list[str], pl.DataFrame]:
-    """Numbers the categories by sorted label.
-
-    Args:
-        items: frame with `item`, and `category` if the log has categories.
-
-    Returns:
-        Labels, and `items` with `category` as Int32.
-    """
+    """Numbers the categories by sorted label: gives the labels, and `items` with `category` as Int32."""
     if "category" not in items.columns:
         return [NO_CATEGORY], items.with_columns(pl.lit(0, pl.Int32).alias("category"))
     values = items.select("category").drop_nulls().unique().sort("category")
@@ -113,13 +105,10 @@ def numbered_categories(items: pl.DataFrame) -> tuple[list[str], pl.DataFrame]:
 
 
 def ordered_behaviors(rows: pl.LazyFrame, users: KeptUsers, items: pl.DataFrame) -> pl.DataFrame:
-    """The kept users' rows by user, then time, then place in the log.
-
-    A basket stays in one piece, at its earliest time.
+    """The kept users' rows by user, then time, then position in the log; a basket stays together, at its earliest time.
 
     Returns:
-        `user` Int32, `item` Int32 (indices) and `group_first` Int64 (the first row of this row's basket; without
-        baskets its own).
+        `user` and `item`, Int32 indices, and `group_first` Int64, the first row of the row's basket, or itself.
     """
     numbered = rows.with_row_index("row")
     order = ["user_index", "time", "row"]
@@ -134,10 +123,10 @@ def ordered_behaviors(rows: pl.LazyFrame, users: KeptUsers, items: pl.DataFrame)
         .select(*order, "item_index")
         .sort(order)
     )
-    place = np.arange(frame.height, dtype=np.int64)
+    group_first = np.arange(frame.height, dtype=np.int64)
     if has_baskets:
         basket = frame["basket_row"].to_numpy()
         begins = np.append(True, basket[1:] != basket[:-1])
-        place = np.maximum.accumulate(np.where(begins, place, 0))
-    group_first = pl.Series("group_first", place)
-    return frame.select(pl.col("user_index").alias("user"), pl.col("item_index").alias("item"), group_first)
+        group_first = np.maximum.accumulate(np.where(begins, group_first, 0))
+    indices = pl.col("user_index").alias("user"), pl.col("item_index").alias("item")
+    return frame.select(*indices, pl.Series("group_first", group_first))

@@ -1,4 +1,4 @@
-"""Where a prepared data set may be written: over nothing, or over another one."""
+"""Where a prepared data set may be written: a new or empty folder, or in place of another prepared data set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def is_prepared(path: Path) -> bool:
 
 @contextmanager
 def prepared_folder(out: Path) -> Iterator[Path]:
-    """Gives a folder beside `out` to write to; on success it takes `out`'s name, on failure it goes.
+    """Gives a folder beside `out` to write to: renamed to `out` on success, deleted on failure.
 
     Raises:
         DataError: if `out` exists and is neither empty nor a prepared data set.

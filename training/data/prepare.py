@@ -1,4 +1,4 @@
-"""From a canonical log to the prepared data set folder; item index and external id are mapped here, once and for all.
+"""From a canonical log to the prepared data set folder; the only place that maps external item ids to item indices.
 
 manifest.json        format version, sources, protocol, counts, profile fields
 items.parquet        item_id int64 ascending, category int32, train_count int64, name: row number = item index
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from .numbering import (
-    KeptUsers,
-    kept_users,
-    numbered_categories,
-    numbered_items,
-    ordered_behaviors,
-    rows_of,
-)
+from .numbering import KeptUsers, kept_users, numbered_categories, numbered_items, ordered_behaviors, rows_of
 from .output_folder import KIND, MANIFEST_FILE, prepared_folder
 from .profiles import UserProfiles
 from .protocol import SPLITS, TRAIN, Groups, Protocol, split_users, target_rows
@@ -51,7 +45,7 @@ def prepare(
 
     Args:
         read: gives the log; its argument is a folder for intermediate files.
-        out: the folder to write; a prepared data set there is replaced, anything else is left and refused.
+        out: the folder to write; only a prepared data set may be replaced.
         protocol: which users are kept, and how they are split.
         on_step: called with a few words before each long step.
         name: name of the data set; None: the log's.
@@ -60,7 +54,7 @@ def prepare(
         The manifest.
 
     Raises:
-        DataError: if the log is not usable, has too few users, or `out` is taken.
+        DataError: if the log is not usable or has too few users, or `out` holds anything else.
     """
     with prepared_folder(out) as folder:
         scratch = folder / "scratch"
@@ -82,7 +76,7 @@ def _write(
     items = numbered_items(log.rows if protocol.whole_corpus else rows_of(users, log.rows), log.items)
     on_step("Sorting behaviours by user and time")
     behaviors = ordered_behaviors(log.rows, users, items)
-    groups = Groups.of(behaviors["group_first"].to_numpy(), users.first, users.end)
+    groups = Groups.of(behaviors["group_first"].to_numpy(), users)
     split = split_users(groups, protocol)
     targets = target_rows(groups, split)
     on_step("Writing")
@@ -111,10 +105,10 @@ def _manifest(log: InteractionLog, protocol: Protocol, name: str, counts: dict[s
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "sources": list(log.sources),
         "reader": dict(log.settings),
-        "protocol": protocol.settings(),
+        "protocol": asdict(protocol),
         "has_groups": "basket" in log.rows.collect_schema(),
         "counts": counts,
-        "rows": log.counts.manifest(),
+        "rows": asdict(log.counts),
         "profile_fields": list(log.profiles.fields) if log.profiles else [],
     }
 
@@ -134,7 +128,7 @@ def _write_users(
         pl.Series("target_end", targets[:, 1]),
     )
     if profiles is not None:
-        # Sorted again by the index, for a left join promises no order.
+        # A left join guarantees no order.
         codes = users.frame.join(profiles.codes, on="user", how="left").sort("user_index")
         names = [f"profile_{i}" for i in range(len(profiles.fields))]
         frame = frame.with_columns(codes.select(pl.col(names).fill_null(0)))

@@ -1,4 +1,4 @@
-"""A prepared data set as arrays, and what training and evaluation ask of it."""
+"""A prepared data set as arrays: contexts and groups for training, queries with ground truth for evaluation."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from .prepare import BEHAVIORS_FILE, CATEGORIES_FILE, FORMAT_VERSION, ITEMS_FILE
 from .protocol import SPLITS, TRAIN
 
 EXTERNAL_PADDING = 0
-"""What a request's sequence is padded with."""
+"""Pads the behaviour sequence of a request."""
 
 _QUERY_ORDER_SEED = 0
 
 
 @dataclass(frozen=True)
 class Queries:
-    """Users to predict for, and what they went on to do.
+    """Users to predict for, and their ground truth.
 
     Attributes:
         behaviors: `int32[Q, length]` item indices, oldest first, padded on the left with -1.
         external_ids: `int64[Q, length]`, the same as external ids, padded with 0.
-        profiles: `int32[Q, max(P, 1)]` profile codes; a column of zeros without profile fields.
-        target_indptr: `int64[Q + 1]`, query q's ground truth stands at `target_indptr[q]:target_indptr[q + 1]`.
+        profiles: `int32[Q, max(P, 1)]` user profile codes; a column of zeros without profile fields.
+        target_indptr: `int64[Q + 1]`, query q's ground truth is at `target_indptr[q]:target_indptr[q + 1]`.
         target_items: `int32[T]` item indices, ascending and unique within a query.
         users: `int32[Q]` user indices.
     """
@@ -50,42 +50,31 @@ class Queries:
         return self.target_items[self.target_indptr[query] : self.target_indptr[query + 1]]
 
     def take(self, rows: npt.NDArray[np.intp]) -> Queries:
-        """Some of them, by `intp[R]` rows; at least one."""
+        """The queries of some rows, `intp[R]`, at least one."""
         targets = [self.targets_of(row) for row in rows]
-        indptr = np.cumsum([0, *map(len, targets)])
-        return Queries(
-            self.behaviors[rows],
-            self.external_ids[rows],
-            self.profiles[rows],
-            indptr,
-            np.concatenate(targets),
-            self.users[rows],
-        )
+        indptr, items, users = np.cumsum([0, *map(len, targets)]), np.concatenate(targets), self.users[rows]
+        return Queries(self.behaviors[rows], self.external_ids[rows], self.profiles[rows], indptr, items, users)
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A prepared data set. Read one with `PreparedData.load`.
+    """A prepared data set: N items, R behaviours sorted by user and time, U users, P user profile fields.
 
-    N items, R behaviours sorted by user and time, U users, P profile fields. A group is a basket, or one behaviour
-    where the log has no baskets.
+    A group is a basket, or one behaviour if the log has no baskets.
 
     Attributes:
         item_ids: `int64[N]`, ascending: item index -> external id.
-        item_categories: `int32[N]`.
-        category_count: number of categories.
-        train_counts: `int64[N]`, how often each item occurs in the behaviours of users to train on.
-        item_names: one name an item, empty where it has none; None if the log has no names.
+        item_categories: `int32[N]`, below `category_count`.
+        train_counts: `int64[N]`, occurrences of each item in the behaviours of training users.
+        item_names: one name per item, "" for an item without; None if the log has no names.
         behavior_items: `int32[R]` item indices.
         behavior_group_first: `int64[R]`, the first row of each row's group.
-        user_ids: the users' own ids, Int64 or String, one a user.
-        user_first: `int64[U]`, each user's first row.
-        user_end: `int64[U]`, the row after each user's last.
+        user_ids: the users' own ids, Int64 or String, one per user.
+        user_first, user_end: `int64[U]`, each user's first row and the row after the last.
         user_split: `uint8[U]`: 0 train, 1 validation, 2 test.
-        user_target: `int64[U, 2]`, the ground truth's first row and the row after its last; -1 for users to train on.
+        user_target: `int64[U, 2]`, the ground truth's first row and the row after its last; -1 for training users.
         user_profiles: `int32[U, P]` codes; 0 = unknown.
         profile_fields: `{"name": ..., "values": [...]}` per field; code i + 1 stands for `values[i]`.
-        manifest: everything else that is known about the data set.
     """
 
     item_ids: npt.NDArray[np.int64]
@@ -109,7 +98,7 @@ class PreparedData:
         """Reads the folder that `nann prepare` wrote.
 
         Raises:
-            DataError: if it is no prepared data set, of another format version, or incomplete.
+            DataError: if it is not a prepared data set, has another format version, or is incomplete.
         """
         path = Path(path)
         manifest = read_manifest(path)
@@ -128,7 +117,7 @@ class PreparedData:
             item_categories=_array(items, "category", np.int32),
             category_count=_read(path, CATEGORIES_FILE).height,
             train_counts=_array(items, "train_count", np.int64),
-            item_names=_names(items["name"]),
+            item_names=None if items["name"].is_null().all() else items["name"].fill_null("").to_list(),
             behavior_items=_array(behaviors, "item", np.int32),
             behavior_group_first=_array(behaviors, "group_first", np.int64),
             user_ids=users["user_id"],
@@ -143,26 +132,21 @@ class PreparedData:
 
     @property
     def item_count(self) -> int:
-        """N."""
+        """The number of items, N."""
         return int(self.item_ids.shape[0])
 
     @property
     def user_count(self) -> int:
-        """U."""
+        """The number of users, U."""
         return int(self.user_first.shape[0])
 
     def contexts(
         self, rows_first: npt.NDArray[np.int64], rows_end: npt.NDArray[np.int64], length: int
     ) -> npt.NDArray[np.int32]:
-        """The last `length` behaviours of each row range.
+        """The last `length` behaviours of n row ranges, as item indices `int32[n, length]`.
 
-        Args:
-            rows_first: `int64[n]`, first row of each range.
-            rows_end: `int64[n]`, the row after each range's last; an empty range gives padding only.
-            length: behaviours a range, at least 1.
-
-        Returns:
-            `int32[n, length]` item indices, oldest first, padded on the left with -1.
+        A range begins at `rows_first`, `int64[n]`, and ends before `rows_end`, `int64[n]`. Oldest first, padded on the
+        left with -1.
         """
         rows = rows_end[:, None] + np.arange(-length, 0)  # [n, length]
         inside = rows >= rows_first[:, None]
@@ -170,28 +154,23 @@ class PreparedData:
         return np.where(inside, items, np.int32(PADDING_ITEM))
 
     def training_groups(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-        """Groups to train on: those of training users with an earlier group to predict them from.
-
-        A group's context is `contexts(user_first[user], first, length)`.
+        """The training users' groups with an earlier group as context, `contexts(user_first[user], first, length)`.
 
         Returns:
             `int64[G]` first rows, ascending, `int64[G]` the row after each group's last, and `int32[G]` the users.
         """
         lengths = self.user_end - self.user_first
         users = np.repeat(np.arange(self.user_count, dtype=np.int32), lengths)  # [R]
-        # A user's first row begins a group, so a row has a context when its group is another.
+        # A user's first row begins a group, so rows of every other group have a context.
         usable = np.repeat(self.user_split == TRAIN, lengths) & (self.behavior_group_first > self.user_first[users])
         first, sizes = np.unique(self.behavior_group_first[usable], return_counts=True)
         return first, first + sizes, users[first]
 
     def queries(self, split: str, length: int, limit: int | None = None) -> Queries:
-        """The validation or test users' histories and ground truth.
+        """The last `length` behaviours and the ground truth of users of a split, "validation" or "test".
 
-        Args:
-            split: "validation" or "test".
-            length: behaviours a history.
-            limit: only the first so many. The order is random and always the same, so a limit takes a fair sample, and
-                a smaller one a part of it.
+        `limit` takes the first so many. The order is random and always the same: a limit gives a random sample, and a
+        smaller limit a part of the same sample.
 
         Raises:
             DataError: for another split, a limit below 1, or a split without users.
@@ -216,12 +195,12 @@ class PreparedData:
         return np.random.default_rng(_QUERY_ORDER_SEED).permutation(users)[:limit]
 
     def _targets(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-        """CSR of the unique items in the row ranges `int64[Q, 2]`."""
+        """The unique items in the row ranges `int64[Q, 2]`, as CSR."""
         lengths = rows[:, 1] - rows[:, 0]
         query = np.repeat(np.arange(rows.shape[0]), lengths)  # [T]
         offset = np.arange(query.shape[0]) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         items = self.behavior_items[rows[query, 0] + offset]
-        pairs = np.unique(query * self.item_count + items)  # one number a (query, item)
+        pairs = np.unique(query * self.item_count + items)  # one number per (query, item)
         per_query = np.bincount(pairs // self.item_count, minlength=rows.shape[0])
         return np.append(0, np.cumsum(per_query)).astype(np.int64), (pairs % self.item_count).astype(np.int32)
 
@@ -230,7 +209,7 @@ def read_manifest(path: Path) -> Mapping[str, Any]:
     """The manifest of a prepared data set.
 
     Raises:
-        DataError: if there is none, or it is another kind's or another version's.
+        DataError: if there is none, or it has another kind or format version.
     """
     try:
         manifest = json.loads((path / MANIFEST_FILE).read_text(encoding="utf-8"))
@@ -255,10 +234,6 @@ def _read(path: Path, name: str, columns: list[str] | None = None) -> pl.DataFra
 
 def _array(frame: pl.DataFrame, column: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return np.ascontiguousarray(frame[column].to_numpy(), dtype=dtype)
-
-
-def _names(names: pl.Series) -> list[str] | None:
-    return None if names.null_count() == len(names) else names.fill_null("").to_list()
 
 
 def _profiles(users: pl.DataFrame, count: int) -> npt.NDArray[np.int32]:

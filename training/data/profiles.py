@@ -13,10 +13,10 @@ from nann.errors import DataError
 
 @dataclass(frozen=True)
 class UserProfiles:
-    """Profiles of some users.
+    """User profiles.
 
     Attributes:
-        codes: `user` (the log's type) and one Int32 column a field, `profile_0`, `profile_1`, ...; one row a user.
+        codes: one row per user: `user` (the log's type) and Int32 columns `profile_0`, `profile_1`, ..., one per field.
         fields: `{"name": ..., "values": [...]}` per field; code i + 1 stands for `values[i]`.
     """
 
@@ -30,23 +30,23 @@ def encode_profiles(
     """Turns the columns of a user table into codes.
 
     Args:
-        table: one row a user; its values are compared as text, empty ones are unknown.
+        table: one row per user; values are compared as text, empty ones are unknown.
         user: the column with the user's id.
-        fields: the columns to take as profile fields.
-        log_users: frame with the log's `user` column, to match the users' type.
+        fields: the columns that are profile fields.
+        log_users: has the log's `user` column.
         source: name of the table, for messages.
 
     Raises:
         DataError: if a user has several rows, or no user of the table is in the log.
     """
     user_type = log_users.collect_schema()["user"]
-    texts = [pl.col(name).cast(pl.String).str.strip_chars().replace("", None).alias(name) for name in fields]
     key = pl.col(user).cast(pl.String).str.strip_chars().cast(user_type, strict=False).alias("user")
-    frame = table.select(key, *(text.alias(f"profile_{i}") for i, text in enumerate(texts)))
-    frame = frame.filter(pl.col("user").is_not_null())
+    texts = [pl.col(name).cast(pl.String).str.strip_chars().replace("", None) for name in fields]
+    named = [text.alias(f"profile_{i}") for i, text in enumerate(texts)]
+    frame = table.select(key, *named).filter(pl.col("user").is_not_null())
     repeated = frame.filter(pl.col("user").is_duplicated())
     if repeated.height:
-        raise DataError(f"{source} has several rows for user {repeated['user'][0]}; expected one row a user")
+        raise DataError(f"{source} has several rows for user {repeated['user'][0]}; expected one row per user")
     if not frame.height or log_users.join(frame.lazy(), on="user", how="semi").head(1).collect().height == 0:
         raise DataError(f"none of the {frame.height:,} users of {source} is in the log; check its column {user!r}")
     values = [frame[f"profile_{i}"].drop_nulls().unique().sort().to_list() for i in range(len(fields))]
@@ -56,7 +56,7 @@ def encode_profiles(
 
 
 def _codes(column: str, values: list[str]) -> pl.Expr:
-    """Code of each value of a column: its position in `values` plus 1, 0 for null."""
+    """The code of each value of a column: its position in `values` plus 1, 0 for null."""
     if not values:
         return pl.lit(0, pl.Int32).alias(column)
     numbers = list(range(1, len(values) + 1))

@@ -1,27 +1,28 @@
 """The paper's evaluation protocol (section 4) on rows already sorted by user and time.
 
-A group is what has no order within itself: one basket, or one behaviour where the log has no baskets.
+A group has no order within itself: it is a basket, or one behaviour if the log has no baskets.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from nann.errors import ConfigError, DataError
 
+from .numbering import KeptUsers
+
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 DEFAULT_SHARE = 0.1
 DEFAULT_MOST = 10_000
-"""Validation and test users where no number is given: a tenth of the users each, at most 10,000 as in the paper."""
+"""By default a tenth of the users each are validation and test users, at most 10,000 as in the paper."""
 
 MIN_GROUPS = 3
-"""With fewer groups the ceil(n / 2)-th is the first, and nothing comes before it to predict it from."""
+"""With fewer groups the ceil(n / 2)-th is the first one, which has no behaviour before it."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,9 @@ class Protocol:
 
     Attributes:
         min_behaviors: users with fewer behaviours are left out.
-        validation_users: how many users to validate on; None: a tenth, at most 10,000.
-        test_users: how many users to test on; None: the same.
-        seed: of the random split.
-        whole_corpus: number all items of the log; else only those that the kept users met.
+        validation_users, test_users: how many of each; None: a tenth of the users, at most 10,000.
+        seed: random seed of the split.
+        whole_corpus: keep all items of the log, not only those of the kept users.
     """
 
     min_behaviors: int = 10
@@ -52,17 +52,13 @@ class Protocol:
             if value is not None and value < least:
                 raise ConfigError(f"{name} is {value}; expected at least {least}")
 
-    def settings(self) -> dict[str, Any]:
-        """The manifest's `protocol` entry."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Groups:
     """Where each group begins.
 
     Attributes:
-        starts: `int64[G + 1]`, first row of each group; last value: the number of rows.
+        starts: `int64[G + 1]`, first row of each group, and last the number of rows.
         user_first_group: `int64[U]`, each user's first group.
         counts: `int64[U]`, each user's number of groups.
     """
@@ -72,30 +68,17 @@ class Groups:
     counts: npt.NDArray[np.int64]
 
     @classmethod
-    def of(
-        cls,
-        group_first: npt.NDArray[np.int64],
-        user_first: npt.NDArray[np.int64],
-        user_end: npt.NDArray[np.int64],
-    ) -> Groups:
-        """Finds the groups.
-
-        Args:
-            group_first: `int64[R]`, first row of each row's group.
-            user_first: `int64[U]`, each user's first row.
-            user_end: `int64[U]`, the row after each user's last.
-        """
+    def of(cls, group_first: npt.NDArray[np.int64], users: KeptUsers) -> Groups:
+        """Finds the groups, given the first row of each row's group, `int64[R]`."""
         row_count = group_first.shape[0]
         starts = np.flatnonzero(group_first == np.arange(row_count))
-        first = np.searchsorted(starts, user_first)
-        counts = np.searchsorted(starts, user_end) - first
+        first = np.searchsorted(starts, users.first)
+        counts = np.searchsorted(starts, users.end) - first
         return cls(np.append(starts, row_count).astype(np.int64), first.astype(np.int64), counts.astype(np.int64))
 
 
 def split_users(groups: Groups, protocol: Protocol) -> npt.NDArray[np.uint8]:
-    """Draws validation and test users at random; the rest train.
-
-    Only users whose ground truth has a behaviour before it are drawn; with the paper's 10 behaviours all have.
+    """Draws validation and test users at random from those with a behaviour before the ground truth; the others train.
 
     Returns:
         `uint8[U]`: 0 train, 1 validation, 2 test.
@@ -115,21 +98,17 @@ def split_users(groups: Groups, protocol: Protocol) -> npt.NDArray[np.uint8]:
             "and another user to train on: ask for fewer with --validation-users and --test-users"
         )
     drawn = np.random.default_rng(protocol.seed).permutation(eligible)
-    split = np.full(groups.counts.shape[0], TRAIN, np.uint8)
+    split = np.full(kept, TRAIN, np.uint8)
     split[drawn[:validation]] = VALIDATION
     split[drawn[validation : validation + test]] = TEST
     return split
 
 
 def target_rows(groups: Groups, split: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Rows of the ground truth: the ceil(n / 2)-th group (1-based) of each validation and test user.
-
-    Args:
-        groups: of all users.
-        split: `uint8[U]`.
+    """Rows of the ground truth: the ceil(n / 2)-th group (1-based) of each validation and test user in `uint8[U]`.
 
     Returns:
-        `int64[U, 2]`: first row and the row after the last; -1 for users to train on.
+        `int64[U, 2]`: first row and the row after the last; -1 for training users.
     """
     middle = groups.user_first_group + (groups.counts + 1) // 2 - 1
     rows = np.stack([groups.starts[middle], groups.starts[middle + 1]], axis=1)  # [U, 2]

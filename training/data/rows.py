@@ -1,4 +1,4 @@
-"""What every reader gives: canonical rows on disk, and an account of the bad ones."""
+"""What every reader returns: canonical rows on disk, and counts of the bad ones."""
 
 from __future__ import annotations
 
@@ -23,34 +23,23 @@ EXAMPLE_COUNT = 5
 
 @dataclass(frozen=True)
 class RowCounts:
-    """What a reader found.
+    """The manifest's `rows` entry.
 
     Attributes:
-        read: rows in the files, bad and filtered ones included; blank lines and a cut last line are none.
+        read: rows in the files, bad and filtered ones included; blank lines and a cut last line do not count.
         bad: how many of them are bad.
-        filtered: how many good rows the reader's own filter (behaviour types) left out.
-        cut_last_lines: files whose last line is cut off; never refused.
-        reasons: bad rows by reason, most frequent first.
-        examples: the first bad rows as "file:line (reason)".
+        bad_by_reason: the same by reason, most frequent first.
+        bad_examples: the first bad rows as "file:line (reason)".
+        cut_last_lines: files whose last line is cut off, which is not a bad row.
+        filtered: good rows left out by the reader's own filter (behaviour types).
     """
 
     read: int
-    bad: int
-    filtered: int
-    cut_last_lines: int
-    reasons: Mapping[str, int]
-    examples: tuple[str, ...]
-
-    def manifest(self) -> dict[str, Any]:
-        """The manifest's `rows` entry."""
-        return {
-            "read": self.read,
-            "bad": self.bad,
-            "bad_by_reason": dict(self.reasons),
-            "bad_examples": list(self.examples),
-            "cut_last_lines": self.cut_last_lines,
-            "filtered": self.filtered,
-        }
+    bad: int = 0
+    bad_by_reason: dict[str, int] = field(default_factory=dict)
+    bad_examples: tuple[str, ...] = ()
+    cut_last_lines: int = 0
+    filtered: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,13 +47,11 @@ class InteractionLog:
     """A log in canonical form.
 
     Attributes:
-        name: what the log is, for the manifest.
+        name: default name of the data set.
         sources: names of the files or the package it was read from.
-        rows: `user` (Int64 or String), `item` (Int64, positive), `time` (Int64; only its order counts), and where the
-            log has them `category` (Int64 or String) and `basket` (Int64 or String). In file order.
-        counts: rows read and bad rows.
-        items: `item` and optionally `category`, `name`, where the log keeps them in a table of their own.
-        profiles: user profile fields, if there are any.
+        rows: in file order: `user` (Int64 or String), `item` (Int64, positive), `time` (Int64; only its order counts),
+            and if the log has them `category` and `basket` (Int64 or String).
+        items: `item` and optionally `category`, `name`, if the log has a table of items.
         settings: the reader's options, for the manifest.
     """
 
@@ -78,18 +65,13 @@ class InteractionLog:
 
 
 class RowStage:
-    """Takes a reader's rows batch by batch: good ones go to Parquet parts in a scratch folder, bad ones are counted."""
+    """Takes a reader's rows batch by batch: writes good ones to Parquet parts in `scratch`, counts bad ones.
 
-    def __init__(self, scratch: Path, max_bad_share: float = MAX_BAD_SHARE) -> None:
-        """Prepares an empty stage.
+    Raises:
+        ConfigError: if `max_bad_share`, above which `finish` refuses the log, is outside 0 to 1.
+    """
 
-        Args:
-            scratch: folder for the parts; must stay until the log has been used.
-            max_bad_share: share of bad rows above which `finish` refuses the log.
-
-        Raises:
-            ConfigError: if the share is outside 0 to 1.
-        """
+    def __init__(self, scratch: Path, max_bad_share: float) -> None:
         if not 0 <= max_bad_share <= 1:
             raise ConfigError(f"max_bad_share is {max_bad_share}; expected a share from 0 to 1")
         self._scratch = scratch
@@ -122,15 +104,14 @@ class RowStage:
             self._parts.append(part)
 
     def finish(self) -> tuple[pl.LazyFrame, RowCounts]:
-        """The good rows of all batches, and the account.
+        """The good rows of all batches, and the counts.
 
         Raises:
-            DataError: if too many rows are bad, or no row is left.
+            DataError: if too many rows are bad, or none is left.
         """
         bad = sum(self._reasons.values())
-        counts = RowCounts(
-            self._read, bad, self._filtered, self._cut, dict(self._reasons.most_common()), tuple(self._examples)
-        )
+        reasons = dict(self._reasons.most_common())
+        counts = RowCounts(self._read, bad, reasons, tuple(self._examples), self._cut, self._filtered)
         if bad > self._max_bad_share * self._read:
             raise DataError(_refusal(counts, self._max_bad_share))
         if not self._parts:
@@ -148,26 +129,20 @@ class RowStage:
 
 
 def first_problem(checks: Iterable[tuple[pl.Expr, str]]) -> pl.Expr:
-    """The `problem` column: the reason of the first check that is true, null where none is."""
+    """The `problem` column: the reason of the first check that is true, null if none is."""
     return pl.coalesce([pl.when(check).then(pl.lit(reason)) for check, reason in checks]).alias("problem")
 
 
 def mark_cut(batch: pl.DataFrame, cut: pl.Expr | None = None) -> pl.DataFrame:
-    """Calls an unterminated last line cut if it is bad, or if `cut` says so.
-
-    Args:
-        batch: one row, with `problem`.
-        cut: another sign of a cut line.
-    """
-    sign = pl.col("problem").is_not_null()
-    sign = sign if cut is None else sign | cut
-    return batch.with_columns(problem=pl.when(sign).then(pl.lit(CUT_LAST_LINE)).otherwise(pl.col("problem")))
+    """Marks the row of an unterminated last line as cut if it has a problem, or if `cut` is true."""
+    is_cut = pl.col("problem").is_not_null() | (pl.lit(False) if cut is None else cut)
+    return batch.with_columns(problem=pl.when(is_cut).then(pl.lit(CUT_LAST_LINE)).otherwise(pl.col("problem")))
 
 
 def _refusal(counts: RowCounts, max_bad_share: float) -> str:
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.reasons.items())
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.bad_by_reason.items())
     return (
         f"{counts.bad:,} of {counts.read:,} rows are bad ({counts.bad / counts.read:.1%}; at most {max_bad_share:.1%} "
-        f"may be): {reasons}. First: {'; '.join(counts.examples)}. "
+        f"may be): {reasons}. First: {'; '.join(counts.bad_examples)}. "
         "Correct these rows, or raise the tolerated share with --max-bad-share"
     )

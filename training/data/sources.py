@@ -1,8 +1,8 @@
-"""Text files in blocks of lines, gzip or plain; and what a file must be to be read at all.
+"""Text files in batches of lines, gzip or plain, and the checks of a file's kind.
 
-Lines are split here and not by a CSV reader: then line numbers are those of the file, a line with a wrong number of
-columns is one bad row and never shifts its neighbours, a cut last line is known as such, and a file of any size passes
-through a fixed amount of memory. A block is one string, split by polars: no Python object a line.
+Lines are split here and not by a CSV reader. So line numbers are those of the file, a line with a wrong number of
+columns is one bad row and never shifts its neighbours, a cut last line is recognised, and memory does not grow with the
+file. A batch is one string that polars splits, without a Python object per line.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import polars as pl
 from nann.errors import DataError
 
 BATCH_BYTES = 64 << 20
-"""Text per block; about 2 million rows of UserBehavior."""
+"""Text per batch; about 2 million rows of UserBehavior."""
 
 BATCH_ROWS = 2_000_000
-"""Rows of a Parquet file per block."""
+"""Rows of a Parquet file per batch."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZIP_MAGIC = b"PK\x03\x04"
@@ -36,21 +36,16 @@ class TextBatch:
     """Some lines of a file.
 
     Attributes:
-        lines: columns `text` (String, without its line end) and `number` (Int64, 1-based line of the file); blank
-            lines are left out.
-        unterminated: the batch is the file's last line, and no line end follows it: it may be cut.
+        lines: columns `text` (String, without line end) and `number` (Int64, 1-based line of the file), without blank
+            lines.
+        unterminated: the batch is the file's last line, without a line end: it may be cut.
     """
 
     lines: pl.DataFrame
     unterminated: bool
 
 
-def check_file(path: Path) -> None:
-    """Refuses what is not a file, and an empty one.
-
-    Raises:
-        DataError: naming the path and what it is.
-    """
+def _check_file(path: Path) -> None:
     if path.is_dir():
         raise DataError(f"{path} is a folder; expected a file: name the files in it")
     if not path.is_file():
@@ -63,9 +58,9 @@ def is_parquet(path: Path) -> bool:
     """Whether the file is Parquet, by its content.
 
     Raises:
-        DataError: if it is no usable file, or is named `.parquet` and is none.
+        DataError: if it is missing, empty or a folder, or is named `.parquet` and is not Parquet.
     """
-    check_file(path)
+    _check_file(path)
     found = _head(path, 4) == _PARQUET_MAGIC
     if path.suffix == ".parquet" and not found:
         raise DataError(
@@ -75,11 +70,7 @@ def is_parquet(path: Path) -> bool:
 
 
 def text_batches(path: Path, batch_bytes: int = BATCH_BYTES) -> Iterator[TextBatch]:
-    """The lines of a text file, gzip or plain, as UTF-8 (a wrong byte becomes U+FFFD).
-
-    Args:
-        path: the file.
-        batch_bytes: how much text one batch holds.
+    """The lines of a text file, gzip or plain, as UTF-8 (an invalid byte becomes U+FFFD), `batch_bytes` at a time.
 
     Raises:
         DataError: if the file is missing, empty, not text, or a damaged gzip.
@@ -100,7 +91,7 @@ def text_batches(path: Path, batch_bytes: int = BATCH_BYTES) -> Iterator[TextBat
 
 
 def _lines(text: bytes, first_number: int) -> tuple[pl.DataFrame, int]:
-    """Lines of one block, and the number of the line after it."""
+    """The lines of some text, and the number of the line after it."""
     if first_number == 1:
         text = text.removeprefix(b"\xef\xbb\xbf")
     lines = pl.Series("text", [text.decode("utf-8", errors="replace")]).str.split("\n").explode()
@@ -110,7 +101,7 @@ def _lines(text: bytes, first_number: int) -> tuple[pl.DataFrame, int]:
 
 
 def _open_text(path: Path) -> IO[bytes]:
-    check_file(path)
+    _check_file(path)
     head = _head(path, 4)
     if head.startswith(_GZIP_MAGIC):
         return gzip.open(path, "rb")  # type: ignore[return-value]
@@ -124,19 +115,19 @@ def _open_text(path: Path) -> IO[bytes]:
 
 
 def _read(stream: IO[bytes], path: Path, size: int) -> bytes:
-    """One block; a truncated archive is an error and not an end, for any part of the log may be missing."""
+    """The next bytes; a truncated archive is an error and not the end, as any part of the log may be missing."""
     try:
         block = stream.read(size)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is a damaged gzip file ({error}); expected a whole one: copy it again") from error
     if b"\0" in block[:65536]:
-        raise DataError(f"{path} is binary; expected text in UTF-8, one row a line, plain or gzip")
+        raise DataError(f"{path} is binary; expected text in UTF-8, one row per line, plain or gzip")
     return block
 
 
 def _check_line_length(path: Path, number: int, line: bytes) -> None:
     if len(line) > _MAX_LINE_BYTES:
-        raise DataError(f"{path}:{number} is longer than {_MAX_LINE_BYTES >> 20} MiB; expected one row a line")
+        raise DataError(f"{path}:{number} is longer than {_MAX_LINE_BYTES >> 20} MiB; expected one row per line")
 
 
 def _head(path: Path, size: int) -> bytes:

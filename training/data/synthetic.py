@@ -1,13 +1,13 @@
-"""Synthetic logs shaped like UserBehavior, with a structure that is known: to see how the search grows with the corpus.
+"""Synthetic logs shaped like UserBehavior with a known structure, to measure how the search grows with the corpus.
 
-The catalogue. Items lie on a line, cut into categories of uneven sizes and within them into neighbourhoods of about
-`neighborhood_items`. An item's popularity follows Zipf's law, wherever it lies.
-The users. Each has some interests at a time, a neighbourhood each, and trades them for new ones as time goes by. A
-session stays with one interest; now and then a user strays into the next neighbourhood, takes an item met before, or
-any item at all.
+The catalogue. Items lie on a line, which is cut into categories of uneven sizes, and those into neighbourhoods of about
+`neighborhood_items`. Popularity follows Zipf's law, independent of the position on the line.
+The users. An interest is a neighbourhood. A user has some interests at a time, and new ones replace them over time. A
+session stays with one interest, but some of its behaviours are in the next neighbourhood, repeat an earlier item, or
+have any item.
 
-Each random number is a hash of (seed, stream, place), where the place is the row, the user or the interest. So the log
-depends on the specification alone, not on how many users are made at once, and nothing loops over users or rows.
+Each random number is a hash of (random seed, stream, position), the position being a row, a user or an interest. So the
+log does not depend on how many users are made at once, and nothing loops over users or rows.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from .rows import InteractionLog, RowCounts
 from .synthetic_catalogue import Catalogue
 
 CHUNK_ROWS = 2_000_000
-"""Rows made at once; they take about 300 MB."""
+"""Rows made at once, about 300 MB."""
 USERS_PER_ITEM = 976_779 / 4_163_442
 BEHAVIORS_PER_USER = 85_384_110 / 976_779
 ITEMS_PER_CATEGORY = 4_163_442 / 9_439
 """UserBehavior's proportions (paper, Table 2; the number of categories is the data set's own)."""
 
 _START_S, _SPAN_S = 1_511_539_200, 9 * 86_400  # UserBehavior's nine days
-_INTERESTS_APART = 1 << 24  # numbers kept for the interests of one user
+_INTERESTS_APART = 1 << 24  # positions reserved for the interests of one user
 _REPRESENTATIVES = 8
 _SESSION, _INTEREST, _PHASE, _COUNT, _PICK, _STRAY, _NOISE, _ITEM, _REPEAT, _BACK, _LENGTH, _WHEN, _LEFT = range(13)
 
@@ -45,25 +45,23 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SyntheticSpec:
-    """What a synthetic log is like.
+    """Parameters of a synthetic log.
 
     Attributes:
-        items: items of the corpus; each of them occurs.
-        users: None: as many per item as in UserBehavior.
+        items: size of the corpus; every item occurs.
+        users, categories: None: as many per item as in UserBehavior.
         behaviors_per_user: mean; a user has `least_behaviors` plus an exponentially distributed number.
-        least_behaviors: of any user.
         interests: mean number of interests that a user has at a time.
-        categories: None: as many per item as in UserBehavior.
         category_skew: Zipf exponent of the categories' sizes.
-        neighborhood_items: items of a neighbourhood.
+        neighborhood_items: items per neighbourhood, about.
         skew: Zipf exponent of the items' popularity.
-        head: share of the items over which the popularity's head is flat; it bounds how popular the first item is.
+        head: share of items, the most popular ones, over which popularity is nearly flat.
         session_behaviors: mean length of a session.
-        drift: new interests a behaviour.
-        stray: share of behaviours in a neighbourhood next to that of the session.
-        repeat: share of behaviours that take an earlier item of the user's again.
+        drift: new interests per behaviour.
+        stray: share of behaviours in a neighbourhood next to the session's.
+        repeat: share of behaviours that repeat an earlier item of the user.
         noise: share of behaviours with any item, by popularity alone.
-        seed: of everything.
+        seed: random seed.
     """
 
     items: int = 1_000_000
@@ -99,21 +97,21 @@ class SyntheticSpec:
         if self.head <= 0 or min(self.skew, self.category_skew, self.drift, self.seed) < 0:
             raise ConfigError("skew, category_skew, drift and seed must not be negative, and head must be above 0")
         if self.category_count > self.items:
-            raise ConfigError(f"categories is {self.category_count}; expected at most {self.items}, one an item")
+            raise ConfigError(f"categories is {self.category_count}; expected at most {self.items}, one per item")
 
     @property
     def user_count(self) -> int:
-        """How many users there are."""
+        """The number of users."""
         return self.users if self.users is not None else max(1, round(self.items * USERS_PER_ITEM))
 
     @property
     def category_count(self) -> int:
-        """How many categories there are."""
+        """The number of categories."""
         return self.categories if self.categories is not None else max(1, round(self.items / ITEMS_PER_CATEGORY))
 
     @property
     def name(self) -> str:
-        """As in synthetic_1m, synthetic_100k."""
+        """For example synthetic_1m or synthetic_100k."""
         for size, letter in ((1_000_000, "m"), (1_000, "k")):
             if self.items % size == 0:
                 return f"synthetic_{self.items // size}{letter}"
@@ -121,8 +119,7 @@ class SyntheticSpec:
 
     def settings(self) -> dict[str, Any]:
         """For manifests."""
-        resolved = {"users": self.user_count, "categories": self.category_count}
-        return {"synthetic": True, **asdict(self), **resolved}
+        return {"synthetic": True, **asdict(self), "users": self.user_count, "categories": self.category_count}
 
 
 def synthetic_log(
@@ -135,9 +132,9 @@ def synthetic_log(
     """Makes a log for `nann.training.data.prepare`.
 
     Args:
-        spec: what it is like.
+        spec: its parameters.
         scratch: folder for intermediate files; must stay until the log has been used.
-        chunk_rows: about how many rows are made at once; the log does not depend on it.
+        chunk_rows: rows made at once, about; the log does not depend on it.
         progress: called after each chunk with the rows made so far and their total.
     """
     maker = _LogMaker(spec)
@@ -152,13 +149,13 @@ def synthetic_log(
     left_over = maker.left_over()
     if len(left_over.user):
         parts.append(_write(left_over, maker.catalogue, scratch / f"rows-{len(parts):05d}.parquet"))
-    counts = RowCounts(made + len(left_over.user), 0, 0, 0, {}, ())
+    counts = RowCounts(made + len(left_over.user))
     settings = {**spec.settings(), "rows_added_for_items_nobody_met": len(left_over.user)}
     return InteractionLog(spec.name, ("synthetic: generated",), pl.scan_parquet(parts), counts, settings=settings)
 
 
 class _Rows(NamedTuple):
-    """Rows of the log: user from 1, place on the catalogue's line, Unix seconds."""
+    """Rows of the log: user from 1, position on the catalogue's line, Unix seconds."""
 
     user: IntArray
     place: IntArray
@@ -170,15 +167,11 @@ class _LogMaker:
 
     def __init__(self, spec: SyntheticSpec) -> None:
         self.spec = spec
-        self.catalogue = Catalogue(
-            spec.items,
-            spec.category_count,
-            spec.category_skew,
-            spec.neighborhood_items,
-            spec.skew,
-            spec.head,
+        rng, sizes = (
             np.random.default_rng(spec.seed),
+            (spec.category_count, spec.category_skew, spec.neighborhood_items),
         )
+        self.catalogue = Catalogue(spec.items, *sizes, spec.skew, spec.head, rng)
         users = np.arange(spec.user_count)
         more = spec.behaviors_per_user - spec.least_behaviors
         lengths = spec.least_behaviors + np.floor(-np.log1p(-self._uniform(_LENGTH, users)) * (more + 0.5))
@@ -188,7 +181,7 @@ class _LogMaker:
         self._visitor, self._visit_time = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
 
     def rows_of_users(self, first: int, end: int) -> _Rows:
-        """The behaviours of users first..end-1, in their order."""
+        """The behaviours of users `first` to `end` - 1, in order."""
         row_first = int(self.row_end[first - 1]) if first else 0
         lengths = np.diff(self.row_end[first:end], prepend=row_first)
         user = np.repeat(np.arange(first, end), lengths)
@@ -203,7 +196,7 @@ class _LogMaker:
         return rows
 
     def left_over(self) -> _Rows:
-        """One row for each item that nobody met: it goes to a user who was in its neighbourhood."""
+        """One row for each item that has none yet, of a user with behaviours in its neighbourhood."""
         place = np.flatnonzero(~self._seen)
         home = self.catalogue.neighborhood_of(place)
         slot = place % _REPRESENTATIVES
@@ -213,7 +206,7 @@ class _LogMaker:
         return _Rows(np.where(visitor > 0, visitor, anyone), place, np.where(visitor > 0, time, _START_S))
 
     def _drawn(self, row: IntArray, user: IntArray, number: IntArray) -> IntArray:
-        """What each row would be without repeats: a place near the session's interest, or anywhere."""
+        """Each row's position before repeats: near the session's interest, or anywhere."""
         spec, catalogue = self.spec, self.catalogue
         begins = (number == 0) | (self._uniform(_SESSION, row) < 1 / spec.session_behaviors)
         session = np.cumsum(begins) - 1
@@ -234,22 +227,22 @@ class _LogMaker:
         return self.catalogue.neighborhood_at_popularity(drawn * self.catalogue.popularity[-1])
 
     def _sources(self, row: IntArray, number: IntArray) -> IntArray:
-        """The position whose item each position takes: its own, or an earlier one of the same user's."""
+        """For each row, the row whose item it has: itself, or an earlier one of the same user if it is a repeat."""
         local = np.arange(len(row))
         back = 1 + np.floor(-np.log1p(-self._uniform(_BACK, row)) * 10).astype(np.int64)
         repeats = (self._uniform(_REPEAT, row) < self.spec.repeat) & (back <= number)
         source = np.where(repeats, local - back, local)
-        while not np.array_equal(further := source[source], source):  # a repeat of a repeat, down to the first
+        while not np.array_equal(further := source[source], source):  # until no row repeats a repeat
             source = further
         return source
 
     def _remember(self, rows: _Rows, row: IntArray) -> None:
         self._seen[rows.place] = True
         cell = (self.catalogue.neighborhood_of(rows.place), row % _REPRESENTATIVES)
-        self._visitor[cell], self._visit_time[cell] = rows.user, rows.time  # of several the last stays
+        self._visitor[cell], self._visit_time[cell] = rows.user, rows.time  # of several visitors the last one stays
 
     def _uniform(self, stream: int, place: IntArray) -> FloatArray:
-        """Uniform numbers in [0, 1), one a place: splitmix64 of (seed, stream, place)."""
+        """Uniform numbers in [0, 1), one per position: splitmix64 of (random seed, stream, position)."""
         key = _mix(_mix(np.array([self.spec.seed], np.uint64)) + np.uint64(stream))
         return (_mix(key + place.astype(np.uint64)) >> np.uint64(11)) * 2.0**-53
 

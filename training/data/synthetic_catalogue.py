@@ -10,11 +10,11 @@ FloatArray = npt.NDArray[np.float64]
 
 
 class Catalogue:
-    """N items on a line. A place is a position on it; ids are shuffled, so that they tell nothing of the place.
+    """N items on a line. A place is a position on it; ids are shuffled, so that an id does not reveal the place.
 
     Attributes:
         item_ids: `int64[N]`, the external id (1..N) at each place.
-        categories: `int64[N]`, ascending: the category at each place, from 1.
+        categories: `int64[N]`, the category at each place, from 1 and ascending.
         popularity: `float64[N + 1]`, cumulative popularity of the places.
         first_place: `int64[neighbourhoods + 1]`, where each neighbourhood begins.
     """
@@ -46,7 +46,7 @@ class Catalogue:
 
     @property
     def neighborhood_count(self) -> int:
-        """How many neighbourhoods there are."""
+        """The number of neighbourhoods."""
         return len(self._category)
 
     def neighborhood_of(self, place: IntArray) -> IntArray:
@@ -54,26 +54,26 @@ class Catalogue:
         return np.searchsorted(self.first_place, place, side="right") - 1
 
     def beside(self, neighborhood: IntArray, step: IntArray) -> IntArray:
-        """The neighbourhood `step` further on the line; at the end of its category it is the same one."""
+        """The neighbourhood `step` further on the line, clipped to the category."""
         category = self._category[neighborhood]
         return np.clip(neighborhood + step, self._first[category], self._last[category])
 
     def popularity_range(self, neighborhood: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Where a neighbourhood begins and ends in the cumulative popularity."""
+        """Begin and end of a neighbourhood in the cumulative popularity."""
         return self._weight[neighborhood], self._weight[neighborhood + 1]
 
     def neighborhood_at_popularity(self, value: FloatArray) -> IntArray:
-        """The neighbourhood into which a value of the cumulative popularity falls."""
+        """The neighbourhood at a value of the cumulative popularity."""
         return np.minimum(np.searchsorted(self._weight, value, side="right") - 1, self.neighborhood_count - 1)
 
     def at_popularity(self, value: FloatArray) -> IntArray:
-        """The place into which a value of the cumulative popularity falls."""
+        """The place at a value of the cumulative popularity."""
         place: IntArray = np.minimum(np.searchsorted(self.popularity, value, side="right") - 1, len(self.item_ids) - 1)
         return place
 
 
 def _zipf_sizes(items: int, categories: int, skew: float) -> IntArray:
-    """Sizes of the categories, at least 1 each, together `items`; proportional to a power of the rank."""
+    """Sizes of the categories, at least 1 each and `items` in total, proportional to a power of the rank."""
     weight = (np.arange(categories) + 3.0) ** -skew
     sizes: IntArray = 1 + np.floor(weight / weight.sum() * (items - categories)).astype(np.int64)
     sizes[: items - int(sizes.sum())] += 1

@@ -1,4 +1,4 @@
-"""Any CSV or Parquet file as batches of named columns, with the line or row number of each row."""
+"""CSV and Parquet files as batches of named columns, with the line or row number of each row."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class TableBatch:
     """Some rows of a table.
 
     Attributes:
-        rows: the columns asked for, as they are named in the file, all String if it is a CSV; `LINE` (Int64, 1-based
-            line or row of the file) and `MALFORMED` (String: why the line can't be split, else null).
-        unterminated: the batch is the last line of a CSV, and no line end follows it.
+        rows: the requested columns under their names in the file, all String for a CSV; `LINE` (Int64, 1-based line or
+            row of the file) and `MALFORMED` (String: why the line can't be split, else null).
+        unterminated: the batch is the last line of a CSV, without a line end.
     """
 
     rows: pl.DataFrame
@@ -42,7 +42,7 @@ def table_schema(path: Path, separator: str) -> dict[str, pl.DataType]:
 
     Raises:
         ConfigError: if the separator is not one character.
-        DataError: if the file is missing, empty, damaged, or neither.
+        DataError: if the file is missing, empty or damaged.
     """
     if len(separator) != 1 or separator.isalnum() or separator in '"\n\r':
         raise ConfigError(f"separator is {separator!r}; expected one character that is no letter, digit or quote")
@@ -62,11 +62,7 @@ def table_schema(path: Path, separator: str) -> dict[str, pl.DataType]:
 
 
 def check_columns(path: Path, schema: dict[str, pl.DataType], wanted: Sequence[str]) -> None:
-    """Checks that a table has the columns asked for.
-
-    Raises:
-        DataError: naming the missing columns and those it has.
-    """
+    """Raises DataError if a table lacks some of the wanted columns."""
     missing = [name for name in wanted if name not in schema]
     if missing:
         raise DataError(
@@ -79,13 +75,6 @@ def table_batches(
     path: Path, columns: Sequence[str], separator: str, batch_bytes: int = BATCH_BYTES, batch_rows: int = BATCH_ROWS
 ) -> Iterator[TableBatch]:
     """Reads the named columns of a CSV (plain or gzip) or Parquet file.
-
-    Args:
-        path: the file.
-        columns: names of the columns to read.
-        separator: between the fields of a CSV.
-        batch_bytes: text of a CSV read at once.
-        batch_rows: rows of a Parquet file read at once.
 
     Raises:
         DataError: if the file can't be read or lacks a column.
@@ -117,7 +106,7 @@ def _parquet_batches(path: Path, names: list[str], batch_rows: int) -> Iterator[
 
 
 def _split(lines: pl.DataFrame, schema: list[str], names: list[str], separator: str) -> pl.DataFrame:
-    """Splits lines into fields; the slow way only for those with a quote in them."""
+    """Splits lines into fields; only lines with a quote take the slow way."""
     has_quote = pl.col("text").str.contains('"', literal=True)
     quoted = lines.filter(has_quote)
     plain = _plain_rows(lines.filter(~has_quote) if quoted.height else lines, schema, names, separator)
@@ -127,17 +116,18 @@ def _split(lines: pl.DataFrame, schema: list[str], names: list[str], separator: 
 
 
 def _plain_rows(lines: pl.DataFrame, schema: list[str], names: list[str], separator: str) -> pl.DataFrame:
-    # One part more than there are columns shows a line with too many.
-    parts = [str(position) for position in range(len(schema) + 1)]
-    fields = lines.with_columns(
-        pl.col("text").str.split_exact(separator, len(schema)).struct.rename_fields(parts)
-    ).unnest("text")
-    wrong = pl.col(parts[-2]).is_null() | pl.col(parts[-1]).is_not_null()
-    return fields.select(
-        *(pl.col(parts[schema.index(name)]).alias(name) for name in names),
-        pl.col("number").alias(LINE),
-        pl.when(wrong).then(pl.lit(WRONG_COLUMNS)).alias(MALFORMED),
-    )
+    fields = split_plain(lines, [str(position) for position in range(len(schema))], separator)
+    columns = [pl.col(str(schema.index(name))).alias(name) for name in names]
+    return fields.select(*columns, pl.col("number").alias(LINE), MALFORMED)
+
+
+def split_plain(lines: pl.DataFrame, names: Sequence[str], separator: str) -> pl.DataFrame:
+    """Splits the `text` of lines without quotes into String columns; adds `MALFORMED`."""
+    # One part more than there are columns reveals a line with too many.
+    parts = pl.col("text").str.split_exact(separator, len(names)).struct.rename_fields([*names, "more"])
+    wrong = pl.col(names[-1]).is_null() | pl.col("more").is_not_null()
+    malformed = pl.when(wrong).then(pl.lit(WRONG_COLUMNS)).alias(MALFORMED)
+    return lines.with_columns(parts).unnest("text").with_columns(malformed).drop("more")
 
 
 def _quoted_rows(lines: pl.DataFrame, schema: list[str], names: list[str], separator: str) -> pl.DataFrame:
@@ -154,9 +144,9 @@ def _quoted_rows(lines: pl.DataFrame, schema: list[str], names: list[str], separ
 
 
 def _quoted_fields(text: pl.Series, separator: str) -> tuple[pl.Series, pl.Series]:
-    """Fields of each line, quotes taken off (List(String)), and whether the whole line could be read as fields."""
+    """The unquoted fields of each line, List(String), and whether the whole line consists of fields."""
     end = f"\\{separator}" if separator in string.punctuation else separator
-    # With a separator after the last field too, a field is what ends in a separator.
+    # A separator is appended, so that every field ends in one.
     pattern = rf'(?:"(?:[^"]|"")*"|[^"{end}][^{end}]*|){end}'
     ended = text + separator
     raw = ended.str.extract_all(pattern)

@@ -11,9 +11,10 @@ from nann.errors import ConfigError
 
 from .rows import MAX_BAD_SHARE, InteractionLog, RowStage, first_problem, mark_cut
 from .sources import BATCH_BYTES, TextBatch, text_batches
+from .tables import MALFORMED, split_plain
 
 BEHAVIOR_TYPES = ("pv", "cart", "fav", "buy")
-"""Page view, into the cart, into the favourites, purchase: each is a behaviour."""
+"""Page view, added to the cart, added to the favourites, purchase."""
 
 _COLUMNS = ("user", "item", "category", "type", "time")
 
@@ -33,11 +34,11 @@ def read_user_behavior(
         scratch: folder for intermediate files; must stay until the log has been used.
         behavior_types: the types to keep; rows of the others are left out and counted.
         max_bad_share: share of bad rows above which the log is refused.
-        batch_bytes: text read at once.
+        batch_bytes: size of a batch.
 
     Raises:
         ConfigError: if a behaviour type is unknown.
-        DataError: if a file can't be read, has too many bad rows or none to keep.
+        DataError: if a file can't be read, or the log has too many bad rows or no good one.
     """
     unknown = sorted(set(behavior_types) - set(BEHAVIOR_TYPES))
     if unknown or not behavior_types:
@@ -49,7 +50,7 @@ def read_user_behavior(
             rows = _parse(batch, time_digits)
             stage.add(path.name, rows.drop("time_digits"), pl.col("type").is_in(list(behavior_types)))
             last = rows["time_digits"].tail(1).to_list()
-            # Nothing to compare the next line with where this one has no time.
+            # After a line without a time there is nothing to compare the next one with.
             time_digits = last[0] or 0 if last else 0
     good, counts = stage.finish()
     settings = {"behavior_types": sorted(behavior_types, key=BEHAVIOR_TYPES.index)}
@@ -58,19 +59,12 @@ def read_user_behavior(
 
 def _parse(batch: TextBatch, time_digits: int) -> pl.DataFrame:
     """Casts one batch; `time_digits` is the length of the time in the line before it."""
-    # One part more than there are columns shows a line with too many.
-    fields = batch.lines.with_columns(
-        pl.col("text").str.split_exact(",", len(_COLUMNS)).struct.rename_fields([*_COLUMNS, "more"])
-    ).unnest("text")
-    numbers = [
-        pl.col(name).str.strip_chars().cast(pl.Int64, strict=False) for name in ("user", "item", "category", "time")
-    ]
+    texts = pl.col("user", "item", "category", "time").str.strip_chars()
     digits = pl.col("time").str.strip_chars().str.len_bytes().cast(pl.Int64).alias("time_digits")
-    wrong_count = pl.col("time").is_null() | pl.col("more").is_not_null()
-    checked = fields.with_columns(*numbers, digits, pl.col("type").str.strip_chars(), wrong_count=wrong_count)
+    fields = split_plain(batch.lines, _COLUMNS, ",")
+    checked = fields.with_columns(texts.cast(pl.Int64, strict=False), digits, pl.col("type").str.strip_chars())
     problem = first_problem(
         [
-            (pl.col("wrong_count"), "wrong number of columns"),
             (~(pl.col("user") > 0).fill_null(False), "user is not a positive whole number"),
             (~(pl.col("item") > 0).fill_null(False), "item is not a positive whole number"),
             (pl.col("category").is_null(), "category is not a whole number"),
@@ -78,6 +72,6 @@ def _parse(batch: TextBatch, time_digits: int) -> pl.DataFrame:
             (pl.col("time").is_null(), "time is not a whole number"),
         ]
     )
-    rows = checked.with_columns(problem).drop("more", "wrong_count")
-    # A line cut inside its last field still has five columns: its time is shorter than the one before.
+    rows = checked.with_columns(problem=pl.coalesce(MALFORMED, problem)).drop(MALFORMED)
+    # A line that is cut inside its last field still has five columns, but a shorter time than the line before.
     return mark_cut(rows, pl.col("time_digits") < time_digits) if batch.unterminated else rows

@@ -17,12 +17,12 @@ class LastDimBatchNorm(nn.BatchNorm1d):
 
 
 def hidden_block(width_in: int, width_out: int) -> nn.Sequential:
-    """FC -> batch norm -> PReLU. Norm before the activation, so that it folds into the FC for serving."""
+    """FC -> batch norm -> PReLU; the norm stands before the activation, so that serving can fold it into the FC."""
     return nn.Sequential(nn.Linear(width_in, width_out), LastDimBatchNorm(width_out), nn.PReLU())
 
 
 def item_network(width_in: int, widths: Sequence[int]) -> nn.Sequential:
-    """The item network: blocks as above, the last FC plain, as in the paper's figure: e_v may be negative."""
+    """The item network: hidden blocks, then a plain FC as in the paper's figure, so that e_v may be negative."""
     blocks: list[nn.Module] = []
     for width in widths[:-1]:
         blocks.append(hidden_block(width_in, width))
@@ -31,7 +31,7 @@ def item_network(width_in: int, widths: Sequence[int]) -> nn.Sequential:
 
 
 def projection(width_in: int, hidden: int, width_out: int) -> nn.Sequential:
-    """Key and query side of the target attention: FC(PReLU, hidden) -> FC(width_out)."""
+    """The target attention's key or query network: FC(PReLU, hidden) -> FC(width_out)."""
     return nn.Sequential(nn.Linear(width_in, hidden), nn.PReLU(), nn.Linear(hidden, width_out))
 
 
@@ -54,7 +54,7 @@ class ProfileTransformer(nn.Module):
 
 
 def fold_batch_norm(module: nn.Module) -> None:
-    """Folds each batch norm that follows a Linear in a Sequential into that Linear, in place (evaluation mode only)."""
+    """Folds each batch norm after a Linear of a Sequential into that Linear, in place (evaluation mode only)."""
     for child in module.children():
         fold_batch_norm(child)
     if not isinstance(module, nn.Sequential):
@@ -67,9 +67,9 @@ def fold_batch_norm(module: nn.Module) -> None:
 
 
 def fix_slopes(module: nn.Module) -> None:
-    """Makes each PReLU a LeakyReLU of its learned slope, in place.
+    """Replaces each PReLU by a LeakyReLU with its learned slope, in place.
 
-    The same function; but onnxruntime fuses only an activation without weights into the product before it.
+    The function is the same, but onnxruntime fuses only activations without weights into the product before them.
     """
     for name, child in module.named_children():
         fix_slopes(child)

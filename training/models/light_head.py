@@ -1,9 +1,8 @@
-"""The light head: an inner product that imitates the scorer, trained beside it, without a trace. Not the paper's.
+"""The light head: an inner product that is trained beside the scorer to imitate it. Not in the paper.
 
     light score of item v for user u  =  <w_u, x_v>  =  <network(u), projection(e_v)> + bias(e_v)
 
-The bias is the last column of x_v, where w_u holds 1. It reads what the scorer has made of user and item; the gradient
-stops there.
+The bias is the last column of x_v, where w_u is 1. The inputs come from the scorer, which gets no gradient from them.
 """
 
 from __future__ import annotations
@@ -13,20 +12,14 @@ from torch import Tensor, nn
 
 _BIAS_WIDTH = 64
 _RECENT = 10
-"""So many of the last behaviours are also averaged apart."""
+"""How many of the last behaviours are also averaged separately."""
 
 
 class LightHead(nn.Module):
-    """Two networks: user -> w_u, item -> x_v, both `width` wide.
+    """Two networks: user -> w_u, item -> x_v, both `width` wide, the bias included.
 
-    x_v is a function of e_v, so items that were rarely or never seen get one as good as their e_v, and neighbours in
-    the graph, near each other in e_v, have light scores near each other: it can be walked.
-
-    Args:
-        user_dim: width of the user network's output.
-        vector_dim: width of e_v.
-        width: of w_u and x_v, the bias included.
-        hidden: of the networks' hidden layers.
+    x_v is a function of e_v. So rarely seen items have one too, and neighbours in the graph, whose e_v are close, have
+    similar light scores: the graph can be walked by them.
     """
 
     def __init__(self, user_dim: int, vector_dim: int, width: int, hidden: int) -> None:
@@ -36,28 +29,17 @@ class LightHead(nn.Module):
         self.bias_network = _with_shortcut(vector_dim, (_BIAS_WIDTH,), 1)
 
     def user_vectors(self, user: Tensor, vectors: Tensor, known: Tensor) -> Tensor:
-        """w_u of B users.
+        """w_u of B users: `float[B, width]`.
 
         Args:
             user: `float[B, user_dim]`, the user network's output.
-            vectors: `float[B, L, vector_dim]`, e_v of the behaviours; any number where padded.
+            vectors: `float[B, L, vector_dim]`, e_v of the behaviours; any number for padding.
             known: `bool[B, L]`, which behaviours are real.
-
-        Returns:
-            `float[B, width]`.
         """
         count = known.sum(dim=1, keepdim=True).clamp(min=1)
-        # The user network sums its behaviours: without its scale a long history is not far from a short one.
-        summary = torch.cat(
-            [
-                user / count.sqrt(),
-                _mean(vectors, known),
-                _mean(vectors[:, -_RECENT:], known[:, -_RECENT:]),
-                count.log(),
-            ],
-            dim=1,
-        )
-        w = self.user_network(summary)
+        means = _mean(vectors, known), _mean(vectors[:, -_RECENT:], known[:, -_RECENT:])
+        # The user network sums its behaviours: scaled, long histories stay close to short ones.
+        w = self.user_network(torch.cat([user / count.sqrt(), *means, count.log()], dim=1))
         return torch.cat([w, torch.ones_like(w[:, :1])], dim=1)
 
     def item_vectors(self, vectors: Tensor) -> Tensor:
@@ -66,7 +48,7 @@ class LightHead(nn.Module):
 
 
 class _Shortcut(nn.Module):
-    """A network and a linear map of the same input, added: what is linear need not pass the hidden layers."""
+    """The sum of a network and a linear map of the same input: the hidden layers need not learn the linear part."""
 
     def __init__(self, network: nn.Module, width_in: int, width_out: int) -> None:
         super().__init__()
@@ -87,5 +69,5 @@ def _with_shortcut(width_in: int, hidden: tuple[int, ...], width_out: int) -> _S
 
 
 def _mean(vectors: Tensor, known: Tensor) -> Tensor:
-    """Mean over the real ones, zero where there are none: float[B, L, d] -> float[B, d]."""
+    """Mean over the known ones, zero if there are none: float[B, L, d] -> float[B, d]."""
     return (vectors * known[..., None]).sum(dim=1) / known.sum(dim=1, keepdim=True).clamp(min=1)

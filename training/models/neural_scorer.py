@@ -1,7 +1,7 @@
 """The paper's scorer s_u(e_v) (section 3.1): user network, target attention, item network, score network.
 
-It is written in the form in which it is served: whatever depends only on the user (`UserContext`) or only on the item
-(`ItemFeatures`) is computed apart from the pair. That is the same function as the plain form, since
+What depends only on the user (`UserContext`) or only on the item (`ItemFeatures`) is computed separately, as in
+serving. The function is the same as in the plain form, since
 
     W [user, attention, e_v] = W_u user + softmax(q k^T) (X W_a^T) + W_e e_v
 
@@ -22,7 +22,7 @@ from .layers import ProfileTransformer, hidden_block, item_network, projection
 from .light_head import LightHead
 
 MASKED = -1e9
-"""Added to the attention logit of a padded behaviour. Finite: an empty history then gives zeros, not NaN."""
+"""Added to the attention logits of padding. Finite, so that an empty history gives zeros and not NaN."""
 
 
 class UserContext(NamedTuple):
@@ -104,7 +104,7 @@ class NeuralScorer(nn.Module):
         self.user_dim = user_dim
         self.light: LightHead | None = None
         if light is not None and light.enabled and config.architecture != "two_sided":
-            with torch.random.fork_rng(devices=[]):  # the scorer's weights must not depend on it
+            with torch.random.fork_rng(devices=[]):  # the light head must not change the scorer's random weights
                 self.light = LightHead(user_dim, config.vector_dim, light.width, light.hidden)
         if config.architecture == "two_sided":
             width = config.vector_dim
@@ -118,7 +118,7 @@ class NeuralScorer(nn.Module):
 
     @property
     def item_count(self) -> int:
-        """N."""
+        """The number of items, N."""
         return self.item_embedding.num_embeddings
 
     def item_vectors(self, items: Tensor) -> Tensor:
@@ -126,11 +126,9 @@ class NeuralScorer(nn.Module):
         return self.item_network(self.embed(items.long()))
 
     def user_context(self, behaviors: Tensor, profile_codes: Tensor) -> UserContext:
-        """Everything of the users that their scores need.
+        """The user's side of the score: int[B, L] item indices, -1 = padding, and int[B, P] profile codes.
 
-        Args:
-            behaviors: `int[B, L]` item indices, -1 = padding.
-            profile_codes: `int[B, P]`; ignored by a model without profile.
+        A model without a profile network ignores the codes.
         """
         known = behaviors >= 0
         embedded = self.embed(behaviors.clamp(min=0).long()) * known[..., None]  # [B, L, 2 * embedding_dim]
@@ -165,10 +163,7 @@ class NeuralScorer(nn.Module):
         return ItemFeatures(share, self.query_network(vectors) / math.sqrt(self.config.attention_dim))
 
     def score(self, user: UserContext, item: ItemFeatures) -> Tensor:
-        """s_u(e_v) for every pair: float[B, C].
-
-        `item` holds [B, C, ...], or [1, C, ...] where all users share the candidates.
-        """
+        """s_u(e_v) for every pair, float[B, C]; `item` is [B, C, ...], or [1, C, ...] if all users share candidates."""
         if self.config.architecture == "two_sided":
             return (item.share @ user.base[:, :, None]).squeeze(-1)
         hidden = item.share + user.base[:, None, :]  # [B, C, H]
@@ -193,7 +188,7 @@ class NeuralScorer(nn.Module):
         return torch.cat([self.item_embedding(items), self.category_embedding(categories)], dim=-1)
 
     def first_layer_weights(self) -> tuple[Tensor, ...]:
-        """The score network's first layer, views by input: user `[H, U]`, attended `[H, 2 E]`, e_v `[H, d]`."""
+        """Views of the score network's first layer, by input: user `[H, U]`, attended `[H, 2 E]`, e_v `[H, d]`."""
         widths = [self.user_dim, 2 * self.config.embedding_dim, self.config.vector_dim]
         return self._first_layer.weight.split(widths, dim=1)
 

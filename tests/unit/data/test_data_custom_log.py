@@ -45,7 +45,7 @@ def test_parquet_in_slices_with_all_kinds_of_columns(tmp_path, scratch):
     log = read_log([path], LogColumns("number", "text", "t", "c"), scratch, max_bad_share=1, batch_rows=1)
     assert rows_of(log, "user", "item", "category") == [(3, 1, "a"), (4, 2, "b")]
     assert log.rows.collect()["time"].diff().to_list() == [None, 86_400_000_000]
-    assert log.counts.examples == ("log.parquet:3 (item (column 'text') is not a positive whole number)",)
+    assert log.counts.bad_examples == ("log.parquet:3 (item (column 'text') is not a positive whole number)",)
 
 
 def test_csv_and_parquet_together(write, tmp_path, scratch):
@@ -99,7 +99,7 @@ def test_times(write, scratch, text, microseconds):
 def test_counts_each_kind_of_bad_row_with_its_line(write, scratch, line, reason):
     path = write("log.csv", f"{HEADER}1,2,3\n{line}\n1,2,3\n")
     log = read_log([path], LogColumns(), scratch, max_bad_share=0.5)
-    assert log.counts.examples == (f"log.csv:3 ({reason})",)
+    assert log.counts.bad_examples == (f"log.csv:3 ({reason})",)
     assert len(rows_of(log, "user")) == 2
     with pytest.raises(DataError, match="1 of 3 rows are bad"):
         read_log([path], LogColumns(), scratch)
@@ -108,7 +108,7 @@ def test_counts_each_kind_of_bad_row_with_its_line(write, scratch, line, reason)
 def test_an_empty_basket_is_a_bad_row(write, scratch):
     path = write("log.csv", "user,item,time,b\n1,2,3,\n1,2,3,x\n")
     log = read_log([path], LogColumns(basket="b"), scratch, max_bad_share=0.5)
-    assert log.counts.examples == ("log.csv:2 (empty basket (column 'b'))",)
+    assert log.counts.bad_examples == ("log.csv:2 (empty basket (column 'b'))",)
 
 
 def test_items_written_as_decimals_are_whole_numbers(write, scratch):
@@ -225,10 +225,10 @@ def test_profile_fields_can_be_chosen_and_have_no_value(write, tmp_path, scratch
 @pytest.mark.parametrize(
     ("users", "message"),
     [
-        ("user,town\n1,a\n1,b\n", "has several rows for user 1; expected one row a user"),
+        ("user,town\n1,a\n1,b\n", "has several rows for user 1; expected one row per user"),
         ("user,town\n7,a\n8,b\n", "none of the 2 users of .* is in the log; check its column 'user'"),
         ("user,town\nx,a\n", "none of the 0 users of .* is in the log"),
-        ("user,town\n", "has no rows; expected one row a user"),
+        ("user,town\n", "has no rows; expected one row per user"),
         ("user,town\n1,a\n2\n", r"users.csv:3: wrong number of columns; correct the line"),
         ("uid,town\n1,a\n", "has no column 'user'; it has 'uid', 'town'"),
     ],

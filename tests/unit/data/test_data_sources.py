@@ -64,7 +64,7 @@ def test_refuses_a_missing_file_and_a_folder(tmp_path):
 
 def test_refuses_a_file_that_is_one_endless_line(write, monkeypatch):
     monkeypatch.setattr(sources, "_MAX_LINE_BYTES", 50)
-    with pytest.raises(DataError, match=r"log.csv:2 is longer than .*expected one row a line"):
+    with pytest.raises(DataError, match=r"log.csv:2 is longer than .*expected one row per line"):
         list(text_batches(write("log.csv", "short\n" + "x" * 99), 10))
 
 

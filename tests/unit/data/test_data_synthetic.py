@@ -157,7 +157,7 @@ def test_what_a_user_did_tells_what_comes_next_better_than_popularity(tmp_path):
         ({"behaviors_per_user": 5.0}, "expected at least 1 each, the first the largest"),
         ({"repeat": 1.5}, "repeat is 1.5; expected a share from 0 to 1"),
         ({"skew": -1.0}, "skew, category_skew, drift and seed must not be negative"),
-        ({"items": 10, "categories": 11}, "categories is 11; expected at most 10, one an item"),
+        ({"items": 10, "categories": 11}, "categories is 11; expected at most 10, one per item"),
     ],
 )
 def test_a_specification_that_makes_no_sense_is_refused(change, message):

@@ -56,8 +56,8 @@ def test_counts_each_kind_of_bad_row_with_its_line(write, scratch, line, reason)
     path = write("u.csv", f"{GOOD}\n{line}\n{GOOD}")
     rows, counts = read(path, scratch, max_bad_share=0.5)
     assert len(rows) == 2
-    assert (counts.read, counts.bad, counts.reasons) == (3, 1, {reason: 1})
-    assert counts.examples == (f"u.csv:3 ({reason})",)
+    assert (counts.read, counts.bad, counts.bad_by_reason) == (3, 1, {reason: 1})
+    assert counts.bad_examples == (f"u.csv:3 ({reason})",)
 
 
 def test_refuses_above_the_share_and_not_at_it(write, scratch):
@@ -78,7 +78,7 @@ def test_examples_are_the_first_five_over_all_files(write, scratch, batch_bytes)
     files = [write("a.csv", GOOD + "x\n" * 3), write("b.csv", "y\n" * 3 + GOOD)]
     counts = read_user_behavior(files, scratch, max_bad_share=1, batch_bytes=batch_bytes).counts
     assert counts.bad == 6
-    assert [example.split(" ")[0] for example in counts.examples] == [
+    assert [example.split(" ")[0] for example in counts.bad_examples] == [
         "a.csv:2",
         "a.csv:3",
         "a.csv:4",

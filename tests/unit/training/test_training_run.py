@@ -14,7 +14,7 @@ import torch
 from nann.errors import ConfigError, DataError
 from nann.metrics import recall
 from nann.training.checkpoint import Checkpoint, build_model
-from nann.training.config import CONFIG_FOLDER, load_config, resolve_config
+from nann.training.config import CONFIG_FOLDER, resolve_config
 from nann.training.objective import TrainingObjective
 from nann.training.sampling import BatchSampler, UnigramSampler
 from nann.training.train import learning_rate, train
@@ -265,17 +265,17 @@ def test_configuration_mistakes_are_named(tmp_path, text, message):
     path = tmp_path / "config.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
-        load_config(path)
+        resolve_config(path)
 
 
 def test_a_missing_configuration_lists_the_ready_made_ones(tmp_path):
     with pytest.raises(ConfigError, match=r"complete_journey_demo\.yaml"):
-        load_config(tmp_path / "none.yaml")
+        resolve_config(tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize("path", sorted(CONFIG_FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_ready_made_configurations_are_valid(path):
-    assert resolve_config(path.stem) == load_config(path)
+    assert resolve_config(path.stem) == resolve_config(path)
 
 
 def test_settings_can_be_overridden():
