@@ -1,4 +1,4 @@
-"""Reader for Complete Journey, a year of grocery baskets that its package simulated from real shopping patterns."""
+"""Reader for Complete Journey, a year of grocery baskets; its package calls them simulated from real ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def read_complete_journey(scratch: Path, *, with_profile: bool = False) -> Inter
     demographics are user profile fields.
 
     Raises:
-        DataError: if the package is not installed.
+        ModuleNotFoundError: if the package is not installed.
+        DataError: if it lacks the data.
     """
     folder = _data_folder()
     profile = ProfileTable(folder / "demographics.parquet", "household_id", PROFILE_FIELDS) if with_profile else None

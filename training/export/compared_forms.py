@@ -1,4 +1,4 @@
-"""The scorer in two forms that are not served: what `perf/benchmarks/scorer.py` compares the served one with."""
+"""The scorer in two forms that are not served, for `perf/benchmarks/scorer.py` to compare with the served one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SHIPPED = ModelSpec("shipped_scorer", (USER_STATE, ITEM_VECTORS), (CANDIDATE_SC
 
 
 class NaiveScorer(nn.Module):
-    """The network as the paper draws it, nothing hoisted or folded: behaviors int32[B, L], candidates int32[B, C]."""
+    """The network as the paper draws it, nothing precomputed: behaviors int32[B, L], candidates int32[B, C]."""
 
     def __init__(self, model: NeuralScorer) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class NaiveScorer(nn.Module):
 
 
 class ShippedScorer(nn.Module):
-    """The served scorer without its table: the item's side is computed from vectors that come with each call."""
+    """The served scorer without its table: the item's side is computed from vectors sent with each call."""
 
     def __init__(self, folded: NeuralScorer) -> None:
         super().__init__()
@@ -62,10 +62,9 @@ class ShippedScorer(nn.Module):
 
 @dataclass(frozen=True)
 class ComparedForms:
-    """One network in three forms, and users to score for.
+    """ONNX files of one network in three forms, and the inputs to score.
 
     Attributes:
-        naive: ONNX file of `NaiveScorer`; served and shipped likewise.
         item_vectors: float32[N, d].
         behaviors: int32[U, L].
         user_states: float32[U, S], of the same users.
@@ -81,11 +80,11 @@ class ComparedForms:
 
 @torch.inference_mode()
 def paper_network(item_count: int, seed: int = 0) -> NeuralScorer:
-    """The paper's UserBehavior network with random weights: its speed is that of a trained one."""
+    """The paper's UserBehavior network with random weights, which is as fast as a trained one."""
     torch.manual_seed(seed)
     model = NeuralScorer(ModelConfig(), torch.randint(300, (item_count,)), 300).eval()
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm1d):  # one that does something
+        if isinstance(module, nn.BatchNorm1d):  # statistics that are not the identity
             assert module.running_mean is not None
             assert module.running_var is not None
             module.running_mean.normal_(std=0.3)
@@ -96,7 +95,7 @@ def paper_network(item_count: int, seed: int = 0) -> NeuralScorer:
 
 
 def export_forms(model: NeuralScorer, folder: Path, users: int) -> ComparedForms:
-    """Writes an attention model in its three forms into a folder; one user in four has half a history."""
+    """Writes an attention model in its three forms into a folder; one in four users has half a history."""
     folder.mkdir(parents=True, exist_ok=True)
     length = model.config.sequence_length
     behaviors = torch.randint(model.item_count, (users, length), dtype=torch.int32)

@@ -1,4 +1,4 @@
-"""`nann build-engine`: the bundle's ONNX files -> TensorRT plans, one optimization profile a width of the grid."""
+"""`nann build-engine`: the bundle's ONNX files -> TensorRT plans, one optimization profile per width of the grid."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from .engine_inspection import check_engine, check_network
 from .tensorrt_api import LIBRARIES, find_tensorrt, make_logger, make_progress_monitor
 
 TIMING_CACHE_FILE = "timing.cache"
-"""In the plans' folder. It belongs to one GPU and TensorRT version; TensorRT refuses another's."""
+"""In the plans' folder. It fits one GPU and TensorRT version; TensorRT refuses those of others."""
 TIMING_CACHE_LIBRARIES = ("tensorrt",)
-"""TensorRT for RTX times nothing while it builds."""
+"""TensorRT for RTX does not time kernels while it builds."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class EngineOptions:
 
     Attributes:
         half: the scorer in half precision, from the bundle's `scorer.fp16.onnx`.
-        compute_capabilities: GPUs to build for, as "8.6"; empty: the one of this machine. Only TensorRT for RTX builds
-            for a GPU that is not there, and such an engine can't be inspected here.
-        optimization_level: TensorRT's builder optimization level, 0 to 5: how long it looks for fast kernels.
+        compute_capabilities: GPUs to build for, as "8.6"; empty: this machine's. Only TensorRT for RTX builds for other
+            GPUs, and such an engine can't be inspected.
+        optimization_level: TensorRT's builder optimization level, 0 to 5: how long it searches for fast kernels.
     """
 
     half: bool = True
@@ -54,17 +54,14 @@ class EngineOptions:
 
 
 def build_plans(bundle: Bundle, out: Path, options: EngineOptions) -> Plans:
-    """Builds, inspects and writes the plans of `user_encoder` and `scorer`, and plans.json last.
+    """Builds, inspects and writes the plans of `user_encoder` and `scorer` into the folder `out`, and plans.json last.
 
-    Args:
-        bundle: with exported models; its padding grid decides the profiles.
-        out: the plans' folder.
-        options: how to build.
+    The bundle's shape grid defines the optimization profiles.
 
     Raises:
-        ConfigError: if TensorRT is not installed, or can't build for what was asked.
+        ConfigError: if TensorRT is not installed, or can't build for the given GPUs or profiles.
         BundleError: if the bundle lacks a file.
-        ScorerError: if TensorRT refuses a model, or what it built is not what was asked for.
+        ScorerError: if TensorRT refuses a model, or the engine does not have the requested tensors and types.
     """
     trt = find_tensorrt()
     files = {spec.name: _onnx_file(bundle, spec, options) for spec in PLANNED_MODELS}
@@ -77,7 +74,7 @@ def build_plans(bundle: Bundle, out: Path, options: EngineOptions) -> Plans:
             onnx_path = bundle.path / files[spec.name]
             plan, inspection = builder.build(onnx_path, optimization_profiles(bundle, spec))
             path = out / plan_file(spec.name)
-            with new_file(path) as temporary:  # an installed version may have the old one linked
+            with new_file(path) as temporary:  # an installed version may link to the old file
                 temporary.write_bytes(plan)
             entries[spec.name] = {
                 "bytes": len(plan),
@@ -92,7 +89,7 @@ def build_plans(bundle: Bundle, out: Path, options: EngineOptions) -> Plans:
         "library": LIBRARIES[trt.__name__],
         "tensorrt": trt.__version__,
         "cuda": os.environ.get("CUDA_VERSION", "unknown"),
-        "gpu": _gpu() if not options.compute_capabilities else None,
+        "gpu": None if options.compute_capabilities else _gpu(),
         "compute_capabilities": list(options.compute_capabilities),
         "bundle_id": bundle.bundle_id,
         "shape_grid": bundle.shape_grid.to_manifest(),
@@ -104,11 +101,7 @@ def build_plans(bundle: Bundle, out: Path, options: EngineOptions) -> Plans:
 
 
 def fitting_plans(bundle: Bundle, out: Path, options: EngineOptions) -> Plans | None:
-    """The plans in a folder, if they are what `build_plans` would build there again; else None.
-
-    Raises:
-        ConfigError: if TensorRT is not installed.
-    """
+    """The plans in a folder if `build_plans` would build the same ones, else None; ConfigError without TensorRT."""
     trt = find_tensorrt()
     try:
         plans = Plans.open(out, bundle)
@@ -131,7 +124,7 @@ class EngineBuilder:
         trt: the module `tensorrt` or `tensorrt_rtx`.
         spec: names and dtypes that the engine must have.
         options: how to build.
-        progress: where TensorRT's phases are shown.
+        progress: shows TensorRT's phases.
         timing_cache: file with kernel timings of earlier builds; read, and written back.
     """
 
@@ -146,15 +139,7 @@ class EngineBuilder:
         self._logger = make_logger(trt)
 
     def build(self, onnx_path: Path, profiles: Sequence[Profile]) -> tuple[bytes, dict[str, Any]]:
-        """Parses, checks, builds, inspects.
-
-        Returns:
-            The plan, and what the inspection found.
-
-        Raises:
-            ConfigError: if the profiles leave a gap, or TensorRT can't build for what was asked.
-            ScorerError: if TensorRT refuses the model, or what it built is not what was asked for.
-        """
+        """Parses, checks, builds and inspects. Gives the plan and the inspection's result; raises as `build_plans`."""
         check_profiles(profiles)
         half = _is_half(self._spec, self._options)
         builder = self._trt.Builder(self._logger)
@@ -176,7 +161,7 @@ class EngineBuilder:
         return content, inspection
 
     def _parse(self, builder: Any, onnx_path: Path) -> Any:
-        # TensorRT 11 knows nothing but strongly typed networks; the flag says the same to TensorRT 10.
+        # TensorRT 11 has only strongly typed networks; TensorRT 10 needs the flag.
         network = builder.create_network(1 << int(self._trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = self._trt.OnnxParser(network, self._logger)
         if not parser.parse_from_file(str(onnx_path)):
@@ -190,7 +175,7 @@ class EngineBuilder:
     def _config(self, builder: Any, profiles: Sequence[Profile]) -> Any:
         trt, config = self._trt, builder.create_builder_config()
         config.builder_optimization_level = self._options.optimization_level
-        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # names and types in the engine, to inspect
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # keeps names and types for the inspection
         config.progress_monitor = make_progress_monitor(trt, self._progress)
         if LIBRARIES[trt.__name__] in TIMING_CACHE_LIBRARIES:
             cache = self._timing_cache.read_bytes() if self._timing_cache.exists() else b""
@@ -198,11 +183,11 @@ class EngineBuilder:
         if self._options.compute_capabilities:
             self._set_compute_capabilities(config)
         for number, profile in enumerate(profiles):
-            asked = builder.create_optimization_profile()
+            requested = builder.create_optimization_profile()
             for tensor in self._spec.inputs:
                 low, high = (1, profile.smallest[tensor]), (MAX_BATCH_SIZE, profile.largest[tensor])
-                asked.set_shape(tensor.name, low, high, high)
-            if config.add_optimization_profile(asked) != number:
+                requested.set_shape(tensor.name, low, high, high)
+            if config.add_optimization_profile(requested) != number:
                 raise ConfigError(
                     f"TensorRT refuses optimization profile {number} of {self._spec.name}: {self._reason()}"
                 )
@@ -237,9 +222,8 @@ def _is_half(spec: ModelSpec, options: EngineOptions) -> bool:
 
 
 def _onnx_file(bundle: Bundle, spec: ModelSpec, options: EngineOptions) -> str:
-    name = SCORER_FILE if spec is SCORER else USER_ENCODER_FILE
-    if _is_half(spec, options):
-        name = SCORER_HALF_FILE
+    scorer_file = SCORER_HALF_FILE if options.half else SCORER_FILE
+    name = scorer_file if spec is SCORER else USER_ENCODER_FILE
     if name not in bundle.manifest["files"]:
         command = "nann export --half" if name == SCORER_HALF_FILE else "nann export"
         raise BundleError(f"{bundle.path} has no {name}; run `{command}`, or build with --full-precision")
@@ -251,7 +235,7 @@ def _parser_error(error: Any) -> str:
 
 
 def _gpu() -> dict[str, str]:
-    """Name, compute capability and driver version of the first GPU, as nvidia-smi tells them."""
+    """Name, compute capability and driver version of the first GPU, from nvidia-smi."""
     fields = ("name", "compute_cap", "driver_version")
     command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
     try:

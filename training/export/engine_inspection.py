@@ -1,7 +1,4 @@
-"""What a TensorRT network and the engine built of it must be: checked, not believed.
-
-The network is checked on any machine. The engine can only be read where a GPU of its kind is.
-"""
+"""Checks of a TensorRT network and of the engine built from it, which can be read only on a GPU of its kind."""
 
 from __future__ import annotations
 
@@ -22,31 +19,21 @@ _HALF_IN_ENGINE = re.compile(r"half|fp16|float16", re.IGNORECASE)
 
 
 def check_network(trt: Any, network: Any, spec: ModelSpec, *, half: bool) -> dict[str, int]:
-    """Checks a parsed network's inputs, outputs and precision.
-
-    The network is strongly typed: the types of its tensors are those that the engine computes in.
+    """Checks a parsed network's inputs, outputs and precision; the engine computes in the types of its tensors.
 
     Returns:
-        How many layers give each type, `{"HALF": 14, "FLOAT": 2, ...}`.
+        The number of layer outputs by type, `{"HALF": 14, "FLOAT": 2, ...}`.
 
     Raises:
         ScorerError: naming what came and what was expected.
     """
-    found = {
-        tensor.name: tensor
-        for tensor in (
-            *(network.get_input(number) for number in range(network.num_inputs)),
-            *(network.get_output(number) for number in range(network.num_outputs)),
-        )
-    }
-    _check_tensors(trt, {name: tensor.dtype for name, tensor in found.items()}, spec, "the ONNX file")
+    tensors = [network.get_input(number) for number in range(network.num_inputs)]
+    tensors += [network.get_output(number) for number in range(network.num_outputs)]
+    _check_tensors(trt, {tensor.name: tensor.dtype for tensor in tensors}, spec, "the ONNX file")
     layers = [network.get_layer(number) for number in range(network.num_layers)]
-    types = Counter(
-        layer.get_output(number).dtype.name for layer in layers for number in range(layer.num_outputs)
-    )  # fmt: skip
-    products = Counter(
-        layer.get_output(0).dtype.name for layer in layers if layer.type == trt.LayerType.MATRIX_MULTIPLY
-    )
+    types = Counter(layer.get_output(number).dtype.name for layer in layers for number in range(layer.num_outputs))
+    matrix_products = [layer for layer in layers if layer.type == trt.LayerType.MATRIX_MULTIPLY]
+    products = Counter(layer.get_output(0).dtype.name for layer in matrix_products)
     if half and products["FLOAT"]:
         raise ScorerError(
             f"half precision was asked for, and {products['FLOAT']} of {products.total()} matrix products of "
@@ -56,17 +43,17 @@ def check_network(trt: Any, network: Any, spec: ModelSpec, *, half: bool) -> dic
 
 
 def check_engine(trt: Any, engine: Any, spec: ModelSpec, profiles: Sequence[Profile], *, half: bool) -> dict[str, int]:
-    """Checks a built engine's inputs, outputs, profiles and precision.
+    """Checks a built engine's inputs, outputs, optimization profiles and precision.
 
     Args:
         trt: the module.
         engine: TensorRT's `ICudaEngine`, built with detailed profiling verbosity.
         spec: names and dtypes.
-        profiles: those that were asked for, in order.
+        profiles: the requested optimization profiles, in order.
         half: whether some layer must compute in half precision.
 
     Returns:
-        How many layers there are, and how many of them name half precision.
+        The number of layers, and of those that name half precision.
 
     Raises:
         ScorerError: naming what came and what was expected.

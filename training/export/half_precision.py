@@ -1,7 +1,7 @@
-"""The scorer in half precision: an ONNX file whose graph says so, checked against the one in full precision.
+"""The scorer in half precision: an ONNX file with float16 types, checked against the one in full precision.
 
-TensorRT builds strongly typed: a plan computes in the types of its ONNX graph, and so does the target `torch`. Inputs
-and scores stay float32. The user encoder stays in full precision: it runs once a request, and all scores depend on it.
+TensorRT plans and the torch target compute in the types of the ONNX graph. Inputs and scores stay float32. The user
+encoder stays in full precision: it runs once per request, and all scores depend on it.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from nann.onnx_data import read_external_data
 from nann.search_input import UserBatch
 
 from ..scorers import OnnxScorer, OnnxUserEncoder
-from .model_contract import example_candidates, example_users
+from .model_contract import example_candidates, example_users, relative_difference
 from .onnx_export import PARITY_SHAPES, require_exported
 
 HALF_LIMIT = 3e4
-"""Larger numbers are cut to this. Half precision ends at 65,504, and a mask of -1e9 must stay finite also after what is
-added to it: a softmax over nothing but -inf is NaN."""
+"""Larger numbers are clipped to this. Half precision ends at 65,504, and a mask of -1e9 must stay finite even after an
+addition: a softmax over only -inf is NaN."""
 HALF_TOLERANCE = 2e-2
-"""Largest difference of two scores, relative to the scores' own spread where that is above 1."""
+"""Largest accepted `relative_difference` of scores."""
 HALF_COVERAGE = 0.95
-"""Smallest share of the exact top K that half precision must find too."""
+"""Smallest accepted share of the exact top K that is also in half precision's."""
 _COMPARED_USERS = 8
 
 
 @dataclass(frozen=True)
 class HalfReport:
-    """How far half precision is from full.
+    """How much half precision differs from full.
 
     Attributes:
         scorer_bytes: size of the file.
-        max_difference: of two scores, at `PARITY_SHAPES`, relative to the scores' spread.
-        coverage: share of the exact top K in full precision that is in the exact top K in half.
+        max_difference: largest `relative_difference` of scores at `PARITY_SHAPES`.
+        coverage: share of full precision's exact top K that is also in half precision's.
         top_k: K.
     """
 
@@ -55,11 +55,11 @@ class HalfReport:
 
 
 def export_half(bundle: Bundle) -> HalfReport:
-    """Adds the scorer in half precision to an exported bundle, if it scores as the one in full precision does.
+    """Adds the scorer in half precision to an exported bundle.
 
     Raises:
         BundleError: if the bundle was not exported.
-        ScorerError: if scores or the exact top K differ too much. The bundle is then left as it was.
+        ScorerError: if scores or the exact top K differ too much from full precision; the bundle is then unchanged.
     """
     require_exported(bundle)
     with new_file(bundle.path / SCORER_HALF_FILE) as temporary:
@@ -76,9 +76,9 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same model with weights and arithmetic in float16, float32 inputs and outputs."""
     _clip_inputs(model.graph)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # one for each weight that is cut or rounds to 0
+        warnings.simplefilter("ignore")  # one for each weight that is clipped or rounded to 0
         half = convert_float_to_float16(model, keep_io_types=True, max_finite_val=HALF_LIMIT)
-    # The converter appends its casts at the end of the list.
+    # The converter appends its casts at the end of the nodes.
     OnnxModel.graph_topological_sort(half.graph)
     onnx.checker.check_model(half)
     return half
@@ -101,7 +101,7 @@ def _compare(bundle: Bundle, full: OnnxScorer, half: OnnxScorer, size_bytes: int
         states = encoder.encode(*(tensor.numpy() for tensor in example_users(bundle, users)))
         candidates = example_candidates(bundle, users, width).numpy()
         expected, got = full.score(states, candidates), half.score(states, candidates)
-        difference = float(np.abs(got - expected).max() / max(1.0, float(np.ptp(expected))))
+        difference = relative_difference(got, expected)
         if not difference <= HALF_TOLERANCE:
             raise ScorerError(
                 f"at {users} users x {width} candidates half precision differs by {difference:.2e}; expected at most "

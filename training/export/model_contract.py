@@ -1,4 +1,4 @@
-"""What a user encoder and a scorer must keep to be served (docs/custom_scorer.md), tried before the export."""
+"""Checks before the export that user encoder and scorer keep the contract for serving (docs/custom_scorer.md)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from nann.bundle import LIGHT_VECTORS_FILE, Bundle
 from nann.errors import ScorerError
+from nann.scorer import Float32Array
 from nann.signature import PADDING_ITEM
 
 TOLERANCE = 1e-4
-"""Largest difference of two scores, relative to the scores' own spread where that is above 1."""
+"""Largest accepted `relative_difference` of scores."""
 
 
 def check_modules(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module) -> Tensor:
@@ -53,8 +54,13 @@ def example_candidates(bundle: Bundle, users: int, width: int) -> Tensor:
     return torch.from_numpy(rng.integers(bundle.item_count, size=(users, width), dtype=np.int32))
 
 
+def relative_difference(scores: Float32Array, expected: Float32Array) -> float:
+    """The largest difference of two scores, relative to the spread of the expected ones where that is above 1."""
+    return float(np.abs(scores - expected).max() / max(1.0, float(np.ptp(expected))))
+
+
 def root_cause(error: BaseException) -> str:
-    """Kind and first line of what began a chain of exceptions."""
+    """Type and first line of the first exception in a chain."""
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
@@ -72,7 +78,7 @@ def _checked_state(user_encoder: nn.Module, behaviors: Tensor, profiles: Tensor)
 
 
 def _check_light(bundle: Bundle, state: Tensor) -> None:
-    """A bundle with a light score has an encoder whose states end with the users' side of it."""
+    """If the bundle has light vectors, user states must end with the user's side of the light score."""
     if bundle.light_vectors is None:
         return
     width = bundle.light_vectors.shape[1]
@@ -96,7 +102,7 @@ def _check_scores(scorer: nn.Module, state: Tensor, candidates: Tensor) -> None:
 
 
 def _check_independence(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module) -> None:
-    """A round scores an item for several users among whatever else it found, padding included: no score may tell."""
+    """A score must not depend on the other users and candidates of the call, padding included."""
     behaviors, profiles = example_users(bundle, 3)
     candidates = example_candidates(bundle, 3, 4)
     padded = nn.functional.pad(candidates, (0, 1), value=PADDING_ITEM)
@@ -111,7 +117,7 @@ def _check_independence(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Modu
             f"{root_cause(error)}; clamp candidates to 0 before the look-up"
         ) from error
     alone = torch.stack([torch.cat(row) for row in rows])
-    difference = float((together - alone).abs().max() / max(1.0, float(alone.max() - alone.min())))
+    difference = relative_difference(together.numpy(), alone.numpy())
     if difference > TOLERANCE:  # NaN is left to the parity check, which names the shape
         raise ScorerError(
             f"the score of a candidate changes by {difference:.2e} with the other candidates and users of the call; "

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
@@ -25,19 +24,19 @@ from nann.scorer import Float32Array
 from nann.signature import SCORER, USER_ENCODER, ModelSpec
 
 from ..scorers import OnnxScorer, OnnxUserEncoder
-from .model_contract import TOLERANCE, check_modules, example_candidates, example_users, root_cause
+from .model_contract import TOLERANCE, check_modules, example_candidates, example_users, relative_difference, root_cause
 
 PARITY_SHAPES = ((1, 1), (1, 61), (2, 7), (3, 256), (16, 1000))
 """(users, candidates) at which torch and onnxruntime are compared."""
 _LIGHT_ITEMS = 1000
-"""Items whose light scores are compared, about."""
+"""About how many items' light scores are compared."""
 _EXTERNAL_BYTES = 1 << 20
-"""Tensors from this size on stand beside the ONNX file."""
+"""Tensors of this size or more are stored beside the ONNX file."""
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written and how far onnxruntime is from torch."""
+    """What was written, and the largest difference between onnxruntime and torch."""
 
     user_encoder_bytes: int
     scorer_bytes: int
@@ -48,14 +47,12 @@ class ExportReport:
 
 
 def export_to_bundle(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module) -> ExportReport:
-    """Exports the two modules into the bundle, if they agree with torch.
-
-    The modules may be anyone's: see docs/custom_scorer.md for what they must take and give.
+    """Exports the two modules into the bundle, if onnxruntime agrees with torch; see docs/custom_scorer.md.
 
     Args:
         bundle: from `nann.training.search.index.create_bundle`.
-        user_encoder: `(behaviors int32[B, L], profile_codes int32[B, P]) -> float32[B, S]`, any S; where the bundle has
-            light vectors, the last columns are the user's.
+        user_encoder: `(behaviors int32[B, L], profile_codes int32[B, P]) -> float32[B, S]`, any S. If the bundle has
+            light vectors, the last columns are the user's side of the light score.
         scorer: `(user_state float32[B, S], candidates int32[B, C]) -> float32[B, C]`.
 
     Raises:
@@ -90,9 +87,10 @@ def export_to_bundle(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module)
 
 
 def _replace_exported(exported: Path, folder: Path) -> tuple[dict[str, int], set[str]]:
-    """Moves the exported files into a bundle; returns their sizes by name, and the names of files that are gone.
+    """Moves the exported files into a bundle, and removes those that were made from the last export.
 
-    What was made from the last export is not of this one.
+    Returns:
+        Sizes of the written files by name, and the names of the removed files.
     """
     written = {path.name: path.stat().st_size for path in exported.iterdir()}
     external = map(external_data_file, (USER_ENCODER_FILE, SCORER_FILE))
@@ -126,7 +124,7 @@ def check_parity(
         try:
             states = onnx_encoder.encode(behaviors.numpy(), profiles.numpy())
             got = onnx_scorer.score(states, candidates.numpy())
-        except Exception as error:  # onnxruntime raises its own types, one a status code
+        except Exception as error:  # onnxruntime raises one type of its own per status code
             raise ScorerError(
                 f"at {users} users x {width} candidates the exported files fail: {root_cause(error)}; "
                 "the modules must work for any number of users and candidates"
@@ -137,7 +135,7 @@ def check_parity(
         if bundle.light_vectors is not None:
             compared.append((_light_scores(bundle, states), _light_scores(bundle, expected_states.numpy())))
         for one, other in compared:
-            difference = float(np.abs(one - other).max() / max(1.0, float(np.ptp(other))))
+            difference = relative_difference(one, other)
             if not difference <= TOLERANCE:
                 raise ScorerError(
                     f"at {users} users x {width} candidates onnxruntime differs from torch by {difference:.2e}; "
@@ -148,7 +146,7 @@ def check_parity(
 
 
 def _light_scores(bundle: Bundle, states: Float32Array) -> Float32Array:
-    """Light scores of some items: float32[B, S] -> float32[B, any]."""
+    """Light scores of a sample of the items: float32[B, S] -> float32[B, any]."""
     assert bundle.light_vectors is not None
     some = bundle.light_vectors[:: -(-bundle.item_count // _LIGHT_ITEMS)]
     scores: Float32Array = light_users(states, some.shape[1]) @ some.T
@@ -162,14 +160,9 @@ def export_module(
     dynamic_shapes: tuple[dict[int, Dim], ...],
     path: Path,
 ) -> None:
-    """Writes one module as ONNX with the names and types of `spec`.
+    """Writes a module, in evaluation mode and on the CPU, as ONNX with the names and types of `spec`.
 
-    Args:
-        module: in evaluation mode, on the CPU.
-        inputs: an example of each input, all sizes that may vary at least 2.
-        spec: one output.
-        dynamic_shapes: for each input which dimensions may vary.
-        path: the file.
+    `inputs` are examples; each dimension that varies, by `dynamic_shapes`, must be at least 2.
 
     Raises:
         ScorerError: if torch can't export it.
@@ -181,14 +174,14 @@ def export_module(
                 module, inputs, dynamo=True, input_names=names, output_names=[spec.outputs[0].name],
                 dynamic_shapes=dynamic_shapes, verbose=False,
             )  # fmt: skip
-    except Exception as error:  # the exporter's own types, around whatever the module or torch.export raised
+    except Exception as error:  # the exporter wraps any exception of the module or of torch.export in its own types
         raise ScorerError(
             f"{spec.name} can't be exported to ONNX: {root_cause(error)}; see docs/custom_scorer.md"
         ) from error
     assert program is not None
     model = program.model_proto
     for part in (*model.graph.node, *model.graph.value_info, model.graph):
-        part.ClearField("metadata_props")  # stack traces and paths of the machine that exports
+        part.ClearField("metadata_props")  # holds stack traces and paths of this machine
     _declare_signature(model, spec)
     _save(model, path)
 
@@ -199,9 +192,9 @@ def external_data_file(name: str) -> str:
 
 
 def _save(model: onnx.ModelProto, path: Path) -> None:
-    """Writes a model, its item tables as external data.
+    """Writes a model, its large tensors as external data.
 
-    onnxruntime maps that file: every process shares one copy and no start parses it. An ONNX file itself ends at 2 GB.
+    onnxruntime maps that file: all processes share one copy, and none parses it. An ONNX file itself ends at 2 GB.
     """
     data = path.with_name(external_data_file(path.name))
     onnx.save(
@@ -209,13 +202,13 @@ def _save(model: onnx.ModelProto, path: Path) -> None:
         convert_attribute=False,
     )  # fmt: skip
     if data.exists():
-        data.chmod(path.stat().st_mode)  # onnx lets only its owner read it
+        data.chmod(path.stat().st_mode)  # onnx makes it readable for the owner only
 
 
 def _declare_signature(model: onnx.ModelProto, spec: ModelSpec) -> None:
-    """Makes the file declare what `nann.signature` says, as Triton's ONNX Runtime backend compares the two.
+    """Makes the file declare the tensors of `nann.signature`, which Triton's ONNX Runtime backend checks.
 
-    Inputs that the module does not read are added, and widths that are fixed in this bundle (S, L, P) become symbols.
+    Adds inputs that the module does not read, and makes the widths of this bundle (S, L, P) symbols.
     """
     declared = {value.name: value for value in (*model.graph.input, *model.graph.output)}
     for tensor in (*spec.inputs, *spec.outputs):
@@ -232,7 +225,7 @@ def _declare_signature(model: onnx.ModelProto, spec: ModelSpec) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter prints its stages and warns of its own deprecations: none of it is for the user."""
+    """Hides the exporter's progress and its deprecation warnings, which do not concern the user."""
     disabled = logging.root.manager.disable
     logging.disable(logging.ERROR)
     void = io.StringIO()
@@ -245,11 +238,7 @@ def _quiet() -> Iterator[None]:
 
 
 def require_exported(bundle: Bundle) -> None:
-    """Fails unless the bundle holds the ONNX files.
-
-    Raises:
-        BundleError: saying what to run.
-    """
+    """Raises BundleError if the bundle lacks one of the ONNX files."""
     missing = [name for name in (USER_ENCODER_FILE, SCORER_FILE) if name not in bundle.manifest["files"]]
     if missing:
         raise BundleError(f"{bundle.path} lacks {' and '.join(missing)}; run `nann export`")

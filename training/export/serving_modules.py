@@ -1,11 +1,11 @@
-"""The trained scorer as it is served: a user encoder and a scorer with item tables (what the export exports).
+"""The trained scorer as it is exported and served: a user encoder, and a scorer with an item table.
 
 `user_state` is flat: `keys | values | mask | light` with attention, `base | light` without; `light` only with a light
-head. Only these two modules know that, but for `light`, which the light walk reads from the end (`nann.light_walk`); a
-module of your own may lay it out as it likes (docs/custom_scorer.md).
+head. Other modules may use another layout (docs/custom_scorer.md), except that the light walk reads `light` from the
+end (`nann.light_walk`).
 
-The form follows what onnxruntime's profiler showed (`perf/benchmarks/scorer.py` measures the result): every pass over
-the candidates that is not a product costs as much as a small product, so there are few of them.
+In onnxruntime every elementwise pass over the candidates costs as much as a small matrix product, so there are few of
+them (`perf/benchmarks/scorer.py`).
 """
 
 from __future__ import annotations
@@ -37,19 +37,18 @@ class UserEncoder(nn.Module):
 
 
 def _scorer_parts(context: UserContext) -> list[Tensor]:
-    """The user's side as the scorer multiplies it: keys `[B, A, L]`, values `[B, L, H]`, mask `[B, L]`."""
+    """The user's side in the scorer's layout: keys `[B, A, L]`, values `[B, L, H]`, mask `[B, L]`."""
     if context.keys is None or context.values is None or context.mask is None:
         return [context.base]
-    # Attention weights sum to 1, also over an empty history: a base in every value is a base in the weighted sum.
+    # Attention weights sum to 1, even for an empty history: base added to every value adds base to the weighted sum.
     return [context.keys.transpose(1, 2), context.values + context.base[:, None, :], context.mask]
 
 
 class TableScorer(nn.Module):
     """(user_state float32[B, S], candidates int32[B, C]) -> candidate_scores float32[B, C].
 
-    What depends on the item alone, its share of the first score layer and its attention query, is computed here once
-    and kept side by side in a table: a candidate costs one look-up, the attention's two products and the rest of the
-    score network.
+    A table holds what depends only on the item: its share of the first score layer and its attention query. A candidate
+    costs one look-up, the attention's two products and the rest of the score network.
     """
 
     items: Tensor
@@ -60,13 +59,13 @@ class TableScorer(nn.Module):
         self.hidden = features.share.shape[-1]
         two_sided = model.config.architecture == "two_sided"
         self.tail = nn.Identity() if two_sided else model.score_network[1:]
-        # One table: a row lies anywhere in memory, and finding it takes longer than reading it.
+        # One table, because reaching a random row takes longer than reading it.
         parts = [part for part in features if part is not None]
         self.register_buffer("items", torch.cat(parts, dim=-1))
 
     def forward(self, user_state: Tensor, candidates: Tensor) -> Tensor:
-        """Scores; padded candidates (-1) get some item's score, which the caller ignores."""
-        # `embedding` and not indexing: it exports as one plain Gather.
+        """Scores; padding (-1) gets the score of item 0, which the caller ignores."""
+        # `embedding` exports as a single Gather; indexing does not.
         return self.score(user_state, nn.functional.embedding(candidates.clamp(min=0), self.items))
 
     def score(self, user_state: Tensor, items: Tensor) -> Tensor:
@@ -78,7 +77,7 @@ class TableScorer(nn.Module):
             if self.config.architecture == "two_sided":
                 return (items @ base[:, :, None]).squeeze(-1)
             hidden = items + base[:, None, :]
-        # One row a pair: bias and activation then fuse into the products.
+        # With one row per pair, bias and activation fuse into the products.
         scores: Tensor = self.tail(hidden.flatten(0, 1)).reshape(items.shape[:2])
         return scores
 

@@ -1,7 +1,7 @@
-"""TensorRT's Python API: which one is installed, its log as errors of ours, and its progress on the terminal.
+"""TensorRT's Python API: finds the installed library, collects its errors, shows its progress on the terminal.
 
-Full `tensorrt` is what Triton's containers have. `tensorrt_rtx` has nearly the same API and builds on a machine without
-a GPU for a compute capability that it is told: it keeps this code tested everywhere.
+Triton's containers have `tensorrt`. `tensorrt_rtx` has nearly the same API, and builds for a given compute capability
+without a GPU, so that this code can be tested anywhere.
 """
 
 from __future__ import annotations
@@ -15,15 +15,11 @@ from rich.progress import Progress, TaskID
 from nann.errors import ConfigError
 
 LIBRARIES = {"tensorrt": "tensorrt", "tensorrt_bindings": "tensorrt", "tensorrt_rtx": "tensorrt_rtx"}
-"""Module -> library. `tensorrt_bindings` is the same as `tensorrt`, over libraries that are installed otherwise."""
+"""Module -> library. `tensorrt_bindings` is `tensorrt` with its shared libraries installed separately."""
 
 
 def find_tensorrt() -> Any:
-    """The module of TensorRT, or else of TensorRT for RTX.
-
-    Raises:
-        ConfigError: if none is installed: what to install, or where to run.
-    """
+    """The module of TensorRT, or else of TensorRT for RTX; raises ConfigError if neither is installed."""
     for name in LIBRARIES:
         with contextlib.suppress(ImportError):
             return importlib.import_module(name)
@@ -35,7 +31,7 @@ def find_tensorrt() -> Any:
 
 
 def make_logger(trt: Any) -> Any:
-    """A logger that keeps the errors and prints nothing: `errors` is the list of messages."""
+    """A logger that prints nothing and collects error messages in its list `errors`."""
 
     class Logger(trt.ILogger):
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Where a result comes from: command, machine, versions. No name of the machine, no paths."""
+"""Provenance of a result: command, machine, versions; without the machine's name or paths."""
 
 from __future__ import annotations
 
@@ -15,15 +15,11 @@ from .store import Json
 
 
 def provenance(command: str, packages: Sequence[str], **details: Json) -> dict[str, Json]:
-    """What stands beside a result: the command as typed, `details`, the machine, versions of installed packages."""
+    """The provenance of a result: the command as typed, `details`, the machine, versions of installed packages."""
     installed = {each.metadata["Name"]: each.version for each in distributions()}
     versions = {name: installed[name] for name in packages if name in installed}
-    return {
-        "command": command,
-        **details,
-        "machine": machine(),
-        "versions": {"python": platform.python_version(), **versions},
-    }
+    about = {"machine": machine(), "versions": {"python": platform.python_version(), **versions}}
+    return {"command": command, **details, **about}
 
 
 def in_words(made: Json, details: Sequence[str]) -> str:
@@ -41,9 +37,8 @@ def in_words(made: Json, details: Sequence[str]) -> str:
 
 def machine() -> dict[str, str | int | None]:
     """Processor, usable cores, and the GPU's name, None without one."""
-    cores = core_count()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"cpu": _cpu_model(), "cores": cores, "gpu": gpu}
+    return {"cpu": _cpu_model(), "cores": core_count(), "gpu": gpu}
 
 
 def _cpu_model() -> str:

@@ -1,4 +1,4 @@
-"""How every plot looks: matplotlib without a display, colours that colour-blind readers can tell apart."""
+"""The look of all plots: matplotlib without a display, colours that colour-blind readers can distinguish."""
 
 from __future__ import annotations
 
@@ -18,13 +18,9 @@ GREY = "#888888"
 def figure(
     path: Path, title: str = "", panels: int = 1, size: tuple[float, float] | None = None
 ) -> Iterator[list[Any]]:
-    """Axes side by side; the figure is written to `path` (PNG) at the end.
+    """`panels` axes side by side, below the title; the figure is written to `path` (PNG) at the end.
 
-    Args:
-        path: of the file.
-        title: above all panels.
-        panels: how many axes.
-        size: of each, in inches. Default: 6.4 x 4.4; with a title all panels share 8 x 4.8, 1200 pixels wide.
+    `size` is that of each panel in inches. Default: 6.4 x 4.4; with a title all panels share 8 x 4.8, 1200 pixels wide.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -44,7 +40,7 @@ def figure(
 
 
 def plain_log(axes: Any, *names: str) -> None:
-    """Makes the axes named ("x", "y") logarithmic, with numbers as people write them: 1, 2, 5, 10, ..."""
+    """Makes the named axes ("x", "y") logarithmic, with plain numbers as labels: 1, 2, 5, 10, ..."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     for name in names:
@@ -65,6 +61,6 @@ def percent_axis(axis: Any, label: str) -> None:
 
 
 def line(axes: Any, x: Sequence[float], y: Sequence[float], label: str, color: str) -> None:
-    """A curve through points, with the marker of its colour."""
+    """A line through points, with the marker of its colour."""
     marker = MARKERS[COLORS.index(color)]
     axes.plot(x, y, color=color, marker=marker, markersize=5, linewidth=1.8, label=label)

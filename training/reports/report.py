@@ -1,4 +1,4 @@
-"""A report and its parts: what each part measures and says, and the two files that hold them all."""
+"""A report and its parts: what each part measures and prints, and the report's JSON and Markdown file."""
 
 from __future__ import annotations
 
@@ -16,21 +16,17 @@ from .store import Json
 Run = ParamSpec("Run")
 
 
-def _nothing(result: Json, **about: Json) -> dict[str, Json]:
-    return {}
-
-
 @dataclass(frozen=True)
 class Part(Generic[Run]):
     """One part of a report: a measurement, and pure functions of its result.
 
     Attributes:
-        name: what `--only` takes.
+        name: for `--only`.
         title: heading in the report.
-        run: gives the result, JSON-able: fractions as fractions, times in ms.
+        run: measures; the result is JSON, with times in ms and shares as fractions.
         markdown: the result as text and tables, without the heading and the plots.
-        plots: file name -> (result, path) writes that PNG.
-        headline: result -> keys at the top of the JSON file; it also gets what `Measuring.about` holds, by name.
+        plots: file name -> function of (result, path) that writes that PNG.
+        headline: result -> keys at the top of the JSON file; also gets `Measuring.about` as keyword arguments.
     """
 
     name: str
@@ -38,7 +34,7 @@ class Part(Generic[Run]):
     run: Callable[Run, Json]
     markdown: Callable[[Json], str]
     plots: Mapping[str, Callable[[Json, Path], None]] = field(default_factory=dict)
-    headline: Callable[..., dict[str, Json]] = _nothing
+    headline: Callable[..., dict[str, Json]] = lambda result, **about: {}
 
 
 PartT = TypeVar("PartT", bound=Part[...])
@@ -46,19 +42,19 @@ PartT = TypeVar("PartT", bound=Part[...])
 
 @dataclass(frozen=True)
 class Report(Generic[PartT]):
-    """A kind of report: JSON and Markdown about the same parts.
+    """A kind of report: a JSON and a Markdown file about the same parts.
 
     Attributes:
         results_file: name of the JSON file.
         text_file: name of the Markdown file.
-        parts: all of them, in the order of the Markdown.
-        word: what a part is called in progress lines.
-        introduction: body of the JSON file -> what the Markdown starts with.
-        section: key of the JSON file that holds `{name of a part: {provenance, result, ...}}`; None = each result
-            stands by itself under its part's name.
-        details: provenance -> what the line below a part says besides command, machine, versions and date.
-        repeated: keys of the last provenance that also stand at the top of the JSON file.
-        command: command that takes `--only`.
+        parts: all parts, in the order of the Markdown.
+        word: name of a part in progress lines.
+        introduction: body of the JSON file -> begin of the Markdown.
+        section: key of the JSON file for `{name of a part: {provenance, result, ...}}`; None = the file holds each
+            result under its part's name, without provenance.
+        details: provenance -> additions to the line below a part, which has command, machine, versions and date.
+        repeated: keys of the last provenance that are also at the top of the JSON file.
+        command: the command that takes `--only`.
     """
 
     results_file: str
@@ -72,10 +68,10 @@ class Report(Generic[PartT]):
     command: str = ""
 
     def chosen(self, only: str | None) -> list[PartT]:
-        """The parts that a comma-separated list names, in the order of the report; all without one.
+        """The parts named by a comma-separated list, in the order of the report; all if there is no list.
 
         Raises:
-            ConfigError: if one of the names is none.
+            ConfigError: if a name is unknown.
         """
         if only is None:
             return list(self.parts)
@@ -87,14 +83,14 @@ class Report(Generic[PartT]):
         return [part for part in self.parts if part.name in wanted]
 
     def entries(self, body: Json) -> list[tuple[PartT, Json]]:
-        """Every part that the body of the JSON file has an entry `{result, ...}` of."""
+        """The parts that the body of the JSON file has, with their entries `{result, ...}`."""
         if self.section is None:
             return [(part, {"result": body[part.name]}) for part in self.parts if part.name in body]
         stored = body.get(self.section, {})
         return [(part, stored[part.name]) for part in self.parts if part.name in stored]
 
     def add(self, body: Json, part: PartT, entry: Json) -> None:
-        """Puts a part's entry into the body of the JSON file, in place of an older one."""
+        """Puts a part's entry into the body of the JSON file; replaces an older one."""
         if self.section is None:
             body[part.name] = entry["result"]
         else:
@@ -102,18 +98,18 @@ class Report(Generic[PartT]):
             body.update({key: entry["provenance"][key] for key in self.repeated})
 
     def markdown(self, body: Json) -> str:
-        """The whole report for the body of the JSON file; parts without a result are left out."""
+        """The whole report from the body of the JSON file; leaves out parts without a result."""
         sections = (self._section(part, entry) for part, entry in self.entries(body))
         return "\n".join([self.introduction(body), *sections])
 
     def _section(self, part: PartT, entry: Json) -> str:
-        made = entry.get("provenance")
+        provenance = entry.get("provenance")
         try:
             text = part.markdown(entry["result"])
-        except (KeyError, TypeError):  # the file may be older than the part
+        except (KeyError, TypeError):  # an older version of the part may have written the result
             text = f"Measured by another version; `{self.command} --only {part.name}` measures it again."
         images = "\n\n".join(f"![{part.title}]({name})" for name in part.plots)
-        line = "" if made is None else f"<sub>{in_words(made, self.details(made))}</sub>"
+        line = "" if provenance is None else f"<sub>{in_words(provenance, self.details(provenance))}</sub>"
         return "\n\n".join(piece for piece in (f"## {part.title}", text, images, line) if piece) + "\n"
 
     def write(self, body: Json, out: Path) -> None:

@@ -25,10 +25,10 @@ class Measuring(Generic[PartT]):
     Attributes:
         run: part -> its result.
         inputs: part -> everything that its result depends on.
-        cache: folder of the results, which are kept by their inputs.
-        again: measure even what is kept.
-        provenance: what stands beside each result, besides the date and the seconds it took.
-        about: what else stands in each entry; `Part.headline` gets it too.
+        cache: folder of results, stored by their inputs.
+        again: measure again even if a result is stored.
+        provenance: stored with each result, together with the date and the seconds it took.
+        about: further keys of each entry, also given to `Part.headline`.
     """
 
     run: Callable[[PartT], Json]
@@ -39,13 +39,13 @@ class Measuring(Generic[PartT]):
     about: Mapping[str, Json] = field(default_factory=dict)
 
     def entry(self, part: PartT) -> Json:
-        """`{provenance, result}` and `about`: measured now, or as it was when it was measured."""
+        """`{provenance, result}` and `about`; measured now, or stored earlier."""
 
         def compute() -> Json:
             date, start_s = datetime.now(timezone.utc).date().isoformat(), time.monotonic()
             result = self.run(part)
-            made = {**self.provenance, "date": date, "took_s": round(time.monotonic() - start_s)}
-            return {"provenance": made, "result": result}
+            took_s = round(time.monotonic() - start_s)
+            return {"provenance": {**self.provenance, "date": date, "took_s": took_s}, "result": result}
 
         return {**self.about, **cached(self.cache, self.inputs(part), compute, again=self.again)}
 
@@ -60,26 +60,26 @@ def run_parts(
     left_out: Callable[[PartT, ConfigError], object] | None = None,
     say: Say = lambda line: None,
 ) -> Json:
-    """Runs parts of a report. All is written after each, so that an interrupted command goes on where it stopped.
+    """Runs parts of a report; writes all files in `out` after each, so that an interrupted command can continue.
 
     Args:
         report: the kind of report.
         parts: those to run.
         out: folder of the results.
         measuring: how a part is measured.
-        body: what the JSON file starts from; None = from the file in `out`, so that other parts' results stay.
-        left_out: takes a part that can't be measured here, with the reason; None = that is an error.
-        say: takes progress lines.
+        body: initial body of the JSON file; None = that of the file in `out`, which keeps other parts' results.
+        left_out: called with a part that can't be measured here, and the reason; None = raise it.
+        say: prints progress lines.
 
     Returns:
         The body of the JSON file.
 
     Raises:
-        ConfigError: if the JSON file is another program's.
+        ConfigError: if the JSON file does not hold a report.
         ModuleNotFoundError: if matplotlib is not installed.
     """
     if any(part.plots for part in parts):
-        find_package("matplotlib")  # said before the hours of measuring, not after
+        find_package("matplotlib")  # fails before hours of measuring, not after
     if body is None:
         body = read_object(out / report.results_file)
     out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Results on disk, each by a hash of what it depends on: an interrupted command goes on where it stopped."""
+"""Results on disk by a hash of their inputs, so that an interrupted command continues where it stopped."""
 
 from __future__ import annotations
 
@@ -15,17 +15,13 @@ from nann.durable_files import new_file, write_json
 from nann.errors import ConfigError
 
 Json = Any
-"""What `json.dumps` takes: numbers, strings, None, lists and dicts of them."""
+"""A value for `json.dumps`: numbers, strings, None, lists and dicts of them."""
 
 
 def cached(folder: Path, inputs: Json, compute: Callable[[], Json], *, again: bool = False) -> Json:
-    """The result for these inputs: read if it was computed before, else computed and written.
+    """The result for `inputs`, which are all it depends on: read from the folder, or else computed and written.
 
-    Args:
-        folder: one file a result.
-        inputs: everything the result depends on.
-        compute: gives the result.
-        again: compute it even if it was computed before.
+    With `again` it is computed even if it is there.
     """
     path = folder / f"{digest(inputs)}.json"
     stored = None if again else _read(path)
@@ -33,11 +29,11 @@ def cached(folder: Path, inputs: Json, compute: Callable[[], Json], *, again: bo
         return stored["result"]
     result = compute()
     write_json(path, {"inputs": inputs, "result": result})
-    return json.loads(json.dumps(result))  # as the next call will read it: lists, and string keys
+    return json.loads(json.dumps(result))  # as the next call reads it: lists, and string keys
 
 
 def cached_array(path: Path, compute: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """The array in a `.npy` file; where there is none it is computed and written first."""
+    """The array in a `.npy` file, which is computed and written first if it is missing."""
     if not path.is_file():
         with new_file(path) as temporary:
             np.save(temporary, compute(), allow_pickle=False)
@@ -51,10 +47,10 @@ def digest(inputs: Json) -> str:
 
 
 def read_object(path: Path) -> dict[str, Json]:
-    """The JSON object in a file of results; empty where there is no file.
+    """The JSON object in a file of results; empty if there is no file.
 
     Raises:
-        ConfigError: if the file is no JSON object.
+        ConfigError: if the file is not a JSON object.
     """
     if not path.is_file():
         return {}
