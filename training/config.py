@@ -69,7 +69,7 @@ class LossConfig(_Section):
 
 
 class LightConfig(_Section):
-    """The light head that finds entry points for the walk (`nann.training.models.light_head`). Not in the paper.
+    """The light head that finds entry points for the light walk (`nann.training.models.light_head`). Not in the paper.
 
     Its loss has no weight: no gradient reaches the scorer, and Adam is invariant to the scale of a loss.
     """
@@ -103,8 +103,7 @@ class ValidationConfig(_Section):
     """
 
     every: int = Field(500, ge=0)
-    """Steps between validations; the last step is always validated. 0: never. Each scores all items for `users` users.
-    """
+    """Steps between validations, besides the last step; 0: never. Each scores all items for `users` users."""
     users: int = Field(50, ge=1)
     """A sample of the validation users, always the same one."""
     patience: int | None = Field(None, ge=1)

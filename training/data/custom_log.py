@@ -1,4 +1,4 @@
-"""Reader for any CSV or Parquet log, by naming its columns."""
+"""Reader for any CSV or Parquet log, given the names of its columns."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def prepare(
         read: gives the log; its argument is a folder for intermediate files.
         out: the folder to write; only a prepared data set may be replaced.
         protocol: which users are kept, and how they are split.
-        on_step: called with a few words before each long step.
+        on_step: called with a description before each long step.
         name: name of the data set; None: the log's.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Text files in batches of lines, gzip or plain, and the checks of a file's kind.
+"""Text files in batches of lines, gzip or plain, and checks of a file's format.
 
 Lines are split here and not by a CSV reader. So line numbers are those of the file, a line with a wrong number of
 columns is one bad row and never shifts its neighbours, a cut last line is recognised, and memory does not grow with the

@@ -19,7 +19,7 @@ class LightHead(nn.Module):
     """Two networks: user -> w_u, item -> x_v, both `width` wide, the bias included.
 
     x_v is a function of e_v. So rarely seen items have one too, and neighbours in the graph, whose e_v are close, have
-    similar light scores: the graph can be walked by them.
+    similar light scores: a search can follow them.
     """
 
     def __init__(self, user_dim: int, vector_dim: int, width: int, hidden: int) -> None:

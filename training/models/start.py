@@ -51,7 +51,7 @@ def start_from_similarity(model: NeuralScorer, item_counts: Tensor) -> None:
 def _let_categories_cluster(model: NeuralScorer) -> None:
     """Random item embeddings enter e_v weakly, category and popularity fully.
 
-    Batch norm would give all columns the same spread. Then e_v has no clusters, and its graph is hard to search.
+    Otherwise batch norm gives all columns the same spread: e_v has no clusters, and its graph is hard to search.
     """
     norms = [module for module in model.item_network.modules() if isinstance(module, nn.BatchNorm1d)]
     if norms:

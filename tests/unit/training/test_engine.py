@@ -116,7 +116,7 @@ def test_plans_that_fit_are_kept_and_others_are_not(bundle, plans, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops")
 def test_the_timing_cache_is_kept_and_given_back(bundle, tmp_path, monkeypatch):
-    """With calls that TensorRT for RTX still takes, though it has nothing to keep."""
+    """TensorRT for RTX has the same calls, although its cache is empty."""
     monkeypatch.setattr("nann.training.export.engine.TIMING_CACHE_LIBRARIES", ("tensorrt_rtx",))
     options = EngineOptions(compute_capabilities=("8.6",), optimization_level=0)
     build_plans(bundle, tmp_path / "plans", options)
@@ -268,7 +268,7 @@ def test_building_needs_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-# The engine, of which a GPU is needed for a real one
+# The engine: a fake one, since a real one needs a GPU
 
 
 class FakeEngine:

@@ -39,7 +39,7 @@ def test_the_scorers_weights_are_the_same_to_the_last_bit_without_it(data, confi
 
 
 def test_clipping_one_leaves_the_other(data, config, tmp_path):
-    """With a clip norm that bites on every step."""
+    """The clip norm is exceeded on every step."""
     config = config.model_copy(update={"optimization": config.optimization.model_copy(update={"clip_norm": 0.01})})
     with_light = Checkpoint.load(train(data, config, tmp_path / "with", stop_at_step=5).checkpoint).model
     without = Checkpoint.load(train(data, without_light(config), tmp_path / "without", stop_at_step=5).checkpoint).model

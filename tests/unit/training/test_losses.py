@@ -157,5 +157,5 @@ def test_distillation_teaches_the_light_side_alone():
     assert target.grad is None
     assert light.grad[:, :5].abs().sum() > 0
     assert light.grad[:, 5].abs().sum() == 0
-    shifted = target.detach() + torch.arange(4.0)[:, None]  # a softmax does not see what is added to a whole row
+    shifted = target.detach() + torch.arange(4.0)[:, None]  # a softmax does not change if a whole row is shifted
     assert distillation_loss(target.detach(), shifted, valid).item() == pytest.approx(0, abs=1e-6)

@@ -1,4 +1,4 @@
-"""The hoisted form of the network against a plain one, written as the paper draws it."""
+"""The network, computed apart for user and item, against a plain form, written as the paper draws it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def model(request, data, config):
     )
     torch.manual_seed(0)
     model = build_model(config.model_copy(update={"model": settings}), data)
-    for module in model.modules():  # batch norm that does something
+    for module in model.modules():  # batch norm statistics that are not the identity
         if isinstance(module, torch.nn.BatchNorm1d):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
@@ -74,7 +74,7 @@ def request_tensors(data):
 
 
 @torch.inference_mode()
-def test_hoisted_scores_are_the_plain_scores(model, request_tensors):
+def test_scores_are_those_of_the_plain_form(model, request_tensors):
     torch.testing.assert_close(model(*request_tensors), plain_scores(model, *request_tensors), rtol=1e-4, atol=1e-4)
 
 

@@ -14,7 +14,7 @@ def model(data, config):
     return build_model(config, data)
 
 
-def test_popularity_stands_in_one_place_of_the_embedding(data, model):
+def test_popularity_is_the_first_column_of_the_embedding(data, model):
     place = model.item_embedding.weight[:, 0].detach().numpy()
     order = np.argsort(data.train_counts, kind="stable")
     assert np.all(np.diff(place[order]) >= -1e-6)
@@ -23,7 +23,7 @@ def test_popularity_stands_in_one_place_of_the_embedding(data, model):
 
 @torch.inference_mode()
 def test_a_candidate_attends_to_itself_most(data):
-    """At the paper's widths; there is chance in the random projections, so it is a matter of degree."""
+    """At the paper's widths; the projections are random, so it holds on average."""
     torch.manual_seed(0)
     model = build_model(TrainingConfig(), data)
     behaviors = torch.arange(250, dtype=torch.int32).reshape(5, 50)

@@ -46,7 +46,7 @@ def test_resuming_gives_the_uninterrupted_run(data, config, tmp_path):
 
 
 def assert_it_learns(data, config, tmp_path, *, nce="ranking", reading="row_kl", precision="fp32"):
-    """The loss of a batch falls well below the start's, and more is found than by popularity, which knows no tastes."""
+    """The loss of a batch falls well below the first one, and recall is above that of the most popular items."""
     auxiliary = config.loss.auxiliary.model_copy(update={"reading": reading, "candidates": None})
     changes = {
         "loss": config.loss.model_copy(update={"nce": nce, "auxiliary": auxiliary}),
@@ -97,7 +97,7 @@ def test_the_auxiliary_loss_leaves_the_batch_norm_statistics_alone(data, config)
 
 
 def test_two_processes_train_and_stop_together(data_folder, config, tmp_path):
-    """torchrun with gloo: disjoint slices of the batches, one checkpoint; one validates, and both stop on its word."""
+    """torchrun with gloo: disjoint slices of the batches, one checkpoint; one validates, and both stop."""
     script = tmp_path / "run.py"
     script.write_text(
         "from dataclasses import replace\n"
@@ -107,7 +107,7 @@ def test_two_processes_train_and_stop_together(data_folder, config, tmp_path):
         "from nann.training.validation import Validator\n"
         "from pathlib import Path\n"
         "measure = Validator.measure\n"
-        "Validator.measure = lambda *given: replace(measure(*given), recall=1 / given[-1])  # ever worse\n"
+        "Validator.measure = lambda *given: replace(measure(*given), recall=1 / given[-1])  # ever lower\n"
         "validation = {'every': 10, 'patience': 1}\n"
         f"config = TrainingConfig.model_validate({{**{config.model_dump()!r}, 'validation': validation}})\n"
         f"report = train(PreparedData.load({str(data_folder)!r}), config, Path({str(tmp_path / 'out')!r}))\n"

@@ -1,4 +1,4 @@
-"""Validation while training: what it measures, that it leaves no trace, what it keeps, and when it ends a run."""
+"""Validation while training: what it measures, that weights do not depend on it, what it keeps, when it ends a run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def assert_same_weights(left, right):
 
 @pytest.fixture
 def recalls(monkeypatch):
-    """Lets validations find what a test says, in order of their steps: `recalls[step]`."""
+    """Makes the validation after each step find the recall that a test sets: `recalls[step]`."""
     values = {}
     monkeypatch.setattr(Validator, "measure", lambda self, model, step: Validation(step, values[step], None))
     return values
@@ -104,7 +104,7 @@ def test_patience_ends_a_run_and_resuming_does_not_go_on(data, config, tmp_path,
     assert (report.best.step, Checkpoint.load(report.checkpoint).step) == (10, 20)
     again = train(data, settings, tmp_path, resume=True)
     assert (again.steps, again.examples, again.stopped_early) == (20, 0, True)
-    more = train(data, watched(config, every=5), tmp_path, resume=True, stop_at_step=27)  # the user thinks otherwise
+    more = train(data, watched(config, every=5), tmp_path, resume=True, stop_at_step=27)  # now without patience
     assert (more.steps, more.best) == (27, Validation(25, 0.9, None))
 
 
