@@ -57,21 +57,13 @@ def read_log(
     batch_bytes: int = BATCH_BYTES,
     batch_rows: int = BATCH_ROWS,
 ) -> InteractionLog:
-    """Reads CSV (with a header; plain or gzip) and Parquet files, in order.
+    """Reads CSV (with a header; plain or gzip) and Parquet files that all have the named columns, in order.
 
     Users are numbers or text. Items are positive whole numbers that fit int64. Time is in seconds (whole or
-    fractional), a timestamp, or ISO 8601 text (UTC where it names no zone).
+    fractional), a timestamp, or ISO 8601 text (UTC if it names no zone).
 
-    Args:
-        files: the log's files; each has all the columns.
-        columns: names of the columns.
-        scratch: folder for intermediate files; must stay until the log has been used.
-        name: name of the data set.
-        separator: between the fields of a CSV.
-        profile: table with user profile fields.
-        max_bad_share: share of bad rows above which the log is refused.
-        batch_bytes: size of a batch of a CSV.
-        batch_rows: size of a batch of a Parquet file.
+    `scratch` takes intermediate files, and must stay until the log has been used. A batch is `batch_bytes` of a CSV or
+    `batch_rows` of a Parquet file. A larger share of bad rows than `max_bad_share` is refused.
 
     Raises:
         ConfigError: if the separator or the share is not valid.

@@ -60,11 +60,6 @@ def kept_users(rows: pl.LazyFrame, min_behaviors: int) -> KeptUsers:
     return KeptUsers(frame, everyone.height - kept.height, end - kept["count"].to_numpy(), end)
 
 
-def rows_of(users: KeptUsers, rows: pl.LazyFrame) -> pl.LazyFrame:
-    """The rows of the kept users."""
-    return rows.join(users.frame.lazy().select("user"), on="user", how="semi")
-
-
 def numbered_items(rows: pl.LazyFrame, table: pl.LazyFrame | None) -> pl.DataFrame:
     """All items of some rows, numbered by ascending id.
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from .numbering import KeptUsers, kept_users, numbered_categories, numbered_items, ordered_behaviors, rows_of
+from .numbering import KeptUsers, kept_users, numbered_categories, numbered_items, ordered_behaviors
 from .output_folder import KIND, MANIFEST_FILE, prepared_folder
 from .profiles import UserProfiles
 from .protocol import SPLITS, TRAIN, Groups, Protocol, split_users, target_rows
@@ -73,7 +73,8 @@ def _write(
 ) -> dict[str, Any]:
     on_step("Counting users and items")
     users = kept_users(log.rows, protocol.min_behaviors)
-    items = numbered_items(log.rows if protocol.whole_corpus else rows_of(users, log.rows), log.items)
+    kept = log.rows if protocol.whole_corpus else log.rows.join(users.frame.lazy(), on="user", how="semi")
+    items = numbered_items(kept, log.items)
     on_step("Sorting behaviours by user and time")
     behaviors = ordered_behaviors(log.rows, users, items)
     groups = Groups.of(behaviors["group_first"].to_numpy(), users)

@@ -81,7 +81,9 @@ def text_batches(path: Path, batch_bytes: int = BATCH_BYTES) -> Iterator[TextBat
             head, newline, tail = block.rpartition(b"\n")
             if not newline:
                 rest += tail
-                _check_line_length(path, number, rest)
+                if len(rest) > _MAX_LINE_BYTES:
+                    limit = f"{_MAX_LINE_BYTES >> 20} MiB"
+                    raise DataError(f"{path}:{number} is longer than {limit}; expected one row per line")
                 continue
             lines, number = _lines(rest + head, number)
             rest = tail
@@ -123,11 +125,6 @@ def _read(stream: IO[bytes], path: Path, size: int) -> bytes:
     if b"\0" in block[:65536]:
         raise DataError(f"{path} is binary; expected text in UTF-8, one row per line, plain or gzip")
     return block
-
-
-def _check_line_length(path: Path, number: int, line: bytes) -> None:
-    if len(line) > _MAX_LINE_BYTES:
-        raise DataError(f"{path}:{number} is longer than {_MAX_LINE_BYTES >> 20} MiB; expected one row per line")
 
 
 def _head(path: Path, size: int) -> bytes:

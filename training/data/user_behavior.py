@@ -27,14 +27,10 @@ def read_user_behavior(
     max_bad_share: float = MAX_BAD_SHARE,
     batch_bytes: int = BATCH_BYTES,
 ) -> InteractionLog:
-    """Reads UserBehavior, gzip or plain, one file or several in order.
+    """Reads UserBehavior's CSV files, gzip or plain, in order.
 
-    Args:
-        files: the CSV files.
-        scratch: folder for intermediate files; must stay until the log has been used.
-        behavior_types: the types to keep; rows of the others are left out and counted.
-        max_bad_share: share of bad rows above which the log is refused.
-        batch_bytes: size of a batch.
+    Rows of other types than `behavior_types` are left out and counted. A larger share of bad rows than `max_bad_share`
+    is refused. `scratch` takes intermediate files, and must stay until the log has been used.
 
     Raises:
         ConfigError: if a behaviour type is unknown.

@@ -7,6 +7,8 @@ The bias is the last column of x_v, where w_u is 1. The inputs come from the sco
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -24,9 +26,9 @@ class LightHead(nn.Module):
 
     def __init__(self, user_dim: int, vector_dim: int, width: int, hidden: int) -> None:
         super().__init__()
-        self.user_network = _with_shortcut(user_dim + 2 * vector_dim + 1, (hidden, hidden), width - 1)
-        self.item_network = _with_shortcut(vector_dim, (hidden // 2,), width - 1)
-        self.bias_network = _with_shortcut(vector_dim, (_BIAS_WIDTH,), 1)
+        self.user_network = _Shortcut(user_dim + 2 * vector_dim + 1, (hidden, hidden), width - 1)
+        self.item_network = _Shortcut(vector_dim, (hidden // 2,), width - 1)
+        self.bias_network = _Shortcut(vector_dim, (_BIAS_WIDTH,), 1)
 
     def user_vectors(self, user: Tensor, vectors: Tensor, known: Tensor) -> Tensor:
         """w_u of B users: `float[B, width]`.
@@ -50,22 +52,16 @@ class LightHead(nn.Module):
 class _Shortcut(nn.Module):
     """The sum of a network and a linear map of the same input: the hidden layers need not learn the linear part."""
 
-    def __init__(self, network: nn.Module, width_in: int, width_out: int) -> None:
+    def __init__(self, width_in: int, hidden: tuple[int, ...], width_out: int) -> None:
         super().__init__()
-        self.network = network
+        layers: list[nn.Module] = []
+        for before, width in pairwise((width_in, *hidden)):
+            layers += [nn.Linear(before, width), nn.PReLU()]
+        self.network = nn.Sequential(*layers, nn.Linear(hidden[-1], width_out))
         self.linear = nn.Linear(width_in, width_out, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x) + self.linear(x)
-
-
-def _with_shortcut(width_in: int, hidden: tuple[int, ...], width_out: int) -> _Shortcut:
-    layers: list[nn.Module] = []
-    width = width_in
-    for size in hidden:
-        layers += [nn.Linear(width, size), nn.PReLU()]
-        width = size
-    return _Shortcut(nn.Sequential(*layers, nn.Linear(width, width_out)), width_in, width_out)
 
 
 def _mean(vectors: Tensor, known: Tensor) -> Tensor:
