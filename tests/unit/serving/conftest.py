@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import functools
+import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support import tiny_bundle, triton_fakes
+from support.tiny_requests import score
+from support.triton_fakes import SEARCH_PARAMETERS
 
 sys.modules.setdefault("triton_python_backend_utils", triton_fakes)
 
@@ -30,3 +34,46 @@ def repository(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def model_args(repository: Path):
     """Arguments of a model's `initialize`."""
     return functools.partial(triton_fakes.arguments_of, repository)
+
+
+@pytest.fixture
+def model(model_args, monkeypatch):
+    """The model `beam_retrieval` beside a scorer that answers its calls."""
+    from nann.python_backend.models.beam_retrieval import TritonPythonModel
+
+    monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", score)
+    monkeypatch.setattr(triton_fakes.InferenceRequest, "calls", [])
+    model = TritonPythonModel()
+    model.initialize(model_args("beam_retrieval", **SEARCH_PARAMETERS))
+    return model
+
+
+@pytest.fixture
+def seeded_model(tmp_path, monkeypatch):
+    """Files of a bundle with a light score; like ours, the scorer reads the start of the user states."""
+    from nann.python_backend.models.beam_retrieval import TritonPythonModel
+    from nann.python_backend.repository.install import install_bundle
+
+    install_bundle(tiny_bundle.make_bundle(tmp_path / "bundle", light=True).path, tmp_path / "repository")
+
+    def score_start(call):
+        states, candidates = call.inputs["user_state"][:, : tiny_bundle.LENGTH], call.inputs["candidates"]
+        scores = -np.abs(candidates - states.mean(axis=1, keepdims=True)).astype(np.float32)
+        return triton_fakes.InferenceResponse([triton_fakes.Tensor("candidate_scores", scores)])
+
+    monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", score_start)
+    monkeypatch.setattr(triton_fakes.InferenceRequest, "calls", [])
+    model = TritonPythonModel()
+    config = {
+        "name": "beam_retrieval",
+        "parameters": {key: {"string_value": value} for key, value in SEARCH_PARAMETERS.items()},
+    }
+    model.initialize(
+        {
+            "model_name": "beam_retrieval",
+            "model_version": "1",
+            "model_repository": str(tmp_path / "repository" / "beam_retrieval"),
+            "model_config": json.dumps(config),
+        }
+    )
+    return model

@@ -4,45 +4,14 @@ import shutil
 import numpy as np
 import pytest
 from support import tiny_bundle, triton_fakes
+from support.tiny_requests import ask, ask_light, nearest, nothing, score
 from support.triton_fakes import SEARCH_PARAMETERS
 
 from nann.errors import BundleError, InvalidInputError
 from nann.python_backend.models.beam_retrieval import response_to
 from nann.python_backend.search.outcomes import Kind
 from nann.shape_grid import ShapeGrid
-from nann.signature import ITEM_IDS, STATUS, STATUS_COMPLETE, STATUS_PARTIAL
-
-
-def score(call):
-    """The ONNX scorer of tiny_bundle, in NumPy."""
-    states, candidates = call.inputs["user_state"], call.inputs["candidates"]
-    scores = -np.abs(candidates - states.mean(axis=1, keepdims=True)).astype(np.float32)
-    return triton_fakes.InferenceResponse([triton_fakes.Tensor("candidate_scores", scores)])
-
-
-@pytest.fixture
-def model(model_args, monkeypatch):
-    from nann.python_backend.models.beam_retrieval import TritonPythonModel
-
-    monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", score)
-    monkeypatch.setattr(triton_fakes.InferenceRequest, "calls", [])
-    model = TritonPythonModel()
-    model.initialize(model_args("beam_retrieval", **SEARCH_PARAMETERS))
-    return model
-
-
-def ask(*places, **parameters):
-    states = np.repeat(np.array(places, np.float32)[:, None], tiny_bundle.LENGTH, axis=1)
-    return triton_fakes.Request({"user_state": states, "behaviors": nothing(len(states))}, json.dumps(parameters))
-
-
-def nothing(users):
-    return np.full((users, tiny_bundle.LENGTH), -1, np.int32)
-
-
-def nearest(place, count):
-    order = sorted(range(tiny_bundle.ITEMS), key=lambda item: (abs(item - place), item))
-    return tiny_bundle.item_ids()[order[:count]]
+from nann.signature import ITEM_IDS
 
 
 def test_the_best_items_by_external_id(model):
@@ -192,85 +161,6 @@ def test_what_nobody_foresaw_fails_with_its_request_alone_and_is_logged(model, m
     assert "Traceback" in triton_fakes.Logger.errors[0]
 
 
-class Clock:
-    """A monotonic clock that each scorer call moves by 100 ms."""
-
-    def __init__(self, monkeypatch):
-        self.now_ns = 10**12
-        monkeypatch.setattr("time.monotonic_ns", lambda: self.now_ns)
-        monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", self.answer)
-
-    def answer(self, call):
-        self.now_ns += 100_000_000
-        return score(call)
-
-
-def timed(place, arrived_ns, **parameters):
-    states = np.full((1, tiny_bundle.LENGTH), place, np.float32)
-    tensors = {"user_state": states, "behaviors": nothing(1), "arrived_ns": np.array([[arrived_ns]], np.int64)}
-    return triton_fakes.Request(tensors, json.dumps(parameters))
-
-
-def test_each_request_of_a_batch_stops_at_its_own_deadline(model, monkeypatch):
-    clock = Clock(monkeypatch)
-    asked = [ask(12), ask(12, deadline_ms=150), ask(12, deadline_ms=150, on_deadline="partial")]
-    whole, late, partial = model.outcomes(asked)
-    assert [whole.kind, late.kind, partial.kind] == [Kind.COMPLETE, Kind.LATE, Kind.PARTIAL]
-    np.testing.assert_array_equal(whole.outputs[ITEM_IDS], [nearest(12, 3)])
-    assert partial.rounds.tolist() == [2] < whole.rounds.tolist()
-    assert partial.items_scored < whole.items_scored
-    _, error, answer = map(response_to, (whole, late, partial))
-    assert (error.error().code(), answer.arrays()["status"].tolist()) == ("CANCELLED", [[1]])
-    assert "did not end within its deadline (deadline_ms 150)" in error.error().message()
-    assert clock.now_ns - 10**12 == whole.rounds[0] * 100_000_000  # stopped requests cost no round
-
-
-def test_of_a_partial_request_those_users_are_complete_who_had_finished(model, monkeypatch):
-    Clock(monkeypatch)
-    rounds = {place: int(model.outcomes([ask(place)])[0].rounds[0]) for place in range(tiny_bundle.ITEMS)}
-    first, last = min(rounds, key=rounds.get), max(rounds, key=rounds.get)
-    assert rounds[first] < rounds[last]
-    (both,) = model.outcomes([ask(first, last, deadline_ms=100 * rounds[first] - 50, on_deadline="partial")])
-    assert both.kind is Kind.PARTIAL
-    assert both.outputs[STATUS].tolist() == [[STATUS_COMPLETE], [STATUS_PARTIAL]]
-
-
-def test_waiting_counts_and_who_is_late_before_the_first_round_costs_none(model, monkeypatch):
-    clock = Clock(monkeypatch)
-    second_ns = 1_000_000_000
-    in_time, late = timed(12, clock.now_ns - second_ns), timed(12, clock.now_ns - 9 * second_ns, on_deadline="partial")
-    assert [outcome.kind for outcome in model.outcomes([late])] == [Kind.LATE]
-    assert not triton_fakes.InferenceRequest.calls
-    assert [outcome.kind for outcome in model.outcomes([late, in_time])] == [Kind.LATE, Kind.COMPLETE]
-    # A client's clock that is ahead of ours gives a request no more time.
-    (outcome,) = model.outcomes([timed(12, clock.now_ns + 10**15, deadline_ms=150)])
-    assert outcome.kind is Kind.LATE
-
-
-def test_a_cancelled_request_leaves_its_batch_within_one_round(model, monkeypatch):
-    requests = [ask(12), ask(12)]
-
-    def cancel_the_second(call):
-        requests[1].cancelled = True
-        return score(call)
-
-    monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", cancel_the_second)
-    stays, goes = model.outcomes(requests)
-    assert (stays.kind, goes.kind) == (Kind.COMPLETE, Kind.CANCELLED)
-    assert [len(call.inputs["candidates"]) for call in triton_fakes.InferenceRequest.calls][:2] == [2, 1]
-    assert response_to(goes).error().code() == "CANCELLED"
-
-
-def test_inside_the_ensemble_nobody_is_asked_about_cancellation(model):
-    """Triton never reports a cancellation there, and a check is a round trip between processes."""
-    request = timed(12, 0)
-    request.is_cancelled = None
-    assert model.outcomes([request])[0].kind is Kind.LATE
-    request = timed(12, 2**62)
-    request.is_cancelled = None
-    assert model.outcomes([request])[0].kind is Kind.COMPLETE
-
-
 @pytest.fixture
 def failing(monkeypatch):
     failed = triton_fakes.InferenceResponse(error=triton_fakes.TritonError("weights lost"))
@@ -326,100 +216,6 @@ def test_a_bundle_that_recommends_too_much_does_not_load(model_args):
 
     with pytest.raises(BundleError, match="recommends 5 where the server's max_ef is 4; raise max_ef"):
         TritonPythonModel().initialize(model_args("beam_retrieval", **{**SEARCH_PARAMETERS, "max_ef": "4"}))
-
-
-@pytest.fixture
-def seeded_model(tmp_path, monkeypatch):
-    """Files of a bundle with a light score; like ours, the scorer reads the start of the user states."""
-    from nann.python_backend.models.beam_retrieval import TritonPythonModel
-    from nann.python_backend.repository.install import install_bundle
-
-    install_bundle(tiny_bundle.make_bundle(tmp_path / "bundle", light=True).path, tmp_path / "repository")
-
-    def score_start(call):
-        states, candidates = call.inputs["user_state"][:, : tiny_bundle.LENGTH], call.inputs["candidates"]
-        scores = -np.abs(candidates - states.mean(axis=1, keepdims=True)).astype(np.float32)
-        return triton_fakes.InferenceResponse([triton_fakes.Tensor("candidate_scores", scores)])
-
-    monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", score_start)
-    monkeypatch.setattr(triton_fakes.InferenceRequest, "calls", [])
-    model = TritonPythonModel()
-    config = {
-        "name": "beam_retrieval",
-        "parameters": {key: {"string_value": value} for key, value in SEARCH_PARAMETERS.items()},
-    }
-    model.initialize(
-        {
-            "model_name": "beam_retrieval",
-            "model_version": "1",
-            "model_repository": str(tmp_path / "repository" / "beam_retrieval"),
-            "model_config": json.dumps(config),
-        }
-    )
-    return model
-
-
-def ask_light(place, light_place=None, own=(), **parameters):
-    light = tiny_bundle.light_user(place if light_place is None else light_place)
-    states = np.array([[place] * tiny_bundle.LENGTH + light], np.float32)
-    behaviors = nothing(1)
-    behaviors[0, : len(own)] = own
-    return triton_fakes.Request({"user_state": states, "behaviors": behaviors}, json.dumps(parameters))
-
-
-def test_requests_of_one_batch_may_enter_by_layers_and_by_seeds(seeded_model):
-    requests = [ask_light(12), ask_light(22, entry="seeds"), ask_light(7, entry="seeds", seeds=1, rounds=5, top_k=5)]
-    together = seeded_model.execute(requests)
-    for response, place, count in zip(together, (12, 22, 7), (3, 3, 5), strict=True):
-        np.testing.assert_array_equal(response.arrays()["item_ids"], [nearest(place, count)])
-    layers, seeds, _ = (int(response.arrays()["items_scored"][0, 0]) for response in together)
-    assert seeds < layers  # four seeds and what is beside them
-    alone = [seeded_model.execute([request])[0].arrays() for request in requests]
-    for one, other in zip(together, alone, strict=True):
-        for name, array in one.arrays().items():
-            np.testing.assert_array_equal(array, other[name], err_msg=name)
-
-
-def test_the_walk_repairs_seeds_that_lie_beside(seeded_model):
-    request = ask_light(15, light_place=11, entry="seeds", seeds=2, rounds=9)
-    np.testing.assert_array_equal(seeded_model.execute([request])[0].arrays()["item_ids"], [nearest(15, 3)])
-
-
-def test_a_search_by_seeds_also_starts_from_the_users_own_items(seeded_model):
-    far = {"light_place": 28, "entry": "seeds", "seeds": 1, "rounds": 0, "top_k": 1}
-    alone, with_own = (seeded_model.execute([ask_light(4, own=own, **far)])[0].arrays() for own in ((), (4, 5, 4)))
-    assert alone["item_ids"] != nearest(4, 1)
-    np.testing.assert_array_equal(with_own["item_ids"], [nearest(4, 1)])
-    assert with_own["items_scored"] == alone["items_scored"] + 2  # each once
-
-
-def test_behaviours_of_another_bundle_are_refused(seeded_model):
-    bad, good = seeded_model.execute([ask_light(4, own=(tiny_bundle.ITEMS,)), ask_light(4)])
-    assert (bad.error().code(), good.has_error()) == ("INVALID_ARG", False)
-    assert f"expected -1 to {tiny_bundle.ITEMS - 1}" in bad.error().message()
-
-
-def test_a_light_part_that_is_no_number_fails_its_request_alone(seeded_model):
-    bad, good = seeded_model.execute([ask_light(3, light_place=float("nan"), entry="seeds"), ask_light(3)])
-    assert (bad.error().code(), good.has_error()) == ("INTERNAL", False)
-    assert "light part of user_state holds NaN" in bad.error().message()
-    tensors = {"user_state": np.zeros((1, 1), np.float32), "behaviors": nothing(1)}
-    narrow = triton_fakes.Request(tensors, '{"entry": "seeds"}')
-    assert "user_state has shape [1, 1]; expected [B, 2 or more]" in seeded_model.execute([narrow])[0].error().message()
-
-
-def test_without_a_light_score_seeds_are_refused(model):
-    (response,) = model.execute([ask(3, entry="seeds")])
-    assert "entry is 'seeds'; expected \"layers\": this bundle's model has no light score" in response.error().message()
-
-
-def test_a_bundle_that_recommends_seeds_without_a_light_score_does_not_load(tmp_path):
-    from nann.python_backend.search.retriever import Retriever
-    from nann.search_requests import SearchBounds, TimeLimit
-
-    bundle = tiny_bundle.make_bundle(tmp_path / "bundle", search_by_entry={"seeds": tiny_bundle.SEEDED})
-    with pytest.raises(BundleError, match=r"recommends entry 'seeds' and has no light_vectors\.npy"):
-        Retriever(bundle, SearchBounds(20, 25, 30), TimeLimit(1000))
 
 
 def test_the_scorer_in_process_gives_the_same_answers_and_calls_no_model(model, model_args):
