@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from nann.training.studies import figures3_4
+from nann.training.studies.curves import frontier
 from nann.training.studies.measures.other_retrievers import LABELS as RETRIEVERS
 from nann.training.studies.measures.seeded_entry import LABELS as ENTRIES
 from nann.training.studies.readings import READINGS
@@ -59,7 +60,7 @@ def _figures3_4(result: Any, found: Tables, figures: Figures) -> None:
     (rows,) = found
     methods = {method.name: method for each in figures3_4.METHODS.values() for method in each}
     shown = {
-        name: figures3_4.frontier(points, "coverage") if methods[name].search == "beam" else points
+        name: frontier(points, "coverage") if methods[name].search == "beam" else points
         for name, points in result["curves"].items()
     }
     expected = [
@@ -168,7 +169,7 @@ def _growth(result: Any, found: Tables, figures: Figures) -> None:
     (rows,) = found
     for row, size in zip(rows, result["sizes"], strict=True):
         assert row["items (synthetic)"] == f"{size['items']:,}"
-        assert row["scored a user"] == f"{size['items_scored']:,.0f}"
+        assert row["scored per user"] == f"{size['items_scored']:,.0f}"
         assert row["ef"] == ", ".join(map(str, size["search"]["ef"]))
         shown = [row["share scored"], row[f"coverage@{result['top_k']}"], row["recall-Delta"]]
         assert shown == percents(size, "share_scored", "coverage", "recall_delta")

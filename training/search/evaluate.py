@@ -1,4 +1,4 @@
-"""Offline evaluation: what the walk loses against scoring every item (paper, section 5.2)."""
+"""Offline evaluation: what a search loses compared with scoring every item (paper, section 5.2)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import numpy as np
 
 from nann.bundle import SCORER_FILE, Bundle
 from nann.errors import ConfigError, DataError
-from nann.scorer import Scorer
-from nann.search_input import SearchIndex
-from nann.search_params import SearchOptions, SearchParams, SeedParams
+from nann.search_params import SearchOptions, SeedParams
 from nann.search_requests import parse_search
 
 from ..data.prepared import PreparedData
@@ -29,7 +27,7 @@ class Evaluation:
         recall_delta: (recall_all - recall_retrieval) / recall_all; None if recall_all is 0.
         coverage: share of the exhaustive top K that the search returned.
         share_scored: items scored / items in the corpus.
-        items_scored: mean number of scorer evaluations a user.
+        items_scored: mean number of scorer evaluations per user.
     """
 
     split: str
@@ -46,7 +44,7 @@ class Evaluation:
     items_scored: float
 
     def percentages(self) -> tuple[str, ...]:
-        """The metrics as a table shows them."""
+        """The metrics as cells of a table."""
         values = (self.recall_all, self.recall_retrieval, self.recall_delta, self.coverage, self.share_scored)
         return tuple("-" if value is None else f"{100 * value:.2f}%" for value in values)
 
@@ -59,19 +57,19 @@ def evaluate_bundle(
     split: str = "test",
     users: int | None = None,
 ) -> Evaluation:
-    """Evaluates a bundle with its exported models and notes the metrics beside its manifest.
+    """Evaluates a bundle with its exported models, and writes the metrics into the bundle's notes.
 
     Args:
-        bundle: complete, ONNX files included.
+        bundle: complete, with its ONNX files.
         data: the data set it was made from.
-        options: what to ask of the search; None: what the bundle recommends.
+        options: search parameters; None: those the bundle recommends.
         split: "validation" or "test".
-        users: how many users, None = all.
+        users: how many users; None: all.
 
     Raises:
-        ConfigError: if there is no such split, or the bundle has fewer items than are asked for.
+        ConfigError: if there is no such split, or top_k exceeds the number of items.
         RequestError: if the bundle can't be searched with the options.
-        DataError: if bundle and data set do not number the same items.
+        DataError: if bundle and data set do not have the same items.
         BundleError: if the bundle was not exported.
     """
     require_exported(bundle)
@@ -84,31 +82,17 @@ def evaluate_bundle(
         raise ConfigError(f"top_k is {params.top_k}; expected 1 to {bundle.item_count}, the number of items")
     queries, batch = bundle_users(bundle, data, split, users)
     scorer = OnnxScorer(bundle.path / SCORER_FILE)
-    exact = exact_top(scorer, batch, bundle.item_count, params.top_k)
-    result = evaluate_search(MeasuredUsers(batch, queries, exact), bundle.index, scorer, params, split)
+    measured = MeasuredUsers(batch, queries, exact_top(scorer, batch, bundle.item_count, params.top_k))
+    metrics = measured.measure(bundle.index, scorer, params)
+    result = Evaluation(split, len(batch), params.top_k, params.ef, params.rounds, params.seeds, **metrics)
     bundle.note(metrics={**bundle.notes.get("metrics", {}), split: asdict(result)})
     return result
 
 
-def evaluate_search(
-    users: MeasuredUsers, index: SearchIndex, scorer: Scorer, params: SearchParams, split: str
-) -> Evaluation:
-    """Compares `beam_search` with the users' exact top K."""
-    return Evaluation(
-        split=split,
-        users=len(users),
-        top_k=params.top_k,
-        ef=params.ef,
-        rounds=params.rounds,
-        seeds=params.seeds,
-        **users.measure(index, scorer, params),
-    )
-
-
 def check_same_items(bundle: Bundle, data: PreparedData) -> None:
-    """Raises DataError unless bundle and data set number the same items."""
+    """Raises DataError unless bundle and data set have the same items in the same order."""
     if not np.array_equal(bundle.item_ids, data.item_ids):
         raise DataError(
-            f"{bundle.path} has {bundle.item_count} items and the data set {len(data.item_ids)}, and they are not the "
-            "same; use the data set the bundle was made from"
+            f"the {bundle.item_count} items of {bundle.path} are not the {len(data.item_ids)} items of the data set; "
+            "use the data set the bundle was made from"
         )

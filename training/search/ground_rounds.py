@@ -1,9 +1,9 @@
-"""One walk, every number of ground rounds: what Beam-retrieval would return, and cost, after 1, 2, ... rounds."""
+"""What a search returns and costs after 1, 2, ... rounds of the ground layer, measured in one walk."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +15,12 @@ from nann.search_params import SearchParams
 from nann.signature import PADDING_ITEM
 
 
-@dataclass(frozen=True)
-class GroundRounds:
-    """Results by ground round. R is the number of rounds that took place within the limit.
+class GroundRounds(NamedTuple):
+    """Results of U users by ground round; R is the number of rounds within the cost limit.
 
     Attributes:
-        items: `int32[R, U, K]`, best first, padded with -1: `items[r]` is what rounds = r + 1 returns.
-        items_scored: `int64[R, U]`, what it costs.
+        items: `int32[R, U, K]`, best first, padded with -1. `items[r]` is the result of a search with r + 1 rounds.
+        items_scored: `int64[R, U]`, the scorer evaluations of that search.
     """
 
     items: Int32Array
@@ -31,29 +30,24 @@ class GroundRounds:
 def search_by_ground_round(
     index: SearchIndex, scorer: Scorer, users: UserBatch, params: SearchParams, most_scored: float = np.inf
 ) -> GroundRounds:
-    """Walks once and tells what every number of ground rounds up to `params.rounds[-1]` would have returned.
+    """Walks once for all users, and gives the result for every number of ground rounds up to `params.rounds[-1]`.
 
-    Args:
-        index: to walk.
-        scorer: gives the scores.
-        users: all of whom walk together.
-        params: ef and rounds; with 0 rounds on the ground the only result is that of no round.
-        most_scored: rounds for which the mean number of items scored exceeds it are left out, and the walk ends as soon
-            as only such rounds remain.
+    Rounds for which the mean number of items scored per user exceeds `most_scored` are left out. The walk ends as soon
+    as no other rounds remain. With 0 ground rounds the only result is that of no round.
     """
     recorder = _Recorder(scorer, len(users), params, most_scored)
     with suppress(_OnlyTooExpensiveRemainsError):
         beam_search(index, recorder, users, params, observer=recorder.observe)
-    affordable = np.count_nonzero(recorder.items_scored.mean(axis=1) <= most_scored)  # the cost rises with the rounds
+    affordable = np.count_nonzero(recorder.items_scored.mean(axis=1) <= most_scored)  # cost rises with the rounds
     return GroundRounds(recorder.items[:affordable], recorder.items_scored[:affordable])
 
 
 class _OnlyTooExpensiveRemainsError(Exception):
-    """Ends a walk from inside the observer."""
+    """Ends the walk from inside the observer."""
 
 
 class _Recorder:
-    """A scorer that counts, and the observer that books the counts and W on the rounds they belong to."""
+    """A scorer that counts candidates, and an observer that adds the counts and W to the rounds they belong to."""
 
     def __init__(self, scorer: Scorer, users: int, params: SearchParams, most_scored: float) -> None:
         rounds = max(params.rounds[-1], 1)
@@ -68,7 +62,7 @@ class _Recorder:
         return self._scorer.score(user_states, candidates)
 
     def observe(self, trace: RoundTrace) -> None:
-        """Books one scorer call: what happens above the ground counts for every number of ground rounds."""
+        """Records one scorer call; calls above the ground layer count for every number of ground rounds."""
         first = np.where(trace.layers == 0, np.maximum(trace.rounds - 1, 0), 0)
         best = trace.items[:, : self.items.shape[2]]
         for place in np.unique(first):
@@ -78,6 +72,6 @@ class _Recorder:
             self.items[place:, rows] = PADDING_ITEM
             self.items[place:, rows, : best.shape[1]] = best[chosen]
         too_expensive = self.items_scored.mean(axis=1) > self._most_scored
-        # Whoever is not in the trace is done: if all others are past the affordable rounds, nothing can change there.
+        # Users missing from the trace have finished. Once all others are past the affordable rounds, those are final.
         if too_expensive.any() and (too_expensive[0] or first.min() >= too_expensive.argmax()):
             raise _OnlyTooExpensiveRemainsError

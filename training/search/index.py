@@ -1,4 +1,4 @@
-"""Item vectors -> HNSW graph (hnswlib) -> CSR layers -> bundle (paper, sections 3.3 and 5.1)."""
+"""Builds a bundle from item vectors: HNSW graph (hnswlib), CSR layers, files (paper, sections 3.3 and 5.1)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CONVERT_CHUNK = 1 << 18
 _DEFAULT_INDEX = IndexConfig()
 _DEFAULT_SEARCH = SearchConfig()
 _SEEDS, _SEEDED_EF, _SEEDED_ROUNDS = 4, 2, 4
-"""Seeds and ef in multiples of top_k, and rounds: a start, until `nann tune` has found better ones."""
+"""Defaults until `nann tune` has found better ones: seeds and ef in multiples of top_k, and rounds."""
 
 
 def build_hnsw(
@@ -49,8 +49,8 @@ def build_hnsw(
 
     Args:
         vectors: `float32[N, d]`, row = item index = hnswlib label.
-        config: M, ef_construction and seed.
-        threads: hnswlib's threads, -1 = all cores. With 1 the same vectors give the same graph.
+        config: M, ef_construction and random seed.
+        threads: hnswlib's threads; -1: all cores. With 1 thread the same vectors give the same graph.
         progress: shows a bar if given.
     """
     index = hnswlib.Index(space="l2", dim=vectors.shape[1])
@@ -67,11 +67,9 @@ def build_hnsw(
 
 
 def graph_from_hnswlib(index: hnswlib.Index, entry_layer: int) -> HnswGraph:
-    """The layers of hnswlib's own graph as CSR arrays, addressed by label.
+    """Converts the graph of an index with labels 0..N-1 to CSR layers whose rows are labels.
 
-    Args:
-        index: a built index whose labels are 0..N-1.
-        entry_layer: wanted top used layer; lowered to the graph's highest layer where that is lower.
+    Searches enter at `entry_layer`, or at the graph's highest layer if that is lower.
     """
     state = index.__getstate__()[0]
     count, m0 = state["cur_element_count"], state["max_M0"]
@@ -109,27 +107,27 @@ def create_bundle(
     threads: int = -1,
     progress: Progress | None = None,
 ) -> Bundle:
-    """Builds the graph and writes a bundle, complete but for the ONNX files (the export adds those).
+    """Builds the graph and writes a bundle without ONNX files, which the export adds.
 
     Args:
         out: the bundle's folder; replaced if it holds a bundle.
-        item_ids: `int64[N]` external ids, strictly ascending, none of them 0 or -1.
+        item_ids: `int64[N]` external ids, positive and strictly ascending.
         item_vectors: `float32[N, d]`, e_v of each item.
         sequence_length: how many behaviours the user encoder reads.
         index: HNSW parameters.
-        search: recommended search parameters of the paper's entry.
-        light_vectors: `float32[N, d']`, the items' side of a light score (docs/custom_scorer.md); None: there is none,
-            and every search enters the graph as in the paper.
-        item_names: one name an item, for people.
+        search: recommended search parameters for entry "layers".
+        light_vectors: `float32[N, d']`, item vectors of a light score (docs/custom_scorer.md). None: the bundle has no
+            light score, and every search enters by the layers, as in the paper.
+        item_names: one name per item, for people.
         profile_fields: name and values of each user profile field.
-        provenance: whatever else the notes should tell: data set, training configuration, ...
+        provenance: anything else for the notes, such as data set and training configuration.
         threads: hnswlib's threads.
         progress: shows a bar if given.
 
     Raises:
-        DataError: if ids and vectors do not belong together, or vectors are not finite.
-        ConfigError: if there are fewer items than the recommended top_k.
-        BundleError: if `out` holds something that is not a bundle.
+        DataError: if the ids are not valid, their number is not that of the vectors, or a vector is not finite.
+        ConfigError: if there are fewer items than the recommended top_k, or `search` lacks values for a layer.
+        BundleError: if `out` exists and is not a bundle.
     """
     _check_items(item_ids, item_vectors, light_vectors, search.top_k)
     _check_folder(out)
@@ -137,7 +135,7 @@ def create_bundle(
     graph = graph_from_hnswlib(build_hnsw(vectors, index, threads=threads, progress=progress), index.entry_layer)
     recommended = [_search_for(graph, search)]
     arrays: dict[str, npt.NDArray[Any]] = {ITEM_IDS_FILE: item_ids, ITEM_VECTORS_FILE: vectors}
-    if light_vectors is not None:  # the cheaper way in, by far, is the default
+    if light_vectors is not None:  # entry by seeds is far cheaper, so it is the default
         arrays[LIGHT_VECTORS_FILE] = np.ascontiguousarray(light_vectors, np.float32)
         recommended.insert(0, seeded_search(search.top_k, len(item_ids)))
     manifest = {
@@ -180,7 +178,7 @@ def _to_layer(
 
 
 def seeded_search(top_k: int, item_count: int) -> SearchParams:
-    """What a request that enters by seeds gets before `nann tune` has measured anything."""
+    """Default parameters for entry "seeds", before `nann tune` has measured better ones."""
     count = min(_SEEDS * top_k, item_count)
     return SearchParams(top_k, (_SEEDED_EF * top_k,), (_SEEDED_ROUNDS,), SeedParams(count, count))
 
@@ -192,7 +190,7 @@ def _check_items(
     top_k: int,
 ) -> None:
     if len(ids) != len(vectors):
-        raise DataError(f"{len(ids)} item ids came with {len(vectors)} item vectors; expected as many")
+        raise DataError(f"{len(ids)} item ids came with {len(vectors)} item vectors; expected one id per vector")
     if np.any(np.diff(ids) <= 0) or (len(ids) and ids[0] < 1):
         raise DataError("item ids must be positive (0 and -1 mean padding) and strictly ascending")
     if len(ids) < top_k:
@@ -217,10 +215,12 @@ def _graph_summary(graph: HnswGraph, config: IndexConfig) -> dict[str, Any]:
 
 
 def _search_for(graph: HnswGraph, search: SearchConfig) -> SearchParams:
-    """Recommended parameters for the layers there are: a small graph may lack the upper ones."""
+    """Parameters for the layers that the graph has; a small graph lacks upper layers."""
     layers = graph.entry_layer + 1
     if len(search.ef) < layers:
-        raise ConfigError(f"search.ef has {len(search.ef)} values and the graph {layers} layers; give one a layer")
+        raise ConfigError(
+            f"search.ef has {len(search.ef)} values and the graph {layers} layers; give one value per layer"
+        )
     return SearchParams(search.top_k, search.ef[-layers:], search.rounds[-layers:])
 
 

@@ -1,4 +1,4 @@
-"""Users to measure searches with, and the metrics of what a search gives them (paper, section 5.2)."""
+"""Users whose exact results are known, and the metrics of a search for them (paper, section 5.2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nann.beam_search import beam_search
 from nann.bundle import USER_ENCODER_FILE, Bundle
 from nann.exact_search import exact_search
 from nann.metrics import coverage, recall, recall_delta, share_scored
-from nann.scorer import Float32Array, Int32Array, Scorer
+from nann.scorer import Int32Array, Scorer
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
 from nann.search_result import SearchResult
@@ -23,16 +23,16 @@ from ..data.prepared import PreparedData, Queries
 from ..scorers import OnnxUserEncoder
 
 USER_BLOCK = 64
-"""Users who are encoded, and who walk, together."""
+"""Users per batch, when they are encoded and when they are searched for."""
 
 
 @dataclass(frozen=True, eq=False)
 class MeasuredUsers:
-    """U users whose exact top K under a scorer is known, and what they did next.
+    """U users with their exact top K under a scorer and their ground truth items.
 
     Attributes:
-        batch: what searches are given of them.
-        queries: the same users with their targets.
+        batch: the users as a search takes them.
+        queries: the same users with their ground truth items.
         exact: `int32[U, K]`, the K best of all items, best first: B_u of the paper.
     """
 
@@ -53,22 +53,22 @@ class MeasuredUsers:
         return replace(self, exact=self.exact[:, :top_k])
 
     def take(self, rows: npt.NDArray[np.intp]) -> MeasuredUsers:
-        """Some of the users, by `intp[R]` rows."""
+        """The users in these rows, `intp[R]`."""
         return MeasuredUsers(self.batch[rows], self.queries.take(rows), self.exact[rows])
 
     def recall(self, items: Int32Array) -> float:
-        """Share of a user's targets among `items`, `int32[U, any]`; mean over the users."""
+        """Share of a user's ground truth items that are in `items`, `int32[U, any]`; mean over the users."""
         return recall(items, self.queries.target_indptr, self.queries.target_items)
 
     def point(self, items: Int32Array, evaluations: float) -> dict[str, Any]:
-        """One point of a curve: what `items` (`int32[U, any]`) are worth, and how many scores a user they took."""
+        """One point of a curve: recall and coverage of `items`, `int32[U, any]`, and scorer evaluations per user."""
         quality = {"recall": self.recall(items), "coverage": coverage(items, self.exact)}
         return {"evaluations": float(evaluations), **quality}
 
     def measures(self, found: SearchResult, item_count: int) -> dict[str, float | None]:
-        """The metrics of section 5.2 as fractions, and `items_scored`, a mean count a user.
+        """The metrics of section 5.2 as fractions, and `items_scored`, the mean number per user.
 
-        `recall_delta` is None where `recall_all` is 0, since JSON has no NaN.
+        `recall_delta` is None if `recall_all` is 0, since JSON has no NaN.
         """
         recall_all, recall_retrieval = self.recall(self.exact), self.recall(found.items)
         return {
@@ -93,7 +93,7 @@ class MeasuredUsers:
 def search_users(
     index: SearchIndex, scorer: Scorer, users: UserBatch, params: SearchParams, block: int = USER_BLOCK
 ) -> SearchResult:
-    """`beam_search` for many users, a block at a time."""
+    """`beam_search` for many users, in batches of `block` users."""
     starts = range(0, len(users), block)
     return SearchResult.concatenate([beam_search(index, scorer, users[i : i + block], params) for i in starts])
 
@@ -115,15 +115,11 @@ def exact_top(scorer: Scorer, users: UserBatch, item_count: int, top_k: int) -> 
 def bundle_users(
     bundle: Bundle, data: PreparedData, split: str, users: int | None, threads: int = 0
 ) -> tuple[Queries, UserBatch]:
-    """The first users of a split (None: all), encoded by the bundle's user encoder with so many threads."""
+    """The first `users` of a split (None: all), encoded by the bundle's user encoder; threads 0: all cores."""
     queries = data.queries(split, bundle.sequence_length, users)
     encoder = OnnxUserEncoder(bundle.path / USER_ENCODER_FILE, threads)
-    return queries, UserBatch(encode_queries(encoder, bundle, queries), queries.behaviors)
-
-
-def encode_queries(encoder: OnnxUserEncoder, bundle: Bundle, queries: Queries) -> Float32Array:
-    """User states of all queries, a block at a time: `float32[Q, S]`."""
-    # As the server does it: a model without a profile gets none, even where the data set has one.
+    # As the server does: a model without user profiles gets none, even if the data set has them.
     profiles = bundle.features.profile(queries.profiles.astype(np.int64), len(queries.behaviors))
     blocks = [slice(i, i + USER_BLOCK) for i in range(0, len(profiles), USER_BLOCK)]
-    return np.concatenate([encoder.encode(queries.behaviors[some], profiles[some]) for some in blocks])
+    states = [encoder.encode(queries.behaviors[some], profiles[some]) for some in blocks]
+    return queries, UserBatch(np.concatenate(states), queries.behaviors)

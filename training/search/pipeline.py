@@ -1,10 +1,9 @@
-"""Checkpoint -> bundle: the two steps behind `nann index` and `nann export`."""
+"""From a checkpoint to a bundle: the steps of `nann index` and `nann export`."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
@@ -20,10 +19,10 @@ from .index import create_bundle
 
 
 def index_checkpoint(checkpoint: Checkpoint, data: PreparedData, out: Path, *, threads: int = -1) -> Bundle:
-    """Item vectors of a trained scorer -> HNSW graph -> bundle.
+    """Builds a bundle with the item vectors of a trained scorer and their HNSW graph.
 
     Raises:
-        ConfigError, DataError: if checkpoint and data do not belong together, or there are fewer items than top_k.
+        ConfigError, DataError: if the checkpoint was not trained on the data, or there are fewer items than top_k.
     """
     model = checkpoint.restore(data)
     config = checkpoint.config
@@ -67,10 +66,9 @@ def export_checkpoint(checkpoint: Checkpoint, data: PreparedData, bundle: Bundle
 
 
 def weights_hash(checkpoint: Checkpoint) -> str:
-    """Short hash over all weights, to tell checkpoints apart."""
+    """Short hash of all weights, to tell checkpoints apart."""
     digest = hashlib.sha256()
-    weights: dict[str, Any] = checkpoint.model
-    for name in sorted(weights):
+    for name, weights in sorted(checkpoint.model.items()):
         digest.update(name.encode())
-        digest.update(weights[name].cpu().contiguous().numpy().tobytes())
+        digest.update(weights.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

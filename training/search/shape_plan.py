@@ -1,4 +1,4 @@
-"""Plans the padding grid by replaying requests: which shapes of scorer calls the search really makes."""
+"""Plans the padding grid from the shapes of the scorer calls that replayed requests make."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from ..scorers import OnnxScorer, OnnxUserEncoder
 
 @dataclass(frozen=True)
 class Requests:
-    """Requests to replay.
+    """R requests to replay.
 
     Attributes:
         behaviors: `int32[R, L]`, as the user encoder reads them.
-        profiles: `int32[R, P]`.
-        params: what each search may spend.
+        profiles: `int32[R, P]`, codes of the user profiles.
+        params: each request's search parameters.
     """
 
     behaviors: Int32Array
@@ -52,15 +52,15 @@ class Requests:
 
 @dataclass(frozen=True)
 class ShapePlan:
-    """What a grid computes for the replayed calls.
+    """A grid, and how many scores the replayed scorer calls compute with it.
 
     Attributes:
         grid: the shapes.
         calls: how many scorer calls were replayed.
         candidates: scores that the searches needed.
-        lockstep: scores that the calls ask for as they come: users of a call wait for the widest of them.
-        padded: scores that the calls compute when padded to `grid`.
-        default_padded: the same for `DEFAULT_GRID`.
+        lockstep: scores with each row of a call padded to the widest row of the same call.
+        padded: scores with each call padded to `grid`.
+        default_padded: scores with each call padded to `DEFAULT_GRID`.
     """
 
     grid: ShapeGrid
@@ -72,7 +72,7 @@ class ShapePlan:
 
     @property
     def waste(self) -> float:
-        """Share of the computed scores that only the grid's padding asks for."""
+        """Share of the computed scores that only the padding to `grid` causes."""
         return 1 - self.lockstep / self.padded
 
     @property
@@ -82,7 +82,7 @@ class ShapePlan:
 
 
 class _RecordingScorer:
-    """Notes users, width and real candidates of each call, and the widest row of candidates."""
+    """Records users, width and real candidates of each call, and the widest row of candidates."""
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
@@ -100,19 +100,19 @@ class _RecordingScorer:
 
 
 def data_requests(data: PreparedData, bundle: Bundle, users: int) -> Requests:
-    """Validation users' requests, with the bundle's search parameters."""
+    """Requests of `users` validation users, with the bundle's search parameters."""
     queries = data.queries("validation", bundle.sequence_length, users)
     return Requests(queries.behaviors, queries.profiles, [bundle.search_params] * len(queries.users))
 
 
 def read_requests(path: Path, bundle: Bundle) -> Requests:
-    """Requests from a log: one JSON object a line, as clients send them.
+    """Requests from a log of one JSON object per line, as clients send them.
 
-    `{"behavior_item_ids": [11, 12], "user_profile": [3], "top_k": 50, "ef": [61, 60, 300], "rounds": [1, 3, 5]}`; all
-    but the first may be left out.
+    `{"behavior_item_ids": [11, 12], "user_profile": [3], "top_k": 50, "ef": [61, 60, 300], "rounds": [1, 3, 5]}`; only
+    `behavior_item_ids` is required.
 
     Raises:
-        DataError: naming the line, if it is not such an object, or there are none.
+        DataError: if a line is no such object (the message names the line), or the log is empty or can't be read.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -120,21 +120,16 @@ def read_requests(path: Path, bundle: Bundle) -> Requests:
         raise DataError(f"{path} can't be read: {error.strerror}") from error
     each = list(_parsed_lines(path, lines, bundle))
     if not each:
-        raise DataError(f"{path} holds no requests; expected one JSON object a line")
+        raise DataError(f"{path} holds no requests; expected one JSON object per line")
     behaviors, profiles, params = zip(*each, strict=True)
     return Requests(np.concatenate(behaviors), np.concatenate(profiles), params)
 
 
 def plan_shapes(bundle: Bundle, requests: Requests, width_count: int) -> ShapePlan:
-    """Replays requests, plans the grid, and writes it and a real request to warm up with into the bundle.
+    """Replays requests, plans the grid, and writes the grid and a warm-up request into the bundle.
 
-    Every request is replayed in batches of each of the grid's batch sizes: how many users share a call depends on the
-    load, and its width is that of the widest of them.
-
-    Args:
-        bundle: with exported models.
-        requests: to replay.
-        width_count: how many widths the grid may have.
+    How many users share a scorer call depends on the load. So the requests are replayed in batches of each batch size
+    of the grid, which gets at most `width_count` widths.
 
     Raises:
         BundleError: if the bundle was not exported.

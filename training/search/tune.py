@@ -1,4 +1,4 @@
-"""`nann tune`: recommended search parameters for a bundle, measured on validation users and written into it."""
+"""`nann tune`: finds search parameters for a bundle on validation users, and writes them into it."""
 
 from __future__ import annotations
 
@@ -33,20 +33,17 @@ from .tuning_search import SearchTuning, Trial, merged, tune_search
 SPLIT = "validation"
 DEFAULT_USERS = 256
 DEFAULT_MAX_SHARE = 0.25
-_FRONTIER_STEP = 0.005
-"""Coverage between two settings of the frontier that the notes and the table tell."""
 
 
 @dataclass(frozen=True)
 class TuningReport:
-    """What `tune_bundle` did.
+    """What `tune_bundle` found.
 
     Attributes:
         params: the recommended parameters.
-        record: what the bundle's notes say of the tuning.
-        frontier: settings that no other beats in both coverage and cost, cheapest first; those that cover nearly the
-            same as the one before are left out.
-        plot: the picture of the frontier.
+        record: the entry about the tuning in the bundle's notes.
+        frontier: see `SearchTuning.thinned`.
+        plot: the PNG file with the frontier.
     """
 
     params: SearchParams
@@ -67,28 +64,28 @@ def tune_bundle(
     repair: bool = False,
     plot: Path | None = None,
 ) -> TuningReport:
-    """Finds the cheapest search of a wanted coverage and makes it the bundle's recommended one.
+    """Finds the cheapest search that reaches a coverage, and makes it the bundle's default.
 
-    Each entry strategy that the bundle can serve is tuned. The cheaper one becomes the default; what was found for the
-    other is what requests get that ask for it.
+    Each entry strategy that the bundle can serve is tuned. The cheapest becomes the default. The result for the other
+    serves the requests that ask for that entry.
 
-    Only validation users are looked at. The bundle's files stay as they are, so its id does too, unless a repair adds
-    links. Nothing is written before everything has been measured.
+    Only validation users are read. The bundle's id changes only if a repair adds links, since no other file changes.
+    Nothing is written before everything has been measured.
 
     Args:
-        bundle: complete, ONNX files included.
+        bundle: complete, with its ONNX files.
         data: the data set it was made from.
         wanted: coverage@top_k to reach, above 0 and at most 1.
         top_k: None: the bundle's.
         users: how many validation users at most; None: all.
-        max_share: largest share of the corpus that may be scored.
-        entry: tune for this entry strategy alone; None: for all, and recommend the cheapest.
-        repair: link the items that no search reaches, and those without a link to them.
-        plot: where the picture goes; None: beside the bundle.
+        max_share: largest share of the corpus that a search may score.
+        entry: the only entry strategy to tune; None: all of them.
+        repair: whether to link items that no search reaches, and items without a link to them.
+        plot: where to write the plot; None: beside the bundle.
 
     Raises:
-        ConfigError: if no setting within the bounds reaches the coverage; it tells the best found.
-        DataError: if bundle and data set do not number the same items, or there are no validation users.
+        ConfigError: if no setting within the bounds reaches the coverage; the message names the best one found.
+        DataError: if bundle and data set do not have the same items, or there are no validation users.
         BundleError: if the bundle was not exported.
     """
     top_k = bundle.search_params.top_k if top_k is None else top_k
@@ -106,7 +103,7 @@ def tune_bundle(
     by_entry = {one: _tune(index, scorer, measured, one, wanted, max_share) for one in entries}
     tuning = merged(list(by_entry.values()))
     best = _require_best(tuning, missed, max_share, len(batch), repair)
-    frontier = tuning.thinned(_FRONTIER_STEP)
+    frontier = tuning.thinned
     record = {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "wanted_coverage": wanted,
@@ -131,7 +128,7 @@ def tune_bundle(
 
 
 def plot_frontier(tuning: SearchTuning, item_count: int, users: int, path: Path) -> None:
-    """Coverage against share scored: every setting tried, the frontier, and the pick."""
+    """Plots coverage against share scored: every setting tried, the frontier, and the one picked."""
     top_k = tuning.trials[0].params.top_k
     frontier, best = tuning.frontier, tuning.best
     with figure(path) as (axis,):
@@ -156,10 +153,9 @@ def plot_frontier(tuning: SearchTuning, item_count: int, users: int, path: Path)
 
 def describe(params: SearchParams) -> str:
     """Search parameters in a few words."""
-    text = f"ef {_list(params.ef)}, rounds {_list(params.rounds)}"
-    if params.seeds is None:
-        return text
-    return f"{params.seeds.count} seeds (ef {params.seeds.ef}), {text}"
+    ef, rounds = (",".join(map(str, values)) for values in (params.ef, params.rounds))
+    seeds = "" if params.seeds is None else f"{params.seeds.count} seeds (ef {params.seeds.ef}), "
+    return f"{seeds}ef {ef}, rounds {rounds}"
 
 
 def _entries(bundle: Bundle, wanted: str | None) -> list[str]:
@@ -168,7 +164,7 @@ def _entries(bundle: Bundle, wanted: str | None) -> list[str]:
     if wanted is None:
         return known
     if wanted not in known:
-        raise ConfigError(f'entry is "{wanted}"; expected {" or ".join(known)}, what this bundle can serve')
+        raise ConfigError(f'entry is "{wanted}"; expected {" or ".join(known)}, which this bundle can serve')
     return [wanted]
 
 
@@ -199,7 +195,7 @@ def _require_best(tuning: SearchTuning, missed: Reachability, max_share: float, 
     nearest = tuning.nearest
     if nearest is None:
         raise ConfigError(
-            f"every search scores more than {max_share:.2%} of the items, the entry layer alone perhaps; "
+            f"every search scores more than {max_share:.2%} of the items, perhaps already on the entry layer; "
             "raise --max-share"
         )
     advice = "raise --max-share or lower --coverage"
@@ -239,7 +235,3 @@ def _write(
         degree = round(len(ground.neighbors) / graph.item_count, 2)
         entries["graph"] = {**bundle.manifest["graph"], "mean_ground_degree": degree}
     bundle.change(written=written, **entries).note(tuning=dict(record))
-
-
-def _list(values: tuple[int, ...]) -> str:
-    return ",".join(map(str, values))

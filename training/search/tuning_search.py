@@ -1,11 +1,10 @@
-"""The cheapest search that reaches a wanted coverage, for one entry strategy: a coarse grid, then small steps.
+"""Finds the cheapest search that reaches a coverage, for one entry strategy: a coarse grid, then small steps.
 
-Where no point of the grid reaches it, the best of them is widened until it does.
+If no setting of the grid (`tuning_spaces`) reaches the coverage, the best one is widened until it does.
 
-What is tried: `tuning_spaces`. Coverage and cost both rise with every ef and every number of rounds.
-That prunes: a walk is broken off when it has cost more than the best found so far, and whatever is larger before the
-ground layer than a setting that was too expensive before the first ground round is not tried. One walk tells all
-numbers of ground rounds (`nann.training.search.ground_rounds`).
+Coverage and cost rise with every ef and every number of rounds, so much need not be tried. A walk stops once it costs
+more than the best setting so far. A setting that is too expensive before its first ground round rules out all settings
+that are at least as large above the ground layer. One walk measures all numbers of ground rounds (`ground_rounds`).
 """
 
 from __future__ import annotations
@@ -29,14 +28,16 @@ Progress = Callable[[int, int], None]
 
 _MOST_FINE_PASSES = 12
 _FRONTIER_SLACK = 1.15
-"""The coarse grid goes on up to so many times the best cost, so that the frontier is seen beyond it."""
+"""The coarse grid measures settings up to this multiple of the best cost, so that the frontier extends past it."""
 _LIGHT_SLACK = 1.01
-"""A light walk may be cheapened where the search then scores at most so many times as much."""
+"""A cheaper light walk is accepted if the search then costs at most this multiple of the best cost."""
+_FRONTIER_STEP = 0.005
+"""Least difference in coverage between two settings of a thinned frontier."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting as measured: means over the users."""
+    """One setting and its measured means over the users."""
 
     params: SearchParams
     coverage: float
@@ -44,19 +45,19 @@ class Trial:
     share_scored: float
 
     def summary(self) -> dict[str, Any]:
-        """For JSON."""
+        """The trial without its top_k, for JSON."""
         params = {name: value for name, value in search_to_json(self.params).items() if name != "top_k"}
         return {"entry": self.params.entry, **params, "coverage": self.coverage, "share_scored": self.share_scored}
 
 
 @dataclass(frozen=True)
 class SearchTuning:
-    """What a search for parameters found.
+    """The result of tuning.
 
     Attributes:
-        wanted: the coverage asked for.
+        wanted: the coverage to reach.
         best: the cheapest setting that reaches it; None if none does.
-        trials: everything that was measured.
+        trials: all settings that were measured.
         walks: how many walks that took.
     """
 
@@ -67,14 +68,14 @@ class SearchTuning:
 
     @property
     def nearest(self) -> Trial | None:
-        """The best setting, or else the one of the highest coverage; None if all were too expensive."""
+        """The best setting, else the one with the highest coverage; None if all were too expensive."""
         return self.best or _nearest(self.trials)
 
     @property
     def frontier(self) -> list[Trial]:
         """Trials that no other beats in both coverage and cost, cheapest first.
 
-        The best stands in the place of those that beat it by a hair, with a costlier light walk.
+        `best` replaces those that beat it by a hair, since their light walks cost more.
         """
         kept: list[Trial] = []
         for trial in sorted(self.trials, key=lambda trial: (trial.items_scored, -trial.coverage)):
@@ -86,11 +87,12 @@ class SearchTuning:
         worse = (one for one in kept if one.items_scored > best.items_scored or one.coverage < best.coverage)
         return sorted([*worse, best], key=lambda trial: trial.items_scored)
 
-    def thinned(self, step: float) -> list[Trial]:
-        """Of the frontier the best, and what covers `step` more than the one before."""
+    @property
+    def thinned(self) -> list[Trial]:
+        """The frontier without settings that cover hardly more than the one before; `best` always stays."""
         kept: list[Trial] = []
         for trial in self.frontier:
-            if trial is self.best or not kept or trial.coverage >= kept[-1].coverage + step:
+            if trial is self.best or not kept or trial.coverage >= kept[-1].coverage + _FRONTIER_STEP:
                 kept.append(trial)
         return kept
 
@@ -107,19 +109,19 @@ def tune_search(
     fine_passes: int = _MOST_FINE_PASSES,
     progress: Progress = lambda done, total: None,
 ) -> SearchTuning:
-    """Looks for the cheapest search of one entry strategy that reaches a coverage; its cost is what the scorer scores.
+    """Finds the cheapest search of one entry strategy that reaches a coverage. The cost is the number of items scored.
 
     Args:
-        index: to walk.
-        scorer: gives the scores.
-        users: to tune on. All walk together: a few hundred are enough.
+        index: the index to search.
+        scorer: scores the candidates.
+        users: to tune on, searched for as one batch; a few hundred are enough.
         wanted: coverage@K to reach, as a fraction.
         entry: the entry strategy.
-        max_share: settings that score a larger share of the corpus are not considered.
-        after: an earlier tuning for a higher coverage, all else equal: its trials stand in for the grid, which has
-            nothing cheaper to add.
-        fine_passes: how often at most all small steps around the best setting are tried.
-        progress: called with the settings before the ground layer that are done, and their total.
+        max_share: settings that score a larger share of the corpus are left out.
+        after: a tuning for a higher coverage with otherwise the same arguments. Its trials replace the grid, which
+            holds nothing cheaper.
+        fine_passes: largest number of passes of small steps around the best setting.
+        progress: called with the number of `Space.uppers` that are done, and their total.
     """
     space: Space = (SeedsSpace if entry == ENTRY_SEEDS else LayersSpace)(index.graph, users.top_k)
     tuner = _Tuner(index, scorer, users, wanted, max_share * index.item_count, space)
@@ -135,23 +137,18 @@ def tune_search(
 
 
 def merged(tunings: Sequence[SearchTuning]) -> SearchTuning:
-    """Several entry strategies tuned for the same coverage, as if they had been one; at least one."""
+    """One result from tunings of several entry strategies for the same coverage; needs at least one."""
     best = min((one.best for one in tunings if one.best), key=lambda trial: trial.items_scored, default=None)
     trials = tuple(trial for one in tunings for trial in one.trials)
     return SearchTuning(tunings[0].wanted, best, trials, sum(one.walks for one in tunings))
 
 
 def tune_every_entry(
-    index: SearchIndex,
-    scorer: Scorer,
-    users: MeasuredUsers,
-    wanted: float,
-    *,
-    max_share: float = 1.0,
+    index: SearchIndex, scorer: Scorer, users: MeasuredUsers, wanted: float, *, max_share: float
 ) -> SearchTuning:
-    """The cheapest search of any entry strategy: without light vectors the paper's; arguments as of `tune_search`.
+    """Finds the cheapest search of any entry strategy that the index can serve; for the arguments see `tune_search`.
 
-    Seeds come first: what they cost bounds what is tried of the other, dearer as a rule.
+    Entry by seeds is tuned first. It is usually the cheapest, and its cost bounds what is tried of the other.
     """
     tunings: list[SearchTuning] = []
     for entry in (ENTRY_LAYERS,) if index.light_vectors is None else (ENTRY_SEEDS, ENTRY_LAYERS):
@@ -174,7 +171,7 @@ class _Tuner:
     walked: set[SearchParams] = field(default_factory=set)
 
     def coarse(self, progress: Progress) -> None:
-        """The grid: one from its middle, whose cost bounds that of the others, then smallest settings first."""
+        """Tries the grid: first one setting from its middle, whose cost bounds the others, then the smallest first."""
         uppers, efs = self.space.uppers(), self.space.ground_efs()
         uppers.insert(0, uppers[len(uppers) // 2])
         for params in self.space.without_rounds():
@@ -192,7 +189,7 @@ class _Tuner:
             progress(done + 1, len(uppers))
 
     def widen(self) -> None:
-        """Beyond the grid where nothing in it is good enough: its best setting with every ef doubled, and again."""
+        """Doubles every ef of the nearest setting until the coverage is reached, unless the grid reached it."""
         nearest = _nearest(self.trials.values())
         params = None if nearest is None else self.space.wider(nearest.params)
         while self.best is None and params is not None and params not in self.walked:
@@ -201,13 +198,13 @@ class _Tuner:
             params = self.space.wider(params)
 
     def resume(self, trials: Sequence[Trial]) -> None:
-        """Takes over what was measured for another coverage."""
+        """Takes over the trials for another coverage."""
         self.trials = {trial.params: trial for trial in trials}
         enough = (trial for trial in trials if trial.coverage >= self.wanted)
         self.best = min(enough, key=lambda trial: trial.items_scored, default=None)
 
     def refine(self, passes: int) -> None:
-        """One value at a time around the best, as long as that finds a cheaper setting."""
+        """Changes one value of the best setting at a time, as long as that finds a cheaper one."""
         for _ in range(passes):
             before = self.best
             assert before is not None
@@ -217,7 +214,7 @@ class _Tuner:
                 return
 
     def cheapen_light(self, best: Trial) -> None:
-        """The cheapest light walk with which the best setting still reaches the coverage at hardly more evaluations."""
+        """Takes the cheapest light walk that keeps the coverage at hardly more scorer evaluations."""
         for params in self.space.with_less_light(best.params):
             self._walk(params, _LIGHT_SLACK)
             trial = self.trials.get(params)

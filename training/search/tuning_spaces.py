@@ -1,11 +1,11 @@
-"""What `tuning_search` tries, one space an entry strategy: a coarse grid, and small steps around a point."""
+"""The settings that `tuning_search` tries for each entry strategy: a coarse grid, and small steps around a setting."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import Protocol
 
 import numpy as np
 
@@ -17,53 +17,64 @@ _UPPER_EF = (0.1, 0.2, 0.4, 0.8, 1.6)
 _GROUND_EF = (1.0, 1.5, 2.5, 4.0)
 _SEEDS = (1.0, 1.5, 2.5, 4.0, 6.0, 10.0, 16.0)
 _SEEDS_ALONE = (1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 16.0)
-"""Coarse grids of ef and of seeds, in multiples of top_k."""
+"""Coarse grids of ef and of the number of seeds, in multiples of top_k."""
 _UPPER_ROUNDS = (1, 2, 3, 5)
 _GROUND_ROUNDS = 8
 _FINE_STEPS = (0.7, 0.85, 0.95, 1.1, 1.25)
 _LIGHT_EF = 2.0
-"""ef of the light walk in multiples of the seeds: generous, until a smaller one gives seeds as good."""
+"""ef of the light walk in multiples of the number of seeds; large, until a smaller one gives equally good seeds."""
 _LESS_LIGHT = (1.0, 1.2, 1.5)
 
 Upper = tuple[tuple[int, ...], tuple[int, ...]]
-"""What comes before the ground layer: ef and rounds of the layers above it, or the number of seeds and nothing."""
+"""The part of a setting above the ground layer: its ef and rounds per layer, or (number of seeds,) and ()."""
 
 
-class Space(Protocol):
-    """Settings of one entry strategy; all have the most ground rounds, since one walk tells the fewer."""
+class Space(ABC):
+    """Settings of one entry strategy, all with the most ground rounds: one walk measures the fewer rounds too."""
 
     first_round_depends_on_ef: bool
-    """Whether the first round on the ground layer differs with its ef."""
+    """Whether the ground layer's ef changes its first round."""
 
+    def __init__(self, graph: HnswGraph, top_k: int) -> None:
+        self._top_k = top_k
+        self._items = graph.item_count
+
+    @abstractmethod
     def uppers(self) -> list[Upper]:
-        """The coarse grid but for the ground layer, smaller settings first."""
+        """The coarse grid above the ground layer, smaller settings first."""
 
     def ground_efs(self) -> list[int]:
-        """The coarse grid of the ground layer, ascending."""
+        """The coarse grid of the ground layer's ef, ascending."""
+        return _scaled(_GROUND_EF, self._top_k, max(self._items, self._top_k))
 
+    @abstractmethod
     def params(self, upper: Upper, ground_ef: int) -> SearchParams:
-        """One point of the grid."""
+        """One setting of the grid."""
 
     def without_rounds(self) -> Iterable[SearchParams]:
-        """Settings that do not walk the ground layer at all, cheapest first."""
+        """Settings without a ground round, cheapest first; none if they find next to nothing."""
+        return ()
 
+    @abstractmethod
     def wider(self, params: SearchParams) -> SearchParams:
-        """Every ef and the seeds doubled, as far as there are items."""
+        """The setting with every ef and the number of seeds doubled, at most to the number of items."""
 
+    @abstractmethod
     def around(self, params: SearchParams) -> Iterable[SearchParams]:
-        """Small steps, one value at a time."""
+        """Settings one small step away, with one value changed."""
 
     def with_less_light(self, params: SearchParams) -> Iterable[SearchParams]:
-        """The same with cheaper light walks; nothing where there is none."""
+        """The setting with cheaper light walks, cheapest first; none if it has no light walk."""
+        return ()
 
 
-class LayersSpace:
-    """The paper's entry: ef and rounds of every layer."""
+class LayersSpace(Space):
+    """Entry by the layers, as in the paper: ef and rounds of every layer."""
 
     first_round_depends_on_ef = False
 
     def __init__(self, graph: HnswGraph, top_k: int) -> None:
-        self._top_k = top_k
+        super().__init__(graph, top_k)
         self._sizes = graph.layer_sizes[graph.entry_layer :: -1]  # entry layer first
 
     def uppers(self) -> list[Upper]:
@@ -72,27 +83,19 @@ class LayersSpace:
         if not sizes:
             return [((), ())]
         middle = len(sizes) - 1
-        # With two layers or more between entry and ground the full product would be thousands.
+        # With two or more layers between entry and ground the full product would have thousands of settings.
         efs, rounds = (_UPPER_EF, _UPPER_ROUNDS) if middle <= 1 else (_UPPER_EF[1::2], _UPPER_ROUNDS[::2])
         each_ef = [
             _scaled(_ENTRY_EF, self._top_k, sizes[0]),
             *(_scaled(efs, self._top_k, size) for size in sizes[1:]),
         ]
-        each_rounds = [(1,), *(rounds for _ in sizes[1:])]  # all of the entry layer is scored, whatever its rounds
+        each_rounds = [(1,), *(rounds for _ in sizes[1:])]  # the whole entry layer is scored in one round
         uppers = list(product(product(*each_ef), product(*each_rounds)))
         return sorted(uppers, key=lambda upper: (np.prod(upper[0]) * np.prod(upper[1]), upper))
-
-    def ground_efs(self) -> list[int]:
-        """See `Space`."""
-        return _ground_efs(self._top_k, self._sizes[-1])
 
     def params(self, upper: Upper, ground_ef: int) -> SearchParams:
         """See `Space`."""
         return SearchParams(self._top_k, (*upper[0], ground_ef), (*upper[1], _GROUND_ROUNDS))
-
-    def without_rounds(self) -> Iterable[SearchParams]:
-        """See `Space`; the upper layers alone find next to nothing."""
-        return ()
 
     def wider(self, params: SearchParams) -> SearchParams:
         """See `Space`."""
@@ -111,27 +114,15 @@ class LayersSpace:
                 if rounds >= 0:
                     yield SearchParams(self._top_k, params.ef, _with(ground_rounds, layer, rounds))
 
-    def with_less_light(self, params: SearchParams) -> Iterable[SearchParams]:
-        """See `Space`."""
-        return ()
 
-
-class SeedsSpace:
-    """Our entry: the number of seeds, and ef and rounds of the ground layer."""
+class SeedsSpace(Space):
+    """Entry by seeds: the number of seeds, and ef and rounds of the ground layer."""
 
     first_round_depends_on_ef = True
-
-    def __init__(self, graph: HnswGraph, top_k: int) -> None:
-        self._top_k = top_k
-        self._items = graph.item_count
 
     def uppers(self) -> list[Upper]:
         """See `Space`."""
         return [((count,), ()) for count in _scaled(_SEEDS, self._top_k, self._items)]
-
-    def ground_efs(self) -> list[int]:
-        """See `Space`."""
-        return _ground_efs(self._top_k, self._items)
 
     def params(self, upper: Upper, ground_ef: int) -> SearchParams:
         """See `Space`."""
@@ -139,7 +130,7 @@ class SeedsSpace:
         return SearchParams(self._top_k, (ground_ef,), (_GROUND_ROUNDS,), seeds)
 
     def without_rounds(self) -> Iterable[SearchParams]:
-        """See `Space`; the seeds alone, re-ranked: the cascade, which is best where next to nothing may be scored."""
+        """See `Space`. This is the cascade: the seeds re-ranked. It is best if hardly anything may be scored."""
         for count in _scaled(_SEEDS_ALONE, self._top_k, self._items):
             yield SearchParams(self._top_k, (self._top_k,), (0,), _light_walk(count, _LIGHT_EF))
 
@@ -159,7 +150,7 @@ class SeedsSpace:
             yield replace(more, seeds=_light_walk(count, _LIGHT_EF))
 
     def with_less_light(self, params: SearchParams) -> Iterable[SearchParams]:
-        """See `Space`; the cheapest first."""
+        """See `Space`."""
         assert params.seeds is not None
         for multiple in _LESS_LIGHT:
             yield replace(params, seeds=_light_walk(params.seeds.count, multiple))
@@ -167,10 +158,6 @@ class SeedsSpace:
 
 def _light_walk(count: int, multiple: float) -> SeedParams:
     return SeedParams(count, round(multiple * count))
-
-
-def _ground_efs(top_k: int, size: int) -> list[int]:
-    return _scaled(_GROUND_EF, top_k, max(size, top_k))
 
 
 def _scaled(multiples: Sequence[float], top_k: int, most: int) -> list[int]:

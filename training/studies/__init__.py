@@ -1,8 +1,8 @@
 """The paper's experiments (section 5) on one data set: what `nann experiments` runs.
 
-- `settings`: what a size (quick, full) trains and sweeps
-- `runs`: a trained model with its bundle and its searches, cached on disk
-- `study`: what a study is made of; `table3`, `figures3_4` to `figure7`, `readings`, `tuned`, `baselines`, `growth`,
-  `seeds`: the studies; `measures`: what the last three measure
-- `report`: all of them, in the order of the report; `execute`: runs them
+- `settings`: what each size (quick, full) trains and sweeps
+- `runs`: trained models with their bundles and searches, cached on disk
+- `study`: the parts of a study; `table3`, `figures3_4` to `figure7`, `readings`, `tuned`, `baselines`, `growth`,
+  `seeds`: the studies; `measures`: the measurements of the last three; `curves`: quality against cost
+- `report`: all studies, in the order of the report; `execute`: runs them
 """

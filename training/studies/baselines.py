@@ -1,4 +1,4 @@
-"""What people use today, beside the walk: the models and users for `measures.other_retrievers`."""
+"""NANN beside common retrievers: the models and users for `measures.other_retrievers`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..config import TrainingConfig
 from ..reports.store import Json
 from ..reports.text import percent
 from ..search.index import seeded_search
-from .figures3_4 import frontier
+from .curves import frontier
 from .measures import other_retrievers
 from .runs import Runs, TrainedRun, fit_params
 from .settings import SPLIT, StudySettings
@@ -20,18 +20,17 @@ from .study import Study
 
 
 def configs(settings: StudySettings) -> list[TrainingConfig]:
-    """The judge, and the two-sided model of the cascade: trained without the auxiliary loss, as teams do."""
+    """The judge, and the two-sided model of the cascade, trained without the auxiliary loss as is usual."""
     return [settings.config(), settings.config("two_sided", auxiliary=False)]
 
 
-def inputs(settings: StudySettings) -> Json:
-    """What the comparison depends on besides its models."""
+def _inputs(settings: StudySettings) -> Json:
     walks = [asdict(params) for params in (settings.search, *settings.beam_sweep(), *settings.seeded_sweep())]
     return {"walks": walks, "budgets": settings.budgets, "histories": settings.histories}
 
 
 def run(runs: Runs, settings: StudySettings) -> Json:
-    """The result of `other_retrievers.run`, the walk's curve from the sweep of Figure 3."""
+    """The result of `other_retrievers.run`, with the curves of beam-retrieval from the sweeps of Figure 3."""
     judge, two_sided = (runs.get(config) for config in configs(settings))
     data, top_k = runs.data, settings.search.top_k
     result = other_retrievers.run(
@@ -44,7 +43,7 @@ def run(runs: Runs, settings: StudySettings) -> Json:
         train_counts=data.train_counts,
         histories={length: data.queries(SPLIT, length, settings.users).behaviors for length in settings.histories},
         tuned=fit_params(settings.search, judge.bundle.graph),
-        budgets=[budget for budget in settings.budgets if budget >= top_k],
+        budgets=settings.budgets,
     )
     others = {name: points for name, points in result["curves"].items() if name != "nann"}
     curves = {"nann": _walks(judge, settings.beam_sweep(), result["curves"]["nann"])}
@@ -57,7 +56,7 @@ def run(runs: Runs, settings: StudySettings) -> Json:
 
 
 def _walks(judge: TrainedRun, sweep: Sequence[SearchParams], measured: list[Json]) -> list[Json]:
-    """Points of the sweep that no other beats in coverage, and what was measured before, by evaluations."""
+    """The frontier of a sweep and the points measured before, by evaluations."""
     swept = [{"params": params, **judge.beam(params)} for params in sweep]
     points = [
         {
@@ -71,24 +70,20 @@ def _walks(judge: TrainedRun, sweep: Sequence[SearchParams], measured: list[Json
     return sorted([*measured, *points], key=lambda point: point["evaluations"])
 
 
-def headline(result: Json, data: str) -> dict[str, Json]:
-    """`baselines`: recall, coverage and scorer evaluations of each."""
-    return {"baselines": result["baselines"]}
-
-
 def markdown(result: Json) -> str:
     """A sentence and the table."""
     methods = result["baselines"]
     walk, cascade = methods["nann"], methods["cascade"]
     seeded = ""
     if (ours := methods.get("nann_seeded")) is not None:
-        seeded = f", the walk entered by seeds {percent(ours['coverage'])} at {ours['evaluations']:,.0f} evaluations"
+        seeded = f" The walk entered by seeds covers {percent(ours['coverage'])} at {ours['evaluations']:,.0f}."
     plain = max((name for name in methods if name.startswith("personal")), key=lambda name: methods[name]["recall"])
     sentence = (
-        f"At {walk['evaluations']:,.0f} scorer evaluations a user the paper's walk covers {percent(walk['coverage'])} "
-        f"of the exact top {result['top_k']}, the cascade {percent(cascade['coverage'])}{seeded}; the walk's recall is "
-        f"{percent(walk['recall'])}, that of the user's own most frequent items at best "
-        f"{percent(methods[plain]['recall'])} ({other_retrievers.LABELS.get(plain, plain)})."
+        f"At {walk['evaluations']:,.0f} scorer evaluations per user the paper's walk covers "
+        f"{percent(walk['coverage'])} of the exact top {result['top_k']}, and the cascade "
+        f"{percent(cascade['coverage'])}.{seeded} The recall of the paper's walk is {percent(walk['recall'])}. The "
+        f"best recall of the user's own most frequent items is {percent(methods[plain]['recall'])} "
+        f"({other_retrievers.LABELS.get(plain, plain)})."
     )
     return f"{sentence}\n\n{other_retrievers.table(result)}"
 
@@ -99,7 +94,7 @@ STUDY = Study(
     run,
     markdown,
     {"baselines.png": other_retrievers.plot},
-    headline,
+    lambda result, data: {"baselines": result["baselines"]},
     configs=configs,
-    inputs=inputs,
+    inputs=_inputs,
 )

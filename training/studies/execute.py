@@ -1,4 +1,4 @@
-"""Runs studies: experiments.json, plots and the Markdown report."""
+"""Runs studies and writes experiments.json, the plots and the Markdown report."""
 
 from __future__ import annotations
 
@@ -26,15 +26,10 @@ def run_studies(
     command: str,
     say: Say = lambda line: None,
 ) -> Json:
-    """Runs studies, see `run_parts`; what was computed before is read.
+    """Runs studies with `run_parts`; results computed before are read from the cache.
 
-    Args:
-        studies: in the order of the report.
-        runs: the models.
-        settings: of the studies.
-        out: folder of the results. Other studies' results in its experiments.json stay.
-        command: as typed, for the results' provenance.
-        say: takes progress lines.
+    Results of other studies in the experiments.json of `out` stay. `command` is the command as typed, for the
+    provenance of the results.
     """
     runs.plan(config for study in studies for config in study.configs(settings))
     users = len(runs.queries.users)

@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from nann.metrics import coverage, share_scored
 from nann.search_params import SearchParams
@@ -16,6 +15,7 @@ from ..reports.store import Json
 from ..reports.text import listing, percent
 from ..search.ground_rounds import GroundRounds, search_by_ground_round
 from ..search.measured_users import USER_BLOCK
+from .curves import search_in_words
 from .runs import Runs, TrainedRun, fit_params
 from .settings import StudySettings
 from .study import Study
@@ -29,26 +29,17 @@ _COLUMNS = {
 
 
 def by_round(model: TrainedRun, params: SearchParams) -> GroundRounds:
-    """What every number of ground rounds up to `params.rounds[-1]` returns to all users."""
+    """`search_by_ground_round` for all users, in batches."""
     index, users = model.bundle.index, model.users.batch
     parts = [
         search_by_ground_round(index, model.scorer, users[start : start + USER_BLOCK], params)
         for start in range(0, len(users), USER_BLOCK)
     ]
-    return GroundRounds(*(np.concatenate(arrays, axis=1) for arrays in zip(*map(_arrays, parts), strict=True)))
-
-
-def _arrays(part: GroundRounds) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    return part.items, part.items_scored
-
-
-def inputs(settings: StudySettings) -> Json:
-    """What the figure depends on besides its model."""
-    return {"search": asdict(_search(settings))}
+    return GroundRounds(*(np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)))
 
 
 def run(runs: Runs, settings: StudySettings) -> Json:
-    """`rounds`: recall, coverage and items scored after each, as fractions; `recall_all` of exhaustive scoring."""
+    """`rounds`: recall, coverage and items scored after each round, as fractions; `recall_all`: exhaustive scoring."""
     model = runs.get(settings.config())
     params = fit_params(_search(settings), model.bundle.graph)
     users = model.users.cut(params.top_k)
@@ -70,7 +61,7 @@ def _search(settings: StudySettings) -> SearchParams:
 
 
 def plot(result: Json, path: Path) -> None:
-    """Recall to the left, coverage to the right."""
+    """Plots recall on the left and coverage on the right."""
     rounds = [point["round"] for point in result["rounds"]]
     exhaustive = {"recall": result["recall_all"], "coverage": 1.0}
     with figure(path, "What each round of the ground layer adds", panels=2) as panels:
@@ -84,7 +75,7 @@ def plot(result: Json, path: Path) -> None:
 
 
 def markdown(result: Json) -> str:
-    """Values by round and a sentence."""
+    """A sentence and the values by round."""
     points = result["rounds"]
     final = points[-1]["coverage"]
     enough = next(point for point in points if final - point["coverage"] < 0.005)
@@ -92,10 +83,14 @@ def markdown(result: Json) -> str:
         f"Coverage is {percent(points[0]['coverage'])} after the first round of the ground layer and comes within half "
         f"a percentage point of its final {percent(final)} in round {enough['round']}."
     )
-    search = f"ef {list(result['search']['ef'])}, rounds {list(result['search']['rounds'])}"
-    return f"{sentence} Search: {search}.\n\n{listing(points, _COLUMNS)}"
+    return f"{sentence} Search: {search_in_words(result['search'])}.\n\n{listing(points, _COLUMNS)}"
 
 
 STUDY = Study(
-    "figure5", "Figure 5: rounds of the ground layer", run, markdown, {"figure5_rounds.png": plot}, inputs=inputs
+    "figure5",
+    "Figure 5: rounds of the ground layer",
+    run,
+    markdown,
+    {"figure5_rounds.png": plot},
+    inputs=lambda settings: {"search": asdict(_search(settings))},
 )

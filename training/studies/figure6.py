@@ -1,4 +1,4 @@
-"""Figure 6: how much a small random step around an item vector moves the score."""
+"""Figure 6: how much a small random step from an item vector changes the score."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Float64Array = npt.NDArray[np.float64]
 def score_changes(model: TrainedRun, top_k: int, epsilon: float) -> tuple[Float64Array, Float64Array]:
     """|s_u(e_v) - s_u(e_v + Delta)| and s_u(e_v) over each user's exact top K.
 
-    Delta = eps * uniform(-1, 1), the same for every model: drawn with a fixed seed. In double precision, where a step
-    that hardly moves the score is no rounding error.
+    Delta = eps * uniform(-1, 1), the same for every model by a fixed random seed. All is computed in double precision,
+    since rounding errors of single precision could exceed the smallest changes.
 
     Returns:
         `float64[Q, K]` each.
@@ -54,7 +54,7 @@ def score_changes(model: TrainedRun, top_k: int, epsilon: float) -> tuple[Float6
 
 
 def summary(changes: Float64Array, scores: Float64Array) -> dict[str, float]:
-    """Median and 99th percentile of the changes, the scores' spread within a user, and the median relative to it."""
+    """Median and 99th percentile of the changes, the spread of a user's scores, and the median relative to it."""
     score_spread = float(scores.std(axis=1).mean())
     median = float(np.median(changes))
     return {
@@ -66,7 +66,7 @@ def summary(changes: Float64Array, scores: Float64Array) -> dict[str, float]:
 
 
 def models(settings: StudySettings) -> dict[str, TrainingConfig]:
-    """The paper's three, by the name in its legend."""
+    """The three models of the paper, by their names in its legend."""
     return {
         "attention + aux": settings.config(),
         "attention": settings.config(auxiliary=False),
@@ -74,24 +74,18 @@ def models(settings: StudySettings) -> dict[str, TrainingConfig]:
     }
 
 
-def configs(settings: StudySettings) -> list[TrainingConfig]:
-    """The three models."""
-    return list(models(settings).values())
-
-
-def inputs(settings: StudySettings) -> Json:
-    """What the figure depends on besides its models."""
+def _inputs(settings: StudySettings) -> Json:
     return {"epsilon": settings.epsilon, "top_k": settings.search.top_k, "seed": _SEED, "bins": _BINS}
 
 
 def run(runs: Runs, settings: StudySettings) -> Json:
-    """`bin_edges` of |change|, equal on a log scale; of each model the `shares` of pairs in them, and its `summary`."""
+    """`bin_edges` of |change|, equal on a log scale; for each model the `shares` of pairs per bin and its `summary`."""
     top_k = settings.search.top_k
     measured = {
         name: score_changes(runs.get(config), top_k, settings.epsilon) for name, config in models(settings).items()
     }
     positive = np.concatenate([changes[changes > 0] for changes, _ in measured.values()])
-    # The smallest few pairs would stretch the axis over decades that hold nothing.
+    # Without this cut the few smallest changes would stretch the axis over empty decades.
     low, high = np.quantile(positive, [0.001, 1.0])
     edges = np.geomspace(low, high * (1 + 1e-9), _BINS + 1)
     result: Json = {"epsilon": settings.epsilon, "top_k": top_k, "bin_edges": edges.tolist(), "models": {}}
@@ -102,7 +96,7 @@ def run(runs: Runs, settings: StudySettings) -> Json:
 
 
 def plot(result: Json, path: Path) -> None:
-    """One outline a model."""
+    """Plots one outline per model."""
     edges = result["bin_edges"]
     with figure(path, "How far a small step around an item vector moves the score") as (axes,):
         for (name, model), color in zip(result["models"].items(), (BLUE, ORANGE, GREEN), strict=True):
@@ -117,7 +111,7 @@ def plot(result: Json, path: Path) -> None:
 
 
 def markdown(result: Json) -> str:
-    """Summaries and a sentence."""
+    """A sentence and the summaries."""
     columns = ("median", "p99", "score_spread")
     rows = [
         [name, *(f"{model[key]:.2e}" for key in columns), percent(model["median_relative"], 3)]
@@ -139,6 +133,6 @@ STUDY = Study(
     run,
     markdown,
     {"figure6_flatness.png": plot},
-    configs=configs,
-    inputs=inputs,
+    configs=lambda settings: list(models(settings).values()),
+    inputs=_inputs,
 )

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from nann.search_params import SearchParams
-
 from ..config import TrainingConfig
 from ..reports.plots import BLUE, GREEN, GREY, ORANGE, figure, line, percent_axis
 from ..reports.store import Json
 from ..reports.text import listing, percent
+from .curves import search_in_words
 from .runs import Runs
 from .settings import StudySettings
 from .study import Study
@@ -23,29 +22,29 @@ _COLUMNS = {
 
 
 def configs(settings: StudySettings) -> list[TrainingConfig]:
-    """DNN with attention, one model an eps, first seed; 0 = without the auxiliary loss."""
+    """DNN with attention, one model per eps, first random seed; eps 0: without the auxiliary loss."""
     return [settings.config(epsilon=epsilon) for epsilon in settings.epsilon_sweep()]
 
 
-def inputs(settings: StudySettings) -> Json:
-    """What the figure depends on besides its models."""
+def _inputs(settings: StudySettings) -> Json:
     return {"search": asdict(settings.search), "epsilons": settings.epsilon_sweep(), "top_ks": settings.top_ks}
 
 
 def run(runs: Runs, settings: StudySettings) -> Json:
-    """`epsilon`: metrics of a model trained with each eps; `top_k`: of the base model's search for each K.
+    """`epsilon`: metrics of the model trained with each eps; `top_k`: metrics of the base model's search for each K.
 
-    The ground layer's ef is the same for all K, at least the largest of them: only K differs.
+    All K share one search, whose ground layer's ef is at least the largest K.
     """
     epsilons = []
     for epsilon in settings.epsilon_sweep():
         model = runs.get(settings.config(epsilon=epsilon))
         epsilons.append({"epsilon": epsilon, **model.beam(settings.search)})
     model = runs.get(settings.config())
-    wide = _wide_enough(settings)
+    search = settings.search
+    wide = replace(search, ef=(*search.ef[:-1], max(search.ef[-1], *settings.top_ks)))
     top_ks = [{"top_k": top_k, **model.beam(replace(wide, top_k=top_k))} for top_k in settings.top_ks]
     return {
-        "search": asdict(settings.search),
+        "search": asdict(search),
         "default_epsilon": settings.epsilon,
         "epsilon": epsilons,
         "top_k_search": asdict(wide),
@@ -53,13 +52,8 @@ def run(runs: Runs, settings: StudySettings) -> Json:
     }
 
 
-def _wide_enough(settings: StudySettings) -> SearchParams:
-    search = settings.search
-    return replace(search, ef=(*search.ef[:-1], max(search.ef[-1], *settings.top_ks)))
-
-
 def plot_epsilon(result: Json, path: Path) -> None:
-    """Recalls to the left, coverage to the right; eps at equal distances, since 0 has no place on a log scale."""
+    """Plots recalls on the left and coverage on the right; eps is equally spaced, since a log scale has no 0."""
     points = result["epsilon"]
     places = list(range(len(points)))
     default = [point["epsilon"] for point in points].index(result["default_epsilon"])
@@ -80,7 +74,7 @@ def plot_epsilon(result: Json, path: Path) -> None:
 
 
 def plot_top_k(result: Json, path: Path) -> None:
-    """Coverage against K."""
+    """Plots coverage against K."""
     points = result["top_k"]
     with figure(path, "Coverage of shorter and longer results of the same search") as (axes,):
         line(axes, [point["top_k"] for point in points], [100 * point["coverage"] for point in points], "NANN", BLUE)
@@ -91,7 +85,7 @@ def plot_top_k(result: Json, path: Path) -> None:
 
 
 def markdown(result: Json) -> str:
-    """Both tables, a sentence each."""
+    """Both tables, each after a sentence."""
     points, top_ks = result["epsilon"], result["top_k"]
     best, covered = (max(points, key=lambda point: point[key]) for key in ("recall_retrieval", "coverage"))
     sentence = (
@@ -99,11 +93,11 @@ def markdown(result: Json) -> str:
         f"{covered['epsilon']:g} ({percent(covered['coverage'])}); the default is {result['default_epsilon']:g}."
     )
     by_epsilon = listing(points, {"eps": "{epsilon:g}", **_COLUMNS, "items scored": "{share_scored:.2%}"})
-    search = result["top_k_search"]
+    search = search_in_words(result["top_k_search"])
     by_k = (
         f"From K = {top_ks[0]['top_k']} to K = {top_ks[-1]['top_k']} coverage goes from "
-        f"{percent(top_ks[0]['coverage'])} to {percent(top_ks[-1]['coverage'])} (ef {list(search['ef'])}, rounds "
-        f"{list(search['rounds'])}, {percent(top_ks[0]['share_scored'])} of the items scored)."
+        f"{percent(top_ks[0]['coverage'])} to {percent(top_ks[-1]['coverage'])} ({search}, "
+        f"{percent(top_ks[0]['share_scored'])} of the items scored)."
     )
     return f"{sentence}\n\n{by_epsilon}\n\n{by_k}\n\n{listing(top_ks, {'K': '{top_k}', **_COLUMNS})}"
 
@@ -115,5 +109,5 @@ STUDY = Study(
     markdown,
     {"figure7_epsilon.png": plot_epsilon, "figure7_top_k.png": plot_top_k},
     configs=configs,
-    inputs=inputs,
+    inputs=_inputs,
 )

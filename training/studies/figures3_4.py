@@ -4,31 +4,27 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nann.bundle import search_to_json
 
-from ..config import TrainingConfig
 from ..reports.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, figure, line, percent_axis
 from ..reports.store import Json
 from ..reports.text import percent, table
+from .curves import frontier, search_in_words, value_at
 from .paper import userbehavior_curve
 from .runs import Runs
 from .settings import StudySettings
 from .study import Study
 
-_PAPER_ALPHA = 0.45
-"""The paper's curves stand lightly behind ours."""
-
 
 class Method(NamedTuple):
-    """A curve of figure 3 or 4: which model, which search."""
+    """A curve of figure 3 or 4: its model and its search."""
 
     name: str
     auxiliary: bool
-    search: str  # "beam", "while_loop", or "seeded": beam-retrieval entered by seeds
+    search: str  # "beam", "while_loop" or "seeded", which is beam-retrieval entered by seeds
     color: str
 
 
@@ -48,13 +44,7 @@ _TITLES = {
 }
 
 
-def configs(settings: StudySettings) -> list[TrainingConfig]:
-    """DNN with attention, with and without the auxiliary loss, first seed."""
-    return [settings.config(auxiliary=True), settings.config(auxiliary=False)]
-
-
-def inputs(figure_number: str, settings: StudySettings) -> Json:
-    """What a figure depends on besides its models."""
+def _inputs(figure_number: str, settings: StudySettings) -> Json:
     methods = [method[:3] for method in METHODS[figure_number]]
     sweeps = {"beam": settings.beam_sweep(), "seeded": settings.seeded_sweep()}
     searches = {name: [asdict(params) for params in sweep] for name, sweep in sweeps.items()}
@@ -62,7 +52,7 @@ def inputs(figure_number: str, settings: StudySettings) -> Json:
 
 
 def run(figure_number: str, runs: Runs, settings: StudySettings) -> Json:
-    """`curves`: the points of every method, by share scored; `exhaustive`: recall-all of both models."""
+    """`curves`: the points of every method, by share scored; `exhaustive`: recall-all of each model."""
     curves, exhaustive = {}, {}
     for method in METHODS[figure_number]:
         if method is SEEDED and not settings.base.light.enabled:
@@ -87,38 +77,19 @@ def _sweep(runs: Runs, settings: StudySettings, method: Method) -> list[Json]:
     return sorted(points, key=lambda point: (point["share_scored"], -point["coverage"]))
 
 
-def frontier(points: list[Json], metric: str) -> list[Json]:
-    """The points that no cheaper point equals or exceeds, by share scored."""
-    kept: list[Json] = []
-    for point in sorted(points, key=lambda point: (point["share_scored"], -point[metric])):
-        if not kept or point[metric] > kept[-1][metric]:
-            kept.append(point)
-    return kept
-
-
-def at_share(points: list[Json], metric: str, share: float) -> float | None:
-    """The frontier's value at a share scored, linear between its points; None outside of them."""
-    best = frontier(points, metric)
-    for left, right in pairwise(best):
-        if left["share_scored"] <= share <= right["share_scored"]:
-            weight = (share - left["share_scored"]) / (right["share_scored"] - left["share_scored"])
-            return float(left[metric] + weight * (right[metric] - left[metric]))
-    return None
-
-
 def plot(figure_number: str, metric: str, result: Json, path: Path) -> None:
-    """Frontiers over faint points, exhaustive scoring on top; the paper's coverage curves lightly behind.
+    """Plots each method's frontier, exhaustive scoring, and the paper's coverage curves in a lighter colour.
 
-    The paper's recall is another data set's and would stand at another height, so it is left out.
+    The paper's recall curves are left out: recall on another data set is on another level.
     """
     with figure(path, _TITLES[figure_number, metric]) as (axes,):
         for method in _methods(figure_number, result):
             _draw(axes, result["curves"][method.name], method, _METRICS[metric])
             if metric == "coverage" and method is not SEEDED:
                 paper = userbehavior_curve(figure_number, method.name, metric)
-                x, y = ([100 * value for value in values] for values in paper)
+                x, y = ([100 * value for value in values] for values in zip(*paper, strict=True))
                 label = "dotted: the paper, 4.2 M items" if method is METHODS[figure_number][0] else None
-                axes.plot(x, y, color=method.color, alpha=_PAPER_ALPHA, linestyle=":", linewidth=1.4, label=label)
+                axes.plot(x, y, color=method.color, alpha=0.45, linestyle=":", linewidth=1.4, label=label)
         _draw_exhaustive(axes, figure_number, metric, result)
         _log_share_axis(axes)
         percent_axis(axes.yaxis, f"{metric}@{result['top_k']}")
@@ -144,7 +115,7 @@ def _draw_exhaustive(axes: Any, figure_number: str, metric: str, result: Json) -
 
 
 def _log_share_axis(axes: Any) -> None:
-    """A logarithmic x axis of percentages with plain numbers at 1, 1.5, 2, 3, 5 and 7 of each decade."""
+    """Makes x a logarithmic axis of percentages, labelled at 1, 1.5, 2, 3, 5 and 7 of each decade."""
     from matplotlib.ticker import LogLocator
 
     axes.set_xscale("log")
@@ -153,15 +124,13 @@ def _log_share_axis(axes: Any) -> None:
 
 
 def markdown(figure_number: str, result: Json) -> str:
-    """Frontier points of every method and a sentence."""
+    """A sentence and the frontier of every method."""
     rows = []
     for method in _methods(figure_number, result):
         points = result["curves"][method.name]
         for point in frontier(points, "coverage") if method.search == "beam" else points:
-            settings = f"ef {point['ef']}" + (f", rounds {point['rounds']}" if "rounds" in point else "")
-            settings = f"{point['seeds']['count']} seeds, {settings}" if "seeds" in point else settings
             values = (point["share_scored"], point["recall_retrieval"], point["coverage"])
-            rows.append([method.name, settings, *map(percent, values)])
+            rows.append([method.name, search_in_words(point), *map(percent, values)])
     header = ["method", "search", "items scored", "recall", "coverage"]
     whole = ", ".join(f"{percent(value)} {name}" for name, value in result["exhaustive"].items())
     return f"{_reading(figure_number, result)} Exhaustive recall@{result['top_k']}: {whole}.\n\n{table(header, rows)}"
@@ -174,16 +143,16 @@ def _reading(figure_number: str, result: Json) -> str:
 
 
 def _compared(one: str, other: str, curves: Json) -> str:
-    shares = [point["share_scored"] for point in frontier(curves[other], "coverage")]
-    pairs = [tuple(at_share(curves[name], "coverage", share) for name in (one, other)) for share in shares]
-    gains = [a - b for a, b in pairs if a is not None and b is not None]
+    ours, theirs = (frontier(curves[name], "coverage") for name in (one, other))
+    covered = ((value_at(ours, "share_scored", each["share_scored"], "coverage"), each["coverage"]) for each in theirs)
+    gains = [mine - their for mine, their in covered if mine is not None]
     if not gains:
         return f"The curves of {one} and {other} share no range of items scored."
     ahead = sum(gain > 0 for gain in gains)
     low, high = (f"{100 * gain:+.2f}" for gain in (min(gains), max(gains)))
     return (
-        f"{one} covers more than {other} at {ahead} of the {len(gains)} shares of items scored at which the latter "
-        f"was measured and both have a value; the difference runs from {low} to {high} percentage points."
+        f"{one} covers more than {other} at {ahead} of the {len(gains)} shares of items scored where both have a "
+        f"value. The difference is {low} to {high} percentage points."
     )
 
 
@@ -191,8 +160,8 @@ def _study(number: str, title: str) -> Study:
     return Study(
         name=f"figure{number}",
         title=title,
-        configs=configs,
-        inputs=partial(inputs, number),
+        configs=lambda settings: [settings.config(auxiliary=True), settings.config(auxiliary=False)],
+        inputs=partial(_inputs, number),
         run=partial(run, number),
         markdown=partial(markdown, number),
         plots={f"figure{number}_{metric}.png": partial(plot, number, metric) for metric in _METRICS},

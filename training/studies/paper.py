@@ -1,10 +1,9 @@
-"""The paper's own figures (arXiv 2202.10226), to stand beside ours: Table 3 and the curves of figures 3 and 4."""
+"""The paper's own results (arXiv 2202.10226), to compare with: Table 3 and the curves of figures 3 and 4."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import NamedTuple
 
 CURVES_FILE = Path(__file__).with_name("paper_curves.csv")
 """Digitised from the figures, to about 0.05 percentage points."""
@@ -17,27 +16,15 @@ USERBEHAVIOR_TABLE3 = {
 """recall-all, recall-retrieval, recall-Delta on UserBehavior, as fractions."""
 
 
-class Curve(NamedTuple):
-    """One curve: shares of items scored and values, both as fractions."""
+def userbehavior_curve(figure: str, method: str, metric: str) -> list[tuple[float, float]]:
+    """A curve of the paper on UserBehavior: (share of items scored, value), ascending, both as fractions.
 
-    share_scored: tuple[float, ...]
-    values: tuple[float, ...]
-
-
-def userbehavior_curve(figure: str, method: str, metric: str) -> Curve:
-    """A curve of the paper on UserBehavior.
-
-    Args:
-        figure: "3" or "4".
-        method: as the paper's legend has it.
-        metric: "recall" or "coverage".
+    `figure` is "3" or "4", `method` a name of its legend, `metric` "recall" or "coverage".
     """
     with CURVES_FILE.open(encoding="utf-8", newline="") as stream:
-        points = [
+        return sorted(
             (float(row["items_scored_percent"]) / 100, float(row["value_percent"]) / 100)
             for row in csv.DictReader(stream)
             if row["figure"].startswith(figure)
             and (row["dataset"], row["method"], row["metric"]) == ("userbehavior", method, metric)
-        ]
-    shares, values = zip(*sorted(points), strict=True)
-    return Curve(shares, values)
+        )

@@ -1,4 +1,4 @@
-"""Both readings of the auxiliary loss side by side: eq. 5 as printed, and the authors' public code."""
+"""Compares two readings of the auxiliary loss: eq. 5 as printed, and the authors' public code."""
 
 from __future__ import annotations
 
@@ -18,26 +18,25 @@ from .table3 import METRICS, averaged
 READINGS = {"none": "without", "eq5": "eq. 5 as printed", "row_kl": "KL over the row, as the authors' code"}
 _WHY = {
     "row_kl": (
-        "the softmax over a user's candidates does not change when all scores move together, which no search notices, "
-        "and its clean side is a fixed target, so that the loss can only fall by flattening; eq. 5's sum of "
-        "s log(s / s') is not normalised and also falls when the perturbed scores rise"
+        "its softmax over a user's candidates ignores a shift of all scores, as every search does. Its unperturbed "
+        "side is held fixed, so the loss falls only if the scores become flatter. The sum of s log(s / s') in eq. 5 "
+        "is not normalised, and also falls if the perturbed scores rise"
     ),
     "eq5": "it is what the paper prints",
 }
 
 
 def configs(settings: StudySettings) -> list[TrainingConfig]:
-    """DNN with attention, one model a reading and seed."""
+    """DNN with attention, one model per reading and random seed."""
     return [settings.config(reading=reading, seed=seed) for seed in settings.seeds for reading in READINGS]
 
 
-def inputs(settings: StudySettings) -> Json:
-    """What the comparison depends on besides its models."""
+def _inputs(settings: StudySettings) -> Json:
     return {"search": asdict(settings.search), "seeds": settings.seeds, "epsilon": settings.epsilon}
 
 
 def run(runs: Runs, settings: StudySettings) -> Json:
-    """`readings`: mean and spread of the metrics, and the mean relative score change (Figure 6) of each reading."""
+    """`readings`: for each, mean and spread of the metrics and the mean relative score change (Figure 6)."""
     readings: Json = {}
     for reading in READINGS:
         models = [runs.get(settings.config(reading=reading, seed=seed)) for seed in settings.seeds]
@@ -58,33 +57,30 @@ def run(runs: Runs, settings: StudySettings) -> Json:
 
 
 def plot(result: Json, path: Path) -> None:
-    """Recall-retrieval to the left, coverage to the right; one mark a reading, the spread over seeds around it."""
-    names = {"none": "none", "eq5": "eq. 5", "row_kl": "row KL"}
-    colors = {"none": GREY, "eq5": ORANGE, "row_kl": BLUE}
+    """Plots recall-retrieval on the left and coverage on the right: the mean per reading, with its spread."""
+    marks = {"none": ("none", GREY), "eq5": ("eq. 5", ORANGE), "row_kl": ("row KL", BLUE)}
     with figure(path, "The two readings of the auxiliary loss", panels=2) as panels:
-        for axes, metric, label in zip(
-            panels, ("recall_retrieval", "coverage"), ("recall-retrieval", "coverage"), strict=True
-        ):
-            for place, reading in enumerate(READINGS):
+        for axes, metric in zip(panels, ("recall_retrieval", "coverage"), strict=True):
+            for place, (reading, (_, color)) in enumerate(marks.items()):
                 cell = result["readings"][reading]
                 value, error = 100 * cell["mean"][metric], 100 * (cell["spread"][metric] or 0.0)
-                axes.errorbar(place, value, yerr=error or None, fmt="o", markersize=9, capsize=5, color=colors[reading])
+                axes.errorbar(place, value, yerr=error or None, fmt="o", markersize=9, capsize=5, color=color)
                 axes.annotate(f"{value:.2f}", (place, value), xytext=(10, -4), textcoords="offset points")
-            axes.set_xticks(range(len(READINGS)), [names[reading] for reading in READINGS])
+            axes.set_xticks(range(len(READINGS)), [name for name, _ in marks.values()])
             axes.set_xlim(-0.5, len(READINGS) - 0.2)
             axes.set_xlabel("auxiliary loss")
-            percent_axis(axes.yaxis, label)
+            percent_axis(axes.yaxis, metric.replace("_", "-"))
 
 
 def markdown(result: Json) -> str:
-    """The table, and which reading the defaults take and why."""
+    """The default reading and the reason for it, then the table."""
     rows = []
     for reading, title in READINGS.items():
         cell = result["readings"][reading]
         values = [percent_spread(cell["mean"][metric], cell["spread"][metric]) for metric in METRICS]
         rows.append([title, *values, percent(cell["relative_score_change"], 3)])
-    header = ["auxiliary loss", "recall-all", "recall-retrieval", "recall-Δ", "coverage", "items scored"]
-    header.append("score change / spread")
+    metrics = ["recall-all", "recall-retrieval", "recall-Δ", "coverage", "items scored"]
+    header = ["auxiliary loss", *metrics, "score change / spread"]
     return f"{_reading(result)}\n\n{table(header, rows)}"
 
 
@@ -94,7 +90,7 @@ def _reading(result: Json) -> str:
         metric: max(("eq5", "row_kl"), key=lambda reading: means[reading][metric])
         for metric in ("recall_retrieval", "coverage")
     }
-    seeds = "one seed" if len(result["seeds"]) == 1 else f"{len(result['seeds'])} seeds"
+    seeds = "one random seed" if len(result["seeds"]) == 1 else f"{len(result['seeds'])} random seeds"
     default = result["default"]
     return (
         f"eps {result['epsilon']:g}, {seeds}. The defaults take `{default}`: {_WHY[default]}. Of the two, "
@@ -110,5 +106,5 @@ STUDY = Study(
     markdown,
     {"auxiliary_readings.png": plot},
     configs=configs,
-    inputs=inputs,
+    inputs=_inputs,
 )

@@ -1,4 +1,4 @@
-"""All studies, and what the report of them says around them."""
+"""All studies, and the introduction and details of their report."""
 
 from __future__ import annotations
 
@@ -20,14 +20,18 @@ STUDIES: tuple[Study, ...] = (
     growth.STUDY,
     seeds.STUDY,
 )
-"""In the order of the report. A new one is a `Study` in a module of its own and a line here."""
+"""In the order of the report. A new study is a module with a `Study`, and a line here."""
 
 _INTRODUCTION = """# Experiments
 
-Section 5 of the [paper](https://arxiv.org/abs/2202.10226) on {data}; written by `nann experiments`, numbers also in
-[experiments.json](experiments.json). recall-all is the recall of scoring every item, recall-retrieval that of the
-search, recall-Δ the share of it that the search loses, coverage the share of the exhaustive top list that the search
-finds, items scored its cost as a share of the corpus. Ground truth is what a test user did next.
+Section 5 of the [paper](https://arxiv.org/abs/2202.10226) on {data}. `nann experiments` writes this report; its numbers
+are also in [experiments.json](experiments.json).
+
+- recall-all: recall of scoring every item. The ground truth is what a test user did next.
+- recall-retrieval: recall of the search.
+- recall-Δ: the share of recall-all that the search loses.
+- coverage: the share of the exhaustive top list that the search finds.
+- items scored: the cost of the search, as a share of the corpus.
 """
 _ABOUT = {
     "complete_journey": "Complete Journey (a year of grocery baskets, simulated from real shopping patterns)",
@@ -45,7 +49,7 @@ def _details(made: Json) -> list[str]:
     return [
         f"{optimization['steps']:,} training steps of {optimization['batch_size']:,} contexts",
         f"{made['users']:,} test users",
-        f"seeds {seeds}" if len(seeds) > 1 else f"seed {seeds[0]}",
+        f"random seeds {seeds}" if len(seeds) > 1 else f"random seed {seeds[0]}",
     ]
 
 

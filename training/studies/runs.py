@@ -1,12 +1,12 @@
-"""Trained models with their bundles and their searches, cached on disk.
+"""Trained models with their bundles and searches, cached on disk.
 
     build/experiments/<configuration>-<data set>/
-        checkpoint.pt, tensorboard/     training, taken up again where it stopped
+        checkpoint.pt, tensorboard/     training, which resumes where it stopped
         bundle/                         item vectors and graph
-        measured/<test users>/          user states, exact top K, one JSON file a measured search
+        measured/<test users>/          user states, exact top K, one JSON file per measured search
 
-The name says what the model depends on: the configuration and the data set. After a change of the training code remove
-the folder.
+The folder's name has hashes of the configuration and the data set. It does not change with the training code: remove
+the folder after a change there.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import copy
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,8 @@ import torch
 
 from nann.best_first_search import best_first_search
 from nann.bundle import Bundle, search_to_json
+from nann.errors import BundleError
 from nann.graph import HnswGraph
-from nann.manifest import MANIFEST_FILE
 from nann.scorer import Float32Array
 from nann.search_input import UserBatch
 from nann.search_params import SearchParams
@@ -49,7 +50,7 @@ Say = Callable[[str], None]
 
 
 def fit_params(params: SearchParams, graph: HnswGraph) -> SearchParams:
-    """The same parameters for a graph that may lack the upper layers."""
+    """The parameters without the upper layers that the graph lacks."""
     layers = params.layer_count(graph.entry_layer)
     return replace(params, ef=params.ef[-layers:], rounds=params.rounds[-layers:])
 
@@ -74,60 +75,64 @@ def data_fingerprint(data: PreparedData) -> str:
 
 
 def describe(config: TrainingConfig) -> str:
-    """The configuration in a few words, as progress lines show it."""
+    """The configuration in a few words, for progress lines."""
     auxiliary = config.loss.auxiliary
     loss = "no auxiliary loss" if auxiliary.reading == "none" else f"{auxiliary.reading} eps {auxiliary.epsilon:g}"
     return f"{config.model.architecture}, {loss}, seed {config.seed}"
 
 
 def trained(
-    data: PreparedData, config: TrainingConfig, folder: Path, every_steps: int, on_train: Callable[[int], None]
+    data: PreparedData,
+    config: TrainingConfig,
+    folder: Path,
+    on_train: Callable[[int], None],
+    checkpoint_every_steps: int = 1000,
 ) -> Checkpoint:
-    """The trained model in a folder; trains as far as that has not been done.
-
-    Args:
-        data: the data set.
-        config: what is trained.
-        folder: where the checkpoint is kept.
-        every_steps: what an interrupted training loses at most.
-        on_train: called with the first step before a training.
-    """
+    """The checkpoint of a finished training in `folder`; missing steps are trained, after `on_train(first step)`."""
     path = folder / CHECKPOINT_FILE
     found = Checkpoint.load(path) if path.is_file() else None
     if found is not None and found.step >= config.optimization.steps:
         return found
     on_train(found.step if found else 0)
-    train(data, config, folder, resume=found is not None, checkpoint_every_steps=every_steps)
+    train(data, config, folder, resume=found is not None, checkpoint_every_steps=checkpoint_every_steps)
     return Checkpoint.load(path)
+
+
+def indexed(
+    checkpoint: Checkpoint, data: PreparedData, path: Path, on_build: Callable[[], None], threads: int = -1
+) -> Bundle:
+    """The bundle of a checkpoint; built, after `on_build()`, unless `path` holds one of the same weights."""
+    with suppress(BundleError):
+        bundle = Bundle.open(path)
+        if bundle.notes.get("provenance", {}).get("weights") == weights_hash(checkpoint):
+            return bundle
+    on_build()
+    return index_checkpoint(checkpoint, data, path, threads=threads)
 
 
 @dataclass(frozen=True)
 class ServedModules:
-    """The user encoder of a trained model, on the CPU, and its scorer, on the GPU where there is one."""
+    """The user encoder of a trained model, on the CPU, and its scorer, on the GPU if there is one."""
 
     encoder: UserEncoder
     scorer: TorchScorer
 
     @classmethod
     def of(cls, model: NeuralScorer) -> ServedModules:
-        """The modules of a restored model."""
+        """The modules of a trained model."""
         encoder, scorer = serving_modules(model)
-        # A copy: the user encoder shares layers with it and stays on the CPU.
+        # A copy, since the scorer shares layers with the user encoder, which stays on the CPU.
         return cls(encoder, TorchScorer(copy.deepcopy(scorer).to("cuda" if torch.cuda.is_available() else "cpu")))
 
     def encode(self, queries: Queries) -> UserBatch:
-        """The users of some queries, to search for."""
+        """The users of `queries` as a search takes them."""
         return UserBatch(encode_users_torch(self.encoder, queries.behaviors, queries.profiles), queries.behaviors)
 
 
 class Runs:
-    """The trained models of one data set; training one happens when it is first asked for.
+    """The trained models of one data set, in `folder`. `get` trains a model when it is first needed.
 
-    Args:
-        data: the prepared data set.
-        folder: where models and measurements are kept.
-        settings: for the users to measure with, and what the bundles recommend.
-        say: takes progress lines.
+    `settings` give the users to measure with and the default search of the bundles.
     """
 
     def __init__(self, data: PreparedData, folder: Path, settings: StudySettings, say: Say = lambda line: None) -> None:
@@ -139,7 +144,7 @@ class Runs:
         self._planned: list[str] = []
 
     def plan(self, configs: Iterable[TrainingConfig]) -> None:
-        """Tells which models will be asked for, so that progress lines can count them."""
+        """Sets the models that will be needed, so that progress lines can count them."""
         self._planned = list(dict.fromkeys(self.key(config) for config in configs))
 
     def key(self, config: TrainingConfig) -> str:
@@ -148,59 +153,49 @@ class Runs:
 
     @cached_property
     def queries(self) -> Queries:
-        """The test users to measure with; all models read histories of the same length."""
+        """The test users to measure with; all models read behaviour sequences of the same length."""
         return self.data.queries(SPLIT, self.settings.base.model.sequence_length, self.settings.users)
 
     def get(self, config: TrainingConfig) -> TrainedRun:
-        """The trained model with its bundle; trains and indexes as far as that has not been done."""
+        """The trained model with its bundle; missing steps of training and indexing are done first."""
         folder = self.folder / self.key(config)
         steps = config.optimization.steps
 
         def on_train(first: int) -> None:
             self.say(f"{self._count(config)}{describe(config)}: training, step {first} to {steps}")
 
-        checkpoint = trained(self.data, config, folder, CHECKPOINT_EVERY_STEPS, on_train)
-        self._indexed(checkpoint, folder)
-        return TrainedRun(folder, self.data, self.queries, checkpoint, self.settings.max_top_k)
+        checkpoint = trained(self.data, config, folder, on_train, CHECKPOINT_EVERY_STEPS)
+        search = self.settings.search
+        default = SearchConfig(top_k=search.top_k, ef=search.ef, rounds=search.rounds)
+        with_default = replace(checkpoint, config=checkpoint.config.model_copy(update={"search": default}))
+        # Measurements with other weights are removed. With one thread the same vectors give the same graph.
+        forget = partial(shutil.rmtree, folder / "measured", ignore_errors=True)
+        bundle = indexed(with_default, self.data, folder / "bundle", forget, threads=1)
+        return TrainedRun(folder, self.data, self.queries, checkpoint, bundle, self.settings.max_top_k)
 
     def _count(self, config: TrainingConfig) -> str:
         key = self.key(config)
         return f"model {self._planned.index(key) + 1} of {len(self._planned)}: " if key in self._planned else ""
 
-    def _indexed(self, checkpoint: Checkpoint, folder: Path) -> None:
-        bundle = folder / "bundle"
-        if (bundle / MANIFEST_FILE).is_file():
-            provenance = Bundle.open(bundle, files=[]).notes.get("provenance", {})
-            if provenance.get("weights") == weights_hash(checkpoint):
-                return
-        shutil.rmtree(folder / "measured", ignore_errors=True)  # of other weights
-        search = self.settings.search
-        recommended = SearchConfig(top_k=search.top_k, ef=search.ef, rounds=search.rounds)
-        config = checkpoint.config.model_copy(update={"search": recommended})
-        # One thread: the same vectors then give the same graph.
-        index_checkpoint(replace(checkpoint, config=config), self.data, bundle, threads=1)
 
-
+@dataclass(eq=False)
 class TrainedRun:
-    """A trained model, its bundle, and what searches with it found.
+    """A trained model, its bundle without ONNX files, and the measures of its searches for the users of `queries`.
 
-    Args:
-        folder: of the model.
-        data: the data set it was trained on.
-        queries: the users to measure with.
-        checkpoint: the trained weights.
-        max_top_k: the largest K that will be asked for; cut to the number of items.
+    The largest K that is measured is `max_top_k`, or the number of items if that is smaller.
     """
 
-    def __init__(
-        self, folder: Path, data: PreparedData, queries: Queries, checkpoint: Checkpoint, max_top_k: int
-    ) -> None:
-        self.folder = folder
-        self.data = data
-        self.queries = queries
-        self.checkpoint = checkpoint
-        self._max_top_k = min(max_top_k, data.item_count)
-        self._measured = folder / "measured" / _users_name(queries)
+    folder: Path
+    data: PreparedData
+    queries: Queries
+    checkpoint: Checkpoint
+    bundle: Bundle
+    max_top_k: int
+
+    @property
+    def _measured(self) -> Path:
+        users, length = self.queries.behaviors.shape
+        return self.folder / "measured" / f"{SPLIT}-{users}-users-{length}-behaviours"
 
     @property
     def config(self) -> TrainingConfig:
@@ -211,11 +206,6 @@ class TrainedRun:
     def model(self) -> NeuralScorer:
         """The network, in evaluation mode, on the CPU."""
         return self.checkpoint.restore(self.data)
-
-    @cached_property
-    def bundle(self) -> Bundle:
-        """Item vectors and graph; without ONNX files."""
-        return Bundle.open(self.folder / "bundle")
 
     @cached_property
     def _modules(self) -> ServedModules:
@@ -232,14 +222,14 @@ class TrainedRun:
         return cached_array(self._measured / "user_states.npy", lambda: self._modules.encode(self.queries).states)
 
     def measured(self, queries: Queries, top_k: int) -> MeasuredUsers:
-        """Other users to measure with; nothing of them is kept."""
+        """Other users with their exact top K; nothing is kept on disk."""
         batch = self._modules.encode(queries)
         return MeasuredUsers(batch, queries, exact_top(self.scorer, batch, self.data.item_count, top_k))
 
     @cached_property
     def users(self) -> MeasuredUsers:
-        """The users to measure with, and the largest exact top K that will be asked for."""
-        batch, most = UserBatch(self.states, self.queries.behaviors), self._max_top_k
+        """The users to measure with, and their exact top K for the largest K."""
+        batch, most = UserBatch(self.states, self.queries.behaviors), min(self.max_top_k, self.data.item_count)
         path = self._measured / f"exact_top_{most}.npy"
         exact = cached_array(path, lambda: exact_top(self.scorer, batch, self.data.item_count, most))
         return MeasuredUsers(batch, self.queries, exact)
@@ -263,9 +253,3 @@ class TrainedRun:
             return self.users.cut(top_k).measures(SearchResult.concatenate(found), graph.item_count)
 
         return cached(self._measured, {"best_first": [top_k, ef]}, measure)
-
-
-def _users_name(queries: Queries) -> str:
-    """The folder of these users and their histories' length."""
-    users, length = queries.behaviors.shape
-    return f"{SPLIT}-{users}-users-{length}-behaviours"

@@ -1,4 +1,4 @@
-"""What each size of `nann experiments` trains, measures and sweeps: all grids of the studies, in one place."""
+"""The sizes of `nann experiments`: what each trains, measures and sweeps."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from nann.search_params import SearchParams, SeedParams
 from ..config import AuxiliaryConfig, SearchConfig, TrainingConfig, ValidationConfig, resolve_config
 
 ARCHITECTURES = ("two_sided", "no_attention", "attention")
-"""Rows of Table 3, by their names in the configuration."""
+"""The rows of Table 3, by their names in the configuration."""
 SPLIT = "test"
 _SEEDED_ROUNDS = 3
 ONE_MILLION = 1_000_000
-"""From so many items on a synthetic corpus counts as large: experiments.json promises figures for one."""
+"""Least number of items of a large synthetic corpus; experiments.json has headlines for one."""
 
 
 @dataclass(frozen=True)
 class StudySettings:
-    """What the studies depend on, besides the data.
+    """Everything that the studies depend on besides the data.
 
     Attributes:
         size: name of the size.
-        base: the configuration that every model starts from: attention, with the auxiliary loss.
-        search: top_k, ef and rounds wherever a study doesn't sweep them.
-        seeds: of the models; Table 3 and the readings average over them, the figures show the first.
-        users: how many test users, None = all.
-        tuned_coverages: coverages wanted of the tuned search, ascending; the last one is the headline's.
-        tuned_users: validation users to tune it with.
-        beam_ef: the ef of the beam-retrieval sweep, one a layer.
-        beam_rounds: its rounds; the sweep takes every pair of the two.
+        base: the configuration of every model unless a study changes it: attention, with the auxiliary loss.
+        search: top_k, ef and rounds of studies that don't sweep them.
+        seeds: random seeds of the models. Table 3 and the readings average over them; the figures show the first.
+        users: how many test users; None: all.
+        tuned_coverages: coverages to tune the search for, ascending; the last one is in the headline.
+        tuned_users: validation users to tune it on.
+        beam_ef: ef per layer of the beam-retrieval sweep.
+        beam_rounds: rounds per layer; the sweep takes every pair of ef and rounds.
         best_first_ef: the ground layer's ef of the while-loop sweep.
-        ground_rounds: Figure 5 shows rounds 1 to this one.
-        epsilons: Figure 7a; 0 (no auxiliary loss) and the base configuration's are added.
-        top_ks: Figure 7b.
-        budgets: scorer evaluations a user at which the re-ranking baselines are measured.
-        seeded_walks: (seeds, ef of the ground layer) of the walk entered by seeds, in multiples of top_k.
-        histories: lengths of the histories that the user's own most frequent items are taken from.
+        ground_rounds: the last round that Figure 5 shows.
+        epsilons: eps of Figure 7a, besides 0 (no auxiliary loss) and that of the base configuration.
+        top_ks: K of Figure 7b.
+        budgets: scorer evaluations per user at which the re-ranking baselines are measured.
+        seeded_walks: (number of seeds, ef of the ground layer) of the sweep with entry by seeds, in multiples of top_k.
+        histories: lengths of the histories that give a user's own most frequent items.
         growth_items: sizes of the synthetic corpora.
-        growth_users: validation users to tune each with, and test users to measure it with.
-        seeded_coverages: what the study of seeds tunes for.
-        seeded_max_share: largest share of the corpus that its tuning may score.
-        seeded_users: validation users to tune with.
+        growth_users: validation users to tune on and test users to measure on, per size.
+        seeded_coverages: coverages that the study of entry by seeds tunes for.
+        seeded_max_share: largest share of the corpus that its searches may score.
+        seeded_users: validation users that it tunes on.
         seeded_items: sizes of synthetic corpora on which it is repeated, with the models of the growth study.
     """
 
@@ -93,10 +93,10 @@ class StudySettings:
 
         Args:
             architecture: one of `ARCHITECTURES`.
-            auxiliary: False = without the auxiliary loss.
-            reading: "none", "eq5" or "row_kl"; None = the base configuration's.
-            epsilon: None = the base configuration's; 0 = without the auxiliary loss.
-            seed: None = the first.
+            auxiliary: whether to train with the auxiliary loss.
+            reading: "none", "eq5" or "row_kl"; None: that of the base configuration.
+            epsilon: 0: without the auxiliary loss; None: that of the base configuration.
+            seed: random seed; None: the first.
         """
         base = self.base
         settings = base.loss.auxiliary
@@ -119,7 +119,7 @@ class StudySettings:
         return [SearchParams(self.search.top_k, ef, rounds) for ef, rounds in pairs]
 
     def seeded_sweep(self) -> list[SearchParams]:
-        """Searches entered by seeds, cheapest first."""
+        """Searches with entry by seeds, cheapest first."""
         top_k = self.search.top_k
         return [
             SearchParams(top_k, (round(ef * top_k),), (_SEEDED_ROUNDS,), SeedParams(count, 2 * count))
@@ -127,7 +127,7 @@ class StudySettings:
         ]
 
     def epsilon_sweep(self) -> list[float]:
-        """Figure 7a's eps, ascending."""
+        """The eps of Figure 7a, ascending."""
         return sorted({0.0, self.epsilon, *self.epsilons})
 
 
@@ -140,15 +140,15 @@ def study_settings(
     users: int | None = None,
     growth: tuple[int, ...] | None = None,
 ) -> StudySettings:
-    """The settings of a size, with the most used ones overridden.
+    """The settings of a size, with some of them replaced.
 
     Args:
         size: "quick" or "full".
-        config: training configuration to start from, by name or path; its steps then count instead of the size's.
-        seeds: how many seeds; the first is the configuration's.
+        config: training configuration, by name or path; its number of steps replaces the size's.
+        seeds: how many random seeds; the first is the configuration's.
         steps: training steps of every model.
         users: how many test users.
-        growth: sizes of the synthetic corpora; the seeds are studied on those of a million items or more too.
+        growth: sizes of the synthetic corpora; entry by seeds is also studied on those of a million items or more.
 
     Raises:
         ConfigError: if there is no such size, a corpus has no item, or the configuration can't be read or has no
@@ -170,8 +170,8 @@ def study_settings(
         sweeps = replace(sweeps, growth_items=growth, seeded_items=tuple(one for one in growth if one >= ONE_MILLION))
     return replace(
         sweeps,
-        # What a bundle recommends has no part in training: it must not make another model of the same one. Nothing is
-        # validated on the way: every study measures its models itself.
+        # The default search has no part in training, so it must not change a model's fingerprint. Training does not
+        # validate, since every study measures its models itself.
         base=base.model_copy(update={"search": SearchConfig(), "validation": ValidationConfig(every=0)}),
         search=search,
         seeds=tuple(range(base.seed, base.seed + (seeds or default_seeds))),
@@ -180,7 +180,7 @@ def study_settings(
 
 
 def _layers(upper: tuple[tuple[int, int], ...], ground: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Every pair of the upper layers' ef, entry layer first, and the ground layer's."""
+    """Ef per layer, entry layer first: every pair of the upper layers' ef and the ground layer's."""
     return tuple((*above, below) for above, below in product(upper, ground))
 
 
@@ -190,7 +190,7 @@ _QUICK = StudySettings(
     search=SearchParams(200, (61, 60, 300), (1, 3, 5)),
     seeds=(1,),
     users=200,
-    tuned_coverages=(0.95, 0.98, 0.9915),  # the last with a margin, for 0.99 on other users
+    tuned_coverages=(0.95, 0.98, 0.9915),  # the last is 0.99 and a margin for the test users
     tuned_users=100,
     beam_ef=_layers(((10, 10), (20, 20), (60, 60), (100, 150)), (200, 300)),
     beam_rounds=((1, 2, 3), (1, 3, 5), (1, 5, 8)),
@@ -204,7 +204,7 @@ _QUICK = StudySettings(
     growth_items=(10_000, 30_000),
     growth_users=(100, 200),
     seeded_coverages=(0.95,),
-    seeded_max_share=1.0,  # what the paper's walk needs for the highest coverage is to be seen, however much
+    seeded_max_share=1.0,  # no limit, to show the full cost of the paper's walk at the highest coverage
     seeded_users=60,
     seeded_items=(),
 )
@@ -224,8 +224,8 @@ _FULL = replace(
     seeded_users=200,
     seeded_items=(1_000_000,),
 )
-# Name: configuration, training steps (None = the configuration's), number of seeds, the rest.
-# Quick trains eight models; on two cores a step of 256 contexts takes about 80 ms, scoring every item 20 s a model.
+# Name: configuration, training steps (None: the configuration's), number of random seeds, other settings.
+# "quick" trains eight models. On two cores a step of 256 contexts takes 80 ms; scoring every item takes 20 s per model.
 _SIZES: dict[str, tuple[str, int | None, int, StudySettings]] = {
     "quick": ("complete_journey_demo", 500, 1, _QUICK),
     "full": ("complete_journey", None, 3, _FULL),

@@ -1,4 +1,4 @@
-"""What a study is made of."""
+"""The parts of a study."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def _base_model(settings: StudySettings) -> list[TrainingConfig]:
 
 @dataclass(frozen=True)
 class Study(Part[[Runs, StudySettings]]):
-    """One study: `run` takes the models and the settings, `headline` the result and the name of the data set.
+    """One study. `run` takes the models and the settings; `headline` takes the result and the name of the data set.
 
     Attributes:
-        inputs: what the result depends on besides the models, the data and the test users.
-        configs: the models it trains; several studies may share one. Default: DNN with attention and the auxiliary
-            loss, first seed.
+        inputs: all that the result depends on, except the models, the data and the test users.
+        configs: the models it trains; studies may share models. Default: DNN with attention, trained with the
+            auxiliary loss and the first random seed.
     """
 
     inputs: Callable[[StudySettings], Json] = field(kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from ..config import TrainingConfig
 from ..reports.store import Json
 from ..reports.text import mean, percent, percent_spread, spread, table
+from .curves import search_in_words
 from .paper import USERBEHAVIOR_TABLE3
 from .runs import Runs
 from .settings import ARCHITECTURES, StudySettings
@@ -20,7 +21,7 @@ _LOSSES = ("no_aux", "aux")
 
 
 def configs(settings: StudySettings) -> list[TrainingConfig]:
-    """The models of all cells and seeds, the first seed's first."""
+    """The models of all cells and random seeds, by seed."""
     return [
         settings.config(architecture, auxiliary=loss == "aux", seed=seed)
         for seed in settings.seeds
@@ -29,13 +30,8 @@ def configs(settings: StudySettings) -> list[TrainingConfig]:
     ]
 
 
-def inputs(settings: StudySettings) -> Json:
-    """What the table depends on besides its models."""
-    return {"search": asdict(settings.search), "seeds": settings.seeds}
-
-
 def run(runs: Runs, settings: StudySettings) -> Json:
-    """Cells `{architecture: {no_aux|aux: {mean, spread, seeds}}}`: metrics, and each seed's, as fractions."""
+    """Cells `{architecture: {no_aux|aux: {mean, spread, seeds}}}`: metrics as fractions, also of each seed."""
     cells: Json = {}
     for architecture in ARCHITECTURES:
         cells[architecture] = {}
@@ -46,7 +42,7 @@ def run(runs: Runs, settings: StudySettings) -> Json:
 
 
 def averaged(seeds: list[dict[str, float | None]]) -> Json:
-    """Mean and spread (sample standard deviation) over seeds, metric by metric."""
+    """Mean and sample standard deviation of each metric over the random seeds."""
     return {
         "mean": {metric: mean(seed[metric] for seed in seeds) for metric in METRICS},
         "spread": {metric: spread(seed[metric] for seed in seeds) for metric in METRICS},
@@ -55,19 +51,17 @@ def averaged(seeds: list[dict[str, float | None]]) -> Json:
 
 
 def headline(result: Json, data: str) -> dict[str, Json]:
-    """`table3`: means; `table3_spread`: sample standard deviations, null with one seed."""
+    """`table3`: means; `table3_spread`: sample standard deviations, null with one random seed."""
 
     def part(name: str) -> Json:
         cells = result["cells"]
-        return {
-            data: {KEYS[row]: {loss: cells[row][loss][name] for loss in _LOSSES} for row in ARCHITECTURES},
-        }
+        return {data: {KEYS[row]: {loss: cells[row][loss][name] for loss in _LOSSES} for row in ARCHITECTURES}}
 
     return {"table3": part("mean"), "table3_spread": part("spread"), "table3_seeds": result["seeds"]}
 
 
 def markdown(result: Json) -> str:
-    """The table, with the paper's UserBehavior column, and a sentence."""
+    """The table, with a column of the paper's results on UserBehavior, and a sentence."""
     header = ["model", "auxiliary loss", "recall-all", "recall-retrieval", "recall-Δ", "coverage", "items scored"]
     rows = []
     for architecture in ARCHITECTURES:
@@ -75,19 +69,15 @@ def markdown(result: Json) -> str:
             cell = result["cells"][architecture][loss]
             values = [percent_spread(cell["mean"][metric], cell["spread"][metric]) for metric in METRICS]
             paper = USERBEHAVIOR_TABLE3[architecture][loss]
-            rows.append([TITLES[architecture], "with" if loss == "aux" else "without", *values, _paper_cell(paper)])
+            values.append(" / ".join(percent(value, places) for value, places in zip(paper, (1, 1, 2), strict=True)))
+            rows.append([TITLES[architecture], "with" if loss == "aux" else "without", *values])
     search, seeds = result["search"], len(result["seeds"])
-    settings = f"Top {search['top_k']}, ef {list(search['ef'])}, rounds {list(search['rounds'])}"
-    means = f"means over {seeds} seeds ± sample standard deviation in percentage points" if seeds > 1 else "one seed"
+    spread_of = f"means over {seeds} random seeds ± sample standard deviation in percentage points"
     return (
-        f"{settings}; {means}. The last column is the paper's, on UserBehavior: recall-all / recall-retrieval / "
-        f"recall-Δ.\n\n{table([*header, 'paper'], rows)}\n\n{_reading(result['cells'])}"
+        f"Top {search['top_k']}, {search_in_words(search)}; {spread_of if seeds > 1 else 'one random seed'}. The last "
+        "column shows the paper's results on UserBehavior: recall-all / recall-retrieval / recall-Δ.\n\n"
+        f"{table([*header, 'paper'], rows)}\n\n{_reading(result['cells'])}"
     )
-
-
-def _paper_cell(values: tuple[float, float, float]) -> str:
-    recall_all, recall_retrieval, lost = values
-    return f"{percent(recall_all, 1)} / {percent(recall_retrieval, 1)} / {percent(lost)}"
 
 
 def _reading(cells: Json) -> str:
@@ -95,8 +85,8 @@ def _reading(cells: Json) -> str:
     attention = cells["attention"]
     before, after = (attention[loss]["mean"]["coverage"] for loss in _LOSSES)
     return (
-        f"With the auxiliary loss the highest recall-all is that of {TITLES[best]}; for DNN with attention the "
-        f"auxiliary loss moves coverage from {percent(before)} to {percent(after)}."
+        f"With the auxiliary loss, {TITLES[best]} has the highest recall-all. For DNN with attention, the auxiliary "
+        f"loss changes coverage from {percent(before)} to {percent(after)}."
     )
 
 
@@ -107,5 +97,5 @@ STUDY = Study(
     markdown,
     headline=headline,
     configs=configs,
-    inputs=inputs,
+    inputs=lambda settings: {"search": asdict(settings.search), "seeds": settings.seeds},
 )

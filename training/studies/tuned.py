@@ -1,4 +1,4 @@
-"""What coverage costs: the search tuned on validation users, as `nann tune` does, then measured on test users."""
+"""The cost of coverage: searches tuned on validation users, as by `nann tune`, and measured on test users."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ from .study import Study
 
 _SPLIT = "validation"
 _MAX_SHARE = 0.2
-"""Of the corpus, that a search may score."""
+"""Largest share of the corpus that a search may score."""
 _HEADLINE = ("coverage", "recall_delta", "share_scored")
 
 
-def inputs(settings: StudySettings) -> Json:
-    """What the result depends on besides the model."""
+def _inputs(settings: StudySettings) -> Json:
     return {"top_k": settings.search.top_k, "coverages": settings.tuned_coverages, "users": settings.tuned_users}
 
 
 def run(runs: Runs, settings: StudySettings) -> Json:
-    """`points`: one a wanted coverage, ascending, with `validation` and `test` measures; `missed`: the others."""
+    """`points`: `validation` and `test` measures per wanted coverage, ascending; `missed`: coverages not reached."""
     model = runs.get(settings.config())
     top_k = settings.search.top_k
     queries = runs.data.queries(_SPLIT, model.config.model.sequence_length, settings.tuned_users)
@@ -43,7 +42,7 @@ def run(runs: Runs, settings: StudySettings) -> Json:
 
 
 def headline(result: Json, data: str) -> dict[str, Json]:
-    """`tuned`: the measures on test users of the highest coverage wanted."""
+    """`tuned`: the measures on test users for the highest coverage reached."""
     if not result["points"]:
         return {}
     test = result["points"][-1]["test"]
@@ -51,7 +50,7 @@ def headline(result: Json, data: str) -> dict[str, Json]:
 
 
 def markdown(result: Json) -> str:
-    """A sentence and a line a wanted coverage."""
+    """A sentence, and a table with one row per wanted coverage."""
     columns = ("coverage, validation", "coverage, test", "recall-Δ, test", "items scored, test")
     header = ["wanted", "entry", "ef", "rounds", *columns]
     rows = []
@@ -68,8 +67,8 @@ def markdown(result: Json) -> str:
             ]
         )
     sentence = (
-        f"Entry strategy, ef and rounds are chosen on {result['users']} validation users, the cheapest that reach the "
-        f"wanted coverage of their exact top {result['top_k']}, and measured on the test users."
+        f"The search is the cheapest that reaches the wanted coverage of the exact top {result['top_k']} for "
+        f"{result['users']} validation users. It is then measured on the test users."
     )
     if result["missed"]:
         unreached = " and ".join(percent(wanted, 1) for wanted in result["missed"])
@@ -78,7 +77,7 @@ def markdown(result: Json) -> str:
 
 
 def plot(result: Json, path: Path) -> None:
-    """Coverage against share scored, on test users; validation users lightly beside it."""
+    """Plots coverage against share scored, on test users and on validation users."""
     points = result["points"]
     with figure(path) as (axis,):
         for split, style in (("test", {"color": COLORS[0], "marker": "o"}), ("validation", {"color": COLORS[1]})):
@@ -93,4 +92,4 @@ def plot(result: Json, path: Path) -> None:
         axis.legend()
 
 
-STUDY = Study("tuned", "The tuned search", run, markdown, {"tuned.png": plot}, headline, inputs=inputs)
+STUDY = Study("tuned", "The tuned search", run, markdown, {"tuned.png": plot}, headline, inputs=_inputs)

@@ -15,6 +15,7 @@ from nann.search_input import SearchIndex
 from nann.search_params import SearchParams, SeedParams
 from nann.training.search.measured_users import search_users
 from nann.training.studies import seeds as seeded
+from nann.training.studies.curves import frontier, value_at
 from nann.training.studies.measures import seeded_entry
 
 pytestmark = pytest.mark.heavy
@@ -56,10 +57,11 @@ def test_light_top_is_the_sorted_light_score():
 
 def test_evaluations_are_read_off_the_frontier():
     points = [{"evaluations": e, "coverage": c} for e, c in ((100, 0.8), (200, 0.9), (250, 0.85), (400, 1.0))]
-    assert seeded_entry.evaluations_at(points, 0.9) == 200
-    assert seeded_entry.evaluations_at(points, 0.95) == pytest.approx(300)
-    assert seeded_entry.evaluations_at(points, 0.7) is None
-    assert seeded_entry.evaluations_at(points[:3], 0.95) is None
+    best = frontier(points, "coverage", "evaluations")
+    assert value_at(best, "coverage", 0.9, "evaluations") == 200
+    assert value_at(best, "coverage", 0.95, "evaluations") == pytest.approx(300)
+    assert value_at(best, "coverage", 0.7, "evaluations") is None
+    assert value_at(best[:2], "coverage", 0.95, "evaluations") is None
 
 
 def test_keys_of_experiments_json(result):
@@ -76,7 +78,7 @@ def test_keys_of_experiments_json(result):
 
 def test_the_report_names_what_is_ours(result, tmp_path):
     text = seeded.markdown(result)
-    assert text.startswith("Ours, not the paper's")
+    assert text.startswith("Entry by seeds is ours, not the paper's.")
     assert "On a synthetic corpus of 300 items" in text
     at, measured, *_ = tables(text)
     assert at[0][:2] == ["coverage@10", "the paper's walk"]
@@ -84,7 +86,7 @@ def test_the_report_names_what_is_ours(result, tmp_path):
     curves = result["data"]["curves"]
     points = [point for name in seeded_entry.LABELS for point in curves[name]]
     assert [row[2] for row in measured[1:]] == [f"{point['evaluations']:,.0f}" for point in points]
-    figure = drawn(seeded.plot, result, tmp_path / "seeded.png")
+    figure = drawn(seeded.STUDY.plots["seeded.png"], result, tmp_path / "seeded.png")
     assert lines(figure) == [
         [(point["evaluations"], 100 * point["coverage"]) for point in points] for points in curves.values()
     ]
@@ -93,4 +95,4 @@ def test_the_report_names_what_is_ours(result, tmp_path):
 def test_a_model_without_a_light_head_is_refused():
     plain = SearchIndex(make_graph([[[]]], [0]), None)
     with pytest.raises(ConfigError, match="has no light head; set light"):
-        seeded._with_light(plain)
+        seeded_entry.compare(plain, None, None, None, coverages=[0.9], budgets=[10], max_share=1)

@@ -1,4 +1,4 @@
-"""Running studies: what a result depends on, and what stands beside it."""
+"""Running studies: what a result depends on, and its provenance."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def test_other_settings_are_computed_and_other_results_stay(started):
     assert body["tuned"] == {"coverage": 0.99}
     assert body["studies"]["one"]["provenance"]["command"] == "b"
     again = run_studies([a_study("one", calls)], runs, settings, out, command="c")
-    assert again["studies"]["one"]["provenance"]["command"] == "a"  # who computed it, not who read it
+    assert (
+        again["studies"]["one"]["provenance"]["command"] == "a"
+    )  # the command that computed it, not the one that read it
 
 
 def test_results_of_earlier_versions_are_found(started):

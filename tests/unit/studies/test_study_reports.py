@@ -42,4 +42,4 @@ def test_the_line_below_a_study_says_where_its_result_comes_from(body):
     text, made = REPORT.markdown(body), body["studies"]["table3"]["provenance"]
     steps = made["configuration"]["optimization"]["steps"]
     assert f"<sub>`{made['command']}`; {steps:,} training steps of" in text
-    assert f"{made['users']:,} test users; seeds {made['seeds']}; {made['machine']['cpu']}" in text
+    assert f"{made['users']:,} test users; random seeds {made['seeds']}; {made['machine']['cpu']}" in text

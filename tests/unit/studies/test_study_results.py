@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from dataclasses import replace
 
@@ -12,10 +13,10 @@ from support.study_checks import check_study
 
 from nann.bundle import search_from_json
 from nann.training.reports.text import percent, percent_spread, spread
-from nann.training.search.evaluate import evaluate_search
 from nann.training.search.index import seeded_search
 from nann.training.search.measured_users import search_users
 from nann.training.studies import baselines, figure5, figure6, figure7, figures3_4, growth, readings, table3, tuned
+from nann.training.studies.curves import frontier, value_at
 from nann.training.studies.paper import userbehavior_curve
 from nann.training.studies.report import STUDIES
 from nann.training.studies.runs import fit_params
@@ -23,20 +24,18 @@ from nann.training.studies.runs import fit_params
 pytestmark = pytest.mark.heavy
 
 
-def test_table3_is_evaluate_search_averaged_over_seeds(study_runs, study_setup):
+def test_table3_is_averaged_over_random_seeds(study_runs, study_setup):
     result = table3.run(study_runs, study_setup)
     expected = []
     for seed in study_setup.seeds:
         model = study_runs.get(study_setup.config("no_attention", auxiliary=False, seed=seed))
         params = fit_params(study_setup.search, model.bundle.graph)
-        expected.append(
-            evaluate_search(model.users.cut(params.top_k), model.bundle.index, model.scorer, params, "test")
-        )
+        expected.append(model.users.cut(params.top_k).measure(model.bundle.index, model.scorer, params))
     cell = result["cells"]["no_attention"]["no_aux"]
-    coverages = [one.coverage for one in expected]
+    coverages = [one["coverage"] for one in expected]
     assert cell["mean"]["coverage"] == pytest.approx(statistics.fmean(coverages))
     assert cell["spread"]["coverage"] == pytest.approx(statistics.stdev(coverages))
-    assert cell["mean"]["share_scored"] == pytest.approx(statistics.fmean(one.share_scored for one in expected))
+    assert cell["mean"]["share_scored"] == pytest.approx(statistics.fmean(one["share_scored"] for one in expected))
 
 
 def test_table3_has_the_keys_that_are_promised(study_runs, study_setup):
@@ -76,17 +75,18 @@ def test_the_curves_are_the_measured_points(study_runs, study_setup):
 
 def test_the_frontier_drops_what_is_dearer_and_no_better():
     points = [{"share_scored": s, "coverage": c} for s, c in [(3, 0.6), (1, 0.5), (2, 0.4), (4, 0.6), (3, 0.7)]]
-    best = figures3_4.frontier(points, "coverage")
+    best = frontier(points, "coverage")
     assert [(point["share_scored"], point["coverage"]) for point in best] == [(1, 0.5), (3, 0.7)]
-    assert figures3_4.at_share(points, "coverage", 2) == pytest.approx(0.6)
-    assert figures3_4.at_share(points, "coverage", 4) is None
+    assert value_at(best, "share_scored", 2, "coverage") == pytest.approx(0.6)
+    assert value_at(best, "share_scored", 4, "coverage") is None
 
 
 def test_the_papers_curves_can_be_read():
     curve = userbehavior_curve("3", "NANN", "coverage")
-    assert curve.share_scored == tuple(sorted(curve.share_scored))
-    assert np.interp(0.0035, *curve) == pytest.approx(0.9159, abs=0.002)
-    assert np.interp(0.0076, *curve) == pytest.approx(0.9755, abs=0.003)
+    assert curve == sorted(curve)
+    shares, values = zip(*curve, strict=True)
+    assert np.interp(0.0035, shares, values) == pytest.approx(0.9159, abs=0.002)
+    assert np.interp(0.0076, shares, values) == pytest.approx(0.9755, abs=0.003)
 
 
 def test_every_round_is_the_search_that_ends_there(study_runs, study_setup):
@@ -109,7 +109,7 @@ def test_the_last_round_is_the_final_result(study_runs, study_setup):
     np.testing.assert_array_equal(
         top[-1], search_users(model.bundle.index, model.scorer, model.users.batch, params).items
     )
-    np.testing.assert_array_equal(top[-1], top[-2])  # nobody needs 40 rounds: the last W is carried forward
+    np.testing.assert_array_equal(top[-1], top[-2])  # no user needs 40 rounds, so the last W is repeated
 
 
 def test_score_changes_are_those_of_the_plain_network(study_runs, study_setup):
@@ -187,21 +187,22 @@ def test_the_baselines_are_judged_by_the_walks_own_scorer(study_runs, study_setu
     seeded = judge.beam(seeded_search(10, 300))
     assert result["baselines"]["nann_seeded"]["coverage"] == seeded["coverage"]
     assert result["baselines"]["nann_seeded"]["evaluations"] == seeded["items_scored"]
-    assert set(baselines.headline(result, "log")["baselines"]) >= {"popular", "cascade", "item_to_item"}
-    assert "scorer evaluations a user the paper's walk covers" in baselines.markdown(result)
+    assert set(baselines.STUDY.headline(result, "log")["baselines"]) >= {"popular", "cascade", "item_to_item"}
+    assert "scorer evaluations per user the paper's walk covers" in baselines.markdown(result)
 
 
 def test_growth_trains_each_size_once(study_runs, study_setup, monkeypatch):
     result = growth.run(study_runs, study_setup)
     assert [entry["items"] for entry in result["sizes"]] == [300, 600]
-    assert growth.headline(result, "log") == {}
+    assert growth.STUDY.headline(result, "log") == {}
     million = {**result, "synthetic_1m": {"coverage": 0.98}}
-    assert growth.headline(million, "log") == {"synthetic_1m": {"coverage": 0.98}}
+    assert growth.STUDY.headline(million, "log") == {"synthetic_1m": {"coverage": 0.98}}
     monkeypatch.setattr("nann.training.studies.runs.train", None)
     assert growth.run(study_runs, study_setup) == result
-    assert "From 300 to 600 items, tuned" in growth.markdown(result)
-    assert "At 600 items, tuned" in growth.markdown({**result, "sizes": result["sizes"][1:]})
-    assert growth.markdown(result).startswith("Synthetic logs. From 300 to 600 items")
+    assert re.search(r"At 300 items it scores .* and covers .*%. At 600 items it scores", growth.markdown(result))
+    alone = growth.markdown({**result, "sizes": result["sizes"][1:]})
+    assert alone.startswith("Synthetic logs; the search is tuned for a coverage of 99.00%. At 600 items it scores")
+    assert alone.count(" items it scores") == 1
 
 
 def test_the_tuned_search_is_chosen_on_validation_users_and_measured_on_test_users(study_runs, study_setup):

@@ -1,4 +1,4 @@
-"""`nann plan-shapes`: what it counts, what it writes, and that padding agrees with plain scoring at every point."""
+"""`nann plan-shapes`: its counts, the files it writes, and padded scores against plain scores at every grid point."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_plan_counts_what_the_search_scores(bundle, data):
     states = OnnxUserEncoder(bundle.path / "user_encoder.onnx").encode(requests.behaviors, requests.profiles)
     users = UserBatch(states, requests.behaviors)
     found = beam_search(bundle.index, OnnxScorer(bundle.path / "scorer.onnx"), users, bundle.search_params)
-    # Every request is replayed once in batches of each size, and a batch does not change what is scored.
+    # Every request is replayed once in batches of each size. The batch size does not change which items are scored.
     assert plan.candidates == len(DEFAULT_GRID.batch_sizes) * found.items_scored.sum()
     assert plan.candidates <= plan.lockstep <= plan.padded <= plan.default_padded
     assert 0 <= plan.waste < 1
@@ -68,7 +68,7 @@ def test_padded_and_unpadded_scores_agree_at_every_point(bundle, data):
     )
     scorer, rng = OnnxScorer(bundle.path / "scorer.onnx"), np.random.default_rng(0)
     for batch_size, width in grid.points:
-        # The fewest users and candidates that still go to this point: the most padding there is.
+        # The fewest users and candidates that are padded to this point, so the most padding.
         real_users = max((size for size in grid.batch_sizes if size < batch_size), default=0) + 1
         real_width = max((other for other in grid.widths if other < width), default=0) + 1
         candidates = rng.integers(0, bundle.item_count, (real_users, real_width)).astype(np.int32)
@@ -123,5 +123,5 @@ def test_no_requests(bundle, tmp_path):
     with pytest.raises(DataError, match="can't be read: No such file"):
         read_requests(tmp_path / "nowhere", bundle)
     (tmp_path / "empty").write_text("\n")
-    with pytest.raises(DataError, match="holds no requests; expected one JSON object a line"):
+    with pytest.raises(DataError, match="holds no requests; expected one JSON object per line"):
         read_requests(tmp_path / "empty", bundle)

@@ -47,20 +47,20 @@ def exported(data, checkpoint, tmp_path_factory):
 
 @pytest.fixture
 def bundle(exported, tmp_path):
-    """A copy of the test's own."""
+    """A copy that the test may change."""
     return Bundle.open(shutil.copytree(exported, tmp_path / "bundle"))
 
 
 @pytest.fixture
 def users(data, bundle):
-    """Scorer, and the validation users with their exact top 10, whose histories nobody knows."""
+    """The scorer, and the validation users with their exact top 10 but without own items."""
     queries, batch = bundle_users(bundle, data, "validation", None)
     scorer, batch = OnnxScorer(bundle.path / "scorer.onnx"), UserBatch(batch.states, None)
     return scorer, MeasuredUsers(batch, queries, exact_top(scorer, batch, bundle.item_count, 10))
 
 
 def to_tune_for(scorer, batch, item_count, top_k):
-    """Users without targets."""
+    """Users without ground truth items."""
     behaviors, ids = np.zeros((len(batch), 0), np.int32), np.zeros((len(batch), 0), np.int64)
     nothing = np.zeros(len(batch) + 1, np.int64), np.zeros(0, np.int32)
     queries = Queries(behaviors, ids, behaviors, *nothing, np.arange(len(batch), dtype=np.int32))
@@ -68,7 +68,7 @@ def to_tune_for(scorer, batch, item_count, top_k):
 
 
 class VectorScorer:
-    """The nearer the better; a user's state is a point among the vectors."""
+    """Nearer items score higher; a user's state is a point among the vectors."""
 
     def __init__(self, vectors):
         self.vectors = vectors
@@ -99,7 +99,7 @@ def test_one_walk_tells_every_number_of_ground_rounds(bundle, users, ef):
     costs = found.items_scored.mean(axis=1)
     assert costs[0] < costs[1]
     for rounds in range(1, 4):
-        # Rounds that cost more are left out, and the walk ends early; the others stay the same.
+        # Rounds that cost more are left out, and the walk ends early. The other rounds stay the same.
         cut = search_by_ground_round(bundle.index, scorer, batch, SearchParams(10, ef, (1, 6)), costs[rounds - 1])
         kept = np.count_nonzero(costs <= costs[rounds - 1])
         np.testing.assert_array_equal(cut.items, found.items[:kept])
@@ -147,11 +147,11 @@ def test_three_layers_are_tuned(tmp_path):
     assert tuning.best.share_scored < 0.6
     assert len(tuning.best.params.ef) == 3
     assert done[-1][0] == done[-1][1]
-    assert len(tuning.trials) < 8 * tuning.walks  # walks were broken off
+    assert len(tuning.trials) < 8 * tuning.walks  # some walks were stopped early
 
 
 class RandomScorer:
-    """Scores that no graph knows anything of; a user's state is a row of the table."""
+    """Scores unrelated to any graph; a user's state is a row number of the table."""
 
     def __init__(self, table):
         self.table = table
@@ -259,7 +259,7 @@ def test_options_that_make_no_sense_are_refused(data, bundle, options, message):
 def test_items_without_a_way_to_them_are_found():
     levels = np.zeros(8, np.uint8)
     levels[0] = 1
-    graph = chain(8, levels, without=(5,))  # 0-1-2-3-4 x 5 6-7: 5 has no link to it, 6 and 7 hang on 5 alone
+    graph = chain(8, levels, without=(5,))  # 0-1-2-3-4 x 5 6-7: no item links to 5, and only 5 leads to 6 and 7
     missed = Reachability.of(graph)
     np.testing.assert_array_equal(reachable_items(graph), [True] * 5 + [False] * 3)
     np.testing.assert_array_equal(missed.unreachable, [5, 6, 7])
@@ -274,13 +274,13 @@ def test_repair_makes_unreachable_items_reachable():
     repaired = link_orphans(graph, vectors, Reachability.of(graph).orphans, links=2)
     assert reachable_items(repaired).all()
     assert Reachability.of(repaired).orphans.size == 0
-    # From the nearest that a walk can reach, after the links there were.
+    # The nearest reachable items get the new links, after their old ones.
     np.testing.assert_array_equal(repaired.layers[0].neighbors_of(4), [3, 5, 6, 7])
     np.testing.assert_array_equal(repaired.layers[0].neighbors_of(3), [2, 4, 5, 6, 7])
     np.testing.assert_array_equal(repaired.layers[0].neighbors_of(2), [1, 3])
     np.testing.assert_array_equal(graph.layers[0].neighbors_of(4), [3])
     assert link_orphans(repaired, vectors, np.empty(0, np.int64)) is repaired
-    # A walk now finds what it could not.
+    # A walk now finds item 7.
     scorer, batch = VectorScorer(vectors), UserBatch(np.array([[7.0]], np.float32), None)
     params = SearchParams(1, (1, 8), (1, 8))
     assert search_users(SearchIndex(graph, None), scorer, batch, params).items[0, 0] == 4
@@ -288,7 +288,7 @@ def test_repair_makes_unreachable_items_reachable():
 
 
 def test_repair_goes_into_the_bundle_with_what_it_changed(data, bundle, users):
-    # Cut all links to the item that the users want most.
+    # Cut all links to the item that is in most users' exact top lists.
     exact = users[1].exact
     ground = bundle.graph.layers[0]
     below = np.flatnonzero(bundle.graph.levels == 0)
@@ -365,7 +365,7 @@ def test_one_entry_can_be_chosen(data, bundle):
     assert set(report.record["by_entry"]) == {"seeds"}
     assert report.params.entry == "seeds"
     assert Bundle.open(bundle.path).search_by_entry["layers"].ef == (10, 40)  # as the index recommended
-    with pytest.raises(ConfigError, match='entry is "top"; expected layers or seeds, what this bundle can serve'):
+    with pytest.raises(ConfigError, match='entry is "top"; expected layers or seeds, which this bundle can serve'):
         tune_bundle(bundle, data, 0.8, entry="top")
 
 

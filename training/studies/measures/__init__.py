@@ -1,1 +1,1 @@
-"""The measurements behind studies that compare searches, apart from the models they are made on."""
+"""Measurements of studies that compare searches, independent of how their models are made."""

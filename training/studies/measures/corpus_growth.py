@@ -1,12 +1,11 @@
-"""Growth of the corpus: what the walk scores and loses as |V| grows, on synthetic logs.
+"""Measures how the cost and the loss of a search change as a synthetic corpus grows.
 
-A size goes the whole way: synthetic log, prepare, train, index, tune on validation users, measure on test users. Each
-step leaves its result in the size's folder, so that an interrupted run goes on where it stopped.
+The steps for each size are: synthetic log, prepare, train, index, tune on validation users, measure on test users. The
+size's folder keeps each step's result, so an interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ import numpy as np
 
 from nann.bundle import Bundle, search_to_json
 from nann.durable_files import write_json
-from nann.errors import BundleError, DataError
+from nann.errors import DataError
 
 from ...checkpoint import Checkpoint
 from ...config import TrainingConfig
@@ -26,27 +25,26 @@ from ...data.prepared import PreparedData
 from ...data.protocol import Protocol
 from ...data.synthetic import SyntheticSpec, synthetic_log
 from ...reports.plots import COLORS, MARKERS, figure, plain_log
-from ...reports.store import cached_array
+from ...reports.store import cached_array, digest
 from ...reports.text import listing, percent
 from ...search.measured_users import MeasuredUsers, exact_top
-from ...search.pipeline import index_checkpoint, weights_hash
 from ...search.tuning_search import tune_every_entry
-from ..runs import ServedModules, trained
+from ..runs import ServedModules, indexed, trained
 from ..settings import ONE_MILLION
 
 
 @dataclass(frozen=True)
 class GrowthSettings:
-    """What each size is made with.
+    """Settings that all sizes share.
 
     Attributes:
         config: training, index and top_k.
-        spec: the synthetic log; its number of items is replaced by each size.
-        wanted_coverage: what is tuned for, on validation users: 0.98 and a margin: others fall up to a point short.
-        max_share: largest share of the corpus that tuning may score.
+        spec: the synthetic log; each size replaces its number of items.
+        wanted_coverage: coverage to tune for. The margin above 0.98 is for the test users, whose coverage may be up to
+            a percentage point lower than that of the validation users.
+        max_share: largest share of the corpus that a search may score.
         tuning_users: how many validation users to tune on.
         test_users: how many test users to measure on.
-        checkpoint_every_steps: what an interrupted training loses at most.
     """
 
     config: TrainingConfig
@@ -55,10 +53,9 @@ class GrowthSettings:
     max_share: float = 0.3
     tuning_users: int = 200
     test_users: int = 500
-    checkpoint_every_steps: int = 1000
 
     def of_size(self, items: int) -> dict[str, Any]:
-        """Everything the result of one size depends on, for JSON."""
+        """All that the result of one size depends on, for JSON."""
         return {
             "config": self.config.model_dump(mode="json"),
             "spec": replace(self.spec, items=items).settings(),
@@ -75,17 +72,11 @@ def run(
     settings: GrowthSettings,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> dict[str, Any]:
-    """Measures each size; sizes that were measured with these settings before are not measured again.
-
-    Args:
-        sizes: numbers of items.
-        folder: where data, models and results are kept, a folder each.
-        settings: what they are made with.
-        on_step: called with a few words before each long step.
+    """Measures each size (a number of items), unless `folder` has its result with the same settings.
 
     Returns:
-        `sizes`: one entry a size, ascending; `synthetic_1m`: the figures of the first size of a million items or more,
-        None without one.
+        `sizes`: one entry per size, ascending; `synthetic_1m`: metrics of the first size of a million items or more,
+        None without such a size.
     """
     entries = [_size(items, folder, settings, on_step) for items in sorted(set(sizes))]
     large = [entry for entry in entries if entry["items"] >= ONE_MILLION]
@@ -99,24 +90,23 @@ def run(
 
 
 def plot(result: Mapping[str, Any], path: Path) -> None:
-    """Share of the corpus scored, and the number of items scored, against |V|."""
+    """Plots the share of the corpus scored, and the number of items scored, against the number of items."""
     entries = result["sizes"]
     items = [entry["items"] for entry in entries]
-    with figure(path, panels=2) as (share, count):
-        share.plot(items, [100 * entry["share_scored"] for entry in entries], color=COLORS[0], marker=MARKERS[0])
-        share.set_ylabel("share of the items scored (%)")
-        share.set_title("The share scored")
-        count.plot(items, [entry["items_scored"] for entry in entries], color=COLORS[0], marker=MARKERS[0])
-        count.set_ylabel("scorer evaluations a user")
-        count.set_title("The number scored")
-        for axis in (share, count):
+    share = [100 * entry["share_scored"] for entry in entries]
+    count = [entry["items_scored"] for entry in entries]
+    with figure(path, panels=2) as panels:
+        for axis, values, label, title in (
+            (panels[0], share, "share of the items scored (%)", "The share scored"),
+            (panels[1], count, "scorer evaluations per user", "The number scored"),
+        ):
+            axis.plot(items, values, color=COLORS[0], marker=MARKERS[0])
             plain_log(axis, "x", "y")
-            axis.set_xlabel("items of the synthetic corpus")
-            for entry, y in zip(entries, axis.lines[0].get_ydata(), strict=True):
-                text = f"coverage {entry['coverage']:.1%}"
-                near = {"textcoords": "offset points", "xytext": (0, 8), "ha": "center", "fontsize": 7}
-                axis.annotate(text, (entry["items"], y), **near)
+            axis.set(xlabel="items of the synthetic corpus", ylabel=label, title=title)
             axis.margins(x=0.2, y=0.2)
+            near = {"textcoords": "offset points", "xytext": (0, 8), "ha": "center", "fontsize": 7}
+            for entry, y in zip(entries, values, strict=True):
+                axis.annotate(f"coverage {entry['coverage']:.1%}", (entry["items"], y), **near)
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -127,7 +117,7 @@ def table(result: Mapping[str, Any]) -> str:
         "entry": "{entry}",
         "ef": "{ef}",
         "rounds": "{rounds}",
-        "scored a user": "{items_scored:,.0f}",
+        "scored per user": "{items_scored:,.0f}",
         "share scored": "{share_scored:.2%}",
         f"coverage@{k}": "{coverage:.2%}",
         f"recall-all@{k}": "{recall_all:.2%}",
@@ -145,17 +135,7 @@ def table(result: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Made:
-    """One size's corpus, model and index.
-
-    Attributes:
-        name: of the corpus.
-        data: the prepared data set.
-        checkpoint: the trained model.
-        bundle: item vectors, graph, light vectors.
-        modules: of it.
-        settings: what it was made with.
-        folder: where what was measured of it is kept.
-    """
+    """One size's corpus, model and index, with the settings that made them; `folder` keeps measurements."""
 
     name: str
     data: PreparedData
@@ -166,12 +146,12 @@ class Made:
     folder: Path
 
     def users(self, split: str) -> MeasuredUsers:
-        """Users of a split, as many as `settings` says."""
+        """Users of the split "validation" or "test", as many as `settings` says."""
         count = self.settings.tuning_users if split == "validation" else self.settings.test_users
         queries = self.data.queries(split, self.checkpoint.config.model.sequence_length, count)
         batch = self.modules.encode(queries)
         top_k = self.checkpoint.config.search.top_k
-        # Scoring every item takes longer than every search that is compared with it.
+        # Kept on disk, since scoring every item takes longer than any search.
         exact = cached_array(
             self.folder / f"exact-{split}-{count}-{top_k}.npy",
             lambda: exact_top(self.modules.scorer, batch, self.bundle.item_count, top_k),
@@ -180,36 +160,31 @@ class Made:
 
 
 def make_size(items: int, folder: Path, settings: GrowthSettings, on_step: Callable[[str], None]) -> Made:
-    """Makes one size's corpus, model and index, or reads what an earlier call has made."""
+    """Makes one size's corpus, model and index; steps that an earlier call has finished are read."""
     spec, home = replace(settings.spec, items=items), size_folder(items, folder, settings)
     home.mkdir(parents=True, exist_ok=True)
     data = _data(spec, home / "data", on_step)
-    every = settings.checkpoint_every_steps
-    checkpoint = trained(data, settings.config, home / "train", every, lambda first: on_step(f"{spec.name}: training"))
-    bundle = _bundle(checkpoint, data, home / "bundle", lambda: on_step(f"{spec.name}: index"))
+    checkpoint = trained(data, settings.config, home / "train", lambda first: on_step(f"{spec.name}: training"))
+    bundle = indexed(checkpoint, data, home / "bundle", lambda: on_step(f"{spec.name}: index"))
     return Made(spec.name, data, checkpoint, bundle, ServedModules.of(checkpoint.restore(data)), settings, home)
 
 
 def size_folder(items: int, folder: Path, settings: GrowthSettings) -> Path:
-    """Where `make_size` keeps one size: `data/`, `train/`, `bundle/`."""
+    """The folder where `make_size` keeps one size: `data/`, `train/`, `bundle/`."""
     spec, made_with = replace(settings.spec, items=items), settings.of_size(items)
-    return folder / f"{spec.name}-{_digest({name: made_with[name] for name in ('config', 'spec')})}"
+    return folder / f"{spec.name}-{digest({name: made_with[name] for name in ('config', 'spec')})[:8]}"
 
 
 def _size(items: int, folder: Path, settings: GrowthSettings, on_step: Callable[[str], None]) -> dict[str, Any]:
     wanted = settings.of_size(items)
     home = size_folder(items, folder, settings)
-    result_file = home / f"growth-{_digest(wanted)}.json"  # how it is measured has no part in the model
+    result_file = home / f"growth-{digest(wanted)[:8]}.json"
     if result_file.is_file():
         entry: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
         return entry
     entry = {**_measured(make_size(items, folder, settings, on_step), on_step), "settings": wanted}
     write_json(result_file, entry)
     return entry
-
-
-def _digest(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _data(spec: SyntheticSpec, folder: Path, on_step: Callable[[str], None]) -> PreparedData:
@@ -221,19 +196,8 @@ def _data(spec: SyntheticSpec, folder: Path, on_step: Callable[[str], None]) -> 
         return PreparedData.load(folder)
 
 
-def _bundle(checkpoint: Checkpoint, data: PreparedData, path: Path, on_build: Callable[[], None]) -> Bundle:
-    try:
-        bundle = Bundle.open(path)
-        if bundle.notes.get("provenance", {}).get("weights") == weights_hash(checkpoint):
-            return bundle
-    except BundleError:
-        pass
-    on_build()
-    return index_checkpoint(checkpoint, data, path)
-
-
 def _measured(made: Made, on_step: Callable[[str], None]) -> dict[str, Any]:
-    """Tunes the search, both entry strategies, on validation users and measures it on test users."""
+    """Tunes the search on validation users and measures it on test users."""
     data, checkpoint, bundle, settings = made.data, made.checkpoint, made.bundle, made.settings
     top_k = checkpoint.config.search.top_k
     on_step(f"{made.name}: tuning")

@@ -1,7 +1,7 @@
-"""What people use today: cheap candidates re-ranked by the same scorer, at equal scorer evaluations.
+"""Common retrievers: cheap candidates re-ranked by the same scorer, at equal scorer evaluations.
 
-A cheap retriever gives each user an ordered list of candidates; the deep scorer evaluates the first n of them and keeps
-the best K. What the retriever itself costs (inner products, look-ups) is not counted, in its favour.
+A cheap retriever gives each user an ordered list of candidates. The deep scorer evaluates the first n of them and keeps
+the best K. The retriever's own cost (inner products, look-ups) is not counted, which favours it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import hnswlib
 import numpy as np
 import numpy.typing as npt
 
-from nann.errors import ConfigError
 from nann.kernels import NATIVE
 from nann.lockstep import score_candidates
 from nann.scorer import Float32Array, Int32Array, Scorer
@@ -24,9 +23,10 @@ from nann.search_params import SearchParams
 from nann.signature import PADDING_ITEM, PADDING_SCORE
 
 from ...reports import text
-from ...reports.plots import COLORS, GREY, MARKERS, figure, plain_log
+from ...reports.plots import GREY, figure
 from ...reports.text import percent
 from ...search.measured_users import MeasuredUsers
+from ..curves import draw_curves
 
 _USER_BLOCK, _ITEM_CHUNK = 16, 4096
 _M, _EF_CONSTRUCTION, _LEAST_EF = 32, 200, 400
@@ -44,7 +44,7 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Retrieved:
-    """What a retriever gave U users: `items` is `int32[U, K]`, `evaluations` `int64[U]` scorer evaluations."""
+    """Results of U users: `items` is `int32[U, K]`, `evaluations` (of the scorer) `int64[U]`."""
 
     items: Int32Array
     evaluations: npt.NDArray[np.int64]
@@ -52,7 +52,7 @@ class Retrieved:
 
 @dataclass(frozen=True)
 class TwoTower:
-    """A trained two-sided model: `users` is `float32[U, d]`, one a query, `items` is `float32[N, d]`."""
+    """The vectors of a trained two-sided model: `users` is `float32[U, d]`, `items` is `float32[N, d]`."""
 
     users: Float32Array
     items: Float32Array
@@ -60,7 +60,7 @@ class TwoTower:
 
 @dataclass(frozen=True)
 class ScoredPool:
-    """Candidates of U users in their retriever's order, each scored once by the deep scorer.
+    """Candidates of U users in the retriever's order, with the deep scorer's scores.
 
     Attributes:
         items: `int32[U, n]`, distinct in a row, padded with -1 at the end.
@@ -83,7 +83,7 @@ class ScoredPool:
         return cls(candidates, scores)
 
     def best(self, budget: int, top_k: int) -> Retrieved:
-        """The best `top_k` of the first `budget` candidates; equal scores by smaller item, as in every search."""
+        """The best `top_k` of the first `budget` candidates; of equal scores the smaller item first, as in a search."""
         items = np.ascontiguousarray(self.items[:, :budget])
         scores = np.ascontiguousarray(self.scores[:, :budget])
         none = np.empty((len(items), 0), np.int32)
@@ -96,16 +96,16 @@ class ScoredPool:
 def cascade_candidates(two_tower: TwoTower, n: int) -> Int32Array:
     """The two-tower model's top n by hnswlib: `int32[U, n]`, best inner product first.
 
-    hnswlib's own inner-product space finds only about half of a long list. So items get one place more, which brings
-    them all to one norm: the nearest by L2 are then those of the largest inner product (Bachrach et al. 2014). Where
-    hnswlib can't find n items, they are found by brute force, in the cascade's favour.
+    hnswlib's inner-product space finds only about half of a long list. So items get one more dimension, which gives
+    all of them the same norm: the nearest by L2 then have the largest inner products (Bachrach et al. 2014). If hnswlib
+    can't find n items, brute force does, which favours the cascade.
     """
     n = min(n, len(two_tower.items))
     norms = np.linalg.norm(two_tower.items, axis=1)
     rest = np.sqrt(np.maximum(norms.max() ** 2 - norms**2, 0))
     index = _index(np.column_stack([two_tower.items, rest]).astype(np.float32))
     index.set_ef(max(2 * n, _LEAST_EF))
-    # Only a user's direction counts; at the items' norm the queries lie among them.
+    # Only the direction of a user vector matters; with the items' norm, queries lie among the items.
     lengths = np.maximum(np.linalg.norm(two_tower.users, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     users = np.pad(two_tower.users / lengths * norms.max(), ((0, 0), (0, 1))).astype(np.float32)
     try:
@@ -118,15 +118,15 @@ def cascade_candidates(two_tower: TwoTower, n: int) -> Int32Array:
 
 
 def item_to_item_candidates(behaviors: Int32Array, item_vectors: Float32Array, n: int) -> Int32Array:
-    """Neighbours (L2) of the user's behaviours: the nearest of each, then the second nearest, ...
+    """Neighbours (L2) of the user's behaviours: the nearest of each, then the second nearest of each, ...
 
     Args:
-        behaviors: `int32[U, L]`, oldest first, padded with -1. Of equally near ones the latest behaviour's comes first.
+        behaviors: `int32[U, L]`, oldest first, padded with -1. Within a rank, the latest behaviour comes first.
         item_vectors: `float32[N, d]`.
-        n: candidates a user.
+        n: candidates per user.
 
     Returns:
-        `int32[U, n]`, distinct in a row; padded with -1 where the neighbours end.
+        `int32[U, n]`, distinct in a row, padded with -1 at the end.
     """
     n = min(n, len(item_vectors))
     index = _index(item_vectors)
@@ -139,7 +139,7 @@ def item_to_item_candidates(behaviors: Int32Array, item_vectors: Float32Array, n
 
 
 def popular_candidates(train_counts: npt.NDArray[np.int64], users: int, n: int) -> Int32Array:
-    """The n items that occur most often in training, `int32[users, n]`; equal counts by smaller item."""
+    """The n most frequent items in training, `int32[users, n]`; of equal counts the smaller item first."""
     order = np.argsort(-train_counts, kind="stable")[:n].astype(np.int32)
     return np.tile(order, (users, 1))
 
@@ -148,9 +148,9 @@ def personal_items(behaviors: Int32Array, train_counts: npt.NDArray[np.int64], t
     """The user's own most frequent items, filled up with popular ones: `int32[U, top_k]`.
 
     Args:
-        behaviors: `int32[U, H]`, the last H, padded with -1. Equally frequent ones by popularity.
+        behaviors: `int32[U, H]`, the last H, padded with -1. Of equally frequent items the most popular comes first.
         train_counts: `int64[N]`.
-        top_k: items a user.
+        top_k: items per user.
     """
     popular = np.argsort(-train_counts, kind="stable").astype(np.int32)
     position = np.empty(len(popular), np.int64)
@@ -175,50 +175,41 @@ def run(
     train_counts: npt.NDArray[np.int64],
     histories: Mapping[int, Int32Array],
     tuned: SearchParams,
-    walks: Sequence[SearchParams] = (),
-    budgets: Sequence[int] = (),
+    budgets: Sequence[int],
 ) -> dict[str, Any]:
-    """Compares all of them on the same users under the same scorer.
+    """Compares beam-retrieval and the other retrievers on the same users, with the same scorer.
 
     Args:
-        index: the walk's.
+        index: the index that beam-retrieval searches.
         scorer: the judge.
-        users: to compare on, with the exact top K by the same scorer; item-to-item starts from their own items.
+        users: to compare on, with their exact top K by the same scorer; item-to-item starts from their behaviours.
         item_vectors: `float32[N, d]` for item-to-item.
         two_tower: the cascade's first stage, for the same users.
         train_counts: `int64[N]`.
         histories: H -> `int32[U, H]`, the last H behaviours, for `personal_items`.
-        tuned: the walk's recommended parameters. Its mean number of scorer evaluations is what single figures of the
-            re-ranking baselines are given at.
-        walks: more points of the walk's curve.
-        budgets: scorer evaluations a user at which re-ranking baselines are measured; that of `tuned` is added.
+        tuned: recommended search parameters. Its mean number of scorer evaluations is the budget at which `baselines`
+            compares.
+        budgets: scorer evaluations per user at which the curves are measured, besides that of `tuned`. Those below K
+            are left out.
 
     Returns:
         `curves` (points by evaluations), `baselines` (recall, coverage, evaluations each), `recall_all`, counts.
-
-    Raises:
-        ConfigError: if a budget is below K.
     """
     states, top_k = users.batch.states, users.top_k
-    nann = [
-        {**users.walk(index, scorer, params), "ef": list(params.ef), "rounds": list(params.rounds)}
-        for params in (tuned, *walks)
-    ]
-    reference = max(round(nann[0]["evaluations"]), top_k)
-    steps = sorted({min(int(budget), index.item_count) for budget in (*budgets, reference)})
-    if steps[0] < top_k:
-        raise ConfigError(f"a budget is {steps[0]}; expected at least top_k = {top_k} scorer evaluations")
+    nann = {**users.walk(index, scorer, tuned), "ef": list(tuned.ef), "rounds": list(tuned.rounds)}
+    reference = max(round(nann["evaluations"]), top_k)
+    steps = sorted({min(budget, index.item_count) for budget in (*budgets, reference) if budget >= top_k})
     sources: dict[str, Callable[[], Int32Array]] = {
         "cascade": lambda: cascade_candidates(two_tower, steps[-1]),
         "item_to_item": lambda: item_to_item_candidates(users.queries.behaviors, item_vectors, steps[-1]),
         "popular_reranked": lambda: popular_candidates(train_counts, len(states), steps[-1]),
     }
-    curves = {"nann": sorted(nann, key=lambda point: point["evaluations"])}
-    baselines = {"nann": nann[0]}
+    curves, baselines = {"nann": [nann]}, {"nann": nann}
     for name, candidates in sources.items():
         pool = ScoredPool.of(scorer, states, candidates())
-        points = {budget: {**_point(users, pool.best(budget, top_k)), "budget": budget} for budget in steps}
-        curves[name] = [points[budget] for budget in steps]
+        found = {budget: pool.best(budget, top_k) for budget in steps}
+        points = {n: {**users.point(one.items, one.evaluations.mean()), "budget": n} for n, one in found.items()}
+        curves[name] = list(points.values())
         baselines[name] = points[min(reference, index.item_count)]
     plain = {"popular": popular_candidates(train_counts, len(states), top_k)}
     plain |= {f"personal_{h}": personal_items(rows, train_counts, top_k) for h, rows in histories.items()}
@@ -235,19 +226,13 @@ def run(
 
 
 def plot(result: Mapping[str, Any], path: Path) -> None:
-    """Recall and coverage against scorer evaluations; plain lists, which need no scorer, as horizontal lines."""
-    top_k = result["top_k"]
+    """Plots recall and coverage against scorer evaluations; lists that need no scorer are horizontal lines."""
+    plain = [name for name in result["baselines"] if name not in result["curves"]]
     with figure(path, panels=2) as axes:
         for axis, metric in zip(axes, ("recall", "coverage"), strict=True):
-            for place, (name, points) in enumerate(result["curves"].items()):
-                x = [point["evaluations"] for point in points]
-                y = [100 * point[metric] for point in points]
-                axis.plot(x, y, color=COLORS[place], marker=MARKERS[place], markersize=4, label=LABELS[name])
-            plain_log(axis, "x")
-            axis.set_xlabel(f"scorer evaluations a user (of {result['items']:,} items)")
-            axis.set_ylabel(f"{metric}@{top_k} (%)")
+            draw_curves(axis, result, metric, LABELS)
         axes[0].axhline(100 * result["recall_all"], color="black", linewidth=1, label="every item scored")
-        for name, style in zip(_plain(result), ("-", "--", ":", "-."), strict=False):
+        for name, style in zip(plain, ("-", "--", ":", "-."), strict=False):
             recall_of = 100 * result["baselines"][name]["recall"]
             axes[0].axhline(recall_of, color=GREY, linestyle=style, linewidth=1.2, label=LABELS.get(name, name))
         axes[0].set_title(f"What users did next ({result['users']} users)")
@@ -256,22 +241,14 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Markdown: one line a method, at the tuned walk's number of scorer evaluations."""
+    """A Markdown table with one row per method, at the scorer evaluations of the tuned search."""
     top_k = result["top_k"]
     everything = {"evaluations": result["items"], "recall": result["recall_all"], "coverage": 1.0}
     rows = [
         [LABELS.get(name, name), f"{one['evaluations']:,.0f}", percent(one["recall"]), percent(one["coverage"])]
         for name, one in {"every item scored": everything, **result["baselines"]}.items()
     ]
-    return text.table(["method", "scorer evaluations a user", f"recall@{top_k}", f"coverage@{top_k}"], rows)
-
-
-def _plain(result: Mapping[str, Any]) -> list[str]:
-    return [name for name in result["baselines"] if name not in result["curves"]]
-
-
-def _point(users: MeasuredUsers, retrieved: Retrieved) -> dict[str, Any]:
-    return users.point(retrieved.items, retrieved.evaluations.mean())
+    return text.table(["method", "scorer evaluations per user", f"recall@{top_k}", f"coverage@{top_k}"], rows)
 
 
 def _index(vectors: Float32Array) -> hnswlib.Index:
@@ -282,7 +259,7 @@ def _index(vectors: Float32Array) -> hnswlib.Index:
 
 
 def _round_robin(index: hnswlib.Index, vectors: Float32Array, latest: Int32Array, n: int) -> Int32Array:
-    """At most n distinct neighbours of the items `latest`, nearest first and in turn."""
+    """At most n distinct neighbours of the items `latest`: the nearest of each, then the second nearest, ..."""
     k = -(-2 * n // len(latest))
     while True:
         k = min(k, len(vectors))
@@ -290,7 +267,7 @@ def _round_robin(index: hnswlib.Index, vectors: Float32Array, latest: Int32Array
         try:
             near = index.knn_query(vectors[latest], k=k)[0].astype(np.int32)  # [items, k]
         except RuntimeError:
-            distance = (vectors**2).sum(axis=1) - 2 * vectors[latest] @ vectors.T  # less the behaviour's own norm
+            distance = (vectors**2).sum(axis=1) - 2 * vectors[latest] @ vectors.T  # without the behaviour's own norm
             near = np.argsort(distance, axis=1, kind="stable")[:, :k].astype(np.int32)
         found = _distinct(near.T.reshape(-1))  # [k, items] -> [k * items]
         if len(found) >= n or k == len(vectors):
@@ -299,5 +276,5 @@ def _round_robin(index: hnswlib.Index, vectors: Float32Array, latest: Int32Array
 
 
 def _distinct(items: Int32Array) -> Int32Array:
-    """Each item once, at its first place."""
+    """Each item once, at its first position."""
     return items[np.sort(np.unique(items, return_index=True)[1])]

@@ -1,29 +1,30 @@
-"""The walk that enters by seeds (ours) beside the paper's walk and beside the cascade of the same light score.
+"""Compares entry by seeds (ours) with the paper's entry and with a cascade of the same light score.
 
-All three are counted in scorer evaluations. What the light score costs, thousands of inner products, is not counted, in
-the favour of both that use it.
+The cost is the number of scorer evaluations. The light score's thousands of inner products are not counted, which
+favours entry by seeds and the cascade.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nann.bundle import search_to_json
+from nann.errors import ConfigError
 from nann.light_walk import light_users
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
 from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS
 
-from ...reports.plots import COLORS, MARKERS, figure, plain_log
-from ...reports.text import percent, table
+from ...reports.plots import figure
+from ...reports.text import MISSING, percent, table
 from ...search.measured_users import MeasuredUsers
 from ...search.tuning_search import SearchTuning, tune_search
+from ..curves import draw_curves, frontier, search_in_words, value_at
 from .other_retrievers import ScoredPool
 
 LABELS = {
@@ -31,11 +32,9 @@ LABELS = {
     "seeds": "seeded walk (ours)",
     "cascade": "cascade: all items by the light score, re-ranked",
 }
-_COVERAGE_STEP = 0.005
-"""Coverage between two settings of the tuned frontier that are measured."""
 _USER_BLOCK = 16
 _FINE_PASSES = 3
-"""Of the tuner's small steps: what the paper's walk needs for the highest coverage makes them long."""
+"""Fewer passes of small steps than the tuner's default, since the paper's walk is slow at the highest coverage."""
 
 
 def compare(
@@ -49,60 +48,54 @@ def compare(
     max_share: float,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Tunes both walks on one set of users and measures them, and the cascade, on another.
+    """Tunes both entry strategies on one set of users, and measures them and the cascade on another.
 
-    Args:
-        index: with light vectors.
-        scorer: the judge.
-        tuning: users to tune on.
-        test: users to measure with.
-        coverages: what is tuned for, and read off the curves.
-        budgets: evaluations at which the cascade is measured, at least K.
-        max_share: largest share of the corpus that tuning may score.
-        say: takes progress lines.
+    The searches are tuned for each of `coverages`, and score at most `max_share` of the corpus. The cascade is measured
+    at `budgets` scorer evaluations per user; those below K are left out.
 
     Returns:
-        `curves`: points by evaluations of "layers", "seeds" and "cascade"; `at`: evaluations of each at each coverage,
-        None where a curve does not reach it, and `evaluations_ratio`, seeds to layers.
+        `curves`: points of "layers", "seeds" and "cascade" by evaluations; `at`: evaluations of each at each coverage,
+        None if a curve does not reach it, and `evaluations_ratio`, seeds to layers.
+
+    Raises:
+        ConfigError: if the index has no light vectors.
     """
-    assert index.light_vectors is not None
+    if index.light_vectors is None:
+        raise ConfigError(
+            "the model has no light head; set light.enabled in its configuration to compare entry by seeds"
+        )
     curves: dict[str, list[dict[str, Any]]] = {}
     for entry in (ENTRY_LAYERS, ENTRY_SEEDS):
         settings: dict[SearchParams, None] = {}
         tuned: SearchTuning | None = None
-        # One beyond them: a curve that ends where it was tuned for may end below that on other users.
+        # One more, since a curve tuned for the highest coverage may end below it on the test users.
         beyond = (1 + max(coverages)) / 2
         for wanted in (beyond, *sorted(coverages, reverse=True)):
             say(f"tuning entry {entry} for coverage {wanted:.2%}")
             passes = 0 if wanted == beyond else _FINE_PASSES
             tuned = tune_search(
-                index,
-                scorer,
-                tuning,
-                wanted,
-                entry=entry,
-                max_share=max_share,
-                after=tuned,
-                fine_passes=passes,
+                index, scorer, tuning, wanted, entry=entry, max_share=max_share, after=tuned, fine_passes=passes
             )
-            settings |= dict.fromkeys(trial.params for trial in tuned.thinned(_COVERAGE_STEP))
+            settings |= dict.fromkeys(trial.params for trial in tuned.thinned)
         say(f"measuring {len(settings)} searches of entry {entry}")
-        curves[entry] = _sorted(_walk(index, scorer, test, params) for params in settings)
+        points = [{**test.walk(index, scorer, params), "search": search_to_json(params)} for params in settings]
+        curves[entry] = sorted(points, key=lambda point: point["evaluations"])
     say("measuring the cascade")
-    pool = ScoredPool.of(scorer, test.batch.states, light_top(index.light_vectors, test.batch.states, max(budgets)))
-    curves["cascade"] = _sorted(test.point(pool.best(budget, test.top_k).items, budget) for budget in budgets)
+    steps = sorted({min(budget, index.item_count) for budget in budgets if budget >= test.top_k})
+    pool = ScoredPool.of(scorer, test.batch.states, light_top(index.light_vectors, test.batch.states, steps[-1]))
+    curves["cascade"] = [test.point(pool.best(step, test.top_k).items, step) for step in steps]
     return {
         "users": len(test),
         "items": index.item_count,
         "top_k": test.top_k,
         "recall_all": test.recall(test.exact),
         "curves": curves,
-        "at": {_key(wanted): _at(curves, wanted) for wanted in coverages},
+        "at": {f"cov{100 * wanted:g}": _at(curves, wanted) for wanted in coverages},
     }
 
 
 def light_top(light_vectors: Float32Array, states: Float32Array, n: int) -> Int32Array:
-    """The n best items by the light score, by brute force, best first: `int32[U, n]`."""
+    """The n best items by the light score, found by brute force, best first: `int32[U, n]`."""
     n = min(n, len(light_vectors))
     rows = []
     for start in range(0, len(states), _USER_BLOCK):
@@ -113,30 +106,11 @@ def light_top(light_vectors: Float32Array, states: Float32Array, n: int) -> Int3
     return np.concatenate(rows).astype(np.int32)
 
 
-def evaluations_at(points: Sequence[Mapping[str, Any]], wanted: float) -> float | None:
-    """Evaluations at a coverage, linear between the points that no cheaper one beats; None outside of them."""
-    best: list[Mapping[str, Any]] = []
-    for point in sorted(points, key=lambda point: (point["evaluations"], -point["coverage"])):
-        if not best or point["coverage"] > best[-1]["coverage"]:
-            best.append(point)
-    for low, high in pairwise(best):
-        if low["coverage"] <= wanted <= high["coverage"]:
-            weight = (wanted - low["coverage"]) / (high["coverage"] - low["coverage"])
-            return float(low["evaluations"] + weight * (high["evaluations"] - low["evaluations"]))
-    return None
-
-
 def plot(result: Mapping[str, Any], path: Path) -> None:
-    """Coverage and recall against scorer evaluations."""
+    """Plots coverage and recall against scorer evaluations."""
     with figure(path, panels=2) as axes:
         for axis, metric in zip(axes, ("coverage", "recall"), strict=True):
-            for place, (name, points) in enumerate(result["curves"].items()):
-                x, y = ([point[key] for point in points] for key in ("evaluations", metric))
-                y = [100 * value for value in y]
-                axis.plot(x, y, color=COLORS[place], marker=MARKERS[place], markersize=4, label=LABELS[name])
-            plain_log(axis, "x")
-            axis.set_xlabel(f"scorer evaluations a user (of {result['items']:,} items)")
-            axis.set_ylabel(f"{metric}@{result['top_k']} (%)")
+            draw_curves(axis, result, metric, LABELS)
         axes[1].axhline(100 * result["recall_all"], color="black", linestyle=":", label="every item scored")
         for axis in axes:
             axis.legend(fontsize=7, loc="lower right")
@@ -146,15 +120,19 @@ def markdown(result: Mapping[str, Any]) -> str:
     """Evaluations at each coverage, and every measured point."""
     names = list(LABELS)
     counts = [
-        [percent(float(key[3:]) / 100, 0), *(_count(at[name]) for name in names), _ratio(at["evaluations_ratio"])]
+        [
+            percent(float(key[3:]) / 100, 0),
+            *(_shown(at[name], ",.0f") for name in names),
+            _shown(at["evaluations_ratio"], ".2f"),
+        ]
         for key, at in result["at"].items()
     ]
     header = [f"coverage@{result['top_k']}", *(LABELS[name] for name in names), "ours / the paper's"]
     points = [
         [
             LABELS[name],
-            _search(point),
-            _count(point["evaluations"]),
+            search_in_words(point.get("search", {})),
+            f"{point['evaluations']:,.0f}",
             percent(point["coverage"]),
             percent(point["recall"]),
         ]
@@ -163,42 +141,18 @@ def markdown(result: Mapping[str, Any]) -> str:
     ]
     columns = ["method", "search", "scorer evaluations", "coverage", "recall"]
     return (
-        f"{result['users']} test users, {result['items']:,} items; tuned on validation users. Scorer evaluations a "
+        f"{result['users']} test users, {result['items']:,} items; tuned on validation users. Scorer evaluations per "
         f"user at equal coverage, read off the curves:\n\n{table(header, counts)}\n\nRecall of scoring every item: "
-        f"{percent(result['recall_all'])}. All that was measured:\n\n{table(columns, points)}"
+        f"{percent(result['recall_all'])}. All measured points:\n\n{table(columns, points)}"
     )
 
 
-def _walk(index: SearchIndex, scorer: Scorer, users: MeasuredUsers, params: SearchParams) -> dict[str, Any]:
-    return {**users.walk(index, scorer, params), "search": search_to_json(params)}
-
-
-def _sorted(points: Any) -> list[dict[str, Any]]:
-    return sorted(points, key=lambda point: point["evaluations"])
-
-
-def _key(wanted: float) -> str:
-    return f"cov{100 * wanted:g}"
-
-
 def _at(curves: Mapping[str, Sequence[Mapping[str, Any]]], wanted: float) -> dict[str, float | None]:
-    at = {name: evaluations_at(points, wanted) for name, points in curves.items()}
+    frontiers = {name: frontier(points, "coverage", "evaluations") for name, points in curves.items()}
+    at = {name: value_at(points, "coverage", wanted, "evaluations") for name, points in frontiers.items()}
     layers, seeds = at["layers"], at["seeds"]
     return {**at, "evaluations_ratio": seeds / layers if seeds is not None and layers is not None else None}
 
 
-def _count(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}"  # noqa: RUF001  as in `text`
-
-
-def _ratio(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"  # noqa: RUF001
-
-
-def _search(point: Mapping[str, Any]) -> str:
-    search = point.get("search")
-    if search is None:
-        return ""
-    seeds = search.get("seeds")
-    text = f"ef {search['ef']}, rounds {search['rounds']}"
-    return text if seeds is None else f"{seeds['count']} seeds, {text}"
+def _shown(value: float | None, form: str) -> str:
+    return MISSING if value is None else format(value, form)
