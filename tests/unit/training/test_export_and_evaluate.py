@@ -59,7 +59,7 @@ def test_exported_scores_are_torchs(data, config, tmp_path, architecture):
     assert report.shapes_checked == len(PARITY_SHAPES)
     opened = Bundle.open(tmp_path / "bundle")
     assert [field["name"] for field in opened.manifest["profile_fields"]] == ["age", "sex"]
-    # Users of the data set, and shapes the export did not try itself.
+    # Users of the data set, and shapes that the export did not try itself.
     queries = data.queries("test", 8)
     user_encoder, scorer = serving_modules(checkpoint.restore(data))
     states = encode_users_torch(user_encoder, queries.behaviors, queries.profiles)
@@ -120,7 +120,7 @@ class Dot(torch.nn.Module):
 
 
 class ChangedInExport(Dot):
-    """Gives one thing when run and another when exported, as a module with a training-only branch might."""
+    """Gives other scores when exported than when run, as a module with a training-only branch might."""
 
     def forward(self, user_state, candidates):
         return super().forward(user_state, candidates) + (1.0 if torch.compiler.is_exporting() else 0.0)
@@ -212,7 +212,7 @@ def test_the_onnx_files_tell_nothing_of_the_machine_that_exported_them(exported,
 
 @pytest.mark.parametrize("spec", [SCORER, USER_ENCODER], ids=lambda spec: spec.name)
 def test_the_onnx_files_declare_the_signature(exported, spec):
-    """All inputs, even one the module ignores, and all dimensions free, as Triton's ONNX Runtime backend asks."""
+    """Triton's ONNX Runtime backend needs all inputs, even one that the module ignores, and all dimensions free."""
     graph = onnx.load(exported.path / f"{spec.name}.onnx").graph
     declared = {value.name: value.type.tensor_type for value in (*graph.input, *graph.output)}
     assert set(declared) == {tensor.name for tensor in (*spec.inputs, *spec.outputs)}

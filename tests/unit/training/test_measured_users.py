@@ -1,4 +1,4 @@
-"""What a search gives users whose exact top K and targets are known."""
+"""Metrics of a search for users whose exact top K and ground truth items are known."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ ALL = SearchParams(2, (1, 4), (1, 3))
 
 @pytest.fixture
 def users():
-    """Two users; the first's targets are 3 and 0, the second's is 3."""
+    """Two users; the ground truth items are 3 and 0 for the first, 3 for the second."""
     behaviors = np.array([[0], [1]], np.int32)
     targets = np.array([0, 2, 3]), np.array([0, 3, 3], np.int32)
     queries = Queries(behaviors, behaviors.astype(np.int64), behaviors, *targets, np.array([7, 8], np.int32))
