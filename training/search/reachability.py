@@ -95,9 +95,8 @@ def _nearest(
         distance = np.empty((len(chosen), 0), np.float32)
         for first in range(0, len(hosts), _ITEM_CHUNK):
             chunk = hosts[first : first + _ITEM_CHUNK]
-            found = (vectors[chunk] ** 2).sum(axis=1) - 2 * vectors[chosen] @ vectors[
-                chunk
-            ].T  # without the item's own norm
+            # Squared distances without the item's own norm, which does not change the order.
+            found = (vectors[chunk] ** 2).sum(axis=1) - 2 * vectors[chosen] @ vectors[chunk].T
             distance = np.concatenate([distance, found], axis=1)
             best = np.concatenate([best, np.tile(chunk, (len(chosen), 1))], axis=1)
             kept = np.argsort(distance, axis=1, kind="stable")[:, :count]

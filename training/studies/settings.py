@@ -180,7 +180,7 @@ def study_settings(
 
 
 def _layers(upper: tuple[tuple[int, int], ...], ground: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Ef per layer, entry layer first: every pair of the upper layers' ef and the ground layer's."""
+    """Every pair of the upper layers' ef, entry layer first, and the ground layer's."""
     return tuple((*above, below) for above, below in product(upper, ground))
 
 

@@ -92,7 +92,7 @@ def test_cascade_finds_long_lists_whatever_the_norms():
     assert np.mean(shares) > 0.95
 
 
-def test_cascade_falls_back_to_brute_force_where_hnswlib_finds_too_few(two_tower, monkeypatch):
+def test_cascade_falls_back_to_brute_force_if_hnswlib_finds_too_few(two_tower, monkeypatch):
     class Poor:
         def set_ef(self, ef):
             pass

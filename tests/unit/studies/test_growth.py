@@ -33,7 +33,7 @@ def grown(tmp_path_factory):
     return folder, corpus_growth.run([800, 400], folder, SETTINGS, steps.append), steps
 
 
-def test_each_size_goes_the_whole_way(grown):
+def test_each_size_runs_all_steps(grown):
     _, result, steps = grown
     assert [entry["items"] for entry in result["sizes"]] == [400, 800]
     assert [entry["name"] for entry in result["sizes"]] == ["synthetic_400", "synthetic_800"]
@@ -91,7 +91,7 @@ def test_plot_and_table(grown, tmp_path):
     assert "| 1,200,000 |" in corpus_growth.table({**result, "sizes": [million]})
 
 
-def test_bounds_that_no_search_keeps_are_refused(tmp_path):
+def test_bounds_that_every_search_exceeds_are_refused(tmp_path):
     settings = replace(SETTINGS, max_share=0.001)
     with pytest.raises(DataError, match="every search scores more than 0% of the items; raise max_share"):
         corpus_growth.run([400], tmp_path, settings)

@@ -73,7 +73,7 @@ def test_the_curves_are_the_measured_points(study_runs, study_setup):
     assert shares == sorted(shares)
 
 
-def test_the_frontier_drops_what_is_dearer_and_no_better():
+def test_the_frontier_drops_points_that_cost_more_and_are_no_better():
     points = [{"share_scored": s, "coverage": c} for s, c in [(3, 0.6), (1, 0.5), (2, 0.4), (4, 0.6), (3, 0.7)]]
     best = frontier(points, "coverage")
     assert [(point["share_scored"], point["coverage"]) for point in best] == [(1, 0.5), (3, 0.7)]
@@ -158,7 +158,7 @@ def test_sensitivity_retrains_per_eps_and_cuts_one_search_per_k(study_runs, stud
     assert len({point["share_scored"] for point in result["top_k"]}) == 1
 
 
-def test_both_readings_stand_beside_none(study_runs, study_setup):
+def test_both_readings_are_compared_with_none(study_runs, study_setup):
     result = readings.run(study_runs, study_setup)
     model = study_runs.get(study_setup.config(reading="eq5", seed=2))
     assert model.config.loss.auxiliary.reading == "eq5"
@@ -224,5 +224,5 @@ def test_the_tuned_search_is_chosen_on_validation_users_and_measured_on_test_use
     }
 
 
-def test_no_tuned_figures_where_nothing_reaches_the_coverage():
+def test_no_tuned_figures_if_nothing_reaches_the_coverage():
     assert tuned.headline({"points": []}, "log") == {}

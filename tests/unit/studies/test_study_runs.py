@@ -102,7 +102,7 @@ def test_an_interrupted_training_goes_on(study_data, study_setup, study_runs, tm
         assert torch.equal(tensor, resumed.model[name]), name
 
 
-def test_measurements_of_other_weights_are_thrown_away(study_data, study_setup, tmp_path):
+def test_measurements_with_other_weights_are_removed(study_data, study_setup, tmp_path):
     config = study_setup.config()
     runs = Runs(study_data, tmp_path, study_setup)
     model = runs.get(config)

@@ -136,7 +136,7 @@ class WrongState(Encoder):
         return super().forward(behaviors, profile_codes)[:, None]
 
 
-def test_anyones_modules_may_be_exported(bare):
+def test_custom_modules_can_be_exported(bare):
     report = export_to_bundle(bare, Encoder(), Dot(300, 8))
     assert report.user_state_width == 8
     assert set(Bundle.open(bare.path).search_by_entry) == {"layers"}
@@ -157,7 +157,7 @@ class ReadsStart(Dot):
         return super().forward(user_state[:, :8], candidates)
 
 
-def test_anyones_modules_may_bring_a_light_score(indexed):
+def test_custom_modules_can_have_a_light_score(indexed):
     encoder = WithLight(lambda state: state.repeat(1, 8))
     assert export_to_bundle(indexed, encoder, ReadsStart(300, 8)).user_state_width == 72
     opened = Bundle.open(indexed.path)
@@ -205,7 +205,7 @@ def test_modules_that_break_the_contract_are_refused_and_nothing_is_written(bare
 
 
 @pytest.mark.parametrize("name", ["user_encoder.onnx", "scorer.onnx"])
-def test_the_onnx_files_tell_nothing_of_the_machine_that_exported_them(exported, name):
+def test_the_onnx_files_name_no_path_of_the_exporting_machine(exported, name):
     assert not any(node.metadata_props for node in onnx.load(exported.path / name).graph.node)
     assert b".py" not in (exported.path / name).read_bytes()
 
@@ -223,7 +223,7 @@ def test_the_onnx_files_declare_the_signature(exported, spec):
         assert symbols[1]
 
 
-def test_large_tables_stand_beside_the_onnx_file_and_go_with_the_next_export(data, checkpoint, indexed, monkeypatch):
+def test_large_tables_get_their_own_file_that_the_next_export_replaces(data, checkpoint, indexed, monkeypatch):
     export_checkpoint(checkpoint, data, indexed)
     candidates = np.tile(np.arange(37, dtype=np.int32), (20, 1))
     queries = data.queries("test", 8)

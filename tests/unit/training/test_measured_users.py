@@ -47,7 +47,7 @@ def test_what_a_search_misses(users):
     assert users.point(found.items, 5) == {"evaluations": 5.0, "recall": 0.5, "coverage": 0.5}
 
 
-def test_there_is_no_loss_where_nothing_could_be_found(users):
+def test_there_is_no_loss_if_nothing_could_be_found(users):
     assert users.take(np.array([1])).measure(INDEX, SCORER, ALL)["recall_delta"] is None
 
 

@@ -88,7 +88,7 @@ def chain(count, levels=None, *, without=()):
 
 
 @pytest.mark.parametrize("ef", [(10, 20), (30, 60)])
-def test_one_walk_tells_every_number_of_ground_rounds(bundle, users, ef):
+def test_one_walk_measures_every_number_of_ground_rounds(bundle, users, ef):
     scorer, batch = users[0], users[1].batch
     found = search_by_ground_round(bundle.index, scorer, batch, SearchParams(10, ef, (1, 6)))
     assert len(found.items) == 6
@@ -161,7 +161,7 @@ class RandomScorer:
 
 
 @pytest.mark.parametrize("entry", ["layers", "seeds"])
-def test_beyond_the_grid_where_nothing_in_it_is_good_enough(entry):
+def test_settings_beyond_the_grid_are_tried_if_none_in_it_is_good_enough(entry):
     rng = np.random.default_rng(3)
     vectors = rng.normal(size=(500, 4)).astype(np.float32)
     graph = graph_from_hnswlib(build_hnsw(vectors, IndexConfig(m=4), threads=1), 1)
@@ -207,7 +207,7 @@ def test_the_manifest_recommends_the_pick_and_the_bundle_stays_the_same(data, bu
     json.dumps(record, allow_nan=False)
 
 
-def test_test_users_are_never_looked_at(data, bundle):
+def test_test_users_are_not_read(data, bundle):
     clean = tune_bundle(bundle, data, 0.9, max_share=1.0).record
     test = np.flatnonzero(data.user_split == 2)
     items = data.behavior_items.copy()
@@ -256,7 +256,7 @@ def test_options_that_make_no_sense_are_refused(data, bundle, options, message):
         tune_bundle(bundle, data, **options)
 
 
-def test_items_without_a_way_to_them_are_found():
+def test_unreachable_items_are_found():
     levels = np.zeros(8, np.uint8)
     levels[0] = 1
     graph = chain(8, levels, without=(5,))  # 0-1-2-3-4 x 5 6-7: no item links to 5, and only 5 leads to 6 and 7
