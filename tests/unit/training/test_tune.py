@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.searching import TableScorer
 from support.written import lines, saved_figures
 
 from nann.bundle import Bundle, write_manifest
 from nann.errors import ConfigError
-from nann.graph import HnswGraph, Layer
 from nann.metrics import coverage
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchOptions, SearchParams, SeedParams
@@ -23,7 +23,7 @@ from nann.training.search.ground_rounds import search_by_ground_round
 from nann.training.search.index import build_hnsw, graph_from_hnswlib
 from nann.training.search.measured_users import MeasuredUsers, bundle_users, exact_top, search_users
 from nann.training.search.pipeline import export_checkpoint, index_checkpoint
-from nann.training.search.reachability import Reachability, link_orphans, reachable_items
+from nann.training.search.reachability import reachable_items
 from nann.training.search.tune import tune_bundle
 from nann.training.search.tuning_search import tune_search
 from nann.training.search.tuning_spaces import LayersSpace, SeedsSpace
@@ -75,16 +75,6 @@ class VectorScorer:
 
     def score(self, user_states, candidates):
         return -((self.vectors[candidates] - user_states[:, None]) ** 2).sum(axis=2)
-
-
-def chain(count, levels=None, *, without=()):
-    """A graph whose ground layer links each item with its two neighbours on a line; `without` has no links to it."""
-    links = [[v for v in (u - 1, u + 1) if 0 <= v < count and v not in without] for u in range(count)]
-    indptr = np.append(0, np.cumsum([len(row) for row in links])).astype(np.int32)
-    ground = Layer(indptr, np.concatenate(links).astype(np.int32))
-    levels = np.zeros(count, np.uint8) if levels is None else levels
-    empty = Layer(np.zeros(count + 1, np.int32), np.empty(0, np.int32))
-    return HnswGraph((ground, empty), levels, 1, int(levels.argmax()))
 
 
 @pytest.mark.parametrize("ef", [(10, 20), (30, 60)])
@@ -150,22 +140,12 @@ def test_three_layers_are_tuned(tmp_path):
     assert len(tuning.trials) < 8 * tuning.walks  # some walks were stopped early
 
 
-class RandomScorer:
-    """Scores unrelated to any graph; a user's state is a row number of the table."""
-
-    def __init__(self, table):
-        self.table = table
-
-    def score(self, user_states, candidates):
-        return self.table[user_states[:, 0].astype(int)[:, None], candidates]
-
-
 @pytest.mark.parametrize("entry", ["layers", "seeds"])
 def test_settings_beyond_the_grid_are_tried_if_none_in_it_is_good_enough(entry):
     rng = np.random.default_rng(3)
     vectors = rng.normal(size=(500, 4)).astype(np.float32)
     graph = graph_from_hnswlib(build_hnsw(vectors, IndexConfig(m=4), threads=1), 1)
-    scorer = RandomScorer(rng.normal(size=(6, 500)).astype(np.float32))
+    scorer = TableScorer(rng.normal(size=(6, 500)))  # the scores know nothing of the graph
     batch = UserBatch(np.arange(6, dtype=np.float32)[:, None], np.full((6, 1), -1, np.int32))
     measured = to_tune_for(scorer, batch, 500, 5)
     index = SearchIndex(graph, rng.normal(size=(500, 1)).astype(np.float32) if entry == "seeds" else None)
@@ -254,37 +234,6 @@ def test_a_coverage_out_of_reach_is_refused_with_the_best_found(data, bundle, us
 def test_options_that_make_no_sense_are_refused(data, bundle, options, message):
     with pytest.raises(ConfigError, match=message):
         tune_bundle(bundle, data, **options)
-
-
-def test_unreachable_items_are_found():
-    levels = np.zeros(8, np.uint8)
-    levels[0] = 1
-    graph = chain(8, levels, without=(5,))  # 0-1-2-3-4 x 5 6-7: no item links to 5, and only 5 leads to 6 and 7
-    missed = Reachability.of(graph)
-    np.testing.assert_array_equal(reachable_items(graph), [True] * 5 + [False] * 3)
-    np.testing.assert_array_equal(missed.unreachable, [5, 6, 7])
-    np.testing.assert_array_equal(missed.no_in_links, [5])
-
-
-def test_repair_makes_unreachable_items_reachable():
-    levels = np.zeros(8, np.uint8)
-    levels[0] = 1
-    graph = chain(8, levels, without=(5,))
-    vectors = np.arange(8, dtype=np.float32)[:, None]
-    repaired = link_orphans(graph, vectors, Reachability.of(graph).orphans, links=2)
-    assert reachable_items(repaired).all()
-    assert Reachability.of(repaired).orphans.size == 0
-    # The nearest reachable items get the new links, after their old ones.
-    np.testing.assert_array_equal(repaired.layers[0].neighbors_of(4), [3, 5, 6, 7])
-    np.testing.assert_array_equal(repaired.layers[0].neighbors_of(3), [2, 4, 5, 6, 7])
-    np.testing.assert_array_equal(repaired.layers[0].neighbors_of(2), [1, 3])
-    np.testing.assert_array_equal(graph.layers[0].neighbors_of(4), [3])
-    assert link_orphans(repaired, vectors, np.empty(0, np.int64)) is repaired
-    # A walk now finds item 7.
-    scorer, batch = VectorScorer(vectors), UserBatch(np.array([[7.0]], np.float32), None)
-    params = SearchParams(1, (1, 8), (1, 8))
-    assert search_users(SearchIndex(graph, None), scorer, batch, params).items[0, 0] == 4
-    assert search_users(SearchIndex(repaired, None), scorer, batch, params).items[0, 0] == 7
 
 
 def test_repair_goes_into_the_bundle_with_what_it_changed(data, bundle, users):
