@@ -1,1 +1,1 @@
-"""The `nann` command, one file a command."""
+"""The `nann` command, one file per command."""

@@ -7,29 +7,29 @@ from typing import Annotated
 
 import typer
 
-from .support import JsonOption, console, print_json
+from .support import DEFAULT_BUNDLE, BundleOption, JsonOption, console, print_json
 
 
 def build_engine(
-    bundle: Annotated[Path, typer.Option(help="From `nann index` and `nann export --half`.")] = Path("build/bundle"),
+    bundle: BundleOption = DEFAULT_BUNDLE,
     out: Annotated[Path, typer.Option(help="Folder for the plans.")] = Path("build/plans"),
     full_precision: Annotated[
-        bool, typer.Option("--full-precision", help="The scorer in float32 in place of half precision.")
+        bool, typer.Option("--full-precision", help="Scorer in float32, if `nann export` ran without --half.")
     ] = False,
     compute_capability: Annotated[
         list[str] | None,
-        typer.Option(help="Build for this GPU in place of the one here, as 8.6; only TensorRT for RTX can."),
+        typer.Option(help="Build for this, such as 8.6, instead of the GPU here; only TensorRT for RTX can."),
     ] = None,
     optimization_level: Annotated[
-        int, typer.Option(min=0, max=5, help="How long TensorRT looks for fast kernels.")
+        int, typer.Option(min=0, max=5, help="How long TensorRT searches for fast kernels.")
     ] = 3,
-    keep: Annotated[bool, typer.Option("--keep", help="Build nothing where the plans in OUT fit already.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Build nothing if the plans in OUT already fit.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Build TensorRT plans of the user encoder and the scorer, for the target tensorrt.
 
-    One optimization profile for each width of the bundle's padding grid (`nann plan-shapes`). A plan loads only in the
-    TensorRT version that built it, on the kind of GPU that it was built for: run this in the image that serves.
+    Each width of the bundle's padding grid (`nann plan-shapes`) has one optimization profile. A plan loads only in the
+    TensorRT version and on the kind of GPU that it was built for: run this in the image that serves.
     """
     from nann.bundle import Bundle
 
@@ -45,6 +45,6 @@ def build_engine(
         console.print(f"{name}: {entry['bytes'] / 1e6:.1f} MB, {entry['precision']} precision, {inspected}")
     gpu = manifest["gpu"]["name"] if manifest["gpu"] else ", ".join(manifest["compute_capabilities"])
     widths = manifest["shape_grid"]["widths"]
-    console.print(f"{manifest['library']} {manifest['tensorrt']} for {gpu}; {len(widths)} profiles, widths {widths}")
+    console.print(f"{manifest['library']} {manifest['tensorrt']} for {gpu}, an optimization profile per width {widths}")
     if json:
         print_json({"plans": str(out), **manifest})

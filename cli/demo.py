@@ -1,4 +1,4 @@
-"""`nann demo`: the whole way, once, on Complete Journey."""
+"""`nann demo`: every step from the log to served answers, on Complete Journey."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nann.durable_files import write_json
 from nann.errors import ServerError
 
 from .demo_checks import ask_one_by_one, offline_answers, same_items, stacked
-from .support import JsonOption, console, find_serving, output, print_json
+from .support import JsonOption, console, find_serving, make_table, output, print_json
 
 if TYPE_CHECKING:
     from nann.bundle import Bundle
@@ -30,41 +30,79 @@ if TYPE_CHECKING:
 CONFIG = "complete_journey_demo"
 SHOWN_ITEMS = 10
 COMPARED_USERS = 200
-"""Test users whose served answers are compared with the offline search under torch."""
+"""Test users whose served answers are compared with those of the offline search under torch."""
 
 
 @dataclass
-class _Clock:
-    """Seconds of each step, announced as it starts."""
+class Demo:
+    """The demo in a folder: its files, its steps, and the seconds that each step took."""
 
+    folder: Path
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def data(self) -> Path:
+        """The prepared data set."""
+        return self.folder / "data/complete_journey"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The trained model."""
+        return self.folder / "train/checkpoint.pt"
+
+    @property
+    def bundle(self) -> Path:
+        """Graph and exported models."""
+        return self.folder / "bundle"
 
     @contextmanager
     def step(self, name: str, words: str) -> Iterator[None]:
+        """Announces a step and times it."""
         console.rule(f"[bold]{name}[/]: {words}", align="left")
         start = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - start, 2)
 
+    def build(self, config: str = CONFIG, steps: int | None = None) -> None:
+        """Prepares the data, trains, indexes and exports."""
+        from .export import export
+        from .index import index
+        from .prepare import complete_journey
+        from .train import train
+
+        with self.step("prepare", "a year of grocery baskets into a data set"):
+            complete_journey(out=self.data)
+        with self.step("train", "the scorer: user network, target attention, item network, score network"):
+            train(self.data, self.checkpoint.parent, config, steps=steps)
+        with self.step("index", "an HNSW graph on the item vectors"):
+            index(self.data, self.checkpoint, self.bundle)
+        with self.step("export", "user encoder and scorer to ONNX, compared with torch"):
+            export(self.data, self.checkpoint, self.bundle)
+
 
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where everything is built.")] = Path("build"),
+    folder: Annotated[Path, typer.Option(help="Folder for everything that the demo builds.")] = Path("build"),
     config: Annotated[str, typer.Option(help="Training configuration.")] = CONFIG,
     steps: Annotated[int | None, typer.Option(min=1, help="Fewer training steps, for a quick look.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Go the whole way on Complete Journey, from the log to the served answer.
+    """Run every step on Complete Journey, from the log to served answers.
 
-    Prepares the data, trains the scorer, builds graph and bundle, exports, evaluates, serves and asks, then stops the
-    server. What it built stays: `nann serve` serves it. Complete Journey is a year of grocery baskets, simulated from
+    Prepares the data, trains the scorer, builds graph and bundle, exports, evaluates, serves, sends requests and stops
+    the server. The files stay: `nann serve` serves them. Complete Journey is a year of grocery baskets, simulated from
     real shopping patterns.
     """
+    from nann.bundle import Bundle
+
+    from ..training.data.prepared import PreparedData
+    from ..training.search.evaluate import evaluate_bundle
+
     find_serving()
-    clock = _Clock()
-    data_folder, train_folder, bundle_folder = _folders(folder)
-    _build(clock, data_folder, train_folder, bundle_folder, config, steps)
-    evaluation = _evaluate(clock, data_folder, bundle_folder)
-    served = _serve_and_ask(clock, data_folder, train_folder, bundle_folder, folder / "demo_repository")
+    run = Demo(folder)
+    run.build(config, steps)
+    with run.step("evaluate", "the search against scoring every item, for every test household"):
+        evaluation = evaluate_bundle(Bundle.open(run.bundle), PreparedData.load(run.data))
+    served = _serve_and_ask(run)
     body = {
         "recall_all": evaluation.recall_all,
         "recall_retrieval": evaluation.recall_retrieval,
@@ -73,60 +111,19 @@ def demo(
         "share_scored": evaluation.share_scored,
         **served,
         "test_users": evaluation.users,
-        "seconds": clock.seconds,
+        "seconds": run.seconds,
     }
     _print_table(evaluation, served)
     result = folder / "demo.json"
     write_json(result, body)
-    console.print(f"written to {result}; {sum(clock.seconds.values()):.0f} s in all. Next: `make serve`")
+    console.print(f"written to {result}; {sum(run.seconds.values()):.0f} s in all. Next: `make serve`")
     if json:
         print_json(body)
     if not (served["grpc_equals_http"] and served["served_equals_offline"]):
         raise ServerError("the served answers differ from each other or from the offline search; see the lines above")
 
 
-def build_demo(folder: Path) -> None:
-    """The demo without serving: prepares the data and makes `folder`/bundle, as `nann demo` does by default."""
-    _build(_Clock(), *_folders(folder), CONFIG, None)
-
-
-def _folders(folder: Path) -> tuple[Path, Path, Path]:
-    """Data set, training, bundle."""
-    return folder / "data/complete_journey", folder / "train", folder / "bundle"
-
-
-def _build(
-    clock: _Clock, data_folder: Path, train_folder: Path, bundle_folder: Path, config: str, steps: int | None
-) -> None:
-    from .export import export
-    from .index import index
-    from .prepare import complete_journey
-    from .train import train
-
-    checkpoint = train_folder / "checkpoint.pt"
-    with clock.step("prepare", "a year of grocery baskets into a data set"):
-        complete_journey(out=data_folder)
-    with clock.step("train", "the scorer: user network, target attention, item network, score network"):
-        train(data_folder, train_folder, config, steps=steps)
-    with clock.step("index", "an HNSW graph on the item vectors"):
-        index(data_folder, checkpoint, bundle_folder)
-    with clock.step("export", "user encoder and scorer to ONNX, compared with torch"):
-        export(data_folder, checkpoint, bundle_folder)
-
-
-def _evaluate(clock: _Clock, data_folder: Path, bundle_folder: Path) -> Evaluation:
-    from nann.bundle import Bundle
-
-    from ..training.data.prepared import PreparedData
-    from ..training.search.evaluate import evaluate_bundle
-
-    with clock.step("evaluate", "the walk against scoring every item, for every test household"):
-        return evaluate_bundle(Bundle.open(bundle_folder), PreparedData.load(data_folder))
-
-
-def _serve_and_ask(
-    clock: _Clock, data_folder: Path, train_folder: Path, bundle_folder: Path, repository: Path
-) -> dict[str, Any]:
+def _serve_and_ask(run: Demo) -> dict[str, Any]:
     from nann.bundle import Bundle
 
     from ..clients import RetrievalClient
@@ -135,28 +132,29 @@ def _serve_and_ask(
     from ..python_backend.server.triton import ServerOptions, TritonServer
     from ..training.data.prepared import PreparedData
 
-    data, bundle = PreparedData.load(data_folder), Bundle.open(bundle_folder)
+    repository = run.folder / "demo_repository"
+    data, bundle = PreparedData.load(run.data), Bundle.open(run.bundle)
     queries = data.queries("test", bundle.sequence_length, COMPARED_USERS)
-    install_bundle(bundle_folder, repository)
+    install_bundle(run.bundle, repository)
     http_port, grpc_port, metrics_port = free_ports(3)
     log = repository.with_suffix(".log")
     options = ServerOptions(repository, "127.0.0.1", http_port, grpc_port, metrics_port, log_file=log)
-    with clock.step("serve", "the ensemble in a real Triton Inference Server"):
+    with run.step("serve", "the ensemble in a real Triton Inference Server"):
         server = TritonServer(options)
         server.start()
     with (
         server,
         RetrievalClient(server.grpc_url) as grpc,
         RetrievalClient(server.http_url, "http") as http,
-        clock.step("query", f"{len(queries.users)} test households over gRPC and HTTP"),
+        run.step("query", f"{len(queries.users)} test households over gRPC and HTTP"),
     ):
         answers = ask_one_by_one(grpc, queries.external_ids)
         http_answers = ask_one_by_one(http, queries.external_ids)
-    with clock.step("compare", "the served answers with the offline search under torch"):
+    with run.step("compare", "the served answers with the offline search under torch"):
         ids, scores = stacked(answers)
         http_ids, http_scores = stacked(http_answers)
         agree = bool((ids == http_ids).all() and (scores == http_scores).all())
-        same = same_items(ids, scores, *offline_answers(data, bundle, train_folder / "checkpoint.pt", queries))
+        same = same_items(ids, scores, *offline_answers(data, bundle, run.checkpoint, queries))
     _print_example(bundle, queries, answers[0])
     console.print(f"gRPC and HTTP agree: {'yes' if agree else 'NO'}")
     console.print(f"served = offline search with the torch scorer: {same.sum()} of {len(same)} households")
@@ -185,19 +183,15 @@ def _print_example(bundle: Bundle, queries: Queries, answer: RetrievalResult) ->
 
 
 def _print_table(evaluation: Evaluation, served: dict[str, Any]) -> None:
-    title = f"{evaluation.users} test households, {served['items']:,} items"
-    table = Table(title=title, show_header=False)
-    table.add_column()
-    table.add_column(justify="right", style="bold")
     k = evaluation.top_k
     labels = (
         f"recall-all@{k} (every item scored)",
-        f"recall-retrieval@{k} (the walk)",
+        f"recall-retrieval@{k} (this search)",
         "recall-Delta",
         f"coverage@{k}",
         "share of items scored",
+        "p50 latency over gRPC",
     )
-    for label, value in zip(labels, evaluation.percentages(), strict=True):
-        table.add_row(label, value)
-    table.add_row("p50 latency over gRPC", f"{served['latency_p50_ms']:.1f} ms")
-    output.print(table)
+    values = (*evaluation.percentages(), f"{served['latency_p50_ms']:.1f} ms")
+    rows = [(label, f"[bold]{value}[/]") for label, value in zip(labels, values, strict=True)]
+    output.print(make_table(f"{evaluation.users} test households, {served['items']:,} items", ("", ""), rows))

@@ -1,4 +1,4 @@
-"""What `nann demo` asks of the server it started, and what it compares the answers with."""
+"""The requests that `nann demo` sends to its server, and the comparison of the answers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,7 @@ TIE_TOLERANCE = 1e-4
 
 
 def ask_one_by_one(client: RetrievalClient, histories: npt.NDArray[np.int64]) -> list[RetrievalResult]:
-    """One request a user, after a few to warm up.
-
-    Args:
-        client: an open client.
-        histories: `int64[Q, L]` external ids, padded with 0.
-    """
+    """Sends one request per user, after a few to warm up; `histories` is `int64[Q, L]` external ids, padded with 0."""
     for history in histories[:WARM_UP_REQUESTS]:
         client.retrieve(history)
     return [client.retrieve(history) for history in histories]
@@ -39,7 +34,7 @@ def stacked(answers: list[RetrievalResult]) -> tuple[npt.NDArray[np.int64], npt.
 def offline_answers(
     data: PreparedData, bundle: Bundle, checkpoint: Path, queries: Queries
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """The same search offline, in this process, with the torch scorer: external ids and scores."""
+    """The answers of the same search in this process, with the torch scorer, in the form of `stacked`."""
     from nann.search_input import UserBatch
 
     from ..training.checkpoint import Checkpoint
@@ -60,9 +55,9 @@ def same_items(
     other_ids: npt.NDArray[np.int64],
     other_scores: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.bool_]:
-    """Which users got the same items, ties aside: `bool[Q]`.
+    """Which users got the same items: `bool[Q]`.
 
-    An item that only one side has is forgiven if its score ties with the last place of the other side.
+    An item that only one side has is accepted if its score ties with the last place of the other side.
     """
     return np.array(
         [

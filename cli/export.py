@@ -8,21 +8,21 @@ from typing import Annotated
 
 import typer
 
-from .support import JsonOption, console, print_json
+from .support import DEFAULT_BUNDLE, DEFAULT_CHECKPOINT, JsonOption, TrainedDataOption, console, print_json
 
 
 def export(
-    data: Annotated[Path, typer.Option(help="Prepared data set the checkpoint was trained on.")],
-    checkpoint: Annotated[Path, typer.Option(help="The one that was indexed.")] = Path("build/train/checkpoint.pt"),
-    bundle: Annotated[Path, typer.Option(help="From `nann index`.")] = Path("build/bundle"),
+    data: TrainedDataOption,
+    checkpoint: Annotated[Path, typer.Option(help="The checkpoint that was indexed.")] = DEFAULT_CHECKPOINT,
+    bundle: Annotated[Path, typer.Option(help="Bundle, from `nann index`.")] = DEFAULT_BUNDLE,
     half: Annotated[
-        bool, typer.Option("--half", help="Also the scorer in half precision, for the GPU targets tensorrt and torch.")
+        bool, typer.Option("--half", help="Also a scorer in half precision, for the GPU targets tensorrt and torch.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
     """Export user encoder and scorer to ONNX into the bundle.
 
-    The files are compared with torch at several shapes; a mismatch fails the command and writes nothing.
+    The files are compared with torch at several shapes. After a mismatch the command fails and writes nothing.
     """
     from nann.bundle import Bundle
 

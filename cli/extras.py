@@ -1,4 +1,4 @@
-"""What a missing package is answered with: one line that names the extra which brings it."""
+"""The answer to a missing package: one line that names the extra to install."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ DISTRIBUTIONS = {
     "pytriton": "nvidia-pytriton",
     "yaml": "pyyaml",
 }
-"""Module -> the package that has it, where their names differ."""
+"""Module -> its package, where their names differ."""
 _REQUIREMENT = re.compile(r"""([\w.-]+)(?:\[([\w,-]+)\])?.*\bextra\s*==\s*["']([\w-]+)["']""")
 
 
 def packages_by_extra() -> dict[str, set[str]]:
-    """Extra -> the packages that it brings, as the installed `nann` declares them; without those for the repository."""
+    """Extra -> its packages, as the installed `nann` declares them; without the extras for work on the repository."""
     packages: dict[str, set[str]] = defaultdict(set)
     for requirement in requires("nann") or ():
         if (match := _REQUIREMENT.match(requirement)) is None:
@@ -42,14 +42,11 @@ def packages_by_extra() -> dict[str, set[str]]:
 
 
 def advice(error: ModuleNotFoundError, command: str) -> str | None:
-    """The line for a command that ended for want of a package.
+    """What is missing and how to install it; None if no extra brings the module.
 
     Args:
-        error: what the import raised.
+        error: from the import.
         command: the command's name, as in `nann train`.
-
-    Returns:
-        What is missing and how to install it; None where no extra of ours brings the module.
     """
     module = (error.name or "").partition(".")[0]
     package = DISTRIBUTIONS.get(module, module).replace("_", "-")
@@ -59,7 +56,7 @@ def advice(error: ModuleNotFoundError, command: str) -> str | None:
         return None
     extras = COMMANDS.get(command, ())
     if not set(extras) & set(bringing):
-        # Such as `nann serve --target torch`: an extra that brings what the command needs anyway is the better one.
+        # For instance `nann serve --target torch`: prefer an extra that includes what the command always needs.
         usual = set().union(*(packages[extra] for extra in extras))
         extras = (min(bringing, key=lambda extra: not usual <= packages[extra]),)
     return f'nann: {command} needs {package}; install it with: pip install "nann[{",".join(extras)}]"'

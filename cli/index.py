@@ -7,21 +7,21 @@ from typing import Annotated
 
 import typer
 
-from .support import JsonOption, console, print_json
+from .support import DEFAULT_BUNDLE, DEFAULT_CHECKPOINT, JsonOption, TrainedDataOption, console, print_json
 
 
 def index(
-    data: Annotated[Path, typer.Option(help="Prepared data set the checkpoint was trained on.")],
-    checkpoint: Annotated[Path, typer.Option(help="From `nann train`: the last step; best.pt is the best.")] = Path(
-        "build/train/checkpoint.pt"
-    ),
-    out: Annotated[Path, typer.Option(help="The bundle's folder.")] = Path("build/bundle"),
-    threads: Annotated[int, typer.Option(help="hnswlib's threads; 1: a reproducible graph, -1: all cores.")] = -1,
+    data: TrainedDataOption,
+    checkpoint: Annotated[
+        Path, typer.Option(help="From `nann train`: checkpoint.pt of the last step, or best.pt.")
+    ] = DEFAULT_CHECKPOINT,
+    out: Annotated[Path, typer.Option(help="Folder of the bundle.")] = DEFAULT_BUNDLE,
+    threads: Annotated[int, typer.Option(help="hnswlib's threads. 1: a reproducible graph; -1: all cores.")] = -1,
     json: JsonOption = False,
 ) -> None:
-    """Build the HNSW graph on the item vectors, and with it a bundle.
+    """Build the HNSW graph on the item vectors, as the first part of a bundle.
 
-    The bundle is one folder with everything serving needs; `nann export` adds the ONNX models to it.
+    The bundle is one folder with everything that serving needs. `nann export` adds the ONNX models to it.
     """
     from ..training.checkpoint import Checkpoint
     from ..training.data.prepared import PreparedData

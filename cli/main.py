@@ -1,4 +1,4 @@
-"""`nann`: from an interaction log to a Triton ensemble that answers."""
+"""The command `nann`: from an interaction log to a Triton ensemble that answers."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from .tune import tune
 app = typer.Typer(
     name="nann",
     help=(
-        "Retrieve with your deep ranking model itself: a graph walk under a neural scorer, served by Triton.\n\n"
-        "The way from a log to an answer: prepare -> train -> index -> export -> evaluate -> tune -> serve -> query. "
-        "`nann demo` goes it once on Complete Journey."
+        "Retrieve with your deep ranking model itself: graph search under a neural scorer, served by Triton.\n\n"
+        "From a log to an answer: prepare -> train -> index -> export -> evaluate -> tune -> serve -> query. "
+        "`nann demo` runs these steps on Complete Journey."
     ),
     no_args_is_help=True,
     add_completion=False,
@@ -51,7 +51,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """The options of `nann` itself."""
@@ -78,11 +78,7 @@ for command in (
 
 
 def main() -> None:
-    """Runs the command line.
-
-    A mistake of the user's, or a package that is not installed, ends with one line and exit code 2, never with a
-    traceback.
-    """
+    """Runs the command line. A user's mistake or a missing package ends with one line and exit code 2."""
     try:
         app()
     except NannError as error:

@@ -9,24 +9,24 @@ import typer
 
 from nann.errors import ConfigError
 
-from .support import JsonOption, console, print_json
+from .support import DEFAULT_BUNDLE, BundleOption, JsonOption, console, print_json
 
 
 def plan_shapes(
-    bundle: Annotated[Path, typer.Option(help="From `nann index` and `nann export`.")] = Path("build/bundle"),
+    bundle: BundleOption = DEFAULT_BUNDLE,
     requests: Annotated[
-        Path | None, typer.Option(help='Log of requests: {"behavior_item_ids": [11, 12]} a line, as clients send them.')
+        Path | None, typer.Option(help='Requests as clients send them, one per line: {"behavior_item_ids": [11, 12]}.')
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="In place of a log: this data set's validation users.")] = None,
-    users: Annotated[int, typer.Option(min=1, help="Replay this many of them at most.")] = 256,
-    shapes: Annotated[int, typer.Option(min=1, help="How many widths; each is one optimization profile.")] = 8,
+    data: Annotated[Path | None, typer.Option(help="Instead: the validation users of this prepared data set.")] = None,
+    users: Annotated[int, typer.Option(min=1, help="Replay at most this many of them.")] = 256,
+    shapes: Annotated[int, typer.Option(min=1, help="How many widths; each becomes one optimization profile.")] = 8,
     json: JsonOption = False,
 ) -> None:
-    """Plan the padding grid: the shapes that the scorer is called with on a GPU.
+    """Plan the padding grid: the shapes of scorer calls on a GPU.
 
-    Replays requests offline and picks the widths that compute the fewest scores, by exact dynamic programming. Writes
-    them into the bundle, with one real request to warm up with. TensorRT profiles, CUDA graphs and padding follow from
-    it: build the engines afterwards.
+    Replays requests offline and finds the widths that compute the fewest scores, by dynamic programming. Writes them
+    into the bundle, with one real request for the warm-up. Optimization profiles, CUDA graphs and padding depend on
+    them, so build the engines afterwards.
     """
     from nann.bundle import Bundle
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from .support import JsonOption, console, print_json
+from .support import JsonOption, console, make_table, print_json
 
 if TYPE_CHECKING:
     from ..training.data.rows import InteractionLog
@@ -19,8 +19,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help="Turn an interaction log into a prepared data set: users split, items numbered, rows in order.\n\n"
-    "A user's ground truth is the middle behaviour (or basket), predicted from all before it. "
-    "Training reads the folder that this writes.",
+    "The ground truth of a user is the middle behaviour (or basket), predicted from all before it. "
+    "`nann train` reads the folder that this writes.",
 )
 
 DATA_FOLDER = Path("build/data")
@@ -29,14 +29,16 @@ FilesArgument = Annotated[list[Path], typer.Argument(help="The log's files, in o
 OutOption = Annotated[
     Path | None, typer.Option(help="Folder to write; a prepared data set there is replaced. Default: build/data/NAME.")
 ]
-SeedOption = Annotated[int, typer.Option(help="Seed of the random split.", min=0)]
+SeedOption = Annotated[int, typer.Option(help="Random seed of the split.", min=0)]
 MinBehaviorsOption = Annotated[int, typer.Option(help="Leave out users with fewer behaviours.", min=1)]
 MaxBadShareOption = Annotated[
-    float, typer.Option(help="Refuse the log if more than this share of its rows is bad.", min=0.0, max=1.0)
+    float, typer.Option(help="Refuse the log if a larger share of its rows is bad.", min=0.0, max=1.0)
 ]
 ValidationOption = Annotated[int, typer.Option(help="How many random users to validate on.", min=0)]
 TestOption = Annotated[int, typer.Option(help="How many random users to test on.", min=0)]
-ShareHelp = "How many random users to {} on. Default: a tenth, at most 10,000."
+_SHARE_HELP = "How many random users to {} on. Default: a tenth, at most 10,000."
+ValidationShareOption = Annotated[int | None, typer.Option(help=_SHARE_HELP.format("validate"), min=0)]
+TestShareOption = Annotated[int | None, typer.Option(help=_SHARE_HELP.format("test"), min=0)]
 
 
 @app.command("userbehavior")
@@ -49,7 +51,7 @@ def userbehavior(
     seed: SeedOption = 0,
     max_bad_share: MaxBadShareOption = 0.01,
     behavior_types: Annotated[
-        str, typer.Option(help="Which types count as behaviours, separated by commas.")
+        str, typer.Option(help="Behaviour types to keep, separated by commas.")
     ] = "pv,cart,fav,buy",
     json_output: JsonOption = False,
 ) -> None:
@@ -59,11 +61,7 @@ def userbehavior(
     """
     from ..training.data.user_behavior import read_user_behavior
 
-    types = tuple(part.strip() for part in behavior_types.split(",") if part.strip())
-
-    def read(scratch: Path) -> InteractionLog:
-        return read_user_behavior(files, scratch, behavior_types=types, max_bad_share=max_bad_share)
-
+    read = partial(read_user_behavior, files, behavior_types=_names(behavior_types), max_bad_share=max_bad_share)
     protocol = (min_behaviors, validation_users, test_users, seed, False)
     _prepare(read, "userbehavior", out, protocol, json_output)
 
@@ -76,7 +74,7 @@ def complete_journey(
     min_behaviors: MinBehaviorsOption = 10,
     seed: SeedOption = 0,
     with_profile: Annotated[
-        bool, typer.Option("--with-profile", help="Take household demographics as user profile fields.")
+        bool, typer.Option("--with-profile", help="Use household demographics as user profile fields.")
     ] = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -86,12 +84,9 @@ def complete_journey(
     """
     from ..training.data.complete_journey import read_complete_journey
 
-    def read(scratch: Path) -> InteractionLog:
-        return read_complete_journey(scratch, with_profile=with_profile)
-
-    # The shop's whole range stays the corpus, whichever households are left out.
+    # All items of the shop stay in the corpus, even if every household that bought one is left out.
     protocol = (min_behaviors, validation_users, test_users, seed, True)
-    _prepare(read, "complete_journey", out, protocol, json_output)
+    _prepare(partial(read_complete_journey, with_profile=with_profile), "complete_journey", out, protocol, json_output)
 
 
 @app.command("log")
@@ -104,14 +99,18 @@ def log(
     time: Annotated[str, typer.Option(help="Column with the time: seconds, a timestamp or ISO 8601 text.")] = "time",
     category: Annotated[str | None, typer.Option(help="Column with the item's category.")] = None,
     basket: Annotated[str | None, typer.Option(help="Column with the basket or session.")] = None,
-    separator: Annotated[str, typer.Option(help="Between the fields of a CSV; 'tab' for a tab.")] = ",",
-    profile: Annotated[Path | None, typer.Option(help="CSV or Parquet file with one row a user.")] = None,
-    profile_user: Annotated[str | None, typer.Option(help="Its column with the user. Default: --user.")] = None,
+    separator: Annotated[str, typer.Option(help="Between the fields of a CSV file; 'tab' for a tab.")] = ",",
+    profile: Annotated[
+        Path | None, typer.Option(help="CSV or Parquet file of user profiles, one row per user.")
+    ] = None,
+    profile_user: Annotated[
+        str | None, typer.Option(help="Column of --profile with the user. Default: --user.")
+    ] = None,
     profile_fields: Annotated[
-        str, typer.Option(help="Its categorical columns, separated by commas. Default: all.")
+        str, typer.Option(help="Categorical columns of --profile, separated by commas. Default: all.")
     ] = "",
-    validation_users: Annotated[int | None, typer.Option(help=ShareHelp.format("validate"), min=0)] = None,
-    test_users: Annotated[int | None, typer.Option(help=ShareHelp.format("test"), min=0)] = None,
+    validation_users: ValidationShareOption = None,
+    test_users: TestShareOption = None,
     min_behaviors: MinBehaviorsOption = 10,
     seed: SeedOption = 0,
     max_bad_share: MaxBadShareOption = 0.01,
@@ -124,39 +123,34 @@ def log(
     from ..training.data.custom_log import LogColumns, ProfileTable, read_log
 
     columns = LogColumns(user, item, time, category, basket)
-    fields = tuple(part.strip() for part in profile_fields.split(",") if part.strip())
-    table = None if profile is None else ProfileTable(profile, profile_user or user, fields)
+    table = None if profile is None else ProfileTable(profile, profile_user or user, _names(profile_fields))
     mark = "\t" if separator in ("tab", "\\t") else separator
-
-    def read(scratch: Path) -> InteractionLog:
-        options = {"name": name, "separator": mark, "profile": table, "max_bad_share": max_bad_share}
-        return read_log(files, columns, scratch, **options)  # type: ignore[arg-type]
-
+    read = partial(read_log, files, columns, name=name, separator=mark, profile=table, max_bad_share=max_bad_share)
     _prepare(read, name, out, (min_behaviors, validation_users, test_users, seed, False), json_output)
 
 
 @app.command("synthetic")
 def synthetic(
     items: Annotated[int, typer.Option(help="Items of the corpus; each of them occurs.", min=1)] = 1_000_000,
-    users: Annotated[int | None, typer.Option(help="Default: 0.235 an item, as in UserBehavior.", min=1)] = None,
-    behaviors: Annotated[float, typer.Option(help="Mean number of behaviours a user.", min=1)] = 87.4,
-    interests: Annotated[int, typer.Option(help="Mean number of interests a user has at a time.", min=1)] = 6,
+    users: Annotated[int | None, typer.Option(help="Default: 0.235 per item, as in UserBehavior.", min=1)] = None,
+    behaviors: Annotated[float, typer.Option(help="Mean number of behaviours per user.", min=1)] = 87.4,
+    interests: Annotated[int, typer.Option(help="Mean number of simultaneous interests per user.", min=1)] = 6,
     categories: Annotated[
-        int | None, typer.Option(help="Default: one for 441 items, as in UserBehavior.", min=1)
+        int | None, typer.Option(help="Default: one per 441 items, as in UserBehavior.", min=1)
     ] = None,
     skew: Annotated[float, typer.Option(help="Zipf exponent of the items' popularity.", min=0)] = 1.0,
-    drift: Annotated[float, typer.Option(help="New interests a behaviour.", min=0)] = 0.03,
-    repeat: Annotated[float, typer.Option(help="Share of behaviours that take an earlier item again.", min=0)] = 0.1,
+    drift: Annotated[float, typer.Option(help="New interests per behaviour.", min=0)] = 0.03,
+    repeat: Annotated[float, typer.Option(help="Share of behaviours that repeat an earlier item.", min=0)] = 0.1,
     out: OutOption = None,
-    validation_users: Annotated[int | None, typer.Option(help=ShareHelp.format("validate"), min=0)] = None,
-    test_users: Annotated[int | None, typer.Option(help=ShareHelp.format("test"), min=0)] = None,
+    validation_users: ValidationShareOption = None,
+    test_users: TestShareOption = None,
     min_behaviors: MinBehaviorsOption = 10,
-    seed: Annotated[int, typer.Option(help="Seed of the log and of the random split.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the log and of the split.", min=0)] = 0,
     json_output: JsonOption = False,
 ) -> None:
-    """Make and prepare a synthetic log shaped like UserBehavior, with a known structure, of any size.
+    """Make and prepare a synthetic log of any size, with proportions like UserBehavior and a known structure.
 
-    Each user has a few interests at a time, neighbourhoods within categories; popularity is skewed.
+    Each user has a few interests at a time, which are groups of similar items within a category. Popularity is skewed.
 
     Example: nann prepare synthetic --items 1000000 --seed 1
     """
@@ -175,7 +169,11 @@ def synthetic(
         seed=seed,
     )
     protocol = (min_behaviors, validation_users, test_users, seed, False)
-    _prepare(lambda scratch: synthetic_log(spec, scratch), spec.name, out, protocol, json_output)
+    _prepare(partial(synthetic_log, spec), spec.name, out, protocol, json_output)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _prepare(
@@ -193,18 +191,12 @@ def _prepare(
         manifest = prepare(read, folder, Protocol(*protocol), lambda step: status.update(f"{step} ..."), name)
     _show(manifest, folder)
     if json_output:
-        print_json({"path": str(folder), **_summary(manifest)})
-
-
-def _summary(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: manifest[key] for key in ("name", "counts", "rows", "protocol")}
+        summary = {key: manifest[key] for key in ("name", "counts", "rows", "protocol")}
+        print_json({"path": str(folder), **summary})
 
 
 def _show(manifest: Mapping[str, Any], folder: Path) -> None:
     counts, rows = manifest["counts"], manifest["rows"]
-    table = Table(title=f"{manifest['name']} in {folder}", show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
     split = " / ".join(f"{counts[f'{name}_users']:,}" for name in ("train", "validation", "test"))
     lines = {
         "users to train / validate / test": split,
@@ -218,8 +210,6 @@ def _show(manifest: Mapping[str, Any], folder: Path) -> None:
         lines["baskets"] = f"{counts['groups']:,}"
     if rows["cut_last_lines"]:
         lines["cut last lines"] = f"{rows['cut_last_lines']:,}"
-    for label, value in lines.items():
-        table.add_row(label, value)
-    console.print(table)
+    console.print(make_table(f"{manifest['name']} in {folder}", ("", ""), lines.items()))
     for example in rows["bad_examples"]:
         console.print(f"bad row: {example}", markup=False, highlight=False)

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
 from nann.search_params import REQUEST_PARAMETERS, SearchOptions
 from nann.signature import PADDING_ITEM, STATUS_COMPLETE, STATUS_NAMES
 
-from .support import JsonOption, console, parse_integers, print_json, with_search_options
+from .support import DEFAULT_BUNDLE, JsonOption, console, output, parse_integers, print_json, with_search_options
 
 if TYPE_CHECKING:
     from ..clients import RetrievalResult
 
-DEFAULT_BUNDLE = Path("build/bundle")
 _DEFAULT_PORTS = {"grpc": 8001, "http": 8000}
 
 
@@ -23,33 +24,33 @@ _DEFAULT_PORTS = {"grpc": 8001, "http": 8000}
 def query(
     ids: Annotated[
         list[str],
-        typer.Option(help="Item ids of one user, oldest first: 11,12,13. Give it again for one more user."),
+        typer.Option(help="Item ids of one user, oldest first: 11,12,13. Repeat the option for more users."),
     ],
     url: Annotated[
         str | None, typer.Option(help="host:port of the server. Default: 127.0.0.1 and the protocol's usual port.")
     ] = None,
     protocol: Annotated[str, typer.Option(help="grpc or http.")] = "grpc",
-    priority: Annotated[int, typer.Option(help="1 important, 2 usual, 3 may wait; 0: the server's default.")] = 0,
+    priority: Annotated[int, typer.Option(help="1: important, 2: usual, 3: may wait, 0: the server's default.")] = 0,
     profile: Annotated[
-        str | None, typer.Option(help="Profile codes, one a field, where the data set has a user profile.")
+        str | None, typer.Option(help="Codes of the user profile, one per field, if the data set has one.")
     ] = None,
     bundle: Annotated[
-        Path | None, typer.Option(help=f"Bundle to read item names from. Default: {DEFAULT_BUNDLE}, if it is there.")
+        Path | None, typer.Option(help=f"Bundle to read item names from. Default: {DEFAULT_BUNDLE}, if it exists.")
     ] = None,
     tls: Annotated[
-        bool, typer.Option("--tls", help="Speak TLS with the server, and trust the system's authorities.")
+        bool, typer.Option("--tls", help="Use TLS, and trust the system's certificate authorities.")
     ] = False,
-    tls_ca: Annotated[Path | None, typer.Option(help="Speak TLS, and trust these certificates alone.")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="Speak TLS, and show this certificate.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
+    tls_ca: Annotated[Path | None, typer.Option(help="Use TLS, and trust only these certificates.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Use TLS, and identify with this certificate.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Private key of --tls-cert.")] = None,
     timeout_s: Annotated[float, typer.Option(help="How long to wait for the answer, in seconds.")] = 10.0,
     json: JsonOption = False,
     **search: Any,
 ) -> None:
     """Ask a running server for the best items of a user.
 
-    Ids that the server does not know are dropped and counted. A search option that is not given is as the bundle
-    recommends; without --deadline-ms the server may work for nine tenths of the timeout.
+    Ids that the server does not know are dropped and counted. A search option that is not given has the value that the
+    bundle recommends. Without --deadline-ms the deadline is nine tenths of the timeout.
     """
     from ..clients import RetrievalClient, Tls
 
@@ -89,18 +90,14 @@ def _answer(result: RetrievalResult, row: int, names: dict[int, str]) -> dict[st
 
 
 def _print_answer(answer: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     unknown = f", {answer['unknown_items']} ids unknown" if answer["unknown_items"] else ""
     status = "" if answer["status"] == STATUS_NAMES[STATUS_COMPLETE] else f", {answer['status']}"
     table = Table(caption=f"{answer['items_scored']:,} items scored{unknown}{status}", caption_justify="left")
-    for heading, justify in (("rank", "right"), ("item id", "right"), ("item", "left"), ("score", "right")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for heading in ("rank", "item id", "item", "score"):
+        table.add_column(heading, justify="left" if heading == "item" else "right")
     for rank, item in enumerate(answer["items"], 1):
         table.add_row(str(rank), str(item["item_id"]), escape(item["name"] or ""), f"{item['score']:.4f}")
-    Console().print(table)
+    output.print(table)
 
 
 def _item_names(path: Path | None) -> dict[int, str]:

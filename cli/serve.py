@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -22,14 +23,14 @@ def serve(
     bundle: Annotated[
         Path | None,
         typer.Option(
-            help="From `nann index` and `nann export`. One that the repository does not know yet becomes its current "
-            "version. Default: build/bundle, if it is there.",
+            help="Bundle, from `nann index` and `nann export`. If it is new to the repository, it becomes the current "
+            "version. Default: build/bundle, if it exists.",
             show_default=False,
         ),
     ] = None,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     host: Annotated[
-        str, typer.Option(help="Address to bind to. The default can't be reached from outside.")
+        str, typer.Option(help="Address to bind to. The default can't be reached from other machines.")
     ] = "127.0.0.1",
     http_port: Annotated[int, typer.Option(help="KServe V2 over HTTP.")] = 8000,
     grpc_port: Annotated[int, typer.Option(help="KServe V2 over gRPC.")] = 8001,
@@ -37,7 +38,7 @@ def serve(
     target: Annotated[
         str,
         typer.Option(
-            help="What runs user encoder and scorer: embedded (onnxruntime on the CPU), torch (GPU or CPU), or, where "
+            help="What runs user encoder and scorer: embedded (onnxruntime on the CPU), torch (GPU or CPU), or, if "
             "Triton has a backend of that name, tensorrt or onnxruntime."
         ),
     ] = "embedded",
@@ -47,23 +48,23 @@ def serve(
     tls_cert: Annotated[
         Path | None,
         typer.Option(
-            help="Certificate for gRPC, in PEM form. HTTP, which has no TLS in Triton, then stays on loopback."
+            help="Certificate for gRPC, in PEM form. HTTP, which has no TLS in Triton, is then bound to loopback."
         ),
     ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Private key of --tls-cert.")] = None,
     tls_ca: Annotated[
-        Path | None, typer.Option(help="Certificates that sign those of clients: only such clients are answered.")
+        Path | None, typer.Option(help="Certificates that sign the clients' certificates; other clients are refused.")
     ] = None,
     admin_key_file: AdminKeyOption = None,
     log_file: Annotated[
-        Path | None, typer.Option(help="Where Triton's log goes. Default: standard error.", show_default=False)
+        Path | None, typer.Option(help="File for Triton's log. Default: standard error.", show_default=False)
     ] = None,
 ) -> None:
     """Serve the current version of a model repository with Triton, until Ctrl-C or SIGTERM.
 
-    A restart serves what `nann deploy` or `nann rollback` made current last, also with the first start's `--bundle`.
-    Everything that the server needs is verified before it starts: a missing or changed file of the bundle, or a port
-    that is taken, ends the command with what to do.
+    A restart with the same `--bundle` serves the version that `nann deploy` or `nann rollback` made current last.
+    Everything that the server needs is verified before it starts: if a file of the bundle is missing or changed, or a
+    port is taken, the command ends and says what to do.
     """
     from ..python_backend.repository.configs import check_target
     from ..python_backend.repository.install import current_bundle, install_if_new
@@ -76,9 +77,8 @@ def serve(
     find_triton().check_target(target)
     tls = ServerTls.of_options(tls_cert, tls_key, tls_ca)
     key = read_admin_key(admin_key_file)
-    options = ServerOptions(
-        repository, host, http_port, grpc_port, metrics_port, target, log_file, admin_key=key, tls=tls
-    )
+    ports = (http_port, grpc_port, metrics_port)
+    options = ServerOptions(repository, host, *ports, target, log_file, admin_key=key, tls=tls)
     check_ports(options.host, options.ports)
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -86,10 +86,8 @@ def serve(
         version = install_if_new(bundle, repository, plans)
         check_target(repository, target)
         opened = current_bundle(repository)
-        console.print(
-            f"version {version} of {repository}: bundle {opened.bundle_id} ({opened.item_count:,} items)",
-            soft_wrap=True,
-        )
+        line = f"version {version} of {repository}: bundle {opened.bundle_id} ({opened.item_count:,} items)"
+        console.print(line, soft_wrap=True)
         with TritonServer(options) as server:
             _welcome(server, opened)
             server.wait(_supervisor(server).check)
@@ -98,11 +96,11 @@ def serve(
 
 
 class _Stopped(BaseException):
-    """A signal asked us to stop."""
+    """A signal asks this process to stop."""
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
-    # Stopping takes a moment and must not be interrupted by an impatient second Ctrl-C.
+    # Stopping takes a moment and must not be interrupted by a second Ctrl-C.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     raise _Stopped
@@ -112,12 +110,8 @@ def _supervisor(server: TritonServer) -> StubSupervisor:
     from ..python_backend.server.stub_supervisor import StubSupervisor
 
     assert server.pid is not None
-    return StubSupervisor(
-        server.pid,
-        server.options.repository,
-        server.control,
-        lambda line: console.print(line, soft_wrap=True, markup=False),
-    )
+    say = partial(console.print, soft_wrap=True, markup=False)
+    return StubSupervisor(server.pid, server.options.repository, server.control, say)
 
 
 def _welcome(server: TritonServer, bundle: Bundle) -> None:

@@ -1,16 +1,17 @@
-"""What every command shares: errors as one line with exit code 2, and `--json` on the last line."""
+"""What commands share: common options, output for people and for programs."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from nann.errors import ConfigError
 from nann.packages import find_package
@@ -18,6 +19,10 @@ from nann.search_params import RequestParameter
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
+DEFAULT_BUNDLE = Path("build/bundle")
+DEFAULT_CHECKPOINT = Path("build/train/checkpoint.pt")
+BundleOption = Annotated[Path, typer.Option(help="Bundle, from `nann index` and `nann export`.")]
+TrainedDataOption = Annotated[Path, typer.Option(help="Prepared data set that the checkpoint was trained on.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 
 RepositoryOption = Annotated[Path, typer.Option(help="Model repository: the folder that Triton serves.")]
@@ -25,14 +30,14 @@ DEFAULT_REPOSITORY = Path("build/model_repository")
 AdminKeyOption = Annotated[
     Path | None,
     typer.Option(
-        help="File with the key for model control, which `nann deploy` and `nann rollback` need; readable by its owner "
-        "only. Default: the environment variable NANN_ADMIN_KEY, else a key that nobody knows.",
+        help="File with the key for model control, which `nann deploy` and `nann rollback` need; only its owner may be "
+        "able to read it. Default: the environment variable NANN_ADMIN_KEY, else a random key that is not shown.",
         show_default=False,
     ),
 ]
 
 console = Console(stderr=True)
-"""Progress and words for people go to standard error; standard output carries results."""
+"""Progress and remarks, on standard error."""
 output = Console()
 """Results for people, on standard output."""
 
@@ -43,6 +48,16 @@ def print_json(body: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table for people, the first column to the left and the others to the right; without headings if all are ""."""
+    table = Table(title=title, show_header=any(columns))
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
 def say(line: str) -> None:
     """Prints a progress line, in bold where a study or a benchmark begins."""
     style = "bold" if line.startswith(("study", "benchmark")) else None
@@ -50,13 +65,13 @@ def say(line: str) -> None:
 
 
 def as_typed(command: str, **options: str | int | float | None) -> str:
-    """The command line, its paths cut to their last part: the rest means nothing elsewhere."""
+    """The command line; only the last part of a path is kept, since the rest means nothing on another machine."""
     given = ((name.replace("_", "-"), value) for name, value in options.items() if value is not None)
     return " ".join([command, *(f"--{name} {Path(str(value)).name}" for name, value in given)])
 
 
 def find_serving() -> None:
-    """Looks for what a server and its client need: what is missing is said before the minutes of training, not after.
+    """Checks that a server and its client can run, before minutes of training rather than after.
 
     Raises:
         ModuleNotFoundError: naming a package that is not installed.
@@ -84,7 +99,7 @@ def parse_integers(option: str, text: str | None) -> tuple[int, ...] | None:
 
 
 def with_search_options(parameters: Mapping[str, RequestParameter]) -> Callable[[Command], Command]:
-    """Gives a command one option for each of these request parameters, in place of its `**` argument."""
+    """Replaces a command's `**` argument by one option for each of these request parameters."""
     added = [
         inspect.Parameter(
             name,
@@ -97,10 +112,10 @@ def with_search_options(parameters: Mapping[str, RequestParameter]) -> Callable[
         for name, parameter in parameters.items()
     ]
 
-    def give(command: Command) -> Command:
+    def replace_options(command: Command) -> Command:
         taken = inspect.signature(command, eval_str=True)
         *own, _ = taken.parameters.values()
         command.__signature__ = taken.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
         return command
 
-    return give
+    return replace_options

@@ -8,18 +8,18 @@ from typing import Annotated
 
 import typer
 
-from .support import JsonOption, console, print_json
+from .support import DEFAULT_CHECKPOINT, JsonOption, console, print_json
 
 
 def train(
     data: Annotated[Path, typer.Option(help="Prepared data set, from `nann prepare`.")],
-    out: Annotated[Path, typer.Option(help="Folder for checkpoint and TensorBoard logs.")] = Path("build/train"),
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and TensorBoard logs.")] = DEFAULT_CHECKPOINT.parent,
     config: Annotated[
         str, typer.Option(help="A YAML file, or the name of one in training/configs/ (without .yaml).")
     ] = "complete_journey_demo",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT/checkpoint.pt.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from OUT/checkpoint.pt.")] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Override optimization.steps.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Override seed.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Override the random seed.")] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 1000,
     json: JsonOption = False,
 ) -> None:
@@ -27,10 +27,10 @@ def train(
 
     On several devices: `torchrun --nproc-per-node 2 -m nann train --data ... --config ...`.
 
-    OUT/checkpoint.pt is the last step, OUT/best.pt the one with the best validation recall. The configuration's
-    `validation` says when to validate and whether to stop early.
+    OUT/checkpoint.pt is the last step, OUT/best.pt the step with the best validation recall. The section `validation`
+    of the configuration says when to validate and whether to stop early.
 
-    Watch it: `tensorboard --logdir build/train`.
+    Show the losses: `tensorboard --logdir build/train`.
     """
     from ..training.config import resolve_config
     from ..training.data.prepared import PreparedData
@@ -42,7 +42,7 @@ def train(
     )
     console.print(
         f"{report.steps:,} steps, {report.examples:,} examples in {report.seconds:.0f} s "
-        f"({report.step_ms:.0f} ms a step, {report.examples_per_s:,.0f} examples/s); checkpoint: {report.checkpoint}"
+        f"({report.step_ms:.0f} ms per step, {report.examples_per_s:,.0f} examples/s); checkpoint: {report.checkpoint}"
     )
     if report.best is not None:
         stopped, best = "stopped early; " if report.stopped_early else "", report.best

@@ -6,35 +6,32 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from .support import JsonOption, console, output, print_json
+from .support import DEFAULT_BUNDLE, BundleOption, JsonOption, console, make_table, output, print_json
 
 
 def tune(
     data: Annotated[Path, typer.Option(help="Prepared data set, for its validation users.")],
-    bundle: Annotated[Path, typer.Option(help="From `nann index` and `nann export`.")] = Path("build/bundle"),
-    coverage: Annotated[float, typer.Option(help="Wanted share of the exact top K that the search finds.")] = 0.98,
+    bundle: BundleOption = DEFAULT_BUNDLE,
+    coverage: Annotated[float, typer.Option(help="Share of the exact top K that the search must find.")] = 0.98,
     max_share: Annotated[
         float, typer.Option(help="Largest share of the items that a search may score.", min=0.0, max=1.0)
     ] = 0.25,
     top_k: Annotated[int | None, typer.Option(min=1, help="How many items to retrieve. Default: the bundle's.")] = None,
-    users: Annotated[int, typer.Option(min=1, help="Tune on this many validation users at most.")] = 256,
+    users: Annotated[int, typer.Option(min=1, help="Tune on at most this many validation users.")] = 256,
     entry: Annotated[
         str | None,
-        typer.Option(
-            help="Tune for one entry strategy alone, layers (the paper's) or seeds. Default: the cheaper one."
-        ),
+        typer.Option(help="Tune for one entry strategy: layers (the paper's) or seeds. Default: the cheaper one."),
     ] = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Link the items that no search reaches; changes the bundle's graph.")
+        bool, typer.Option("--repair", help="Link the items that no search reaches. This changes the bundle's graph.")
     ] = False,
     plot: Annotated[Path | None, typer.Option(help="PNG of the frontier. Default: BUNDLE.tuning.png.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Find the cheapest search that reaches a wanted coverage, and recommend it in the bundle.
+    """Find the cheapest search that reaches a coverage, and recommend it in the bundle.
 
-    Cost is the number of items scored. Only validation users are looked at, never test users: measure with
+    Cost is the number of items scored. Tuning uses validation users only, never test users: measure with
     `nann evaluate` afterwards. Items that no search can reach are reported.
 
     Example: nann tune --data build/data/complete_journey --coverage 0.99 --max-share 0.07
@@ -56,15 +53,13 @@ def tune(
         plot=plot,
     )
     record = report.record
-    table = Table(title=f"frontier on {record['users']} validation users, top {report.params.top_k}")
-    table.add_column("search")
-    for column in ("share scored", "coverage"):
-        table.add_column(column, justify="right")
+    rows = []
     for trial in report.frontier:
-        picked = trial.params == report.params
-        row = (describe(trial.params), f"{trial.share_scored:.2%}", f"{trial.coverage:.2%}")
-        table.add_row(*row, style="bold green" if picked else None)
-    output.print(table)
+        style = "[bold green]" if trial.params == report.params else ""
+        cells = (describe(trial.params), f"{trial.share_scored:.2%}", f"{trial.coverage:.2%}")
+        rows.append([style + cell for cell in cells])
+    title = f"frontier on {record['users']} validation users, top {report.params.top_k}"
+    output.print(make_table(title, ("search", "share scored", "coverage"), rows))
     missed = (
         f"{record['unreachable_items']:,} items can't be reached, {record['items_without_in_links']:,} have no links"
     )
@@ -77,11 +72,5 @@ def tune(
     console.print(f"{missed}; plot: {report.plot}", highlight=False)
     if json:
         opened = Bundle.open(bundle, files=[])
-        print_json(
-            {
-                "bundle_id": opened.bundle_id,
-                "search": search_to_json(report.params),
-                "plot": str(report.plot),
-                "tuning": record,
-            }
-        )
+        found = {"search": search_to_json(report.params), "plot": str(report.plot), "tuning": record}
+        print_json({"bundle_id": opened.bundle_id, **found})

@@ -14,12 +14,9 @@ def alternate(
     repeats: int,
     prepare: Callable[[Callable[[], object]], object] = lambda alternative: None,
 ) -> dict[str, float]:
-    """Median wall time of each alternative in ms; each runs once before the clock, then `repeats` times in turn.
+    """Median wall time of each alternative in ms, by name.
 
-    Args:
-        alternatives: by name.
-        repeats: how often each is timed.
-        prepare: called with the alternative before each time, off the clock.
+    Each runs once untimed, then `repeats` times in turn. `prepare` gets the alternative before each run, untimed.
     """
     elapsed_ns: dict[str, list[int]] = {name: [] for name in alternatives}
     for alternative in alternatives.values():
@@ -34,7 +31,7 @@ def alternate(
 
 
 def warm(alternative: Callable[[], object]) -> None:
-    """For `prepare`: caches hold what the alternative itself left there, not what the one before did."""
+    """For `prepare`: caches hold what the alternative itself left there, not what the previous one did."""
     alternative()
 
 

@@ -1,4 +1,4 @@
-"""What a benchmark is made of: one question about speed, answered by a ratio taken in one run."""
+"""A benchmark: one question about speed, answered by a ratio that is measured within one run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from ..training.reports.report import Part
 from ..training.reports.runner import Say
 from ..training.reports.store import Json
+from .corpora.table1 import Corpus
 
 __all__ = ["BenchSettings", "Benchmark", "Json", "Say"]
 
@@ -17,28 +18,27 @@ class BenchSettings:
     """What all benchmarks depend on.
 
     Attributes:
-        real: bundle of the real data set, exported.
-        real_data: the prepared data set it is of.
-        table1: bundle in the setting of the paper's Table 1: 1.3 million synthetic items, three layers.
-        table1_data: the prepared data set it is of.
-        cache: where a benchmark may keep what it makes, in a folder of its own name.
-        repeats: how often each alternative is timed; they take turns, so that a noisy minute hits all of them.
+        real: the corpus of real data.
+        table1: 1.3 million synthetic items in three layers, as in the paper's Table 1.
+        cache: where a benchmark keeps its files, in a folder of its own name.
+        repeats: how often each alternative is timed; they take turns, so that a noisy minute affects all of them.
         users: test users, asked in turn.
         window_s: length of one of perf_analyzer's windows.
-        perf_analyzer: folder it is unpacked into where it is not on PATH.
     """
 
-    real: Path
-    real_data: Path
-    table1: Path
-    table1_data: Path
+    real: Corpus
+    table1: Corpus
     cache: Path
     repeats: int = 7
     users: int = 100
     window_s: float = 5.0
-    perf_analyzer: Path = Path("build/perf_analyzer")
+
+    @property
+    def corpora(self) -> dict[str, Corpus]:
+        """Both, by name."""
+        return {"real": self.real, "table1": self.table1}
 
 
 @dataclass(frozen=True)
 class Benchmark(Part[[BenchSettings, Say]]):
-    """One benchmark: `run` takes the settings and what takes progress lines; `headline` takes the result."""
+    """One benchmark: `run` takes the settings and a function for progress lines."""

@@ -1,4 +1,4 @@
-"""Runs the modules of perf that are commands of their own."""
+"""Runs the modules of `perf` that are commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nann.errors import NannError
 
 
 def run_command(main: Callable[..., None]) -> None:
-    """Runs `main` with the process's arguments; one of our errors is printed as one line, with exit code 2."""
+    """Runs `main` with the process's arguments; a `NannError` is printed as one line, with exit code 2."""
     try:
         typer.run(main)
     except NannError as error:

@@ -1,9 +1,8 @@
-"""Runs benchmarks: perf.json, plots and the Markdown report."""
+"""Runs benchmarks and writes perf.json, plots and the Markdown report."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from nann.bundle import Bundle
@@ -26,19 +25,18 @@ def run_benchmarks(
     again: bool = False,
     say: Say = lambda line: None,
 ) -> Json:
-    """Runs benchmarks, see `run_parts`; what was measured before on this machine with these settings is read.
+    """Runs benchmarks by `run_parts`; a result of this machine with the same settings is read from the cache.
 
     Args:
         benchmarks: in the order of the report.
         settings: of the benchmarks.
         out: folder of the results. Other benchmarks' results in its perf.json stay, with their own date.
         command: as typed, for the results' provenance.
-        again: measure even what was measured before; then one that can't be run here is an error, else it is left out.
+        again: ignore the cache. A benchmark that can't run here is then an error; otherwise it is left out.
         say: takes progress lines.
     """
-    bundles = {"real": settings.real, "table1": settings.table1}
-    corpora = {name: Bundle.open(path, files=[]) for name, path in bundles.items()}
-    sizes = {key: value for key, value in asdict(settings).items() if not isinstance(value, Path)}
+    corpora = {name: Bundle.open(corpus.bundle, files=[]) for name, corpus in settings.corpora.items()}
+    sizes = {name: getattr(settings, name) for name in ("repeats", "users", "window_s")}
 
     def inputs(benchmark: Benchmark) -> Json:
         ids = {name: bundle.bundle_id for name, bundle in corpora.items()}

@@ -1,4 +1,4 @@
-"""The figures at the top of perf.json: what each says, and what is aimed at."""
+"""The figures at the top of perf.json, with their meanings and goals."""
 
 from __future__ import annotations
 
@@ -11,13 +11,7 @@ from ..training.reports.text import MISSING
 
 @dataclass(frozen=True)
 class Headline:
-    """One figure.
-
-    Attributes:
-        key: its place in perf.json, a dot between levels.
-        words: what it says.
-        goal: what is aimed at, as a reader says it.
-    """
+    """One figure: its key in perf.json (a dot between levels), its meaning and its goal in words."""
 
     key: str
     words: str
@@ -29,7 +23,7 @@ HEADLINES = (
     Headline("marking.native_over_python", "marking visited items: Python sets / native bitmap", "at least 50"),
     Headline(
         "served_over_scorer_p50",
-        "served p50 / the same candidates in plain calls of the scorer, a thread each",
+        "served p50 / the same candidates in plain calls of the scorer, one thread each",
         "at most 1.3",
     ),
     Headline("served_over_scorer_p50_in_process", "the same, scorer in the process of the search", "at most 1.3"),
@@ -42,7 +36,7 @@ HEADLINES = (
 
 
 def value_at(body: Mapping[str, Any], key: str) -> float | None:
-    """The figure at a key with dots; None where there is none."""
+    """The figure at a key; None if it is missing."""
     value: Any = body
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
@@ -52,6 +46,6 @@ def value_at(body: Mapping[str, Any], key: str) -> float | None:
 
 
 def measured_headlines(body: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Rows of a table: every figure's words, its value in the body of perf.json, and its goal."""
+    """Rows of a table: every figure's meaning, its value in the body of perf.json, and its goal."""
     values = [(headline, value_at(body, headline.key)) for headline in HEADLINES]
     return [(one.words, MISSING if value is None else f"{value:,.2f}", one.goal) for one, value in values]

@@ -1,4 +1,4 @@
-"""All benchmarks, and what the report of them says around them: the headline figures first."""
+"""All benchmarks, and the text around them in their report: headline figures first."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ BENCHMARKS: tuple[Benchmark, ...] = (
 
 _INTRODUCTION = """# Serving speed
 
-Written by `nann bench`, numbers also in [perf.json](perf.json). Two corpora. Complete Journey is a year of grocery
-baskets, simulated from real shopping patterns. The other is synthetic, made in the setting of the
-[paper](https://arxiv.org/abs/2202.10226)'s Table 1: three layers, ef {200, 500, 1000}, rounds {1, 1, 2}, the paper's
-network, trained briefly so that its scores have a structure. Requests are real histories of test users through
-Triton's perf_analyzer. Times on a machine that does other things too are noisy: alternatives take turns within one run
-and are compared as ratios. Coverage is the share of the exhaustive top list that the search finds, recall that of what
-the user did next; both are those of the search that was timed.
+Written by `nann bench`, with all numbers in [perf.json](perf.json). There are two corpora. Complete Journey is a year
+of grocery baskets, simulated from real shopping patterns. The other is synthetic, in the setting of the
+[paper](https://arxiv.org/abs/2202.10226)'s Table 1: three layers, ef {200, 500, 1000}, rounds {1, 1, 2} and the paper's
+network, trained briefly so that its scores have a structure. Requests are histories of test users, sent by Triton's
+perf_analyzer. Times are noisy on a machine that does other work too: alternatives take turns within one run and are
+compared as ratios. Coverage is the share of the exhaustive top list that the search finds. Recall is the share of what
+the user did next that the search finds. Both are measured on the search that was timed.
 """
 
 

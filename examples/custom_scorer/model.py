@@ -1,6 +1,6 @@
-"""A user's own scorer: several interests per user and an MLP that looks at the one an item speaks to.
+"""A scorer of your own: several interests per user, and an MLP that compares an item with the interest that fits it.
 
-Nothing here comes from this project: two plain torch modules that keep the contract of docs/custom_scorer.md.
+Two plain torch modules that follow the contract of docs/custom_scorer.md and import nothing of this project.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 EMPTY = -1e9
-"""Attention logit of a padded behaviour: exp() of it is 0, and unlike -inf it stays finite when all are padded."""
+"""Attention logit of padding: its exp() is 0, and unlike -inf it keeps the softmax finite without behaviours."""
 
 
 class InterestEncoder(nn.Module):
     """(behaviors int32[B, L], profile_codes int32[B, P]) -> user_state float32[B, K * d + d + 1].
 
-    Each of K interests pools the behaviours with an attention and a memory of its own: the logit of a behaviour falls
-    with its age, at a rate that is learned per interest. The user state is `interests [K, d] | newest item [d] |
-    log history length [1]`, flat; only `InterestScorer` knows that.
+    Each of K interests pools the behaviours with its own attention. The logit of a behaviour falls with its age, at a
+    rate that is learned per interest. The user state is flat: `interests [K, d] | newest item [d] | log history length
+    [1]`. Only `InterestScorer` knows this layout.
 
     Args:
         items: the item embedding, float32[N, d].
@@ -48,8 +48,8 @@ class InterestEncoder(nn.Module):
 class InterestScorer(nn.Module):
     """(user_state float32[B, S], candidates int32[B, C]) -> scores float32[B, C].
 
-    A candidate attends to the interests, then an MLP compares it with what it found. The score of an item depends on
-    the item through its embedding alone and continuously, which is what lets a graph on the embeddings be searched.
+    A candidate attends to the interests, then an MLP compares it with the result. A score depends on the item only
+    through its embedding, and continuously. That is why a graph on the embeddings can be searched for the best scores.
 
     Args:
         items: the same item embedding, float32[N, d].
@@ -65,7 +65,7 @@ class InterestScorer(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(2 * items.embedding_dim + 4, hidden), nn.SiLU(), nn.Linear(hidden, 1))
 
     def forward(self, user_state: Tensor, candidates: Tensor) -> Tensor:
-        """Scores candidates; those that are -1 (padding) get some item's score, which the caller ignores."""
+        """Scores candidates; padding (-1) gets the score of item 0, which the caller ignores."""
         dim = self.items.embedding_dim
         flat, newest, length = user_state.split([self.interests * dim, dim, 1], dim=1)
         interests = flat.unflatten(1, (self.interests, dim))  # [B, K, d]

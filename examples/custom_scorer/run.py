@@ -1,8 +1,8 @@
-"""Brings the modules of `model.py` the whole way: train, index, export, evaluate, serve, ask.
+"""Trains the modules of `model.py`, indexes, exports, evaluates and serves them, and sends requests.
 
     python -m examples.custom_scorer.run
 
-Everything after `_train` is what a module of your own needs, too.
+Modules of your own need everything after `_train`, too.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Queries:
-    """Users to ask for.
+    """Users to search for.
 
     Attributes:
         histories: `int64[Q, BEHAVIORS - TARGETS]` external item ids, oldest first.
@@ -63,7 +63,7 @@ class Queries:
 
 
 def bundle_of(trained: Trained, out: Path) -> Bundle:
-    """Graph and ONNX files of trained modules: the two calls that make any module of yours servable."""
+    """Makes graph and ONNX files of trained modules, with the two calls that any module of your own needs."""
     vectors = trained.items.weight.numpy()
     item_ids = np.arange(len(vectors), dtype=np.int64) + FIRST_ITEM_ID
     bundle = create_bundle(
@@ -81,7 +81,7 @@ def bundle_of(trained: Trained, out: Path) -> Bundle:
 
 
 def search_offline(trained: Trained, bundle: Bundle, queries: Queries) -> tuple[SearchResult, SearchResult]:
-    """The graph search and the exhaustive one, both under the torch modules in this process."""
+    """The graph search and the exhaustive search, both with the torch modules in this process."""
     behaviors, _ = bundle.features.behaviors(queries.histories)
     states = encode_users_torch(trained.encoder, behaviors, bundle.features.profile(None, len(behaviors)))
     scorer, users, params = TorchScorer(trained.scorer), UserBatch(states, behaviors), bundle.search_params
@@ -92,10 +92,10 @@ def search_offline(trained: Trained, bundle: Bundle, queries: Queries) -> tuple[
 def same_answers(
     bundle: Bundle, found: SearchResult, item_ids: npt.NDArray[np.int64], scores: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.bool_]:
-    """Which users were served the items of the offline search with their scores, ties aside: `bool[Q]`."""
+    """Which users were served the items and scores of the offline search; ties may differ: `bool[Q]`."""
     indices = bundle.features.item_indices(item_ids)
     close = np.abs(scores - found.scores) <= TOLERANCE
-    # Where the engines differ in the last bit two items may change places: the scores by place are then still equal.
+    # Two items whose scores differ in the last bit may change places; the scores by place are still equal then.
     missing = ~np.array([np.isin(a, b) for a, b in zip(indices, found.items, strict=True)])
     at_the_edge = np.abs(scores - found.scores[:, -1:]) <= TOLERANCE
     return np.asarray((close & (~missing | at_the_edge)).all(axis=1))
@@ -103,7 +103,7 @@ def same_answers(
 
 @contextmanager
 def serving(bundle: Path, repository: Path) -> Iterator[TritonServer]:
-    """Installs the bundle into a copy of `model_repository/`, nothing in it changed, and serves that."""
+    """Installs the bundle into an unchanged copy of `model_repository/`, and serves that."""
     install_bundle(bundle, repository)
     http_port, grpc_port, metrics_port = free_ports(3)
     log = repository.with_suffix(".log")
@@ -116,17 +116,19 @@ def main(
     items: Annotated[int, typer.Option(help="Items of the synthetic corpus.")] = 10_000,
     users: Annotated[int, typer.Option(help="Users of the synthetic log.")] = 3_000,
     steps: Annotated[int, typer.Option(help="Training steps.")] = 800,
-    queries: Annotated[int, typer.Option(help="Users to evaluate and to ask for.")] = 100,
-    seed: Annotated[int, typer.Option(help="Seed of log and training.")] = 1,
-    out: Annotated[Path, typer.Option(help="Where everything is built.")] = Path("build/custom_scorer"),
+    queries: Annotated[int, typer.Option(help="Users to evaluate and to send requests for.")] = 100,
+    seed: Annotated[int, typer.Option(help="Random seed of log and training.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for everything that the example builds.")] = Path(
+        "build/custom_scorer"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
-    """Train, index, export, evaluate, serve and ask a torch scorer that this project has never seen.
+    """Train, index, export, evaluate and serve a torch scorer from outside this project, and send requests.
 
-    The server is stopped at the end; bundle, weights and model repository stay in OUT.
+    The server is stopped at the end. Bundle, weights and model repository stay in OUT.
     """
     _check(items, users, steps, queries)
-    torch.set_num_threads(1)  # small tensors: threads would mostly wait for each other
+    torch.set_num_threads(1)  # the tensors are small: threads would mostly wait for each other
     start = time.perf_counter()
     log, trained = _train(items, users, steps, seed, out)
     bundle = bundle_of(trained, out / "bundle")
@@ -213,7 +215,7 @@ def _ask(bundle: Bundle, repository: Path, queries: Queries, found: SearchResult
 
 
 def _print_table(body: dict[str, Any], top_k: int) -> None:
-    table = Table(title=f"A scorer of one's own, {body['items']:,} items, top {top_k}", show_header=False)
+    table = Table(title=f"A scorer of your own, {body['items']:,} items, top {top_k}", show_header=False)
     table.add_column()
     table.add_column(justify="right")
     for label, key in (
@@ -222,7 +224,7 @@ def _print_table(body: dict[str, Any], top_k: int) -> None:
         ("recall-retrieval", "recall_retrieval"),
         ("coverage", "coverage"),
         ("share of items scored", "share_scored"),
-        ("users served as offline search says", "served_equals_offline"),
+        ("users served as in the offline search", "served_equals_offline"),
     ):
         table.add_row(label, f"{100 * body[key]:.1f}%")
     table.add_row("gRPC and HTTP agree", "yes" if body["grpc_equals_http"] else "NO")

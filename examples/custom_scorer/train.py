@@ -1,4 +1,4 @@
-"""A synthetic log and a short training loop for the modules of `model.py`; torch alone, nothing of this project."""
+"""A synthetic log and a short training loop for the modules of `model.py`; imports torch, nothing of this project."""
 
 from __future__ import annotations
 
@@ -12,19 +12,14 @@ from torch.nn import functional
 from examples.custom_scorer.model import InterestEncoder, InterestScorer
 
 TARGETS = 5
-"""A user's last behaviours, which are to be predicted from those before."""
+"""A user's last behaviours: the ground truth, to be predicted from the earlier ones."""
 _TASTES = 4
 _ITEMS_PER_GENRE = 50
 
 
 @dataclass(frozen=True)
 class SyntheticLog:
-    """What users did.
-
-    Attributes:
-        behaviors: int64[U, T] item indices, oldest first.
-        item_count: N.
-    """
+    """`behaviors` of all users, int64[U, T] item indices, oldest first, among `item_count` items."""
 
     behaviors: Tensor
     item_count: int
@@ -40,13 +35,13 @@ class Trained:
 
 
 def make_log(items: int, users: int, behaviors: int, generator: torch.Generator) -> SyntheticLog:
-    """Users with four tastes each, one of them leading for a while, over genres whose items differ in popularity."""
+    """Each user likes four genres and keeps to one of them for a while; the items of a genre differ in popularity."""
 
     def uniform(high: int, *shape: int) -> Tensor:
         return torch.randint(high, shape, generator=generator)
 
     genres = max(1, items // _ITEMS_PER_GENRE)
-    genre_of = torch.randperm(items, generator=generator) % genres  # every genre gets items
+    genre_of = torch.randperm(items, generator=generator) % genres  # no genre is empty
     shelf = [torch.nonzero(genre_of == genre).flatten() for genre in range(genres)]
     width = min(len(members) for members in shelf)
     shelves = torch.stack([members[:width] for members in shelf])  # [genres, width]
@@ -82,15 +77,15 @@ def train(
     """Learns to tell the next item from random ones (softmax over one positive and uniform negatives).
 
     Args:
-        log: all users; each one's last `TARGETS` behaviours are kept out.
+        log: all users; the last `TARGETS` behaviours of each are left out.
         steps: training steps.
         sequence_length: how many behaviours the encoder reads.
-        generator: makes runs repeatable.
+        generator: source of all random numbers, so that a run can be repeated.
         dim: width of the item embedding.
         interests: K.
-        batch: examples a step.
-        negatives: random items an example.
-        report: called with step and loss now and then.
+        batch: examples per step.
+        negatives: random items per example.
+        report: called with step and loss every 50 steps.
     """
     torch.manual_seed(generator.initial_seed())
     items = nn.Embedding(log.item_count, dim)

@@ -1,1 +1,1 @@
-"""The benchmarks that `nann bench` runs, one module each; `nann.perf.report` lists them."""
+"""The benchmarks of `nann bench`, one module each; `nann.perf.report` lists them."""

@@ -1,12 +1,13 @@
-"""The regression gate: some ratios on a small corpus, against those that were measured when the report was made.
+"""The regression gate: compares some ratios on a small corpus with those in perf.json.
 
-Absolute times differ between machines and minutes; a ratio of two things that took turns hardly does. The gate's
-own figures are a benchmark as any other, so perf.json says what to expect.
+Absolute times differ between machines and minutes; a ratio of two alternatives that took turns hardly does. The gate is
+a benchmark like any other, so that perf.json holds the ratios to expect.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from nann.errors import ConfigError
 
@@ -25,10 +26,10 @@ class Gated:
     """One ratio.
 
     Attributes:
-        benchmark: gives it.
-        key: its headline key there.
-        higher_is_better: which way a regression goes.
-        tolerance: how much worse it may be, as a share of what is expected: what a shared machine does to it.
+        benchmark: that measures it.
+        key: of its headline there.
+        higher_is_better: whether a lower ratio is a regression; otherwise a higher one is.
+        tolerance: how much worse it may be, as a share of the expected ratio; a shared machine causes as much.
     """
 
     benchmark: Benchmark
@@ -37,11 +38,11 @@ class Gated:
     tolerance: float
 
     def limit(self, expected: float) -> float:
-        """The worst that passes."""
+        """The worst ratio that passes."""
         return expected * (1 - self.tolerance if self.higher_is_better else 1 + self.tolerance)
 
     def is_worse(self, measured: float, expected: float) -> bool:
-        """Whether `measured` is beyond what `expected` and the tolerance allow."""
+        """Whether `measured` is beyond the limit."""
         limit = self.limit(expected)
         return measured < limit if self.higher_is_better else measured > limit
 
@@ -49,12 +50,12 @@ class Gated:
 GATED: tuple[Gated, ...] = (
     Gated(replace(served.BENCHMARK, run=served.run_by_bls), "served_over_scorer_p50", False, 0.5),
 )
-"""What `nann bench --check` looks at. A new one is a line here; its benchmark must take seconds on a small corpus."""
+"""The ratios of `nann bench --check`. A new one is a line here; its benchmark must take seconds on a small corpus."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one ratio; `expected` is None where perf.json has none yet."""
+    """The outcome for one ratio; `expected` is None if perf.json does not have it yet."""
 
     gated: Gated
     expected: float | None
@@ -62,23 +63,14 @@ class Verdict:
 
     @property
     def regressed(self) -> bool:
-        """Whether it is worse than it may be."""
+        """Whether the ratio is beyond its limit."""
         return self.expected is not None and self.gated.is_worse(self.measured, self.expected)
 
 
-def run(settings: BenchSettings, say: Say) -> Json:
+def measure(cache: Path, window_s: float, say: Say) -> Json:
     """Measures every gated ratio on a corpus of `ITEMS` items: {key: ratio}."""
-    corpus = table1_corpus(settings.cache / "corpora", say, ITEMS, STEPS)
-    small = replace(
-        settings,
-        real=corpus.bundle,
-        real_data=corpus.data,
-        table1=corpus.bundle,
-        table1_data=corpus.data,
-        cache=settings.cache / NAME,
-        repeats=REPEATS,
-        users=USERS,
-    )
+    corpus = table1_corpus(cache / "corpora", say, ITEMS, STEPS)
+    small = BenchSettings(corpus, corpus, cache / NAME, REPEATS, USERS, window_s)
     headlines: dict[str, Json] = {}
     for benchmark in {gated.benchmark.name: gated.benchmark for gated in GATED}.values():
         headlines.update(benchmark.headline(benchmark.run(small, say)))
@@ -86,10 +78,10 @@ def run(settings: BenchSettings, say: Say) -> Json:
 
 
 def verdicts(body: Json, measured: Json) -> list[Verdict]:
-    """Compares what was measured now with the body of perf.json.
+    """Compares the ratios measured now with the body of perf.json.
 
     Raises:
-        ConfigError: if perf.json has no figures of the gate.
+        ConfigError: if perf.json has no results of the gate.
     """
     try:
         expected = body["benchmarks"][NAME]["result"]
@@ -100,8 +92,11 @@ def verdicts(body: Json, measured: Json) -> list[Verdict]:
     return [Verdict(gated, expected.get(gated.key), measured[gated.key]) for gated in GATED]
 
 
-def markdown(result: Json) -> str:
-    """What the gate expects."""
+def _run(settings: BenchSettings, say: Say) -> Json:
+    return measure(settings.cache, settings.window_s, say)
+
+
+def _markdown(result: Json) -> str:
     rows = [
         [
             f"`{gated.key}`",
@@ -113,8 +108,8 @@ def markdown(result: Json) -> str:
     ]
     return (
         f"The same ratios on a synthetic corpus of {ITEMS:,} items, where fixed costs weigh more. `make bench-check` "
-        f"measures them again and fails beyond the tolerance.\n\n{table(['ratio', 'measured', 'passes'], rows)}"
+        f"measures them again and fails if one is beyond its limit.\n\n{table(['ratio', 'measured', 'passes'], rows)}"
     )
 
 
-BENCHMARK = Benchmark(NAME, "Regression gate", run, markdown)
+BENCHMARK = Benchmark(NAME, "Regression gate", _run, _markdown)

@@ -1,13 +1,14 @@
-"""What a query costs as the corpus grows from ten thousand to ten million items, the search's settings fixed.
+"""The cost of a query as the corpus grows from ten thousand to ten million items.
 
-Vectors are planted, not trained, and the scorer is a small MLP in NumPy, cheap enough that the walk's own cost shows.
-ef and rounds are the same on every corpus. The one thing that follows its size is the entry layer, since all items of
-it are scored: it is the lowest layer of at most `LARGEST_ENTRY_LAYER` items; a much larger corpus has one more to walk.
+Vectors are planted, not trained. The scorer is a small MLP in NumPy, so cheap that the cost of the graph search shows.
+ef and rounds are the same on every corpus. Only the entry layer depends on the size, since all its items are scored: it
+is the lowest layer of at most `LARGEST_ENTRY_LAYER` items. A much larger corpus therefore has one more layer to search.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from nann.beam_search import beam_search
@@ -15,6 +16,7 @@ from nann.exact_search import exact_search
 from nann.metrics import coverage
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
+from nann.search_result import SearchResult
 
 from ...training.reports.plots import COLORS, MARKERS, figure, plain_log
 from ...training.reports.text import listing
@@ -36,21 +38,29 @@ _TIMED_USERS, _JUDGED_USERS = 32, 8
 
 
 def search_params(entry_layer: int) -> SearchParams:
-    """The same ef and rounds on every layer but the ground, whatever the number of layers."""
+    """The same ef and rounds on every layer above the ground layer, for any number of layers."""
     return SearchParams(_TOP_K, (_EF,) * entry_layer + (_GROUND_EF,), (1,) * entry_layer + (_GROUND_ROUNDS,))
 
 
 def measure(corpora: list[PlantedCorpus], timed: int, judged: int, repeats: int, say: Say) -> list[Json]:
-    """One entry a corpus: time, evaluations and layers a query, and coverage over the first `judged` users."""
-    # Users are drawn like items, from another stream: nobody sits on an item.
+    """One entry per corpus: mean time and evaluations per query, and coverage over the first `judged` users."""
+    # Users are drawn like items but with another random seed: no user's vector equals an item's.
     users = UserBatch(planted_vectors(0, timed, seed=1), None)
-    searches = [_searches(corpus, users) for corpus in corpora]
-    times = alternate({str(number): search for number, search in enumerate(searches)}, repeats)
+    scorers = [PlantedScorer(corpus.vectors) for corpus in corpora]
+    searches = [
+        partial(beam_search, SearchIndex(corpus.graph, None), scorer, params=search_params(corpus.graph.entry_layer))
+        for corpus, scorer in zip(corpora, scorers, strict=True)
+    ]
+
+    def one_by_one(search: Callable[[UserBatch], SearchResult]) -> None:
+        for row in range(timed):
+            search(users[row : row + 1])
+
+    times = alternate({str(number): partial(one_by_one, search) for number, search in enumerate(searches)}, repeats)
     points = []
-    for number, corpus in enumerate(corpora):
+    for number, (corpus, scorer, search) in enumerate(zip(corpora, scorers, searches, strict=True)):
         say(f"growth: every item of {len(corpus.vectors):,} for {judged} users")
-        scorer, params = PlantedScorer(corpus.vectors), search_params(corpus.graph.entry_layer)
-        found = beam_search(SearchIndex(corpus.graph, None), scorer, users, params)
+        found = search(users)
         exact = exact_search(scorer, users[:judged], len(corpus.vectors), _TOP_K, chunk=65_536, user_block=1)
         points.append(
             {
@@ -66,12 +76,6 @@ def measure(corpora: list[PlantedCorpus], timed: int, judged: int, repeats: int,
     return points
 
 
-def _searches(corpus: PlantedCorpus, users: UserBatch) -> Callable[[], object]:
-    scorer, params = PlantedScorer(corpus.vectors), search_params(corpus.graph.entry_layer)
-    index = SearchIndex(corpus.graph, None)
-    return lambda: [beam_search(index, scorer, users[row : row + 1], params) for row in range(len(users))]
-
-
 def _run(settings: BenchSettings, say: Say) -> Json:
     corpora = []
     for items in ITEMS:
@@ -84,7 +88,7 @@ def _run(settings: BenchSettings, say: Say) -> Json:
 def _markdown(result: Json) -> str:
     columns = {
         "items": "{items:,}",
-        "ms a query": "{ms:.2f}",
+        "ms per query": "{ms:.2f}",
         "evaluations": "{evaluations:,.0f}",
         f"coverage@{_TOP_K}": "{coverage:.2%}",
         "layers": "{layers}",
@@ -92,10 +96,11 @@ def _markdown(result: Json) -> str:
         "mean degree": "{mean_degree:.1f}",
     }
     return (
-        f"Planted vectors of {WIDTH} numbers, hnswlib with M {M} and ef_construction {EF_CONSTRUCTION}; the paper's "
-        f"walk with ef {_EF} and one round on each upper layer, ef {_GROUND_EF} and {_GROUND_ROUNDS} rounds on the "
-        f"ground; the entry layer is the lowest of at most {LARGEST_ENTRY_LAYER:,} items. One user at a time, "
-        f"{result['timed_users']} users; coverage over {result['judged_users']} of them, against scoring every item."
+        f"Planted vectors of {WIDTH} numbers, indexed by hnswlib with M {M} and ef_construction {EF_CONSTRUCTION}. The "
+        f"paper's search has ef {_EF} and one round on each upper layer, and ef {_GROUND_EF} and {_GROUND_ROUNDS} "
+        f"rounds on the ground layer; the entry layer is the lowest of at most {LARGEST_ENTRY_LAYER:,} items. "
+        f"{result['timed_users']} users, one at a time; coverage over {result['judged_users']} of them, against "
+        f"scoring every item."
         f"\n\n{listing(result['points'], columns)}"
     )
 
@@ -109,7 +114,7 @@ def _plot(result: Json, path: Path) -> None:
     items = [point["items"] for point in result["points"]]
     with figure(path, panels=2) as axes:
         for place, (axis, key, label) in enumerate(
-            zip(axes, ("ms", "evaluations"), ("ms a query", "scorer evaluations a query"), strict=True)
+            zip(axes, ("ms", "evaluations"), ("ms per query", "scorer evaluations per query"), strict=True)
         ):
             values = [point[key] for point in result["points"]]
             axis.plot(items, values, color=COLORS[place], marker=MARKERS[place])

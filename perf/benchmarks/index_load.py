@@ -1,4 +1,4 @@
-"""What memory-mapping the index gains: time until it can be searched, its files being in the page cache."""
+"""What memory-mapping the index saves: the time until it can be searched, with its files in the page cache."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..benchmark import Benchmark, BenchSettings, Json, Say
 
 
 def time_loading(bundle: Path, repeats: int) -> Json:
-    """Times opening the search's files both ways, ready to search, and verifying their hashes, which both need."""
+    """Times opening the search's files in both ways, and verifying their hashes, which both ways need."""
     manifest = Bundle.open(bundle, ()).manifest
     names = search_file_names(manifest)
     arrays = [name for name in names if name.endswith(".npy")]
@@ -43,7 +43,7 @@ def _open_mapped(path: Path) -> None:
 
 def _run(settings: BenchSettings, say: Say) -> Json:
     say("index: loading")
-    return time_loading(settings.table1, settings.repeats)
+    return time_loading(settings.table1.bundle, settings.repeats)
 
 
 def _markdown(result: Json) -> str:
@@ -54,7 +54,7 @@ def _markdown(result: Json) -> str:
         ["sha256 of the files, needed by both", f"{ms['verified']:.0f}", f"{ms['verified'] / ms['mapped']:.1f}"],
     ]
     return (
-        f"The {result['mib']:,.0f} MiB that beam_retrieval opens for {result['items']:,} items, in the page cache:"
+        f"The {result['mib']:,.0f} MiB that beam_retrieval opens for {result['items']:,} items, from the page cache:"
         f"\n\n{table(['index load', 'ms', 'ratio'], rows)}"
     )
 

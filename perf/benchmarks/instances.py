@@ -1,4 +1,4 @@
-"""Cores against instances and threads: throughput of differently deployed servers, and the memory each takes."""
+"""Instances, threads and cores: the throughput of each deployment, and the memory that it takes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from ..servers.serving import Deployment, install, installed_scorer, pinned, ser
 
 NAME = "instances"
 CONCURRENCIES = (2, 8)
-"""Each server's throughput is its best of these."""
+"""Each server is measured at both; its throughput is the better one."""
 _ENGINE_USERS = 8
 
 WORDS = {
@@ -39,7 +39,7 @@ WORDS = {
 
 
 def deployments() -> dict[str, Deployment]:
-    """Those compared, on the first two usable cores.
+    """The deployments to compare, on the first two usable cores.
 
     Raises:
         ConfigError: if there is only one core.
@@ -59,15 +59,15 @@ def deployments() -> dict[str, Deployment]:
 
 
 def run(settings: BenchSettings, say: Say) -> Json:
-    """Every deployment in turn, several times, on the corpus in the paper's setting."""
+    """Measures every deployment in turn, several times, on the corpus of Table 1."""
     compared = deployments()
-    tool = find_perf_analyzer(settings.perf_analyzer)
-    asked = asked_users(settings.table1, settings.table1_data, settings.users, settings.cache)
+    tool = find_perf_analyzer()
+    asked = asked_users(settings.table1, settings.users, settings.cache)
     measured: dict[str, list[dict[str, Any]]] = {name: [] for name in compared}
     for number in range(max(1, settings.repeats // 2)):
         for name, deployment in compared.items():
             say(f"{NAME}: {WORDS[name]}, round {number + 1}")
-            repository = install(settings.table1, settings.cache / NAME / name, deployment)
+            repository = install(settings.table1.bundle, settings.cache / NAME / name, deployment)
             measured[name].append(_measure(tool, repository, deployment, asked, settings.window_s))
     servers = {name: _middle(several) for name, several in measured.items()}
     cores = compared["two"].cores or ()
@@ -85,30 +85,25 @@ def run(settings: BenchSettings, say: Say) -> Json:
 def _measure(
     tool: PerfAnalyzer, repository: Path, deployment: Deployment, asked: AskedUsers, window_s: float
 ) -> dict[str, Any]:
-    # perf_analyzer takes its part of the same cores: with one left to it, one core would look better than it is.
+    # perf_analyzer runs on the same cores: with a free core for it, a server on one core would look better than it is.
     with serving(repository, deployment.cores) as server, pinned(deployment.cores):
-        loads = [Load(concurrency=number) for number in CONCURRENCIES]
-        points = [
-            run_perf_analyzer(
-                tool, server.grpc_url, asked.histories, load, window_s, calls_scorer=deployment.calls_scorer
-            )
-            for load in loads
-        ]
+        ask = partial(run_perf_analyzer, tool, server.grpc_url, asked.histories, calls_scorer=deployment.calls_scorer)
+        points = [ask(Load(concurrency=number), window_s) for number in CONCURRENCIES]
         memory = model_pss_mb(server.pid or 0)
     best = max(points, key=lambda point: point.qps)
     return {**best.summary(), **asked.quality(best.answers), "pss_mb": memory}
 
 
 def _middle(several: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The run with the median throughput, and the throughput of all."""
+    """The run with the median throughput, and the throughputs of all runs."""
     ordered = sorted(several, key=lambda one: one["qps"])
     return {**ordered[len(ordered) // 2], "all_qps": [one["qps"] for one in several]}
 
 
 def engine_scaling(repository: Path, asked: AskedUsers, cores: Sequence[int], seconds: float) -> float:
-    """What the second core gives the scorer alone: two processes, a core each, over one; no server, no walk.
+    """Throughput of the scorer alone in two processes on a core each, over that in one: no server, no search.
 
-    Two instances can't do better: memory bandwidth and, where two cores are one core's threads, its units are shared.
+    Two instances can't do better: the cores share memory bandwidth and, if they are threads of one core, its units.
     """
     users = asked.offline(installed_scorer(repository))
     calls = record_calls(users, asked.bundle.search_params)[:_ENGINE_USERS]
@@ -118,12 +113,12 @@ def engine_scaling(repository: Path, asked: AskedUsers, cores: Sequence[int], se
         def searches(used: Sequence[int]) -> float:
             return sum(pool.map(_score_for, [(repository, calls, core, seconds) for core in used]))
 
-        searches(cores)  # the processes start, and load the scorer
+        searches(cores)  # untimed: the processes start and load the scorer
         return statistics.median(searches(cores) / searches(cores[:1]) for _ in range(3))
 
 
 def _score_for(job: tuple[Path, list[Calls], int, float]) -> float:
-    """Searches a second whose scorer calls one core can make."""
+    """How many searches per second one core could make the scorer calls of."""
     repository, users, core, seconds = job
     with pinned([core]):
         scorer = _loaded(repository)
@@ -139,8 +134,7 @@ _loaded = cache(installed_scorer)
 """One scorer per process and repository."""
 
 
-def markdown(result: Json) -> str:
-    """The servers, what limits them, and memory."""
+def _markdown(result: Json) -> str:
     base = result["servers"]["one_core"]["qps"]
     rows = [
         [
@@ -158,18 +152,18 @@ def markdown(result: Json) -> str:
     more = result["extra_instance_pss_mb"]
     memory = ", ".join(f"{model} {mb:,.0f} MB" for model, mb in more.items())
     return (
-        f"{result['items']:,} items, the paper's search, closed loop of 2 or 8 clients, whichever gives more. "
-        "perf_analyzer runs on the server's cores. An instance is one of beam_retrieval and one of scorer.\n\n"
-        f"{table(header, rows)}\n\n"
-        f"Two instances on two cores answer {result['two_instances_over_one']:.2f} times as much as one on one core. "
-        f"The scorer alone, without server and walk, does {result['engine_two_processes_over_one']:.2f} times as much "
-        "in two processes on these cores as in one: no server can do better than its cores.\n\n"
+        f"{result['items']:,} items, the paper's search, closed loop of 2 or 8 clients, whichever gives more "
+        "throughput. perf_analyzer runs on the server's cores. An instance is one of beam_retrieval and one of scorer."
+        f"\n\n{table(header, rows)}\n\n"
+        f"Two instances on two cores answer {result['two_instances_over_one']:.2f} times as many requests as one on "
+        f"one core. The scorer alone, without server and search, makes {result['engine_two_processes_over_one']:.2f} "
+        "times as many calls in two processes on these cores as in one. That is about the most that a second core "
+        "can give.\n\n"
         f"A further instance takes {sum(more.values()):,.0f} MB (PSS: shared pages count once): {memory}."
     )
 
 
-def plot(result: Json, path: Path) -> None:
-    """Throughput of each server, as a multiple of one instance on one core, and the engine's own scaling."""
+def _plot(result: Json, path: Path) -> None:
     base = result["servers"]["one_core"]["qps"]
     names = [WORDS[name].replace(", ", ",\n") for name in result["servers"]]
     gains = [one["qps"] / base for one in result["servers"].values()]
@@ -185,12 +179,11 @@ def plot(result: Json, path: Path) -> None:
         axes.legend(loc="upper left")
 
 
-def headline(result: Json) -> dict[str, Json]:
-    """What a second instance gives, and what it takes."""
+def _headline(result: Json) -> dict[str, Json]:
     return {
         "two_instances_over_one": result["two_instances_over_one"],
         "extra_instance_pss_mb": sum(result["extra_instance_pss_mb"].values()),
     }
 
 
-BENCHMARK = Benchmark(NAME, "Instances, threads and cores", run, markdown, {"perf_instances.png": plot}, headline)
+BENCHMARK = Benchmark(NAME, "Instances, threads and cores", run, _markdown, {"perf_instances.png": _plot}, _headline)

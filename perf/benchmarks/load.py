@@ -1,4 +1,4 @@
-"""Latency and throughput of the served ensemble under growing load, with the quality of the very answers beside it."""
+"""Latency and throughput of the served ensemble under growing load, with the quality of the same answers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from .served import describe
 NAME = "load"
 CONCURRENCIES = (1, 2, 4, 8, 16)
 RATE_SHARES = (0.25, 0.5, 0.75, 0.9)
-"""Request rates of the open loop, as shares of the best throughput of the closed one."""
+"""Request rates of the open loop, as shares of the best throughput of the closed loop."""
 _COLUMNS = {
     "load": "{load}",
     "QPS": "{qps:.1f}",
     "p50 ms": "{p50_ms:.1f}",
     "p90 ms": "{p90_ms:.1f}",
     "p99 ms": "{p99_ms:.1f}",
-    "users a search": "{users_per_search:.1f}",
+    "users per search": "{users_per_search:.1f}",
     "items scored": "{items_scored:,.0f}",
     "coverage@K": "{coverage:.2%}",
     "recall@K": "{recall:.2%}",
@@ -41,18 +41,16 @@ _QUEUE_FULL = "Exceeds maximum queue size"
 
 
 def run(settings: BenchSettings, say: Say) -> Json:
-    """Each corpus as its bundle recommends; the one in the paper's setting entered by seeds as well."""
-    tool = find_perf_analyzer(settings.perf_analyzer)
+    """Each corpus with the search that its bundle recommends; Table 1's also with `entry` seeds."""
+    tool = find_perf_analyzer()
     results = []
-    for name, bundle, data in (
-        ("table1", settings.table1, settings.table1_data),
-        ("real", settings.real, settings.real_data),
-    ):
-        asked = asked_users(bundle, data, settings.users, settings.cache)
+    for name in ("table1", "real"):
+        corpus = settings.corpora[name]
+        asked = asked_users(corpus, settings.users, settings.cache)
         searches: list[Parameters] = [{}]
         if name == "table1" and ENTRY_SEEDS in asked.bundle.search_by_entry:
             searches.append({"entry": ENTRY_SEEDS})
-        with serving(install(bundle, settings.cache / NAME / name)) as server:
+        with serving(install(corpus.bundle, settings.cache / NAME / name)) as server:
             for parameters in searches:
                 say(f"{NAME}: {name} corpus {' '.join(map(str, parameters.values()))}")
                 results.append(_curve(tool, server, asked, parameters, settings.window_s, say))
@@ -63,8 +61,7 @@ def _curve(
     tool: PerfAnalyzer, server: TritonServer, asked: AskedUsers, parameters: Parameters, window_s: float, say: Say
 ) -> dict[str, Any]:
     bundle = asked.bundle
-    entry = parameters.get("entry")
-    params = bundle.search_by_entry[str(entry)] if entry else bundle.search_params
+    params = bundle.search_by_entry[str(parameters["entry"])] if parameters else bundle.search_params
 
     def point(load: Load) -> dict[str, Any]:
         before = read_metrics(server.metrics_url)
@@ -83,28 +80,26 @@ def _curve(
         except ServerError as error:
             if _QUEUE_FULL not in str(error):
                 raise
-            say(f"{NAME}: the queue was full at {rate} requests a second; perf_analyzer then gives no figures")
+            say(f"{NAME}: the queue was full at {rate} requests per second; perf_analyzer then reports nothing")
             break
     return {"items": bundle.item_count, "search": describe(params), "closed": closed, "open": opened}
 
 
-def markdown(result: Json) -> str:
-    """A table a curve."""
+def _markdown(result: Json) -> str:
     parts = [
-        "Closed loop: so many requests are outstanding at all times; those that wait are searched in lockstep, one "
-        "scorer call a round for all (users a search). Open loop: requests come at random times (Poisson) at a rate, "
-        "answered or not; a rate at which the short queue refused some is left out. recall and coverage are those of "
-        "the very answers."
+        "Closed loop: each client has one request outstanding. Waiting requests are searched in lockstep, with one "
+        "scorer call per round for all of them (users per search). Open loop: requests come at random times (Poisson) "
+        "at a given rate, whether or not earlier ones were answered; a rate at which the short queue refused some is "
+        "left out. recall and coverage are those of the same answers."
     ]
     for curve in result:
         closed = ({**point, "load": f"{point['value']:.0f} clients"} for point in curve["closed"])
-        opened = ({**point, "load": f"{point['value']:.1f} a second"} for point in curve["open"])
+        opened = ({**point, "load": f"{point['value']:.1f} per second"} for point in curve["open"])
         parts.append(f"### {curve['items']:,} items, {curve['search']}\n\n{listing([*closed, *opened], _COLUMNS)}")
     return "\n\n".join(parts)
 
 
-def plot_curve(result: Json, path: Path) -> None:
-    """p50 and p99 against throughput, a colour a corpus and search."""
+def _plot_curve(result: Json, path: Path) -> None:
     with figure(path, panels=2, size=(5.6, 4.6)) as panels:
         titles = {"closed": "Closed loop, 1 to 16 clients", "open": "Open loop, Poisson arrivals"}
         for axes, (loop, title) in zip(panels, titles.items(), strict=True):
@@ -122,8 +117,7 @@ def plot_curve(result: Json, path: Path) -> None:
         panels[0].legend(fontsize=7)
 
 
-def plot_lockstep(result: Json, path: Path) -> None:
-    """Throughput against what one client gets, by how many users share a search."""
+def _plot_lockstep(result: Json, path: Path) -> None:
     with figure(path, size=(6.4, 4.4)) as (axes,):
         for curve, color, marker in zip(result, COLORS, MARKERS, strict=False):
             alone = curve["closed"][0]["qps"]
@@ -146,6 +140,6 @@ BENCHMARK = Benchmark(
     NAME,
     "Latency and throughput",
     run,
-    markdown,
-    {"perf_latency_throughput.png": plot_curve, "perf_lockstep.png": plot_lockstep},
+    _markdown,
+    {"perf_latency_throughput.png": _plot_curve, "perf_lockstep.png": _plot_lockstep},
 )

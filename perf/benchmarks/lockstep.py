@@ -1,11 +1,10 @@
-"""Users searched in lockstep: what a batch saves each of its users, and where their time goes."""
+"""Users searched in lockstep: the time per user by batch size, and by stage of the search."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from nann.search_params import SearchParams
 from nann.stage_clock import STAGES
 
 from ...training.reports.plots import COLORS, figure
@@ -19,9 +18,14 @@ PARTS = (*STAGES, "python")
 
 
 def measure(users: OfflineUsers, repeats: int) -> Json:
-    """Time a user in batches of each size; the same users, and the same answers, in all of them."""
+    """Time per user in batches of each size; all sizes search for the same users."""
     params, count = users.bundle.search_params, len(users.batch)
-    times = alternate({str(batch): _searches(users, params, batch) for batch in BATCHES}, repeats)
+
+    def search(batch: int) -> None:
+        for row in range(0, count, batch):
+            users.search(params, slice(row, row + batch))
+
+    times = alternate({str(batch): partial(search, batch) for batch in BATCHES}, repeats)
     return {
         "items": users.bundle.item_count,
         "users": count,
@@ -31,18 +35,11 @@ def measure(users: OfflineUsers, repeats: int) -> Json:
     }
 
 
-def _searches(users: OfflineUsers, params: SearchParams, batch: int) -> Callable[[], object]:
-    return lambda: [users.search(params, slice(row, row + batch)) for row in range(0, len(users.batch), batch)]
-
-
 def _run(settings: BenchSettings, say: Say) -> Json:
     result = {}
-    for name, bundle, data in (
-        ("real", settings.real, settings.real_data),
-        ("table1", settings.table1, settings.table1_data),
-    ):
+    for name, corpus in settings.corpora.items():
         say(f"lockstep: {name}")
-        result[name] = measure(OfflineUsers.load(bundle, data, max(BATCHES)), settings.repeats)
+        result[name] = measure(OfflineUsers.load(corpus, max(BATCHES)), settings.repeats)
     return result
 
 
@@ -53,13 +50,13 @@ def _table(result: Json) -> str:
         [batch, f"{ms:.2f}", f"{ms / alone:.2f}", *(f"{stages[batch][part]:.2f}" for part in PARTS)]
         for batch, ms in result["ms_per_user"].items()
     ]
-    return table(["users in a batch", "ms a user", "to one user's", *PARTS], rows)
+    return table(["users in a batch", "ms per user", "relative to one user", *PARTS], rows)
 
 
 def _markdown(result: Json) -> str:
     return "\n\n".join(
         f"**{one['items']:,} items**, {one['users']} test users, the recommended search (entry {one['entry']}), scorer "
-        f"in onnxruntime with one thread; ms a user, and by stage:\n\n{_table(one)}"
+        f"in onnxruntime on one thread; ms per user, in total and by stage:\n\n{_table(one)}"
         for one in result.values()
     )
 
@@ -75,7 +72,7 @@ def _plot(result: Json, path: Path) -> None:
                 bottom = [low + value for low, value in zip(bottom, values, strict=True)]
             axis.set_xticks(places, [str(batch) for batch in BATCHES])
             axis.set_xlabel("users in a batch")
-            axis.set_ylabel("ms a user")
+            axis.set_ylabel("ms per user")
             axis.set_title(f"{one['items']:,} items")
         axes[0].set_ylim(top=1.2 * axes[0].get_ylim()[1])  # room for the legend
         axes[0].legend(fontsize=7, ncols=3, loc="upper center")

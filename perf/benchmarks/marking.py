@@ -1,13 +1,13 @@
-"""What the bitmap gains (paper, section 4.2.2): visited marks by the native kernel, by NumPy's and by Python's sets.
+"""What the bitmap saves (paper, section 4.2.2): visited marks in a bitmap, in NumPy's sets and in Python's sets.
 
-Marking alone: the expansions that searches of Table 1 make on its corpus, replayed. And on a planted graph of 1.3
-million items with 32 neighbours each, a frontier of 1,000 at once. End to end: the searches of Table 1 with each of the
-three, under a scorer that only looks up what the real one said, so that the search itself is what is timed. All three
-read the same neighbour lists, CSR arrays, as a server has them.
+Marking alone is timed on recorded expansions of Table 1's searches, and on a planted graph of 1.3 million items with 32
+neighbours each and a frontier of 1,000. Whole searches of Table 1 are timed with a scorer that only looks up recorded
+scores, so that the time is that of the search. All three kinds of marks read the same CSR arrays, as a server has them.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -38,10 +38,10 @@ _PAPER_ITEMS, _PAPER_DEGREE, _PAPER_FRONTIER, _EXPANSIONS = 1_300_000, 32, 1000,
 
 @dataclass(frozen=True)
 class Expansion:
-    """One expansion of one user: what was visited when its layer began, or None within a layer, and the frontier.
+    """One expansion in the search of one user.
 
     Attributes:
-        start: `int32[1, X]`, marked on a clean slate before this expansion.
+        start: `int32[1, X]`, the only visited items when the layer begins; None within a layer.
         layer: number of the layer.
         frontier: `int32[1, F]`.
     """
@@ -51,43 +51,67 @@ class Expansion:
     frontier: Int32Array
 
 
-class NativeMarks:
-    """The product's: a bitmap, cleared where a layer begins."""
+class _Marks(ABC):
+    """Visited marks of one user. In a search they stand in for the native kernel, and ignore the search's bitmap."""
+
+    merge_top = staticmethod(NATIVE.implementation.merge_top)
+    light_walk = staticmethod(NATIVE.implementation.light_walk)
 
     def __init__(self, graph: HnswGraph) -> None:
         self._graph = graph
-        self._visited = np.zeros((1, bitmap_words(graph.item_count)), np.uint64)
+
+    @abstractmethod
+    def mark(self, visited: Uint64Array, items: Int32Array) -> None:
+        """Clears the marks, then marks `int32[1, X]`: a search of one user marks only where a layer begins."""
+
+    @abstractmethod
+    def expand(
+        self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array, threads: int = 1
+    ) -> Int32Array:
+        """Marks and returns the unvisited neighbours of `int32[1, F]`: `int32[1, C]`."""
 
     def replay(self, expansions: Sequence[Expansion]) -> list[Int32Array]:
         """What each expansion finds."""
+        bitmap = np.empty((1, 0), np.uint64)
         found = []
         for one in expansions:
             if one.start is not None:
-                self._visited[:] = 0
-                NATIVE.mark(self._visited, one.start)
+                self.mark(bitmap, one.start)
             layer = self._graph.layers[one.layer]
-            found.append(NATIVE.expand(layer.indptr, layer.neighbors, self._visited, one.frontier))
+            found.append(self.expand(layer.indptr, layer.neighbors, bitmap, one.frontier))
         return found
 
 
-class NumpyMarks:
-    """What was visited is a sorted array: gather all lists at once, `unique`, `setdiff1d`, `union1d`.
-
-    `mark` and `expand` stand in for the native ones in a search of one user: that marks only where a layer begins.
-    """
+class NativeMarks(_Marks):
+    """A bitmap and the native kernel, as served."""
 
     def __init__(self, graph: HnswGraph) -> None:
-        self._graph = graph
-        self._visited = np.empty(0, np.int32)
+        super().__init__(graph)
+        self._visited = np.zeros((1, bitmap_words(graph.item_count)), np.uint64)
 
     def mark(self, visited: Uint64Array, items: Int32Array) -> None:
-        """Starts over with these items, `int32[1, X]`; the bitmap stays as it is."""
+        """See `_Marks`."""
+        self._visited[:] = 0
+        NATIVE.mark(self._visited, items)
+
+    def expand(
+        self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array, threads: int = 1
+    ) -> Int32Array:
+        """See `_Marks`."""
+        return NATIVE.expand(indptr, neighbors, self._visited, frontier)
+
+
+class NumpyMarks(_Marks):
+    """A sorted array: gathers all neighbour lists at once, then `unique`, `setdiff1d` and `union1d`."""
+
+    def mark(self, visited: Uint64Array, items: Int32Array) -> None:
+        """See `_Marks`."""
         self._visited = np.unique(items[items != PADDING_ITEM])
 
     def expand(
         self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array, threads: int = 1
     ) -> Int32Array:
-        """Unvisited neighbours of `int32[1, F]`, ascending: `int32[1, C]`."""
+        """See `_Marks`; ascending."""
         nodes = frontier[frontier != PADDING_ITEM]
         starts, counts = indptr[nodes], indptr[nodes + 1] - indptr[nodes]
         ends = np.cumsum(counts)
@@ -97,51 +121,33 @@ class NumpyMarks:
         self._visited = np.union1d(self._visited, fresh)
         return fresh[None, :]
 
-    def replay(self, expansions: Sequence[Expansion]) -> list[Int32Array]:
-        """What each expansion finds."""
-        return _replay(self, self._graph, expansions)
 
-    merge_top = staticmethod(NATIVE.implementation.merge_top)
-    light_walk = staticmethod(NATIVE.implementation.light_walk)
-
-
-class PythonMarks:
-    """What was visited is a `set` of `int`."""
-
-    def __init__(self, graph: HnswGraph) -> None:
-        self._graph = graph
-        self._visited: set[int] = set()
+class PythonMarks(_Marks):
+    """A `set` of `int`."""
 
     def mark(self, visited: Uint64Array, items: Int32Array) -> None:
-        """As `NumpyMarks.mark`."""
+        """See `_Marks`."""
         self._visited = set(_items(items))
 
     def expand(
         self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array, threads: int = 1
     ) -> Int32Array:
-        """Unvisited neighbours of `int32[1, F]`, in no order: `int32[1, C]`."""
+        """See `_Marks`; in no order."""
         lists = (neighbors[indptr[item] : indptr[item + 1]].tolist() for item in _items(frontier))
-        fresh = set().union(*lists) - self._visited
+        fresh: set[int] = set().union(*lists) - self._visited
         self._visited |= fresh
         return np.fromiter(fresh, np.int32, len(fresh))[None, :]
 
-    def replay(self, expansions: Sequence[Expansion]) -> list[Int32Array]:
-        """What each expansion finds."""
-        return _replay(self, self._graph, expansions)
-
-    merge_top = staticmethod(NATIVE.implementation.merge_top)
-    light_walk = staticmethod(NATIVE.implementation.light_walk)
-
 
 class RecordedScorer:
-    """Passes on what `scorer` says of one user, and then only looks it up: about a nanosecond a candidate."""
+    """Records one user's scores from `scorer`, then looks them up in about 1 ns per candidate."""
 
     def __init__(self, scorer: Scorer, item_count: int) -> None:
         self._scorer: Scorer | None = scorer
         self._scores = np.zeros(item_count, np.float32)
 
     def stop_recording(self) -> None:
-        """From here on no score is computed."""
+        """From now on no score is computed."""
         self._scorer = None
 
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
@@ -152,17 +158,17 @@ class RecordedScorer:
 
 
 def record(index: SearchIndex, scorer: Scorer, user: UserBatch, params: SearchParams) -> list[Expansion]:
-    """The expansions of a search of one user."""
+    """The expansions of one user's search."""
     recorder = _Recorder(index.graph)
     beam_search(index, scorer, user, params, kernels=Kernels("recorder", recorder))
     return recorder.expansions
 
 
 def paper_setting(item_count: int, degree: int, frontier: int, count: int) -> tuple[HnswGraph, list[Expansion]]:
-    """A planted graph and `count` expansions on it, each of a clean slate.
+    """A planted graph and `count` expansions on it, each with its frontier as the only visited items.
 
-    Items lie on a ring, neighbours near each other, so that the lists of a frontier overlap as they do in a search:
-    about a third of what is looked at is fresh. An item's place in memory says nothing about that on the ring.
+    Items lie on a ring, near their neighbours, so that the lists of a frontier overlap as in a search: about a third of
+    the neighbours are not visited yet. An item's number is unrelated to its place on the ring.
     """
     rng = np.random.default_rng(0)
     item_at = rng.permutation(item_count).astype(np.int32)  # place on the ring -> item
@@ -180,8 +186,8 @@ def paper_setting(item_count: int, degree: int, frontier: int, count: int) -> tu
 
 
 def time_marking(graph: HnswGraph, expansions: Sequence[Expansion], repeats: int) -> Json:
-    """Times the three on the same expansions, after checking that they find the same."""
-    marks: dict[str, NativeMarks | NumpyMarks | PythonMarks] = {
+    """Times the three kinds of marks on the same expansions, after checking that they find the same items."""
+    marks: dict[str, _Marks] = {
         "native": NativeMarks(graph),
         "numpy": NumpyMarks(graph),
         "python": PythonMarks(graph),
@@ -201,7 +207,7 @@ def time_marking(graph: HnswGraph, expansions: Sequence[Expansion], repeats: int
 def time_searches(
     index: SearchIndex, scorers: Sequence[Scorer], users: UserBatch, params: SearchParams, repeats: int
 ) -> dict[str, float]:
-    """Median ms of one search after the other, user by user, with each of the three; their answers are the same."""
+    """Median ms to search for all users, one by one, with each kind of marks; their answers must be the same."""
     kernels = {
         "native": NATIVE,
         "numpy": Kernels("numpy sets", NumpyMarks(index.graph)),
@@ -222,7 +228,7 @@ def _run(settings: BenchSettings, say: Say) -> Json:
     paper_graph, expansions = paper_setting(_PAPER_ITEMS, _PAPER_DEGREE, _PAPER_FRONTIER, _EXPANSIONS)
     paper = time_marking(paper_graph, expansions, settings.repeats)
     del paper_graph, expansions
-    users = OfflineUsers.load(settings.table1, settings.table1_data, _USERS)
+    users = OfflineUsers.load(settings.table1, _USERS)
     index, graph = users.bundle.index, users.bundle.graph
     say(f"marking: searches on {graph.item_count:,} items")
     scorers = [RecordedScorer(users.scorer, graph.item_count) for _ in range(_USERS)]
@@ -255,14 +261,14 @@ def _markdown(result: Json) -> str:
     ]
     paper, replayed = result["paper"], result["replayed"]
     return (
-        f"Marking: what a user's search of Table 1 marks on {result['items']:,} synthetic items with "
-        f"{result['degree']:.1f} neighbours on average: {replayed['neighbors'] / users:,.0f} neighbours, "
-        f"{replayed['fresh'] / replayed['neighbors']:.0%} of them not visited before. Planted: {paper['items']:,} "
-        f"items with {paper['degree']} neighbours each, a frontier of {paper['frontier']:,} at once, "
-        f"{paper['fresh'] / paper['neighbors']:.0%} fresh. Each is timed right after itself; cold: after other memory "
-        "was written, so that all three also wait for the neighbour lists. Search: a whole search of Table 1, but that "
-        "the scorer's scores are looked up. All three find the same. Milliseconds a user or an expansion, and as "
-        f"multiples of the native kernel's.\n\n{table(['marks', *columns], rows)}"
+        f"Marking: the expansions of a user's search of Table 1 on {result['items']:,} synthetic items with "
+        f"{result['degree']:.1f} neighbours on average; they read {replayed['neighbors'] / users:,.0f} neighbours, "
+        f"{replayed['fresh'] / replayed['neighbors']:.0%} of them not visited before. Planted: one expansion of a "
+        f"frontier of {paper['frontier']:,} on {paper['items']:,} items with {paper['degree']} neighbours each, "
+        f"{paper['fresh'] / paper['neighbors']:.0%} of them not visited before. Each is timed right after a run of "
+        "itself; cold: after other memory was written, so that it also waits for the neighbour lists. Search: a whole "
+        "search of Table 1 with scores looked up. All three find the same items. Milliseconds per user or expansion, "
+        f"and in brackets as multiples of the native kernel's.\n\n{table(['marks', *columns], rows)}"
     )
 
 
@@ -275,7 +281,7 @@ BENCHMARK = Benchmark("marking", "Visited marks: bitmap against sets", _run, _ma
 
 
 class _Recorder:
-    """Passes everything on to the native kernel and notes what is marked and expanded."""
+    """Passes everything on to the native kernel and records what is marked and expanded."""
 
     def __init__(self, graph: HnswGraph) -> None:
         self.expansions: list[Expansion] = []
@@ -295,17 +301,6 @@ class _Recorder:
         self.expansions.append(Expansion(self._start, self._layers[id(indptr)], frontier.copy()))
         self._start = None
         return NATIVE.expand(indptr, neighbors, visited, frontier)
-
-
-def _replay(marks: NumpyMarks | PythonMarks, graph: HnswGraph, expansions: Sequence[Expansion]) -> list[Int32Array]:
-    bitmap = np.empty((1, 0), np.uint64)
-    found = []
-    for one in expansions:
-        if one.start is not None:
-            marks.mark(bitmap, one.start)
-        layer = graph.layers[one.layer]
-        found.append(marks.expand(layer.indptr, layer.neighbors, bitmap, one.frontier))
-    return found
 
 
 def _one_by_one(users: UserBatch) -> list[UserBatch]:

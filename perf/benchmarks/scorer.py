@@ -1,8 +1,8 @@
-"""The scorer: as served, against a naive export, against vectors shipped in each call, and under other engines.
+"""The scorer as served, against a naive export, against vectors shipped with each call, and in other engines.
 
-All on one thread, in one process, in turns. Speed is measured on the paper's network with random weights and as many
-items as the paper's Table 1 has, candidates drawn at random: every look-up misses the cache, as on a large corpus. What
-lower precision costs is measured on the real bundle, for real users.
+All run on one thread and in one process, in turns. Speed is measured on the paper's network with random weights and
+Table 1's number of items. Candidates are random, so that every look-up misses the cache, as on a large corpus. The loss
+of lower precision is measured on the real bundle, for real users.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle
 from nann.exact_search import exact_search
 from nann.metrics import coverage
-from nann.scorer import Int32Array
+from nann.scorer import Float32Array, Int32Array
 from nann.search_input import UserBatch
 from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES, USER_STATE
 
@@ -33,22 +33,22 @@ if TYPE_CHECKING:
 ITEMS = 1_300_000
 USERS = (1, 4, 16)
 CANDIDATE_COUNTS = (500, 2_000, 17_000)
-"""Two usual rounds of a walk, and all that a query of the paper's Table 1 scores."""
+"""Two usual rounds of a search, and all candidates of a query of the paper's Table 1."""
 BATCH = (16, 1_000)
-"""Users and candidates of each."""
+"""Users, and candidates per user."""
 WALK = (200, 4_000)
-"""Fewest and most candidates of a round, where each round has another number of them."""
+"""Fewest and most candidates of a round, where the number differs from round to round."""
 _TOUCHED = 10_000
 _WALK_ROUNDS = 20
 _DRAWS = 8
 _COVERED_USERS = 32
 _TOP_K = 200
 _Call = Callable[[Int32Array], object]
-"""Scores int32[B, C] candidates of the first B users."""
+"""Scores `int32[B, C]` candidates of the first B users."""
 
 
 def run(settings: BenchSettings, say: Say) -> Json:
-    """See the module. Times in ms; ratios are of medians."""
+    """See the module. Times are medians in ms; ratios are of medians."""
     from ...training.export.compared_forms import export_forms, paper_network
 
     folder = settings.cache / "scorer"
@@ -69,7 +69,7 @@ def compare_forms(
     users: tuple[int, ...] = USERS,
     counts: tuple[int, ...] = CANDIDATE_COUNTS,
 ) -> list[dict[str, Json]]:
-    """Comparisons (g) and (f): one row for each number of users and of candidates a user."""
+    """The three forms of the network: one row for each number of users and of candidates per user."""
     calls = {name: _form(forms, name) for name in ("naive", "served", "shipped")}
     for call in calls.values():
         _score_all(call, len(forms.item_vectors))
@@ -87,7 +87,7 @@ def compare_forms(
 
 
 def compare_engines(forms: ComparedForms, folder: Path, repeats: int, say: Say) -> list[dict[str, Json]]:
-    """Calls of one size, and for one user of a size that changes from call to call as in a walk; ms for 1,000 pairs."""
+    """One row per engine, ms for 1,000 pairs: calls of one size, and calls whose size changes as in a search."""
     found = engines(forms.served, folder, say)
     rows: list[dict[str, Json]] = [{"engine": engine.name} for engine in found]
     rng = np.random.default_rng(1)
@@ -108,12 +108,12 @@ def compare_engines(forms: ComparedForms, folder: Path, repeats: int, say: Say) 
 
 
 def compare_coverage(settings: BenchSettings, folder: Path, say: Say) -> dict[str, float]:
-    """Share of the exact top 200 in float32 that is in the exact top 200 of each engine, on the real bundle."""
+    """Share of the served engine's exact top 200 that is in each engine's exact top 200, on the real bundle."""
     from ...training.data.prepared import PreparedData
     from ...training.scorers import OnnxUserEncoder
 
-    bundle = Bundle.open(settings.real)
-    queries = PreparedData.load(settings.real_data).queries("test", bundle.sequence_length, _COVERED_USERS)
+    bundle = Bundle.open(settings.real.bundle)
+    queries = PreparedData.load(settings.real.data).queries("test", bundle.sequence_length, _COVERED_USERS)
     encoder = OnnxUserEncoder(bundle.path / USER_ENCODER_FILE, 1)
     users = UserBatch(encoder.encode(queries.behaviors, queries.profiles), queries.behaviors)
     found = [engine for engine in engines(bundle.path / SCORER_FILE, folder, say) if "blocks" not in engine.name]
@@ -129,20 +129,20 @@ def _form(forms: ComparedForms, name: str) -> _Call:
         return _engine(served_engine(forms.served), forms)
     session = onnx_session(forms.naive if name == "naive" else forms.shipped, 1)
 
-    def naive(candidates: Int32Array) -> object:
-        feeds = {BEHAVIORS.name: forms.behaviors[: len(candidates)], CANDIDATES.name: candidates}
+    def call(candidates: Int32Array) -> object:
+        feeds: dict[str, Float32Array | Int32Array]
+        if name == "naive":
+            feeds = {BEHAVIORS.name: forms.behaviors[: len(candidates)], CANDIDATES.name: candidates}
+        else:
+            vectors = forms.item_vectors[candidates]  # [B, C, d]
+            feeds = {USER_STATE.name: forms.user_states[: len(candidates)], ITEM_VECTORS.name: vectors}
         return session.run([CANDIDATE_SCORES.name], feeds)
 
-    def shipped(candidates: Int32Array) -> object:
-        vectors = forms.item_vectors[candidates]  # [B, C, d]
-        feeds = {USER_STATE.name: forms.user_states[: len(candidates)], ITEM_VECTORS.name: vectors}
-        return session.run([CANDIDATE_SCORES.name], feeds)
-
-    return naive if name == "naive" else shipped
+    return call
 
 
 def _score_all(call: _Call, items: int) -> None:
-    """Scores every item once: what the process has not read of a mapped table yet costs a page fault, and once only."""
+    """Scores every item once, since the first read of each page of a mapped table costs a page fault."""
     for first in range(0, items, _TOUCHED):
         call(np.arange(first, min(first + _TOUCHED, items), dtype=np.int32)[None, :])
 
@@ -152,7 +152,7 @@ def _engine(score: Score, forms: ComparedForms) -> _Call:
 
 
 def _turns(call: _Call, draws: list[Int32Array], calls: int = 1) -> Callable[[], None]:
-    """So many calls, each with other candidates, so that none are in the cache."""
+    """A function that makes `calls` calls, each with other candidates, so that none are in the cache."""
     endless = cycle(draws)
 
     def turn() -> None:
@@ -171,11 +171,10 @@ def _candidates(rng: np.random.Generator, items: int, users: int, count: int) ->
     return rng.integers(items, size=(users, count), dtype=np.int32)
 
 
-def markdown(result: Json) -> str:
-    """Three tables: forms, engines, coverage."""
+def _markdown(result: Json) -> str:
     forms = {
         "users": "{users}",
-        "candidates a user": "{candidates:,}",
+        "candidates per user": "{candidates:,}",
         "served, ms": "{served_ms:.2f}",
         "naive / served": "{naive_over_served:.2f}",
         "vectors shipped / served": "{shipped_over_served:.2f}",
@@ -189,21 +188,19 @@ def markdown(result: Json) -> str:
     low, high = WALK
     return (
         f"The paper's network, {result['items']:,} items, one thread each, in turns; medians. Naive: the plain PyTorch "
-        "module exported as it is. Shipped: e_v of each candidate comes with the call (64 floats); all in one process, "
-        f"so without its transport.\n\n{listing(result['forms'], forms)}\n\n"
-        f"Engines, ms for 1,000 candidates; batch: of {BATCH[0]} users with {BATCH[1]:,} each, else of one. Walk: each "
-        f"call has another number of them, {low:,} to {high:,}. Coverage: share of the served engine's exact top "
-        f"{_TOP_K} on the real bundle.\n\n"
+        "module exported as it is. Shipped: the item vector of each candidate (64 floats) comes with the call; that "
+        f"takes no transport here, since all runs in one process.\n\n{listing(result['forms'], forms)}\n\n"
+        f"Engines, ms for 1,000 candidates of one user. batch: {BATCH[0]} users with {BATCH[1]:,} candidates each. "
+        f"walk: the number of candidates differs from call to call, {low:,} to {high:,}. coverage: share of the served "
+        f"engine's exact top {_TOP_K} on the real bundle.\n\n"
         f"{listing(rows, {'engine': '{engine}', **engines, 'coverage': '{coverage}'})}"
     )
 
 
-def plot_ratios(result: Json, path: Path) -> None:
-    """Naive / served over the number of candidates, one line per number of users."""
+def _plot_ratios(result: Json, path: Path) -> None:
+    counts = sorted({row["users"] for row in result["forms"]})
     with figure(path) as (axes,):
-        for users, color, marker in zip(
-            sorted({row["users"] for row in result["forms"]}), COLORS, MARKERS, strict=False
-        ):
+        for users, color, marker in zip(counts, COLORS, MARKERS, strict=False):
             rows = [row for row in result["forms"] if row["users"] == users]
             x, y = ([row[key] for row in rows] for key in ("candidates", "naive_over_served"))
             axes.plot(x, y, color=color, marker=marker, label=f"users per call: {users}")
@@ -213,17 +210,16 @@ def plot_ratios(result: Json, path: Path) -> None:
         axes.legend()
 
 
-def headline(result: Json) -> dict[str, Json]:
-    """At what a query of Table 1 scores, one user."""
+def _headline(result: Json) -> dict[str, Json]:
     row = next(row for row in result["forms"] if (row["users"], row["candidates"]) == (1, CANDIDATE_COUNTS[-1]))
     return {"scorer_over_naive": row["naive_over_served"]}
 
 
 BENCHMARK = Benchmark(
     name="scorer",
-    title="The scorer: as served, naive, with vectors shipped, under other engines",
+    title="The scorer: as served, naive, with vectors shipped, in other engines",
     run=run,
-    markdown=markdown,
-    plots={"perf_scorer.png": plot_ratios},
-    headline=headline,
+    markdown=_markdown,
+    plots={"perf_scorer.png": _plot_ratios},
+    headline=_headline,
 )

@@ -1,4 +1,4 @@
-"""Engines that run an exported scorer on the CPU: the served one and others, one thread unless named otherwise."""
+"""Engines that run an exported scorer on the CPU: the served one and others, on one thread unless named otherwise."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Score = Callable[[Float32Array, Int32Array], Float32Array]
 
 @dataclass(frozen=True)
 class Engine:
-    """A `nann.scorer.Scorer` by name: (user_states float32[B, S], candidates int32[B, C]) -> float32[B, C]."""
+    """A named `nann.scorer.Scorer`: (user_states float32[B, S], candidates int32[B, C]) -> float32[B, C]."""
 
     name: str
     score: Score
@@ -36,8 +36,8 @@ def engines(path: Path, folder: Path, say: Say) -> list[Engine]:
 
     Args:
         path: the exported scorer.
-        folder: where a quantized copy may be written.
-        say: told what is left out, and why.
+        folder: gets a quantized copy of it.
+        say: gets a line for each engine that is left out, with the reason.
     """
     found = [Engine(SERVED, served_engine(path)), Engine("onnxruntime, whole calls", OnnxScorer(path, 1).score)]
     quantized = quantize(path, folder / "int8.onnx")
@@ -60,18 +60,18 @@ def engines(path: Path, folder: Path, say: Say) -> list[Engine]:
 
 
 def served_engine(path: Path, threads: int = 1) -> Score:
-    """The target `embedded` with so many threads (`model_repository/scorer/configs/embedded.pbtxt`)."""
+    """The Triton target `embedded` (`model_repository/scorer/configs/embedded.pbtxt`)."""
     return EmbeddedScorer.open(path, threads).score
 
 
 def quantize(path: Path, target: Path) -> Path:
-    """Products with weights in int8, activations quantized as they come; tables and attention stay float32."""
+    """Writes a copy with matrix weights in int8, activations quantized per call, tables and attention in float32."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    logging.disable(logging.WARNING)  # it recommends a pre-processing that has nothing to do here
+    logging.disable(logging.WARNING)  # it recommends a pre-processing that changes nothing here
     try:
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            # A copy: onnx reads no external data that has several hard links, and a bundle's may have.
+            # A copy: onnx refuses external data with several hard links, which a bundle's files may have.
             for part in path.parent.glob(f"{path.name}*"):
                 shutil.copy(part, folder)
             copy = str(Path(folder) / path.name)

@@ -1,4 +1,4 @@
-"""Served latency against the scorer's own time: how much of a request is not scoring, and where it goes."""
+"""Served latency against the scorer's own time: how much of a request is not scoring, and what takes it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ...training.reports.plots import COLORS, figure
 from ...training.reports.text import percent, table
 from ..benchmark import Benchmark, BenchSettings, Json, Say
 from ..corpora.asked_users import AskedUsers, asked_users
-from ..corpora.replay import Calls, plain_ms, record_calls, scored
-from ..load.perf_analyzer import Answer, Load, LoadPoint, run_perf_analyzer
+from ..corpora.replay import plain_ms, record_calls, scored
+from ..load.perf_analyzer import Load, LoadPoint, run_perf_analyzer
 from ..load.perf_analyzer_install import find_perf_analyzer
 from ..servers.hops import empty
 from ..servers.serving import Deployment, install, installed_scorer, serving
@@ -25,7 +25,7 @@ from ..servers.triton_counters import breakdown, read_metrics
 
 NAME = "served"
 _BLOCK_WINDOW_S = 1.0
-"""Of a served block: as short as holds a score of requests, so that served and plain blocks alternate quickly."""
+"""Of a served block: short, so that served and plain blocks alternate quickly, but enough for about 20 requests."""
 STAGES = {
     "scorer": "scorer: scoring",
     "scorer_call": "scorer: queue, tensors in and out",
@@ -36,45 +36,42 @@ STAGES = {
     "features": "feature_transform",
     "around": "ensemble, gRPC and client",
 }
-"""Key and words of every part of a served request; together they are all of it."""
+"""Key and words of every part of a served request; together they make up the whole."""
 PLACES = {"bls": "scorer called by BLS", "in_process": "scorer in process"}
 _BY_BLS = {"": Deployment(threads=1, scorer="bls")}
 _ONE_THREAD = {**_BY_BLS, "_in_process": Deployment(threads=1, scorer="in_process")}
 
 
 def run(settings: BenchSettings, say: Say) -> Json:
-    """Both corpora at concurrency 1: one thread scores, called by BLS or in the search's process; and all cores do."""
+    """Both corpora, one request at a time; one thread scores, by BLS or in the search's process, then all cores."""
     deployments = dict(_ONE_THREAD)
     if (cores := core_count()) > 1:
         deployments["_all_cores"] = Deployment(threads=cores, scorer="bls")
-    result = _measured("table1", settings.table1, settings.table1_data, deployments, settings, say)
-    return {**result, **_measured("real", settings.real, settings.real_data, deployments, settings, say)}
+    return {**_measured("table1", deployments, settings, say), **_measured("real", deployments, settings, say)}
 
 
 def run_by_bls(settings: BenchSettings, say: Say) -> Json:
-    """Of that, what the regression gate compares: one thread, called by BLS, in the paper's setting."""
-    return _measured("table1", settings.table1, settings.table1_data, _BY_BLS, settings, say)
+    """Only what the regression gate compares: Table 1's corpus, one thread, by BLS."""
+    return _measured("table1", _BY_BLS, settings, say)
 
 
-def _measured(
-    name: str, bundle: Path, data: Path, deployments: Mapping[str, Deployment], settings: BenchSettings, say: Say
-) -> Json:
-    """One corpus, served in each way."""
-    asked, result = asked_users(bundle, data, settings.users, settings.cache), {}
+def _measured(name: str, deployments: Mapping[str, Deployment], settings: BenchSettings, say: Say) -> Json:
+    corpus = settings.corpora[name]
+    asked, result = asked_users(corpus, settings.users, settings.cache), {}
     for suffix, deployment in deployments.items():
         how = {"scorer": deployment.scorer, "threads": deployment.threads}
         say(f"{NAME}: {name} corpus, {_words(how)}")
-        repository = install(bundle, settings.cache / NAME / name, deployment)
+        repository = install(corpus.bundle, settings.cache / NAME / name, deployment)
         result[name + suffix] = {**how, **measure(asked, repository, deployment, settings)}
     return result
 
 
 def measure(asked: AskedUsers, repository: Path, deployment: Deployment, settings: BenchSettings) -> dict[str, Any]:
-    """Served and plain blocks in turn, for the search that the bundle recommends, and a server without any work.
+    """Served and plain blocks in turn for the search that the bundle recommends, then a server of empty models.
 
-    The repository is so deployed, and its models are emptied for the latter.
+    `repository` was installed with `deployment`; its models are replaced by empty ones in the end.
     """
-    params, tool = asked.bundle.search_params, find_perf_analyzer(settings.perf_analyzer)
+    params, tool = asked.bundle.search_params, find_perf_analyzer()
 
     def one_client(server: TritonServer, window_s: float) -> LoadPoint:
         load, calls_scorer = Load(concurrency=1), deployment.calls_scorer
@@ -88,7 +85,9 @@ def measure(asked: AskedUsers, repository: Path, deployment: Deployment, setting
         before = read_metrics(server.metrics_url)
         for _ in range(settings.repeats):
             points.append(one_client(server, _BLOCK_WINDOW_S))
-            plain = statistics.median(plain_ms(users.scorer, _asked_calls(asked, calls, points[-1].answers)))
+            # The calls of the users whom this block asked, as often: both medians are over the same requests.
+            asked_calls = [calls[asked.row_of[answer.behavior_item_ids]] for answer in points[-1].answers]
+            plain = statistics.median(plain_ms(users.scorer, asked_calls))
             served = points[-1].percentile_ms(50)
             blocks.append({"served_p50_ms": served, "plain_p50_ms": plain, "ratio": served / plain})
         counted = breakdown(before, read_metrics(server.metrics_url))
@@ -123,11 +122,11 @@ def describe(params: SearchParams) -> str:
 
 
 def served_stages(counted: dict[str, Any], client_ms: float, offline: dict[str, float]) -> dict[str, float]:
-    """Where the mean request's time went, by the keys of `STAGES`; the sum is `client_ms`.
+    """Mean time of a request by the keys of `STAGES`; the sum is `client_ms`.
 
-    Triton counts by model. What beam_retrieval does besides waiting for the scorer is the walk, whose time is known
-    from the same search in one process, and making the calls, which is what remains. Where it calls no scorer, what
-    remains is scoring.
+    Triton counts the time of each model. In beam_retrieval it consists of waiting for the scorer, of walking the graph
+    (timed by the same search in one process) and of making the calls, which is the rest. Where beam_retrieval scores in
+    its own process, the rest is scoring.
     """
     compute, total, requests = counted["compute_ms"], counted["total_ms"], counted["requests"]
     calls = requests[SCORER.name] / max(1.0, requests[ENSEMBLE.name])
@@ -148,14 +147,7 @@ def served_stages(counted: dict[str, Any], client_ms: float, offline: dict[str, 
     }
 
 
-def _asked_calls(asked: AskedUsers, calls: list[Calls], answers: tuple[Answer, ...]) -> list[Calls]:
-    """The calls of the users whom a served block asked, as often as it asked: both medians are over the same."""
-    rows = {tuple(history): row for row, history in enumerate(asked.histories)}
-    return [calls[rows[answer.behavior_item_ids]] for answer in answers]
-
-
-def markdown(result: Json) -> str:
-    """A sentence a corpus, and the parts of a request."""
+def _markdown(result: Json) -> str:
     rows = [
         [
             f"{_name(one)}, {one['search']}",
@@ -183,11 +175,11 @@ def markdown(result: Json) -> str:
     ]
     second = table(["where a request's time goes, mean ms", *map(_name, result.values())], parts)
     return (
-        "One request at a time through perf_analyzer, and the same candidates in as many plain calls of the same "
-        "engine, with as many threads, in one process; blocks of both alternate, the ratio is the median over the "
-        "blocks (least to most). Triton alone: the same server with models that take and give the same tensors, make "
-        "the same calls and do nothing else. Ratio to its scoring: a request's mean time over what its scoring took in "
-        "the server, where the scorer sleeps between calls and then finds caches cold.\n\n"
+        "Served: one request at a time through perf_analyzer. Scorer alone: the same candidates in as many plain calls "
+        "of the same engine with as many threads, in one process. Blocks of both alternate; the ratio is the median "
+        "over the blocks (least to most). Triton alone: the same server with models that take and return the same "
+        "tensors, make the same calls and do nothing else. Ratio to its scoring: the mean time of a request over its "
+        "scoring in the server, where the scorer sleeps between calls and then finds caches cold.\n\n"
         f"{first}\n\n{second}"
     )
 
@@ -205,8 +197,7 @@ def _total(one: Json) -> float:
     return float(sum(one["stages_ms"].values()))
 
 
-def plot(result: Json, path: Path) -> None:
-    """One bar a corpus, its parts from the scorer outwards."""
+def _plot(result: Json, path: Path) -> None:
     with figure(path, size=(8.0, 4.6)) as (axes,):
         names = [_name(one).replace(", ", ",\n", 1) for one in result.values()]
         left = [0.0] * len(names)
@@ -221,12 +212,11 @@ def plot(result: Json, path: Path) -> None:
         axes.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.4, -0.15))
 
 
-def headline(result: Json) -> dict[str, Json]:
-    """Of the corpus in the paper's setting, what one thread scores."""
+def _headline(result: Json) -> dict[str, Json]:
     ratio = "served_over_scorer_p50"
     return {ratio + suffix: result[f"table1{suffix}"][ratio] for suffix in _ONE_THREAD if f"table1{suffix}" in result}
 
 
 BENCHMARK = Benchmark(
-    NAME, "Served latency and the scorer's own time", run, markdown, {"perf_stages.png": plot}, headline
+    NAME, "Served latency and the scorer's own time", run, _markdown, {"perf_stages.png": _plot}, _headline
 )

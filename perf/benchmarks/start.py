@@ -1,4 +1,4 @@
-"""From process start to ready: a server whose bundle is in the page cache, and what the time goes into."""
+"""Time from process start to ready, with the bundle in the page cache, and what it consists of."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ WORDS = {
     "verify_graph": "beam_retrieval: hashes of its files",
     "check_graph": "beam_retrieval: every index of the graph checked",
 }
-"""What the models' processes do, side by side, while the server starts."""
+"""The work of the models' processes, which run in parallel while the server starts."""
 
 
 def run(settings: BenchSettings, say: Say) -> Json:
-    """Starts the corpus in the paper's setting again and again; the first start only fills the page cache."""
-    bundle = Bundle.open(settings.table1)
-    repository = install(settings.table1, settings.cache / NAME / "repository")
+    """Serves the corpus of Table 1 several times; the first start only fills the page cache."""
+    bundle = Bundle.open(settings.table1.bundle)
+    repository = install(bundle.path, settings.cache / NAME / "repository")
     servers, commands = [], []
     for number in range(STARTS + 1):
         say(f"{NAME}: start {number + 1} of {STARTS + 1}")
         servers.append(_start_s(repository))
-        commands.append(serve_command_s(settings.table1, settings.cache / NAME / "command"))
+        commands.append(serve_command_s(bundle.path, settings.cache / NAME / "command"))
     return {
         "items": bundle.item_count,
         "bundle_mb": sum(entry["bytes"] for entry in bundle.manifest["files"].values()) / 1e6,
@@ -67,13 +67,12 @@ def _start_s(repository: Path) -> float:
 
 
 def serve_command_s(bundle: Path, repository: Path) -> float:
-    """Seconds from starting `nann serve` until the server that it starts is ready.
+    """Seconds from starting `nann serve` until its server is ready.
 
     Raises:
-        ServerError: if it ends before.
+        ServerError: if it ends before, or does not become ready.
     """
-    http_port, grpc_port, metrics_port = free_ports(3)
-    ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
+    ports = dict(zip(("http", "grpc", "metrics"), free_ports(3), strict=True))
     options = [f"--{name}-port={port}" for name, port in ports.items()]
     command = [str(Path(sys.executable).with_name("nann")), "serve", f"--bundle={bundle}", f"--repository={repository}"]
     start_ns = time.perf_counter_ns()
@@ -83,7 +82,7 @@ def serve_command_s(bundle: Path, repository: Path) -> float:
         stderr=subprocess.DEVNULL,
     )
     try:
-        while not _is_ready(http_port):
+        while not _is_ready(ports["http"]):
             if process.poll() is not None or time.perf_counter_ns() - start_ns > _READY_WITHIN_S * 1e9:
                 raise ServerError(f"`nann serve` did not become ready; its log is {repository}.log")
             time.sleep(_POLL_S)
@@ -102,7 +101,7 @@ def _is_ready(port: int) -> bool:
 
 
 def parts_s(bundle: Bundle, repository: Path) -> dict[str, float]:
-    """The same work done once more in this process, one part after the other; keys of `WORDS`."""
+    """Seconds of each part of that work, repeated in this process one after the other; keys of `WORDS`."""
     files = bundle.manifest["files"]
 
     def verify(names: list[str]) -> None:
@@ -129,20 +128,14 @@ def _seconds(work: Callable[[], Any]) -> float:
     return (time.perf_counter_ns() - start_ns) / 1e9
 
 
-def markdown(result: Json) -> str:
-    """The time, and what it consists of."""
+def _markdown(result: Json) -> str:
     rows = [[WORDS[name], f"{seconds:.2f}"] for name, seconds in result["parts_s"].items()]
     return (
         f"A bundle of {result['items']:,} items ({result['bundle_mb']:,.0f} MB, in the page cache) is served "
-        f"{result['start_s']:.1f} s after Triton's process starts, every model warm; `nann serve`, which first "
-        f"verifies and installs the bundle, takes {result['command_s']:.1f} s from its start. The models' processes "
-        f"start side by side; one after the other their work is:\n\n{table(['part', 's'], rows)}"
+        f"{result['start_s']:.1f} s after Triton's process starts, with every model warmed up. `nann serve` takes "
+        f"{result['command_s']:.1f} s, since it first verifies and installs the bundle. The models' processes start in "
+        f"parallel; one after the other their work takes:\n\n{table(['part', 's'], rows)}"
     )
 
 
-def headline(result: Json) -> dict[str, Json]:
-    """Of Triton's process."""
-    return {"start_s": result["start_s"]}
-
-
-BENCHMARK = Benchmark(NAME, "Start", run, markdown, {}, headline)
+BENCHMARK = Benchmark(NAME, "Start", run, _markdown, headline=lambda result: {"start_s": result["start_s"]})

@@ -1,1 +1,1 @@
-"""Corpora and their users to measure on: Table 1's synthetic one, planted graphs, a bundle of real data."""
+"""Corpora to measure on, and their users: Table 1's synthetic one, planted vectors, a bundle of real data."""

@@ -1,4 +1,4 @@
-"""The test users of a corpus, and how good the answers are that a server gave them."""
+"""The test users of a corpus, and the quality of the answers that a server gave them."""
 
 from __future__ import annotations
 
@@ -12,24 +12,21 @@ import numpy as np
 from nann.bundle import SCORER_FILE, Bundle
 from nann.metrics import coverage
 from nann.scorer import Int32Array, Scorer
-from nann.signature import PADDING_IDS, PADDING_ITEM
+from nann.signature import PADDING_ITEM
 
 from ...training.data.prepared import PreparedData
 from ...training.reports.store import cached_array
 from ...training.scorers import OnnxScorer
 from ...training.search.measured_users import MeasuredUsers, bundle_users, exact_top
 from ..load.perf_analyzer import Answer
+from ..load.requests import unpadded
 from .offline import OfflineUsers
+from .table1 import Corpus
 
 
 @dataclass(frozen=True)
 class AskedUsers:
-    """Test users, with the exhaustive top K of each.
-
-    Attributes:
-        bundle: the bundle that answers.
-        users: histories and what answers are measured by.
-    """
+    """Test users of the bundle that answers, with the exhaustive top K and the targets of each."""
 
     bundle: Bundle
     users: MeasuredUsers
@@ -37,20 +34,20 @@ class AskedUsers:
     @cached_property
     def histories(self) -> list[list[int]]:
         """External ids, oldest first, without padding; never empty."""
-        rows = self.users.queries.external_ids.tolist()
-        return [[item for item in row if item not in PADDING_IDS] or [0] for row in rows]
+        return unpadded(self.users.queries.external_ids)
+
+    @cached_property
+    def row_of(self) -> dict[tuple[int, ...], int]:
+        """History -> row of the user."""
+        return {tuple(history): row for row, history in enumerate(self.histories)}
 
     def offline(self, scorer: Scorer) -> OfflineUsers:
         """The same users, for searches in this process."""
         return OfflineUsers(self.bundle, scorer, self.users.queries, self.users.batch)
 
     def quality(self, answers: Sequence[Answer]) -> dict[str, float]:
-        """recall, that of the exhaustive top K beside it (recall_all), and coverage, over the users who were answered.
-
-        A user counts once, however often the load asked for them.
-        """
-        by_history = {tuple(history): row for row, history in enumerate(self.histories)}
-        found = {by_history[answer.behavior_item_ids]: answer.item_ids for answer in answers}
+        """recall, recall_all (of the exhaustive top K) and coverage over the users who were answered, each once."""
+        found = {self.row_of[answer.behavior_item_ids]: answer.item_ids for answer in answers}
         rows = np.array(sorted(found), np.intp)
         items = np.full((len(rows), self.users.top_k), PADDING_ITEM, np.int32)
         for place, row in enumerate(rows):
@@ -65,10 +62,10 @@ class AskedUsers:
         }
 
 
-def asked_users(bundle_folder: Path, data_folder: Path, users: int, cache: Path) -> AskedUsers:
-    """The first test users of a data set; their exhaustive top K is computed once and kept in `cache`."""
-    bundle = Bundle.open(bundle_folder, files=[])
-    queries, batch = bundle_users(bundle, PreparedData.load(data_folder), "test", users, threads=1)
+def asked_users(corpus: Corpus, users: int, cache: Path) -> AskedUsers:
+    """The first `users` test users of a corpus; their exhaustive top K is computed once and kept in `cache`."""
+    bundle = Bundle.open(corpus.bundle, files=[])
+    queries, batch = bundle_users(bundle, PreparedData.load(corpus.data), "test", users, threads=1)
     top_k = bundle.search_params.top_k
     path = cache / "exact" / f"{bundle.bundle_id}-{len(batch)}-users-top-{top_k}.npy"
 

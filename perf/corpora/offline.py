@@ -1,10 +1,9 @@
-"""Test users of a bundle and its scorer in this process, for what is compared without a server."""
+"""Test users of a bundle, searched for in this process: for comparisons without a server."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from nann.beam_search import beam_search
 from nann.bundle import SCORER_FILE, Bundle
@@ -18,18 +17,12 @@ from nann.stage_clock import StageClock
 from ...python_backend.engines.onnx_model import EmbeddedScorer
 from ...training.data.prepared import PreparedData, Queries
 from ...training.search.measured_users import bundle_users
+from .table1 import Corpus
 
 
 @dataclass(frozen=True)
 class OfflineUsers:
-    """U test users.
-
-    Attributes:
-        bundle: exported.
-        scorer: its scorer as the server runs it, one thread.
-        queries: behaviours and targets.
-        batch: the same users, to search for.
-    """
+    """Test users: `queries` has their behaviours and targets, `batch` is what a search takes of them."""
 
     bundle: Bundle
     scorer: Scorer
@@ -37,11 +30,11 @@ class OfflineUsers:
     batch: UserBatch
 
     @classmethod
-    def load(cls, bundle: Path, data: Path, users: int) -> OfflineUsers:
-        """Opens the bundle, unverified, and encodes that many test users of its data set."""
-        opened = Bundle.open(bundle, ())
-        queries, batch = bundle_users(opened, PreparedData.load(data), "test", users, threads=1)
-        return cls(opened, EmbeddedScorer.open(bundle / SCORER_FILE), queries, batch)
+    def load(cls, corpus: Corpus, users: int) -> OfflineUsers:
+        """Encodes the first `users` test users; the scorer runs as in the server, on one thread."""
+        bundle = Bundle.open(corpus.bundle, ())
+        queries, batch = bundle_users(bundle, PreparedData.load(corpus.data), "test", users, threads=1)
+        return cls(bundle, EmbeddedScorer.open(bundle.path / SCORER_FILE), queries, batch)
 
     def search(
         self, params: SearchParams, rows: slice, kernels: Kernels = NATIVE, scorer: Scorer | None = None
@@ -50,7 +43,10 @@ class OfflineUsers:
         return beam_search(self.bundle.index, scorer or self.scorer, self.batch[rows], params, kernels=kernels)
 
     def stages_ms(self, params: SearchParams, batch: int, users: int) -> dict[str, float]:
-        """Time a user by stage of `nann.stage_clock`, and "python", the rest; the first `users`, `batch` at a time."""
+        """Time per user in each stage of `nann.stage_clock` and in "python", the rest.
+
+        Searches for the first `users`, `batch` at a time.
+        """
         for _ in range(2):  # the first pass warms up
             clock = StageClock()
             kernels, scorer = clock.kernels(NATIVE), clock.scorer(self.scorer)

@@ -1,6 +1,6 @@
-"""Corpora of any size with a planted structure: vectors in overlapping clusters, their HNSW graph, a small scorer.
+"""Corpora of any size without training: vectors in overlapping clusters, their HNSW graph, a small scorer.
 
-Nothing is trained, so ten million items take minutes and not days. Smaller corpora are the first items of larger ones.
+Ten million items take minutes, not days. A smaller corpus is the first items of a larger one.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from ...training.config import IndexConfig
 from ...training.search.index import build_hnsw, graph_from_hnswlib
 
 WIDTH = 16
-"""d: narrow, so that ten million items are indexed in minutes."""
+"""Of the vectors: narrow, so that ten million items are indexed in minutes."""
 M, EF_CONSTRUCTION = 16, 40
 LARGEST_ENTRY_LAYER = 4096
-"""Items of the entry layer at most: all of them are scored at the start, and a fixed one would grow with the corpus."""
+"""Most items of the entry layer: all of them are scored, and a layer of fixed number would grow with the corpus."""
 _CLUSTERS, _SPREAD, _HIDDEN, _BEND = 1000, 0.6, 32, 0.05
 _BLOCK = 1 << 20
 
@@ -33,7 +33,7 @@ class PlantedCorpus:
 
     Attributes:
         vectors: `float32[N, WIDTH]`, of unit length.
-        graph: their HNSW graph by L2, the entry layer chosen by `LARGEST_ENTRY_LAYER`.
+        graph: their HNSW graph by L2; its entry layer is the lowest of at most `LARGEST_ENTRY_LAYER` items.
     """
 
     vectors: Float32Array
@@ -41,7 +41,7 @@ class PlantedCorpus:
 
     @classmethod
     def cached(cls, cache: Path, item_count: int) -> PlantedCorpus:
-        """Opens the corpus in `cache`, memory-mapped; makes it if it is not there (10 million items: many minutes)."""
+        """Opens the corpus in `cache`, memory-mapped; makes it first if necessary (10 million items: many minutes)."""
         folder = cache / f"planted-{item_count}-m{M}-ef{EF_CONSTRUCTION}-d{WIDTH}"
         if not folder.is_dir():
             _make(folder, item_count)
@@ -53,7 +53,7 @@ class PlantedCorpus:
 
 
 class PlantedScorer:
-    """A `nann.scorer.Scorer`: <u, x> bent by a small random MLP of both vectors, so that no metric explains it.
+    """Scores by inner product plus a small random MLP of both vectors, so that no metric explains the scores.
 
     Args:
         vectors: `float32[N, WIDTH]`.
@@ -77,7 +77,7 @@ class PlantedScorer:
 
 
 def planted_vectors(start: int, stop: int, seed: int = 0) -> Float32Array:
-    """Vectors start..stop-1 of the one endless corpus of this seed, `float32[stop - start, WIDTH]`, of unit length."""
+    """Vectors `start` to `stop - 1` of the endless corpus of this random seed: `float32[stop - start, WIDTH]`."""
     centres = np.random.default_rng(0).standard_normal((_CLUSTERS, WIDTH), np.float32)
     blocks = []
     for number in range(start // _BLOCK, -(-stop // _BLOCK)):

@@ -1,4 +1,4 @@
-"""The scorer calls of a user's search, and their time without a server."""
+"""The scorer calls of a user's search, recorded and made again without a server."""
 
 from __future__ import annotations
 
@@ -14,18 +14,16 @@ from nann.signature import PADDING_ITEM
 
 from .offline import OfflineUsers
 
+Calls = list[tuple[Float32Array, Int32Array]]
+"""User states and candidates of each call."""
+
 
 @dataclass
 class Recorder:
-    """A scorer that keeps what it is called with.
-
-    Attributes:
-        scorer: the one that answers.
-        calls: user states and candidates of every call, copied.
-    """
+    """Passes calls on to `scorer` and keeps copies of their inputs."""
 
     scorer: Scorer
-    calls: list[tuple[Float32Array, Int32Array]] = field(default_factory=list)
+    calls: Calls = field(default_factory=list)
 
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
         """See `nann.scorer.Scorer`."""
@@ -33,11 +31,8 @@ class Recorder:
         return self.scorer.score(user_states, candidates)
 
 
-Calls = list[tuple[Float32Array, Int32Array]]
-
-
 def record_calls(users: OfflineUsers, params: SearchParams) -> list[Calls]:
-    """The scorer calls of each user's search, made alone as at concurrency 1."""
+    """The scorer calls of each user's search; one user at a time, as at concurrency 1."""
     recorded = []
     for row in range(len(users.batch)):
         recorder = Recorder(users.scorer)
@@ -52,7 +47,7 @@ def scored(calls: Calls) -> int:
 
 
 def plain_ms(scorer: Scorer, users: Sequence[Calls]) -> list[float]:
-    """Time of each user's calls, made again one after the other with nothing around them."""
+    """Time in ms to make each user's calls again, one after the other and without a search around them."""
     times = []
     for calls in users:
         start_ns = time.perf_counter_ns()

@@ -1,11 +1,7 @@
-"""The synthetic corpus of the benchmarks, in the setting of the paper's Table 1; made once and kept.
-
-The real corpus is the one that `nann demo` leaves behind.
-"""
+"""The benchmarks' synthetic corpus, in the setting of the paper's Table 1; made once and kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,38 +9,34 @@ from nann.bundle import Bundle, search_to_json
 from nann.manifest import MANIFEST_FILE
 from nann.signature import ENTRY_LAYERS
 
+from ...training.reports.runner import Say
+
 TABLE1_ITEMS = 1_300_000
 """Section 4: "the corpus size is 1.3 million"."""
 _TOP_K, _EF, _ROUNDS = 200, (200, 500, 1000), (1, 1, 2)
 TABLE1_STEPS = 200
-"""So short a training that a CPU does it within minutes: it shall give the scores a structure."""
+"""Enough to give the scores a structure, within minutes on a CPU."""
 _CONFIG = "complete_journey_demo"
 """The paper's network."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """One corpus: `bundle` is exported, `data` is the prepared data set it is of."""
+    """An exported bundle and the prepared data set it was made from."""
 
     bundle: Path
     data: Path
 
 
 def is_exported(bundle: Path) -> bool:
-    """Whether there is a bundle with ONNX files in this folder; nothing is verified."""
+    """Whether the folder is a bundle with ONNX files, by its manifest; no file is verified."""
     return (bundle / MANIFEST_FILE).is_file() and "export" in Bundle.open(bundle, files=[]).manifest
 
 
 def table1_corpus(folder: Path, say: Say, items: int = TABLE1_ITEMS, steps: int = TABLE1_STEPS) -> Corpus:
-    """A synthetic corpus with a scorer trained on it, which recommends the search of Table 1.
+    """A synthetic corpus, kept in `folder`, whose bundle recommends the search of Table 1.
 
-    Args:
-        folder: where it is kept.
-        say: takes progress lines.
-        items: fewer for a rehearsal.
-        steps: of training.
+    The scorer is trained on it for `steps` steps. Progress lines go to `say`.
     """
     from ...training.config import SearchConfig, resolve_config
     from ...training.search.pipeline import export_checkpoint
@@ -63,7 +55,7 @@ def table1_corpus(folder: Path, say: Say, items: int = TABLE1_ITEMS, steps: int 
 
 
 def _recommend_layers(bundle: Bundle) -> None:
-    """Makes the paper's way down the layers what a request gets that asks for nothing; it may ask for seeds."""
+    """Makes the paper's search, from the top layer, the default; a request may still set `entry` to seeds."""
     by_entry = bundle.search_by_entry
     bundle.change(
         search=search_to_json(by_entry[ENTRY_LAYERS]),

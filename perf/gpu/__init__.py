@@ -1,1 +1,1 @@
-"""What is measured on a GPU: calls of the scorer, plans, the report."""
+"""Measurements on a GPU: calls of the scorer, TensorRT plans, and the report of both."""

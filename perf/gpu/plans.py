@@ -1,4 +1,4 @@
-"""A scorer's TensorRT plan against the reference scores, where there is TensorRT and a GPU."""
+"""Compares a scorer's TensorRT plan with a reference scorer; needs TensorRT and a GPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from nann.bundle import Bundle
 from nann.errors import ScorerError
 from nann.plans import optimization_profiles, plan_file
-from nann.scorer import Float32Array, Int32Array
+from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.signature import CANDIDATE_SCORES, CANDIDATES, SCORER, USER_STATE
 
 from ...training.export.tensorrt_api import find_tensorrt, make_logger
@@ -21,8 +21,8 @@ class PlanScorer:
     """A `nann.scorer.Scorer` over a TensorRT plan.
 
     Args:
-        plans: folder of `nann build-engine`.
-        bundle: the bundle that the plans are of.
+        plans: folder from `nann build-engine`.
+        bundle: the bundle that the plans were built from.
 
     Raises:
         ConfigError: if TensorRT is not installed.
@@ -40,7 +40,7 @@ class PlanScorer:
         self._profiles = optimization_profiles(bundle, SCORER)
 
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
-        """See `nann.scorer.Scorer`; at most as many candidates as the last profile has."""
+        """See `nann.scorer.Scorer`; at most as many candidates as the widest optimization profile has."""
         width = candidates.shape[1]
         number = next(n for n, profile in enumerate(self._profiles) if profile.largest[CANDIDATES] >= width)
         stream = torch.cuda.current_stream()
@@ -60,12 +60,11 @@ class PlanScorer:
         return scores
 
 
-def plan_differences(plans: Path, bundle: Bundle, states: Float32Array, reference: object) -> dict[str, float]:
-    """Largest difference from the reference scorer at each point of the grid, relative to the spread: "BxC" -> it."""
+def plan_differences(plans: Path, bundle: Bundle, states: Float32Array, reference: Scorer) -> dict[str, float]:
+    """The plan's `difference` from the reference scorer at each point of the shape grid, by "BxC"."""
     scorer, rng, differences = PlanScorer(plans, bundle), np.random.default_rng(0), {}
     for users, width in bundle.shape_grid.points:
         candidates = rng.integers(0, bundle.item_count, (users, width)).astype(np.int32)
-        expected = reference.score(states[:users], candidates)  # type: ignore[attr-defined]
-        got = scorer.score(states[:users], candidates)
+        got, expected = (one.score(states[:users], candidates) for one in (scorer, reference))
         differences[f"{users}x{width}"] = difference(got, expected)
     return differences

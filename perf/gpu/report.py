@@ -1,10 +1,9 @@
-"""Everything that wants a GPU, in one run: parity, call times, serving under load, exhaustive scoring, training.
+"""All measurements that need a GPU, in one run: parity, call times, serving under load, exhaustive scoring, training.
 
     python -m nann.perf.gpu.report --bundle build/bundle --data build/data/complete_journey --out build/perf/gpu
 
-Needs torch, and Triton for the load; no network. `--device cpu` rehearses it where there is no GPU. It writes
-report.json and report.md. The paper's Table 1 has 624 QPS at 6.3 ms on a T4: compare it with what stands beside the
-figures here (items, search, GPU).
+Needs torch, and Triton for the load; no network. `--device cpu` rehearses it without a GPU. The paper's Table 1 reports
+624 QPS at 6.3 ms on a T4; a comparison must consider items, search and GPU, which the report states.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from ...training.reports.text import listing, table
 from ...training.scorers import OnnxScorer
 from ...training.train import train
 from ..command import run_command
-from ..load.clients import run_load
+from ..load.clients import LoadTest
 from ..load.requests import histories
 from ..servers.serving import serving
 from ..servers.triton_counters import breakdown, read_metrics
@@ -48,11 +47,7 @@ _QUERIES = 256
 
 @dataclass(frozen=True)
 class Session:
-    """What the parts measure, and where: the command's options, the bundle opened, the device found.
-
-    Attributes:
-        folder: scratch.
-    """
+    """What the parts measure and where: the command's options, the opened bundle, a scratch folder, the device."""
 
     bundle: Bundle
     data: Path
@@ -72,9 +67,9 @@ class Session:
 
     @cached_property
     def states(self) -> Float32Array:
-        """States of validation users, `float32[R, S]`, at least as many as the widest call takes."""
+        """States of validation users, `float32[R, S]`, repeated if they are fewer than the largest batch."""
         queries = PreparedData.load(self.data).queries("validation", self.bundle.sequence_length, _QUERIES)
-        states = user_states(self.repository, self.bundle, queries.behaviors, queries.profiles)
+        states = user_states(self.repository, queries.behaviors, queries.profiles)
         return np.resize(states, (max(len(states), self.bundle.shape_grid.batch_sizes[-1]), states.shape[1]))
 
 
@@ -90,8 +85,8 @@ _LOADS = {
     "QPS": "{qps:.0f}",
     "p50 ms": "{p50_ms:.2f}",
     "p99 ms": "{p99_ms:.2f}",
-    "users a search": "{users_per_search:.1f}",
-    "scorer calls a search": "{scorer_calls_per_search:.1f}",
+    "users per search": "{users_per_search:.1f}",
+    "scorer calls per search": "{scorer_calls_per_search:.1f}",
     "scorer's share": "{scorer_share_of_search:.0%}",
 }
 
@@ -118,15 +113,15 @@ def _plans_text(differences: Json) -> str:
 
 
 def _load(session: Session) -> Json:
-    """Triton with the target torch at each concurrency: throughput, latency, lockstep batch, where the time goes."""
+    """Serves with the target `torch`; one result per concurrency."""
     users = histories(session.data, session.bundle.sequence_length, _QUERIES)
     triton = None if session.triton is None else triton_at(session.triton)
     results = []
     with serving(session.repository, target="torch", triton=triton) as server:
-        run_load(server.grpc_url, users, 1, min(session.duration_s, 2.0))
+        LoadTest(server.grpc_url, users, min(session.duration_s, 2.0)).closed_loop(1)  # warms up
         for concurrency in session.clients:
             before = read_metrics(server.metrics_url)
-            result = run_load(server.grpc_url, users, concurrency, session.duration_s)
+            result = LoadTest(server.grpc_url, users, session.duration_s).closed_loop(concurrency)
             results.append({**asdict(result), **breakdown(before, read_metrics(server.metrics_url))})
     return results
 
@@ -148,11 +143,10 @@ def _training(session: Session) -> Json:
 
 
 def _introduction(body: Json) -> str:
-    facts = table(
-        ["", "value"], [[key, str(value)] for key, value in {**body["environment"], **body["bundle"]}.items()]
-    )
+    facts = {**body["environment"], **body["bundle"]}
     skipped = "".join(f"\nNot measured: {name} ({reason}).\n" for name, reason in body["skipped"].items())
-    return f"# GPU report: {body['device']}\n\n{facts}\n{skipped}"
+    rows = [[key, str(value)] for key, value in facts.items()]
+    return f"# GPU report: {body['device']}\n\n{table(['', 'value'], rows)}\n{skipped}"
 
 
 REPORT = Report(
@@ -171,19 +165,21 @@ REPORT = Report(
 
 
 def main(
-    bundle: Annotated[Path, typer.Option(help="Exported, best with --half and planned shapes.")] = Path("build/bundle"),
-    data: Annotated[Path, typer.Option(help="The prepared data set it is of.")] = Path("build/data/complete_journey"),
+    bundle: Annotated[Path, typer.Option(help="Exported, if possible with --half and planned shapes.")] = Path(
+        "build/bundle"
+    ),
+    data: Annotated[Path, typer.Option(help="Prepared data set of the bundle.")] = Path("build/data/complete_journey"),
     out: Annotated[Path, typer.Option(help="Folder for report.json and report.md.")] = Path("build/perf/gpu"),
     device: Annotated[str, typer.Option(help="cuda, or cpu for a rehearsal.")] = "cuda",
-    plans: Annotated[Path | None, typer.Option(help="TensorRT plans, for their parity.")] = None,
+    plans: Annotated[Path | None, typer.Option(help="TensorRT plans to compare with the scorer.")] = None,
     triton: Annotated[
-        Path | None, typer.Option(help="Folder with Triton's bin/ and backends/, where it is not installed by pip.")
+        Path | None, typer.Option(help="Folder with Triton's bin/ and backends/, if pip did not install it.")
     ] = None,
-    concurrency: Annotated[str, typer.Option(help="Numbers of clients.")] = "1,2,4,8,16,32,64",
-    duration_s: Annotated[float, typer.Option(min=0.1, help="Length of each load.")] = 10.0,
+    concurrency: Annotated[str, typer.Option(help="Numbers of clients, separated by commas.")] = "1,2,4,8,16,32,64",
+    duration_s: Annotated[float, typer.Option(min=0.1, help="How long to measure each load.")] = 10.0,
     training_steps: Annotated[int, typer.Option(min=0, help="Steps of training; 0: none.")] = 300,
 ) -> None:
-    """Measure everything that wants a GPU and write a report; a part that can't be measured is named in `skipped`."""
+    """Measure everything that needs a GPU and write a report; a part that can't be measured is named in `skipped`."""
     where = torch.device(device)
     if where.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError("torch sees no GPU; run this where there is one, or rehearse with --device cpu")

@@ -1,9 +1,7 @@
-"""The scorer in torch on a device: does it agree with the CPU, how long is a call, what does scoring all items cost."""
+"""The scorer in torch on a device: agreement with the CPU, time of a call, time to score every item."""
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from nann.signature import BEHAVIORS, CANDIDATES, PROFILE_CODES, SCORER, USER_EN
 
 from ...python_backend.engines.graph_runner import GraphRunner
 from ...python_backend.engines.torch_runner import load_runner
+from ..alternate import alternate
 
 _RUNS = 20
 _EXACT_CHUNK = 8192
@@ -29,10 +28,10 @@ class PointResult:
     Attributes:
         users: B.
         width: C.
-        difference: largest difference from the CPU in full precision, relative to the scores' spread above 1.
-        half_difference: the same in half precision; None where the bundle has no half.
-        call_ms: median time of a call as the target torch makes it, copies of inputs and scores included.
-        eager_ms: the same kernel by kernel, without a CUDA graph.
+        difference: `difference` from the CPU, in full precision.
+        half_difference: the same in half precision; None if the bundle has no scorer in half precision.
+        call_ms: median time of a call by the target `torch`, with the copies of inputs and scores.
+        eager_ms: the same without a CUDA graph, kernel by kernel.
     """
 
     users: int
@@ -44,12 +43,12 @@ class PointResult:
 
 
 def device_name(device: torch.device) -> str:
-    """What to write beside a figure."""
+    """The device as reports name it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
-def user_states(repository: Path, bundle: Bundle, behaviors: Int32Array, profiles: Int32Array) -> Float32Array:
-    """States of real users, `float32[R, S]`, by the user encoder on the CPU."""
+def user_states(repository: Path, behaviors: Int32Array, profiles: Int32Array) -> Float32Array:
+    """Encodes users on the CPU: `float32[R, S]`."""
     runner = load_runner(repository / USER_ENCODER.name / "1", USER_ENCODER.name, torch.device("cpu"))
     inputs = {BEHAVIORS.name: torch.from_numpy(behaviors), PROFILE_CODES.name: torch.from_numpy(profiles)}
     states: Float32Array = runner.run(inputs).numpy()
@@ -62,7 +61,7 @@ def measure_points(repository: Path, bundle: Bundle, states: Float32Array, devic
     Args:
         repository: with the bundle installed.
         bundle: the same.
-        states: `float32[>= 16, S]` of real users.
+        states: `float32[R, S]` of real users, at least as many as the largest batch.
         device: where to measure.
     """
     folder = repository / SCORER.name / "1"
@@ -90,7 +89,7 @@ def measure_points(repository: Path, bundle: Bundle, states: Float32Array, devic
 
 
 def exhaustive_ms(repository: Path, bundle: Bundle, states: Float32Array, device: torch.device) -> dict[int, float]:
-    """Median time to score every item and keep the top K on the device, by number of users: {1: ms, 16: ms}."""
+    """Median time to score every item and keep the top K on the device, by number of users: one, and a full batch."""
     runner = load_runner(repository / SCORER.name / "1", SCORER.name, device, cuda_graphs=False)
     items = torch.arange(bundle.item_count, dtype=torch.int32, device=device)
     times = {}
@@ -114,15 +113,9 @@ def _score(runner: GraphRunner | None, states: Float32Array, candidates: Int32Ar
 
 
 def difference(got: Float32Array, expected: Float32Array) -> float:
-    """Largest difference of two scorers' scores, `float32[B, C]` each, relative to their spread above 1."""
+    """Largest difference between scores, `float32[B, C]` each, divided by their range where that is above 1."""
     return float(np.abs(got - expected).max() / max(1.0, float(np.ptp(expected))))
 
 
 def _median_ms(call: Callable[[], object], runs: int = _RUNS) -> float:
-    call()
-    times = []
-    for _ in range(runs):
-        start_ns = time.perf_counter_ns()
-        call()
-        times.append((time.perf_counter_ns() - start_ns) / 1e6)
-    return statistics.median(times)
+    return alternate({"call": call}, runs)["call"]

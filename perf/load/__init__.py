@@ -1,1 +1,1 @@
-"""Load on a live server: perf_analyzer, closed- and open-loop clients, and the requests they send."""
+"""Load on a live server: from perf_analyzer, from our own client, and the requests that they send."""

@@ -1,16 +1,12 @@
-"""Load: closed loop, which finds a server's peak, and open loop, which shows what it does beyond that.
-
-Closed loop: so many clients, each asking the next request as soon as it has its answer. Open loop: requests come when
-they come, whether or not earlier ones were answered, as those of users do.
-"""
+"""Load from our own client. Closed loop finds a server's peak; open loop shows what happens beyond the peak."""
 
 from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from typing import Any
 
@@ -23,12 +19,12 @@ _MOST_IN_FLIGHT = 1024
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What a server gave at one concurrency.
+    """What a server answered at one concurrency, after the warm-up.
 
     Attributes:
-        concurrency: clients.
-        requests: answered between the warm-up and the end.
-        qps: requests a second.
+        concurrency: number of clients.
+        requests: answered ones.
+        qps: answered requests per second.
         p50_ms: median latency; p99_ms likewise.
     """
 
@@ -41,16 +37,16 @@ class LoadResult:
 
 @dataclass(frozen=True)
 class OpenLoadResult:
-    """What a server gave under a load that does not wait for it.
+    """What a server answered under a load that does not wait for its answers.
 
     Attributes:
-        offered_qps: requests a second that came.
-        goodput_qps: requests a second that were answered.
+        offered_qps: requests sent per second.
+        goodput_qps: requests answered per second.
         overloaded: share of the requests that the server refused with `ServerOverloaded`.
         late: share that ended with `RequestTimeout`.
         failed: share that ended with another error.
-        p50_ms: median latency of the answered, from when the request was due; p99_ms likewise.
-        refusal_p99_ms: 99th percentile of how long a refused request waited for its refusal; 0 where none was refused.
+        p50_ms: median latency of the answered requests, from when each was due; p99_ms likewise.
+        refusal_p99_ms: 99th percentile of the time until a refusal; 0 where no request was refused.
     """
 
     offered_qps: float
@@ -63,89 +59,71 @@ class OpenLoadResult:
     refusal_p99_ms: float
 
 
-def run_load(
-    url: str,
-    users: Sequence[Sequence[int]],
-    concurrency: int,
-    duration_s: float,
-    warm_up_s: float = 1.0,
-    *,
-    processes: int | None = None,
-    options: dict[str, Any] | None = None,
-) -> LoadResult:
-    """Closed loop: asks a server for `duration_s` seconds after a warm-up.
+@dataclass(frozen=True)
+class LoadTest:
+    """Requests to one server.
 
-    Every client is a process of its own, so that Python's lock does not become what is measured.
-
-    Args:
+    Attributes:
         url: `host:port` of gRPC.
-        users: histories to ask for, external ids; each client goes round them from another place.
-        concurrency: clients.
+        users: histories to ask for in turn, external ids.
         duration_s: how long to measure.
-        warm_up_s: how long to ask before that.
-        processes: share the clients out among so many, as threads: for servers that are slow beside Python.
+        warm_up_s: how long to send requests before that.
         options: of `RetrievalClient.retrieve`, for every request.
     """
-    context = multiprocessing.get_context("spawn")
-    clients = [
-        (url, [*users[start:], *users[:start]], duration_s, warm_up_s, options or {})
-        for start in _starts(users, concurrency)
-    ]
-    processes = min(processes or concurrency, concurrency)
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        shares = (clients[first::processes] for first in range(processes))
-        parts = [part for parts in pool.map(_ask_together, shares) for part in parts]
-    latencies = np.concatenate([np.array(part) for part in parts]) / 1e6
-    if len(latencies) == 0:
-        raise RuntimeError(f"no request was answered within {duration_s} s")
-    p50, p99 = np.percentile(latencies, (50, 99))
-    return LoadResult(concurrency, len(latencies), len(latencies) / duration_s, float(p50), float(p99))
 
+    url: str
+    users: Sequence[Sequence[int]]
+    duration_s: float
+    warm_up_s: float = 1.0
+    options: Mapping[str, Any] = field(default_factory=dict)
 
-def run_open_load(
-    url: str,
-    users: Sequence[Sequence[int]],
-    offered_qps: float,
-    duration_s: float,
-    warm_up_s: float = 1.0,
-    *,
-    seed: int = 0,
-    options: dict[str, Any] | None = None,
-) -> OpenLoadResult:
-    """Open loop: requests arrive as a Poisson process, from one process.
+    def closed_loop(self, concurrency: int, processes: int | None = None) -> LoadResult:
+        """Each client sends its next request when it has its answer; each begins with another user.
 
-    Args:
-        url: `host:port` of gRPC.
-        users: histories to ask for, external ids, in turn.
-        offered_qps: requests a second.
-        duration_s: how long to measure; what is due then is counted, whenever it ends.
-        warm_up_s: how long to ask before that.
-        seed: of the arrivals.
-        options: of `RetrievalClient.retrieve`, for every request.
-    """
-    from ...clients import RetrievalClient
+        Every client is a process, so that Python's lock is not what is measured. Where the server is slow compared with
+        Python, `processes` makes the clients threads of that many processes.
+        """
+        processes = min(processes or concurrency, concurrency)
+        clients = [
+            replace(self, users=[*self.users[start:], *self.users[:start]])
+            for start in _starts(self.users, concurrency)
+        ]
+        with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+            shares = (clients[first::processes] for first in range(processes))
+            parts = [part for parts in pool.map(_ask_together, shares) for part in parts]
+        latencies = np.concatenate([np.array(part) for part in parts]) / 1e6
+        if len(latencies) == 0:
+            raise RuntimeError(f"no request was answered within {self.duration_s} s")
+        p50, p99 = np.percentile(latencies, (50, 99))
+        return LoadResult(concurrency, len(latencies), len(latencies) / self.duration_s, float(p50), float(p99))
 
-    gaps = np.random.default_rng(seed).exponential(1 / offered_qps, int(offered_qps * (warm_up_s + duration_s) * 2))
-    due_s = np.cumsum(gaps)
-    due_s = due_s[due_s < warm_up_s + duration_s]
-    options = options or {}
-    with RetrievalClient(url, timeout_s=60) as client, ThreadPoolExecutor(_MOST_IN_FLIGHT) as pool:
-        client.retrieve(users[0], **options)
-        start_s = time.monotonic()
+    def open_loop(self, offered_qps: float, seed: int = 0) -> OpenLoadResult:
+        """Requests arrive as a Poisson process of this random seed, as those of users do, answered or not.
 
-        def ask(ids: Sequence[int], due_s: float) -> tuple[type[NannError] | None, float]:
-            try:
-                client.retrieve(ids, **options)
-            except NannError as error:
-                return type(error), time.monotonic() - start_s - due_s
-            return None, time.monotonic() - start_s - due_s
+        What is due within the measurement is counted, whenever it ends. One process sends everything.
+        """
+        from ...clients import RetrievalClient
 
-        asked = []
-        for due, ids in zip(due_s.tolist(), cycle(users)):
-            time.sleep(max(0.0, start_s + due - time.monotonic()))
-            asked.append(pool.submit(ask, ids, due))
-        outcomes = [future.result() for future, due in zip(asked, due_s, strict=True) if due >= warm_up_s]
-    return _summary(outcomes, duration_s)
+        whole_s = self.warm_up_s + self.duration_s
+        due_s = np.cumsum(np.random.default_rng(seed).exponential(1 / offered_qps, int(offered_qps * whole_s * 2)))
+        due_s = due_s[due_s < whole_s]
+        with RetrievalClient(self.url, timeout_s=60) as client, ThreadPoolExecutor(_MOST_IN_FLIGHT) as pool:
+            client.retrieve(self.users[0], **self.options)
+            start_s = time.monotonic()
+
+            def ask(ids: Sequence[int], due_s: float) -> tuple[type[NannError] | None, float]:
+                try:
+                    client.retrieve(ids, **self.options)
+                except NannError as error:
+                    return type(error), time.monotonic() - start_s - due_s
+                return None, time.monotonic() - start_s - due_s
+
+            asked = []
+            for due, ids in zip(due_s.tolist(), cycle(self.users)):
+                time.sleep(max(0.0, start_s + due - time.monotonic()))
+                asked.append(pool.submit(ask, ids, due))
+            outcomes = [future.result() for future, due in zip(asked, due_s, strict=True) if due >= self.warm_up_s]
+        return _summary(outcomes, self.duration_s)
 
 
 def _summary(outcomes: Sequence[tuple[type[NannError] | None, float]], duration_s: float) -> OpenLoadResult:
@@ -170,29 +148,25 @@ def _starts(users: Sequence[Sequence[int]], concurrency: int) -> list[int]:
     return list(islice(cycle(range(0, len(users), max(1, len(users) // concurrency))), concurrency))
 
 
-_Client = tuple[str, Sequence[Sequence[int]], float, float, dict[str, Any]]
-
-
-def _ask_together(clients: Sequence[_Client]) -> list[list[int]]:
+def _ask_together(clients: Sequence[LoadTest]) -> list[list[int]]:
     with ThreadPoolExecutor(len(clients)) as pool:
         return list(pool.map(_ask, clients))
 
 
-def _ask(share: _Client) -> list[int]:
-    """Latencies in ns of the requests that ended within the measurement."""
+def _ask(test: LoadTest) -> list[int]:
+    """Latencies in ns of one client's requests that ended within the measurement."""
     from ...clients import RetrievalClient
 
-    url, users, duration_s, warm_up_s, options = share
     latencies: list[int] = []
-    with RetrievalClient(url, timeout_s=60) as client:
-        client.retrieve(users[0], **options)
-        start_ns = time.monotonic_ns() + int(warm_up_s * 1e9)
-        end_ns = start_ns + int(duration_s * 1e9)
-        for ids in cycle(users):
+    with RetrievalClient(test.url, timeout_s=60) as client:
+        client.retrieve(test.users[0], **test.options)
+        start_ns = time.monotonic_ns() + int(test.warm_up_s * 1e9)
+        end_ns = start_ns + int(test.duration_s * 1e9)
+        for ids in cycle(test.users):
             before_ns = time.monotonic_ns()
             if before_ns >= end_ns:
                 return latencies
-            client.retrieve(ids, **options)
+            client.retrieve(ids, **test.options)
             after_ns = time.monotonic_ns()
             if start_ns <= after_ns <= end_ns:
                 latencies.append(after_ns - before_ns)

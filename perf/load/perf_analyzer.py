@@ -1,4 +1,4 @@
-"""Runs Triton's perf_analyzer against the ensemble, and reads every request and answer back from its JSON export."""
+"""Runs Triton's perf_analyzer against the ensemble, and reads every request and answer from its JSON export."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from nann.errors import ServerError
 from nann.signature import BEHAVIOR_ITEM_IDS, ENSEMBLE, ITEM_IDS, ITEMS_SCORED, SCORER
@@ -20,9 +19,8 @@ from .perf_analyzer_install import PerfAnalyzer
 from .requests import perf_analyzer_input
 
 WINDOWS = 3
-"""perf_analyzer measures that many windows a point and reports them together."""
-# Whether windows agree is for the reader to judge from what we report: perf_analyzer would give up where they don't.
-_STABLE_PERCENT = 999
+"""perf_analyzer measures this many windows per point and reports them together."""
+_STABLE_PERCENT = 999  # otherwise perf_analyzer gives up where windows differ; the report shows how much they do
 _ASYNC_THREADS = 16
 _LONGER = (1, 4, 16)
 _TOO_SHORT = ("No valid requests recorded", "Failed to obtain stable measurement")
@@ -31,12 +29,12 @@ _TIMEOUT_S = 600
 
 @dataclass(frozen=True)
 class Answer:
-    """One request of the measured windows, and what came back.
+    """One request of the measured windows and its answer.
 
     Attributes:
         behavior_item_ids: the request's history, external ids.
         latency_ms: from sending to the answer.
-        item_ids: external ids, best first, padding left out.
+        item_ids: external ids, best first, without padding.
         items_scored: scorer evaluations.
     """
 
@@ -48,12 +46,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class LoadPoint:
-    """What a server gave under one load.
+    """What a server answered under one load.
 
     Attributes:
         mode: "concurrency" (closed loop) or "request_rate" (open loop, Poisson).
-        value: requests outstanding at all times, or requests sent a second.
-        seconds: length of the measured windows together.
+        value: the concurrency, or the requests sent per second.
+        seconds: total length of the measured windows.
         answers: all requests that were answered within them.
     """
 
@@ -64,25 +62,15 @@ class LoadPoint:
 
     @property
     def qps(self) -> float:
-        """Requests answered a second."""
+        """Requests answered per second."""
         return len(self.answers) / self.seconds
-
-    @property
-    def latencies_ms(self) -> npt.NDArray[np.float64]:
-        """Of every request."""
-        return np.array([answer.latency_ms for answer in self.answers])
 
     def percentile_ms(self, percent: float) -> float:
         """A percentile of the latency."""
-        return float(np.percentile(self.latencies_ms, percent))
-
-    @property
-    def items_scored(self) -> float:
-        """Scorer evaluations a request, mean."""
-        return float(np.mean([answer.items_scored for answer in self.answers]))
+        return float(np.percentile([answer.latency_ms for answer in self.answers], percent))
 
     def summary(self) -> dict[str, Any]:
-        """For reports: load, throughput, latencies."""
+        """For reports: load, throughput, latencies, and the mean number of scorer evaluations per request."""
         return {
             "mode": self.mode,
             "value": self.value,
@@ -91,7 +79,7 @@ class LoadPoint:
             "p50_ms": self.percentile_ms(50),
             "p90_ms": self.percentile_ms(90),
             "p99_ms": self.percentile_ms(99),
-            "items_scored": self.items_scored,
+            "items_scored": float(np.mean([answer.items_scored for answer in self.answers])),
         }
 
 
@@ -100,18 +88,19 @@ class Load:
     """One load: either a concurrency or a request rate.
 
     Attributes:
-        concurrency: closed loop: so many requests outstanding at all times.
-        request_rate: open loop: so many requests a second on average, at random times (Poisson), answered or not.
+        concurrency: closed loop: requests outstanding at any time.
+        request_rate: open loop: requests per second, at random times (Poisson), whether or not earlier ones were
+            answered.
     """
 
     concurrency: int | None = None
     request_rate: float | None = None
 
     def options(self) -> list[str]:
-        """Of perf_analyzer's command line."""
+        """Options of perf_analyzer's command line."""
         if self.concurrency is not None:
             return [f"--concurrency-range={self.concurrency}"]
-        # Without --async no more requests than threads would be outstanding: the loop would close.
+        # Without --async at most one request per thread would be outstanding, which is a closed loop.
         rate = [f"--request-rate-range={self.request_rate}", "--request-distribution=poisson"]
         return [*rate, "--async", f"--max-threads={_ASYNC_THREADS}"]
 
@@ -129,16 +118,16 @@ def run_perf_analyzer(
     """Measures the ensemble under one load.
 
     Args:
-        tool: where it is.
+        tool: from `find_perf_analyzer`.
         grpc_url: `host:port` of the server.
         histories: external ids of real users, asked in turn.
-        load: how much.
-        window_s: length of each of the `WINDOWS` windows; longer ones are tried where hardly a request fits in.
+        load: the concurrency or the request rate.
+        window_s: length of each of the `WINDOWS` windows; longer ones are tried if hardly a request fits.
         parameters: of every request.
-        calls_scorer: whether the server calls the model scorer; perf_analyzer fails if it is told so and it does not.
+        calls_scorer: whether searches call the model `scorer`; perf_analyzer fails if this is wrongly set.
 
     Raises:
-        ServerError: with perf_analyzer's own words, if it fails or no request was answered.
+        ServerError: with perf_analyzer's message, if it fails or no request was answered.
     """
     options = [
         *("-m", ENSEMBLE.name, "-u", grpc_url, "-i", "grpc"),
@@ -154,13 +143,8 @@ def run_perf_analyzer(
         requests.write_text(json.dumps(perf_analyzer_input(histories)), encoding="utf-8")
         for longer in _LONGER:
             window = f"--measurement-interval={round(window_s * longer * 1000)}"
-            command = [
-                str(tool.binary),
-                *options,
-                window,
-                f"--input-data={requests}",
-                f"--profile-export-file={export}",
-            ]
+            files = (f"--input-data={requests}", f"--profile-export-file={export}")
+            command = [str(tool.binary), *options, window, *files]
             done = subprocess.run(
                 command, env=tool.environment(), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
             )
@@ -176,7 +160,7 @@ def read_export(body: Mapping[str, Any]) -> LoadPoint:
     """The first experiment of perf_analyzer's `--profile-export-file`.
 
     Raises:
-        ServerError: if no request of it was answered.
+        ServerError: if none of its requests was answered.
     """
     experiment = body["experiments"][0]
     bounds = experiment["window_boundaries"]

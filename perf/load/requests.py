@@ -1,4 +1,4 @@
-"""Real requests for load: validation users' histories, as perf_analyzer's `--input-data` or a log for `plan-shapes`.
+"""Real requests: validation users' histories as perf_analyzer's `--input-data`, or as a log for `nann plan-shapes`.
 
 python -m nann.perf.load.requests --data build/data/complete_journey --out build/perf/requests.json
 """
@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+import numpy.typing as npt
 import typer
 
-from nann.signature import BEHAVIOR_ITEM_IDS, PADDING_IDS, USER_PROFILE
+from nann.signature import BEHAVIOR_ITEM_IDS, PADDING_IDS
 
 from ..command import run_command
 
@@ -25,28 +27,25 @@ def histories(data: Path, length: int, users: int) -> list[list[int]]:
     """
     from ...training.data.prepared import PreparedData
 
-    rows = PreparedData.load(data).queries("validation", length, users).external_ids.tolist()
-    return [[item for item in row if item not in PADDING_IDS] or [0] for row in rows]
+    return unpadded(PreparedData.load(data).queries("validation", length, users).external_ids)
 
 
-def perf_analyzer_input(users: Sequence[Sequence[int]], profile_fields: int = 0) -> dict[str, list[dict[str, Any]]]:
-    """perf_analyzer's JSON: one step a user, each of its own length."""
+def unpadded(external_ids: npt.NDArray[np.int64]) -> list[list[int]]:
+    """Rows of `int64[U, L]` as lists without padding; a user without behaviours gets one unknown id."""
+    return [[item for item in row if item not in PADDING_IDS] or [0] for row in external_ids.tolist()]
 
-    def step(ids: Sequence[int]) -> dict[str, Any]:
-        tensors = {BEHAVIOR_ITEM_IDS.name: {"content": list(ids), "shape": [len(ids)]}}
-        if profile_fields:
-            tensors[USER_PROFILE.name] = {"content": [0] * profile_fields, "shape": [profile_fields]}
-        return tensors
 
-    return {"data": [step(ids) for ids in users]}
+def perf_analyzer_input(users: Sequence[Sequence[int]]) -> dict[str, list[dict[str, Any]]]:
+    """perf_analyzer's JSON: one step per user, each of its own length."""
+    return {"data": [{BEHAVIOR_ITEM_IDS.name: {"content": list(ids), "shape": [len(ids)]}} for ids in users]}
 
 
 def main(
     data: Annotated[Path, typer.Option(help="Prepared data set.")],
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("build/perf/requests.json"),
-    length: Annotated[int, typer.Option(min=1, help="Behaviours a history.")] = 50,
-    users: Annotated[int, typer.Option(min=1, help="At most this many.")] = 1000,
-    log: Annotated[bool, typer.Option("--log", help="Write a log for `nann plan-shapes` in place of it.")] = False,
+    length: Annotated[int, typer.Option(min=1, help="Most behaviours in a history.")] = 50,
+    users: Annotated[int, typer.Option(min=1, help="Most users.")] = 1000,
+    log: Annotated[bool, typer.Option("--log", help="Write a log for `nann plan-shapes` instead.")] = False,
 ) -> None:
     """Write validation users' histories as requests."""
     each = histories(data, length, users)

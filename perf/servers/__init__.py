@@ -1,1 +1,1 @@
-"""Servers to measure, and what is read from them: counters, memory, the cost of each hop."""
+"""Servers to measure, and what is read from them: counters, memory, the time that Triton itself takes."""

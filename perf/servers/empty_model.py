@@ -1,6 +1,6 @@
 """Any of our models without its work: it reads its inputs, makes its calls, and answers zeros of the usual shapes.
 
-What a request takes in a server of these is what Triton takes for the same steps, calls and tensors (`hops`).
+A request to a server of these models takes the time that Triton itself needs for the steps, calls and tensors.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from ...python_backend.tensors import call_model, make_response, make_tensor, re
 
 
 class EmptyModel:
-    """Triton's view of a model without work, for one user a request.
+    """A model for requests of one user each.
 
     Attributes:
-        columns: of each output, by name; the scores of candidates are as many as they.
-        calls: how many candidates each call of the model scorer has.
+        columns: width of each output by name; `candidate_scores` is as wide as the candidates.
+        calls: number of candidates in each call of the model `scorer`.
     """
 
     columns: Mapping[str, int] = {}
     calls: Sequence[int] = ()
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Finds out which model it is."""
+        """Takes inputs and outputs from the model's name."""
         (spec,) = (spec for spec in MODELS if spec.name == args["model_name"])
         self._inputs = spec.inputs
         self._outputs = {
@@ -39,7 +39,7 @@ class EmptyModel:
         self._version = int(args["model_version"])
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answers one by one."""
+        """Answers the requests one by one."""
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Any) -> Any:

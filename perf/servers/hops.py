@@ -1,4 +1,4 @@
-"""What Triton takes of a request: the repository's models, each with its tensors and calls and without its work."""
+"""The time that Triton itself takes: a repository whose models keep their tensors and calls, but do no work."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class TritonPythonModel(EmptyModel):
 
 
 def empty(repository: Path, bundle: Bundle, calls: list[Calls], *, calls_scorer: bool) -> None:
-    """Takes the work out of the models of a repository that was installed for this.
+    """Replaces the models of a repository by empty ones.
 
     Args:
-        repository: of the target `embedded`.
-        bundle: that was installed.
-        calls: the scorer calls of some users; the empty search makes as many, of their mean sizes.
-        calls_scorer: whether searches call the model scorer at all.
+        repository: for the target `embedded`, with the bundle installed.
+        bundle: the same.
+        calls: scorer calls of some users; the empty search makes as many, of their mean sizes.
+        calls_scorer: whether searches call the model `scorer`.
     """
     top_k, states = bundle.search_params.top_k, calls[0][0][0]
     columns = {
@@ -62,12 +62,12 @@ def empty(repository: Path, bundle: Bundle, calls: list[Calls], *, calls_scorer:
             calls=mean_sizes(calls) if model is BEAM_RETRIEVAL and calls_scorer else [],
         )
         for path in repository.glob(f"{model.name}/[0-9]*/model.py"):
-            path.unlink()  # where it is a link, what it leads to must stay
+            path.unlink()  # it may be a link, whose target must stay as it is
             path.write_text(text, encoding="utf-8")
 
 
 def mean_sizes(calls: list[Calls]) -> list[int]:
-    """How many candidates a user's first call has on average, the second, ...; as many as users make on average."""
+    """Mean number of candidates in a user's first call, second call, ...; as many calls as users make on average."""
     sizes = [[candidates.shape[1] for _, candidates in user] for user in calls]
     count = round(np.mean([len(user) for user in sizes]))
     return [round(np.mean([user[place] for user in sizes if place < len(user)])) for place in range(count)]

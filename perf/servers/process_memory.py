@@ -1,21 +1,21 @@
-"""Memory of a server's processes by model: PSS, where a page that several processes share counts once in all."""
+"""Memory of a server's processes by model: PSS, which counts a page shared by several processes once in total."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from nann.signature import MODELS
+from nann.signature import ENSEMBLE, MODELS
 
 _PROC = Path("/proc")
 
 
 def model_pss_mb(server_pid: int) -> dict[str, float]:
-    """PSS in MB of the Python processes of each model of a running Triton, summed over its instances.
+    """PSS in MB of each model's Python processes, summed over its instances.
 
     Args:
-        server_pid: of tritonserver, which leads their process group.
+        server_pid: of tritonserver, which leads the process group.
     """
-    found = {spec.name: 0.0 for spec in MODELS if _is_python(spec.name)}
+    found = {spec.name: 0.0 for spec in MODELS if spec is not ENSEMBLE}  # the ensemble has no process
     for folder in _PROC.iterdir():
         if not folder.name.isdigit():
             continue
@@ -23,16 +23,12 @@ def model_pss_mb(server_pid: int) -> dict[str, float]:
             group = int((folder / "stat").read_text().rpartition(")")[2].split()[2])
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             pss_kb = _pss_kb(folder) if group == server_pid else 0
-        except (OSError, ValueError):  # it ended meanwhile, or is not ours to look at
+        except (OSError, ValueError):  # it ended meanwhile, or belongs to another user
             continue
         for model in found:
             if group == server_pid and f"/{model}/" in command:
                 found[model] += pss_kb / 1e3
     return {model: mb for model, mb in found.items() if mb}
-
-
-def _is_python(model: str) -> bool:
-    return model != MODELS[0].name  # all but the ensemble, which has no process
 
 
 def _pss_kb(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""Servers for the benchmarks: a bundle, how many instances of its models, and which cores they may use."""
+"""Servers for the benchmarks: a bundle, the number of instances and threads, and the cores that they may use."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _CONFIGS = {
     BEAM_RETRIEVAL.name: "config.pbtxt",
     SCORER.name: f"configs/{TARGET}.pbtxt",
 }
-"""Models that an instance is one of each of, and the file that configures them. The others take little time."""
+"""The models that have several instances, with the file that configures each. The others take little time."""
 _THREADS = {BEAM_RETRIEVAL.name: "scorer_threads", SCORER.name: "threads"}
-"""The parameter of each that says how many threads score a call."""
+"""The parameter of each that sets how many threads score a call."""
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """How a bundle is served; what is None is as the repository has it.
+    """How a bundle is served; None keeps what the model repository says.
 
     Attributes:
-        instances: of beam_retrieval and scorer each.
+        instances: of beam_retrieval and of scorer.
         threads: that share the candidates of a scorer call.
         cores: the only ones that the server may use.
-        scorer: where rounds are scored, `SCORER_PLACES` of `nann.python_backend.models.beam_retrieval`.
+        scorer: where rounds are scored, one of `SCORER_PLACES` in `nann.python_backend.models.beam_retrieval`.
     """
 
     instances: int | None = None
@@ -49,7 +49,7 @@ class Deployment:
 
     @property
     def calls_scorer(self) -> bool:
-        """Whether its searches call the model scorer."""
+        """Whether searches call the model `scorer`."""
         return self.scorer != "in_process"
 
 
@@ -60,7 +60,7 @@ def usable_cores() -> list[int]:
 
 @contextmanager
 def pinned(cores: Sequence[int] | None) -> Iterator[None]:
-    """This thread, and what it starts, on these cores alone; None: as it was."""
+    """Restricts this thread, and the processes that it starts, to these cores; None changes nothing."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores or before)
     try:
@@ -70,7 +70,7 @@ def pinned(cores: Sequence[int] | None) -> Iterator[None]:
 
 
 def install(bundle: Path, repository: Path, deployment: Deployment | None = None) -> Path:
-    """A fresh model repository with the bundle, configured as `deployment` says; returns its path."""
+    """Makes a new model repository with the bundle, configured by `deployment`; returns its path."""
     shutil.rmtree(repository, ignore_errors=True)
     install_bundle(bundle, repository)
     deployment = deployment or Deployment()
@@ -88,12 +88,12 @@ def install(bundle: Path, repository: Path, deployment: Deployment | None = None
 
 
 def read_config(path: Path) -> model_config_pb2.ModelConfig:
-    """A `config.pbtxt`."""
+    """Parses a `config.pbtxt`."""
     return text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
 
 
 def installed_scorer(repository: Path, threads: int = 1) -> EmbeddedScorer:
-    """The scorer of a repository in this process, as a server with so many threads runs it."""
+    """The scorer of a repository, in this process and as a server with `threads` threads runs it."""
     return EmbeddedScorer.open(repository / SCORER.name / "1" / ONNX_FILE, threads)
 
 
@@ -101,13 +101,13 @@ def installed_scorer(repository: Path, threads: int = 1) -> EmbeddedScorer:
 def serving(
     repository: Path, cores: Sequence[int] | None = None, target: str = TARGET, triton: TritonInstall | None = None
 ) -> Iterator[TritonServer]:
-    """A running server of an installed repository, on ports of its own; its log stands beside the repository.
+    """Serves a repository that `install` made, on free ports; the log is written beside the repository.
 
     Args:
-        repository: from `install`.
-        cores: the only ones that the server may use; None = all.
-        target: how it runs the ONNX files.
-        triton: the one to run; None = the one found here.
+        repository: its path.
+        cores: the only ones that the server may use; None: all.
+        target: the Triton target that runs the ONNX files.
+        triton: the Triton to run; None: the one that is installed.
     """
     log = repository.with_suffix(".log")
     http_port, grpc_port, metrics_port = free_ports(3)

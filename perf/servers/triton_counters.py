@@ -1,4 +1,4 @@
-"""Triton's own counters, and what they say about the time of a request."""
+"""Triton's own counters, and what they show about the time of a request."""
 
 from __future__ import annotations
 
@@ -30,29 +30,24 @@ def read_metrics(url: str) -> Counters:
 
 
 def _read(url: str) -> str:
-    """Triton opens this port a moment after it says that it is ready."""
+    """Retries for a while: Triton opens this port a moment after it reports that it is ready."""
     deadline_s = time.monotonic() + _OPENS_WITHIN_S
-    while (body := _read_once(url, last=time.monotonic() > deadline_s)) is None:
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=10) as response:
+                return str(response.read().decode())
+        except urllib.error.URLError:
+            if time.monotonic() > deadline_s:
+                raise
         time.sleep(_POLL_S)
-    return body
-
-
-def _read_once(url: str, *, last: bool) -> str | None:
-    try:
-        with urllib.request.urlopen(url, timeout=10) as response:
-            return str(response.read().decode())
-    except urllib.error.URLError:
-        if last:
-            raise
-        return None
 
 
 def breakdown(before: Counters, after: Counters) -> dict[str, Any]:
-    """What Triton counted between two readings: lockstep batches, and queue, compute and total time of each model.
+    """What Triton counted between two readings.
 
     Returns:
-        users_per_search, scorer_calls_per_search, scorer_share_of_search; and by model, for each request that it
-        served: queue_ms, compute_ms (of the batch it was in), total_ms, requests.
+        users_per_search, scorer_calls_per_search and scorer_share_of_search; and by model: requests, and the means per
+        request queue_ms, compute_ms (of its whole batch) and total_ms.
     """
 
     def grown(metric: str, model: str) -> float:

@@ -16,7 +16,7 @@ from support.own_server import own_server
 
 from nann.clients import RetrievalClient
 from nann.errors import ServerOverloaded
-from nann.perf.load.clients import run_load, run_open_load
+from nann.perf.load.clients import LoadTest
 from nann.shape_grid import MAX_BATCH_SIZE
 
 pytestmark = pytest.mark.triton
@@ -44,7 +44,8 @@ def users() -> list[list[int]]:
 @pytest.fixture(scope="module")
 def peak_qps(overloaded_server, users) -> float:
     """A closed loop with enough clients for full batches, but too few to be refused."""
-    result = run_load(overloaded_server.grpc_url, users, 3 * MAX_BATCH_SIZE, 12.0, 4.0, processes=1, options=OPTIONS)
+    test = LoadTest(overloaded_server.grpc_url, users, 12.0, 4.0, OPTIONS)
+    result = test.closed_loop(3 * MAX_BATCH_SIZE, processes=1)
     print(f"closed loop: {result}")
     return result.qps
 
@@ -73,7 +74,7 @@ def test_who_finds_the_queue_full_is_refused_at_once(overloaded_server, protocol
 
 @pytest.mark.slow
 def test_twice_the_capacity(overloaded_server, users, peak_qps):
-    result = run_open_load(overloaded_server.grpc_url, users, 2 * peak_qps, 25.0, 8.0, options=OPTIONS)
+    result = LoadTest(overloaded_server.grpc_url, users, 25.0, 8.0, OPTIONS).open_loop(2 * peak_qps)
     batch_ms = 1000 * MAX_BATCH_SIZE / peak_qps
     bound_ms = BATCHES * batch_ms
     print(f"open loop: {result}; a batch takes {batch_ms:.0f} ms, so the bound is {bound_ms:.0f} ms")
@@ -91,8 +92,8 @@ def test_important_requests_wait_less(overloaded_server, users, peak_qps):
 
     def load(share: float, priority: int):
         options = {**OPTIONS, "priority": priority}
-        url = overloaded_server.grpc_url
-        return run_open_load(url, users, share * peak_qps, 15.0, 8.0, seed=priority, options=options)
+        test = LoadTest(overloaded_server.grpc_url, users, 15.0, 8.0, options)
+        return test.open_loop(share * peak_qps, seed=priority)
 
     with ThreadPoolExecutor(2) as pool:
         important, usual = pool.map(load, (0.1, 1.5), (1, 2))

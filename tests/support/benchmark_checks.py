@@ -73,14 +73,14 @@ def _lockstep(result: Any, found: Tables, figures: Figures) -> None:
     all_axes = figures["perf_lockstep_stages.png"].axes
     for rows, one, axes in zip(found, result.values(), all_axes, strict=True):
         assert column(rows, "users in a batch") == list(one["ms_per_user"])
-        assert column(rows, "ms a user") == [f"{ms:.2f}" for ms in one["ms_per_user"].values()]
+        assert column(rows, "ms per user") == [f"{ms:.2f}" for ms in one["ms_per_user"].values()]
         for part, bars in zip(lockstep.PARTS, axes.containers, strict=True):
             stages = [one["stages_ms_per_user"][str(batch)][part] for batch in lockstep.BATCHES]
             assert column(rows, part) == [f"{ms:.2f}" for ms in stages]
             assert [bar.get_height() for bar in bars] == pytest.approx(stages)
             assert bars.get_label() == part
         assert axes.get_title() == f"{one['items']:,} items"
-    assert all_axes[0].get_ylabel() == "ms a user"
+    assert all_axes[0].get_ylabel() == "ms per user"
 
 
 def _retrieval(result: Any, found: Tables, figures: Figures) -> None:
@@ -90,10 +90,10 @@ def _retrieval(result: Any, found: Tables, figures: Figures) -> None:
         ours = one["methods"][one["entry"]]
         for row in rows:
             method = methods[row["method"]]
-            assert [row["ms a user"], row["evaluations"]] == [f"{method['ms']:.2f}", f"{method['evaluations']:,.0f}"]
+            assert [row["ms per user"], row["evaluations"]] == [f"{method['ms']:.2f}", f"{method['evaluations']:,.0f}"]
             assert [row[f"coverage@{one['top_k']}"], row["recall"]] == percents(method)
             if method is not ours:
-                assert row["to ours"] == f"{method['ms'] / ours['ms']:.1f}"
+                assert row["relative to ours"] == f"{method['ms'] / ours['ms']:.1f}"
 
 
 def _served(result: Any, found: Tables, figures: Figures) -> None:
@@ -165,7 +165,7 @@ def _start(result: Any, found: Tables, figures: Figures) -> None:
 def _growth(result: Any, found: Tables, figures: Figures) -> None:
     (rows,) = found
     for row, point in zip(rows, result["points"], strict=True):
-        assert [row["items"], row["ms a query"]] == [f"{point['items']:,}", f"{point['ms']:.2f}"]
+        assert [row["items"], row["ms per query"]] == [f"{point['items']:,}", f"{point['ms']:.2f}"]
         assert [row["evaluations"], row["entry points"]] == [
             f"{point['evaluations']:,.0f}",
             f"{point['entry_points']:,}",

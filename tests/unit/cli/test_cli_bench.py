@@ -1,4 +1,4 @@
-"""`nann bench`: what is refused before anything is started, and the gate's exit code."""
+"""`nann bench`: mistakes that are refused before anything is started, and the exit code of the gate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nann.perf.benchmarks import gate
     ("arguments", "message"),
     [
         (("--only", "speed"), '--only has "speed"; expected some of'),
-        (("--real", "bundle"), "--real and --data belong together"),
+        (("--real", "bundle"), "give both --real, a bundle, and --data"),
         (("--real", "nowhere", "--data", "nowhere"), "nowhere is no bundle with exported models"),
         (("--check",), "perf.json has no results of the benchmark gate; run `nann bench --only gate`"),
     ],
@@ -34,7 +34,7 @@ def test_the_gate_fails_the_command_beyond_its_tolerance(tmp_path, monkeypatch, 
         one.key: 10.0 * (1 - worse_by * one.tolerance if one.higher_is_better else 1 + worse_by * one.tolerance)
         for one in gate.GATED
     }
-    monkeypatch.setattr(gate, "run", lambda settings, say: now)
+    monkeypatch.setattr(gate, "measure", lambda cache, window_s, say: now)
     ended = nann("bench", "--check", "--out", tmp_path, "--cache", tmp_path / "cache", "--json")
     assert ended.code == code
     assert ended.json == {key: {"expected": 10.0, "measured": pytest.approx(value)} for key, value in now.items()}

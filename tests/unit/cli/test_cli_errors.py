@@ -1,4 +1,4 @@
-"""A mistake of the user's ends every command with one clear line and exit code 2, never with a traceback."""
+"""A user's mistake ends every command with one clear line and exit code 2, never with a traceback."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.heavy
 
 @pytest.fixture
 def copied(pipeline: Pipeline, tmp_path: Path) -> Path:
-    """A bundle of one's own to break."""
+    """A copy of the bundle that a test may break."""
     return Path(shutil.copytree(pipeline.bundle, tmp_path / "bundle"))
 
 
@@ -28,7 +28,7 @@ def test_an_unknown_column(pipeline, tmp_path):
         "prepare", "log", log, "--user", "customer", "--item", "sku", "--time", "at", "--out", tmp_path / "d"
     )
     assert "customer" in line
-    assert "uid" in line  # what there is instead
+    assert "uid" in line  # a column that exists
     assert not (tmp_path / "d").exists()
 
 
@@ -163,7 +163,7 @@ def test_a_folder_that_is_no_bundle_is_not_replaced(pipeline, tmp_path):
 
 
 def commands_on(pipeline: Pipeline, bundle: Path) -> list[tuple[object, ...]]:
-    """Every command that reads a bundle, but `serve` (tests/integration/test_serve_command.py)."""
+    """Commands that read a bundle; `serve` is in tests/integration/test_serve_command.py."""
     source = ("--data", pipeline.data)
     return [
         ("export", *source, "--checkpoint", pipeline.checkpoint, "--bundle", bundle),

@@ -23,7 +23,7 @@ def test_tune_recommends_what_it_found(pipeline: Pipeline, tmp_path):
     assert "frontier on 10 validation users, top 20" in ended.stdout
     assert "items can't be reached" in ended.stderr
     assert (tmp_path / "bundle.tuning.png").is_file()
-    # Users who ask for nothing in particular now get these parameters.
+    # Requests without search parameters now get these.
     evaluated = nann("evaluate", *source, "--split", "validation", "--json").json
     assert evaluated["ef"] == body["search"]["ef"]
     assert evaluated["coverage"] == body["tuning"]["coverage"]

@@ -1,4 +1,4 @@
-"""A missing package is answered with the extra that brings it; one version, one changelog."""
+"""A missing package is answered with the name of its extra; one version, one changelog."""
 
 from __future__ import annotations
 

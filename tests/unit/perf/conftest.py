@@ -1,4 +1,4 @@
-"""A corpus small enough to be measured within a second."""
+"""A corpus that is measured within a second."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def corpus(planted_cache: Path) -> PlantedCorpus:
 
 @pytest.fixture(scope="session")
 def users(tmp_path_factory: pytest.TempPathFactory) -> OfflineUsers:
-    """Users who want what their own vector is near to; the light score is a blurred one."""
+    """Users whose targets are the items nearest to their vectors; the light vectors are the item vectors with noise."""
     vectors = planted_vectors(0, ITEMS)
     blur = np.random.default_rng(2).normal(0, 0.05, vectors.shape).astype(np.float32)
     bundle = create_bundle(

@@ -1,4 +1,4 @@
-"""The committed perf.json: the code still writes its committed text; tables and plots show its numbers."""
+"""The committed perf.json: the code writes the committed text from it; tables and plots show its numbers."""
 
 from __future__ import annotations
 

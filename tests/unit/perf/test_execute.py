@@ -1,4 +1,4 @@
-"""Running benchmarks: what a result depends on, what stands beside it, and the regression gate."""
+"""Running benchmarks: the inputs of a result, its provenance, and the regression gate."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from nann.bundle import write_manifest
 from nann.errors import ConfigError
 from nann.perf.benchmark import Benchmark, BenchSettings
 from nann.perf.benchmarks import gate
+from nann.perf.corpora.table1 import Corpus
 from nann.perf.execute import CACHE_FOLDER, run_benchmarks
 from nann.perf.headlines import value_at
 from nann.perf.report import BENCHMARKS, REPORT
@@ -42,7 +43,8 @@ def settings(tmp_path):
     search = {"top_k": 1, "ef": [1], "rounds": [1]}
     manifest = {"item_count": 4, "sequence_length": 2, "profile_fields": [], "graph": graph, "search": search}
     write_manifest(folder, manifest, [])
-    return BenchSettings(folder, tmp_path, folder, tmp_path, tmp_path / "cache")
+    corpus = Corpus(folder, tmp_path)
+    return BenchSettings(corpus, corpus, tmp_path / "cache")
 
 
 def test_results_are_written_with_their_provenance(settings, tmp_path):
@@ -68,7 +70,7 @@ def test_other_settings_are_measured_again(settings, tmp_path):
 
 
 def test_results_of_earlier_versions_are_found(settings, tmp_path):
-    """The file's name is a hash of these inputs: another form of them would measure an hour of results again."""
+    """The file's name is a hash of these inputs; if their form changed, an hour of results would be measured again."""
     calls = []
     first = run_benchmarks([a_benchmark("one", calls)], settings, tmp_path / "out", command="nann bench")
     made = first["benchmarks"]["one"]["provenance"]
@@ -130,13 +132,11 @@ def test_the_gate_needs_something_to_compare_with():
         gate.verdicts({"benchmarks": {}}, {})
 
 
-def test_the_gate_runs_each_benchmark_once_on_a_small_corpus(settings, monkeypatch, tmp_path):
-    from nann.perf.corpora.table1 import Corpus
-
+def test_the_gate_runs_each_benchmark_once_on_a_small_corpus(monkeypatch, tmp_path):
     calls = []
     one = a_benchmark("one", calls)
     gated = [gate.Gated(one, key, True, 0.5) for key in ("one.ratio", "one.absent")]
     monkeypatch.setattr(gate, "GATED", tuple(gated))
     monkeypatch.setattr(gate, "table1_corpus", lambda *_: Corpus(tmp_path, tmp_path))
-    assert gate.run(settings, print) == {"one.ratio": 1.0, "one.absent": None}
+    assert gate.measure(tmp_path, 1.0, print) == {"one.ratio": 1.0, "one.absent": None}
     assert calls == ["one"]

@@ -1,4 +1,4 @@
-"""The GPU report without a GPU: what it writes about its numbers, and about what it could not measure."""
+"""The GPU report without a GPU: how it shows its numbers, and parts that it could not measure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BODY = {
     "skipped": {},
 }
 SESSION = report.Session(None, Path(), Path(), None, None, None, [1], 1.0, 0)
-"""Neither plans nor steps of training."""
+"""Without plans and without training steps."""
 
 
 def test_tables_show_the_numbers():

@@ -1,4 +1,4 @@
-"""The comparisons that need no server, on a tiny corpus: both sides do the same work, and the reports are whole."""
+"""Benchmarks without a server, on a tiny corpus: both sides do the same work, and the reports show all numbers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_growth_measures_every_corpus(corpus: PlantedCorpus, planted_cache: Path
     result = json.loads(json.dumps({"timed_users": 3, "judged_users": 2, "points": points}))
     (table,) = tables(growth.BENCHMARK.markdown(result))
     assert [row[:3] for row in table] == [
-        ["items", "ms a query", "evaluations"],
+        ["items", "ms per query", "evaluations"],
         *([f"{point['items']:,}", f"{point['ms']:.2f}", f"{point['evaluations']:,.0f}"] for point in points),
     ]
 
@@ -75,7 +75,7 @@ def test_retrieval_stands_beside_the_cascade_and_all_items(users: OfflineUsers) 
         ]
         for name, one in methods.items()
     }
-    assert "of the seeded walk's time" in text
+    assert "of the time of the search with entry seeds" in text
 
 
 def test_a_cascade_that_does_not_come_level_is_shown_at_its_largest(

@@ -46,13 +46,10 @@ def test_clients_start_at_different_users():
 
 
 def test_perf_analyzers_input():
-    assert perf_analyzer_input([[11, 12], [13]], profile_fields=1) == {
+    assert perf_analyzer_input([[11, 12], [13]]) == {
         "data": [
-            {
-                "behavior_item_ids": {"content": [11, 12], "shape": [2]},
-                "user_profile": {"content": [0], "shape": [1]},
-            },
-            {"behavior_item_ids": {"content": [13], "shape": [1]}, "user_profile": {"content": [0], "shape": [1]}},
+            {"behavior_item_ids": {"content": [11, 12], "shape": [2]}},
+            {"behavior_item_ids": {"content": [13], "shape": [1]}},
         ]
     }
 

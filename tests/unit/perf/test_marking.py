@@ -56,7 +56,7 @@ def test_a_recorded_scorer_says_what_the_real_one_said(users: OfflineUsers) -> N
     index, scorer = users.bundle.index, RecordedScorer(users.scorer, users.bundle.item_count)
     before = beam_search(index, scorer, users.batch[:1], PARAMS)
     scorer.stop_recording()
-    after = beam_search(index, scorer, users.batch[1:2], PARAMS)  # whoever asks
+    after = beam_search(index, scorer, users.batch[1:2], PARAMS)  # the scores of the first user
     np.testing.assert_array_equal(before.items, after.items)
     np.testing.assert_array_equal(before.scores, after.scores)
 

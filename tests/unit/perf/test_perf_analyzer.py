@@ -1,4 +1,4 @@
-"""What is asked of perf_analyzer, and what is read from its export; the real program is run in tests/integration."""
+"""Options for perf_analyzer, and reading its export; tests/integration runs the real program."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_failed_download_says_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))  # pip runs by its full path; with nothing on offer it fails
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", "")
-    with pytest.raises(ConfigError, match=r"nvidia-cuda-runtime-cu12.* can't be had: .*; install perf_analyzer"):
+    with pytest.raises(ConfigError, match=r"nvidia-cuda-runtime-cu12.* can't be downloaded: .*; install perf_analyzer"):
         find_perf_analyzer(tmp_path / "cache")
 
 

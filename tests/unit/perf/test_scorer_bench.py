@@ -44,7 +44,7 @@ def test_the_served_and_the_shipped_form_score_as_the_naive_one(forms, candidate
 
 
 def test_nothing_but_the_attention_passes_over_the_candidates_unfused(forms):
-    """A change in torch's exporter that brings a slow operator back shows here, not in a profile months later."""
+    """If torch's exporter changes and adds a slow operator again, this fails; it would hardly be noticed otherwise."""
     operators = [node.op_type for node in onnx.load(forms.served).graph.node]
     assert operators.count("Gather") == 1
     assert operators.count("Gemm") == 3

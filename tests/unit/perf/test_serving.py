@@ -1,4 +1,4 @@
-"""How a benchmark deploys a bundle, and what it reads of the server's processes."""
+"""How a benchmark deploys a bundle, and measures the memory of the server's processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONFIGS = {
 
 @pytest.fixture
 def no_bundle(monkeypatch):
-    """Installation copies the hand-written configurations alone."""
+    """Installation copies only the hand-written configurations."""
     from nann.perf.servers import serving
     from nann.python_backend.repository.install import copy_template
 
@@ -129,7 +129,7 @@ def test_the_empty_search_calls_as_often_and_with_as_many_candidates_as_users_do
 
 
 def test_an_empty_model_is_loaded_from_a_file_of_no_package(tmp_path, monkeypatch):
-    """As Triton does it: an import relative to our package fails there."""
+    """Triton loads it in this way, in which relative imports fail."""
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", triton_fakes)
     path = tmp_path / "model.py"
     path.write_text(hops._MODEL.format(columns={"scores": 10}, calls=[3]))
