@@ -90,6 +90,10 @@ def main() -> None:
             raise
         console.print(line, soft_wrap=True, markup=False, highlight=False)
         sys.exit(2)
+    except OSError as error:  # a full disk, a folder that may not be written
+        where = f"{error.filename}: " if error.filename else ""
+        console.print(f"[bold red]error:[/] {escape(where + (error.strerror or str(error)))}", soft_wrap=True)
+        sys.exit(2)
     except KeyboardInterrupt:
         console.print("interrupted")
         sys.exit(130)

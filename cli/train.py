@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +41,8 @@ def train(
     report = run_training(
         PreparedData.load(data), settings, out, resume=resume, checkpoint_every_steps=checkpoint_every
     )
+    if os.environ.get("RANK", "0") != "0":  # torchrun started several; the first one reports
+        return
     console.print(
         f"{report.steps:,} steps, {report.examples:,} examples in {report.seconds:.0f} s "
         f"({report.step_ms:.0f} ms per step, {report.examples_per_s:,.0f} examples/s); checkpoint: {report.checkpoint}"

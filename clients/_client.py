@@ -37,7 +37,8 @@ class RetrievalClient:
         transport: carries the requests in place of `protocol`.
 
     Raises:
-        ConfigError: if the arguments are not usable, or tritonclient is not installed.
+        ConfigError: if the arguments are not usable.
+        ModuleNotFoundError: if tritonclient is not installed.
     """
 
     def __init__(

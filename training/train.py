@@ -83,6 +83,8 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     with process_group() as process:
         run = _Run(data, config, out, process)
+        if process.is_main and not resume:
+            (out / BEST_FILE).unlink(missing_ok=True)  # of another run
         first = run.restore() if resume else 0
         last = min(stop_at_step or config.optimization.steps, config.optimization.steps)
         return run.steps(first, last, checkpoint_every_steps)

@@ -75,6 +75,20 @@ def test_a_data_set_that_is_missing(pipeline, tmp_path):
         assert "nann prepare" in line
 
 
+def test_a_folder_that_can_not_be_made(pipeline, tmp_path):
+    (tmp_path / "file").touch()
+    line = refused("train", "--data", pipeline.data, "--config", pipeline.config, "--out", tmp_path / "file" / "t")
+    assert line == f"error: {tmp_path / 'file' / 't'}: Not a directory"
+
+
+def test_a_run_that_has_nothing_left_to_do_prints_json_without_nan(pipeline, tmp_path):
+    shutil.copytree(pipeline.folder / "train", tmp_path / "t")
+    source = ("--data", pipeline.data, "--config", pipeline.config, "--out", tmp_path / "t")
+    ended = nann("train", *source, "--resume", "--json")
+    body = json.loads(ended.stdout.splitlines()[-1], parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert [body[name] for name in ("nce_loss", "auxiliary_loss", "light_loss")] == [None] * 3
+
+
 def test_an_unknown_configuration(pipeline, tmp_path):
     line = refused("train", "--data", pipeline.data, "--config", "nonsense", "--out", tmp_path / "t")
     assert "configuration nonsense can't be read" in line

@@ -4,6 +4,7 @@ Both the hand-written files and those that installation makes from them for a bu
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -249,3 +250,18 @@ def test_without_plans_there_is_no_tensorrt_target(tmp_path):
         exists = [(tmp_path / "repository" / name).exists() for name in sorted(MADE_CONFIGS) if "tensorrt" in name]
         assert exists == [given is not None] * 3
     assert json.loads((plans / "plans.json").read_text())["plans"]
+
+
+def test_what_triton_loads_is_one_import_of_a_class_that_may_run_inside_it():
+    """The import contracts see no file of the model repository: each names its class and nothing else."""
+    files = sorted(TEMPLATE.glob("*/1/*.py"))
+    assert {path.parts[-3] for path in files} == {
+        BEAM_RETRIEVAL.name,
+        FEATURE_TRANSFORM.name,
+        SCORER.name,
+        USER_ENCODER.name,
+    }
+    for path in files:
+        assert re.fullmatch(r"from nann\.python_backend\.models\.\w+ import TritonPythonModel\n", path.read_text()), (
+            path
+        )

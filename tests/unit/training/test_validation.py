@@ -116,6 +116,12 @@ def test_a_resumed_run_knows_its_best(data, config, tmp_path, recalls):
     assert (report.steps, report.best.step, report.stopped_early) == (20, 10, True)
 
 
+def test_a_run_that_starts_afresh_leaves_no_best_of_the_one_before(data, config, tmp_path):
+    assert train(data, watched(config, every=10), tmp_path).best_checkpoint.exists()
+    assert train(data, watched(config, every=0), tmp_path).best_checkpoint is None
+    assert not (tmp_path / "best.pt").exists()
+
+
 def test_without_validation_users_nothing_is_validated(data, config, tmp_path):
     nobody = replace(data, user_split=np.where(data.user_split == 1, 2, data.user_split))
     assert train(nobody, watched(config, every=1), tmp_path, stop_at_step=2).best is None
