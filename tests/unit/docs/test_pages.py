@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -140,3 +142,13 @@ def test_extras_exist(page):
     for line in commands(page):
         for names in re.findall(r"pip install (?:--editable )?[\"'](?:\.|nann)\[([a-z,-]+)\]", line):
             assert set(names.split(",")) <= extras, f"{label(page)} names `{line}`"
+
+
+@each_page()
+def test_pytest_command_lines_select_tests(page):
+    for words in map(str.split, commands(page)):
+        if "pytest" in words and any(word.startswith("tests/") for word in words):
+            selection = words[words.index("pytest") + 1 :]
+            pytest_here = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+            ended = subprocess.run([*pytest_here, *selection], cwd=ROOT, capture_output=True, text=True)
+            assert ended.returncode == 0, f"{' '.join(words)}: {ended.stdout[-300:]}"
