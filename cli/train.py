@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -35,13 +34,14 @@ def train(
     """
     from ..training.config import resolve_config
     from ..training.data.prepared import PreparedData
+    from ..training.distributed import process_rank
     from ..training.train import train as run_training
 
     settings = resolve_config(config, steps=steps, seed=seed)
     report = run_training(
         PreparedData.load(data), settings, out, resume=resume, checkpoint_every_steps=checkpoint_every
     )
-    if os.environ.get("RANK", "0") != "0":  # torchrun started several; the first one reports
+    if process_rank():  # torchrun started several processes, and the main one reports
         return
     console.print(
         f"{report.steps:,} steps, {report.examples:,} examples in {report.seconds:.0f} s "

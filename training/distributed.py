@@ -38,11 +38,15 @@ class ProcessInfo:
         return bool(told)
 
 
+def process_rank() -> int:
+    """This process's rank under torchrun, 0 the main one; 0 without it."""
+    return int(os.environ.get("RANK", "0"))
+
+
 @contextmanager
 def process_group() -> Iterator[ProcessInfo]:
     """Joins torchrun's processes if there are any, by NCCL if every process has a GPU of its own, else by gloo."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    rank = int(os.environ.get("RANK", "0"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     on_gpu = torch.cuda.device_count() > local_rank
     device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
@@ -51,7 +55,7 @@ def process_group() -> Iterator[ProcessInfo]:
     if world_size > 1:
         dist.init_process_group("nccl" if on_gpu else "gloo")
     try:
-        yield ProcessInfo(rank, world_size, device)
+        yield ProcessInfo(process_rank(), world_size, device)
     finally:
         if world_size > 1:
             dist.destroy_process_group()
