@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from nann.durable_files import new_file
@@ -13,7 +14,10 @@ from nann.errors import ConfigError, DataError
 
 from .config import TrainingConfig
 from .data.prepared import PreparedData
+from .models.attribute_bag import AttributeBag
+from .models.kernel_scorer import KernelScorer
 from .models.neural_scorer import NeuralScorer
+from .models.scorer import AnyScorer
 from .models.start import start_from_similarity
 from .validation import Validation
 
@@ -67,7 +71,7 @@ class Checkpoint:
                 f"{path} is not a checkpoint of `nann train` ({type(error).__name__}); give OUT/checkpoint.pt of a run"
             ) from error
 
-    def restore(self, data: PreparedData) -> NeuralScorer:
+    def restore(self, data: PreparedData) -> AnyScorer:
         """The trained scorer, in evaluation mode.
 
         Raises:
@@ -76,19 +80,33 @@ class Checkpoint:
         """
         model = build_model(self.config, data)
         load_weights(model, self.model)
+        if isinstance(model, KernelScorer):
+            model.use_heads(self.step > self.config.start_steps)
         return model.eval()
 
 
-def build_model(config: TrainingConfig, data: PreparedData) -> NeuralScorer:
+def build_model(config: TrainingConfig, data: PreparedData) -> AnyScorer:
     """A fresh scorer for a data set."""
     sizes = [len(field["values"]) + 1 for field in data.profile_fields]
+    if config.model.architecture == "kernel":
+        bag = _attribute_bag(data, config.model.vector_dim - 1)
+        return KernelScorer(config.model, torch.tensor(data.train_counts), bag, sizes)
     model = NeuralScorer(config.model, torch.tensor(data.item_categories), data.category_count, sizes, config.light)
     if config.model.start == "similarity":
         start_from_similarity(model, torch.tensor(data.train_counts))
     return model
 
 
-def load_weights(model: NeuralScorer, weights: dict[str, Any]) -> None:
+def _attribute_bag(data: PreparedData, dim: int) -> AttributeBag | None:
+    """Category and attributes of every item; None if the data set has neither."""
+    codes, count = [data.item_categories[:, None]] if data.category_count > 1 else [], data.category_count
+    indptr = np.arange(data.item_count + 1) * len(codes)
+    if not codes:
+        return None
+    return AttributeBag(torch.from_numpy(indptr), torch.from_numpy(np.concatenate(codes, axis=1).ravel()), count, dim)
+
+
+def load_weights(model: AnyScorer, weights: dict[str, Any]) -> None:
     """Loads a state dict; raises DataError for another data set's, ConfigError for another architecture's."""
     items = weights.get("item_embedding.weight")
     if items is not None and len(items) != model.item_count:

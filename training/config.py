@@ -26,10 +26,22 @@ class ProfileConfig(_Section):
     feed_forward: int = Field(24, ge=1)
 
 
+class KernelConfig(_Section):
+    """The architecture `kernel` (`nann.training.models.kernel_scorer`)."""
+
+    heads: int = Field(4, ge=0)
+    """0: only the inner product, its own two-sided form."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """Of the embeddings that a step looks up."""
+    id_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the items that a step knows by their attributes alone, as it will know new items."""
+
+
 class ModelConfig(_Section):
     """The scorer's shape. Defaults are the UserBehavior variant's."""
 
-    architecture: Literal["attention", "no_attention", "two_sided"] = "attention"
+    architecture: Literal["attention", "no_attention", "two_sided", "kernel"] = "attention"
+    """The first three are the paper's (Table 3)."""
     sequence_length: int = Field(50, ge=1)
     embedding_dim: int = Field(32, ge=1)
     item_layers: tuple[int, ...] = (64, 64, 64)
@@ -38,6 +50,7 @@ class ModelConfig(_Section):
     query_hidden: int = Field(64, ge=1)
     score_layers: tuple[int, ...] = (128, 64, 32)
     profile: ProfileConfig | None = None
+    kernel: KernelConfig = KernelConfig()
     start: Literal["similarity", "random"] = "similarity"
     """How the weights are initialised (`nann.training.models.start`); the network is the same."""
 
@@ -65,6 +78,10 @@ class LossConfig(_Section):
     """Per context; the positives of a context share them."""
     positives: int = Field(1, ge=1)
     """Most items of one basket that are positives of the same context; 1 if the log has no baskets."""
+    noise_power: float = Field(0.75, ge=0, le=1)
+    """`kernel` draws negatives in proportion to their counts to this power."""
+    own_items: Literal["kept", "masked"] = "kept"
+    """Whether a user's own other items are negatives. `kernel` only; mask them if retrieval leaves out the history."""
     auxiliary: AuxiliaryConfig = AuxiliaryConfig()
 
 
@@ -89,11 +106,23 @@ class OptimizationConfig(_Section):
     """Contexts per step and process."""
     learning_rate: float = Field(3e-3, gt=0)
     warmup_steps: int = Field(100, ge=0)
+    adam_beta2: float = Field(0.999, gt=0, lt=1)
+    heads_learning_rate: float = Field(4.0, gt=0)
+    """Learning rate of the heads of `kernel`, relative to the others'."""
     final_learning_rate_ratio: float = Field(0.01, ge=0, le=1)
     weight_decay: float = Field(0.0, ge=0)
     clip_norm: float = Field(5.0, gt=0)
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     """bf16: matrix products in bfloat16 (autocast). auto: bf16 if the processor has instructions for it."""
+
+
+class StartConfig(_Section):
+    """The first steps, in which `kernel` trains only its inner product; `optimization` is about the steps after them."""
+
+    steps: int = Field(1000, ge=1)
+    batch_size: int = Field(1024, ge=2)
+    negatives: int = Field(1024, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
 
 
 class ValidationConfig(_Section):
@@ -146,10 +175,22 @@ class TrainingConfig(_Section):
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     light: LightConfig = LightConfig()
+    start: StartConfig | None = None
+    """`kernel` only. None: all weights train from the first step."""
     optimization: OptimizationConfig = OptimizationConfig()
     index: IndexConfig = IndexConfig()
     search: SearchConfig = SearchConfig()
     validation: ValidationConfig = Field(ValidationConfig(), exclude=True)
+
+    @property
+    def start_steps(self) -> int:
+        """Steps before those of `optimization`."""
+        return 0 if self.start is None else self.start.steps
+
+    @property
+    def steps(self) -> int:
+        """All steps of the run."""
+        return self.start_steps + self.optimization.steps
 
     @property
     def fingerprint(self) -> str:

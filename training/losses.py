@@ -73,9 +73,9 @@ def distillation_loss(light: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         target: `float[B, C]`, the scorer's corrected scores; no gradient.
         valid: `bool[B, C]`, which candidates count; at least one per row.
     """
-    target, light = (scores.masked_fill(~valid, _EXCLUDED).log_softmax(dim=1) for scores in (target.detach(), light))
+    target, light = (scores.masked_fill(~valid, EXCLUDED).log_softmax(dim=1) for scores in (target.detach(), light))
     return F.kl_div(light, target, reduction="batchmean", log_target=True)
 
 
-_EXCLUDED = -1e9
+EXCLUDED = -1e9
 """Instead of -inf, which would give 0 * inf in the divergence."""

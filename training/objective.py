@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .config import LossConfig
 from .losses import auxiliary_loss, corrected_logits, distillation_loss, fgsm_perturbation, nce_loss
 from .models.neural_scorer import NeuralScorer, UserContext
+from .models.scorer import map_parts
 
 
 class Batch(NamedTuple):
@@ -35,6 +36,11 @@ class Batch(NamedTuple):
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+    @property
+    def example_count(self) -> int:
+        """Contexts."""
+        return len(self.behaviors)
 
 
 class Losses(NamedTuple):
@@ -67,7 +73,7 @@ class TrainingObjective(nn.Module):
         """Losses of one batch."""
         user = self.model.user_context(batch.behaviors, batch.profile_codes)
         features = self.model.item_features(self.model.item_vectors(batch.items))
-        pairs = features.map(lambda part: F.embedding(batch.candidates, part))
+        pairs = map_parts(features, lambda part: F.embedding(batch.candidates, part))
         logits = self.model.score(user, pairs).float()
         corrected = self._corrected(logits, batch.items, batch.candidates, batch.is_positive)
         nce = nce_loss(corrected, batch.is_positive, self.config.nce)
@@ -75,7 +81,7 @@ class TrainingObjective(nn.Module):
         # Always in float32: bfloat16 would round away a Delta of eps in e_v.
         with _running_statistics(self.model), torch.autocast(logits.device.type, enabled=False):
             if self.config.auxiliary.reading != "none" and self.config.auxiliary.weight != 0:
-                user = user.map(Tensor.float)
+                user = map_parts(user, Tensor.float)
                 auxiliary = self._auxiliary(user, batch)
         if self.model.light is not None:
             with _running_statistics(self.model):  # e_v as it is served
@@ -88,7 +94,7 @@ class TrainingObjective(nn.Module):
         assert self.model.light is not None
         with torch.no_grad():
             vectors = self.model.item_vectors(batch.items)  # [M, d]
-        items = F.embedding(batch.candidates, self.model.light.item_vectors(vectors).float())  # [B, P + C, width]
+        items = F.embedding(batch.candidates, self.model.light_items(vectors).float())  # [B, P + C, width]
         users = self.model.light_users(batch.behaviors, batch.profile_codes).float()  # [B, width]
         scores = (items * users[:, None]).sum(dim=2)
         corrected = self._corrected(scores, batch.items, batch.candidates, batch.is_positive)

@@ -23,11 +23,11 @@ TENSORBOARD_FOLDER = "tensorboard"
 class RunLog:
     """Measures time and memory in every process, and prints and writes TensorBoard logs in the main one.
 
-    A context manager. `first` and `last` are the run's steps; `examples_per_step` counts all processes.
+    A context manager. `first` and `last` are the run's steps.
     """
 
-    def __init__(self, out: Path, process: ProcessInfo, first: int, last: int, examples_per_step: int) -> None:
-        self._device, self._examples_per_step = process.device, examples_per_step
+    def __init__(self, out: Path, process: ProcessInfo, first: int, last: int) -> None:
+        self._device = process.device
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn())
         self._progress = Progress(
             TextColumn("training"), *columns, console=Console(stderr=True), disable=not process.is_main
@@ -36,7 +36,7 @@ class RunLog:
         self._tenth = last / 10
         self._writer = SummaryWriter(str(out / TENSORBOARD_FOLDER)) if process.is_main else None
         self._recall = ""
-        self._last = (first, 0.0)
+        self._last = (first, 0, 0.0)
 
     def __enter__(self) -> RunLog:
         self._progress.start()
@@ -70,13 +70,14 @@ class RunLog:
         """Peak memory of this process's tensors on the GPU; None on a CPU."""
         return torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else None
 
-    def steps(self, done: int, losses: Losses, learning_rate: float) -> None:
-        """Reports after `done` steps; times are means over the steps since the last call."""
+    def steps(self, done: int, examples: int, losses: Losses, learning_rate: float) -> None:
+        """Reports after `done` steps and `examples` of this run; times are means over the steps since the last call."""
         nce, auxiliary, light = (term.item() for term in losses[1:])  # waits for the GPU, before the time is taken
-        before, seconds = self._last
-        self._last = (done, self.step_s)
-        step_s = (self._last[1] - seconds) / (done - before)
-        rate, memory, gpu_memory = self._examples_per_step / step_s, self.peak_memory_bytes, self.peak_gpu_memory_bytes
+        before, examples_before, seconds = self._last
+        self._last = (done, examples, self.step_s)
+        step_s = (self._last[2] - seconds) / (done - before)
+        rate = (examples - examples_before) / (self._last[2] - seconds)
+        memory, gpu_memory = self.peak_memory_bytes, self.peak_gpu_memory_bytes
         self._scalars(done, "loss/", nce=nce, auxiliary=auxiliary, light=light)
         self._scalars(done, "", learning_rate=learning_rate, step_ms=1e3 * step_s, examples_per_s=rate)
         self._scalars(done, "memory/", peak_bytes=memory, peak_gpu_bytes=gpu_memory)

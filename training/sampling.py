@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,15 +21,42 @@ _EPOCH_STREAM, _NEGATIVE_STREAM = 0, 1
 class UnigramSampler:
     """Draws items in proportion to their counts, `int64[N]`, by binary search in the cumulative counts."""
 
-    def __init__(self, counts: npt.NDArray[np.int64]) -> None:
+    def __init__(self, counts: npt.NDArray[np.integer | np.floating]) -> None:
         self._cumulative = np.cumsum(counts)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
         """Item indices, `int64[shape]`."""
-        return np.searchsorted(self._cumulative, rng.integers(self._cumulative[-1], size=shape), side="right")
+        total = self._cumulative[-1]
+        whole = np.issubdtype(total.dtype, np.integer)
+        points = rng.integers(total, size=shape) if whole else rng.random(shape) * total
+        return np.searchsorted(self._cumulative, points, side="right")
 
 
-class BatchSampler:
+BatchT = TypeVar("BatchT")
+
+
+class Sampler(ABC, Generic[BatchT]):
+    """Gives the batch of any step, as a function of the seed, the step and the process alone."""
+
+    @abstractmethod
+    def batch(self, step: int) -> BatchT:
+        """The batch of one step of this process."""
+
+    def batches(self, first: int, last: int) -> Generator[BatchT]:
+        """The batches of steps `first` to `last` - 1; a thread assembles the next while the caller uses the current.
+
+        An error in the thread is raised here, at the step of the failed batch. Closing the generator ends the thread.
+        """
+        with ThreadPoolExecutor(1, "next_batch") as thread:
+            coming = thread.submit(self.batch, first)
+            for step in range(first, last):
+                batch = coming.result()
+                if step + 1 < last:
+                    coming = thread.submit(self.batch, step + 1)
+                yield batch
+
+
+class BatchSampler(Sampler[Batch]):
     """Assembles the batch of any step, vectorised.
 
     An example is a group to predict from the behaviours before it: a basket, or one behaviour if the log has no
@@ -62,19 +91,6 @@ class BatchSampler:
         items, places = np.unique(candidates, return_inverse=True)
         arrays = (behaviors, profiles, items, places.reshape(candidates.shape), real)
         return Batch(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
-
-    def batches(self, first: int, last: int) -> Generator[Batch]:
-        """The batches of steps `first` to `last` - 1; a thread assembles the next while the caller uses the current.
-
-        An error in the thread is raised here, at the step of the failed batch. Closing the generator ends the thread.
-        """
-        with ThreadPoolExecutor(1, "next_batch") as thread:
-            coming = thread.submit(self.batch, first)
-            for step in range(first, last):
-                batch = coming.result()
-                if step + 1 < last:
-                    coming = thread.submit(self.batch, step + 1)
-                yield batch
 
     def _positive_rows(
         self, rng: np.random.Generator, chosen: npt.NDArray[np.int64]

@@ -7,7 +7,9 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -19,9 +21,10 @@ from .config import OptimizationConfig, TrainingConfig
 from .data.prepared import PreparedData
 from .data.protocol import VALIDATION
 from .distributed import ProcessInfo, process_group
-from .objective import Batch, Losses, TrainingObjective
+from .models.kernel_scorer import KernelScorer
+from .objective import Losses
 from .run_log import RunLog
-from .sampling import BatchSampler
+from .stages import Stage, objective_of, parameter_groups, stages
 from .validation import Validation, Validator
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -86,25 +89,8 @@ def train(
         if process.is_main and not resume:
             (out / BEST_FILE).unlink(missing_ok=True)  # of another run
         first = run.restore() if resume else 0
-        last = min(stop_at_step or config.optimization.steps, config.optimization.steps)
+        last = min(stop_at_step or config.steps, config.steps)
         return run.steps(first, last, checkpoint_every_steps)
-
-
-def learning_rate(config: OptimizationConfig, step: int) -> float:
-    """Linear warm-up, then a cosine from the peak to `final_learning_rate_ratio` of it."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    low = config.final_learning_rate_ratio
-    return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
-def parameter_groups(objective: TrainingObjective) -> list[list[nn.Parameter]]:
-    """The scorer's parameters, and apart the light head's if there is one: their gradients are clipped separately."""
-    light = list(objective.model.light.parameters()) if objective.model.light is not None else []
-    own = {id(parameter) for parameter in light}
-    scorer = [parameter for parameter in objective.parameters() if id(parameter) not in own]
-    return [scorer, light] if light else [scorer]
 
 
 def uses_bf16(config: OptimizationConfig, device: torch.device) -> bool:
@@ -122,15 +108,15 @@ class _Run:
         self.config, self.out, self.process = config, out, process
         self.best: Validation | None = None
         torch.manual_seed(config.seed)
-        objective = TrainingObjective(build_model(config, data), config.loss, torch.tensor(data.train_counts))
-        self.objective = objective.to(process.device)
-        self.module: nn.Module = DistributedDataParallel(objective) if process.is_distributed else objective
+        self.model = build_model(config, data).to(process.device)
+        self.objective = objective_of(self.model, data, config).to(process.device)
         self.optimizer = torch.optim.AdamW(
-            [{"params": group} for group in parameter_groups(objective)],
+            parameter_groups(self.model, config.optimization),
             lr=config.optimization.learning_rate,
+            betas=(0.9, config.optimization.adam_beta2),
             weight_decay=config.optimization.weight_decay,
         )
-        self.sampler = BatchSampler(data, config, process.rank, process.world_size)
+        self.stages = stages(data, config, process)
         self.bf16 = uses_bf16(config.optimization, process.device)
         settings = config.validation
         wanted = settings.every and (settings.patience or (data.user_split == VALIDATION).any())
@@ -140,7 +126,7 @@ class _Run:
         """Loads the last checkpoint and returns its step."""
         path = self.out / CHECKPOINT_FILE
         checkpoint = Checkpoint.load(path)
-        load_weights(self.objective.model, checkpoint.model)
+        load_weights(self.model, checkpoint.model)
         if checkpoint.config.fingerprint != self.config.fingerprint:
             raise ConfigError(f"{path} was made with another configuration; give the same one, or train from the start")
         self.optimizer.load_state_dict(checkpoint.optimizer)
@@ -149,49 +135,58 @@ class _Run:
 
     def steps(self, first: int, last: int, checkpoint_every_steps: int) -> TrainingReport:
         start = time.perf_counter()
-        examples_per_step = self.config.optimization.batch_size * self.process.world_size
         over = self._is_over(first)
-        done, last, losses = first, first if over else last, None
-        with (
-            RunLog(self.out, self.process, first, last, examples_per_step) as log,
-            closing(self.sampler.batches(first, last)) as batches,
-        ):
-            for batch in batches:
-                losses = self._step(done, batch)
-                done += 1
-                validates = self._validates(done)
-                saves = done % checkpoint_every_steps == 0 or done == last
-                if self.process.is_main and (done % LOG_EVERY_STEPS == 0 or validates or saves):
-                    log.steps(done, losses, self.optimizer.param_groups[0]["lr"])
-                with log.paused():
-                    over = validates and self._validate(done, log)
-                    if saves or over:
-                        self._save(done, CHECKPOINT_FILE)
-                if over:
-                    break
+        done, last, losses, examples = first, first if over else last, None, 0
+        with RunLog(self.out, self.process, first, last) as log:
+            for stage in self.stages:
+                if over or done >= min(stage.last, last):
+                    continue
+                module = self._enter(stage)
+                with closing(stage.sampler.batches(done - stage.first, min(stage.last, last) - stage.first)) as batches:
+                    for batch in batches:
+                        losses = self._step(module, stage, done, batch)
+                        done += 1
+                        examples += batch.example_count * self.process.world_size
+                        validates = self._validates(done)
+                        saves = done % checkpoint_every_steps == 0 or done == last
+                        if self.process.is_main and (done % LOG_EVERY_STEPS == 0 or validates or saves):
+                            log.steps(done, examples, losses, self.optimizer.param_groups[0]["lr"])
+                        with log.paused():
+                            over = validates and self._validate(done, log)
+                            if saves or over:
+                                self._save(done, CHECKPOINT_FILE)
+                        if over:
+                            break
             step_s = log.step_s
-        steps = done - first
         return TrainingReport(
             checkpoint=self.out / CHECKPOINT_FILE,
             steps=done,
-            examples=steps * examples_per_step,
+            examples=examples,
             seconds=time.perf_counter() - start,
-            step_ms=1e3 * step_s / max(steps, 1),
-            examples_per_s=steps * examples_per_step / max(step_s, 1e-9),
+            step_ms=1e3 * step_s / max(done - first, 1),
+            examples_per_s=examples / max(step_s, 1e-9),
             **_last_losses(losses),
             peak_memory_bytes=log.peak_memory_bytes,
             peak_gpu_memory_bytes=log.peak_gpu_memory_bytes,
             best=self.best,
             best_checkpoint=self.out / BEST_FILE if self.best else None,
-            stopped_early=over and done < self.config.optimization.steps,
+            stopped_early=over and done < self.config.steps,
         )
 
-    def _step(self, step: int, batch: Batch) -> Losses:
+    def _enter(self, stage: Stage) -> nn.Module:
+        """The objective as the stage trains it."""
+        if isinstance(self.model, KernelScorer):
+            self.model.use_heads(stage.heads)
+        return DistributedDataParallel(self.objective) if self.process.is_distributed else self.objective
+
+    def _step(self, module: nn.Module, stage: Stage, step: int, batch: Any) -> Losses:
         batch = batch.to(self.process.device)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config.optimization, step)
+            group["lr"] = group["ratio"] * stage.learning_rate(step)
+        # Dropout depends on the step alone, so that a resumed run is the same as an uninterrupted one.
+        torch.manual_seed(_seed(self.config.seed, step, self.process.rank))
         with torch.autocast(self.process.device.type, torch.bfloat16, enabled=self.bf16):
-            losses: Losses = self.module(batch)
+            losses: Losses = module(batch)
         self.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()
         for group in self.optimizer.param_groups:
@@ -200,14 +195,16 @@ class _Run:
         return losses
 
     def _validates(self, done: int) -> bool:
-        is_last = done == self.config.optimization.steps
+        is_last = done == self.config.steps
         return self.validator is not None and (is_last or done % self.config.validation.every == 0)
 
     def _validate(self, done: int, log: RunLog) -> bool:
         """Validates in the main process, keeps the best weights, and tells every process whether the run is over."""
         if self.process.is_main and self.validator is not None:
-            found = self.validator.measure(self.objective.model, done)
-            if self.best is None or found.recall > self.best.recall:
+            found = self.validator.measure(self.model, done)
+            # A start's weights are another scorer's.
+            beaten = self.best is None or found.recall > self.best.recall
+            if beaten or (self.best.step <= self.config.start_steps < done):
                 self.best = found
                 self._save(done, BEST_FILE)
             log.validation(found, self.best)
@@ -216,16 +213,20 @@ class _Run:
     def _is_over(self, done: int) -> bool:
         """Whether none of the last `patience` validations was better than the best before them."""
         settings = self.config.validation
-        if self.best is None or settings.patience is None:
+        if self.best is None or settings.patience is None or self.best.step <= self.config.start_steps:
             return False
         return done - self.best.step >= settings.patience * settings.every
 
     def _save(self, step: int, name: str) -> None:
         if self.process.is_main:
-            weights, optimizer = self.objective.model.state_dict(), self.optimizer.state_dict()
+            weights, optimizer = self.model.state_dict(), self.optimizer.state_dict()
             Checkpoint(self.config, step, weights, optimizer, self.best).save(self.out / name)
 
 
 def _last_losses(losses: Losses | None) -> dict[str, float]:
     values = [math.nan] * 3 if losses is None else [term.item() for term in losses[1:]]
     return dict(zip(("nce_loss", "auxiliary_loss", "light_loss"), values, strict=True))
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from nann.metrics import coverage, recall
 
 from .config import TrainingConfig
 from .data.prepared import PreparedData
-from .models.neural_scorer import ItemFeatures, NeuralScorer, UserContext
+from .models.scorer import AnyScorer, map_parts
 
 _BLOCK_ON_CPU, _BLOCK_ON_GPU = (2, 1024), (16, 16_384)
 """Users and items per call: small enough for a CPU's cache, large enough to keep a GPU busy."""
@@ -49,7 +50,7 @@ class Validator:
         self._top_k = min(config.search.top_k, data.item_count)
         self._shortlist = min(config.search.ef[-1], data.item_count)
 
-    def measure(self, model: NeuralScorer, step: int) -> Validation:
+    def measure(self, model: AnyScorer, step: int) -> Validation:
         """Recall and coverage of a model in training, which is not changed, batch norm statistics included."""
         was_training = model.training
         model.eval()
@@ -61,19 +62,19 @@ class Validator:
         return Validation(step, found, None if shortlist is None else coverage(shortlist, exact))
 
     @torch.inference_mode()
-    def _search(self, model: NeuralScorer) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
+    def _search(self, model: AnyScorer) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
         """The items with the best scores, `int64[Q, K]`, and with the best light scores, `int64[Q, ef]`."""
         behaviors, profiles = (
             torch.from_numpy(array).to(self._device) for array in (self._queries.behaviors, self._queries.profiles)
         )
         users = model.user_context(behaviors, profiles)
-        light_users = None if model.light is None else model.light_users(behaviors, profiles)
+        light_users = model.light_users(behaviors, profiles) if model.has_light else None
         exact, light = (_Best(count, len(behaviors), self._device) for count in (self._top_k, self._shortlist))
         for items in torch.arange(model.item_count, device=self._device).split(self._item_chunk):
             vectors = model.item_vectors(items)
             exact.add(_scores(model, users, model.item_features(vectors), self._user_block), items)
-            if model.light is not None and light_users is not None:
-                light.add(light_users @ model.light.item_vectors(vectors).T, items)
+            if light_users is not None:
+                light.add(light_users @ model.light_items(vectors).T, items)
         return exact.items.cpu().numpy(), None if light_users is None else light.items.cpu().numpy()
 
 
@@ -93,11 +94,11 @@ class _Best:
         self.items = items.gather(1, places)
 
 
-def _scores(model: NeuralScorer, users: UserContext, items: ItemFeatures, block: int) -> Tensor:
+def _scores(model: AnyScorer, users: Any, items: Any, block: int) -> Tensor:
     """Scores of all pairs, a block of users at a time: float[Q, C]."""
-    shared = items.map(lambda part: part[None])  # [1, C, ...]
+    shared = map_parts(items, lambda part: part[None])  # [1, C, ...]
 
     def score(start: int) -> Tensor:
-        return model.score(users.map(lambda part: part[start : start + block]), shared)
+        return model.score(map_parts(users, lambda part: part[start : start + block]), shared)
 
-    return torch.cat([score(start) for start in range(0, len(users.base), block)])
+    return torch.cat([score(start) for start in range(0, len(users[0]), block)])

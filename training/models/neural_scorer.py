@@ -11,7 +11,7 @@ where W is the score network's first layer and X the behaviour embeddings: the w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..config import LightConfig, ModelConfig
 from .layers import ProfileTransformer, hidden_block, item_network, projection
 from .light_head import LightHead
+from .scorer import Scorer
 
 MASKED = -1e9
 """Added to the attention logits of padding. Finite, so that an empty history gives zeros and not NaN."""
@@ -40,10 +41,6 @@ class UserContext(NamedTuple):
     values: Tensor | None = None
     mask: Tensor | None = None
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> UserContext:
-        """The same with the function of each tensor in its place."""
-        return UserContext(function(self.base), *(None if part is None else function(part) for part in self[1:]))
-
 
 class ItemFeatures(NamedTuple):
     """The item's side of the score network.
@@ -56,12 +53,8 @@ class ItemFeatures(NamedTuple):
     share: Tensor
     query: Tensor | None = None
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> ItemFeatures:
-        """The same with the function of each tensor in its place."""
-        return ItemFeatures(function(self.share), None if self.query is None else function(self.query))
 
-
-class NeuralScorer(nn.Module):
+class NeuralScorer(Scorer[UserContext, ItemFeatures]):
     """The three architectures of Table 3: `attention`, `no_attention`, `two_sided`.
 
     Args:
@@ -118,18 +111,20 @@ class NeuralScorer(nn.Module):
 
     @property
     def item_count(self) -> int:
-        """The number of items, N."""
+        """See `Scorer`."""
         return self.item_embedding.num_embeddings
 
+    @property
+    def has_light(self) -> bool:
+        """See `Scorer`: the light head, if there is one."""
+        return self.light is not None
+
     def item_vectors(self, items: Tensor) -> Tensor:
-        """e_v: int[...] item indices -> float[..., vector_dim]."""
+        """See `Scorer`."""
         return self.item_network(self.embed(items.long()))
 
     def user_context(self, behaviors: Tensor, profile_codes: Tensor) -> UserContext:
-        """The user's side of the score: int[B, L] item indices, -1 = padding, and int[B, P] profile codes.
-
-        A model without a profile network ignores the codes.
-        """
+        """See `Scorer`."""
         known = behaviors >= 0
         embedded = self.embed(behaviors.clamp(min=0).long()) * known[..., None]  # [B, L, 2 * embedding_dim]
         pooled = embedded.sum(dim=1)
@@ -144,7 +139,7 @@ class NeuralScorer(nn.Module):
         return UserContext(base, self.key_network(embedded), nn.functional.linear(embedded, behavior_weight), mask)
 
     def light_users(self, behaviors: Tensor, profile_codes: Tensor) -> Tensor:
-        """w_u of the light head: int[B, L], int[B, P] -> float[B, width]. No gradient reaches the scorer's weights."""
+        """See `Scorer`: w_u of the light head. No gradient reaches the scorer's weights."""
         assert self.light is not None
         with torch.no_grad():
             known = behaviors >= 0
@@ -153,8 +148,13 @@ class NeuralScorer(nn.Module):
             vectors = self.item_network(embedded)  # [B, L, vector_dim]
         return self.light.user_vectors(user, vectors, known)
 
+    def light_items(self, vectors: Tensor) -> Tensor:
+        """See `Scorer`: x_v of the light head."""
+        assert self.light is not None
+        return self.light.item_vectors(vectors)
+
     def item_features(self, vectors: Tensor) -> ItemFeatures:
-        """The item's side of the score: float[..., vector_dim] e_v -> float[..., H] and float[..., A]."""
+        """See `Scorer`: float[..., vector_dim] e_v -> float[..., H] and float[..., A]."""
         if self.config.architecture == "two_sided":
             return ItemFeatures(vectors)
         share = nn.functional.linear(vectors, self.first_layer_weights()[2])
@@ -163,7 +163,7 @@ class NeuralScorer(nn.Module):
         return ItemFeatures(share, self.query_network(vectors) / math.sqrt(self.config.attention_dim))
 
     def score(self, user: UserContext, item: ItemFeatures) -> Tensor:
-        """s_u(e_v) for every pair, float[B, C]; `item` is [B, C, ...], or [1, C, ...] if all users share candidates."""
+        """See `Scorer`."""
         if self.config.architecture == "two_sided":
             return (item.share @ user.base[:, :, None]).squeeze(-1)
         hidden = item.share + user.base[:, None, :]  # [B, C, H]
@@ -171,11 +171,6 @@ class NeuralScorer(nn.Module):
             logits = item.query @ user.keys.transpose(1, 2) + user.mask[:, None, :]  # [B, C, L]
             hidden = hidden + logits.softmax(dim=-1) @ user.values
         return self.score_network[1:](hidden).squeeze(-1)
-
-    def forward(self, behaviors: Tensor, profile_codes: Tensor, candidates: Tensor) -> Tensor:
-        """Scores of candidates: int[B, L], int[B, P], int[B or 1, C] -> float[B, C]."""
-        vectors = self.item_vectors(candidates)
-        return self.score(self.user_context(behaviors, profile_codes), self.item_features(vectors))
 
     def _user_network(self, pooled: Tensor, profile_codes: Tensor) -> Tensor:
         if self.profile_transformer is None:

@@ -1,0 +1,259 @@
+"""A scorer that begins as an inner product and adds target attention without softmax. Not in the paper.
+
+    s_u(v)  =  <[u, 1], e_v>  +  sum over heads h of gate_h(u, v) * log(1 + sum over behaviours b of
+                                                                       r_h(age of b) * exp(<K_h k_b, Q_h q_v>))
+
+    e_v = [q_v, popularity_v],   u = pooled + network(pooled),   pooled = sum of r_0(age of b) k_b, over the root of sum r_0
+
+k_b and q_v are linear maps of one embedding: the item's id plus its attributes. The first term is a two-sided model, cheap
+to train, and with `kernel.heads` 0 it is all there is. The heads tell whether *some* behaviour is like the candidate, which
+no inner product with a pooled user can. Softmax would divide this away: three similar behaviours would count as one.
+
+Weights r_h are learned for each age (0 = the latest behaviour). K_h and Q_h start as identity: the heads begin with the
+similarity that the two-sided form has learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..config import ModelConfig
+from .attribute_bag import AttributeBag
+from .layers import ProfileTransformer
+from .scorer import Scorer
+
+MAX_SIMILARITY = 12.0
+"""Similarities are cut here before the exponential: e^12 times a long history is far from overflow."""
+_EMBEDDING_STD = 0.05
+_FORGETTING, _FORGETTING_UNTIL = 0.2, 20
+"""At the start a behaviour of age a weighs exp(-0.2 min(a, 20))."""
+_FIRST_GATE = 0.1
+_GATE_SCALE = 0.3
+
+
+class KernelUser(NamedTuple):
+    """The user's side; d the width of e_v, H heads, L behaviours.
+
+    Attributes:
+        vector: `float[B, d - 1]`, u.
+        keys: `float[B, H, L, d - 1]`, temperature included.
+        weights: `float[B, H, L]`, r_h of each behaviour's age; 0 for padding.
+        gates: `float[B, H]`, the user's part of the gates.
+    """
+
+    vector: Tensor
+    keys: Tensor
+    weights: Tensor
+    gates: Tensor
+
+
+class KernelItem(NamedTuple):
+    """The item's side.
+
+    Attributes:
+        vector: `float[..., d]`, e_v.
+        queries: `float[..., H, d - 1]`.
+        gates: `float[..., H]`, the item's part of the gates.
+    """
+
+    vector: Tensor
+    queries: Tensor
+    gates: Tensor
+
+
+class RowsOfContexts(NamedTuple):
+    """R rows of T behaviours; each row holds G contexts, which see the behaviours before their end.
+
+    Attributes:
+        behaviors: `int64[R, T]`, positions in the batch's list of distinct items; any for padding.
+        ends: `int64[R, G]`, how many behaviours of the row are before each context's target; 0 for padding.
+        profile_codes: `int[R, P]`.
+    """
+
+    behaviors: Tensor
+    ends: Tensor
+    profile_codes: Tensor
+
+
+class KernelScorer(Scorer[KernelUser, KernelItem]):
+    """See the module.
+
+    Args:
+        config: the architecture's shape, `config.kernel` included.
+        item_counts: `int64[N]`, occurrences in the training log, where popularity begins.
+        attributes: what describes the items; None: only their ids.
+        profile_sizes: number of codes of each user profile field; only read if `config.profile` is set.
+    """
+
+    log_popularity: Tensor
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        item_counts: Tensor,
+        attributes: AttributeBag | None = None,
+        profile_sizes: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        self.config, self.kernel = config, config.kernel
+        width, heads = config.vector_dim - 1, self.kernel.heads
+        self.item_embedding = nn.Embedding(len(item_counts), width)
+        nn.init.normal_(self.item_embedding.weight, std=_EMBEDDING_STD)
+        with torch.no_grad():
+            self.item_embedding.weight[item_counts == 0] = 0  # an item never seen is what its attributes say
+        self.attributes = attributes
+        self.register_buffer("log_popularity", (item_counts.clamp(min=0.5) / item_counts.sum()).log())
+        self.popularity = nn.Parameter(torch.ones(()))
+        self.item_bias = nn.Embedding(len(item_counts), 1, _weight=torch.zeros(len(item_counts), 1))
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.key, self.query = _identity(width), _identity(width)
+        self.recency = nn.Parameter(_forgetting(config.sequence_length).repeat(1 + heads, 1))
+        self.user_network = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        nn.init.zeros_(self.user_network[2].weight)
+        self.profile_network: nn.Sequential | None = None
+        if config.profile is not None and profile_sizes:
+            profile = config.profile
+            transformer = ProfileTransformer(profile_sizes, profile.d_model, profile.heads, profile.feed_forward)
+            self.profile_network = nn.Sequential(transformer, nn.Linear(profile.d_model, width))
+            nn.init.zeros_(self.profile_network[1].weight)
+        self.dropout = nn.Dropout(self.kernel.dropout)
+        self.heads_on = heads > 0
+        self.head_keys, self.head_queries = (nn.Parameter(torch.eye(width).repeat(heads, 1, 1)) for _ in range(2))
+        self.temperatures = nn.Parameter(torch.linspace(0.5, 1.5, heads) if heads > 1 else torch.ones(heads))
+        self.gates = nn.Parameter(torch.full((heads,), _FIRST_GATE))
+        self.user_gates, self.item_gates = (nn.Parameter(torch.zeros(heads, width)) for _ in range(2))
+
+    @property
+    def item_count(self) -> int:
+        """See `Scorer`."""
+        return self.item_embedding.num_embeddings
+
+    @property
+    def has_light(self) -> bool:
+        """See `Scorer`: the light score is the inner product that the score begins with."""
+        return self.heads_on
+
+    def use_heads(self, on: bool) -> None:
+        """Whether the heads take part in the score, and train; always off without heads."""
+        self.heads_on = on and self.kernel.heads > 0
+        for parameter in self.head_parameters():
+            parameter.requires_grad_(self.heads_on)
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """What only the heads use."""
+        return [self.head_keys, self.head_queries, self.temperatures, self.gates, self.user_gates, self.item_gates]
+
+    def embed(self, items: Tensor) -> Tensor:
+        """Id and attributes: int64[M] item indices -> float[M, d - 1]."""
+        embedded = self.item_embedding(items)
+        if self.training and self.kernel.id_dropout:
+            embedded = embedded * (torch.rand_like(embedded[:, :1]) >= self.kernel.id_dropout)
+        return embedded if self.attributes is None else embedded + self.attributes(items)
+
+    def to_vectors(self, embedded: Tensor, items: Tensor) -> Tensor:
+        """e_v of embedded items: float[M, d - 1], int64[M] -> float[M, d]."""
+        popularity = self.popularity * self.log_popularity[items, None] + self.item_bias(items)
+        return torch.cat([self.log_scale.exp() * self.query(embedded), popularity], dim=-1)
+
+    def item_vectors(self, items: Tensor) -> Tensor:
+        """See `Scorer`."""
+        flat = items.flatten().long()
+        return self.to_vectors(self.embed(flat), flat).unflatten(0, items.shape)
+
+    def behavior_vectors(self, items: Tensor) -> Tensor:
+        """k_b: int64[M] item indices -> float[M, d - 1]."""
+        return self.key(self.embed(items))
+
+    def user_context(self, behaviors: Tensor, profile_codes: Tensor) -> KernelUser:
+        """See `Scorer`."""
+        known = behaviors >= 0
+        vectors = self.behavior_vectors(behaviors.clamp(min=0).flatten().long()).unflatten(0, behaviors.shape)
+        return self.context_of(vectors, known, profile_codes)
+
+    def context_of(self, vectors: Tensor, known: Tensor, profile_codes: Tensor) -> KernelUser:
+        """The user's side from k_b of the behaviours, float[B, L, d - 1], bool[B, L], int[B, P]."""
+        weights = self.recency.flip(1).exp()[None] * known[:, None]  # [B, 1 + H, L]
+        vector = self.user_vector(weights[:, :1], vectors, profile_codes).squeeze(1)
+        keys = torch.einsum("bld,hde,h->bhle", vectors, self.head_keys, self.temperatures)
+        return KernelUser(vector, keys, weights[:, 1:], self.gates + _GATE_SCALE * vector @ self.user_gates.T)
+
+    def user_vector(self, weights: Tensor, vectors: Tensor, profile_codes: Tensor) -> Tensor:
+        """U of G contexts of each row: float[B, G, T], float[B, T, d - 1], int[B, P] -> float[B, G, d - 1]."""
+        pooled = weights @ vectors / (weights.sum(dim=-1, keepdim=True).sqrt() + 1e-6)
+        if self.profile_network is not None:
+            pooled = pooled + self.profile_network(profile_codes)[:, None]
+        return pooled + self.user_network(pooled)
+
+    def item_features(self, vectors: Tensor) -> KernelItem:
+        """See `Scorer`."""
+        directions = vectors[..., :-1]
+        queries = torch.einsum("...d,hde->...he", directions, self.head_queries)
+        return KernelItem(vectors, queries, _GATE_SCALE * directions @ self.item_gates.T)
+
+    def score(self, user: KernelUser, item: KernelItem) -> Tensor:
+        """See `Scorer`."""
+        inner = (item.vector[..., :-1] @ user.vector[:, :, None]).squeeze(-1) + item.vector[..., -1]
+        if not self.heads_on:
+            return inner
+        similarities = item.queries.transpose(1, 2) @ user.keys.transpose(2, 3)  # [B, H, C, L]
+        found = similarities.clamp(max=MAX_SIMILARITY).exp() @ user.weights[..., None]  # [B, H, C, 1]
+        evidence = found.squeeze(-1).log1p().transpose(1, 2)  # [B, C, H]
+        return inner + (evidence * (user.gates[:, None] + item.gates)).sum(dim=-1)
+
+    def score_rows(self, rows: RowsOfContexts, embedded: Tensor, vectors: Tensor) -> Tensor:
+        """Scores of shared candidates for contexts of the same behaviours, as in training: float[R, G, C].
+
+        One product of all behaviours with all candidates serves every context of a row.
+
+        Args:
+            rows: R rows with T behaviours and G contexts.
+            embedded: `float[R, T, d - 1]`, the embedded behaviours.
+            vectors: `float[C, d]`, e_v of the candidates.
+        """
+        keys = self.key(embedded)
+        weights = self._weights(rows)  # [1 + H or 1, R, G, T]
+        users = self.user_vector(weights[0], keys, rows.profile_codes)  # [R, G, d - 1]
+        directions = vectors[:, :-1]
+        scores = users @ directions.T + vectors[:, -1]
+        for head in range(self.kernel.heads if self.heads_on else 0):
+            queries = directions @ (self.head_queries[head] * self.temperatures[head])
+            similarities = keys @ self.head_keys[head] @ queries.T  # [R, T, C]
+            evidence = (weights[1 + head] @ similarities.clamp(max=MAX_SIMILARITY).exp()).log1p()  # [R, G, C]
+            of_user = self.gates[head] + _GATE_SCALE * users @ self.user_gates[head]  # [R, G]
+            of_item = _GATE_SCALE * directions @ self.item_gates[head]  # [C]
+            scores = scores + (of_user[..., None] + of_item) * evidence
+        return scores
+
+    def _weights(self, rows: RowsOfContexts) -> Tensor:
+        """r_h of each behaviour's age as each context sees it, 0 outside of it: float[1 + H or 1, R, G, T]."""
+        ages = rows.ends[..., None] - 1 - torch.arange(rows.behaviors.shape[1], device=rows.ends.device)  # [R, G, T]
+        visible = (ages >= 0) & (ages < self.config.sequence_length)
+        recency = self.recency if self.heads_on else self.recency[:1]
+        return recency.exp()[:, ages.clamp(0, self.config.sequence_length - 1)] * visible
+
+    def light_users(self, behaviors: Tensor, profile_codes: Tensor) -> Tensor:
+        """See `Scorer`."""
+        return self.light_of(self.user_context(behaviors, profile_codes))
+
+    def light_of(self, user: KernelUser) -> Tensor:
+        """[u, 1]: float[B, d]."""
+        return torch.cat([user.vector, torch.ones_like(user.vector[:, :1])], dim=1)
+
+    def light_items(self, vectors: Tensor) -> Tensor:
+        """See `Scorer`: e_v itself."""
+        return vectors
+
+
+def _identity(width: int) -> nn.Linear:
+    linear = nn.Linear(width, width)
+    nn.init.eye_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def _forgetting(length: int) -> Tensor:
+    return -_FORGETTING * torch.arange(length).clamp(max=_FORGETTING_UNTIL)

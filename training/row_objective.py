@@ -1,0 +1,57 @@
+"""The loss of one step on rows of contexts: sampled softmax over candidates that the whole batch shares."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from .config import LossConfig
+from .losses import EXCLUDED
+from .models.kernel_scorer import KernelScorer
+from .objective import Losses
+from .row_sampling import RowBatch
+
+
+class RowObjective(nn.Module):
+    """L_NCE of a batch of rows, and weight * L_AUX on some of its contexts, as a module."""
+
+    def __init__(self, model: KernelScorer, config: LossConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+
+    def forward(self, batch: RowBatch) -> Losses:
+        """Losses of one batch."""
+        model = self.model
+        embedded = model.embed(batch.items)  # [M, d - 1]
+        behaviors = model.dropout(F.embedding(batch.rows.behaviors, embedded))
+        candidates = model.dropout(F.embedding(batch.candidates, embedded))
+        vectors = model.to_vectors(candidates, batch.items[batch.candidates])
+        scores = model.score_rows(batch.rows, behaviors, vectors).float()
+        nce = shared_softmax_loss(scores, batch, self.config.own_items)
+        none = torch.zeros_like(nce)
+        return Losses(nce, nce.detach(), none, none)
+
+
+def shared_softmax_loss(scores: Tensor, batch: RowBatch, own_items: str) -> Tensor:
+    """Each target against the candidates that are no target of its context, averaged over targets.
+
+    The correction makes the sum over candidates an estimate of the sum over all items: each counts once for each time
+    that it is expected in a batch. The row's own items are in its batch for certain.
+
+    Args:
+        scores: `float[R, G, C]`.
+        batch: which candidates are targets, with their log probability to be in a batch.
+        own_items: "masked": the row's own items are no negatives; "kept": they are, uncorrected.
+    """
+    if own_items == "masked":
+        noise = (scores - batch.log_expected).masked_fill(batch.own[:, None], EXCLUDED)
+    else:
+        noise = scores - batch.log_expected * ~batch.own[:, None]
+    noise = noise.flatten(0, 1)
+    excluded = torch.zeros_like(noise, dtype=torch.bool)
+    excluded[batch.target_contexts, batch.targets] = True
+    total = noise.masked_fill(excluded, EXCLUDED).logsumexp(dim=1)  # [R G]
+    found = scores.flatten(0, 1)[batch.target_contexts, batch.targets]
+    return F.softplus(total[batch.target_contexts] - found).mean()
