@@ -4,7 +4,8 @@ manifest.json        format version, sources, protocol, counts, profile fields
 items.parquet        item_id int64 ascending, category int32, train_count int64, name: row number = item index
 categories.parquet   label: row number = category
 behaviors.parquet    user int32, item int32, group_first int64: sorted by user and time
-users.parquet        user_id, first, end, split, target_first, target_end, profile_0, ...: row number = user index
+users.parquet        user_id, first, end, train_end, validation_first, validation_end, test_first, test_end, profile_0,
+                     ...: row number = user index
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ import polars as pl
 from .numbering import KeptUsers, kept_users, numbered_categories, numbered_items, ordered_behaviors
 from .output_folder import KIND, MANIFEST_FILE, prepared_folder
 from .profiles import UserProfiles
-from .protocol import SPLITS, TRAIN, Groups, Protocol, split_users, target_rows
+from .protocol import NO_TARGET, Groups, Protocol, Split, split_rows
 from .rows import InteractionLog
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ITEMS_FILE = "items.parquet"
 CATEGORIES_FILE = "categories.parquet"
 BEHAVIORS_FILE = "behaviors.parquet"
@@ -78,16 +79,16 @@ def _write(
     on_step("Sorting behaviours by user and time")
     behaviors = ordered_behaviors(log.rows, users, items)
     groups = Groups.of(behaviors["group_first"].to_numpy(), users)
-    split = split_users(groups, protocol)
-    targets = target_rows(groups, split)
+    split = split_rows(groups, protocol)
     on_step("Writing")
     behaviors.write_parquet(folder / BEHAVIORS_FILE)
-    _write_users(folder, users, split, targets, log.profiles)
-    train_rows = np.repeat(split == TRAIN, users.end - users.first)  # [R]
+    _write_users(folder, users, split, log.profiles)
+    train_rows = np.arange(behaviors.height) < np.repeat(split.train_end, users.end - users.first)  # [R]
     train_counts = np.bincount(behaviors["item"].to_numpy()[train_rows], minlength=items.height)
     counts = {
-        "users": len(split),
-        **{f"{label}_users": int((split == code).sum()) for label, code in SPLITS.items()},
+        "users": len(users.first),
+        "train_users": int((split.train_end > users.first).sum()),
+        **{f"{name}_users": int((rows[:, 0] != NO_TARGET).sum()) for name, rows in split.targets.items()},
         "dropped_users": users.dropped,
         "items": items.height,
         "items_of_several_categories": int(items["several"].sum()) if "several" in items.columns else 0,
@@ -111,22 +112,22 @@ def _manifest(log: InteractionLog, protocol: Protocol, name: str, counts: dict[s
         "counts": counts,
         "rows": asdict(log.counts),
         "profile_fields": list(log.profiles.fields) if log.profiles else [],
+        "item_attributes": [],
     }
 
 
 def _write_users(
     folder: Path,
     users: KeptUsers,
-    split: npt.NDArray[np.uint8],
-    targets: npt.NDArray[np.int64],
+    split: Split,
     profiles: UserProfiles | None,
 ) -> None:
     frame = users.frame.select(pl.col("user").alias("user_id")).with_columns(
         pl.Series("first", users.first),
         pl.Series("end", users.end),
-        pl.Series("split", split),
-        pl.Series("target_first", targets[:, 0]),
-        pl.Series("target_end", targets[:, 1]),
+        pl.Series("train_end", split.train_end),
+        *(pl.Series(f"{name}_first", rows[:, 0]) for name, rows in split.targets.items()),
+        *(pl.Series(f"{name}_end", rows[:, 1]) for name, rows in split.targets.items()),
     )
     if profiles is not None:
         # A left join guarantees no order.

@@ -5,6 +5,7 @@ A group has no order within itself: it is a basket, or one behaviour if the log 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,10 @@ from nann.errors import ConfigError, DataError
 
 from .numbering import KeptUsers
 
-TRAIN, VALIDATION, TEST = 0, 1, 2
-SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+TARGETS = ("validation", "test")
+"""The splits with ground truth."""
+
+NO_TARGET = -1
 
 DEFAULT_SHARE = 0.1
 DEFAULT_MOST = 10_000
@@ -34,6 +37,7 @@ class Protocol:
         validation_users, test_users: how many of each; None: a tenth of the users, at most 10,000.
         seed: random seed of the split.
         whole_corpus: keep all items of the log, not only those of the kept users.
+        exclude_history: items of a user's history are neither answers nor ground truth.
     """
 
     min_behaviors: int = 10
@@ -41,6 +45,7 @@ class Protocol:
     test_users: int | None = None
     seed: int = 0
     whole_corpus: bool = False
+    exclude_history: bool = False
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -61,11 +66,14 @@ class Groups:
         starts: `int64[G + 1]`, first row of each group, and last the number of rows.
         user_first_group: `int64[U]`, each user's first group.
         counts: `int64[U]`, each user's number of groups.
+        user_first, user_end: `int64[U]`, each user's first row and the row after the last.
     """
 
     starts: npt.NDArray[np.int64]
     user_first_group: npt.NDArray[np.int64]
     counts: npt.NDArray[np.int64]
+    user_first: npt.NDArray[np.int64]
+    user_end: npt.NDArray[np.int64]
 
     @classmethod
     def of(cls, group_first: npt.NDArray[np.int64], users: KeptUsers) -> Groups:
@@ -74,14 +82,28 @@ class Groups:
         starts = np.flatnonzero(group_first == np.arange(row_count))
         first = np.searchsorted(starts, users.first)
         counts = np.searchsorted(starts, users.end) - first
-        return cls(np.append(starts, row_count).astype(np.int64), first.astype(np.int64), counts.astype(np.int64))
+        starts, first, counts = (array.astype(np.int64) for array in (np.append(starts, row_count), first, counts))
+        return cls(starts, first, counts, users.first, users.end)
 
 
-def split_users(groups: Groups, protocol: Protocol) -> npt.NDArray[np.uint8]:
+@dataclass(frozen=True)
+class Split:
+    """Which rows are for what.
+
+    Attributes:
+        train_end: `int64[U]`, the row after each user's last training row; the user's first row if it does not train.
+        targets: "validation" and "test": `int64[U, 2]`, first row of the ground truth and the row after its last; -1
+            for a user without.
+    """
+
+    train_end: npt.NDArray[np.int64]
+    targets: Mapping[str, npt.NDArray[np.int64]]
+
+
+def split_rows(groups: Groups, protocol: Protocol) -> Split:
     """Draws validation and test users at random from those with a behaviour before the ground truth; the others train.
 
-    Returns:
-        `uint8[U]`: 0 train, 1 validation, 2 test.
+    The ground truth of a user is the ceil(n / 2)-th of n groups (1-based).
 
     Raises:
         DataError: if there are too few users.
@@ -98,18 +120,16 @@ def split_users(groups: Groups, protocol: Protocol) -> npt.NDArray[np.uint8]:
             "and another user to train on: ask for fewer with --validation-users and --test-users"
         )
     drawn = np.random.default_rng(protocol.seed).permutation(eligible)
-    split = np.full(kept, TRAIN, np.uint8)
-    split[drawn[:validation]] = VALIDATION
-    split[drawn[validation : validation + test]] = TEST
-    return split
-
-
-def target_rows(groups: Groups, split: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Rows of the ground truth: the ceil(n / 2)-th group (1-based) of each validation and test user in `uint8[U]`.
-
-    Returns:
-        `int64[U, 2]`: first row and the row after the last; -1 for training users.
-    """
+    users = {"validation": drawn[:validation], "test": drawn[validation : validation + test]}
     middle = groups.user_first_group + (groups.counts + 1) // 2 - 1
-    rows = np.stack([groups.starts[middle], groups.starts[middle + 1]], axis=1)  # [U, 2]
-    return np.where((split == TRAIN)[:, None], np.int64(-1), rows)
+    train_end = groups.user_end.copy()
+    for some in users.values():
+        train_end[some] = groups.user_first[some]
+    return Split(train_end, {name: _targets(groups, some, middle) for name, some in users.items()})
+
+
+def _targets(groups: Groups, users: npt.NDArray[np.int64], group: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Rows `int64[U, 2]` of group `group[u]` of each of some users; -1 for the others."""
+    rows = np.full((groups.counts.shape[0], 2), NO_TARGET, np.int64)
+    rows[users] = np.stack([groups.starts[group[users]], groups.starts[group[users] + 1]], axis=1)
+    return rows
