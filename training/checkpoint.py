@@ -99,11 +99,13 @@ def build_model(config: TrainingConfig, data: PreparedData) -> AnyScorer:
 
 def _attribute_bag(data: PreparedData, dim: int) -> AttributeBag | None:
     """Category and attributes of every item; None if the data set has neither."""
-    codes, count = [data.item_categories[:, None]] if data.category_count > 1 else [], data.category_count
-    indptr = np.arange(data.item_count + 1) * len(codes)
-    if not codes:
-        return None
-    return AttributeBag(torch.from_numpy(indptr), torch.from_numpy(np.concatenate(codes, axis=1).ravel()), count, dim)
+    indptr, codes, count = np.zeros(data.item_count + 1, np.int64), np.empty(0, np.int32), 0
+    if data.item_attributes is not None:
+        indptr, codes, count = data.item_attributes.indptr, data.item_attributes.codes, data.item_attributes.count
+    if data.category_count > 1:
+        codes = np.insert(codes, indptr[:-1], count + data.item_categories)
+        indptr, count = indptr + np.arange(len(indptr)), count + data.category_count
+    return AttributeBag(torch.from_numpy(indptr), torch.from_numpy(codes), count, dim) if count else None
 
 
 def load_weights(model: AnyScorer, weights: dict[str, Any]) -> None:

@@ -117,7 +117,7 @@ class OptimizationConfig(_Section):
 
 
 class StartConfig(_Section):
-    """The first steps, in which `kernel` trains only its inner product; `optimization` is about the steps after them."""
+    """The first steps, in which `kernel` trains only its inner product. `optimization` is about those after them."""
 
     steps: int = Field(1000, ge=1)
     batch_size: int = Field(1024, ge=2)

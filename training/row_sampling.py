@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -165,7 +165,7 @@ def _cuts(widths: npt.NDArray[np.int64], most: int) -> list[int]:
     return [*cuts, len(widths)]
 
 
-def _place(candidates: npt.NDArray[np.int64], items: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+def _place(candidates: npt.NDArray[np.int64], items: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """Where each item is in the ascending candidates; their number for one that is not: int64, shape of `items`."""
     places = np.minimum(np.searchsorted(candidates, items), len(candidates) - 1)
     return np.where(candidates[places] == items, places, len(candidates))

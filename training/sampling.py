@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ _EPOCH_STREAM, _NEGATIVE_STREAM = 0, 1
 class UnigramSampler:
     """Draws items in proportion to their counts, `int64[N]`, by binary search in the cumulative counts."""
 
-    def __init__(self, counts: npt.NDArray[np.integer | np.floating]) -> None:
+    def __init__(self, counts: npt.NDArray[Any]) -> None:
         self._cumulative = np.cumsum(counts)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:

@@ -201,12 +201,12 @@ class _Run:
         """Validates in the main process, keeps the best weights, and tells every process whether the run is over."""
         if self.process.is_main and self.validator is not None:
             found = self.validator.measure(self.model, done)
-            # A start's weights are another scorer's.
-            beaten = self.best is None or found.recall > self.best.recall
-            if beaten or (self.best.step <= self.config.start_steps < done):
-                self.best = found
+            best = self.best
+            # The two-sided form of the start is no rival of the scorer.
+            if best is None or found.recall > best.recall or best.step <= self.config.start_steps < done:
+                best = self.best = found
                 self._save(done, BEST_FILE)
-            log.validation(found, self.best)
+            log.validation(found, best)
         return self.process.told_by_main(self._is_over(done))
 
     def _is_over(self, done: int) -> bool:

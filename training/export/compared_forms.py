@@ -16,7 +16,7 @@ from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES, SCORER, USER
 from ..config import ModelConfig
 from ..models.neural_scorer import MASKED, ItemFeatures, NeuralScorer
 from .onnx_export import export_module
-from .serving_modules import TableScorer, item_vectors, serving_modules
+from .serving_modules import TableScorer, UserEncoder, item_vectors, serving_modules
 
 ITEM_VECTORS = TensorSpec("item_vectors", np.dtype(np.float32), (-1, -1))
 """e_v of each candidate: float32[B, C, d]."""
@@ -101,6 +101,7 @@ def export_forms(model: NeuralScorer, folder: Path, users: int) -> ComparedForms
     behaviors = torch.randint(model.item_count, (users, length), dtype=torch.int32)
     behaviors[::4, : length // 2] = -1
     encoder, scorer = serving_modules(model)
+    assert isinstance(encoder, UserEncoder)
     with torch.inference_mode():
         states = encoder(behaviors, torch.zeros(users, 1, dtype=torch.int32)).clone()
     forms = ComparedForms(

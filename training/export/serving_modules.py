@@ -11,12 +11,17 @@ them (`perf/benchmarks/scorer.py`).
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..models.kernel_scorer import KernelScorer
 from ..models.layers import fix_slopes, fold_batch_norm
 from ..models.neural_scorer import ItemFeatures, NeuralScorer, UserContext
+from ..models.scorer import AnyScorer
+from .kernel_modules import KernelTableScorer, KernelUserEncoder
 
 _ITEM_CHUNK = 65_536
 
@@ -93,32 +98,41 @@ class TableScorer(nn.Module):
 
 
 @torch.inference_mode()
-def item_vectors(model: NeuralScorer, device: torch.device | None = None) -> Tensor:
+def item_vectors(model: AnyScorer, device: torch.device | None = None) -> Tensor:
     """e_v of every item, computed in chunks: float32[N, d] on the CPU."""
-    device = device or next(model.parameters()).device
-    chunks = torch.arange(model.item_count, device=device).split(_ITEM_CHUNK)
-    return torch.cat([model.item_vectors(chunk).float().cpu() for chunk in chunks])
+    return _each_item(model.item_vectors, model.item_count, device or next(model.parameters()).device)
 
 
 @torch.inference_mode()
-def light_vectors(model: NeuralScorer) -> Tensor | None:
-    """x_v of every item: float32[N, width] on the CPU; None without a light head."""
-    if model.light is None:
+def light_vectors(model: AnyScorer) -> Tensor | None:
+    """The item's side of the light score, of every item: float32[N, width] on the CPU; None without a light score."""
+    if not model.has_light:
         return None
     device = next(model.parameters()).device
-    chunks = item_vectors(model).split(_ITEM_CHUNK)
-    return torch.cat([model.light.item_vectors(chunk.to(device)).float().cpu() for chunk in chunks])
+    return _each_item(lambda items: model.light_items(model.item_vectors(items)), model.item_count, device)
 
 
-def serving_modules(model: NeuralScorer) -> tuple[UserEncoder, TableScorer]:
-    """The two modules of a trained scorer, batch norm folded; the scores are the same."""
+def _each_item(function: Callable[[Tensor], Tensor], count: int, device: torch.device) -> Tensor:
+    return torch.cat([function(items).float().cpu() for items in torch.arange(count, device=device).split(_ITEM_CHUNK)])
+
+
+@torch.inference_mode()
+def serving_modules(model: AnyScorer) -> tuple[nn.Module, nn.Module]:
+    """User encoder and scorer of a trained model, batch norm folded; the scores are the same."""
     folded = copy.deepcopy(model).cpu().float().eval()
     vectors = item_vectors(folded)
     fold_batch_norm(folded)
     fix_slopes(folded)
-    with torch.inference_mode():
-        chunks = [folded.item_features(chunk) for chunk in vectors.split(_ITEM_CHUNK)]
-    tables = [None if parts[0] is None else torch.cat(parts).clone() for parts in zip(*chunks, strict=True)]
-    assert tables[0] is not None
-    scorer = TableScorer(folded, ItemFeatures(tables[0], tables[1]))
-    return UserEncoder(folded).requires_grad_(False).eval(), scorer.requires_grad_(False).eval()
+    features: list[Any] = [folded.item_features(chunk) for chunk in vectors.split(_ITEM_CHUNK)]
+    joined = [None if parts[0] is None else torch.cat(parts).clone() for parts in zip(*features, strict=True)]
+    items = type(features[0])(*joined)
+    encoder: nn.Module
+    scorer: nn.Module
+    if isinstance(folded, KernelScorer):
+        behaviors = _each_item(folded.behavior_vectors, folded.item_count, torch.device("cpu"))
+        encoder = KernelUserEncoder(folded, behaviors)
+        scorer = KernelTableScorer(folded, items)
+    else:
+        assert isinstance(folded, NeuralScorer)
+        encoder, scorer = UserEncoder(folded), TableScorer(folded, items)
+    return encoder.requires_grad_(False).eval(), scorer.requires_grad_(False).eval()

@@ -1,13 +1,13 @@
 """A scorer that begins as an inner product and adds target attention without softmax. Not in the paper.
 
-    s_u(v)  =  <[u, 1], e_v>  +  sum over heads h of gate_h(u, v) * log(1 + sum over behaviours b of
-                                                                       r_h(age of b) * exp(<K_h k_b, Q_h q_v>))
+    s_u(v)  =  <[u, 1], e_v>  +  sum_h gate_h(u, v) log(1 + sum_b r_h(age of b) exp(<K_h k_b, Q_h q_v>))
 
-    e_v = [q_v, popularity_v],   u = pooled + network(pooled),   pooled = sum of r_0(age of b) k_b, over the root of sum r_0
+    e_v = [q_v, popularity_v]      u = pooled + network(pooled)      pooled = sum_b r_0(age of b) k_b / sqrt(sum_b r_0)
 
-k_b and q_v are linear maps of one embedding: the item's id plus its attributes. The first term is a two-sided model, cheap
-to train, and with `kernel.heads` 0 it is all there is. The heads tell whether *some* behaviour is like the candidate, which
-no inner product with a pooled user can. Softmax would divide this away: three similar behaviours would count as one.
+over heads h and behaviours b. k_b and q_v are linear maps of one embedding: the item's id plus its attributes. The
+first term is a two-sided model, cheap to train, and with `kernel.heads` 0 it is all there is. The heads tell whether
+*some* behaviours are like the candidate, which no inner product with a pooled user can. They have no softmax: it would
+divide away how many there are.
 
 Weights r_h are learned for each age (0 = the latest behaviour). K_h and Q_h start as identity: the heads begin with the
 similarity that the two-sided form has learned.
@@ -112,14 +112,12 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.key, self.query = _identity(width), _identity(width)
         self.recency = nn.Parameter(_forgetting(config.sequence_length).repeat(1 + heads, 1))
-        self.user_network = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-        nn.init.zeros_(self.user_network[2].weight)
+        self.user_network = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), _zeros(2 * width, width))
         self.profile_network: nn.Sequential | None = None
         if config.profile is not None and profile_sizes:
             profile = config.profile
             transformer = ProfileTransformer(profile_sizes, profile.d_model, profile.heads, profile.feed_forward)
-            self.profile_network = nn.Sequential(transformer, nn.Linear(profile.d_model, width))
-            nn.init.zeros_(self.profile_network[1].weight)
+            self.profile_network = nn.Sequential(transformer, _zeros(profile.d_model, width))
         self.dropout = nn.Dropout(self.kernel.dropout)
         self.heads_on = heads > 0
         self.head_keys, self.head_queries = (nn.Parameter(torch.eye(width).repeat(heads, 1, 1)) for _ in range(2))
@@ -183,7 +181,7 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
 
     def user_vector(self, weights: Tensor, vectors: Tensor, profile_codes: Tensor) -> Tensor:
         """U of G contexts of each row: float[B, G, T], float[B, T, d - 1], int[B, P] -> float[B, G, d - 1]."""
-        pooled = weights @ vectors / (weights.sum(dim=-1, keepdim=True).sqrt() + 1e-6)
+        pooled = weights @ vectors / (weights.sum(dim=-1, keepdim=True) + 1e-6).sqrt()  # finite without behaviours
         if self.profile_network is not None:
             pooled = pooled + self.profile_network(profile_codes)[:, None]
         return pooled + self.user_network(pooled)
@@ -252,6 +250,12 @@ def _identity(width: int) -> nn.Linear:
     linear = nn.Linear(width, width)
     nn.init.eye_(linear.weight)
     nn.init.zeros_(linear.bias)
+    return linear
+
+
+def _zeros(width_in: int, width_out: int) -> nn.Linear:
+    linear = nn.Linear(width_in, width_out)
+    nn.init.zeros_(linear.weight)
     return linear
 
 

@@ -1,10 +1,10 @@
-"""What every scorer of this project can do: the score of a pair from a user's side and an item's side, each on its own."""
+"""What every scorer can do: the score of a pair from a user's side and an item's side, each computed on its own."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -72,4 +72,5 @@ AnyScorer = Scorer[Any, Any]
 
 def map_parts(parts: PartsT, function: Callable[[Tensor], Tensor]) -> PartsT:
     """The same named tuple with the function of each tensor in its place."""
-    return type(parts)(*(None if part is None else function(part) for part in parts))
+    mapped: PartsT = cast(Any, type(parts))(*[None if part is None else function(part) for part in parts])
+    return mapped

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from nann.best_first_search import best_first_search
 from nann.bundle import Bundle, search_to_json
@@ -37,8 +38,8 @@ from nann.search_result import SearchResult
 from ..checkpoint import Checkpoint
 from ..config import SearchConfig, TrainingConfig
 from ..data.prepared import PreparedData, Queries
-from ..export.serving_modules import UserEncoder, serving_modules
-from ..models.neural_scorer import NeuralScorer
+from ..export.serving_modules import serving_modules
+from ..models.scorer import AnyScorer
 from ..reports.store import Json, cached, cached_array
 from ..scorers import TorchScorer, encode_users_torch
 from ..search.measured_users import USER_BLOCK, MeasuredUsers, exact_top
@@ -97,7 +98,7 @@ def trained(
     """The checkpoint of a finished training in `folder`; missing steps are trained, after `on_train(first step)`."""
     path = folder / CHECKPOINT_FILE
     found = Checkpoint.load(path) if path.is_file() else None
-    if found is not None and found.step >= config.optimization.steps:
+    if found is not None and found.step >= config.steps:
         return found
     on_train(found.step if found else 0)
     train(data, config, folder, resume=found is not None, checkpoint_every_steps=checkpoint_every_steps)
@@ -120,11 +121,11 @@ def indexed(
 class ServedModules:
     """The user encoder of a trained model, on the CPU, and its scorer, on the GPU if there is one."""
 
-    encoder: UserEncoder
+    encoder: nn.Module
     scorer: TorchScorer
 
     @classmethod
-    def of(cls, model: NeuralScorer) -> ServedModules:
+    def of(cls, model: AnyScorer) -> ServedModules:
         """The modules of a trained model."""
         encoder, scorer = serving_modules(model)
         # A copy, since the scorer shares layers with the user encoder, which stays on the CPU.
@@ -165,7 +166,7 @@ class Runs:
     def get(self, config: TrainingConfig) -> TrainedRun:
         """The trained model with its bundle; missing steps of training and indexing are done first."""
         folder = self.folder / self.key(config)
-        steps = config.optimization.steps
+        steps = config.steps
 
         def on_train(first: int) -> None:
             self.say(f"{self._count(config)}{describe(config)}: training, step {first} to {steps}")
@@ -209,7 +210,7 @@ class TrainedRun:
         return self.checkpoint.config
 
     @cached_property
-    def model(self) -> NeuralScorer:
+    def model(self) -> AnyScorer:
         """The network, in evaluation mode, on the CPU."""
         return self.checkpoint.restore(self.data)
 
