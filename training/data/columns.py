@@ -56,6 +56,13 @@ def time_column(name: str, schema: pl.Schema, path: Path) -> pl.Expr:
     raise DataError(f"column {name!r} of {path} has type {kind}; expected seconds, a timestamp or ISO 8601 text")
 
 
+def parse_time(text: str) -> int | None:
+    """A time as a log may write it, in microseconds since 1970; None if it is not a time."""
+    frame = pl.DataFrame({"time": [text]})
+    moment: int | None = frame.select(time_column("time", frame.schema, Path("time"))).item()
+    return moment
+
+
 def _from_seconds(seconds: pl.Expr) -> pl.Expr:
     # Microseconds or nanoseconds given as seconds would overflow; they become null, a bad row.
     inside = pl.when(seconds.abs() <= _MAX_SECONDS).then(seconds)

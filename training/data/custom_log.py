@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from .columns import integer_column, key_column, time_column
+from .item_table import ItemTable, read_items
 from .profiles import UserProfiles, encode_profiles
 from .rows import MAX_BAD_SHARE, InteractionLog, RowStage, first_problem, mark_cut
 from .sources import BATCH_BYTES, BATCH_ROWS
@@ -47,6 +48,7 @@ def read_log(
     name: str = "log",
     separator: str = ",",
     profile: ProfileTable | None = None,
+    items: ItemTable | None = None,
     max_bad_share: float = MAX_BAD_SHARE,
     batch_bytes: int = BATCH_BYTES,
     batch_rows: int = BATCH_ROWS,
@@ -73,8 +75,12 @@ def read_log(
     good, counts = stage.finish()
     good = _number_users(good)
     profiles = None if profile is None else _read_profiles(profile, good, separator)
-    sources = tuple(str(path) for path in files)
-    return InteractionLog(name, sources, good, counts, profiles=profiles, settings={"columns": named})
+    values = None if items is None else read_items(items, separator)
+    names = values.frame.lazy().select("item", "name") if values and "name" in values.frame.columns else None
+    sources, settings = tuple(str(path) for path in files), {"columns": named}
+    if items is not None:
+        settings["items"] = {**asdict(items), "path": str(items.path)}
+    return InteractionLog(name, sources, good, counts, names, profiles, settings, attributes=values)
 
 
 def _key_types(files: Sequence[Path], named: dict[str, str], separator: str) -> dict[str, pl.DataType]:

@@ -19,7 +19,7 @@ from .item_attributes import ItemAttributes
 from .output_folder import KIND, MANIFEST_FILE
 from .prepare import BEHAVIORS_FILE, CATEGORIES_FILE, FORMAT_VERSION, ITEMS_FILE, USERS_FILE
 from .protocol import NO_TARGET, TARGETS
-from .row_ranges import to_csr, unique_pairs
+from .row_ranges import rows_before, to_csr, unique_pairs
 
 EXTERNAL_PADDING = 0
 """Pads the behaviour sequence of a request."""
@@ -177,7 +177,7 @@ class PreparedData:
         """
         users = np.repeat(np.arange(self.user_count, dtype=np.int32), self.user_end - self.user_first)  # [R]
         # A user's first row begins a group, so rows of every other group have a context.
-        trains = np.arange(users.shape[0]) < self.user_train_end[users]
+        trains = rows_before(self.user_first, self.user_train_end, self.user_end)
         usable = trains & (self.behavior_group_first > self.user_first[users])
         first, sizes = np.unique(self.behavior_group_first[usable], return_counts=True)
         return first, first + sizes, users[first]

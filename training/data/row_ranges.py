@@ -1,4 +1,4 @@
-"""The unique items in ranges of rows, as pairs of a range and an item."""
+"""Ranges of rows: the unique items in them, and which rows are in them."""
 
 from __future__ import annotations
 
@@ -29,3 +29,15 @@ def to_csr(pairs: Int64Array, ranges: int, item_count: int) -> tuple[Int64Array,
     """Pairs as `indptr`, `int64[ranges + 1]`, and item indices, `int32[n]`."""
     counts = np.bincount(pairs // item_count, minlength=ranges)
     return np.append(0, np.cumsum(counts)).astype(np.int64), (pairs % item_count).astype(np.int32)
+
+
+def rows_before(first: Int64Array, cut: Int64Array, end: Int64Array) -> npt.NDArray[np.bool_]:
+    """Whether each row is before the cut of its range, `bool[R]`, for Q ranges that follow each other.
+
+    Args:
+        first: `int64[Q]`, first row of each range.
+        cut: `int64[Q]`, from `first` to `end`.
+        end: `int64[Q]`, the row after each range's last, where the next begins.
+    """
+    lengths = np.stack([cut - first, end - cut], axis=1).ravel()  # [2 Q]
+    return np.repeat(np.tile([True, False], first.shape[0]), lengths)
