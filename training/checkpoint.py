@@ -88,21 +88,24 @@ class Checkpoint:
 def build_model(config: TrainingConfig, data: PreparedData) -> AnyScorer:
     """A fresh scorer for a data set."""
     sizes = [len(field["values"]) + 1 for field in data.profile_fields]
+    counts = torch.tensor(data.train_counts)
     if config.model.architecture == "kernel":
-        bag = _attribute_bag(data, config.model.vector_dim - 1)
-        return KernelScorer(config.model, torch.tensor(data.train_counts), bag, sizes)
-    model = NeuralScorer(config.model, torch.tensor(data.item_categories), data.category_count, sizes, config.light)
+        bag = _attribute_bag(data, config.model.vector_dim - 1, with_category=True)
+        return KernelScorer(config.model, counts, bag, sizes)
+    bag = _attribute_bag(data, config.model.embedding_dim, with_category=False)
+    categories = torch.tensor(data.item_categories)
+    model = NeuralScorer(config.model, categories, data.category_count, sizes, config.light, bag)
     if config.model.start == "similarity":
-        start_from_similarity(model, torch.tensor(data.train_counts))
+        start_from_similarity(model, counts)
     return model
 
 
-def _attribute_bag(data: PreparedData, dim: int) -> AttributeBag | None:
-    """Category and attributes of every item; None if the data set has neither."""
+def _attribute_bag(data: PreparedData, dim: int, with_category: bool) -> AttributeBag | None:
+    """Attributes, and the category, of every item; None if the data set has none."""
     indptr, codes, count = np.zeros(data.item_count + 1, np.int64), np.empty(0, np.int32), 0
     if data.item_attributes is not None:
         indptr, codes, count = data.item_attributes.indptr, data.item_attributes.codes, data.item_attributes.count
-    if data.category_count > 1:
+    if with_category and data.category_count > 1:
         codes = np.insert(codes, indptr[:-1], count + data.item_categories)
         indptr, count = indptr + np.arange(len(indptr)), count + data.category_count
     return AttributeBag(torch.from_numpy(indptr), torch.from_numpy(codes), count, dim) if count else None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .config import LossConfig
 from .losses import auxiliary_loss, corrected_logits, distillation_loss, fgsm_perturbation, nce_loss
 from .models.neural_scorer import NeuralScorer, UserContext
-from .models.scorer import map_parts
+from .models.scorer import AnyScorer, map_parts
 
 
 class Batch(NamedTuple):
@@ -104,24 +104,41 @@ class TrainingObjective(nn.Module):
 
     def _auxiliary(self, user: UserContext, batch: Batch) -> Tensor:
         """L_AUX over the first positive of each context and its negatives, as many as configured."""
-        settings = self.config.auxiliary
         negatives = batch.candidates[:, batch.is_positive.shape[1] :]
-        candidates = torch.cat([batch.candidates[:, :1], negatives], dim=1)[:, : settings.candidates]
+        candidates = torch.cat([batch.candidates[:, :1], negatives], dim=1)[:, : self.config.auxiliary.candidates]
         vectors = self.model.item_vectors(batch.items[candidates])  # [B, C, d]: each pair has its own Delta
-        clean = self.model.score(user, self.model.item_features(vectors))
-        objective = clean.sum()
-        if settings.reading == "row_kl":
-            first = batch.is_positive[:, :1]
-            corrected = self._corrected(clean, batch.items, candidates, first)
-            objective = nce_loss(corrected, first, self.config.nce) * len(candidates)
-        delta = fgsm_perturbation(objective, vectors, settings.epsilon)
-        perturbed = self.model.score(user, self.model.item_features(vectors + delta))
-        return auxiliary_loss(clean, perturbed, settings.reading)
+        first = batch.is_positive[:, :1]
+        return adversarial_loss(
+            self.model, user, vectors, self.config, lambda clean: self._corrected(clean, batch.items, candidates, first)
+        )
 
     def _corrected(self, logits: Tensor, items: Tensor, candidates: Tensor, is_positive: Tensor) -> Tensor:
         positives, negatives = candidates.tensor_split([is_positive.shape[1]], dim=1)
         hits = (negatives[:, :, None] == positives[:, None, :]).any(dim=2)
         return corrected_logits(logits, self.log_expected_count[items][candidates], hits)
+
+
+def adversarial_loss(
+    model: AnyScorer, user: Any, vectors: Tensor, config: LossConfig, correct: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """L_AUX of B users and C candidates each, the first of them positive, averaged over users.
+
+    Args:
+        model: the scorer.
+        user: its side of the B users.
+        vectors: `float[B, C, d]`, e_v of each pair, since each has its own Delta.
+        config: which reading, and Delta's size.
+        correct: the logQ correction of their scores, `float[B, C]`.
+    """
+    settings = config.auxiliary
+    clean = model.score(user, model.item_features(vectors))
+    objective = clean.sum()
+    if settings.reading == "row_kl":
+        first = torch.ones(len(clean), 1, dtype=torch.bool, device=clean.device)
+        objective = nce_loss(correct(clean), first, config.nce) * len(clean)
+    delta = fgsm_perturbation(objective, vectors, settings.epsilon)
+    perturbed = model.score(user, model.item_features(vectors + delta))
+    return auxiliary_loss(clean, perturbed, settings.reading)
 
 
 @contextmanager

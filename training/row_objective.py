@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from .config import LossConfig
 from .losses import EXCLUDED
 from .models.kernel_scorer import KernelScorer
-from .objective import Losses
-from .row_sampling import RowBatch
+from .objective import Losses, adversarial_loss
+from .row_sampling import Contexts, RowBatch
 
 
 class RowObjective(nn.Module):
@@ -30,8 +30,19 @@ class RowObjective(nn.Module):
         vectors = model.to_vectors(candidates, batch.items[batch.candidates])
         scores = model.score_rows(batch.rows, behaviors, vectors).float()
         nce = shared_softmax_loss(scores, batch, self.config.own_items)
-        none = torch.zeros_like(nce)
-        return Losses(nce, nce.detach(), none, none)
+        auxiliary = light = torch.zeros_like(nce)
+        if batch.contexts is not None:
+            auxiliary = self._auxiliary(batch.contexts, batch)
+        return Losses(nce + self.config.auxiliary.weight * auxiliary, nce.detach(), auxiliary.detach(), light)
+
+    def _auxiliary(self, contexts: Contexts, batch: RowBatch) -> Tensor:
+        """L_AUX of some of the contexts."""
+        model = self.model
+        user = model.user_context(contexts.behaviors, contexts.profile_codes)
+        vectors = model.item_vectors(batch.items[batch.candidates][contexts.candidates])
+        correction = batch.log_expected[contexts.candidates]
+        correction[:, 0] = 0  # a target is in its batch for certain
+        return adversarial_loss(model, user, vectors, self.config, lambda clean: clean - correction)
 
 
 def shared_softmax_loss(scores: Tensor, batch: RowBatch, own_items: str) -> Tensor:

@@ -12,11 +12,30 @@ from torch import Tensor
 from .config import TrainingConfig
 from .data.prepared import PreparedData
 from .models.kernel_scorer import RowsOfContexts
+from .models.scorer import map_parts
 from .sampling import Sampler, UnigramSampler
 
 _EPOCH_STREAM, _NEGATIVE_STREAM = 0, 1
 _PADDED = 1.3
 """A step has at most this many behaviours, padding included, per context that the configuration asks for."""
+
+
+_AUXILIARY_CONTEXTS, _AUXILIARY_CANDIDATES = 64, 16
+"""Contexts of a batch, and by default candidates of each, that are perturbed for the auxiliary loss."""
+
+
+class Contexts(NamedTuple):
+    """Some contexts on their own, for the auxiliary loss.
+
+    Attributes:
+        behaviors: `int32[A, L]` item indices, -1 = padding.
+        profile_codes: `int32[A, P]`.
+        candidates: `int64[A, C]`, places in the batch's candidates, a target first.
+    """
+
+    behaviors: Tensor
+    profile_codes: Tensor
+    candidates: Tensor
 
 
 class RowBatch(NamedTuple):
@@ -30,6 +49,7 @@ class RowBatch(NamedTuple):
         own: `bool[R, C]`, candidates that are in the row's own behaviours or targets.
         target_contexts: `int64[P]`, each target's context, counted through all rows: row * G + place.
         targets: `int64[P]`, each target's place in `candidates`.
+        contexts: for the auxiliary loss, if it is wanted.
     """
 
     items: Tensor
@@ -39,12 +59,24 @@ class RowBatch(NamedTuple):
     own: Tensor
     target_contexts: Tensor
     targets: Tensor
+    contexts: Contexts | None
 
     def to(self, device: torch.device) -> RowBatch:
         """The same batch on another device."""
-        moved = (part.to(device, non_blocking=True) for part in self if isinstance(part, Tensor))
-        rows = RowsOfContexts(*(part.to(device, non_blocking=True) for part in self.rows))
-        return RowBatch(next(moved), rows, *moved)
+
+        def moved(part: Tensor) -> Tensor:
+            return part.to(device, non_blocking=True)
+
+        return RowBatch(
+            moved(self.items),
+            map_parts(self.rows, moved),
+            moved(self.candidates),
+            moved(self.log_expected),
+            moved(self.own),
+            moved(self.target_contexts),
+            moved(self.targets),
+            None if self.contexts is None else map_parts(self.contexts, moved),
+        )
 
     @property
     def example_count(self) -> int:
@@ -121,17 +153,37 @@ class RowSampler(Sampler[RowBatch]):
         own[np.arange(len(rows))[:, None], _place(candidates, behaviors)] = True
         users = self._users[self._row_context[rows]]
         profiles = self._data.user_profiles[users]
-        arrays = (
-            items,
-            inverse[: len(candidates)],
-            np.log(-np.expm1(-expected) + 1e-9).astype(np.float32),
-            own[:, :-1],
-            target_contexts,
-            targets,
+        rows_part = (inverse[len(candidates) :].reshape(behaviors.shape), ends, profiles)
+        return RowBatch(
+            torch.from_numpy(items),
+            RowsOfContexts(*map(torch.from_numpy, rows_part)),
+            torch.from_numpy(inverse[: len(candidates)]),
+            torch.from_numpy(np.log(-np.expm1(-expected) + 1e-9).astype(np.float32)),
+            torch.from_numpy(np.ascontiguousarray(own[:, :-1])),
+            torch.from_numpy(target_contexts),
+            torch.from_numpy(targets),
+            self._contexts(rng, contexts.ravel()[target_contexts], targets, np.searchsorted(candidates, drawn)),
         )
-        tensors = iter([torch.from_numpy(np.ascontiguousarray(array)) for array in arrays])
-        parts = (inverse[len(candidates) :].reshape(behaviors.shape), ends, profiles)
-        return RowBatch(next(tensors), RowsOfContexts(*map(torch.from_numpy, parts)), *tensors)
+
+    def _contexts(
+        self,
+        rng: np.random.Generator,
+        contexts: npt.NDArray[np.int64],
+        targets: npt.NDArray[np.int64],
+        drawn: npt.NDArray[np.int64],
+    ) -> Contexts | None:
+        """Some targets with their contexts and drawn negatives: contexts int64[P], places int64[P] and int64[N]."""
+        auxiliary, data = self._config.loss.auxiliary, self._data
+        if auxiliary.reading == "none" or auxiliary.weight == 0:
+            return None
+        some = rng.choice(len(targets), min(_AUXILIARY_CONTEXTS, len(targets)), replace=False)
+        chosen = contexts[some]
+        users = self._users[chosen]
+        length = self._config.model.sequence_length
+        behaviors = data.contexts(data.user_first[users], self._first[chosen], length)
+        count = (auxiliary.candidates or _AUXILIARY_CANDIDATES) - 1
+        places = np.concatenate([targets[some, None], rng.choice(drawn, (len(some), count))], axis=1)
+        return Contexts(*map(torch.from_numpy, (behaviors, data.user_profiles[users], places)))
 
     def _rows(self, step: int) -> npt.NDArray[np.int64]:
         batches = len(self._cuts) - 1

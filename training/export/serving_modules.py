@@ -134,5 +134,6 @@ def serving_modules(model: AnyScorer) -> tuple[nn.Module, nn.Module]:
         scorer = KernelTableScorer(folded, items)
     else:
         assert isinstance(folded, NeuralScorer)
+        folded.tabulate_attributes()
         encoder, scorer = UserEncoder(folded), TableScorer(folded, items)
     return encoder.requires_grad_(False).eval(), scorer.requires_grad_(False).eval()

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import LightConfig, ModelConfig
+from .attribute_bag import AttributeBag
 from .layers import ProfileTransformer, hidden_block, item_network, projection
 from .light_head import LightHead
 from .scorer import Scorer
@@ -62,6 +63,7 @@ class NeuralScorer(Scorer[UserContext, ItemFeatures]):
         item_categories: `int64[N]`, category of each item.
         category_count: number of categories.
         profile_sizes: number of codes of each user profile field; only read if `config.profile` is set.
+        attributes: what else describes the items, `embedding_dim` wide.
         light: the light head's shape; None or disabled: without one, as with `two_sided`.
     """
 
@@ -76,6 +78,7 @@ class NeuralScorer(Scorer[UserContext, ItemFeatures]):
         category_count: int,
         profile_sizes: Sequence[int] = (),
         light: LightConfig | None = None,
+        attributes: AttributeBag | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -85,9 +88,12 @@ class NeuralScorer(Scorer[UserContext, ItemFeatures]):
         for table in (self.item_embedding, self.category_embedding):
             nn.init.normal_(table.weight, std=0.05)
         self.register_buffer("item_categories", item_categories.long())
-        self.item_network = item_network(2 * dim, config.item_layers)
+        self.attributes = attributes
+        self.embedded: nn.Embedding | None = None
+        width = self.embedded_dim = (2 if attributes is None else 3) * dim
+        self.item_network = item_network(width, config.item_layers)
         self.profile_transformer: ProfileTransformer | None = None
-        user_dim = 2 * dim
+        user_dim = width
         if config.profile is not None and profile_sizes:
             profile = config.profile
             self.profile_transformer = ProfileTransformer(
@@ -100,13 +106,13 @@ class NeuralScorer(Scorer[UserContext, ItemFeatures]):
             with torch.random.fork_rng(devices=[]):  # the light head must not change the scorer's random weights
                 self.light = LightHead(user_dim, config.vector_dim, light.width, light.hidden)
         if config.architecture == "two_sided":
-            width = config.vector_dim
-            self.user_tower = nn.Sequential(hidden_block(user_dim, width), nn.Linear(width, width))
+            tower = config.vector_dim
+            self.user_tower = nn.Sequential(hidden_block(user_dim, tower), nn.Linear(tower, tower))
             return
         # Behaviours enter twice, by the user network and by the attention (or, without it, by a second sum-pool).
-        self.score_network = _score_network(user_dim + 2 * dim + config.vector_dim, config.score_layers)
+        self.score_network = _score_network(user_dim + width + config.vector_dim, config.score_layers)
         if config.architecture == "attention":
-            self.key_network = projection(2 * dim, config.key_hidden, config.attention_dim)
+            self.key_network = projection(width, config.key_hidden, config.attention_dim)
             self.query_network = projection(config.vector_dim, config.query_hidden, config.attention_dim)
 
     @property
@@ -126,7 +132,7 @@ class NeuralScorer(Scorer[UserContext, ItemFeatures]):
     def user_context(self, behaviors: Tensor, profile_codes: Tensor) -> UserContext:
         """See `Scorer`."""
         known = behaviors >= 0
-        embedded = self.embed(behaviors.clamp(min=0).long()) * known[..., None]  # [B, L, 2 * embedding_dim]
+        embedded = self.embed(behaviors.clamp(min=0).long()) * known[..., None]  # [B, L, embedded_dim]
         pooled = embedded.sum(dim=1)
         user = self._user_network(pooled, profile_codes)
         if self.config.architecture == "two_sided":
@@ -143,7 +149,7 @@ class NeuralScorer(Scorer[UserContext, ItemFeatures]):
         assert self.light is not None
         with torch.no_grad():
             known = behaviors >= 0
-            embedded = self.embed(behaviors.clamp(min=0).long())  # [B, L, 2 * embedding_dim]
+            embedded = self.embed(behaviors.clamp(min=0).long())  # [B, L, embedded_dim]
             user = self._user_network((embedded * known[..., None]).sum(dim=1), profile_codes)
             vectors = self.item_network(embedded)  # [B, L, vector_dim]
         return self.light.user_vectors(user, vectors, known)
@@ -178,13 +184,23 @@ class NeuralScorer(Scorer[UserContext, ItemFeatures]):
         return torch.cat([pooled, self.profile_transformer(profile_codes)], dim=-1)
 
     def embed(self, items: Tensor) -> Tensor:
-        """Item and category embedding side by side: int64[...] item indices -> float[..., 2 embedding_dim]."""
+        """Item, category and attributes side by side: int64[...] item indices -> float[..., embedded_dim]."""
+        if self.embedded is not None:
+            return self.embedded(items)
         categories = self.item_categories.index_select(0, items.flatten()).reshape(items.shape)
-        return torch.cat([self.item_embedding(items), self.category_embedding(categories)], dim=-1)
+        parts = [self.item_embedding(items), self.category_embedding(categories)]
+        if self.attributes is not None:
+            parts.append(self.attributes(items.flatten()).unflatten(0, items.shape))
+        return torch.cat(parts, dim=-1)
+
+    def tabulate_attributes(self) -> None:
+        """Keeps the embedding of every item in one table, for the export: pooled attributes make no ONNX graph."""
+        if self.attributes is not None:
+            self.embedded = nn.Embedding.from_pretrained(self.embed(torch.arange(self.item_count)))
 
     def first_layer_weights(self) -> tuple[Tensor, ...]:
-        """Views of the score network's first layer, by input: user `[H, U]`, attended `[H, 2 E]`, e_v `[H, d]`."""
-        widths = [self.user_dim, 2 * self.config.embedding_dim, self.config.vector_dim]
+        """Views of the score network's first layer, by input: user `[H, U]`, attended `[H, E]`, e_v `[H, d]`."""
+        widths = [self.user_dim, self.embedded_dim, self.config.vector_dim]
         return self._first_layer.weight.split(widths, dim=1)
 
     @property
