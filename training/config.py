@@ -31,6 +31,9 @@ class KernelConfig(_Section):
 
     heads: int = Field(4, ge=0)
     """0: only the inner product, its own two-sided form."""
+    embedding_std: float = Field(0.05, gt=0)
+    """Of an item's own embedding at the start. A large one (0.3) makes an item similar to itself from the first step,
+    which pays where users come back to the same items."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Of the embeddings that a step looks up."""
     id_dropout: float = Field(0.0, ge=0, lt=1)

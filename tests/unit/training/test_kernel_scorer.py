@@ -1,0 +1,197 @@
+"""The kernel scorer against its formula, in the forms of training and of serving."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nann.training.checkpoint import build_model
+from nann.training.config import KernelConfig, ModelConfig, ProfileConfig
+from nann.training.data.item_attributes import ItemAttributes
+from nann.training.export.serving_modules import item_vectors, light_vectors, serving_modules
+from nann.training.models.attribute_bag import AttributeBag
+from nann.training.models.kernel_scorer import RowsOfContexts
+from nann.training.models.scorer import map_parts
+
+LENGTH = 8
+
+
+def build(data, config, heads=3, with_profile=False, **kernel):
+    shape = ModelConfig(
+        architecture="kernel",
+        sequence_length=LENGTH,
+        item_layers=(12,),
+        kernel=KernelConfig(heads=heads, **kernel),
+        profile=ProfileConfig(d_model=8, feed_forward=12) if with_profile else None,
+    )
+    torch.manual_seed(0)
+    model = build_model(config.model_copy(update={"model": shape}), with_attributes(data))
+    with torch.no_grad():
+        for parameter in model.parameters():  # nothing may stay at a start that hides it, such as zero
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def with_attributes(data):
+    """The data set with two codes for every item but the first, which has none."""
+    counts = np.full(data.item_count, 2)
+    counts[0] = 0
+    codes = [*np.random.default_rng(0).integers(3, size=(data.item_count - 1, 1)), [0, 3]]
+    indptr = np.append(0, counts.cumsum())
+    return replace(data, item_attributes=ItemAttributes(indptr, codes.ravel().astype(np.int32), (), 6))
+
+
+@pytest.fixture(params=[(3, False), (3, True), (0, False)], ids=str)
+def model(request, data, config):
+    return build(data, config, *request.param)
+
+
+@pytest.fixture
+def request_tensors(data):
+    generator = torch.Generator().manual_seed(4)
+    behaviors = torch.randint(data.item_count, (4, LENGTH), generator=generator, dtype=torch.int32)
+    behaviors[1, :5] = -1
+    behaviors[2, :7] = -1
+    behaviors[3] = -1  # a user without history
+    profiles = torch.tensor([[0, 0], [1, 2], [5, 1], [3, 0]], dtype=torch.int32)
+    candidates = torch.randint(data.item_count, (4, 6), generator=generator, dtype=torch.int32)
+    return behaviors, profiles, candidates
+
+
+def numpy_scores(model, behaviors, profile_codes, candidates):
+    """The module's formula, one pair at a time."""
+    value = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
+    rows = []
+    for history, codes, items in zip(behaviors.numpy(), profile_codes, candidates.numpy(), strict=True):
+        known = history[history >= 0]
+        ages = np.arange(len(known))[::-1]
+
+        def embed(item):
+            codes = model.attributes.codes[model.attributes.indptr[item] : model.attributes.indptr[item + 1]].numpy()
+            pooled = value["attributes.embedding.weight"][codes].sum(axis=0) / np.sqrt(max(1, len(codes)))
+            return value["item_embedding.weight"][item] + pooled
+
+        k = [value["key.weight"] @ embed(item) + value["key.bias"] for item in known]
+        r = np.exp(value["recency"][:, ages])
+        width = len(value["key.bias"])
+        pooled = sum((r[0, b] * k[b] for b in range(len(known))), np.zeros(width)) / np.sqrt(r[0].sum() + 1e-6)
+        if model.profile_network is not None:
+            pooled = pooled + model.profile_network(codes[None])[0].double().numpy()
+        u = pooled + model.user_network(torch.from_numpy(pooled).float()).double().numpy()
+        scores = []
+        for item in items:
+            q = np.exp(value["log_scale"]) * (value["query.weight"] @ embed(item) + value["query.bias"])
+            popularity = value["popularity"] * value["log_popularity"][item] + value["item_bias.weight"][item, 0]
+            score = u @ q + popularity
+            for head in range(model.kernel.heads):
+                similar = [
+                    value["temperatures"][head] * (each @ value["head_keys"][head]) @ (q @ value["head_queries"][head])
+                    for each in k
+                ]
+                evidence = np.log1p(sum(r[1 + head, b] * np.exp(min(12, similar[b])) for b in range(len(known))))
+                gate = value["gates"][head] + 0.3 * (u @ value["user_gates"][head] + q @ value["item_gates"][head])
+                score += gate * evidence
+            scores.append(score)
+        rows.append(scores)
+    return torch.tensor(np.array(rows)).float()
+
+
+@torch.inference_mode()
+def test_scores_are_those_of_the_formula(model, request_tensors):
+    torch.testing.assert_close(model(*request_tensors), numpy_scores(model, *request_tensors), rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_serving_modules_give_the_same_scores(model, request_tensors):
+    behaviors, profiles, candidates = request_tensors
+    user_encoder, scorer = serving_modules(model)
+    state = user_encoder(behaviors, profiles)
+    torch.testing.assert_close(scorer(state, candidates), model(*request_tensors), rtol=1e-4, atol=1e-4)
+    padded = scorer(state, nn.functional.pad(candidates, (0, 3), value=-1))
+    torch.testing.assert_close(padded[:, :6], scorer(state, candidates), rtol=1e-5, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_contexts_that_share_a_row_have_the_scores_that_they_have_alone(model, data):
+    generator = torch.Generator().manual_seed(1)
+    items = torch.randperm(data.item_count, generator=generator)
+    behaviors = torch.randint(len(items), (2, 13), generator=generator)
+    ends = torch.tensor([[0, 1, 9, 13], [3, 3, 12, 0]])  # more behaviours than the model's length, and none
+    profiles = torch.tensor([[1, 2], [3, 0]], dtype=torch.int32)
+    candidates = torch.arange(5, 12)
+    embedded = model.embed(items)
+    vectors = model.to_vectors(embedded[candidates], items[candidates])
+    together = model.score_rows(RowsOfContexts(behaviors, ends, profiles), embedded[behaviors], vectors)
+    for row in range(2):
+        for place, end in enumerate(ends[row].tolist()):
+            history = torch.full((1, LENGTH), -1, dtype=torch.int64)
+            seen = items[behaviors[row, max(0, end - LENGTH) : end]]
+            history[0, LENGTH - len(seen) :] = seen
+            alone = model(history, profiles[row : row + 1], items[candidates][None])[0]
+            torch.testing.assert_close(together[row, place], alone, rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_the_light_score_is_the_first_term(data, config, request_tensors):
+    model, (behaviors, profiles, _) = build(data, config), request_tensors
+    users, items = model.light_users(behaviors, profiles), light_vectors(model)
+    torch.testing.assert_close(items, item_vectors(model))
+    everything = torch.arange(data.item_count).expand(len(behaviors), -1)
+    model.use_heads(False)
+    torch.testing.assert_close(users @ items.T, model(behaviors, profiles, everything), rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_without_heads_there_is_no_light_score(data, config):
+    model = build(data, config)
+    assert model.has_light
+    model.use_heads(False)
+    assert not model.has_light
+    assert light_vectors(model) is None
+
+
+def test_a_bag_pools_the_codes_of_each_item():
+    bag = AttributeBag(torch.tensor([0, 2, 2, 5]), torch.tensor([0, 3, 1, 2, 3]), 4, 6)
+    items = torch.tensor([2, 1, 0, 2])
+    expected = [
+        bag.embedding.weight[[1, 2, 3]].sum(0) / 3**0.5,
+        torch.zeros(6),
+        bag.embedding.weight[[0, 3]].sum(0) / 2**0.5,
+    ]
+    torch.testing.assert_close(bag(items), torch.stack([expected[0], expected[1], expected[2], expected[0]]))
+    bag(items).sum().backward()
+    torch.testing.assert_close(bag.embedding.weight.grad[1], torch.full((6,), 2 / 3**0.5))
+
+
+def test_unseen_items_are_what_their_attributes_say(data, config):
+    counts = data.train_counts.copy()
+    counts[3] = 0
+    model = build_model(
+        config.model_copy(update={"model": ModelConfig(architecture="kernel")}),
+        replace(with_attributes(data), train_counts=counts),
+    )
+    assert not model.item_embedding.weight[3].any()
+    assert model.item_embedding.weight[4].any()
+    assert model.embed(torch.tensor([3])).any()
+
+
+def test_id_dropout_leaves_items_their_attributes(data, config):
+    model = build(data, config, id_dropout=0.5).train()
+    items = torch.arange(1, data.item_count)
+    torch.manual_seed(0)
+    dropped = (model.embed(items) == model.attributes(items)).all(dim=1)
+    assert 0.3 < dropped.float().mean() < 0.7
+    assert not (model.eval().embed(items) == model.attributes(items)).all(dim=1).any()
+
+
+@torch.inference_mode()
+def test_parts_are_mapped_in_place(data, config, request_tensors):
+    model, (behaviors, profiles, candidates) = build(data, config), request_tensors
+    user = model.user_context(behaviors, profiles)
+    item = model.item_features(model.item_vectors(candidates))
+    one = model.score(map_parts(user, lambda part: part[1:2]), map_parts(item, lambda part: part[1:2]))
+    torch.testing.assert_close(one, model.score(user, item)[1:2])
