@@ -30,7 +30,11 @@ class KernelConfig(_Section):
     """The architecture `kernel` (`nann.training.models.kernel_scorer`)."""
 
     heads: int = Field(4, ge=0)
-    """0: only the inner product, its own two-sided form."""
+    """0, and no `repeats`: only the inner product, its own two-sided form."""
+    attended: int = Field(50, ge=1)
+    """The heads see so many of the latest behaviours; the rest of the score sees `sequence_length`."""
+    repeats: bool = False
+    """Whether the score knows that a candidate is in the history: for logs in which users come back to items."""
     embedding_std: float = Field(0.05, gt=0)
     """Of an item's own embedding at the start. A large one (0.3) makes an item similar to itself from the first step,
     which pays where users come back to the same items."""

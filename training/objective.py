@@ -72,7 +72,7 @@ class TrainingObjective(nn.Module):
     def forward(self, batch: Batch) -> Losses:
         """Losses of one batch."""
         user = self.model.user_context(batch.behaviors, batch.profile_codes)
-        features = self.model.item_features(self.model.item_vectors(batch.items))
+        features = self.model.item_features(self.model.item_vectors(batch.items), batch.items)
         pairs = map_parts(features, lambda part: F.embedding(batch.candidates, part))
         logits = self.model.score(user, pairs).float()
         corrected = self._corrected(logits, batch.items, batch.candidates, batch.is_positive)
@@ -106,11 +106,12 @@ class TrainingObjective(nn.Module):
         """L_AUX over the first positive of each context and its negatives, as many as configured."""
         negatives = batch.candidates[:, batch.is_positive.shape[1] :]
         candidates = torch.cat([batch.candidates[:, :1], negatives], dim=1)[:, : self.config.auxiliary.candidates]
-        vectors = self.model.item_vectors(batch.items[candidates])  # [B, C, d]: each pair has its own Delta
         first = batch.is_positive[:, :1]
-        return adversarial_loss(
-            self.model, user, vectors, self.config, lambda clean: self._corrected(clean, batch.items, candidates, first)
-        )
+
+        def correct(clean: Tensor) -> Tensor:
+            return self._corrected(clean, batch.items, candidates, first)
+
+        return adversarial_loss(self.model, user, batch.items[candidates], self.config, correct)
 
     def _corrected(self, logits: Tensor, items: Tensor, candidates: Tensor, is_positive: Tensor) -> Tensor:
         positives, negatives = candidates.tensor_split([is_positive.shape[1]], dim=1)
@@ -119,25 +120,26 @@ class TrainingObjective(nn.Module):
 
 
 def adversarial_loss(
-    model: AnyScorer, user: Any, vectors: Tensor, config: LossConfig, correct: Callable[[Tensor], Tensor]
+    model: AnyScorer, user: Any, items: Tensor, config: LossConfig, correct: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """L_AUX of B users and C candidates each, the first of them positive, averaged over users.
 
     Args:
         model: the scorer.
         user: its side of the B users.
-        vectors: `float[B, C, d]`, e_v of each pair, since each has its own Delta.
+        items: `int[B, C]` item indices.
         config: which reading, and Delta's size.
         correct: the logQ correction of their scores, `float[B, C]`.
     """
     settings = config.auxiliary
-    clean = model.score(user, model.item_features(vectors))
+    vectors = model.item_vectors(items)  # [B, C, d]: each pair has its own Delta
+    clean = model.score(user, model.item_features(vectors, items))
     objective = clean.sum()
     if settings.reading == "row_kl":
         first = torch.ones(len(clean), 1, dtype=torch.bool, device=clean.device)
         objective = nce_loss(correct(clean), first, config.nce) * len(clean)
     delta = fgsm_perturbation(objective, vectors, settings.epsilon)
-    perturbed = model.score(user, model.item_features(vectors + delta))
+    perturbed = model.score(user, model.item_features(vectors + delta, items))
     return auxiliary_loss(clean, perturbed, settings.reading)
 
 

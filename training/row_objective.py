@@ -39,10 +39,10 @@ class RowObjective(nn.Module):
         """L_AUX of some of the contexts."""
         model = self.model
         user = model.user_context(contexts.behaviors, contexts.profile_codes)
-        vectors = model.item_vectors(batch.items[batch.candidates][contexts.candidates])
+        items = batch.items[batch.candidates][contexts.candidates]
         correction = batch.log_expected[contexts.candidates]
         correction[:, 0] = 0  # a target is in its batch for certain
-        return adversarial_loss(model, user, vectors, self.config, lambda clean: clean - correction)
+        return adversarial_loss(model, user, items, self.config, lambda clean: clean - correction)
 
 
 def shared_softmax_loss(scores: Tensor, batch: RowBatch, own_items: str) -> Tensor:

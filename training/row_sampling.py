@@ -150,10 +150,11 @@ class RowSampler(Sampler[RowBatch]):
         targets = np.searchsorted(candidates, target_items)
         own = np.zeros((len(rows), len(candidates) + 1), bool)
         own[target_contexts // contexts.shape[1], targets] = True
-        own[np.arange(len(rows))[:, None], _place(candidates, behaviors)] = True
+        behavior_places = _place(candidates, behaviors)  # [R, T]
+        own[np.arange(len(rows))[:, None], behavior_places] = True
         users = self._users[self._row_context[rows]]
         profiles = self._data.user_profiles[users]
-        rows_part = (inverse[len(candidates) :].reshape(behaviors.shape), ends, profiles)
+        rows_part = (inverse[len(candidates) :].reshape(behaviors.shape), behavior_places, ends, profiles)
         return RowBatch(
             torch.from_numpy(items),
             RowsOfContexts(*map(torch.from_numpy, rows_part)),

@@ -72,7 +72,7 @@ class Validator:
         exact, light = (_Best(count, len(behaviors), self._device) for count in (self._top_k, self._shortlist))
         for items in torch.arange(model.item_count, device=self._device).split(self._item_chunk):
             vectors = model.item_vectors(items)
-            exact.add(_scores(model, users, model.item_features(vectors), self._user_block), items)
+            exact.add(_scores(model, users, model.item_features(vectors, items), self._user_block), items)
             if light_users is not None:
                 light.add(light_users @ model.light_items(vectors).T, items)
         return exact.items.cpu().numpy(), None if light_users is None else light.items.cpu().numpy()

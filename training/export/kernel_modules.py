@@ -1,6 +1,7 @@
 """The two served modules of a `KernelScorer`.
 
-`user_state` is flat: `keys | weights | gates | light`, and only `light`, which is [u, 1], without heads.
+`user_state` is flat: `keys | weights` with heads, `behaviors | weights` with repeats, `gates` with either, and `light`,
+which is [u, 1].
 """
 
 from __future__ import annotations
@@ -31,47 +32,61 @@ class KernelUserEncoder(nn.Module):
 
     def forward(self, behaviors: Tensor, profile_codes: Tensor) -> Tensor:
         """Everything of the user that the scorer needs, in one row."""
-        known = behaviors >= 0
-        user = self.model.context_of(
-            nn.functional.embedding(behaviors.clamp(min=0), self.behaviors), known, profile_codes
-        )
-        light = self.model.light_of(user)
-        if not self.model.heads_on:
-            return light
-        return torch.cat([user.keys.transpose(2, 3).flatten(1), user.weights.flatten(1), user.gates, light], dim=1)
+        vectors = nn.functional.embedding(behaviors.clamp(min=0), self.behaviors)
+        user = self.model.context_of(vectors, behaviors, profile_codes)
+        parts = []
+        if self.model.heads_on:
+            parts += [user.keys.transpose(2, 3).flatten(1), user.weights.flatten(1)]
+        if self.model.kernel.repeats:
+            parts += [user.behaviors.float(), user.repeat_weights]
+        if parts:
+            parts.append(user.gates)
+        return torch.cat([*parts, self.model.light_of(user)], dim=1)
 
 
 class KernelTableScorer(nn.Module):
     """(user_state float32[B, S], candidates int32[B, C]) -> candidate_scores float32[B, C].
 
-    A table holds the item's side: `e_v | queries | gates`, and only e_v without heads.
+    A table holds the item's side: `e_v | queries | gates`, and only e_v if the score is an inner product.
     """
 
     items: Tensor
 
     def __init__(self, model: KernelScorer, items: KernelItem) -> None:
         super().__init__()
-        self.length, self.width = model.config.sequence_length, model.config.vector_dim
+        self.width = model.config.vector_dim
         self.heads = model.kernel.heads if model.heads_on else 0
-        parts = [items.vector, items.queries.flatten(1), items.gates] if self.heads else [items.vector]
+        self.attended = model.head_recency.shape[1]
+        self.repeats = len(model.repeat_recency)
+        self.evidences = items.gates.shape[1] if self.heads or self.repeats else 0
+        parts = [items.vector]
+        if self.heads:
+            parts.append(items.queries.flatten(1))
+        if self.evidences:
+            parts.append(items.gates)
         self.register_buffer("items", torch.cat(parts, dim=1))
 
     def forward(self, user_state: Tensor, candidates: Tensor) -> Tensor:
         """Scores; padding (-1) gets the score of item 0, which the caller ignores."""
         items = nn.functional.embedding(candidates.clamp(min=0), self.items)
-        heads, keys = self.heads, self.heads * self.length * (self.width - 1)
-        if not heads:
-            return (items @ user_state[:, :, None]).squeeze(-1)
-        sizes = [keys, heads * self.length, heads, self.width]
-        user_keys, weights, user_gates, light = user_state.split(sizes, dim=1)
-        vectors, queries, item_gates = items.split([self.width, heads * (self.width - 1), heads], dim=2)
-        similarities = queries.unflatten(2, (heads, self.width - 1)).transpose(1, 2) @ user_keys.unflatten(
-            1, (heads, self.width - 1, self.length)
-        )  # [B, H, C, L]
-        found = (similarities.clamp(max=MAX_SIMILARITY) - _SHIFT).exp() @ weights.unflatten(1, (heads, self.length))[
-            ..., None
-        ]
-        evidence = _SHIFT + (found.squeeze(3) + math.exp(-_SHIFT)).log()  # [B, H, C]
-        inner = (vectors @ light[:, :, None]).squeeze(-1)
-        scores: Tensor = inner + (evidence * (item_gates + user_gates[:, None]).transpose(1, 2)).sum(dim=1)
+        depth = self.width - 1
+        sizes = [self.heads * self.attended * depth, self.heads * self.attended]
+        sizes += [self.repeats, self.repeats, self.evidences, self.width]
+        keys, weights, behaviors, repeat_weights, user_gates, light = user_state.split(sizes, dim=1)
+        vectors, queries, item_gates = items.split([self.width, self.heads * depth, self.evidences], dim=2)
+        inner: Tensor = (vectors @ light[:, :, None]).squeeze(-1)
+        found = []
+        if self.heads:
+            queries = queries.unflatten(2, (self.heads, depth)).transpose(1, 2)  # [B, H, C, d - 1]
+            similarities = queries @ keys.unflatten(1, (self.heads, depth, self.attended))  # [B, H, C, A]
+            shifted = (similarities.clamp(max=MAX_SIMILARITY) - _SHIFT).exp()
+            found.append((shifted @ weights.unflatten(1, (self.heads, self.attended))[..., None]).squeeze(3))
+        if self.repeats:
+            same = (candidates[:, :, None] == behaviors.int()[:, None]).to(items.dtype)  # [B, C, L]
+            found.append((same @ repeat_weights[:, :, None] * math.exp(-_SHIFT)).transpose(1, 2))
+        if not found:
+            return inner
+        evidence = _SHIFT + (torch.cat(found, dim=1) + math.exp(-_SHIFT)).log()  # [B, E, C]
+        gates = (item_gates + user_gates[:, None]).transpose(1, 2)
+        scores: Tensor = inner + (evidence * gates[:, -evidence.shape[1] :]).sum(dim=1)
         return scores

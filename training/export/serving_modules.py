@@ -123,7 +123,8 @@ def serving_modules(model: AnyScorer) -> tuple[nn.Module, nn.Module]:
     vectors = item_vectors(folded)
     fold_batch_norm(folded)
     fix_slopes(folded)
-    features: list[Any] = [folded.item_features(chunk) for chunk in vectors.split(_ITEM_CHUNK)]
+    chunks = torch.arange(len(vectors)).split(_ITEM_CHUNK)
+    features: list[Any] = [folded.item_features(vectors[chunk], chunk) for chunk in chunks]
     joined = [None if parts[0] is None else torch.cat(parts).clone() for parts in zip(*features, strict=True)]
     items = type(features[0])(*joined)
     encoder: nn.Module

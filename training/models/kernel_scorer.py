@@ -1,13 +1,14 @@
 """A scorer that begins as an inner product and adds target attention without softmax. Not in the paper.
 
     s_u(v)  =  <[u, 1], e_v>  +  sum_h gate_h(u, v) log(1 + sum_b r_h(age of b) exp(<K_h k_b, Q_h q_v>))
+                              +      gate_r(u, v) log(1 + sum_b r_r(age of b) [b is v])
 
     e_v = [q_v, popularity_v]      u = pooled + network(pooled)      pooled = sum_b r_0(age of b) k_b / sqrt(sum_b r_0)
 
 over heads h and behaviours b. k_b and q_v are linear maps of one embedding: the item's id plus its attributes. The
 first term is a two-sided model, cheap to train, and with `kernel.heads` 0 it is all there is. The heads tell whether
 *some* behaviours are like the candidate, which no inner product with a pooled user can. They have no softmax: it would
-divide away how many there are.
+divide away how many there are. The last term counts repeats, if the log has any.
 
 Weights r_h are learned for each age (0 = the latest behaviour). K_h and Q_h start as identity: the heads begin with the
 similarity that the two-sided form has learned.
@@ -35,19 +36,23 @@ _GATE_SCALE = 0.3
 
 
 class KernelUser(NamedTuple):
-    """The user's side; d the width of e_v, H heads, L behaviours.
+    """The user's side; d the width of e_v, H heads, L behaviours of which the heads see the last A.
 
     Attributes:
         vector: `float[B, d - 1]`, u.
-        keys: `float[B, H, L, d - 1]`, temperature included.
-        weights: `float[B, H, L]`, r_h of each behaviour's age; 0 for padding.
-        gates: `float[B, H]`, the user's part of the gates.
+        keys: `float[B, H, A, d - 1]`, temperature included.
+        weights: `float[B, H, A]`, r_h of each behaviour's age; 0 for padding.
+        gates: `float[B, E]`, the user's part of the gates; E is H, and one more with repeats.
+        behaviors: `int[B, L]`, the item indices, -1 = padding; L is 0 without repeats.
+        repeat_weights: `float[B, L]`, r_r of each behaviour's age; 0 for padding.
     """
 
     vector: Tensor
     keys: Tensor
     weights: Tensor
     gates: Tensor
+    behaviors: Tensor
+    repeat_weights: Tensor
 
 
 class KernelItem(NamedTuple):
@@ -56,12 +61,14 @@ class KernelItem(NamedTuple):
     Attributes:
         vector: `float[..., d]`, e_v.
         queries: `float[..., H, d - 1]`.
-        gates: `float[..., H]`, the item's part of the gates.
+        gates: `float[..., E]`, the item's part of the gates.
+        item: `int[...]`, the item index.
     """
 
     vector: Tensor
     queries: Tensor
     gates: Tensor
+    item: Tensor
 
 
 class RowsOfContexts(NamedTuple):
@@ -69,11 +76,13 @@ class RowsOfContexts(NamedTuple):
 
     Attributes:
         behaviors: `int64[R, T]`, positions in the batch's list of distinct items; any for padding.
+        candidates: `int64[R, T]`, the behaviour's place among the candidates; their number if it is none.
         ends: `int64[R, G]`, how many behaviours of the row are before each context's target; 0 for padding.
         profile_codes: `int[R, P]`.
     """
 
     behaviors: Tensor
+    candidates: Tensor
     ends: Tensor
     profile_codes: Tensor
 
@@ -100,6 +109,8 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         super().__init__()
         self.config, self.kernel = config, config.kernel
         width, heads = config.vector_dim - 1, self.kernel.heads
+        evidences = heads + self.kernel.repeats
+        attended = min(self.kernel.attended, config.sequence_length)
         self.item_embedding = nn.Embedding(len(item_counts), width)
         nn.init.normal_(self.item_embedding.weight, std=self.kernel.embedding_std)
         with torch.no_grad():
@@ -110,7 +121,9 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         self.item_bias = nn.Embedding(len(item_counts), 1, _weight=torch.zeros(len(item_counts), 1))
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.key, self.query = _identity(width), _identity(width)
-        self.recency = nn.Parameter(_forgetting(config.sequence_length).repeat(1 + heads, 1))
+        self.recency = nn.Parameter(_forgetting(config.sequence_length))
+        self.head_recency = nn.Parameter(_forgetting(attended).repeat(heads, 1))
+        self.repeat_recency = nn.Parameter(torch.zeros(config.sequence_length if self.kernel.repeats else 0))
         self.user_network = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), _zeros(2 * width, width))
         self.profile_network: nn.Sequential | None = None
         if config.profile is not None and profile_sizes:
@@ -121,8 +134,8 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         self.heads_on = heads > 0
         self.head_keys, self.head_queries = (nn.Parameter(torch.eye(width).repeat(heads, 1, 1)) for _ in range(2))
         self.temperatures = nn.Parameter(torch.linspace(0.5, 1.5, heads) if heads > 1 else torch.ones(heads))
-        self.gates = nn.Parameter(torch.full((heads,), _FIRST_GATE))
-        self.user_gates, self.item_gates = (nn.Parameter(torch.zeros(heads, width)) for _ in range(2))
+        self.gates = nn.Parameter(torch.full((evidences,), _FIRST_GATE))
+        self.user_gates, self.item_gates = (nn.Parameter(torch.zeros(evidences, width)) for _ in range(2))
 
     @property
     def item_count(self) -> int:
@@ -132,7 +145,7 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
     @property
     def has_light(self) -> bool:
         """See `Scorer`: the light score is the inner product that the score begins with."""
-        return self.heads_on
+        return self.heads_on or self.kernel.repeats
 
     def use_heads(self, on: bool) -> None:
         """Whether the heads take part in the score, and train; always off without heads."""
@@ -142,7 +155,7 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
 
     def head_parameters(self) -> list[nn.Parameter]:
         """What only the heads use."""
-        return [self.head_keys, self.head_queries, self.temperatures, self.gates, self.user_gates, self.item_gates]
+        return [self.head_keys, self.head_queries, self.temperatures, self.head_recency]
 
     def embed(self, items: Tensor) -> Tensor:
         """Id and attributes: int64[M] item indices -> float[M, d - 1]."""
@@ -167,16 +180,20 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
 
     def user_context(self, behaviors: Tensor, profile_codes: Tensor) -> KernelUser:
         """See `Scorer`."""
-        known = behaviors >= 0
         vectors = self.behavior_vectors(behaviors.clamp(min=0).flatten().long()).unflatten(0, behaviors.shape)
-        return self.context_of(vectors, known, profile_codes)
+        return self.context_of(vectors, behaviors, profile_codes)
 
-    def context_of(self, vectors: Tensor, known: Tensor, profile_codes: Tensor) -> KernelUser:
-        """The user's side from k_b of the behaviours, float[B, L, d - 1], bool[B, L], int[B, P]."""
-        weights = self.recency.flip(1).exp()[None] * known[:, None]  # [B, 1 + H, L]
-        vector = self.user_vector(weights[:, :1], vectors, profile_codes).squeeze(1)
-        keys = torch.einsum("bld,hde,h->bhle", vectors, self.head_keys, self.temperatures)
-        return KernelUser(vector, keys, weights[:, 1:], self.gates + _GATE_SCALE * vector @ self.user_gates.T)
+    def context_of(self, vectors: Tensor, behaviors: Tensor, profile_codes: Tensor) -> KernelUser:
+        """The user's side from k_b of the behaviours, float[B, L, d - 1], int[B, L], int[B, P]."""
+        known = behaviors >= 0
+        attended = min(self.kernel.attended, self.config.sequence_length)
+        vector = self.user_vector((self.recency.flip(0).exp() * known)[:, None], vectors, profile_codes).squeeze(1)
+        keys = torch.einsum("bld,hde,h->bhle", vectors[:, -attended:], self.head_keys, self.temperatures)
+        weights = self.head_recency.flip(1).exp() * known[:, None, -attended:]
+        repeats = len(self.repeat_recency)
+        repeat_weights = self.repeat_recency.flip(0).exp() * known[:, :repeats]
+        gates = self.gates + _GATE_SCALE * vector @ self.user_gates.T
+        return KernelUser(vector, keys, weights, gates, behaviors[:, :repeats], repeat_weights)
 
     def user_vector(self, weights: Tensor, vectors: Tensor, profile_codes: Tensor) -> Tensor:
         """U of G contexts of each row: float[B, G, T], float[B, T, d - 1], int[B, P] -> float[B, G, d - 1]."""
@@ -185,21 +202,27 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
             pooled = pooled + self.profile_network(profile_codes)[:, None]
         return pooled + self.user_network(pooled)
 
-    def item_features(self, vectors: Tensor) -> KernelItem:
+    def item_features(self, vectors: Tensor, items: Tensor) -> KernelItem:
         """See `Scorer`."""
         directions = vectors[..., :-1]
         queries = torch.einsum("...d,hde->...he", directions, self.head_queries)
-        return KernelItem(vectors, queries, _GATE_SCALE * directions @ self.item_gates.T)
+        return KernelItem(vectors, queries, _GATE_SCALE * directions @ self.item_gates.T, items)
 
     def score(self, user: KernelUser, item: KernelItem) -> Tensor:
         """See `Scorer`."""
         inner = (item.vector[..., :-1] @ user.vector[:, :, None]).squeeze(-1) + item.vector[..., -1]
-        if not self.heads_on:
+        found = []  # [B, H, C] and [B, 1, C]
+        if self.heads_on:
+            similarities = item.queries.transpose(1, 2) @ user.keys.transpose(2, 3)  # [B, H, C, A]
+            found.append((similarities.clamp(max=MAX_SIMILARITY).exp() @ user.weights[..., None]).squeeze(-1))
+        if self.kernel.repeats:
+            same = (item.item[..., None] == user.behaviors[:, None]).to(inner.dtype)  # [B, C, L]
+            found.append((same @ user.repeat_weights[..., None]).transpose(1, 2))
+        if not found:
             return inner
-        similarities = item.queries.transpose(1, 2) @ user.keys.transpose(2, 3)  # [B, H, C, L]
-        found = similarities.clamp(max=MAX_SIMILARITY).exp() @ user.weights[..., None]  # [B, H, C, 1]
-        evidence = found.squeeze(-1).log1p().transpose(1, 2)  # [B, C, H]
-        return inner + (evidence * (user.gates[:, None] + item.gates)).sum(dim=-1)
+        evidence = torch.cat(found, dim=1).log1p().transpose(1, 2)  # [B, C, E]
+        gates = user.gates[:, None] + item.gates
+        return inner + (evidence * gates[..., -evidence.shape[-1] :]).sum(dim=-1)
 
     def score_rows(self, rows: RowsOfContexts, embedded: Tensor, vectors: Tensor) -> Tensor:
         """Scores of shared candidates for contexts of the same behaviours, as in training: float[R, G, C].
@@ -212,25 +235,24 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
             vectors: `float[C, d]`, e_v of the candidates.
         """
         keys = self.key(embedded)
-        weights = self._weights(rows)  # [1 + H or 1, R, G, T]
-        users = self.user_vector(weights[0], keys, rows.profile_codes)  # [R, G, d - 1]
+        users = self.user_vector(_seen(self.recency, rows), keys, rows.profile_codes)  # [R, G, d - 1]
         directions = vectors[:, :-1]
         scores = users @ directions.T + vectors[:, -1]
-        for head in range(self.kernel.heads if self.heads_on else 0):
-            queries = directions @ (self.head_queries[head] * self.temperatures[head])
-            similarities = keys @ self.head_keys[head] @ queries.T  # [R, T, C]
-            evidence = (weights[1 + head] @ similarities.clamp(max=MAX_SIMILARITY).exp()).log1p()  # [R, G, C]
-            of_user = self.gates[head] + _GATE_SCALE * users @ self.user_gates[head]  # [R, G]
-            of_item = _GATE_SCALE * directions @ self.item_gates[head]  # [C]
-            scores = scores + (of_user[..., None] + of_item) * evidence
+        heads = self.kernel.heads if self.heads_on else 0
+        for evidence in range(heads + self.kernel.repeats):
+            place = evidence if evidence < heads else len(self.gates) - 1
+            if evidence < heads:
+                queries = directions @ (self.head_queries[evidence] * self.temperatures[evidence])
+                similar = (keys @ self.head_keys[evidence] @ queries.T).clamp(max=MAX_SIMILARITY).exp()  # [R, T, C]
+                found = _seen(self.head_recency[evidence], rows) @ similar  # [R, G, C]
+            else:
+                weights = _seen(self.repeat_recency, rows)
+                places = rows.candidates[:, None].expand_as(weights)
+                found = weights.new_zeros(*users.shape[:2], len(vectors) + 1).scatter_add(2, places, weights)[..., :-1]
+            of_user = self.gates[place] + _GATE_SCALE * users @ self.user_gates[place]  # [R, G]
+            of_item = _GATE_SCALE * directions @ self.item_gates[place]  # [C]
+            scores = scores + (of_user[..., None] + of_item) * found.log1p()
         return scores
-
-    def _weights(self, rows: RowsOfContexts) -> Tensor:
-        """r_h of each behaviour's age as each context sees it, 0 outside of it: float[1 + H or 1, R, G, T]."""
-        ages = rows.ends[..., None] - 1 - torch.arange(rows.behaviors.shape[1], device=rows.ends.device)  # [R, G, T]
-        visible = (ages >= 0) & (ages < self.config.sequence_length)
-        recency = self.recency if self.heads_on else self.recency[:1]
-        return recency.exp()[:, ages.clamp(0, self.config.sequence_length - 1)] * visible
 
     def light_users(self, behaviors: Tensor, profile_codes: Tensor) -> Tensor:
         """See `Scorer`."""
@@ -243,6 +265,12 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
     def light_items(self, vectors: Tensor) -> Tensor:
         """See `Scorer`: e_v itself."""
         return vectors
+
+
+def _seen(recency: Tensor, rows: RowsOfContexts) -> Tensor:
+    """Weights of ages, float[A], for each behaviour as each context sees it, 0 outside of it: float[R, G, T]."""
+    ages = rows.ends[..., None] - 1 - torch.arange(rows.behaviors.shape[1], device=rows.ends.device)  # [R, G, T]
+    return recency.exp()[ages.clamp(0, len(recency) - 1)] * ((ages >= 0) & (ages < len(recency)))
 
 
 def _identity(width: int) -> nn.Linear:

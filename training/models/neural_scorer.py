@@ -159,7 +159,7 @@ class NeuralScorer(Scorer[UserContext, ItemFeatures]):
         assert self.light is not None
         return self.light.item_vectors(vectors)
 
-    def item_features(self, vectors: Tensor) -> ItemFeatures:
+    def item_features(self, vectors: Tensor, items: Tensor | None = None) -> ItemFeatures:
         """See `Scorer`: float[..., vector_dim] e_v -> float[..., H] and float[..., A]."""
         if self.config.architecture == "two_sided":
             return ItemFeatures(vectors)

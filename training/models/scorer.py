@@ -46,8 +46,8 @@ class Scorer(nn.Module, Generic[UserT, ItemT]):
         """
 
     @abstractmethod
-    def item_features(self, vectors: Tensor) -> ItemT:
-        """The item's side of the score, from e_v, `float[..., d]`."""
+    def item_features(self, vectors: Tensor, items: Tensor) -> ItemT:
+        """The item's side of the score, from e_v, `float[..., d]`, and its index, `int[...]`."""
 
     @abstractmethod
     def score(self, user: UserT, item: ItemT) -> Tensor:
@@ -64,7 +64,7 @@ class Scorer(nn.Module, Generic[UserT, ItemT]):
     def forward(self, behaviors: Tensor, profile_codes: Tensor, candidates: Tensor) -> Tensor:
         """Scores of candidates: int[B, L], int[B, P], int[B or 1, C] -> float[B, C]."""
         vectors = self.item_vectors(candidates)
-        return self.score(self.user_context(behaviors, profile_codes), self.item_features(vectors))
+        return self.score(self.user_context(behaviors, profile_codes), self.item_features(vectors, candidates))
 
 
 AnyScorer = Scorer[Any, Any]

@@ -46,8 +46,8 @@ def score_changes(model: TrainedRun, top_k: int, epsilon: float) -> tuple[Float6
         )
         vectors = network.item_vectors(items[block])  # [B, K, d]
         delta = torch.from_numpy(epsilon * rng.uniform(-1, 1, vectors.shape))
-        clean = network.score(user, network.item_features(vectors))
-        moved = network.score(user, network.item_features(vectors + delta))
+        clean = network.score(user, network.item_features(vectors, items[block]))
+        moved = network.score(user, network.item_features(vectors + delta, items[block]))
         changes.append((clean - moved).abs().numpy())
         scores.append(clean.numpy())
     return np.concatenate(changes), np.concatenate(scores)

@@ -40,14 +40,15 @@ def with_attributes(data):
     """The data set with two codes for every item but the first, which has none."""
     counts = np.full(data.item_count, 2)
     counts[0] = 0
-    codes = [*np.random.default_rng(0).integers(3, size=(data.item_count - 1, 1)), [0, 3]]
+    codes = np.random.default_rng(0).integers(3, size=(data.item_count - 1, 1)) + np.array([0, 3])
     indptr = np.append(0, counts.cumsum())
     return replace(data, item_attributes=ItemAttributes(indptr, codes.ravel().astype(np.int32), (), 6))
 
 
-@pytest.fixture(params=[(3, False), (3, True), (0, False)], ids=str)
+@pytest.fixture(params=[(3, False, False), (3, True, True), (0, False, False), (0, False, True)], ids=str)
 def model(request, data, config):
-    return build(data, config, *request.param)
+    heads, with_profile, repeats = request.param
+    return build(data, config, heads, with_profile, repeats=repeats, attended=5)
 
 
 @pytest.fixture
@@ -59,6 +60,7 @@ def request_tensors(data):
     behaviors[3] = -1  # a user without history
     profiles = torch.tensor([[0, 0], [1, 2], [5, 1], [3, 0]], dtype=torch.int32)
     candidates = torch.randint(data.item_count, (4, 6), generator=generator, dtype=torch.int32)
+    candidates[0, :3] = behaviors[0, [0, 5, 7]]
     return behaviors, profiles, candidates
 
 
@@ -76,9 +78,12 @@ def numpy_scores(model, behaviors, profile_codes, candidates):
             return value["item_embedding.weight"][item] + pooled
 
         k = [value["key.weight"] @ embed(item) + value["key.bias"] for item in known]
-        r = np.exp(value["recency"][:, ages])
+        recency, head_recency, repeat_recency = (
+            np.exp(value[name]) for name in ("recency", "head_recency", "repeat_recency")
+        )
+        r = recency[ages]
         width = len(value["key.bias"])
-        pooled = sum((r[0, b] * k[b] for b in range(len(known))), np.zeros(width)) / np.sqrt(r[0].sum() + 1e-6)
+        pooled = sum((r[b] * k[b] for b in range(len(known))), np.zeros(width)) / np.sqrt(r.sum() + 1e-6)
         if model.profile_network is not None:
             pooled = pooled + model.profile_network(codes[None])[0].double().numpy()
         u = pooled + model.user_network(torch.from_numpy(pooled).float()).double().numpy()
@@ -87,14 +92,22 @@ def numpy_scores(model, behaviors, profile_codes, candidates):
             q = np.exp(value["log_scale"]) * (value["query.weight"] @ embed(item) + value["query.bias"])
             popularity = value["popularity"] * value["log_popularity"][item] + value["item_bias.weight"][item, 0]
             score = u @ q + popularity
+
+            def gate(place, q=q, u=u):
+                of_user, of_item = value["user_gates"][place], value["item_gates"][place]
+                return value["gates"][place] + 0.3 * (u @ of_user + q @ of_item)
+
             for head in range(model.kernel.heads):
                 similar = [
                     value["temperatures"][head] * (each @ value["head_keys"][head]) @ (q @ value["head_queries"][head])
                     for each in k
                 ]
-                evidence = np.log1p(sum(r[1 + head, b] * np.exp(min(12, similar[b])) for b in range(len(known))))
-                gate = value["gates"][head] + 0.3 * (u @ value["user_gates"][head] + q @ value["item_gates"][head])
-                score += gate * evidence
+                seen = [b for b in range(len(known)) if ages[b] < model.kernel.attended]
+                found = sum(head_recency[head, ages[b]] * np.exp(min(12, similar[b])) for b in seen)
+                score += gate(head) * np.log1p(found)
+            if model.kernel.repeats:
+                found = sum(repeat_recency[ages[b]] for b in range(len(known)) if known[b] == item)
+                score += gate(-1) * np.log1p(found)
             scores.append(score)
         rows.append(scores)
     return torch.tensor(np.array(rows)).float()
@@ -125,7 +138,8 @@ def test_contexts_that_share_a_row_have_the_scores_that_they_have_alone(model, d
     candidates = torch.arange(5, 12)
     embedded = model.embed(items)
     vectors = model.to_vectors(embedded[candidates], items[candidates])
-    together = model.score_rows(RowsOfContexts(behaviors, ends, profiles), embedded[behaviors], vectors)
+    places = torch.where((behaviors >= 5) & (behaviors < 12), behaviors - 5, 7)
+    together = model.score_rows(RowsOfContexts(behaviors, places, ends, profiles), embedded[behaviors], vectors)
     for row in range(2):
         for place, end in enumerate(ends[row].tolist()):
             history = torch.full((1, LENGTH), -1, dtype=torch.int64)
@@ -192,6 +206,6 @@ def test_id_dropout_leaves_items_their_attributes(data, config):
 def test_parts_are_mapped_in_place(data, config, request_tensors):
     model, (behaviors, profiles, candidates) = build(data, config), request_tensors
     user = model.user_context(behaviors, profiles)
-    item = model.item_features(model.item_vectors(candidates))
+    item = model.item_features(model.item_vectors(candidates), candidates)
     one = model.score(map_parts(user, lambda part: part[1:2]), map_parts(item, lambda part: part[1:2]))
     torch.testing.assert_close(one, model.score(user, item)[1:2])
