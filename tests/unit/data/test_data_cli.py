@@ -6,7 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from nann.cli.prepare import app
+from nann.cli.protocol_options import ProtocolKind
 from nann.errors import ConfigError, DataError
+from nann.training.data.protocol import DEFAULTS
 
 
 def run(*arguments):
@@ -99,6 +101,10 @@ def test_userbehavior_goes_to_the_default_folder(write, tmp_path, monkeypatch):
 
 def test_a_share_outside_0_to_1_is_refused(write):
     assert run("userbehavior", write("u.csv", "1,2,3,pv,4\n"), "--max-bad-share", 2).exit_code == 2
+
+
+def test_the_protocols_are_those_of_the_data():
+    assert [kind.value for kind in ProtocolKind] == list(DEFAULTS)
 
 
 def test_help_teaches_with_an_example():
