@@ -28,7 +28,8 @@ REPEATS = 0.05
 START_EPOCHS, MAIN_EPOCHS = 12, 4
 START_TARGETS, MAIN_TARGETS = 4_000_000, 800_000
 """More passes over the data than these targets need are left out; one pass is always made."""
-_SAMPLE = 100_000
+_SAMPLE = 20_000
+_VALIDATIONS = 10
 
 
 @dataclass(frozen=True)
@@ -60,21 +61,51 @@ def auto_config(data: PreparedData, seed: int = 1) -> Choice:
     main = OptimizationConfig(
         batch_size=512, learning_rate=5e-4, final_learning_rate_ratio=0.05, adam_beta2=0.98, steps=1
     )
-    config = TrainingConfig(seed=seed, model=model, loss=loss, start=StartConfig(), optimization=main)
-    config = _with_steps(config, data)
-    start = config.start
-    assert start is not None
-    targets = data.training_target_count
+    config = TrainingConfig(seed=seed, model=model, loss=loss, start=StartConfig(steps=1), optimization=main)
+    first, end, _ = data.training_groups()
+    targets = int((end - first).sum())
+    config, epochs = _with_steps(config, data, targets)
     return Choice(
         config,
         (
-            f"{targets:,} targets: {start.steps:,} steps of the two-sided form, then {config.optimization.steps:,} of "
-            "the scorer",
+            f"{targets:,} targets: {epochs[0]:.1f} passes in {config.start_steps:,} steps of the two-sided form, then "
+            f"{epochs[1]:.1f} in {config.optimization.steps:,} steps of the whole scorer",
             f"{repeated:.0%} of the targets repeat an earlier item of their user"
-            + (", which are left out of the answers" if data.excludes_history else "")
             + (f": the score knows repeats, and a request ships {length} behaviours" if repeats else ""),
             "items are described by their ids"
             + (", categories" if data.category_count > 1 else "")
-            + (f" and {len(data.item_attributes.fields)} attributes" if data.item_attributes is not None else ""),
+            + (f", {len(data.item_attributes.fields)} attributes" if data.item_attributes is not None else ""),
         ),
     )
+
+
+def _histories(data: PreparedData) -> tuple[float, float]:
+    """Of a sample of the targets: the share that repeats an item of the history, and how long most histories are."""
+    first, _, users = data.training_groups()
+    chosen = np.random.default_rng(0).choice(len(first), min(_SAMPLE, len(first)), replace=False)
+    starts, first = data.user_first[users[chosen]], first[chosen]
+    seen = data.contexts(starts, first, LONG)
+    repeated = (seen == data.behavior_items[first, None]).any(axis=1)
+    return float(repeated.mean()), float(np.quantile(first - starts, 0.75))
+
+
+def _with_steps(config: TrainingConfig, data: PreparedData, targets: int) -> tuple[TrainingConfig, tuple[float, float]]:
+    """The configuration with the steps of so many passes, and the passes."""
+    start, main = config.start, config.optimization
+    assert start is not None
+    epochs = (_epochs(START_EPOCHS, START_TARGETS / targets), _epochs(MAIN_EPOCHS, MAIN_TARGETS / targets))
+    samplers = (
+        RowSampler(data, config, start.batch_size, start.negatives),
+        RowSampler(data, config, main.batch_size, config.loss.negatives),
+    )
+    steps = [max(1, round(some * sampler.steps_per_epoch)) for some, sampler in zip(epochs, samplers, strict=True)]
+    changes = {
+        "start": start.model_copy(update={"steps": steps[0]}),
+        "optimization": main.model_copy(update={"steps": steps[1]}),
+        "validation": ValidationConfig(every=max(1, sum(steps) // _VALIDATIONS)),
+    }
+    return config.model_copy(update=changes), epochs
+
+
+def _epochs(most: float, wanted: float) -> float:
+    return min(most, max(1.0, wanted))
