@@ -36,7 +36,7 @@ _DAYS = tuple(
 )
 _BEGINS_LIKE_A_DAY = re.compile(rf"\d|{_WEEKDAY}|{_MONTH}\s+\d", re.IGNORECASE)
 _TIME_OF_DAY = re.compile(r"\d\d?:\d\d(?::\d\d)?\s*")
-_DEVELOPER = re.compile(r"([^<>()]*?)\s*[<(]([^<>()\s]*(?:@|\bat\b)[^<>()]*)[>)]")
+_DEVELOPER = re.compile(r"([^<>()]*?)\s*[<(]([^<>()]*@[^<>()]*)[>)]")
 _CO_AUTHOR = re.compile(r"\s+[^*\s\d][^*:<(]*?\s+[<(][^<>()\s]+@[^<>()\s]+[>)]\s*$")
 _ENTRY = re.compile(r"\s*\*\s+(\S.*)")
 _ASIDE = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|<[^<>]*>")
@@ -149,7 +149,7 @@ class _Reader:
             self._day, self._developers = day, ()
         self._in_header = day is not None
         self._add(rest)
-        if not (self._day and self._developers):
+        if not day:
             self.parsed.not_understood.append(number)
 
     def _add(self, text: str) -> None:
@@ -171,8 +171,8 @@ def day_of(line: str) -> tuple[date | None, str]:
                 day = date(int(found["year"]), number, int(found["day"]))
             except ValueError:
                 return None, ""
-            rest = found["rest"]
-            return (day if FIRST_YEAR <= day.year <= LAST_YEAR else None), _TIME_OF_DAY.sub("", rest, count=1)
+            if FIRST_YEAR <= day.year <= LAST_YEAR:
+                return day, _TIME_OF_DAY.sub("", found["rest"], count=1)
     return None, ""
 
 

@@ -19,6 +19,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import polars as pl
 import typer
 from rich.console import Console
@@ -190,11 +191,11 @@ def _show(changes: Changes, log: pl.DataFrame, out: Path) -> None:
     table = Table(title=f"ChangeLogs in {out}", show_header=False)
     table.add_column()
     table.add_column(justify="right")
-    by_user = log["user"].value_counts(sort=True)["count"]
+    by_user = log["user"].value_counts(sort=True)["count"].to_numpy()
     figures = {
         "ChangeLogs read": changes.files,
         "events": log.height,
-        "developers": by_user.len(),
+        "developers": len(by_user),
         "items": log["item"].n_unique(),
         "baskets": log["basket"].n_unique(),
         "categories": log["category"].n_unique(),
@@ -204,9 +205,9 @@ def _show(changes: Changes, log: pl.DataFrame, out: Path) -> None:
         table.add_row(label, f"{count:,}")
     repeats = 1 - log.select("user", "item").n_unique() / log.height
     table.add_row("repeats (the developer changed the file before)", f"{repeats:.1%}")
-    table.add_row("events of the 100 most active developers", f"{by_user.head(100).sum() / log.height:.1%}")
-    table.add_row("events of the median developer", f"{by_user.median():.0f}")
-    table.add_row("first and last day", f"{log['time'].min()} to {log['time'].max()}")
+    table.add_row("events of the 100 most active developers", f"{by_user[:100].sum() / log.height:.1%}")
+    table.add_row("events of the median developer", f"{np.median(by_user):.0f}")
+    table.add_row("first and last day", f"{log.item(0, 'time')} to {log.item(-1, 'time')}")
     output.print(table)
     for place in changes.not_understood[:3]:
         output.print(f"not understood: {place}", markup=False, highlight=False)
@@ -214,7 +215,9 @@ def _show(changes: Changes, log: pl.DataFrame, out: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        typer.run(main)
-    except NannError as error:
+        app = typer.Typer(pretty_exceptions_enable=False)  # they show local variables, and so names
+        app.command()(main)
+        app()
+    except (NannError, OSError) as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)

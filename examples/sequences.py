@@ -42,15 +42,15 @@ def read_sequences(path: Path) -> pl.DataFrame:
         if not user:
             continue
         items = [_item(word) for word in words]
-        if not items or None in items:
+        if not items or 0 in items:
             raise DataError(f"{path}:{number} is {line[:60]!r}; expected a user and items, which are positive numbers")
         if user in sequences:
             raise DataError(f"{path}:{number}: user {user!r} has a line before; expected one a user: join them")
         sequences[user] = items
     if not sequences:
         raise DataError(f"{path} has no line; expected one a user: user item item ...")
-    schema = {"user": pl.String, "item": pl.List(pl.Int64)}
-    rows = pl.DataFrame({"user": list(sequences), "item": list(sequences.values())}, schema=schema)
+    items_type = {"item": pl.List(pl.Int64)}
+    rows = pl.DataFrame({"user": list(sequences), "item": list(sequences.values())}, schema_overrides=items_type)
     return rows.with_columns(pl.int_ranges(pl.col("item").list.len()).alias("time")).explode("item", "time")
 
 
@@ -69,17 +69,17 @@ def read_attributes(path: Path) -> pl.DataFrame:
         raise DataError(f"{path} is not JSON ({error}); expected {{item: [attribute, ...]}}") from error
     found = body if isinstance(body, dict) else {"": body}
     for key, values in found.items():
-        if _item(key) is None or not isinstance(values, list):
+        if not _item(key) or not isinstance(values, list):
             shown = f"{{{key!r}: {json.dumps(values)[:60]}}}"
             raise DataError(f"{path} holds {shown}; expected {{item: [attribute, ...]}} with items as in the sequences")
     columns = {"item": [_item(key) for key in found], "attributes": [list(map(str, v)) for v in found.values()]}
     return pl.DataFrame(columns, schema={"item": pl.Int64, "attributes": pl.List(pl.String)}).sort("item")
 
 
-def _item(word: str) -> int | None:
-    """A positive whole number that fits int64; None: the word is none."""
+def _item(word: str) -> int:
+    """A positive whole number that fits int64; 0: the word is none."""
     plain = word.isascii() and word.isdigit()
-    return int(word) if plain and 0 < int(word[:20]) <= _LARGEST_ITEM else None
+    return int(word) if plain and 0 < int(word[:20]) <= _LARGEST_ITEM else 0
 
 
 def _text(path: Path) -> str:
@@ -116,6 +116,6 @@ def main(
 if __name__ == "__main__":
     try:
         typer.run(main)
-    except NannError as error:
+    except (NannError, OSError) as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)
