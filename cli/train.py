@@ -15,10 +15,14 @@ def train(
     data: Annotated[Path, typer.Option(help="Prepared data set, from `nann prepare`.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and TensorBoard logs.")] = DEFAULT_CHECKPOINT.parent,
     config: Annotated[
-        str, typer.Option(help="A YAML file, or the name of one in training/configs/ (without .yaml).")
-    ] = "complete_journey_demo",
+        str,
+        typer.Option(
+            help="auto: chosen from the data set. Or a YAML file, or the name of one in training/configs/ (without "
+            ".yaml), as for the paper's network."
+        ),
+    ] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Continue from OUT/checkpoint.pt.")] = False,
-    steps: Annotated[int | None, typer.Option(min=1, help="Override optimization.steps.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Override the number of steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Override the random seed.")] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 1000,
     json: JsonOption = False,
@@ -32,15 +36,21 @@ def train(
 
     Show the losses: `tensorboard --logdir build/train`.
     """
+    from ..training.auto_config import AUTO, auto_config
     from ..training.config import resolve_config
     from ..training.data.prepared import PreparedData
     from ..training.distributed import process_rank
     from ..training.train import train as run_training
 
-    settings = resolve_config(config, steps=steps, seed=seed)
-    report = run_training(
-        PreparedData.load(data), settings, out, resume=resume, checkpoint_every_steps=checkpoint_every
-    )
+    prepared = PreparedData.load(data)
+    if config == AUTO:
+        choice = auto_config(prepared)
+        if not process_rank():
+            console.print("\n".join(f"- {reason}" for reason in choice.reasons), highlight=False, soft_wrap=True)
+        settings = choice.config.override(steps=steps, seed=seed)
+    else:
+        settings = resolve_config(config, steps=steps, seed=seed)
+    report = run_training(prepared, settings, out, resume=resume, checkpoint_every_steps=checkpoint_every)
     if process_rank():  # torchrun started several processes, and the main one reports
         return
     console.print(

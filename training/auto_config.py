@@ -40,7 +40,7 @@ class Choice:
     reasons: tuple[str, ...]
 
 
-def auto_config(data: PreparedData, seed: int = 1) -> Choice:
+def auto_config(data: PreparedData) -> Choice:
     """The `kernel` scorer, sized for the data set."""
     repeated, length = _histories(data)
     repeats = repeated >= REPEATS and not data.excludes_history
@@ -61,7 +61,7 @@ def auto_config(data: PreparedData, seed: int = 1) -> Choice:
     main = OptimizationConfig(
         batch_size=512, learning_rate=5e-4, final_learning_rate_ratio=0.05, adam_beta2=0.98, steps=1
     )
-    config = TrainingConfig(seed=seed, model=model, loss=loss, start=StartConfig(steps=1), optimization=main)
+    config = TrainingConfig(model=model, loss=loss, start=StartConfig(steps=1), optimization=main)
     first, end, _ = data.training_groups()
     targets = int((end - first).sum())
     config, epochs = _with_steps(config, data, targets)

@@ -108,7 +108,7 @@ def _attribute_bag(data: PreparedData, dim: int, with_category: bool) -> Attribu
     if with_category and data.category_count > 1:
         codes = np.insert(codes, indptr[:-1], count + data.item_categories)
         indptr, count = indptr + np.arange(len(indptr)), count + data.category_count
-    return AttributeBag(torch.from_numpy(indptr), torch.from_numpy(codes), count, dim) if count else None
+    return AttributeBag(torch.tensor(indptr), torch.tensor(codes), count, dim) if count else None
 
 
 def load_weights(model: AnyScorer, weights: dict[str, Any]) -> None:

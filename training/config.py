@@ -199,6 +199,16 @@ class TrainingConfig(_Section):
         """All steps of the run."""
         return self.start_steps + self.optimization.steps
 
+    def override(self, *, steps: int | None = None, seed: int | None = None) -> TrainingConfig:
+        """The same with other steps, shared out between the stages as before, or another random seed."""
+        changes: dict[str, object] = {} if seed is None else {"seed": seed}
+        if steps is not None:
+            start = min(steps - 1, round(steps * self.start_steps / self.steps))
+            changes["optimization"] = self.optimization.model_copy(update={"steps": steps - start})
+            if self.start is not None:
+                changes["start"] = self.start.model_copy(update={"steps": start}) if start else None
+        return self.model_copy(update=changes)
+
     @property
     def fingerprint(self) -> str:
         """Short hash of everything that the weights depend on: all but `validation`."""
@@ -227,7 +237,4 @@ def resolve_config(name: Path | str, *, steps: int | None = None, seed: int | No
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise ConfigError(f"configuration {path}: {problems}") from error
-    if steps is not None:
-        optimization = config.optimization.model_copy(update={"steps": steps})
-        config = config.model_copy(update={"optimization": optimization})
-    return config if seed is None else config.model_copy(update={"seed": seed})
+    return config.override(steps=steps, seed=seed)
