@@ -11,6 +11,7 @@ from nann.errors import ConfigError, DataError
 from nann.search_params import SearchOptions, SeedParams
 from nann.search_requests import parse_search
 
+from ..baselines.compare import Comparison
 from ..data.prepared import PreparedData
 from ..export.onnx_export import require_exported
 from ..scorers import OnnxScorer
@@ -28,6 +29,8 @@ class Evaluation:
         coverage: share of the exhaustive top K that the search returned.
         share_scored: items scored / items in the corpus.
         items_scored: mean number of scorer evaluations per user.
+        best_baseline, best_baseline_recall: the method without a deep model, of those that take seconds, whose top K
+            has the best recall.
     """
 
     split: str
@@ -42,6 +45,8 @@ class Evaluation:
     coverage: float
     share_scored: float
     items_scored: float
+    best_baseline: str
+    best_baseline_recall: float
 
     def percentages(self) -> tuple[str, ...]:
         """The metrics as cells of a table."""
@@ -84,7 +89,18 @@ def evaluate_bundle(
     scorer = OnnxScorer(bundle.path / SCORER_FILE)
     measured = MeasuredUsers(batch, queries, exact_top(scorer, batch, bundle.item_count, params.top_k))
     metrics = measured.measure(bundle.index, scorer, params)
-    result = Evaluation(split, len(batch), params.top_k, params.ef, params.rounds, params.seeds, **metrics)
+    name, best = Comparison.of(data, queries, (params.top_k,)).best_cheap()
+    result = Evaluation(
+        split=split,
+        users=len(batch),
+        top_k=params.top_k,
+        ef=params.ef,
+        rounds=params.rounds,
+        seeds=params.seeds,
+        **metrics,
+        best_baseline=name,
+        best_baseline_recall=best,
+    )
     bundle.note(metrics={**bundle.notes.get("metrics", {}), split: asdict(result)})
     return result
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nann.errors import DataError
-from nann.metrics import coverage, recall, recall_delta, share_scored
+from nann.metrics import coverage, ndcg, recall, recall_delta, share_scored
 
 RETRIEVED = np.array([[1, 2, 3], [4, 5, -1]], np.int32)
 
@@ -36,6 +36,32 @@ def test_coverage_is_the_share_of_the_exact_items_found():
     assert coverage(RETRIEVED, np.array([[7, 2, 1], [5, -1, -1]])) == pytest.approx((2 / 3 + 1) / 2)
 
 
+def test_ndcg_counts_how_far_up_the_targets_are():
+    # User 0: place 3 of {3, 9}, of which the best list has both first; user 1: place 2 of {5}.
+    expected = (1 / math.log2(4) / (1 + 1 / math.log2(3)) + 1 / math.log2(3)) / 2
+    assert ndcg(RETRIEVED, np.array([0, 2, 3]), np.array([9, 3, 5])) == pytest.approx(expected)
+
+
+def test_ndcg_of_the_best_list_is_1():
+    # The row is shorter than the four targets; an item that comes twice counts at its first place.
+    assert ndcg(np.array([[4, 4, 2]]), np.array([0, 1]), np.array([4])) == pytest.approx(1)
+    assert ndcg(np.array([[4, 2, 1]]), np.array([0, 4]), np.array([1, 2, 3, 4])) == pytest.approx(1)
+    assert ndcg(np.array([[7, -1, -1]]), np.array([0, 1]), np.array([4])) == 0
+
+
+def test_ndcg_is_the_plain_sum_over_places():
+    rng = np.random.default_rng(1)
+    retrieved = np.array([rng.permutation(40)[:12] for _ in range(30)])
+    retrieved[::3, 9:] = -1
+    targets = [rng.choice(40, rng.integers(1, 20), replace=False) for _ in retrieved]
+    each = []
+    for row, wanted in zip(retrieved, targets, strict=True):
+        gained = sum(1 / np.log2(place + 2) for place, item in enumerate(row) if item in wanted)
+        each.append(gained / sum(1 / np.log2(place + 2) for place in range(min(len(wanted), 12))))
+    indptr = np.cumsum([0, *map(len, targets)])
+    assert ndcg(retrieved, indptr, np.concatenate(targets)) == pytest.approx(np.mean(each))
+
+
 def test_recall_delta_is_relative_to_recall_all():
     assert recall_delta(0.25, 0.24) == pytest.approx(0.04)
     assert math.isnan(recall_delta(0.0, 0.0))
@@ -48,6 +74,8 @@ def test_share_scored_is_the_mean_over_users():
 def test_users_without_targets_are_refused():
     with pytest.raises(DataError, match="1 of 2 users have no target item; leave them out"):
         recall(RETRIEVED, np.array([0, 0, 1]), np.array([5]))
+    with pytest.raises(DataError, match="1 of 2 users have no target item; leave them out"):
+        ndcg(RETRIEVED, np.array([0, 0, 1]), np.array([5]))
     with pytest.raises(DataError, match="1 of 2 users have no exact item; leave them out"):
         coverage(RETRIEVED, np.array([[1, 2], [-1, -1]]))
 
