@@ -19,7 +19,8 @@ KNOWN = {
     "item_knn": {"recall_20": 0.1223, "ndcg_20": 0.0662, "recall_200": 0.2505},
     "als": {"recall_20": 0.0977, "ndcg_20": 0.0452, "recall_200": 0.2607},
 }
-"""Measured by other code; it placed targets with equal scores before the others, which helps long lists."""
+"""Measured by other code. Where several items have the same score, the two may list them in another order, which may be
+why the figures of long lists differ by a few percent."""
 
 pytestmark = [
     pytest.mark.slow,
