@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .support import JsonOption, console, make_table, print_json
+from nann.errors import ConfigError
+
+from .prepared_summary import show
+from .protocol_options import protocol_of, with_protocol_options
+from .support import JsonOption, console, print_json
 
 if TYPE_CHECKING:
+    from ..training.data.protocol import Protocol
     from ..training.data.rows import InteractionLog
 
 app = typer.Typer(
@@ -19,7 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help="Turn an interaction log into a prepared data set: users split, items numbered, rows in order.\n\n"
-    "The ground truth of a user is the middle behaviour (or basket), predicted from all before it. "
+    "What a user did next is the ground truth, predicted from all before it; `--protocol` says what is next. "
     "`nann train` reads the folder that this writes.",
 )
 
@@ -29,31 +34,22 @@ FilesArgument = Annotated[list[Path], typer.Argument(help="The log's files, in o
 OutOption = Annotated[
     Path | None, typer.Option(help="Folder to write; a prepared data set there is replaced. Default: build/data/NAME.")
 ]
-SeedOption = Annotated[int, typer.Option(help="Random seed of the split.", min=0)]
-MinBehaviorsOption = Annotated[int, typer.Option(help="Leave out users with fewer behaviours.", min=1)]
 MaxBadShareOption = Annotated[
     float, typer.Option(help="Refuse the log if a larger share of its rows is bad.", min=0.0, max=1.0)
 ]
-ValidationOption = Annotated[int, typer.Option(help="How many random users to validate on.", min=0)]
-TestOption = Annotated[int, typer.Option(help="How many random users to test on.", min=0)]
-_SHARE_HELP = "How many random users to {} on. Default: a tenth, at most 10,000."
-ValidationShareOption = Annotated[int | None, typer.Option(help=_SHARE_HELP.format("validate"), min=0)]
-TestShareOption = Annotated[int | None, typer.Option(help=_SHARE_HELP.format("test"), min=0)]
 
 
 @app.command("userbehavior")
+@with_protocol_options(10_000, 10_000)
 def userbehavior(
     files: FilesArgument,
     out: OutOption = None,
-    validation_users: ValidationOption = 10_000,
-    test_users: TestOption = 10_000,
-    min_behaviors: MinBehaviorsOption = 10,
-    seed: SeedOption = 0,
     max_bad_share: MaxBadShareOption = 0.01,
     behavior_types: Annotated[
         str, typer.Option(help="Behaviour types to keep, separated by commas.")
     ] = "pv,cart,fav,buy",
     json_output: JsonOption = False,
+    **protocol: Any,
 ) -> None:
     """Prepare Taobao's UserBehavior (user, item, category, type, Unix seconds; no header; plain or gzip).
 
@@ -62,21 +58,18 @@ def userbehavior(
     from ..training.data.user_behavior import read_user_behavior
 
     read = partial(read_user_behavior, files, behavior_types=_names(behavior_types), max_bad_share=max_bad_share)
-    protocol = (min_behaviors, validation_users, test_users, seed, False)
-    _prepare(read, "userbehavior", out, protocol, json_output)
+    _prepare(read, "userbehavior", out, protocol_of(protocol), json_output)
 
 
 @app.command("complete-journey")
+@with_protocol_options(200, 600)
 def complete_journey(
     out: OutOption = None,
-    validation_users: ValidationOption = 200,
-    test_users: TestOption = 600,
-    min_behaviors: MinBehaviorsOption = 10,
-    seed: SeedOption = 0,
     with_profile: Annotated[
         bool, typer.Option("--with-profile", help="Use household demographics as user profile fields.")
     ] = False,
     json_output: JsonOption = False,
+    **protocol: Any,
 ) -> None:
     """Prepare Complete Journey, a year of grocery baskets (simulated from real shopping patterns), from its package.
 
@@ -85,11 +78,12 @@ def complete_journey(
     from ..training.data.complete_journey import read_complete_journey
 
     # All items of the shop stay in the corpus, even if every household that bought one is left out.
-    protocol = (min_behaviors, validation_users, test_users, seed, True)
-    _prepare(partial(read_complete_journey, with_profile=with_profile), "complete_journey", out, protocol, json_output)
+    applied = protocol_of(protocol, whole_corpus=True)
+    _prepare(partial(read_complete_journey, with_profile=with_profile), "complete_journey", out, applied, json_output)
 
 
 @app.command("log")
+@with_protocol_options()
 def log(
     files: FilesArgument,
     out: OutOption = None,
@@ -109,27 +103,51 @@ def log(
     profile_fields: Annotated[
         str, typer.Option(help="Categorical columns of --profile, separated by commas. Default: all.")
     ] = "",
-    validation_users: ValidationShareOption = None,
-    test_users: TestShareOption = None,
-    min_behaviors: MinBehaviorsOption = 10,
-    seed: SeedOption = 0,
+    items: Annotated[
+        Path | None, typer.Option(help="CSV or Parquet file of item attributes, one row per item.")
+    ] = None,
+    items_id: Annotated[str | None, typer.Option(help="Column of --items with the item. Default: --item.")] = None,
+    items_fields: Annotated[
+        str,
+        typer.Option(
+            help="Attribute columns of --items, separated by commas: text and whole numbers are categories, floats are "
+            "numbers, lists are several values. Default: all but the names."
+        ),
+    ] = "",
+    items_numbers: Annotated[
+        str, typer.Option(help="Columns of --items to read as numbers, though they hold text or whole numbers.")
+    ] = "",
+    items_name: Annotated[
+        str | None, typer.Option(help="Column of --items with the item's name, to be shown to people.")
+    ] = None,
+    items_separator: Annotated[
+        str, typer.Option(help="Between several values in a text of --items; '' if a text is one value.")
+    ] = "|",
     max_bad_share: MaxBadShareOption = 0.01,
     json_output: JsonOption = False,
+    **protocol: Any,
 ) -> None:
     """Prepare any CSV (with a header; plain or gzip) or Parquet log by naming its columns.
 
     Example: nann prepare log events.parquet --user uid --item sku --time at --basket session_id --name shop
     """
     from ..training.data.custom_log import LogColumns, ProfileTable, read_log
+    from ..training.data.item_table import ItemTable
 
     columns = LogColumns(user, item, time, category, basket)
     table = None if profile is None else ProfileTable(profile, profile_user or user, _names(profile_fields))
+    names = (items_id or item, _names(items_fields), _names(items_numbers), items_name)
+    if items is None and names != (item, (), (), None):
+        raise ConfigError("an --items- option is given without a table of items; give the table with --items")
+    item_table = None if items is None else ItemTable(items, *names, items_separator)
     mark = "\t" if separator in ("tab", "\\t") else separator
-    read = partial(read_log, files, columns, name=name, separator=mark, profile=table, max_bad_share=max_bad_share)
-    _prepare(read, name, out, (min_behaviors, validation_users, test_users, seed, False), json_output)
+    read = partial(read_log, files, columns, name=name, separator=mark, profile=table, items=item_table)
+    read = partial(read, max_bad_share=max_bad_share)
+    _prepare(read, name, out, protocol_of(protocol), json_output)
 
 
 @app.command("synthetic")
+@with_protocol_options()
 def synthetic(
     items: Annotated[int, typer.Option(help="Items of the corpus; each of them occurs.", min=1)] = 1_000_000,
     users: Annotated[int | None, typer.Option(help="Default: 0.235 per item, as in UserBehavior.", min=1)] = None,
@@ -142,11 +160,8 @@ def synthetic(
     drift: Annotated[float, typer.Option(help="New interests per behaviour.", min=0)] = 0.03,
     repeat: Annotated[float, typer.Option(help="Share of behaviours that repeat an earlier item.", min=0)] = 0.1,
     out: OutOption = None,
-    validation_users: ValidationShareOption = None,
-    test_users: TestShareOption = None,
-    min_behaviors: MinBehaviorsOption = 10,
-    seed: Annotated[int, typer.Option(help="Random seed of the log and of the split.", min=0)] = 0,
     json_output: JsonOption = False,
+    **protocol: Any,
 ) -> None:
     """Make and prepare a synthetic log of any size, with proportions like UserBehavior and a known structure.
 
@@ -166,10 +181,9 @@ def synthetic(
         skew=skew,
         drift=drift,
         repeat=repeat,
-        seed=seed,
+        seed=protocol["seed"],
     )
-    protocol = (min_behaviors, validation_users, test_users, seed, False)
-    _prepare(partial(synthetic_log, spec), spec.name, out, protocol, json_output)
+    _prepare(partial(synthetic_log, spec), spec.name, out, protocol_of(protocol), json_output)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -180,36 +194,15 @@ def _prepare(
     read: Callable[[Path], InteractionLog],
     name: str,
     out: Path | None,
-    protocol: tuple[int, int | None, int | None, int, bool],
+    protocol: Protocol,
     json_output: bool,
 ) -> None:
     from ..training.data.prepare import prepare
-    from ..training.data.protocol import Protocol
 
     folder = out or DATA_FOLDER / name
     with console.status("Starting") as status:
-        manifest = prepare(read, folder, Protocol(*protocol), lambda step: status.update(f"{step} ..."), name)
-    _show(manifest, folder)
+        manifest = prepare(read, folder, protocol, lambda step: status.update(f"{step} ..."), name)
+    show(manifest, folder)
     if json_output:
-        summary = {key: manifest[key] for key in ("name", "counts", "rows", "protocol")}
+        summary = {key: manifest[key] for key in ("name", "counts", "warnings", "rows", "protocol")}
         print_json({"path": str(folder), **summary})
-
-
-def _show(manifest: Mapping[str, Any], folder: Path) -> None:
-    counts, rows = manifest["counts"], manifest["rows"]
-    split = " / ".join(f"{counts[f'{name}_users']:,}" for name in ("train", "validation", "test"))
-    lines = {
-        "users to train / validate / test": split,
-        "users left out": f"{counts['dropped_users']:,}",
-        "items": f"{counts['items']:,}",
-        "categories": f"{counts['categories']:,}",
-        "behaviours": f"{counts['behaviors']:,}",
-        "bad rows": f"{rows['bad']:,}",
-    }
-    if manifest["has_groups"]:
-        lines["baskets"] = f"{counts['groups']:,}"
-    if rows["cut_last_lines"]:
-        lines["cut last lines"] = f"{rows['cut_last_lines']:,}"
-    console.print(make_table(f"{manifest['name']} in {folder}", ("", ""), lines.items()))
-    for example in rows["bad_examples"]:
-        console.print(f"bad row: {example}", markup=False, highlight=False)

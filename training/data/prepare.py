@@ -1,10 +1,12 @@
 """From a canonical log to the prepared data set folder; the only place that maps external item ids to item indices.
 
-manifest.json        format version, sources, protocol, counts, profile fields
-items.parquet        item_id int64 ascending, category int32, train_count int64, name: row number = item index
+manifest.json        format version, sources, protocol, counts, warnings, profile fields, fields of item attributes
+items.parquet        item_id int64 ascending, category int32, train_count int64, name, and attributes list[int32] with a
+                     table of items: row number = item index
 categories.parquet   label: row number = category
 behaviors.parquet    user int32, item int32, group_first int64: sorted by user and time
-users.parquet        user_id, first, end, split, target_first, target_end, profile_0, ...: row number = user index
+users.parquet        user_id, first, end, train_end, validation_first, validation_end, test_first, test_end, profile_0,
+                     ...: row number = user index
 """
 
 from __future__ import annotations
@@ -21,13 +23,18 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from .columns import MICROSECONDS
+from .item_attributes import EncodedItems, encode_items
 from .numbering import KeptUsers, kept_users, numbered_categories, numbered_items, ordered_behaviors
 from .output_folder import KIND, MANIFEST_FILE, prepared_folder
 from .profiles import UserProfiles
-from .protocol import SPLITS, TRAIN, Groups, Protocol, split_users, target_rows
+from .protocol import NO_TARGET, TIME_SPLIT, Protocol
+from .repeats import merge_repeats
+from .row_ranges import rows_before
 from .rows import InteractionLog
+from .splits import Groups, Split, like_the_row_before, split_rows, without_known_targets
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ITEMS_FILE = "items.parquet"
 CATEGORIES_FILE = "categories.parquet"
 BEHAVIORS_FILE = "behaviors.parquet"
@@ -72,33 +79,40 @@ def _write(
     log: InteractionLog, folder: Path, protocol: Protocol, on_step: Callable[[str], None], name: str
 ) -> dict[str, Any]:
     on_step("Counting users and items")
-    users = kept_users(log.rows, protocol.min_behaviors)
-    kept = log.rows if protocol.whole_corpus else log.rows.join(users.frame.lazy(), on="user", how="semi")
+    rows, merged = merge_repeats(log.rows) if protocol.merge_repeats else (log.rows, 0)
+    users = kept_users(rows, protocol.min_behaviors)
+    kept = rows if protocol.whole_corpus else rows.join(users.frame.lazy(), on="user", how="semi")
     items = numbered_items(kept, log.items)
+    attributes = None if log.attributes is None else encode_items(log.attributes, items["item"])
     on_step("Sorting behaviours by user and time")
-    behaviors = ordered_behaviors(log.rows, users, items)
+    behaviors = ordered_behaviors(rows, users, items, _late_from(protocol, log.ticks_per_s))
     groups = Groups.of(behaviors["group_first"].to_numpy(), users)
-    split = split_users(groups, protocol)
-    targets = target_rows(groups, split)
+    split, found = _split(behaviors, groups, protocol)
     on_step("Writing")
-    behaviors.write_parquet(folder / BEHAVIORS_FILE)
-    _write_users(folder, users, split, targets, log.profiles)
-    train_rows = np.repeat(split == TRAIN, users.end - users.first)  # [R]
+    behaviors.drop("late").write_parquet(folder / BEHAVIORS_FILE)
+    _write_users(folder, users, split, log.profiles)
+    train_rows = rows_before(users.first, split.train_end, users.end)
     train_counts = np.bincount(behaviors["item"].to_numpy()[train_rows], minlength=items.height)
     counts = {
-        "users": len(split),
-        **{f"{label}_users": int((split == code).sum()) for label, code in SPLITS.items()},
+        "users": len(users.first),
+        "train_users": int((split.train_end > users.first).sum()),
+        **{f"{name}_users": int((rows[:, 0] != NO_TARGET).sum()) for name, rows in split.targets.items()},
         "dropped_users": users.dropped,
         "items": items.height,
         "items_of_several_categories": int(items["several"].sum()) if "several" in items.columns else 0,
-        "categories": _write_items(folder, items, train_counts),
+        "categories": _write_items(folder, items, train_counts, attributes),
         "behaviors": behaviors.height,
         "groups": int(groups.counts.sum()),
+        "merged_repeats": merged,
+        "item_rows_not_in_log": attributes.outside if attributes else 0,
+        **found,
     }
-    return _manifest(log, protocol, name, counts)
+    return _manifest(log, protocol, name, counts, attributes)
 
 
-def _manifest(log: InteractionLog, protocol: Protocol, name: str, counts: dict[str, int]) -> dict[str, Any]:
+def _manifest(
+    log: InteractionLog, protocol: Protocol, name: str, counts: dict[str, int], attributes: EncodedItems | None
+) -> dict[str, Any]:
     return {
         "kind": KIND,
         "format_version": FORMAT_VERSION,
@@ -109,24 +123,57 @@ def _manifest(log: InteractionLog, protocol: Protocol, name: str, counts: dict[s
         "protocol": asdict(protocol),
         "has_groups": "basket" in log.rows.collect_schema(),
         "counts": counts,
+        "warnings": _warnings(counts),
         "rows": asdict(log.counts),
         "profile_fields": list(log.profiles.fields) if log.profiles else [],
+        "item_attributes": list(attributes.fields) if attributes else [],
+        "item_fields_left_out": list(attributes.without) if attributes else [],
     }
+
+
+def _warnings(counts: dict[str, int]) -> list[str]:
+    share = counts["targets_like_the_row_before"] / counts["targets"] if counts["targets"] else 0.0
+    if share <= 0.5:
+        return []
+    return [
+        f"{share:.0%} of the ground truths begin with the item of the behaviour just before them: a list of the user's "
+        "last items is hard to beat; --merge-repeats merges repeated behaviours, --exclude-history asks for new items"
+    ]
+
+
+def _late_from(protocol: Protocol, ticks_per_s: int) -> int | None:
+    """The time of a time split in the log's unit, rounded up."""
+    return None if protocol.split_time_us is None else -(-protocol.split_time_us * ticks_per_s // MICROSECONDS)
+
+
+def _split(behaviors: pl.DataFrame, groups: Groups, protocol: Protocol) -> tuple[Split, dict[str, int]]:
+    """The split and what it counts."""
+    items, late = behaviors["item"].to_numpy(), behaviors["late"].to_numpy()
+    found = {}
+    cut = None
+    if protocol.kind == TIME_SPLIT:
+        cut = groups.user_end - np.bincount(behaviors["user"].to_numpy()[late], minlength=len(groups.counts))
+        found["new_items"] = len(np.setdiff1d(items[late], items[~late]))
+    split = split_rows(groups, protocol, cut)
+    found["targets_like_the_row_before"], found["targets"] = like_the_row_before(split, items)
+    if protocol.exclude_history:
+        split, known = without_known_targets(split, groups.user_first, items)
+        found |= known
+    return split, found
 
 
 def _write_users(
     folder: Path,
     users: KeptUsers,
-    split: npt.NDArray[np.uint8],
-    targets: npt.NDArray[np.int64],
+    split: Split,
     profiles: UserProfiles | None,
 ) -> None:
     frame = users.frame.select(pl.col("user").alias("user_id")).with_columns(
         pl.Series("first", users.first),
         pl.Series("end", users.end),
-        pl.Series("split", split),
-        pl.Series("target_first", targets[:, 0]),
-        pl.Series("target_end", targets[:, 1]),
+        pl.Series("train_end", split.train_end),
+        *(pl.Series(f"{name}_first", rows[:, 0]) for name, rows in split.targets.items()),
+        *(pl.Series(f"{name}_end", rows[:, 1]) for name, rows in split.targets.items()),
     )
     if profiles is not None:
         # A left join guarantees no order.
@@ -136,12 +183,16 @@ def _write_users(
     frame.write_parquet(folder / USERS_FILE)
 
 
-def _write_items(folder: Path, items: pl.DataFrame, train_counts: npt.NDArray[np.int64]) -> int:
+def _write_items(
+    folder: Path, items: pl.DataFrame, train_counts: npt.NDArray[np.int64], attributes: EncodedItems | None
+) -> int:
     """Writes items and categories; returns how many categories there are."""
     labels, coded = numbered_categories(items)
     name = pl.col("name") if "name" in coded.columns else pl.lit(None, pl.String).alias("name")
     train_count = pl.Series("train_count", train_counts.astype(np.int64))
     columns = [pl.col("item").alias("item_id"), pl.col("category"), train_count, name]
+    if attributes is not None:
+        columns.append(attributes.lists.alias("attributes"))
     coded.select(columns).write_parquet(folder / ITEMS_FILE)
     pl.DataFrame({"label": labels}, schema={"label": pl.String}).write_parquet(folder / CATEGORIES_FILE)
     return len(labels)

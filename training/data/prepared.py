@@ -15,9 +15,11 @@ import polars as pl
 from nann.errors import DataError
 from nann.signature import PADDING_ITEM
 
+from .item_attributes import ItemAttributes
 from .output_folder import KIND, MANIFEST_FILE
 from .prepare import BEHAVIORS_FILE, CATEGORIES_FILE, FORMAT_VERSION, ITEMS_FILE, USERS_FILE
-from .protocol import SPLITS, TRAIN
+from .protocol import NO_TARGET, TARGETS
+from .row_ranges import rows_before, to_csr, unique_pairs
 
 EXTERNAL_PADDING = 0
 """Pads the behaviour sequence of a request."""
@@ -36,6 +38,9 @@ class Queries:
         target_indptr: `int64[Q + 1]`, query q's ground truth is at `target_indptr[q]:target_indptr[q + 1]`.
         target_items: `int32[T]` item indices, ascending and unique within a query.
         users: `int32[Q]` user indices.
+        excluded_indptr: `int64[Q + 1]`, query q's are at `excluded_indptr[q]:excluded_indptr[q + 1]`.
+        excluded_items: `int32[E]` item indices that are no answers, ascending and unique within a query: all items of
+            the user's history before the ground truth if the data set excludes history, else none.
     """
 
     behaviors: npt.NDArray[np.int32]
@@ -44,6 +49,8 @@ class Queries:
     target_indptr: npt.NDArray[np.int64]
     target_items: npt.NDArray[np.int32]
     users: npt.NDArray[np.int32]
+    excluded_indptr: npt.NDArray[np.int64]
+    excluded_items: npt.NDArray[np.int32]
 
     def targets_of(self, query: int) -> npt.NDArray[np.int32]:
         """Ground truth of one query, `int32[n]` item indices."""
@@ -51,9 +58,10 @@ class Queries:
 
     def take(self, rows: npt.NDArray[np.intp]) -> Queries:
         """The queries of some rows, `intp[R]`, at least one."""
-        targets = [self.targets_of(row) for row in rows]
-        indptr, items, users = np.cumsum([0, *map(len, targets)]), np.concatenate(targets), self.users[rows]
-        return Queries(self.behaviors[rows], self.external_ids[rows], self.profiles[rows], indptr, items, users)
+        targets = _taken(self.target_indptr, self.target_items, rows)
+        excluded = _taken(self.excluded_indptr, self.excluded_items, rows)
+        behaviors, external_ids, profiles = self.behaviors[rows], self.external_ids[rows], self.profiles[rows]
+        return Queries(behaviors, external_ids, profiles, *targets, self.users[rows], *excluded)
 
 
 @dataclass(frozen=True)
@@ -65,14 +73,18 @@ class PreparedData:
     Attributes:
         item_ids: `int64[N]`, ascending: item index -> external id.
         item_categories: `int32[N]`, below `category_count`.
-        train_counts: `int64[N]`, occurrences of each item in the behaviours of training users.
+        item_attributes: codes of each item's attributes; None without a table of items.
+        train_counts: `int64[N]`, occurrences of each item in the training rows.
         item_names: one name per item, "" for an item without; None if the log has no names.
         behavior_items: `int32[R]` item indices.
         behavior_group_first: `int64[R]`, the first row of each row's group.
         user_ids: the users' own ids, Int64 or String, one per user.
         user_first, user_end: `int64[U]`, each user's first row and the row after the last.
-        user_split: `uint8[U]`: 0 train, 1 validation, 2 test.
-        user_target: `int64[U, 2]`, the ground truth's first row and the row after its last; -1 for training users.
+        user_train_end: `int64[U]`: the rows from `user_first` to before it are training data; equal to `user_first`
+            for a user that does not train.
+        user_targets: for "validation" and "test" `int64[U, 2]`, the ground truth's first row and the row after its
+            last; -1 for a user without.
+        excludes_history: items of a user's history are never the answer, and not part of the ground truth.
         user_profiles: `int32[U, P]` codes; 0 = unknown.
         profile_fields: `{"name": ..., "values": [...]}` per field; code i + 1 stands for `values[i]`.
     """
@@ -80,6 +92,7 @@ class PreparedData:
     item_ids: npt.NDArray[np.int64]
     item_categories: npt.NDArray[np.int32]
     category_count: int
+    item_attributes: ItemAttributes | None
     train_counts: npt.NDArray[np.int64]
     item_names: list[str] | None
     behavior_items: npt.NDArray[np.int32]
@@ -87,8 +100,9 @@ class PreparedData:
     user_ids: pl.Series
     user_first: npt.NDArray[np.int64]
     user_end: npt.NDArray[np.int64]
-    user_split: npt.NDArray[np.uint8]
-    user_target: npt.NDArray[np.int64]
+    user_train_end: npt.NDArray[np.int64]
+    user_targets: Mapping[str, npt.NDArray[np.int64]]
+    excludes_history: bool
     user_profiles: npt.NDArray[np.int32]
     profile_fields: tuple[Mapping[str, Any], ...]
     manifest: Mapping[str, Any]
@@ -111,11 +125,12 @@ class PreparedData:
                 raise DataError(
                     f"{path} has {frame.height:,} {name} and its manifest says {counts[name]:,}; prepare it again"
                 )
-        fields = tuple(manifest["profile_fields"])
+        fields, attributes = tuple(manifest["profile_fields"]), manifest["item_attributes"]
         return cls(
             item_ids=_array(items, "item_id", np.int64),
             item_categories=_array(items, "category", np.int32),
             category_count=_read(path, CATEGORIES_FILE).height,
+            item_attributes=ItemAttributes.of(items["attributes"], attributes) if attributes else None,
             train_counts=_array(items, "train_count", np.int64),
             item_names=None if items["name"].is_null().all() else items["name"].fill_null("").to_list(),
             behavior_items=_array(behaviors, "item", np.int32),
@@ -123,8 +138,9 @@ class PreparedData:
             user_ids=users["user_id"],
             user_first=_array(users, "first", np.int64),
             user_end=_array(users, "end", np.int64),
-            user_split=_array(users, "split", np.uint8),
-            user_target=np.stack([_array(users, f"target_{side}", np.int64) for side in ("first", "end")], axis=1),
+            user_train_end=_array(users, "train_end", np.int64),
+            user_targets={name: _target_rows(users, name) for name in TARGETS},
+            excludes_history=manifest["protocol"]["exclude_history"],
             user_profiles=_profiles(users, len(fields)),
             profile_fields=fields,
             manifest=manifest,
@@ -160,15 +176,15 @@ class PreparedData:
         return np.where(inside, items, np.int32(PADDING_ITEM))
 
     def training_groups(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-        """The training users' groups with an earlier group as context, `contexts(user_first[user], first, length)`.
+        """The groups of training rows with an earlier group as context, `contexts(user_first[user], first, length)`.
 
         Returns:
             `int64[G]` first rows, ascending, `int64[G]` the row after each group's last, and `int32[G]` the users.
         """
-        lengths = self.user_end - self.user_first
-        users = np.repeat(np.arange(self.user_count, dtype=np.int32), lengths)  # [R]
+        users = np.repeat(np.arange(self.user_count, dtype=np.int32), self.user_end - self.user_first)  # [R]
         # A user's first row begins a group, so rows of every other group have a context.
-        usable = np.repeat(self.user_split == TRAIN, lengths) & (self.behavior_group_first > self.user_first[users])
+        trains = rows_before(self.user_first, self.user_train_end, self.user_end)
+        usable = trains & (self.behavior_group_first > self.user_first[users])
         first, sizes = np.unique(self.behavior_group_first[usable], return_counts=True)
         return first, first + sizes, users[first]
 
@@ -182,33 +198,36 @@ class PreparedData:
             DataError: for another split, a limit below 1, or a split without users.
         """
         users = self._query_users(split, limit)
-        first, target = self.user_first[users], self.user_target[users]
-        behaviors = self.contexts(first, target[:, 0], length)
+        first, rows = self.user_first[users], self.user_targets[split][users]
+        behaviors = self.contexts(first, rows[:, 0], length)
         padding = behaviors == PADDING_ITEM
         external_ids = np.where(padding, np.int64(EXTERNAL_PADDING), self.item_ids[np.where(padding, 0, behaviors)])
-        indptr, items = self._targets(target)
+        targets = unique_pairs(self.behavior_items, rows[:, 0], rows[:, 1], self.item_count)
+        excluded = np.zeros(0, np.int64)
+        if self.excludes_history:
+            excluded = unique_pairs(self.behavior_items, first, rows[:, 0], self.item_count)
+            targets = np.setdiff1d(targets, excluded, assume_unique=True)
+        truth, left_out = (to_csr(pairs, len(users), self.item_count) for pairs in (targets, excluded))
         profiles = self.user_profiles[users] if self.profile_fields else np.zeros((users.shape[0], 1), np.int32)
-        return Queries(behaviors, external_ids, profiles, indptr, items, users)
+        return Queries(behaviors, external_ids, profiles, *truth, users, *left_out)
+
+    def target_users(self, split: str) -> npt.NDArray[np.int32]:
+        """Users with ground truth of a split, "validation" or "test", `int32[n]`, ascending.
+
+        Raises:
+            DataError: for another split.
+        """
+        if split not in TARGETS:
+            raise DataError(f"split is {split!r}; expected 'validation' or 'test': training data has no ground truth")
+        return np.flatnonzero(self.user_targets[split][:, 0] != NO_TARGET).astype(np.int32)
 
     def _query_users(self, split: str, limit: int | None) -> npt.NDArray[np.int32]:
-        if SPLITS.get(split, TRAIN) == TRAIN:
-            raise DataError(f"split is {split!r}; expected 'validation' or 'test': training users have no ground truth")
+        users = self.target_users(split)
         if limit is not None and limit < 1:
             raise DataError(f"limit is {limit}; expected at least 1, or none for all users")
-        users = np.flatnonzero(self.user_split == SPLITS[split]).astype(np.int32)
         if not users.size:
             raise DataError(f"the data set has no {split} users; prepare it again with --{split}-users")
         return np.random.default_rng(_QUERY_ORDER_SEED).permutation(users)[:limit]
-
-    def _targets(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-        """The unique items in the row ranges `int64[Q, 2]`, as CSR."""
-        lengths = rows[:, 1] - rows[:, 0]
-        query = np.repeat(np.arange(rows.shape[0]), lengths)  # [T]
-        offset = np.arange(query.shape[0]) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        items = self.behavior_items[rows[query, 0] + offset]
-        pairs = np.unique(query * self.item_count + items)  # one number per (query, item)
-        per_query = np.bincount(pairs // self.item_count, minlength=rows.shape[0])
-        return np.append(0, np.cumsum(per_query)).astype(np.int64), (pairs % self.item_count).astype(np.int32)
 
 
 def read_manifest(path: Path) -> Mapping[str, Any]:
@@ -240,6 +259,18 @@ def _read(path: Path, name: str, columns: list[str] | None = None) -> pl.DataFra
 
 def _array(frame: pl.DataFrame, column: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return np.ascontiguousarray(frame[column].to_numpy(), dtype=dtype)
+
+
+def _target_rows(users: pl.DataFrame, split: str) -> npt.NDArray[np.int64]:
+    return np.stack([_array(users, f"{split}_{side}", np.int64) for side in ("first", "end")], axis=1)
+
+
+def _taken(
+    indptr: npt.NDArray[np.int64], items: npt.NDArray[np.int32], rows: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """Some rows of a CSR, as CSR."""
+    parts = [items[indptr[row] : indptr[row + 1]] for row in rows]
+    return np.cumsum([0, *map(len, parts)]), np.concatenate(parts)
 
 
 def _profiles(users: pl.DataFrame, count: int) -> npt.NDArray[np.int32]:

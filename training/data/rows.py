@@ -12,6 +12,8 @@ import polars as pl
 
 from nann.errors import ConfigError, DataError
 
+from .columns import MICROSECONDS
+from .item_table import ItemValues
 from .profiles import UserProfiles
 
 MAX_BAD_SHARE = 0.01
@@ -49,10 +51,12 @@ class InteractionLog:
     Attributes:
         name: default name of the data set.
         sources: names of the files or the package it was read from.
-        rows: in file order: `user` (Int64 or String), `item` (Int64, positive), `time` (Int64; only its order counts),
-            and if the log has them `category` and `basket` (Int64 or String).
+        rows: in file order: `user` (Int64 or String), `item` (Int64, positive), `time` (Int64, since 1970), and if the
+            log has them `category` and `basket` (Int64 or String).
         items: `item` and optionally `category`, `name`, if the log has a table of items.
         settings: the reader's options, for the manifest.
+        ticks_per_s: the unit of `time`.
+        attributes: the values of the items' attributes, if the log has them.
     """
 
     name: str
@@ -62,6 +66,8 @@ class InteractionLog:
     items: pl.LazyFrame | None = None
     profiles: UserProfiles | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    ticks_per_s: int = MICROSECONDS
+    attributes: ItemValues | None = None
 
 
 class RowStage:

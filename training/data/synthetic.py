@@ -151,7 +151,9 @@ def synthetic_log(
         parts.append(_write(left_over, maker.catalogue, scratch / f"rows-{len(parts):05d}.parquet"))
     counts = RowCounts(made + len(left_over.user))
     settings = {**spec.settings(), "rows_added_for_items_nobody_met": len(left_over.user)}
-    return InteractionLog(spec.name, ("synthetic: generated",), pl.scan_parquet(parts), counts, settings=settings)
+    return InteractionLog(
+        spec.name, ("synthetic: generated",), pl.scan_parquet(parts), counts, settings=settings, ticks_per_s=1
+    )
 
 
 class _Rows(NamedTuple):

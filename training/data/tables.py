@@ -93,6 +93,23 @@ def table_batches(
             yield TableBatch(_split(lines.lines, list(schema), names, separator), batch.unterminated)
 
 
+def whole_table(path: Path, columns: Sequence[str], separator: str, row: str) -> pl.DataFrame:
+    """The named columns of a table that has one row per user or item (`row`, for messages), all at once.
+
+    Raises:
+        DataError: if the file can't be read, lacks a column, has no rows, or has a line that can't be split.
+    """
+    batches = [batch.rows for batch in table_batches(path, columns, separator)]
+    if not batches:
+        raise DataError(f"{path} has no rows; expected one row per {row}")
+    table = pl.concat(batches)
+    malformed = table.filter(pl.col(MALFORMED).is_not_null())
+    if malformed.height:
+        number, reason = malformed.select(LINE, MALFORMED).row(0)
+        raise DataError(f"{path}:{number}: {reason}; correct the line")
+    return table.drop(LINE, MALFORMED)
+
+
 def _parquet_batches(path: Path, names: list[str], batch_rows: int) -> Iterator[TableBatch]:
     try:
         frame = pl.scan_parquet(path).select(names)

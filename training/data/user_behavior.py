@@ -50,7 +50,9 @@ def read_user_behavior(
             time_digits = last[0] or 0 if last else 0
     good, counts = stage.finish()
     settings = {"behavior_types": sorted(behavior_types, key=BEHAVIOR_TYPES.index)}
-    return InteractionLog("userbehavior", tuple(str(path) for path in files), good, counts, settings=settings)
+    return InteractionLog(
+        "userbehavior", tuple(str(path) for path in files), good, counts, settings=settings, ticks_per_s=1
+    )
 
 
 def _parse(batch: TextBatch, time_digits: int) -> pl.DataFrame:

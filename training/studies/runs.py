@@ -19,8 +19,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from nann.best_first_search import best_first_search
@@ -58,17 +60,21 @@ def fit_params(params: SearchParams, graph: HnswGraph) -> SearchParams:
 def data_fingerprint(data: PreparedData) -> str:
     """Short hash of the arrays that training and evaluation read."""
     digest = hashlib.sha256()
-    for array in (
+    arrays: list[npt.NDArray[Any]] = [
         data.item_ids,
         data.item_categories,
         data.behavior_items,
         data.behavior_group_first,
         data.user_first,
         data.user_end,
-        data.user_split,
-        data.user_target,
+        data.user_train_end,
+        *data.user_targets.values(),
         data.user_profiles,
-    ):
+        np.array(data.excludes_history),
+    ]
+    if data.item_attributes is not None:
+        arrays += [data.item_attributes.indptr, data.item_attributes.codes]
+    for array in arrays:
         digest.update(repr((array.shape, array.dtype.str)).encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:12]

@@ -34,8 +34,9 @@ def test_counts(data):
 
 
 def test_a_target_is_one_whole_basket_after_its_history(data):
-    users = np.flatnonzero(data.user_split > 0)
-    first, end = data.user_target[users].T
+    rows = np.maximum(*data.user_targets.values())
+    users = np.flatnonzero(rows[:, 0] >= 0)
+    first, end = rows[users].T
     groups = data.behavior_group_first
     assert (groups[first] == first).all()
     assert (groups[end - 1] == first).all()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,13 @@ def sequence(data, user):
     return data.item_ids[data.behavior_items[data.user_first[user] : data.user_end[user]]].tolist()
 
 
+def roles(data):
+    """Each user's role in the paper's protocol, where every user has one: "train", "validation" or "test"."""
+    train = np.where(data.user_train_end > data.user_first, "train", "")
+    targets = [np.where(rows[:, 0] >= 0, name, "") for name, rows in data.user_targets.items()]
+    return np.char.add(np.char.add(train, targets[0]), targets[1]).tolist()
+
+
 def history_and_target(data, split):
     """Own user id -> (history, ground truth), in external ids."""
     queries = data.queries(split, length=4)
@@ -89,10 +97,10 @@ def test_protocol_by_items(prepare_csv):
         data = prepare_csv(ITEM_LOG, Protocol(4, 1, 1, seed))
         assert data.user_ids.to_list() == [10, 20, 30]
         assert {10 * (user + 1): sequence(data, user) for user in range(3)} == ITEM_SEQUENCES
-        assert sorted(data.user_split.tolist()) == [0, 1, 2]
+        assert sorted(roles(data)) == ["test", "train", "validation"]
         seen |= history_and_target(data, "validation") | history_and_target(data, "test")
-        trained = int(np.flatnonzero(data.user_split == 0)[0])
-        assert data.user_target[trained].tolist() == [-1, -1]
+        trained = roles(data).index("train")
+        assert [rows[trained].tolist() for rows in data.user_targets.values()] == [[-1, -1]] * 2
         counts = [ITEM_SEQUENCES[10 * (trained + 1)].count(item) for item in data.item_ids]
         assert data.train_counts.tolist() == counts
         first, end, users = data.training_groups()
@@ -120,7 +128,7 @@ def test_protocol_by_baskets(prepare_csv):
         data = prepare_csv(BASKET_LOG, Protocol(3, 1, 1, seed))
         assert [sequence(data, user) for user in range(3)] == [[1, 2, 3, 4, 5, 5, 6], [1, 2, 3, 4, 5], [1, 2, 3]]
         assert data.behavior_group_first.tolist() == [0, 0, 2, 2, 4, 4, 4, 7, 8, 9, 9, 11, 12, 12, 14]
-        assert data.user_split[2] == 0
+        assert roles(data)[2] == "train"
         seen |= history_and_target(data, "validation") | history_and_target(data, "test")
         assert [column.tolist() for column in data.training_groups()] == [[14], [15], [2]]
     assert seen == {1: ([1, 2], [3, 4]), 2: ([1], [2])}
@@ -178,10 +186,10 @@ def test_against_plain_python(rows, with_baskets, seed):
         starts = np.cumsum([0, *map(len, groups)])
         first = data.behavior_group_first[data.user_first[user] : data.user_end[user]] - data.user_first[user]
         assert first.tolist() == np.repeat(starts[:-1], np.diff(starts)).tolist()
-        if data.user_split[user] == 1:
+        if (rows := data.user_targets["validation"][user])[0] >= 0:
             middle = -(-len(groups) // 2) - 1
             expected_rows = starts[middle : middle + 2] + data.user_first[user]
-            assert data.user_target[user].tolist() == expected_rows.tolist()
+            assert rows.tolist() == expected_rows.tolist()
 
 
 def many_users(count):
@@ -189,16 +197,15 @@ def many_users(count):
 
 
 def test_the_split_is_random_and_repeats_with_its_seed(prepare_csv):
-    splits = [prepare_csv(many_users(60), Protocol(3, 10, 20, seed)).user_split for seed in (0, 0, 1)]
-    assert [np.bincount(split).tolist() for split in splits] == [[30, 10, 20]] * 3
-    assert np.array_equal(splits[0], splits[1])
-    assert not np.array_equal(splits[0], splits[2])
-    assert not np.array_equal(np.sort(splits[0]), splits[0])
+    splits = [roles(prepare_csv(many_users(60), Protocol(3, 10, 20, seed))) for seed in (0, 0, 1)]
+    assert [Counter(split) for split in splits] == [{"train": 30, "validation": 10, "test": 20}] * 3
+    assert splits[0] == splits[1] != splits[2]
+    assert splits[0] != sorted(splits[0])
 
 
 def test_a_tenth_of_the_users_where_no_number_is_given(prepare_csv):
-    assert np.bincount(prepare_csv(many_users(60), Protocol(3)).user_split).tolist() == [48, 6, 6]
-    assert np.bincount(prepare_csv(many_users(4), Protocol(3)).user_split).tolist() == [2, 1, 1]
+    assert Counter(roles(prepare_csv(many_users(60), Protocol(3)))) == {"train": 48, "validation": 6, "test": 6}
+    assert Counter(roles(prepare_csv(many_users(4), Protocol(3)))) == {"train": 2, "validation": 1, "test": 1}
 
 
 def test_too_few_users(prepare_csv):
@@ -251,7 +258,7 @@ def test_the_folder_holds_what_it_says(prepare_csv, tmp_path):
         "users.parquet",
     ]
     manifest = json.loads((out / "manifest.json").read_text())
-    assert (manifest["format_version"], manifest["name"]) == (1, "shop")
+    assert (manifest["format_version"], manifest["name"]) == (2, "shop")
     assert manifest["protocol"]["min_behaviors"] == 4
     assert manifest["rows"]["bad_examples"] == ["events.csv:20 (item (column 'item') is not a positive whole number)"]
     assert pl.read_parquet(out / "categories.parquet")["label"].to_list() == ["a", "b", "c"]
@@ -268,7 +275,7 @@ def test_replaces_a_prepared_data_set_and_nothing_else(prepare_csv, tmp_path):
     out.mkdir()
     prepare_csv(many_users(5), Protocol(3))
     assert prepare_csv(many_users(7), Protocol(3)).user_count == 7
-    (out / "manifest.json").write_text('{"format_version": 1}')
+    (out / "manifest.json").write_text('{"format_version": 2}')
     with pytest.raises(DataError, match="out exists and is no prepared data set; it is left as it is"):
         prepare_csv(many_users(5), Protocol(3))
     assert (out / "users.parquet").exists()

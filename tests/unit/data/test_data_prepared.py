@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nann.errors import DataError
 from nann.training.data.prepared import PreparedData
-from nann.training.data.protocol import Protocol
+from nann.training.data.protocol import TARGETS, Protocol
 
 
 def data_of(items):
@@ -20,6 +20,7 @@ def data_of(items):
         item_ids=np.arange(1, 100),
         item_categories=np.zeros(99, np.int32),
         category_count=1,
+        item_attributes=None,
         train_counts=empty,
         item_names=None,
         behavior_items=np.asarray(items, np.int32),
@@ -27,8 +28,9 @@ def data_of(items):
         user_ids=pl.Series([], dtype=pl.Int64),
         user_first=empty,
         user_end=empty,
-        user_split=np.zeros(0, np.uint8),
-        user_target=np.zeros((0, 2), np.int64),
+        user_train_end=empty,
+        user_targets={},
+        excludes_history=False,
         user_profiles=np.zeros((0, 0), np.int32),
         profile_fields=(),
         manifest={},
@@ -74,7 +76,9 @@ def test_queries(prepared):
     assert queries.behaviors.shape == queries.external_ids.shape == (12, 2)
     assert queries.profiles.tolist() == [[0]] * 12
     assert queries.target_indptr.tolist() == list(range(13))
-    assert (prepared.user_split[queries.users] == 2).all()
+    assert np.array_equal(np.sort(queries.users), prepared.target_users("test"))
+    assert queries.excluded_indptr.tolist() == [0] * 13
+    assert queries.excluded_items.size == 0
     for query, user in enumerate(queries.users):
         own = int(prepared.user_ids[int(user)])
         middle = -(-(3 + own % 4) // 2) - 1
@@ -118,11 +122,11 @@ def test_arrays_have_the_stated_types(prepared):
         "behavior_group_first": np.int64,
         "user_first": np.int64,
         "user_end": np.int64,
-        "user_split": np.uint8,
-        "user_target": np.int64,
+        "user_train_end": np.int64,
         "user_profiles": np.int32,
     }
     assert {name: getattr(prepared, name).dtype for name in expected} == expected
+    assert {name: rows.dtype for name, rows in prepared.user_targets.items()} == dict.fromkeys(TARGETS, np.int64)
     assert prepared.user_profiles.shape == (30, 0)
     first, end, users = prepared.training_groups()
     assert (first.dtype, end.dtype, users.dtype) == (np.int64, np.int64, np.int32)
@@ -146,8 +150,8 @@ def test_load_refuses_what_is_no_prepared_data_set(prepared, tmp_path):
     for body, message in (
         ("{", "manifest.json can't be read"),
         ([1], "manifest.json is another kind's"),
-        ({"bundle_id": 1, "format_version": 1}, "manifest.json is another kind's"),
-        ({**manifest, "format_version": 2}, "has format version 2; this release reads 1"),
+        ({"bundle_id": 1, "format_version": 2}, "manifest.json is another kind's"),
+        ({**manifest, "format_version": 1}, "has format version 1; this release reads 2"),
         ({**manifest, "counts": {**manifest["counts"], "users": 7}}, "has 30 users and its manifest says 7"),
     ):
         write(body)

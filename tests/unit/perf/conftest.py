@@ -51,5 +51,7 @@ def users(tmp_path_factory: pytest.TempPathFactory) -> OfflineUsers:
         target_indptr=np.arange(0, 5 * USERS + 1, 5),
         target_items=targets.reshape(-1),
         users=np.arange(USERS, dtype=np.int32),
+        excluded_indptr=np.zeros(USERS + 1, np.int64),
+        excluded_items=np.zeros(0, np.int32),
     )
     return OfflineUsers(bundle, PlantedScorer(vectors), queries, UserBatch(states, queries.behaviors))

@@ -104,6 +104,8 @@ def test_quality_counts_each_user_once():
         target_indptr=np.array([0, 2, 3]),
         target_items=np.array([3, 4, 5], np.int32),
         users=np.array([0, 1], np.int32),
+        excluded_indptr=np.zeros(3, np.int64),
+        excluded_items=np.zeros(0, np.int32),
     )
     bundle = SimpleNamespace(features=FeatureTransform(ids, 2, ()))
     exact = np.array([[3, 6], [7, 8]], np.int32)

@@ -151,6 +151,8 @@ def inputs(vectors, states, behaviors, two_tower):
         np.arange(USERS + 1),
         targets,
         np.arange(USERS, dtype=np.int32),
+        np.zeros(USERS + 1, np.int64),
+        np.zeros(0, np.int32),
     )
     batch = UserBatch(states, behaviors)
     return {

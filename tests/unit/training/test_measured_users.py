@@ -19,8 +19,9 @@ ALL = SearchParams(2, (1, 4), (1, 3))
 def users():
     """Two users; the ground truth items are 3 and 0 for the first, 3 for the second."""
     behaviors = np.array([[0], [1]], np.int32)
+    nothing = np.zeros(3, np.int64), np.zeros(0, np.int32)
     targets = np.array([0, 2, 3]), np.array([0, 3, 3], np.int32)
-    queries = Queries(behaviors, behaviors.astype(np.int64), behaviors, *targets, np.array([7, 8], np.int32))
+    queries = Queries(behaviors, behaviors.astype(np.int64), behaviors, *targets, np.array([7, 8], np.int32), *nothing)
     batch = UserBatch(SCORER.states(), behaviors)
     return MeasuredUsers(batch, queries, exact_top(SCORER, batch, 4, 2))
 

@@ -63,7 +63,7 @@ def to_tune_for(scorer, batch, item_count, top_k):
     """Users without ground truth items."""
     behaviors, ids = np.zeros((len(batch), 0), np.int32), np.zeros((len(batch), 0), np.int64)
     nothing = np.zeros(len(batch) + 1, np.int64), np.zeros(0, np.int32)
-    queries = Queries(behaviors, ids, behaviors, *nothing, np.arange(len(batch), dtype=np.int32))
+    queries = Queries(behaviors, ids, behaviors, *nothing, np.arange(len(batch), dtype=np.int32), *nothing)
     return MeasuredUsers(batch, queries, exact_top(scorer, batch, item_count, top_k))
 
 
@@ -189,13 +189,12 @@ def test_the_manifest_recommends_the_pick_and_the_bundle_stays_the_same(data, bu
 
 def test_test_users_are_not_read(data, bundle):
     clean = tune_bundle(bundle, data, 0.9, max_share=1.0).record
-    test = np.flatnonzero(data.user_split == 2)
+    test = data.target_users("test")
     items = data.behavior_items.copy()
     for user in test:
         items[data.user_first[user] : data.user_end[user]] = -9
-    target = data.user_target.copy()
-    target[test] = -9
-    garbage = replace(data, behavior_items=items, user_target=target)
+    targets = {**data.user_targets, "test": np.full((data.user_count, 2), -9)}
+    garbage = replace(data, behavior_items=items, user_targets=targets)
     dirty = tune_bundle(Bundle.open(bundle.path), garbage, 0.9, max_share=1.0).record
     assert {**clean, "created": ""} == {**dirty, "created": ""}
 

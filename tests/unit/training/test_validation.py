@@ -123,7 +123,7 @@ def test_a_run_that_starts_afresh_leaves_no_best_of_the_one_before(data, config,
 
 
 def test_without_validation_users_nothing_is_validated(data, config, tmp_path):
-    nobody = replace(data, user_split=np.where(data.user_split == 1, 2, data.user_split))
+    nobody = replace(data, user_targets={**data.user_targets, "validation": np.full((data.user_count, 2), -1)})
     assert train(nobody, watched(config, every=1), tmp_path, stop_at_step=2).best is None
     with pytest.raises(DataError, match="no validation users"):
         train(nobody, watched(config, every=1, patience=1), tmp_path, stop_at_step=2)

@@ -1,0 +1,65 @@
+"""What `nann prepare` prints of the data set that it has written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .support import console, make_table
+
+_SHOWN_VALUES = 3
+
+
+def show(manifest: Mapping[str, Any], folder: Path) -> None:
+    """Prints counts, attributes of the items, warnings and examples of bad rows."""
+    console.print(make_table(f"{manifest['name']} in {folder}", ("", ""), _counts(manifest).items()))
+    if manifest["item_attributes"]:
+        rows = [_attribute(field) for field in manifest["item_attributes"]]
+        console.print(make_table("item attributes", ("field", "kind", "codes", "unknown items", "left out"), rows))
+    if manifest["item_fields_left_out"]:
+        names = ", ".join(manifest["item_fields_left_out"])
+        _say(f"columns of the table of items that tell no items apart, left out: {names}")
+    for warning in manifest["warnings"]:
+        _say(f"warning: {warning}")
+    for example in manifest["rows"]["bad_examples"]:
+        _say(f"bad row: {example}")
+
+
+def _say(line: str) -> None:
+    console.print(line, markup=False, highlight=False)
+
+
+def _counts(manifest: Mapping[str, Any]) -> dict[str, str]:
+    counts, rows, protocol = manifest["counts"], manifest["rows"], manifest["protocol"]
+    split = " / ".join(f"{counts[f'{name}_users']:,}" for name in ("train", "validation", "test"))
+    history = "history excluded" if protocol["exclude_history"] else "history included"
+    time = f" at {protocol['split_time']}" if protocol["split_time"] else ""
+    lines = {
+        "protocol": f"{protocol['kind']}{time}, {history}",
+        "users to train / validate / test": split,
+        "users left out": f"{counts['dropped_users']:,}",
+        "items": f"{counts['items']:,}",
+        "categories": f"{counts['categories']:,}",
+        "behaviours": f"{counts['behaviors']:,}",
+        "bad rows": f"{rows['bad']:,}",
+    }
+    some = {
+        "baskets": counts["groups"] if manifest["has_groups"] else 0,
+        "cut last lines": rows["cut_last_lines"],
+        "repeats merged": counts["merged_repeats"],
+        "items first seen after the time": counts.get("new_items", 0),
+        "rows of --items not in the log": counts["item_rows_not_in_log"],
+    }
+    for name in ("validation", "test"):
+        some[f"{name} ground truth in the history"] = counts.get(f"{name}_items_in_history", 0)
+        some[f"{name} users left without"] = counts.get(f"{name}_users_without_new", 0)
+    return lines | {name: f"{count:,}" for name, count in some.items() if count}
+
+
+def _attribute(field: Mapping[str, Any]) -> tuple[str, ...]:
+    codes = 2 + len(field["edges"]) if field["kind"] == "number" else 1 + len(field["values"])
+    common = field["left_out"]
+    more = f" and {len(common) - _SHOWN_VALUES} more" if len(common) > _SHOWN_VALUES else ""
+    left_out = f"{', '.join(common[:_SHOWN_VALUES])}{more} (over half of the items)" if common else ""
+    return field["name"], field["kind"], f"{codes:,}", f"{field['unknown']:,}", left_out

@@ -1,0 +1,114 @@
+"""A table of items as categories and numbers: one row per item, one attribute field per column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from nann.errors import DataError
+
+from .columns import integer_column
+from .tables import check_columns, table_schema, whole_table
+
+VALUE_SEPARATOR = "|"
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """A table of items: where it is and how to read it.
+
+    Attributes:
+        path: CSV (with a header) or Parquet.
+        item: its column of item ids.
+        fields: the attribute columns; empty: all others.
+        numbers: attribute columns to be read as numbers; columns of floats always are.
+        name: a column with the items' names, for people; no attribute unless it is in `fields`.
+        value_separator: between several values in a text; empty: a text is one value.
+    """
+
+    path: Path
+    item: str = "item"
+    fields: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    name: str | None = None
+    value_separator: str = VALUE_SEPARATOR
+
+
+@dataclass(frozen=True)
+class ItemValues:
+    """The values that a table gives to items.
+
+    Attributes:
+        frame: `item` (Int64, unique) and per field `field_0`, `field_1`, ...: List(String), without empty values, or
+            Float64, null if unknown. And `name` (String) if the table has names.
+        fields: the fields' names.
+        source: the table's name, for messages.
+    """
+
+    frame: pl.DataFrame
+    fields: tuple[str, ...]
+    source: str
+
+
+def read_items(table: ItemTable, separator: str = ",") -> ItemValues:
+    """Reads a table of items; rows without a whole number as id are left out.
+
+    Raises:
+        DataError: if it can't be read, lacks a column, has no rows or several for an item, or a column of an odd type.
+    """
+    path, schema = table.path, table_schema(table.path, separator)
+    others = [name for name in schema if name not in (table.item, table.name)]
+    fields = tuple(dict.fromkeys([*(table.fields or others), *table.numbers]))
+    wanted = [table.item, *fields, *([table.name] if table.name else [])]
+    check_columns(path, schema, wanted)
+    raw = whole_table(path, wanted, separator, "item")
+    columns = [integer_column(table.item, raw.schema, path).alias("item")]
+    columns += [_values(name, raw, table).alias(f"field_{i}") for i, name in enumerate(fields)]
+    if table.name:
+        columns.append(_text(pl.col(table.name)).alias("name"))
+    frame = raw.select(columns).filter(pl.col("item").is_not_null())
+    repeated = frame.filter(pl.col("item").is_duplicated())
+    if repeated.height:
+        raise DataError(f"{path} has several rows for item {repeated['item'][0]}; expected one row per item")
+    return ItemValues(frame, fields, str(path))
+
+
+def _values(name: str, raw: pl.DataFrame, table: ItemTable) -> pl.Expr:
+    """A column as List(String) or Float64."""
+    column, kind = pl.col(name), raw.schema[name]
+    texts = (pl.String, pl.Categorical, pl.Enum)
+    if kind.is_float() or kind.is_decimal() or name in table.numbers:
+        return _numbers(name, raw, table.path)
+    if isinstance(kind, (pl.List, pl.Array)):
+        inner = kind.inner
+        if inner.is_integer() or inner == pl.Boolean or inner in texts:
+            values = column.cast(pl.List(inner)).list.eval(_text(pl.element()))
+            return values.list.drop_nulls().list.unique().fill_null([])
+    elif kind in texts and table.value_separator:
+        values = column.cast(pl.String).str.split(table.value_separator).list.eval(_text(pl.element()))
+        return values.list.drop_nulls().list.unique().fill_null([])
+    elif kind.is_integer() or kind in (*texts, pl.Boolean):
+        return pl.concat_list(_text(column)).list.drop_nulls()
+    raise DataError(
+        f"column {name!r} of {table.path} has type {kind}; expected numbers, text, or lists of whole numbers or text: "
+        "name the columns to read with --items-fields"
+    )
+
+
+def _text(column: pl.Expr) -> pl.Expr:
+    text = column.cast(pl.String).str.strip_chars()
+    return pl.when(text.str.len_bytes() > 0).then(text)
+
+
+def _numbers(name: str, raw: pl.DataFrame, path: Path) -> pl.Expr:
+    column, kind = pl.col(name), raw.schema[name]
+    if not (kind.is_numeric() or kind == pl.String):
+        raise DataError(f"column {name!r} of {path} has type {kind}; expected numbers: leave it out of --items-numbers")
+    number = (column.str.strip_chars() if kind == pl.String else column).cast(pl.Float64, strict=False)
+    finite = pl.when(number.is_finite()).then(number)
+    if raw.select(finite.is_null().all() & column.is_not_null().any()).item():
+        example = raw[name].drop_nulls()[0]
+        raise DataError(f"column {name!r} of {path} has no number, but {example!r}; leave it out of --items-numbers")
+    return finite
