@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,11 +14,14 @@ from .extras import advice
 from .support import JsonOption, console, make_table, output, parse_integers, print_json
 
 if TYPE_CHECKING:
-    from ..training.baselines.compare import Comparison
+    from nann.bundle import Bundle
+
+    from ..training.baselines.compare import Comparison, Measures
     from ..training.data.prepared import PreparedData
     from ..training.search.model_lists import ModelLists
 
 _HISTORY = 200
+_METHOD = "method (*: the best)"
 _METRICS = {"recall": "recall", "ndcg": "NDCG"}
 
 
@@ -41,9 +44,6 @@ def baselines(
             f"{_HISTORY} without a model.",
         ),
     ] = None,
-    exclude_history: Annotated[
-        bool, typer.Option("--exclude-history", help="Leave out of each list what the user met before.")
-    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Compare simple retrieval with the deep model on your data: does the deep model pay?
@@ -54,47 +54,61 @@ def baselines(
     deep model scores every item, so that no search loses anything; its light head does the same by inner products.
 
     recall@K is the share of what a user did next that is among the K items; NDCG@K also counts how far up. Seconds are
-    those to fit and to rank. Where own items win, `--exclude-history` shows how well the methods find new items.
+    those to fit and to rank. The second table has the recall of rare and frequent items apart: the share of the targets
+    that is found, by how often the target is in the training data. Items of the history are left out of the lists where
+    the data set says so (`nann prepare log --exclude-history`). With --bundle the results are noted in the bundle.
 
     Example: nann baselines --data build/data/clicks --bundle build/bundle
     """
+    from nann.bundle import Bundle
+
+    from ..training.baselines.by_frequency import CLASSES, count_targets
     from ..training.baselines.compare import Comparison
     from ..training.data.prepared import PreparedData
 
+    if bundle is not None and checkpoint is not None:
+        raise ConfigError("--bundle and --checkpoint are both given; expected one of them, for one model")
     prepared = PreparedData.load(data)
-    model = _model(prepared, bundle, checkpoint, split, users)
+    opened = None if bundle is None else Bundle.open(bundle)
+    model = _model(prepared, opened, checkpoint, split, users)
     length = history or (_HISTORY if model is None else model.sequence_length)
     queries = prepared.queries(split, length, users)
     top_ks = parse_integers("--top-k", top_k) or ()
-    comparison = Comparison.of(prepared, queries, top_ks, exclude_history=exclude_history)
-    rows = dict(_measured(comparison, model))
-    only_new = ", without items of their history" if exclude_history else ""
+    rows = dict(_measured(Comparison(prepared, queries, top_ks), model))
+    targets = dict(zip(CLASSES, count_targets(queries.target_items, prepared.train_counts), strict=True))
+    only_new = ", without items of their history" if prepared.excludes_history else ""
     _show(f"{len(queries.users):,} {split} users, last {length} behaviours{only_new}", rows, top_ks)
+    _show_by_frequency(f"recall@{max(top_ks)} by how often training saw the target", rows, targets)
+    body = {
+        "split": split,
+        "users": len(queries.users),
+        "top_k": top_ks,
+        "history": length,
+        "exclude_history": prepared.excludes_history,
+        "targets_by_frequency": targets,
+        "methods": rows,
+    }
+    if opened is not None:
+        opened.note(baselines={**opened.notes.get("baselines", {}), split: body})
     if json:
-        settings = {"split": split, "users": len(queries.users), "top_k": top_ks, "history": length}
-        print_json({**settings, "exclude_history": exclude_history, "methods": rows})
+        print_json(body)
 
 
 def _model(
-    data: PreparedData, bundle: Path | None, checkpoint: Path | None, split: str, users: int | None
+    data: PreparedData, bundle: Bundle | None, checkpoint: Path | None, split: str, users: int | None
 ) -> ModelLists | None:
-    from nann.bundle import Bundle
-
-    if bundle is None and checkpoint is None:
-        return None
-    if bundle is not None and checkpoint is not None:
-        raise ConfigError("--bundle and --checkpoint are both given; expected one of them, for one model")
     from ..training.checkpoint import Checkpoint
     from ..training.search.model_lists import ModelLists
 
     if bundle is not None:
-        return ModelLists.of_bundle(Bundle.open(bundle), data, split, users)
-    assert checkpoint is not None
-    return ModelLists.of_checkpoint(Checkpoint.load(checkpoint), data, split, users)
+        return ModelLists.of_bundle(bundle, data, split, users)
+    if checkpoint is not None:
+        return ModelLists.of_checkpoint(Checkpoint.load(checkpoint), data, split, users)
+    return None
 
 
-def _measured(comparison: Comparison, model: ModelLists | None) -> Iterator[tuple[str, dict[str, float]]]:
-    """Each method's name and metrics."""
+def _measured(comparison: Comparison, model: ModelLists | None) -> Iterator[tuple[str, Measures]]:
+    """Each method's name and measures."""
     from ..training.baselines.compare import BASELINES, LABELS
 
     for name in BASELINES:
@@ -111,14 +125,27 @@ def _measured(comparison: Comparison, model: ModelLists | None) -> Iterator[tupl
             yield "light", comparison.measure(model.light)
 
 
-def _show(title: str, rows: Mapping[str, Mapping[str, float]], top_ks: tuple[int, ...]) -> None:
+def _show(title: str, rows: Mapping[str, Measures], top_ks: Sequence[int]) -> None:
+    metrics = {f"{metric}_{k}": f"{label}@{k}" for k in top_ks for metric, label in _METRICS.items()}
+    cells = _cells({method: [row[metric] for metric in metrics] for method, row in rows.items()})
+    cells = [[*shown, f"{row['seconds']:.1f}"] for shown, row in zip(cells, rows.values(), strict=True)]
+    output.print(make_table(title, (_METHOD, *metrics.values(), "seconds"), cells))
+
+
+def _show_by_frequency(title: str, rows: Mapping[str, Measures], targets: Mapping[str, int]) -> None:
+    columns = [f"{times} times: {count:,} targets" for times, count in targets.items()]
+    cells = _cells({method: row["by_frequency"] for method, row in rows.items()})
+    output.print(make_table(title, (_METHOD, *columns), cells))
+
+
+def _cells(rows: Mapping[str, Sequence[float | None]]) -> list[list[str]]:
+    """Rows of percentages with each column's best marked; a dash for None."""
     from ..training.baselines.compare import LABELS
 
-    metrics = {f"{metric}_{k}": f"{label}@{k}" for k in top_ks for metric, label in _METRICS.items()}
-    best = {metric: max(row[metric] for row in rows.values()) for metric in metrics}
-    cells = []
-    for method, row in rows.items():
-        bold = {metric: "[bold green]" if row[metric] == best[metric] else "" for metric in metrics}
-        values = [f"{bold[metric]}{row[metric]:.2%}" for metric in metrics]
-        cells.append([LABELS[method], *values, f"{row['seconds']:.1f}"])
-    output.print(make_table(title, ("method", *metrics.values(), "seconds"), cells))
+    columns = list(zip(*rows.values(), strict=True))
+    best = [max((value for value in column if value is not None), default=None) for column in columns]
+    return [[LABELS[name], *map(_percentage, row, best)] for name, row in rows.items()]
+
+
+def _percentage(value: float | None, best: float | None) -> str:
+    return "-" if value is None else f"{value:.2%} {'*' if value == best else ' '}"

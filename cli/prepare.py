@@ -39,6 +39,10 @@ MaxBadShareOption = Annotated[
 ]
 
 
+def _items_option(about: str) -> Any:
+    return typer.Option(help=about, rich_help_panel="Item attributes")
+
+
 @app.command("userbehavior")
 @with_protocol_options(10_000, 10_000)
 def userbehavior(
@@ -103,25 +107,21 @@ def log(
     profile_fields: Annotated[
         str, typer.Option(help="Categorical columns of --profile, separated by commas. Default: all.")
     ] = "",
-    items: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet file of item attributes, one row per item.")
-    ] = None,
-    items_id: Annotated[str | None, typer.Option(help="Column of --items with the item. Default: --item.")] = None,
+    items: Annotated[Path | None, _items_option("CSV or Parquet file with one row per item.")] = None,
+    items_id: Annotated[str | None, _items_option("Column with the item. Default: --item.")] = None,
     items_fields: Annotated[
         str,
-        typer.Option(
-            help="Attribute columns of --items, separated by commas: text and whole numbers are categories, floats are "
+        _items_option(
+            "Columns that are attributes, separated by commas: text and whole numbers are categories, floats are "
             "numbers, lists are several values. Default: all but the names."
         ),
     ] = "",
     items_numbers: Annotated[
-        str, typer.Option(help="Columns of --items to read as numbers, though they hold text or whole numbers.")
+        str, _items_option("Columns to read as numbers, though they hold text or whole numbers.")
     ] = "",
-    items_name: Annotated[
-        str | None, typer.Option(help="Column of --items with the item's name, to be shown to people.")
-    ] = None,
+    items_name: Annotated[str | None, _items_option("Column with the item's name, to be shown to people.")] = None,
     items_separator: Annotated[
-        str, typer.Option(help="Between several values in a text of --items; '' if a text is one value.")
+        str, _items_option("Between several values in a text; '' if a text is one value.")
     ] = "|",
     max_bad_share: MaxBadShareOption = 0.01,
     json_output: JsonOption = False,
@@ -130,6 +130,8 @@ def log(
     """Prepare any CSV (with a header; plain or gzip) or Parquet log by naming its columns.
 
     Example: nann prepare log events.parquet --user uid --item sku --time at --basket session_id --name shop
+
+    With attributes of the items: nann prepare log events.parquet --items items.parquet --items-numbers price,year
     """
     from ..training.data.custom_log import LogColumns, ProfileTable, read_log
     from ..training.data.item_table import ItemTable

@@ -24,6 +24,7 @@ class ProtocolKind(str, Enum):
     time_split = "time-split"
 
 
+_PANEL = "Protocol"
 _USERS_HELP = "How many random users to {} on. Default: a tenth{}, at most 10,000."
 _OPTIONS: dict[str, Any] = {
     "protocol": Annotated[
@@ -32,21 +33,33 @@ _OPTIONS: dict[str, Any] = {
             help="What is ground truth. paper: of some users the middle behaviour or basket; all others train. "
             "leave-one-out: of each user the last one, and of some the one before it to validate on; the rest trains. "
             "time-split: all from --split-time on; what was before trains, and of some users the last before to "
-            "validate on."
+            "validate on.",
+            rich_help_panel=_PANEL,
         ),
     ],
     "split_time": Annotated[
         str | None,
-        typer.Option(help="Time of a time split: a date, an ISO 8601 timestamp (UTC if it names no zone) or seconds."),
+        typer.Option(
+            help="Time of a time split: a date, an ISO 8601 timestamp (UTC if it names no zone) or seconds.",
+            rich_help_panel=_PANEL,
+        ),
     ],
-    "validation_users": Annotated[int | None, typer.Option(help=_USERS_HELP.format("validate", ""), min=0)],
+    "validation_users": Annotated[
+        int | None, typer.Option(help=_USERS_HELP.format("validate", ""), min=0, rich_help_panel=_PANEL)
+    ],
     "test_users": Annotated[
         int | None,
-        typer.Option(help=_USERS_HELP.format("test", " with protocol paper, all with the others"), min=0),
+        typer.Option(
+            help=_USERS_HELP.format("test", " with protocol paper, all with the others"), min=0, rich_help_panel=_PANEL
+        ),
     ],
     "min_behaviors": Annotated[
         int | None,
-        typer.Option(help="Leave out users with fewer behaviours. Default: 10 with protocol paper, else 3.", min=1),
+        typer.Option(
+            help="Leave out users with fewer behaviours. Default: 10 with protocol paper, else 3.",
+            min=1,
+            rich_help_panel=_PANEL,
+        ),
     ],
     "exclude_history": Annotated[
         bool | None,
@@ -55,6 +68,7 @@ _OPTIONS: dict[str, Any] = {
             help="Whether items that a user knows are left out of answers and ground truth. "
             "Default: out with leave-one-out, in with the others.",
             show_default=False,
+            rich_help_panel=_PANEL,
         ),
     ],
     "merge_repeats": Annotated[
@@ -62,9 +76,10 @@ _OPTIONS: dict[str, Any] = {
         typer.Option(
             "--merge-repeats",
             help="Leave out a behaviour with the same item as the one before it, or as another in its basket.",
+            rich_help_panel=_PANEL,
         ),
     ],
-    "seed": Annotated[int, typer.Option(help="Random seed of the split.", min=0)],
+    "seed": Annotated[int, typer.Option(help="Random seed of the split.", min=0, rich_help_panel=_PANEL)],
 }
 _DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(_OPTIONS),

@@ -32,6 +32,16 @@ def recall(retrieved: IntArray, target_indptr: IntArray, targets: IntArray) -> f
     return _mean_share(_hits(retrieved, _target_sets(len(retrieved), target_indptr, targets), "target item"))
 
 
+def targets_found(retrieved: IntArray, target_indptr: IntArray, targets: IntArray) -> npt.NDArray[np.bool_]:
+    """Whether each target was retrieved, `bool[T]`; for the arguments see `recall`.
+
+    Raises:
+        DataError: if they disagree on the number of users.
+    """
+    wanted, found, _ = _keys(_target_sets(len(retrieved), target_indptr, targets), _row_sets(retrieved))
+    return np.isin(wanted, found)
+
+
 def ndcg(retrieved: IntArray, target_indptr: IntArray, targets: IntArray) -> float:
     """NDCG@M: a target at place p of the list, from 1, gains 1 / log2(p + 1); divided by the gain of the best list.
 
@@ -95,16 +105,23 @@ class _Hits(NamedTuple):
 
 def _hits(retrieved: IntArray, wanted: _Sets, what: str) -> _Hits:
     users, found = len(retrieved), _row_sets(retrieved)
-    # An item becomes its position in a sorted list, so that (user, item) fits one integer, however large the ids are.
-    items, codes = np.unique(np.concatenate([wanted.items, found.items]), return_inverse=True)
-    keys = np.concatenate([wanted.users, found.users]) * len(items) + codes.reshape(-1)
-    wanted_keys = np.unique(keys[: len(wanted.items)])
-    counts = np.bincount(wanted_keys // max(len(items), 1), minlength=users)
+    wanted_keys, found_keys, width = _keys(wanted, found)
+    wanted_keys = np.unique(wanted_keys)
+    counts = np.bincount(wanted_keys // width, minlength=users)
     if users == 0 or not counts.all():
         raise DataError(f"{np.count_nonzero(counts == 0)} of {users} users have no {what}; leave them out")
-    found_keys, first = np.unique(keys[len(wanted.items) :], return_index=True)
+    found_keys, first = np.unique(found_keys, return_index=True)
     first = first[np.isin(found_keys, wanted_keys)]
     return _Hits(counts, found.users[first], np.nonzero(retrieved != PADDING_ITEM)[1][first])
+
+
+def _keys(wanted: _Sets, found: _Sets) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
+    """One number per pair, equal for equal pairs: user * width + a number of the item; and that width."""
+    # An item becomes its position in a sorted list, so that the pair fits one integer, however large the ids are.
+    items, codes = np.unique(np.concatenate([wanted.items, found.items]), return_inverse=True)
+    width = max(len(items), 1)
+    keys = np.concatenate([wanted.users, found.users]) * width + codes.reshape(-1)
+    return keys[: len(wanted.items)], keys[len(wanted.items) :], width
 
 
 def _mean_share(hits: _Hits) -> float:

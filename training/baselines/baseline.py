@@ -13,6 +13,7 @@ from nann.scorer import Float32Array, Int32Array
 from nann.signature import PADDING_ITEM
 
 from ..data.prepared import PreparedData
+from ..data.row_ranges import rows_before
 
 _BLOCK_SCORES = 1 << 24
 """Scores, users times items, that are in memory at a time: 64 MB, and as much again for the items' numbers."""
@@ -23,7 +24,7 @@ class Baseline(Protocol):
 
     @classmethod
     def fit(cls, data: PreparedData) -> Baseline:
-        """Learns from what a data set knows before any ground truth."""
+        """Learns from the rows of a data set that the deep model trains on."""
 
     def rank(self, behaviors: Int32Array, top_k: int) -> Int32Array:
         """The best items of each user, best first, equal ones by smaller item.
@@ -38,9 +39,9 @@ class Baseline(Protocol):
 
 
 def known_interactions(data: PreparedData) -> Any:
-    """How often each user met each item before the user's ground truth: a sparse CSR matrix, `float32[users, N]`."""
+    """How often each user met each item in the training rows: a sparse CSR matrix, `float32[users, N]`."""
     users = np.repeat(np.arange(data.user_count, dtype=np.int32), data.user_end - data.user_first)  # [R]
-    known = np.arange(len(users)) < data.user_known_end[users]
+    known = rows_before(data.user_first, data.user_train_end, data.user_end)
     pairs = (users[known], data.behavior_items[known])
     shape = (data.user_count, data.item_count)
     return sparse.csr_matrix((np.ones(len(pairs[0]), np.float32), pairs), shape)

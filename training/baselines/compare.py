@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Any
 
 from nann.errors import ConfigError
 from nann.metrics import ndcg, recall
 from nann.scorer import Int32Array
-from nann.signature import PADDING_ITEM
 
 from ..data.prepared import PreparedData, Queries
+from ..excluded import Excluded
 from .als import Als
 from .baseline import Baseline
+from .by_frequency import recall_by_frequency
 from .item_knn import ItemKnn
 from .plain import OwnItems, Popular
 
+Measures = dict[str, Any]
+"""A method's `recall_K`, `ndcg_K`, `by_frequency` and `seconds`."""
 BASELINES: dict[str, type[Baseline]] = {"popular": Popular, "own_items": OwnItems, "item_knn": ItemKnn, "als": Als}
-CHEAP = ("popular", "own_items", "item_knn")
-"""Those that need no package of their own."""
 LABELS = {
     "popular": "most popular",
     "own_items": "own items, then popular",
@@ -38,9 +38,8 @@ class Comparison:
 
     Attributes:
         data: the data set, for the baselines to learn from.
-        queries: the users.
+        queries: the users; their excluded items are in no list.
         top_ks: the K of the metrics.
-        excluded: for each user the items that no list shall have, `int32[any]`, distinct.
 
     Raises:
         ConfigError: if a K is below 1.
@@ -49,51 +48,32 @@ class Comparison:
     data: PreparedData
     queries: Queries
     top_ks: Sequence[int]
-    excluded: Sequence[Int32Array]
 
     def __post_init__(self) -> None:
         if min(self.top_ks, default=0) < 1:
             raise ConfigError(f"top_k is {list(self.top_ks)}; expected one or more numbers of at least 1")
 
-    @classmethod
-    def of(
-        cls, data: PreparedData, queries: Queries, top_ks: Sequence[int], *, exclude_history: bool = False
-    ) -> Comparison:
-        """The comparison for some users; `exclude_history` keeps all items that a user met before out of the lists."""
-        first = data.user_first[queries.users]
-        end = data.user_known_end[queries.users] if exclude_history else first
-        excluded = [np.unique(data.behavior_items[one:other]) for one, other in zip(first, end, strict=True)]
-        return cls(data, queries, top_ks, excluded)
-
-    def baseline(self, name: str) -> dict[str, float]:
+    def baseline(self, name: str) -> Measures:
         """Fits and measures one of BASELINES; see `measure`."""
         return self.measure(lambda count: BASELINES[name].fit(self.data).rank(self.queries.behaviors, count))
 
-    def best_cheap(self) -> tuple[str, float]:
-        """The name of the cheap baseline with the best recall at the largest K, and its recall."""
-        of = {name: self.baseline(name)[f"recall_{max(self.top_ks)}"] for name in CHEAP}
-        best = max(of, key=lambda name: of[name])
-        return best, of[best]
-
-    def measure(self, ranked: Callable[[int], Int32Array]) -> dict[str, float]:
-        """`recall_K` and `ndcg_K` for each K, and `seconds`.
+    def measure(self, ranked: Callable[[int], Int32Array]) -> Measures:
+        """The measures of one method.
 
         `ranked` gives so many items for each user, best first, `int32[U, any]`; excluded ones are taken out here.
+        `by_frequency` is the recall at the largest K in each class of `by_frequency.CLASSES`.
         """
         start = time.perf_counter()
-        count = min(max(self.top_ks) + max(map(len, self.excluded)), self.data.item_count)
-        items = without(ranked(count), self.excluded)
+        excluded, most = Excluded.of(self.queries), max(self.top_ks)
+        items = excluded.without(ranked(min(most + excluded.most, self.data.item_count)), most)
         seconds = time.perf_counter() - start
         truth = self.queries.target_indptr, self.queries.target_items
         metrics = {"recall": recall, "ndcg": ndcg}
         measured = {f"{name}_{k}": of(items[:, :k], *truth) for name, of in metrics.items() for k in self.top_ks}
-        return {**measured, "seconds": round(seconds, 2)}
+        by_frequency = recall_by_frequency(items, *truth, self.data.train_counts)
+        return {**measured, "by_frequency": by_frequency, "seconds": round(seconds, 2)}
 
 
-def without(items: Int32Array, excluded: Sequence[Int32Array]) -> Int32Array:
-    """Lists, `int32[U, M]`, without each user's excluded items, `int32[any]`; padded with -1 to the same shape."""
-    out = np.full_like(items, PADDING_ITEM)
-    for row, listed, left_out in zip(out, items, excluded, strict=True):
-        kept = listed[~np.isin(listed, left_out)]
-        row[: len(kept)] = kept
-    return out
+def best_baseline(methods: Mapping[str, Measures], metric: str) -> str:
+    """The name of the baseline with the highest `metric`; at least one of them is in `methods`."""
+    return max((name for name in methods if name in BASELINES), key=lambda name: methods[name][metric])

@@ -156,12 +156,6 @@ class PreparedData:
         """The number of users, U."""
         return int(self.user_first.shape[0])
 
-    @property
-    def user_known_end(self) -> npt.NDArray[np.int64]:
-        """The row after each user's last known one, `int64[U]`: where the ground truth begins, if there is one."""
-        target = self.user_target[:, 0]
-        return np.where(target < 0, self.user_end, target)
-
     def contexts(
         self, rows_first: npt.NDArray[np.int64], rows_end: npt.NDArray[np.int64], length: int
     ) -> npt.NDArray[np.int32]:

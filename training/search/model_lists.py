@@ -12,6 +12,7 @@ from nann.search_input import UserBatch
 from ..baselines.baseline import rank_by_scores
 from ..checkpoint import Checkpoint
 from ..data.prepared import PreparedData
+from ..excluded import Excluded
 from ..export.onnx_export import require_exported
 from ..export.serving_modules import light_vectors, serving_modules
 from ..scorers import OnnxScorer, TorchScorer, encode_users_torch
@@ -81,7 +82,8 @@ class ModelLists:
 
     def exact(self, top_k: int) -> Int32Array:
         """The best items of each user by the scorer: `int32[U, top_k]`, best first."""
-        return exact_top(self.scorer, self.encode(), self.item_count, top_k)
+        users = self.encode()
+        return exact_top(self.scorer, users, self.item_count, top_k, Excluded.none(len(users)))
 
     def light(self, top_k: int) -> Int32Array:
         """The best items of each user by the light head alone: `int32[U, top_k]`, best first."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nann.errors import DataError
-from nann.metrics import coverage, ndcg, recall, recall_delta, share_scored
+from nann.metrics import coverage, ndcg, recall, recall_delta, share_scored, targets_found
 
 RETRIEVED = np.array([[1, 2, 3], [4, 5, -1]], np.int32)
 
@@ -29,6 +29,14 @@ def test_items_are_sets_and_padding_is_no_item():
 def test_item_ids_may_be_as_large_as_int64():
     big = np.array([[2**62, 5]])
     assert recall(big, np.array([0, 2]), np.array([2**62, 2**62 + 1])) == pytest.approx(0.5)
+
+
+def test_which_targets_were_found():
+    # Of user 0 {9, 1}, of user 1 {5, 2}; 2 was retrieved for user 0 only.
+    found = targets_found(RETRIEVED, np.array([0, 2, 4]), np.array([9, 1, 5, 2]))
+    np.testing.assert_array_equal(found, [False, True, True, False])
+    with pytest.raises(DataError, match="expected 2 users"):
+        targets_found(RETRIEVED, np.array([0, 1]), np.array([9]))
 
 
 def test_coverage_is_the_share_of_the_exact_items_found():

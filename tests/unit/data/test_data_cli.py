@@ -6,7 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from nann.cli.prepare import app
-from nann.errors import DataError
+from nann.cli.protocol_options import ProtocolKind
+from nann.errors import ConfigError, DataError
+from nann.training.data.protocol import DEFAULTS
 
 
 def run(*arguments):
@@ -48,6 +50,41 @@ def test_log_with_all_options(write, tmp_path):
     assert manifest["has_groups"]
 
 
+def test_protocol_attributes_and_repeats(write, tmp_path, capsys):
+    rows = "".join(
+        f"{user},{item},{time}\n" for user in range(9) for time, item in enumerate([1, 1, 2, 3, 4 + user % 3])
+    )
+    log = write("events.csv", "user,item,time\n" + rows)
+    items = write("items.csv", "sku,brand,price,title\n1,a,1,One\n2,a,2,\n3,b,3,\n4,b,4,\n77,b,5,\n")
+    arguments = ["log", log, "--out", tmp_path / "out", "--json", "--items", items, "--items-id", "sku"]
+    arguments += ["--items-numbers", "price", "--items-fields", "brand", "--items-name", "title", "--merge-repeats"]
+    result = run(*arguments, "--protocol", "leave-one-out", "--include-history", "--test-users", 4)
+    body = json.loads(result.stdout.strip().splitlines()[-1])
+    assert body["counts"]["test_users"] == 4
+    assert body["counts"]["merged_repeats"] > 0
+    expected = {"kind": "leave-one-out", "min_behaviors": 3, "exclude_history": False, "merge_repeats": True}
+    assert expected.items() <= body["protocol"].items()
+    shown = capsys.readouterr().err + result.stderr
+    for words in (
+        "leave-one-out, history included",
+        "repeats merged",
+        "rows of --items not in the log",
+        "brand",
+        "price",
+    ):
+        assert words in shown
+    fields = json.loads((tmp_path / "out/manifest.json").read_text())["item_attributes"]
+    assert [(field["name"], field["kind"]) for field in fields] == [("brand", "category"), ("price", "number")]
+    assert run("log", log, "--out", tmp_path / "out", "--protocol", "leave-one-out").exit_code == 0
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["protocol"]["exclude_history"] is True
+    split = ["--protocol", "time-split", "--split-time", "2", "--min-behaviors", 5]
+    assert run("log", log, "--out", tmp_path / "out", *split).exit_code == 0
+    protocol = json.loads((tmp_path / "out/manifest.json").read_text())["protocol"]
+    assert (protocol["split_time"], protocol["min_behaviors"], protocol["exclude_history"]) == ("2", 5, False)
+    with pytest.raises(ConfigError, match="an --items- option is given without a table of items; give the table with"):
+        run("log", log, "--items-numbers", "price")
+
+
 def test_userbehavior_goes_to_the_default_folder(write, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = "".join(f"{user},{item},1,pv,{item}\n" for user in range(1, 6) for item in range(1, 12))
@@ -64,6 +101,10 @@ def test_userbehavior_goes_to_the_default_folder(write, tmp_path, monkeypatch):
 
 def test_a_share_outside_0_to_1_is_refused(write):
     assert run("userbehavior", write("u.csv", "1,2,3,pv,4\n"), "--max-bad-share", 2).exit_code == 2
+
+
+def test_the_protocols_are_those_of_the_data():
+    assert [kind.value for kind in ProtocolKind] == list(DEFAULTS)
 
 
 def test_help_teaches_with_an_example():

@@ -7,7 +7,7 @@ import pytest
 
 from nann.errors import DataError
 from nann.training.data import complete_journey
-from nann.training.data.complete_journey import PROFILE_FIELDS, read_complete_journey
+from nann.training.data.complete_journey import ITEM_FIELDS, PROFILE_FIELDS, read_complete_journey
 from nann.training.data.prepare import prepare
 from nann.training.data.prepared import PreparedData
 from nann.training.data.protocol import Protocol
@@ -62,6 +62,26 @@ def test_names_categories_and_profiles(data):
         for field, code in zip(data.profile_fields, data.user_profiles[household], strict=True)
     ]
     assert values == ["65+", "35-49K", "Homeowner", "Married", "2", "2 Adults No Kids", "0"]
+
+
+def test_the_product_table_gives_attributes(data):
+    attributes = data.item_attributes
+    assert [field["name"] for field in attributes.fields] == list(ITEM_FIELDS)
+    assert attributes.indptr.shape == (data.item_count + 1,)
+    first = {
+        field["name"]: field["values"][code - field["first_code"] - 1]
+        for field, code in zip(attributes.fields, attributes.codes[: attributes.indptr[1]], strict=True)
+        if code > field["first_code"]
+    }
+    # National is the brand of more than half of the products.
+    assert attributes.fields[1]["left_out"] == ["National"]
+    assert first == {
+        "department": "GROCERY",
+        "product_category": "FRZN ICE",
+        "product_type": "ICE - CRUSHED/CUBED",
+        "package_size": "22 LB",
+        "manufacturer_id": "2",
+    }
 
 
 def test_says_so_if_the_package_is_missing_or_empty(scratch, monkeypatch):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -159,8 +160,10 @@ def test_load_refuses_what_is_no_prepared_data_set(prepared, tmp_path):
             PreparedData.load(out)
 
 
-def test_some_of_the_queries(prepared):
-    queries, rows = prepared.queries("test", 5), np.array([3, 0])
+@pytest.mark.parametrize("excludes", [False, True])
+def test_some_of_the_queries(prepared, excludes):
+    data = replace(prepared, excludes_history=excludes)
+    queries, rows = data.queries("test", 5), np.array([3, 0])
     some = queries.take(rows)
     for name in ("behaviors", "external_ids", "profiles", "users"):
         np.testing.assert_array_equal(getattr(some, name), getattr(queries, name)[rows])
@@ -168,3 +171,7 @@ def test_some_of_the_queries(prepared):
         queries.targets_of(row).tolist() for row in rows
     ]
     assert len(some.target_items) == some.target_indptr[-1]
+    parts = np.split(queries.excluded_items, queries.excluded_indptr[1:-1])
+    np.testing.assert_array_equal(some.excluded_items, np.concatenate([parts[row] for row in rows]))
+    assert np.diff(some.excluded_indptr).tolist() == [len(parts[row]) for row in rows]
+    assert bool(some.excluded_items.size) == excludes

@@ -70,7 +70,9 @@ def nann_commands() -> dict[str, set[str]]:
     found = {}
     for name, command in group.commands.items():
         parts = [command, *getattr(command, "commands", {}).values()]
-        found[name] = {option for part in parts for parameter in part.params for option in parameter.opts} | {"--help"}
+        parameters = [parameter for part in parts for parameter in part.params]
+        options = {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)}
+        found[name] = options | {"--help"}
     return found
 
 

@@ -11,7 +11,8 @@ from nann.errors import ConfigError
 from nann.training.baselines import baseline, item_knn
 from nann.training.baselines.als import Als
 from nann.training.baselines.baseline import history_matrix, known_interactions, rank_by_scores
-from nann.training.baselines.compare import BASELINES, CHEAP, LABELS, Comparison, without
+from nann.training.baselines.by_frequency import CLASSES, count_targets, recall_by_frequency
+from nann.training.baselines.compare import BASELINES, LABELS, Comparison, best_baseline
 from nann.training.baselines.item_knn import ItemKnn
 from nann.training.baselines.plain import OwnItems, Popular
 
@@ -109,28 +110,26 @@ def test_each_baseline_lists_distinct_items_for_every_user(data, queries, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_excluded_history_is_in_no_list(data, queries, name):
-    listed = []
-
-    def ranked(count):
-        listed.append(count)
-        return BASELINES[name].fit(data).rank(queries.behaviors, count)
-
-    comparison = Comparison.of(data, queries, (5,), exclude_history=True)
-    comparison.measure(ranked)
-    items = without(ranked(listed[0]), comparison.excluded)
-    for user, row in zip(queries.users, items, strict=True):
-        met = data.behavior_items[data.user_first[user] : data.user_target[user, 0]]
-        assert not np.isin(row, met).any()
-        assert (row[:5] >= 0).all()
+def test_excluded_items_make_room_for_others(data, queries, name):
+    fitted = BASELINES[name].fit(data)
+    everything = fitted.rank(queries.behaviors, data.item_count)
+    left_out = [np.setdiff1d(row[:9:2], queries.targets_of(query)) for query, row in enumerate(everything)]
+    indptr = np.cumsum([0, *map(len, left_out)])
+    excluding = replace(queries, excluded_indptr=indptr, excluded_items=np.concatenate(left_out))
+    hits = []
+    for query, row in enumerate(everything):
+        kept = [item for item in row if item not in left_out[query]][:20]
+        hits.append(np.isin(queries.targets_of(query), kept).mean())
+    assert Comparison(data, excluding, (20,)).baseline(name)["recall_20"] == pytest.approx(np.mean(hits))
 
 
-def test_what_is_known_ends_where_the_ground_truth_begins(data):
+def test_baselines_learn_from_the_rows_that_the_model_trains_on(data):
     known = known_interactions(data)
     for user in range(data.user_count):
-        end = data.user_end[user] if data.user_split[user] == 0 else data.user_target[user, 0]
-        counts = np.bincount(data.behavior_items[data.user_first[user] : end], minlength=data.item_count)
+        rows = slice(data.user_first[user], data.user_train_end[user])
+        counts = np.bincount(data.behavior_items[rows], minlength=data.item_count)
         np.testing.assert_array_equal(known[user].toarray()[0], counts)
+    np.testing.assert_array_equal(np.asarray(known.sum(axis=0)).ravel(), data.train_counts)
 
 
 def test_a_history_weighs_what_is_late_more():
@@ -152,8 +151,11 @@ def test_lists_are_measured_by_what_users_did_next(data):
     first, second = (queries.targets_of(user)[0] for user in (0, 1))
     others = [item for item in range(data.item_count) if item not in (first, second)][:3]
     items = np.array([[first, *others], [*others, second]], np.int32)
-    measured = Comparison.of(data, queries, (1, 4)).measure(lambda count: items[:, :count])
+    measured = Comparison(data, queries, (1, 4)).measure(lambda count: items[:, :count])
     assert measured.pop("seconds") >= 0
+    assert measured.pop("by_frequency") == recall_by_frequency(
+        items, queries.target_indptr, queries.target_items, data.train_counts
+    )
     share = [1 / len(queries.targets_of(user)) for user in (0, 1)]
     assert share == [1, 1], "a log without baskets has one target"
     assert measured == pytest.approx(
@@ -161,23 +163,23 @@ def test_lists_are_measured_by_what_users_did_next(data):
     )
 
 
-def test_excluded_items_make_room_for_others():
-    excluded = [np.array([7, 1], np.int32), np.empty(0, np.int32)]
-    np.testing.assert_array_equal(
-        without(np.array([[7, 2, 1, 3], [7, 2, 1, 3]], np.int32), excluded), [[2, 3, -1, -1], [7, 2, 1, 3]]
-    )
+def test_targets_are_told_apart_by_how_often_training_saw_them():
+    counts = np.array([0, 0, 1, 9, 10, 49, 50, 5000])
+    assert CLASSES == ("0", "1-9", "10-49", "50+")
+    indptr, targets = np.array([0, 4, 7]), np.array([0, 2, 3, 7, 3, 4, 5])
+    assert count_targets(targets, counts) == [1, 3, 2, 1]
+    found = np.array([[7, 3, -1, 6], [5, 0, 1, 2]])
+    assert recall_by_frequency(found, indptr, targets, counts) == [0, 1 / 3, 1 / 2, 1]
+    assert recall_by_frequency(found, np.array([0, 1, 2]), np.array([7, 5]), counts) == [None, None, 1, 1]
 
 
-def test_the_best_cheap_baseline(data, queries):
-    comparison = Comparison.of(data, queries, (5, 20))
-    recalls = {name: comparison.baseline(name)["recall_20"] for name in CHEAP}
-    name, best = comparison.best_cheap()
-    assert best == recalls[name] == max(recalls.values())
-    assert "als" not in recalls
+def test_the_best_baseline_is_no_deep_model():
+    methods = {"popular": {"recall_5": 0.1}, "als": {"recall_5": 0.3}, "deep": {"recall_5": 0.9}}
+    assert best_baseline(methods, "recall_5") == "als"
     assert set(BASELINES) <= set(LABELS)
 
 
 @pytest.mark.parametrize("top_ks", [(), (20, 0)])
 def test_lists_of_no_items_are_refused(data, queries, top_ks):
     with pytest.raises(ConfigError, match=r"top_k is \[.*\]; expected one or more numbers of at least 1"):
-        Comparison.of(data, queries, top_ks)
+        Comparison(data, queries, top_ks)

@@ -11,7 +11,6 @@ import pytest
 
 from nann.training.baselines.compare import BASELINES, Comparison
 from nann.training.data.prepared import PreparedData
-from nann.training.data.protocol import TEST
 
 LOG = Path(__file__).resolve().parents[4] / "shared/data/amazon/Toys_and_Games.txt.gz"
 KNOWN = {
@@ -42,6 +41,7 @@ def comparison() -> Comparison:
         item_ids=np.arange(1, count + 1),
         item_categories=np.zeros(count, np.int32),
         category_count=1,
+        item_attributes=None,
         train_counts=np.bincount(items[known], minlength=count),
         item_names=None,
         behavior_items=items,
@@ -49,13 +49,14 @@ def comparison() -> Comparison:
         user_ids=pl.Series(range(len(rows))),
         user_first=end - [len(row) for row in rows],
         user_end=end,
-        user_split=np.full(len(rows), TEST, np.uint8),
-        user_target=np.stack([end - 1, end], axis=1),
+        user_train_end=end - 1,
+        user_targets={"test": np.stack([end - 1, end], axis=1)},
+        excludes_history=True,
         user_profiles=np.empty((len(rows), 0), np.int32),
         profile_fields=(),
         manifest={},
     )
-    return Comparison.of(data, data.queries("test", 600), (20, 200), exclude_history=True)
+    return Comparison(data, data.queries("test", 600), (20, 200))
 
 
 @pytest.mark.parametrize("name", KNOWN)
