@@ -25,11 +25,13 @@ def evaluate(
     """Measure what the search loses compared with scoring every item.
 
     recall-all is the recall of scoring every item, recall-retrieval that of the search. coverage is the share of the
-    exact top K that the search finds. The results are noted in the bundle's notes.json. A search option that is not
-    given has the value that the bundle recommends.
+    exact top K that the search finds. If `nann baselines --bundle` has measured these users, the line below the table
+    says what the best method without a deep model reaches. The results are noted in the bundle's notes.json. A search
+    option that is not given has the value that the bundle recommends.
     """
     from nann.bundle import Bundle
 
+    from ..training.baselines.compare import LABELS
     from ..training.data.prepared import PreparedData
     from ..training.search.evaluate import evaluate_bundle
 
@@ -39,5 +41,9 @@ def evaluate(
     settings = f"{seeds}top {result.top_k}, ef {list(result.ef)}, rounds {list(result.rounds)}"
     columns = ("recall-all", "recall-retrieval", "recall-Delta", "coverage", "share scored")
     output.print(make_table(f"{result.users} {split} users, {settings}", columns, [result.percentages()]))
+    line = "does the deep model pay? `nann baselines` compares it with simple methods on these users"
+    if result.best_baseline is not None:
+        line = f"best without a deep model: {LABELS[result.best_baseline]}, recall {result.best_baseline_recall:.2%}"
+    output.print(line, highlight=False)
     if json:
         print_json(asdict(result))

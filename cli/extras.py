@@ -8,7 +8,7 @@ from importlib.metadata import requires
 
 COMMANDS = {
     **dict.fromkeys(("prepare", "train", "index", "export", "evaluate", "tune"), ("train",)),
-    **dict.fromkeys(("plan-shapes", "experiments"), ("train",)),
+    **dict.fromkeys(("plan-shapes", "experiments", "baselines"), ("train",)),
     "build-engine": (),  # TensorRT comes with the container
     **dict.fromkeys(("deploy", "rollback"), ("deploy",)),
     "serve": ("serve",),

@@ -11,6 +11,7 @@ from rich.markup import escape
 import nann
 from nann.errors import NannError
 
+from .baselines import baselines
 from .bench import bench
 from .build_engine import build_engine
 from .demo import demo
@@ -63,6 +64,7 @@ for command in (
     index,
     export,
     evaluate,
+    baselines,
     tune,
     plan_shapes,
     build_engine,

@@ -33,6 +33,7 @@ _RULES = {
     "provenance": _OBJECT,
     "metrics": _OBJECT,
     "tuning": _OBJECT,
+    "baselines": _OBJECT,
     "half_precision": _OBJECT,
 }
 

@@ -29,13 +29,30 @@ def recall(retrieved: IntArray, target_indptr: IntArray, targets: IntArray) -> f
     Raises:
         DataError: if the two disagree on the number of users, or a user has no target.
     """
-    if len(target_indptr) != len(retrieved) + 1 or target_indptr[-1] != len(targets):
-        raise DataError(
-            f"target_indptr is for {len(target_indptr) - 1} users and {target_indptr[-1]} targets; "
-            f"expected {len(retrieved)} users, as in retrieved, and {len(targets)} targets, as in targets"
-        )
-    target_users = np.repeat(np.arange(len(retrieved)), np.diff(target_indptr))
-    return _mean_share_found(retrieved, _sets(target_users, targets), "target item")
+    return _mean_share(_hits(retrieved, _target_sets(len(retrieved), target_indptr, targets), "target item"))
+
+
+def targets_found(retrieved: IntArray, target_indptr: IntArray, targets: IntArray) -> npt.NDArray[np.bool_]:
+    """Whether each target was retrieved, `bool[T]`; for the arguments see `recall`.
+
+    Raises:
+        DataError: if they disagree on the number of users.
+    """
+    wanted, found, _ = _keys(_target_sets(len(retrieved), target_indptr, targets), _row_sets(retrieved))
+    return np.isin(wanted, found)
+
+
+def ndcg(retrieved: IntArray, target_indptr: IntArray, targets: IntArray) -> float:
+    """NDCG@M: a target at place p of the list, from 1, gains 1 / log2(p + 1); divided by the gain of the best list.
+
+    The best list begins with the user's targets, at most M of them. Arguments and errors are those of `recall`, but
+    each row is in order, best first. Of an item that is in a row twice the first place counts.
+    """
+    hits = _hits(retrieved, _target_sets(len(retrieved), target_indptr, targets), "target item")
+    gains = 1 / np.log2(np.arange(retrieved.shape[1]) + 2.0)  # [M]
+    gained = np.bincount(hits.users, gains[hits.places], len(retrieved))  # [U]
+    best = np.cumsum(gains)[np.minimum(hits.wanted, retrieved.shape[1]) - 1]  # [U]
+    return float(np.mean(gained / best))
 
 
 def coverage(retrieved: IntArray, exact: IntArray) -> float:
@@ -46,7 +63,7 @@ def coverage(retrieved: IntArray, exact: IntArray) -> float:
     """
     if len(exact) != len(retrieved):
         raise DataError(f"exact has {len(exact)} rows; expected {len(retrieved)}, as in retrieved")
-    return _mean_share_found(retrieved, _row_sets(exact), "exact item")
+    return _mean_share(_hits(retrieved, _row_sets(exact), "exact item"))
 
 
 def recall_delta(recall_all: float, recall_retrieval: float) -> float:
@@ -65,27 +82,60 @@ def share_scored(items_scored: IntArray, item_count: int) -> float:
     return float(np.mean(items_scored, dtype=np.float64) / item_count)
 
 
-def _mean_share_found(retrieved: IntArray, wanted: _Sets, what: str) -> float:
-    """Mean over users of the share of their `wanted` items that was retrieved."""
-    users = len(retrieved)
-    found = _row_sets(retrieved)
-    # An item becomes its position in a sorted list, so that (user, item) fits one integer, however large the ids are.
-    items, codes = np.unique(np.concatenate([wanted.items, found.items]), return_inverse=True)
-    keys = np.concatenate([wanted.users, found.users]) * len(items) + codes.reshape(-1)
-    wanted_keys, found_keys = np.unique(keys[: len(wanted.items)]), keys[len(wanted.items) :]
-    owners = wanted_keys // max(len(items), 1)
-    counts = np.bincount(owners, minlength=users)
-    if users == 0 or not counts.all():
-        raise DataError(f"{np.count_nonzero(counts == 0)} of {users} users have no {what}; leave them out")
-    hits = np.bincount(owners[np.isin(wanted_keys, found_keys)], minlength=users)
-    return float(np.mean(hits / counts))
-
-
 class _Sets(NamedTuple):
     """One set of items per user, as (user, item) pairs without padding: `int64[P]` each; a pair may occur twice."""
 
     users: npt.NDArray[np.int64]
     items: npt.NDArray[np.int64]
+
+
+class _Hits(NamedTuple):
+    """Items that were wanted and found.
+
+    Attributes:
+        wanted: `int64[U]`, how many distinct items each user wanted; at least 1.
+        users: `int64[H]`, the user of each item found.
+        places: `int64[H]`, where its row has it first.
+    """
+
+    wanted: npt.NDArray[np.int64]
+    users: npt.NDArray[np.int64]
+    places: npt.NDArray[np.int64]
+
+
+def _hits(retrieved: IntArray, wanted: _Sets, what: str) -> _Hits:
+    users, found = len(retrieved), _row_sets(retrieved)
+    wanted_keys, found_keys, width = _keys(wanted, found)
+    wanted_keys = np.unique(wanted_keys)
+    counts = np.bincount(wanted_keys // width, minlength=users)
+    if users == 0 or not counts.all():
+        raise DataError(f"{np.count_nonzero(counts == 0)} of {users} users have no {what}; leave them out")
+    found_keys, first = np.unique(found_keys, return_index=True)
+    first = first[np.isin(found_keys, wanted_keys)]
+    return _Hits(counts, found.users[first], np.nonzero(retrieved != PADDING_ITEM)[1][first])
+
+
+def _keys(wanted: _Sets, found: _Sets) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
+    """One number per pair, equal for equal pairs: user * width + a number of the item; and that width."""
+    # An item becomes its position in a sorted list, so that the pair fits one integer, however large the ids are.
+    items, codes = np.unique(np.concatenate([wanted.items, found.items]), return_inverse=True)
+    width = max(len(items), 1)
+    keys = np.concatenate([wanted.users, found.users]) * width + codes.reshape(-1)
+    return keys[: len(wanted.items)], keys[len(wanted.items) :], width
+
+
+def _mean_share(hits: _Hits) -> float:
+    """Mean over users of the share of the wanted items that was found."""
+    return float(np.mean(np.bincount(hits.users, minlength=len(hits.wanted)) / hits.wanted))
+
+
+def _target_sets(users: int, target_indptr: IntArray, targets: IntArray) -> _Sets:
+    if len(target_indptr) != users + 1 or target_indptr[-1] != len(targets):
+        raise DataError(
+            f"target_indptr is for {len(target_indptr) - 1} users and {target_indptr[-1]} targets; "
+            f"expected {users} users, as in retrieved, and {len(targets)} targets, as in targets"
+        )
+    return _sets(np.repeat(np.arange(users), np.diff(target_indptr)), targets)
 
 
 def _sets(users: npt.NDArray[np.intp], items: IntArray) -> _Sets:

@@ -14,6 +14,7 @@ from nann.metrics import coverage, recall
 
 from .config import TrainingConfig
 from .data.prepared import PreparedData
+from .excluded import Excluded
 from .models.scorer import AnyScorer, map_parts
 
 _BLOCK_ON_CPU, _BLOCK_ON_GPU = (2, 1024), (16, 16_384)
@@ -26,7 +27,7 @@ class Validation:
 
     Attributes:
         step: steps done before it.
-        recall: recall@K of the exhaustive top K, K = `search.top_k` of the configuration.
+        recall: recall@K of the exhaustive top K, K = `search.top_k` of the configuration, without excluded items.
         coverage: share of the exhaustive top K among the items with the best light scores, as many as the last `ef` of
             the configuration: how well the light head imitates the scorer, without a graph. None without a light head.
     """
@@ -45,6 +46,7 @@ class Validator:
 
     def __init__(self, data: PreparedData, config: TrainingConfig, device: torch.device) -> None:
         self._queries = data.queries("validation", config.model.sequence_length, config.validation.users)
+        self._excluded = Excluded.of(self._queries)
         self._device = device
         self._user_block, self._item_chunk = _BLOCK_ON_CPU if device.type == "cpu" else _BLOCK_ON_GPU
         self._top_k = min(config.search.top_k, data.item_count)
@@ -63,19 +65,27 @@ class Validator:
 
     @torch.inference_mode()
     def _search(self, model: AnyScorer) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
-        """The items with the best scores, `int64[Q, K]`, and with the best light scores, `int64[Q, ef]`."""
+        """The items with the best scores, `int64[Q, K]`, and with the best light scores, `int64[Q, ef]`.
+
+        Both are without the items that the data set excludes.
+        """
         behaviors, profiles = (
             torch.from_numpy(array).to(self._device) for array in (self._queries.behaviors, self._queries.profiles)
         )
         users = model.user_context(behaviors, profiles)
         light_users = model.light_users(behaviors, profiles) if model.has_light else None
-        exact, light = (_Best(count, len(behaviors), self._device) for count in (self._top_k, self._shortlist))
+        counts, most = (self._top_k, self._shortlist), self._excluded.most
+        exact, light = (_Best(count + most, len(behaviors), self._device) for count in counts)
         for items in torch.arange(model.item_count, device=self._device).split(self._item_chunk):
             vectors = model.item_vectors(items)
             exact.add(_scores(model, users, model.item_features(vectors, items), self._user_block), items)
             if light_users is not None:
                 light.add(light_users @ model.light_items(vectors).T, items)
-        return exact.items.cpu().numpy(), None if light_users is None else light.items.cpu().numpy()
+        found, shortlist = (
+            self._excluded.without(best.items.cpu().numpy(), count)
+            for best, count in zip((exact, light), counts, strict=True)
+        )
+        return found, None if light_users is None else shortlist
 
 
 class _Best:

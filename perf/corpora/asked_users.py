@@ -15,6 +15,7 @@ from nann.scorer import Int32Array, Scorer
 from nann.signature import PADDING_ITEM
 
 from ...training.data.prepared import PreparedData
+from ...training.excluded import Excluded
 from ...training.reports.store import cached_array
 from ...training.scorers import OnnxScorer
 from ...training.search.measured_users import MeasuredUsers, bundle_users, exact_top
@@ -70,6 +71,7 @@ def asked_users(corpus: Corpus, users: int, cache: Path) -> AskedUsers:
     path = cache / "exact" / f"{bundle.bundle_id}-{len(batch)}-users-top-{top_k}.npy"
 
     def compute() -> Int32Array:
-        return exact_top(OnnxScorer(bundle.path / SCORER_FILE), batch, bundle.item_count, top_k)
+        scorer = OnnxScorer(bundle.path / SCORER_FILE)
+        return exact_top(scorer, batch, bundle.item_count, top_k, Excluded.of(queries))
 
     return AskedUsers(bundle, MeasuredUsers(batch, queries, cached_array(path, compute)))

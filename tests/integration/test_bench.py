@@ -41,7 +41,7 @@ def test_served_answers_have_the_offline_searchs_quality_and_the_parts_add_up(co
     from nann.perf.corpora import table1 as corpora
     from nann.training.data.prepared import PreparedData
     from nann.training.scorers import OnnxScorer
-    from nann.training.search.measured_users import MeasuredUsers, bundle_users, exact_top
+    from nann.training.search.measured_users import MeasuredUsers, bundle_users
 
     folder, made = corpus
     out = folder / "out"
@@ -53,7 +53,7 @@ def test_served_answers_have_the_offline_searchs_quality_and_the_parts_add_up(co
     bundle = Bundle.open(made.bundle)
     queries, batch = bundle_users(bundle, PreparedData.load(made.data), "test", USERS)
     scorer, params = OnnxScorer(bundle.path / SCORER_FILE), bundle.search_params
-    users = MeasuredUsers(batch, queries, exact_top(scorer, batch, bundle.item_count, params.top_k))
+    users = MeasuredUsers.of(scorer, batch, queries, bundle.item_count, params.top_k)
     offline = users.measure(bundle.index, scorer, params)
     assert served["users"] == USERS
     assert served["coverage"] == pytest.approx(offline["coverage"], abs=0.01)

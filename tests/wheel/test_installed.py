@@ -5,12 +5,12 @@ environment of its own: none, train, serve, serve-torch, client, perf, deploy, t
 repository.
 
 - In each environment: `--help` of every command; every command of a missing extra says so in one line.
-- train: prepare, train, index, export, evaluate, plan-shapes and tune on a small log.
+- train: prepare, train, index, export, evaluate, baselines, plan-shapes and tune on a small log.
 - serve and client: `nann serve` answers `nann query`; serve-torch: so it does with the target torch.
 - deploy: `nann deploy` makes another bundle the current version of that server, `nann rollback` takes it back.
 
-- deploy: `nann deploy` makes another bundle the current version of the running server, `nann rollback` takes it back.
-perf-engines, which bring one library each that their unit tests use; dev and fuzz, which only the repository needs.
+Not installed are baselines, trt-rtx and perf-engines, which bring one library each that their unit tests use; dev and
+fuzz, which only the repository needs.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ print(json.dumps(ended))
 """
 """Runs commands one after another in one process, since starting each anew in each environment takes minutes."""
 ARGUMENTS = {
-    **dict.fromkeys(("train", "evaluate", "tune", "plan-shapes"), ("--data", "nowhere")),
+    **dict.fromkeys(("train", "evaluate", "baselines", "tune", "plan-shapes"), ("--data", "nowhere")),
     **dict.fromkeys(("index", "export"), ("--data", "nowhere", "--checkpoint", "nowhere.pt")),
     "prepare": ("synthetic", "--items", "50"),
     "deploy": ("nowhere",),
@@ -148,6 +148,7 @@ def bundles(train) -> tuple[Path, Path]:
 def test_evaluate(train, bundles):
     shown = json.loads(train.done("evaluate", "--data", "data", "--bundle", bundles[1], "--json").splitlines()[-1])
     assert 0.0 <= shown["recall_all"] <= 1.0
+    train.done("baselines", "--data", "data", "--bundle", bundles[1], "--users", 5)  # without ALS, which it says
 
 
 def test_build_engine_says_where_tensorrt_comes_from(train, bundles):

@@ -11,10 +11,11 @@ from nann.errors import ConfigError, DataError
 from nann.search_params import SearchOptions, SeedParams
 from nann.search_requests import parse_search
 
+from ..baselines.compare import BASELINES, best_baseline
 from ..data.prepared import PreparedData
 from ..export.onnx_export import require_exported
 from ..scorers import OnnxScorer
-from .measured_users import MeasuredUsers, bundle_users, exact_top
+from .measured_users import MeasuredUsers, bundle_users
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Evaluation:
         coverage: share of the exhaustive top K that the search returned.
         share_scored: items scored / items in the corpus.
         items_scored: mean number of scorer evaluations per user.
+        best_baseline, best_baseline_recall: the method without a deep model whose top K has the best recall for the
+            same users, if `nann baselines` measured them for this bundle; else None.
     """
 
     split: str
@@ -42,6 +45,8 @@ class Evaluation:
     coverage: float
     share_scored: float
     items_scored: float
+    best_baseline: str | None
+    best_baseline_recall: float | None
 
     def percentages(self) -> tuple[str, ...]:
         """The metrics as cells of a table."""
@@ -82,11 +87,32 @@ def evaluate_bundle(
         raise ConfigError(f"top_k is {params.top_k}; expected 1 to {bundle.item_count}, the number of items")
     queries, batch = bundle_users(bundle, data, split, users)
     scorer = OnnxScorer(bundle.path / SCORER_FILE)
-    measured = MeasuredUsers(batch, queries, exact_top(scorer, batch, bundle.item_count, params.top_k))
+    measured = MeasuredUsers.of(scorer, batch, queries, bundle.item_count, params.top_k)
     metrics = measured.measure(bundle.index, scorer, params)
-    result = Evaluation(split, len(batch), params.top_k, params.ef, params.rounds, params.seeds, **metrics)
+    name, best = _noted_baseline(bundle, split, len(batch), params.top_k)
+    result = Evaluation(
+        split=split,
+        users=len(batch),
+        top_k=params.top_k,
+        ef=params.ef,
+        rounds=params.rounds,
+        seeds=params.seeds,
+        **metrics,
+        best_baseline=name,
+        best_baseline_recall=best,
+    )
     bundle.note(metrics={**bundle.notes.get("metrics", {}), split: asdict(result)})
     return result
+
+
+def _noted_baseline(bundle: Bundle, split: str, users: int, top_k: int) -> tuple[str | None, float | None]:
+    """The best baseline's name and recall@top_k for the first `users` of a split, if the bundle's notes have it."""
+    noted, metric = bundle.notes.get("baselines", {}).get(split, {}), f"recall_{top_k}"
+    methods = {name: row for name, row in noted.get("methods", {}).items() if name in BASELINES and metric in row}
+    if noted.get("users") != users or not methods:
+        return None, None
+    best = best_baseline(methods, metric)
+    return best, methods[best][metric]
 
 
 def check_same_items(bundle: Bundle, data: PreparedData) -> None:

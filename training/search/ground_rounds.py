@@ -10,13 +10,15 @@ import numpy.typing as npt
 
 from nann.beam_search import RoundTrace, beam_search
 from nann.scorer import Float32Array, Int32Array, Scorer
-from nann.search_input import SearchIndex, UserBatch
+from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
 from nann.signature import PADDING_ITEM
 
+from .measured_users import MeasuredUsers
+
 
 class GroundRounds(NamedTuple):
-    """Results of U users by ground round; R is the number of rounds within the cost limit.
+    """Results of U users by ground round, without excluded items; R is how many rounds are within the cost limit.
 
     Attributes:
         items: `int32[R, U, K]`, best first, padded with -1. `items[r]` is the result of a search with r + 1 rounds.
@@ -28,18 +30,23 @@ class GroundRounds(NamedTuple):
 
 
 def search_by_ground_round(
-    index: SearchIndex, scorer: Scorer, users: UserBatch, params: SearchParams, most_scored: float = np.inf
+    index: SearchIndex, scorer: Scorer, users: MeasuredUsers, params: SearchParams, most_scored: float = np.inf
 ) -> GroundRounds:
     """Walks once for all users, and gives the result for every number of ground rounds up to `params.rounds[-1]`.
 
     Rounds for which the mean number of items scored per user exceeds `most_scored` are left out. The walk ends as soon
     as no other rounds remain. With 0 ground rounds the only result is that of no round.
     """
-    recorder = _Recorder(scorer, len(users), params, most_scored)
+    excluded = users.excluded
+    width = params.top_k + excluded.most_extra(params.top_k)
+    recorder = _Recorder(scorer, len(users), width, params.rounds[-1], most_scored)
     with suppress(_OnlyTooExpensiveRemainsError):
-        beam_search(index, recorder, users, params, observer=recorder.observe)
+        beam_search(index, recorder, users.batch, excluded.widened(params), observer=recorder.observe)
     affordable = np.count_nonzero(recorder.items_scored.mean(axis=1) <= most_scored)  # cost rises with the rounds
-    return GroundRounds(recorder.items[:affordable], recorder.items_scored[:affordable])
+    items = np.empty((affordable, len(users), params.top_k), np.int32)
+    for place in range(affordable):
+        items[place] = excluded.without(recorder.items[place], params.top_k)
+    return GroundRounds(items, recorder.items_scored[:affordable])
 
 
 class _OnlyTooExpensiveRemainsError(Exception):
@@ -49,9 +56,9 @@ class _OnlyTooExpensiveRemainsError(Exception):
 class _Recorder:
     """A scorer that counts candidates, and an observer that adds the counts and W to the rounds they belong to."""
 
-    def __init__(self, scorer: Scorer, users: int, params: SearchParams, most_scored: float) -> None:
-        rounds = max(params.rounds[-1], 1)
-        self.items = np.full((rounds, users, params.top_k), PADDING_ITEM, np.int32)
+    def __init__(self, scorer: Scorer, users: int, width: int, rounds: int, most_scored: float) -> None:
+        rounds = max(rounds, 1)
+        self.items = np.full((rounds, users, width), PADDING_ITEM, np.int32)
         self.items_scored = np.zeros((rounds, users), np.int64)
         self._scorer, self._most_scored = scorer, most_scored
         self._counts = np.empty(0, np.int64)

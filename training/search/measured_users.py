@@ -20,6 +20,7 @@ from nann.search_params import SearchParams
 from nann.search_result import SearchResult
 
 from ..data.prepared import PreparedData, Queries
+from ..excluded import Excluded
 from ..scorers import OnnxUserEncoder
 
 USER_BLOCK = 64
@@ -33,15 +34,25 @@ class MeasuredUsers:
     Attributes:
         batch: the users as a search takes them.
         queries: the same users with their ground truth items.
-        exact: `int32[U, K]`, the K best of all items, best first: B_u of the paper.
+        exact: `int32[U, K]`, the K best of all items that are not excluded, best first: B_u of the paper.
     """
 
     batch: UserBatch
     queries: Queries
     exact: Int32Array
 
+    @classmethod
+    def of(cls, scorer: Scorer, batch: UserBatch, queries: Queries, item_count: int, top_k: int) -> MeasuredUsers:
+        """Scores every item for these users."""
+        return cls(batch, queries, exact_top(scorer, batch, item_count, top_k, Excluded.of(queries)))
+
     def __len__(self) -> int:
         return len(self.batch)
+
+    @property
+    def excluded(self) -> Excluded:
+        """The items that no list of these users has."""
+        return Excluded.of(self.queries)
 
     @property
     def top_k(self) -> int:
@@ -82,34 +93,49 @@ class MeasuredUsers:
 
     def measure(self, index: SearchIndex, scorer: Scorer, params: SearchParams) -> dict[str, Any]:
         """The `measures` of a search for these users."""
-        return self.measures(search_users(index, scorer, self.batch, params), index.item_count)
+        return self.measures(self.search(index, scorer, params), index.item_count)
 
     def walk(self, index: SearchIndex, scorer: Scorer, params: SearchParams) -> dict[str, Any]:
         """The `point` of a search for these users."""
-        found = search_users(index, scorer, self.batch, params)
+        found = self.search(index, scorer, params)
         return self.point(found.items, found.items_scored.mean())
+
+    def search(self, index: SearchIndex, scorer: Scorer, params: SearchParams) -> SearchResult:
+        """`search_users` for these users."""
+        return search_users(index, scorer, self.batch, params, self.excluded)
 
 
 def search_users(
-    index: SearchIndex, scorer: Scorer, users: UserBatch, params: SearchParams, block: int = USER_BLOCK
+    index: SearchIndex,
+    scorer: Scorer,
+    users: UserBatch,
+    params: SearchParams,
+    excluded: Excluded | None = None,
+    block: int = USER_BLOCK,
 ) -> SearchResult:
-    """`beam_search` for many users, in batches of `block` users."""
-    starts = range(0, len(users), block)
-    return SearchResult.concatenate([beam_search(index, scorer, users[i : i + block], params) for i in starts])
+    """`beam_search` for many users, in batches of `block` users; the lists are without `excluded` items."""
+    left_out = Excluded.none(len(users)) if excluded is None else excluded
+    found = []
+    for rows in (slice(start, start + block) for start in range(0, len(users), block)):
+        wide = beam_search(index, scorer, users[rows], left_out[rows].widened(params))
+        found.append(left_out[rows].without_in(wide, params.top_k))
+    return SearchResult.concatenate(found)
 
 
-def exact_top(scorer: Scorer, users: UserBatch, item_count: int, top_k: int) -> Int32Array:
-    """`exact_search` with a progress bar: `int32[U, top_k]`, best first."""
+def exact_top(scorer: Scorer, users: UserBatch, item_count: int, top_k: int, excluded: Excluded) -> Int32Array:
+    """`exact_search` without `excluded` items and with a progress bar: `int32[U, top_k]`, best first, -1 = padding."""
+    most = min(top_k + excluded.most, item_count)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("scoring every item", total=None)
-        return exact_search(
+        found = exact_search(
             scorer,
             users,
             item_count,
-            top_k,
+            most,
             user_block=4,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
-        ).items
+        )
+    return excluded.without(found.items, top_k)
 
 
 def bundle_users(

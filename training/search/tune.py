@@ -26,7 +26,7 @@ from ..export.onnx_export import require_exported
 from ..reports.plots import COLORS, GREY, figure, plain_log
 from ..scorers import OnnxScorer
 from .evaluate import check_same_items
-from .measured_users import MeasuredUsers, bundle_users, exact_top
+from .measured_users import MeasuredUsers, bundle_users
 from .reachability import LINKS, Reachability, link_orphans
 from .tuning_search import SearchTuning, Trial, merged, tune_search
 
@@ -99,7 +99,7 @@ def tune_bundle(
     vectors = np.asarray(bundle.item_vectors)
     graph = link_orphans(bundle.graph, vectors, missed.orphans) if repair else bundle.graph
     index = SearchIndex(graph, bundle.light_vectors)
-    measured = MeasuredUsers(batch, queries, exact_top(scorer, batch, bundle.item_count, top_k))
+    measured = MeasuredUsers.of(scorer, batch, queries, bundle.item_count, top_k)
     by_entry = {one: _tune(index, scorer, measured, one, wanted, max_share) for one in entries}
     tuning = merged(list(by_entry.values()))
     best = _require_best(tuning, missed, max_share, len(batch), repair)

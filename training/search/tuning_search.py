@@ -228,7 +228,7 @@ class _Tuner:
             return params.rounds[-1]
         self.walked.add(params)
         most = self.most_scored if self.best is None else min(self.most_scored, slack * self.best.items_scored)
-        found = search_by_ground_round(self.index, self.scorer, self.users.batch, params, most)
+        found = search_by_ground_round(self.index, self.scorer, self.users, params, most)
         for place, (items, items_scored) in enumerate(zip(found.items, found.items_scored, strict=True)):
             setting = replace(params, rounds=(*params.rounds[:-1], min(place + 1, params.rounds[-1])))
             cost = float(items_scored.mean())

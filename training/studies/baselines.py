@@ -8,6 +8,7 @@ from dataclasses import asdict
 from nann.bundle import search_to_json
 from nann.search_params import SearchParams
 
+from ..baselines.plain import Popular
 from ..config import TrainingConfig
 from ..reports.store import Json
 from ..reports.text import percent
@@ -40,7 +41,7 @@ def run(runs: Runs, settings: StudySettings) -> Json:
         item_vectors=judge.bundle.item_vectors,
         # The user state of a two-sided model is its user vector.
         two_tower=other_retrievers.TwoTower(two_sided.states, two_sided.bundle.item_vectors),
-        train_counts=data.train_counts,
+        popular=Popular.fit(data),
         histories={length: data.queries(SPLIT, length, settings.users).behaviors for length in settings.histories},
         tuned=fit_params(settings.search, judge.bundle.graph),
         budgets=settings.budgets,

@@ -30,10 +30,10 @@ _COLUMNS = {
 
 def by_round(model: TrainedRun, params: SearchParams) -> GroundRounds:
     """`search_by_ground_round` for all users, in batches."""
-    index, users = model.bundle.index, model.users.batch
+    index, users = model.bundle.index, model.users
     parts = [
-        search_by_ground_round(index, model.scorer, users[start : start + USER_BLOCK], params)
-        for start in range(0, len(users), USER_BLOCK)
+        search_by_ground_round(index, model.scorer, users.take(rows), params)
+        for rows in np.split(np.arange(len(users)), range(USER_BLOCK, len(users), USER_BLOCK))
     ]
     return GroundRounds(*(np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)))
 

@@ -38,6 +38,7 @@ from nann.search_result import SearchResult
 from ..checkpoint import Checkpoint
 from ..config import SearchConfig, TrainingConfig
 from ..data.prepared import PreparedData, Queries
+from ..excluded import Excluded
 from ..export.serving_modules import serving_modules
 from ..models.scorer import AnyScorer
 from ..reports.store import Json, cached, cached_array
@@ -231,14 +232,15 @@ class TrainedRun:
     def measured(self, queries: Queries, top_k: int) -> MeasuredUsers:
         """Other users with their exact top K; nothing is kept on disk."""
         batch = self._modules.encode(queries)
-        return MeasuredUsers(batch, queries, exact_top(self.scorer, batch, self.data.item_count, top_k))
+        return MeasuredUsers.of(self.scorer, batch, queries, self.data.item_count, top_k)
 
     @cached_property
     def users(self) -> MeasuredUsers:
         """The users to measure with, and their exact top K for the largest K."""
         batch, most = UserBatch(self.states, self.queries.behaviors), min(self.max_top_k, self.data.item_count)
         path = self._measured / f"exact_top_{most}.npy"
-        exact = cached_array(path, lambda: exact_top(self.scorer, batch, self.data.item_count, most))
+        left_out = Excluded.of(self.queries)
+        exact = cached_array(path, lambda: exact_top(self.scorer, batch, self.data.item_count, most, left_out))
         return MeasuredUsers(batch, self.queries, exact)
 
     def beam(self, params: SearchParams) -> Json:

@@ -69,6 +69,7 @@ def test_a_data_set_that_is_missing(pipeline, tmp_path):
         ("index", *source, "--out", tmp_path / "b"),
         ("export", *source, "--bundle", pipeline.bundle),
         ("evaluate", "--data", nowhere, "--bundle", pipeline.bundle),
+        ("baselines", "--data", nowhere),
     ):
         line = refused(*arguments)
         assert "nowhere" in line

@@ -30,7 +30,7 @@ COMMANDS = commands_of(typer.main.get_command(cli_main.app))
 def test_the_commands():
     names = {name[0] for name in COMMANDS if name}
     assert names == {
-        "prepare", "train", "index", "export", "evaluate", "tune", "plan-shapes", "build-engine", "serve",
+        "prepare", "train", "index", "export", "evaluate", "baselines", "tune", "plan-shapes", "build-engine", "serve",
         "deploy", "rollback", "query", "demo", "experiments", "bench",
     }  # fmt: skip
 

@@ -36,6 +36,7 @@ BY_TRITON = {"triton_python_backend_utils"}
         ("tritonclient", "query", 'query needs tritonclient; install it with: pip install "nann[client]"'),
         ("hnswlib", "demo", 'demo needs hnswlib; install it with: pip install "nann[train,serve,client]"'),
         ("matplotlib.ticker", "bench", 'bench needs matplotlib; install it with: pip install "nann[train,serve,perf]"'),
+        ("implicit.cpu.als", "baselines", 'baselines needs implicit; install it with: pip install "nann[baselines]"'),
     ],
 )
 def test_the_extra_that_brings_a_module(module, command, line):

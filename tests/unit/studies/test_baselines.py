@@ -9,6 +9,7 @@ from support.written import drawn, lines, tables
 from nann.exact_search import exact_search
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
+from nann.training.baselines.plain import Popular
 from nann.training.config import IndexConfig
 from nann.training.data.prepared import Queries
 from nann.training.search.index import build_hnsw, graph_from_hnswlib
@@ -19,8 +20,6 @@ from nann.training.studies.measures.other_retrievers import (
     TwoTower,
     cascade_candidates,
     item_to_item_candidates,
-    personal_items,
-    popular_candidates,
 )
 
 ITEMS, USERS, WIDTH, TOP_K = 150, 7, 6, 10
@@ -140,22 +139,6 @@ def test_item_to_item_asks_for_more_neighbors_until_there_are_enough(vectors):
     assert len(np.unique(item_to_item_candidates(behaviors, vectors, ITEMS))) == ITEMS
 
 
-def test_popular_items_are_the_same_for_all():
-    counts = np.array([3, 9, 0, 9, 5])
-    np.testing.assert_array_equal(popular_candidates(counts, 2, 3), [[1, 3, 4], [1, 3, 4]])
-
-
-def test_own_most_frequent_items_filled_up_with_popular_ones():
-    counts = np.array([3, 9, 0, 9, 5, 1])
-    behaviors = np.array([[-1, 2, 5, 2, 5, 5, 0], [-1, -1, -1, -1, -1, -1, -1], [0, 1, 2, 3, 4, 5, 4]], np.int32)
-    # 5 three times, 2 twice, 0 once; then the most popular. Equally frequent ones by popularity.
-    expected = [[5, 2, 0, 1, 3], [1, 3, 4, 0, 5], [4, 1, 3, 0, 5]]
-    np.testing.assert_array_equal(personal_items(behaviors, counts, 5), expected)
-    np.testing.assert_array_equal(personal_items(behaviors[:1], counts, 2), [[5, 2]])
-    # More asked for than there are items.
-    np.testing.assert_array_equal(personal_items(behaviors[:1], counts, 8), [[5, 2, 0, 1, 3, 4, -1, -1]])
-
-
 @pytest.fixture(scope="module")
 def inputs(vectors, states, behaviors, two_tower):
     scorer = CountingScorer(vectors)
@@ -178,7 +161,7 @@ def inputs(vectors, states, behaviors, two_tower):
         "users": MeasuredUsers(batch, queries, exact_search(scorer, batch, ITEMS, TOP_K).items),
         "item_vectors": vectors,
         "two_tower": two_tower,
-        "train_counts": counts,
+        "popular": Popular.of(counts),
         "histories": {5: behaviors[:, -5:], 12: behaviors},
         "tuned": SearchParams(TOP_K, (10, 20), (1, 3)),
     }

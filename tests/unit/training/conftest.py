@@ -36,6 +36,13 @@ def data(data_folder: Path) -> PreparedData:
 
 
 @pytest.fixture(scope="session")
+def leave_one_out(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    """The same kind of log, where the answer is the last item and never one of the history."""
+    protocol = Protocol(kind="leave-one-out", min_behaviors=3, exclude_history=True, validation_users=10, test_users=20)
+    return PreparedData.load(prepared(tmp_path_factory.mktemp("leave_one_out"), USERS, protocol))
+
+
+@pytest.fixture(scope="session")
 def many_users(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     """The same kind of log with enough users to tell what was learned from chance."""
     protocol = Protocol(validation_users=100, test_users=1)

@@ -8,7 +8,7 @@ from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
 from nann.search_result import SearchResult
 from nann.training.data.prepared import Queries
-from nann.training.search.measured_users import MeasuredUsers, exact_top, search_users
+from nann.training.search.measured_users import MeasuredUsers, search_users
 
 INDEX = SearchIndex(make_graph([[[1], [2], [3], []], [[]] * 4], [1, 0, 0, 0]), None)
 SCORER = TableScorer([[1, 2, 3, 4], [4, 3, 2, 1]])
@@ -23,7 +23,7 @@ def users():
     targets = np.array([0, 2, 3]), np.array([0, 3, 3], np.int32)
     queries = Queries(behaviors, behaviors.astype(np.int64), behaviors, *targets, np.array([7, 8], np.int32), *nothing)
     batch = UserBatch(SCORER.states(), behaviors)
-    return MeasuredUsers(batch, queries, exact_top(SCORER, batch, 4, 2))
+    return MeasuredUsers.of(SCORER, batch, queries, 4, 2)
 
 
 def test_a_search_that_finds_everything(users):

@@ -21,7 +21,7 @@ from nann.training.scorers import OnnxScorer
 from nann.training.search.evaluate import evaluate_bundle
 from nann.training.search.ground_rounds import search_by_ground_round
 from nann.training.search.index import build_hnsw, graph_from_hnswlib
-from nann.training.search.measured_users import MeasuredUsers, bundle_users, exact_top, search_users
+from nann.training.search.measured_users import MeasuredUsers, bundle_users, search_users
 from nann.training.search.pipeline import export_checkpoint, index_checkpoint
 from nann.training.search.reachability import reachable_items
 from nann.training.search.tune import tune_bundle
@@ -56,7 +56,7 @@ def users(data, bundle):
     """The scorer, and the validation users with their exact top 10 but without own items."""
     queries, batch = bundle_users(bundle, data, "validation", None)
     scorer, batch = OnnxScorer(bundle.path / "scorer.onnx"), UserBatch(batch.states, None)
-    return scorer, MeasuredUsers(batch, queries, exact_top(scorer, batch, bundle.item_count, 10))
+    return scorer, MeasuredUsers.of(scorer, batch, queries, bundle.item_count, 10)
 
 
 def to_tune_for(scorer, batch, item_count, top_k):
@@ -64,7 +64,7 @@ def to_tune_for(scorer, batch, item_count, top_k):
     behaviors, ids = np.zeros((len(batch), 0), np.int32), np.zeros((len(batch), 0), np.int64)
     nothing = np.zeros(len(batch) + 1, np.int64), np.zeros(0, np.int32)
     queries = Queries(behaviors, ids, behaviors, *nothing, np.arange(len(batch), dtype=np.int32), *nothing)
-    return MeasuredUsers(batch, queries, exact_top(scorer, batch, item_count, top_k))
+    return MeasuredUsers.of(scorer, batch, queries, item_count, top_k)
 
 
 class VectorScorer:
@@ -80,7 +80,7 @@ class VectorScorer:
 @pytest.mark.parametrize("ef", [(10, 20), (30, 60)])
 def test_one_walk_measures_every_number_of_ground_rounds(bundle, users, ef):
     scorer, batch = users[0], users[1].batch
-    found = search_by_ground_round(bundle.index, scorer, batch, SearchParams(10, ef, (1, 6)))
+    found = search_by_ground_round(bundle.index, scorer, users[1], SearchParams(10, ef, (1, 6)))
     assert len(found.items) == 6
     for place in range(6):
         one = search_users(bundle.index, scorer, batch, SearchParams(10, ef, (1, place + 1)), block=3)
@@ -90,11 +90,11 @@ def test_one_walk_measures_every_number_of_ground_rounds(bundle, users, ef):
     assert costs[0] < costs[1]
     for rounds in range(1, 4):
         # Rounds that cost more are left out, and the walk ends early. The other rounds stay the same.
-        cut = search_by_ground_round(bundle.index, scorer, batch, SearchParams(10, ef, (1, 6)), costs[rounds - 1])
+        cut = search_by_ground_round(bundle.index, scorer, users[1], SearchParams(10, ef, (1, 6)), costs[rounds - 1])
         kept = np.count_nonzero(costs <= costs[rounds - 1])
         np.testing.assert_array_equal(cut.items, found.items[:kept])
         np.testing.assert_array_equal(cut.items_scored, found.items_scored[:kept])
-    assert len(search_by_ground_round(bundle.index, scorer, batch, SearchParams(10, ef, (1, 6)), 1).items) == 0
+    assert len(search_by_ground_round(bundle.index, scorer, users[1], SearchParams(10, ef, (1, 6)), 1).items) == 0
 
 
 @pytest.mark.parametrize(("wanted", "before"), [(0.6, None), (0.9, None), (0.95, None), (0.6, 0.95), (0.9, 0.95)])

@@ -24,6 +24,7 @@ from ...data.prepare import prepare
 from ...data.prepared import PreparedData
 from ...data.protocol import Protocol
 from ...data.synthetic import SyntheticSpec, synthetic_log
+from ...excluded import Excluded
 from ...reports.plots import COLORS, MARKERS, figure, plain_log
 from ...reports.store import cached_array, digest
 from ...reports.text import listing, percent
@@ -154,7 +155,7 @@ class Made:
         # Kept on disk, since scoring every item takes longer than any search.
         exact = cached_array(
             self.folder / f"exact-{split}-{count}-{top_k}.npy",
-            lambda: exact_top(self.modules.scorer, batch, self.bundle.item_count, top_k),
+            lambda: exact_top(self.modules.scorer, batch, self.bundle.item_count, top_k, Excluded.of(queries)),
         )
         return MeasuredUsers(batch, queries, exact)
 

@@ -22,6 +22,7 @@ from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
 from nann.signature import PADDING_ITEM, PADDING_SCORE
 
+from ...baselines.plain import OwnItems, Popular
 from ...reports import text
 from ...reports.plots import GREY, figure
 from ...reports.text import percent
@@ -138,33 +139,6 @@ def item_to_item_candidates(behaviors: Int32Array, item_vectors: Float32Array, n
     return out
 
 
-def popular_candidates(train_counts: npt.NDArray[np.int64], users: int, n: int) -> Int32Array:
-    """The n most frequent items in training, `int32[users, n]`; of equal counts the smaller item first."""
-    order = np.argsort(-train_counts, kind="stable")[:n].astype(np.int32)
-    return np.tile(order, (users, 1))
-
-
-def personal_items(behaviors: Int32Array, train_counts: npt.NDArray[np.int64], top_k: int) -> Int32Array:
-    """The user's own most frequent items, filled up with popular ones: `int32[U, top_k]`.
-
-    Args:
-        behaviors: `int32[U, H]`, the last H, padded with -1. Of equally frequent items the most popular comes first.
-        train_counts: `int64[N]`.
-        top_k: items per user.
-    """
-    popular = np.argsort(-train_counts, kind="stable").astype(np.int32)
-    position = np.empty(len(popular), np.int64)
-    position[popular] = np.arange(len(popular))
-    out = np.full((len(behaviors), top_k), PADDING_ITEM, np.int32)
-    for user, row in enumerate(behaviors):
-        own, times = np.unique(row[row != PADDING_ITEM], return_counts=True)
-        own = own[np.lexsort((position[own], -times))]
-        fill = popular[: top_k + len(own)]
-        listed = np.concatenate([own, fill[~np.isin(fill, own)]])[:top_k]
-        out[user, : len(listed)] = listed
-    return out
-
-
 def run(
     *,
     index: SearchIndex,
@@ -172,7 +146,7 @@ def run(
     users: MeasuredUsers,
     item_vectors: Float32Array,
     two_tower: TwoTower,
-    train_counts: npt.NDArray[np.int64],
+    popular: Popular,
     histories: Mapping[int, Int32Array],
     tuned: SearchParams,
     budgets: Sequence[int],
@@ -185,8 +159,8 @@ def run(
         users: to compare on, with their exact top K by the same scorer; item-to-item starts from their behaviours.
         item_vectors: `float32[N, d]` for item-to-item.
         two_tower: the cascade's first stage, for the same users.
-        train_counts: `int64[N]`.
-        histories: H -> `int32[U, H]`, the last H behaviours, for `personal_items`.
+        popular: the popular items.
+        histories: H -> `int32[U, H]`, the last H behaviours, for `OwnItems`.
         tuned: recommended search parameters. Its mean number of scorer evaluations is the budget at which `baselines`
             compares.
         budgets: scorer evaluations per user at which the curves are measured, besides that of `tuned`. Those below K
@@ -202,7 +176,7 @@ def run(
     sources: dict[str, Callable[[], Int32Array]] = {
         "cascade": lambda: cascade_candidates(two_tower, steps[-1]),
         "item_to_item": lambda: item_to_item_candidates(users.queries.behaviors, item_vectors, steps[-1]),
-        "popular_reranked": lambda: popular_candidates(train_counts, len(states), steps[-1]),
+        "popular_reranked": lambda: popular.rank(users.queries.behaviors, steps[-1]),
     }
     curves, baselines = {"nann": [nann]}, {"nann": nann}
     for name, candidates in sources.items():
@@ -211,8 +185,8 @@ def run(
         points = {n: {**users.point(one.items, one.evaluations.mean()), "budget": n} for n, one in found.items()}
         curves[name] = list(points.values())
         baselines[name] = points[min(reference, index.item_count)]
-    plain = {"popular": popular_candidates(train_counts, len(states), top_k)}
-    plain |= {f"personal_{h}": personal_items(rows, train_counts, top_k) for h, rows in histories.items()}
+    plain = {"popular": popular.rank(users.queries.behaviors, top_k)}
+    plain |= {f"personal_{h}": OwnItems(popular).rank(rows, top_k) for h, rows in histories.items()}
     for name, items in plain.items():
         baselines[name] = users.point(items, 0)
     return {

@@ -1,0 +1,1 @@
+"""Retrieval without a deep model, to compare one with: popular items, own items, item-kNN, ALS."""
