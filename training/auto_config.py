@@ -29,7 +29,7 @@ START_EPOCHS, MAIN_EPOCHS = 12, 4
 START_TARGETS, MAIN_TARGETS = 4_000_000, 800_000
 """More passes over the data than these targets need are left out; one pass is always made."""
 _SAMPLE = 20_000
-_VALIDATIONS = 10
+_VALIDATIONS, _VALIDATION_PAIRS = 10, 5_000_000
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,14 @@ def _with_steps(config: TrainingConfig, data: PreparedData, targets: int) -> tup
     changes = {
         "start": start.model_copy(update={"steps": steps[0]}),
         "optimization": main.model_copy(update={"steps": steps[1]}),
-        "validation": ValidationConfig(every=max(1, sum(steps) // _VALIDATIONS)),
+        "validation": ValidationConfig(every=max(1, sum(steps) // _VALIDATIONS), users=_validation_users(data)),
     }
     return config.model_copy(update=changes), epochs
+
+
+def _validation_users(data: PreparedData) -> int:
+    """As many as cost a few seconds: one target per user makes a noisy recall."""
+    return int(np.clip(_VALIDATION_PAIRS // data.item_count, 50, 400))
 
 
 def _epochs(most: float, wanted: float) -> float:

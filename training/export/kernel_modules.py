@@ -1,7 +1,7 @@
 """The two served modules of a `KernelScorer`.
 
-`user_state` is flat: `keys | weights` with heads, `behaviors | weights` with repeats, `gates` with either, and `light`,
-which is [u, 1].
+`user_state` is flat: `keys | weights` with heads, `digits of the behaviours | weights` with repeats, `gates` with either, and
+`light`, which is [u, 1].
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from ..models.kernel_scorer import MAX_SIMILARITY, KernelItem, KernelScorer
 
+_DIGIT = 2048
+"""Item indices are written to this base in the user state: half precision has every whole number up to it."""
 _SHIFT = MAX_SIMILARITY / 2
 """log(1 + sum e^g) = s + log(e^-s + sum e^(g - s)): shifted, the exponentials fit half precision."""
 
@@ -38,7 +40,8 @@ class KernelUserEncoder(nn.Module):
         if self.model.heads_on:
             parts += [user.keys.transpose(2, 3).flatten(1), user.weights.flatten(1)]
         if self.model.kernel.repeats:
-            parts += [user.behaviors.float(), user.repeat_weights]
+            parts += [digit.float() for digit in _digits(user.behaviors.clamp(min=0), self.model.item_count)]
+            parts.append(user.repeat_weights)
         if parts:
             parts.append(user.gates)
         return torch.cat([*parts, self.model.light_of(user)], dim=1)
@@ -58,6 +61,7 @@ class KernelTableScorer(nn.Module):
         self.heads = model.kernel.heads if model.heads_on else 0
         self.attended = model.head_recency.shape[1]
         self.repeats = len(model.repeat_recency)
+        self.digits = len(_digits(items.item[:1], len(items.item)))
         self.evidences = items.gates.shape[1] if self.heads or self.repeats else 0
         parts = [items.vector]
         if self.heads:
@@ -71,7 +75,7 @@ class KernelTableScorer(nn.Module):
         items = nn.functional.embedding(candidates.clamp(min=0), self.items)
         depth = self.width - 1
         sizes = [self.heads * self.attended * depth, self.heads * self.attended]
-        sizes += [self.repeats, self.repeats, self.evidences, self.width]
+        sizes += [self.repeats * self.digits, self.repeats, self.evidences, self.width]
         keys, weights, behaviors, repeat_weights, user_gates, light = user_state.split(sizes, dim=1)
         vectors, queries, item_gates = items.split([self.width, self.heads * depth, self.evidences], dim=2)
         inner: Tensor = (vectors @ light[:, :, None]).squeeze(-1)
@@ -82,11 +86,23 @@ class KernelTableScorer(nn.Module):
             shifted = (similarities.clamp(max=MAX_SIMILARITY) - _SHIFT).exp()
             found.append((shifted @ weights.unflatten(1, (self.heads, self.attended))[..., None]).squeeze(3))
         if self.repeats:
-            same = (candidates[:, :, None] == behaviors.int()[:, None]).to(items.dtype)  # [B, C, L]
-            found.append((same @ repeat_weights[:, :, None] * math.exp(-_SHIFT)).transpose(1, 2))
+            digits = _digits(candidates.clamp(min=0), len(self.items))
+            same = torch.ones((), dtype=torch.bool)
+            for mine, theirs in zip(digits, behaviors.split(self.repeats, dim=1), strict=True):
+                same = same & (mine[:, :, None] == theirs.int()[:, None])  # [B, C, L]
+            found.append((same.to(items.dtype) @ repeat_weights[:, :, None] * math.exp(-_SHIFT)).transpose(1, 2))
         if not found:
             return inner
         evidence = _SHIFT + (torch.cat(found, dim=1) + math.exp(-_SHIFT)).log()  # [B, E, C]
         gates = (item_gates + user_gates[:, None]).transpose(1, 2)
         scores: Tensor = inner + (evidence * gates[:, -evidence.shape[1] :]).sum(dim=1)
         return scores
+
+
+def _digits(items: Tensor, count: int) -> list[Tensor]:
+    """The digits of indices of `count` items, lowest first: int32 of the same shape each."""
+    digits = [items % _DIGIT]
+    while count > _DIGIT:
+        items, count = items // _DIGIT, -(-count // _DIGIT)
+        digits.append(items % _DIGIT)
+    return digits

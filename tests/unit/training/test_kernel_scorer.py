@@ -14,7 +14,7 @@ from nann.training.config import KernelConfig, ModelConfig, ProfileConfig
 from nann.training.data.item_attributes import ItemAttributes
 from nann.training.export.serving_modules import item_vectors, light_vectors, serving_modules
 from nann.training.models.attribute_bag import AttributeBag
-from nann.training.models.kernel_scorer import RowsOfContexts
+from nann.training.models.kernel_scorer import KernelScorer, RowsOfContexts
 from nann.training.models.scorer import map_parts
 
 LENGTH = 8
@@ -209,3 +209,21 @@ def test_parts_are_mapped_in_place(data, config, request_tensors):
     item = model.item_features(model.item_vectors(candidates), candidates)
     one = model.score(map_parts(user, lambda part: part[1:2]), map_parts(item, lambda part: part[1:2]))
     torch.testing.assert_close(one, model.score(user, item)[1:2])
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("count", [2048, 2049, 5_000_000])
+def test_repeats_are_told_apart_whatever_the_number_of_items(config, count):
+    """Also where item indices are beyond what half precision can hold."""
+    shape = ModelConfig(
+        architecture="kernel", sequence_length=4, item_layers=(2,), kernel=KernelConfig(heads=0, repeats=True)
+    )
+    model = KernelScorer(shape, torch.ones(count, dtype=torch.int64)).eval()
+    behaviors = torch.tensor([[-1, count - 1, 7, min(2048 + 7, count - 2)]])
+    candidates = torch.tensor([[count - 1, 7, count - 2, 0, min(4096 + 7, count - 3)]])
+    encoder, scorer = serving_modules(model)
+    state = encoder(behaviors.int(), torch.zeros(1, 1))
+    assert state.abs().max() <= 2048
+    torch.testing.assert_close(
+        scorer(state.half().float(), candidates), model(behaviors, None, candidates), rtol=1e-3, atol=1e-3
+    )
