@@ -1,7 +1,7 @@
 """The two served modules of a `KernelScorer`.
 
-`user_state` is flat: `keys | weights` with heads, `digits of the behaviours | weights` with repeats, `gates` with either, and
-`light`, which is [u, 1].
+`user_state` is flat: `keys | weights` with heads, `digits of the behaviours | weights` with repeats, `gates` with
+any of them, and `light`, which is [u, 1].
 """
 
 from __future__ import annotations
