@@ -114,7 +114,10 @@ class _Run:
             lr=config.optimization.learning_rate,
             betas=(0.9, config.optimization.adam_beta2),
             weight_decay=config.optimization.weight_decay,
+            fused=True,
         )
+        # Moments of items that have not been seen for long fade to denormal numbers, which processors handle slowly.
+        torch.set_flush_denormal(True)
         self.stages = stages(data, config, process)
         self.bf16 = uses_bf16(config.optimization, process.device)
         settings = config.validation

@@ -17,7 +17,8 @@ from nann.training.checkpoint import Checkpoint, build_model
 from nann.training.config import CONFIG_FOLDER, resolve_config
 from nann.training.objective import TrainingObjective
 from nann.training.sampling import BatchSampler, UnigramSampler
-from nann.training.train import learning_rate, train
+from nann.training.stages import Stage
+from nann.training.train import train
 
 pytestmark = pytest.mark.heavy
 
@@ -203,8 +204,9 @@ def test_unigram_sampler_follows_the_counts():
     assert drawn[counts == 0].sum() == 0
 
 
-def test_learning_rate_warms_up_and_falls(config):
-    schedule = [learning_rate(config.optimization, step) for step in range(31)]
+def test_learning_rate_warms_up_and_falls(data, config):
+    stage = Stage(5, BatchSampler(data, config), config.optimization)
+    schedule = [stage.learning_rate(5 + step) for step in range(31)]
     assert schedule[0] == pytest.approx(3e-3 / 5)
     assert max(schedule) == pytest.approx(3e-3)
     assert schedule[-1] == pytest.approx(3e-5)
