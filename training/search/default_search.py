@@ -30,8 +30,8 @@ def recommend_search(bundle: Bundle, data: PreparedData) -> dict[str, Any] | Non
         data: the data set it was made from.
 
     Returns:
-        The entry about it in the bundle's notes, `tuning`; None if nothing could be measured, because the data set has
-        no validation users or too few items, and the bundle keeps the configuration's search.
+        The entry about it in the bundle's notes, `tuning`; None if the data set has no validation users, and the
+        bundle keeps the configuration's search.
     """
     known: dict[str, Any] | None = bundle.notes.get("tuning")
     if known is not None or not len(data.target_users(SPLIT)):
@@ -40,18 +40,20 @@ def recommend_search(bundle: Bundle, data: PreparedData) -> dict[str, Any] | Non
     queries, batch = bundle_users(bundle, data, SPLIT, USERS)
     scorer, top_k = OnnxScorer(bundle.path / SCORER_FILE), bundle.search_params.top_k
     users = MeasuredUsers.of(scorer, batch, queries, bundle.item_count, top_k)
-    by_entry: dict[str, SearchTuning] = {}
-    for entry in entries_to_tune(bundle):  # each by itself: requests may ask for either
-        by_entry |= tune_entries(bundle.index, scorer, users, AIM, MAX_SHARE, [entry], quick=True)
-    tuning = merged(list(by_entry.values()))
-    if tuning.nearest is None:  # even the first step of every ladder scores more than a quarter of a tiny corpus
-        return None
+    for max_share in (MAX_SHARE, 1.0):  # of a tiny corpus every search scores more than a quarter
+        by_entry: dict[str, SearchTuning] = {}
+        for entry in entries_to_tune(bundle):  # each by itself: requests may ask for either
+            by_entry |= tune_entries(bundle.index, scorer, users, AIM, max_share, [entry], quick=True)
+        best = merged(list(by_entry.values())).nearest
+        if best is not None:
+            break
+    assert best is not None
     record = {
         "by": "nann export",
-        **tuning_record(users, by_entry, MAX_SHARE),
-        **tuning.nearest.measures,
+        **tuning_record(users, by_entry, max_share),
+        **best.measures,
         "seconds": round(monotonic() - start, 1),
     }
     found = [each.nearest.params for each in by_entry.values() if each.nearest is not None]
-    write_tuning(bundle, bundle.graph, tuning.nearest.params, found, record)
+    write_tuning(bundle, bundle.graph, best.params, found, record)
     return record

@@ -106,11 +106,12 @@ def test_the_best_step_is_recommended_if_none_covers_enough(data, bundle, users,
     assert record["share_scored"] <= 0.5
 
 
-def test_nothing_affordable_leaves_the_configured_search(data, bundle, monkeypatch):
+def test_a_corpus_too_small_for_the_limit_is_searched_without_it(data, bundle, monkeypatch):
     monkeypatch.setattr(default_search, "MAX_SHARE", 0.001)
-    before = bundle.manifest["search"]
-    assert recommend_search(bundle, data) is None
-    assert Bundle.open(bundle.path).manifest["search"] == before
+    record = recommend_search(bundle, data)
+    assert record["max_share"] == 1
+    assert record["coverage"] >= default_search.AIM.coverage
+    assert record["share_scored"] > 0.001
 
 
 def test_without_validation_users_the_configured_search_stays(data, bundle):
