@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from nann.errors import ConfigError
 
 from .support import DEFAULT_BUNDLE, BundleOption, JsonOption, console, make_table, output, print_json
 
@@ -13,7 +16,11 @@ from .support import DEFAULT_BUNDLE, BundleOption, JsonOption, console, make_tab
 def tune(
     data: Annotated[Path, typer.Option(help="Prepared data set, for its validation users.")],
     bundle: BundleOption = DEFAULT_BUNDLE,
+    aim: Annotated[str, typer.Option(help="What the search must reach: coverage or recall.")] = "coverage",
     coverage: Annotated[float, typer.Option(help="Share of the exact top K that the search must find.")] = 0.98,
+    recall_delta: Annotated[
+        float, typer.Option(help="With --aim recall: largest share of recall-all that the search may lose.")
+    ] = 0.005,
     max_share: Annotated[
         float, typer.Option(help="Largest share of the items that a search may score.", min=0.0, max=1.0)
     ] = 0.25,
@@ -23,16 +30,22 @@ def tune(
         str | None,
         typer.Option(help="Tune for one entry strategy: layers (the paper's) or seeds. Default: the cheaper one."),
     ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="Try no more settings after so many seconds. Default: no limit.")
+    ] = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Link the items that no search reaches. This changes the bundle's graph.")
     ] = False,
     plot: Annotated[Path | None, typer.Option(help="PNG of the frontier. Default: BUNDLE.tuning.png.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Find the cheapest search that reaches a coverage, and recommend it in the bundle.
+    """Find the cheapest search that reaches a coverage or a recall, and recommend it in the bundle.
 
     Cost is the number of items scored. Tuning uses validation users only, never test users: measure with
     `nann evaluate` afterwards. Items that no search can reach are reported.
+
+    recall-Delta is the share of recall that the search loses. It rests on the targets that scoring every item finds;
+    where these are few it is mostly chance, so aim at coverage, or raise --users.
 
     Example: nann tune --data build/data/complete_journey --coverage 0.99 --max-share 0.07
     """
@@ -40,26 +53,33 @@ def tune(
 
     from ..training.data.prepared import PreparedData
     from ..training.search.tune import describe, tune_bundle
+    from ..training.search.tuning_search import Aim
 
+    if aim not in ("coverage", "recall"):
+        raise ConfigError(f'aim is "{aim}"; expected coverage or recall')
     report = tune_bundle(
         Bundle.open(bundle),
         PreparedData.load(data),
-        coverage,
+        Aim(coverage=coverage) if aim == "coverage" else Aim(recall_delta=recall_delta),
         top_k=top_k,
         users=users,
         max_share=max_share,
         entry=entry,
         repair=repair,
         plot=plot,
+        seconds=seconds,
     )
     record = report.record
     rows = []
     for trial in report.frontier:
-        style = "[bold green]" if trial.params == report.params else ""
-        cells = (describe(trial.params), f"{trial.share_scored:.2%}", f"{trial.coverage:.2%}")
-        rows.append([style + cell for cell in cells])
+        picked = trial.params == report.params
+        style = "[bold green]" if picked else ""
+        lost = "-" if trial.recall_delta is None else f"{trial.recall_delta:.2%}"
+        cells = (describe(trial.params), f"{trial.share_scored:.2%}", f"{trial.coverage:.2%}", lost)
+        rows.append([style + cell for cell in (*cells, "recommended" if picked else "")])
     title = f"frontier on {record['users']} validation users, top {report.params.top_k}"
-    output.print(make_table(title, ("search", "share scored", "coverage"), rows))
+    output.print(make_table(title, ("search", "share scored", "coverage", "recall-Delta", ""), rows))
+    console.print(_rests_on(record), highlight=False)
     missed = (
         f"{record['unreachable_items']:,} items can't be reached, {record['items_without_in_links']:,} have no links"
     )
@@ -70,7 +90,15 @@ def tune(
             f"{record['coverage']:.2%}, share scored {before['share_scored']:.2%} -> {record['share_scored']:.2%}"
         )
     console.print(f"{missed}; plot: {report.plot}", highlight=False)
+    console.print(f"{record['walks']} walks; {record['seconds']:.0f} s in all", highlight=False)
     if json:
         opened = Bundle.open(bundle, files=[])
         found = {"search": search_to_json(report.params), "plot": str(report.plot), "tuning": record}
         print_json({"bundle_id": opened.bundle_id, **found})
+
+
+def _rests_on(record: Mapping[str, Any]) -> str:
+    """How many targets recall-Delta rests on, in words."""
+    found, targets = record["targets_found_by_all"], record["targets"]
+    one = f": one of them is about {1 / found:.2%}" if found else ""
+    return f"recall-Delta rests on {found:,} of {targets:,} targets, those that scoring every item finds{one}"

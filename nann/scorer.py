@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 from typing import Protocol
 
@@ -58,6 +59,27 @@ def one_by_one(function: Callable[[Block], None], blocks: Iterable[Block]) -> No
     """The `EachBlock` of one thread."""
     for block in blocks:
         function(block)
+
+
+def shared_by(threads: int) -> EachBlock:
+    """Runs the blocks of a call on several threads: the caller and helpers, each taking one block after the other."""
+    if threads == 1:
+        return one_by_one
+    helpers = ThreadPoolExecutor(threads - 1, "blocks")
+
+    def each_block(function: Callable[[Block], None], blocks: Iterable[Block]) -> None:
+        waiting = list(blocks)
+        left = iter(waiting)  # a list's iterator, unlike a generator, may be used by several threads
+
+        def work() -> None:
+            one_by_one(function, left)
+
+        helping = [helpers.submit(work) for _ in range(min(threads, len(waiting)) - 1)]
+        work()
+        for helper in helping:
+            helper.result()
+
+    return each_block
 
 
 def score_in_blocks(

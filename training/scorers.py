@@ -11,14 +11,15 @@ import torch
 from torch import nn
 
 from nann.errors import BundleError
-from nann.scorer import Float32Array, Int32Array, score_in_blocks
+from nann.kernels import core_count
+from nann.scorer import Float32Array, Int32Array, score_in_blocks, shared_by
 from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES, PROFILE_CODES, USER_STATE
 
 _BLOCK_PAIRS = 200_000
 """(user, candidate) pairs per call; the activations of more would take gigabytes."""
 _ONNX_BLOCK_PAIRS = 4_000
 """The same for onnxruntime on the CPU: few enough that a layer's output stays in the cache until the next reads it. On
-two cores 4,000 are 1.3 to 2.6 times as fast as 262,144."""
+one core 4,000 are 2.6 times as fast as 262,144."""
 
 
 class TorchScorer:
@@ -51,14 +52,15 @@ def encode_users_torch(
 
 
 class OnnxScorer:
-    """A Scorer around an exported ONNX file, with so many intra-op threads; 0 = as many as cores."""
+    """A Scorer around an exported ONNX file; so many threads share the pairs of a call, 0 = as many as cores."""
 
     def __init__(self, path: Path, threads: int = 0) -> None:
-        self._session = onnx_session(path, threads)
+        self._session = onnx_session(path, 1)
+        self._each_block = shared_by(threads or core_count())
 
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
         """See `nann.scorer.Scorer`."""
-        return score_in_blocks(self._score_block, user_states, candidates, _ONNX_BLOCK_PAIRS)
+        return score_in_blocks(self._score_block, user_states, candidates, _ONNX_BLOCK_PAIRS, self._each_block)
 
     def _score_block(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
         feeds = {USER_STATE.name: user_states, CANDIDATES.name: candidates}

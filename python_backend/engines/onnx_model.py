@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from nann.errors import BundleError, ScorerError
-from nann.scorer import Block, EachBlock, Float32Array, Int32Array, one_by_one, score_in_blocks
+from nann.scorer import Float32Array, Int32Array, score_in_blocks, shared_by
 from nann.signature import CANDIDATES, SCORER, USER_STATE, ModelSpec
 
 BLOCK_PAIRS = 1000
@@ -31,27 +30,6 @@ def block_pairs(pairs: int, threads: int) -> int:
         return BLOCK_PAIRS
     blocks = threads * ceil(pairs / (threads * BLOCK_PAIRS))
     return max(BLOCK_PAIRS // 2, ceil(pairs / blocks))
-
-
-def shared_by(threads: int) -> EachBlock:
-    """Runs the blocks of a call on several threads: the caller and helpers, each taking one block after the other."""
-    if threads == 1:
-        return one_by_one
-    helpers = ThreadPoolExecutor(threads - 1, "blocks")
-
-    def each_block(function: Callable[[Block], None], blocks: Iterable[Block]) -> None:
-        waiting = list(blocks)
-        left = iter(waiting)  # a list's iterator, unlike a generator, may be used by several threads
-
-        def work() -> None:
-            one_by_one(function, left)
-
-        helping = [helpers.submit(work) for _ in range(min(threads, len(waiting)) - 1)]
-        work()
-        for helper in helping:
-            helper.result()
-
-    return each_block
 
 
 class OnnxModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from rich.progress import Progress
 from nann.beam_search import beam_search
 from nann.bundle import USER_ENCODER_FILE, Bundle
 from nann.exact_search import exact_search
-from nann.metrics import coverage, recall, recall_delta, share_scored
+from nann.metrics import coverage, recall, recall_delta, share_scored, targets_found
 from nann.scorer import Int32Array, Scorer
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
@@ -71,21 +72,32 @@ class MeasuredUsers:
         """Share of a user's ground truth items that are in `items`, `int32[U, any]`; mean over the users."""
         return recall(items, self.queries.target_indptr, self.queries.target_items)
 
+    @cached_property
+    def recall_all(self) -> float:
+        """The recall of scoring every item."""
+        return self.recall(self.exact)
+
+    def recall_delta(self, items: Int32Array) -> float | None:
+        """The share of `recall_all` that lists, `int32[U, any]`, lose; None if `recall_all` is 0: JSON has no NaN."""
+        return recall_delta(self.recall_all, self.recall(items)) if self.recall_all else None
+
+    @property
+    def targets(self) -> tuple[int, int]:
+        """How many of the ground truth items scoring every item finds, on which recall-Delta rests; and of how many."""
+        found = targets_found(self.exact, self.queries.target_indptr, self.queries.target_items)
+        return int(found.sum()), len(found)
+
     def point(self, items: Int32Array, evaluations: float) -> dict[str, Any]:
         """One point of a curve: recall and coverage of `items`, `int32[U, any]`, and scorer evaluations per user."""
         quality = {"recall": self.recall(items), "coverage": coverage(items, self.exact)}
         return {"evaluations": float(evaluations), **quality}
 
     def measures(self, found: SearchResult, item_count: int) -> dict[str, float | None]:
-        """The metrics of section 5.2 as fractions, and `items_scored`, the mean number per user.
-
-        `recall_delta` is None if `recall_all` is 0, since JSON has no NaN.
-        """
-        recall_all, recall_retrieval = self.recall(self.exact), self.recall(found.items)
+        """The metrics of section 5.2 as fractions, and `items_scored`, the mean number per user."""
         return {
-            "recall_all": recall_all,
-            "recall_retrieval": recall_retrieval,
-            "recall_delta": recall_delta(recall_all, recall_retrieval) if recall_all else None,
+            "recall_all": self.recall_all,
+            "recall_retrieval": self.recall(found.items),
+            "recall_delta": self.recall_delta(found.items),
             "coverage": coverage(found.items, self.exact),
             "share_scored": share_scored(found.items_scored, item_count),
             "items_scored": float(found.items_scored.mean()),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from nann.bundle import SCORER_FILE, Bundle, search_to_json
 from nann.durable_files import new_file
@@ -28,7 +30,7 @@ from ..scorers import OnnxScorer
 from .evaluate import check_same_items
 from .measured_users import MeasuredUsers, bundle_users
 from .reachability import LINKS, Reachability, link_orphans
-from .tuning_search import SearchTuning, Trial, merged, tune_search
+from .tuning_search import Aim, SearchTuning, Trial, merged, tune_search
 
 SPLIT = "validation"
 DEFAULT_USERS = 256
@@ -55,7 +57,7 @@ class TuningReport:
 def tune_bundle(
     bundle: Bundle,
     data: PreparedData,
-    wanted: float,
+    wanted: Aim,
     *,
     top_k: int | None = None,
     users: int | None = DEFAULT_USERS,
@@ -63,11 +65,12 @@ def tune_bundle(
     entry: str | None = None,
     repair: bool = False,
     plot: Path | None = None,
+    seconds: float | None = None,
 ) -> TuningReport:
-    """Finds the cheapest search that reaches a coverage, and makes it the bundle's default.
+    """Finds the cheapest search that reaches a coverage or a recall-Delta, and makes it the bundle's default.
 
-    Each entry strategy that the bundle can serve is tuned. The cheapest becomes the default. The result for the other
-    serves the requests that ask for that entry.
+    Entry by seeds is tuned first, since it is usually the cheapest. Entry by layers is then tuned only as far as it
+    could be cheaper still, unless it is the only one.
 
     Only validation users are read. The bundle's id changes only if a repair adds links, since no other file changes.
     Nothing is written before everything has been measured.
@@ -75,22 +78,25 @@ def tune_bundle(
     Args:
         bundle: complete, with its ONNX files.
         data: the data set it was made from.
-        wanted: coverage@top_k to reach, above 0 and at most 1.
+        wanted: what to reach: coverage@top_k above 0 and at most 1, or recall-Delta from 0 to below 1.
         top_k: None: the bundle's.
         users: how many validation users at most; None: all.
         max_share: largest share of the corpus that a search may score.
         entry: the only entry strategy to tune; None: all of them.
         repair: whether to link items that no search reaches, and items without a link to them.
         plot: where to write the plot; None: beside the bundle.
+        seconds: try no more settings after so many seconds, counted from the start; None: no limit.
 
     Raises:
-        ConfigError: if no setting within the bounds reaches the coverage; the message names the best one found.
+        ConfigError: if no setting within the bounds reaches the aim; the message names the best one found. If the aim
+            is a recall-Delta, and scoring every item finds nothing that the users did next.
         DataError: if bundle and data set do not have the same items, or there are no validation users.
         BundleError: if the bundle was not exported.
     """
+    start = monotonic()
     top_k = bundle.search_params.top_k if top_k is None else top_k
     _check(bundle, wanted, max_share, top_k)
-    entries = _entries(bundle, entry)
+    entries = entries_to_tune(bundle, entry)
     require_exported(bundle)
     check_same_items(bundle, data)
     queries, batch = bundle_users(bundle, data, SPLIT, users)
@@ -100,22 +106,19 @@ def tune_bundle(
     graph = link_orphans(bundle.graph, vectors, missed.orphans) if repair else bundle.graph
     index = SearchIndex(graph, bundle.light_vectors)
     measured = MeasuredUsers.of(scorer, batch, queries, bundle.item_count, top_k)
-    by_entry = {one: _tune(index, scorer, measured, one, wanted, max_share) for one in entries}
+    _require_recall(measured, wanted)
+    until = np.inf if seconds is None else start + seconds
+    by_entry = tune_entries(index, scorer, measured, wanted, max_share, entries, until=until)
     tuning = merged(list(by_entry.values()))
-    best = _require_best(tuning, missed, max_share, len(batch), repair)
+    best = _require_best(tuning, missed, max_share, len(batch), repair, seconds)
     frontier = tuning.thinned
     record = {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "wanted_coverage": wanted,
-        "max_share": max_share,
-        "split": SPLIT,
-        "users": len(batch),
+        "by": "nann tune",
+        **tuning_record(measured, by_entry, max_share),
         **measured.measure(index, scorer, best.params),
-        "walks": tuning.walks,
         "unreachable_items": len(missed.unreachable),
         "items_without_in_links": len(missed.no_in_links),
         "frontier": [trial.summary() for trial in frontier],
-        "by_entry": {one: each.nearest.summary() for one, each in by_entry.items() if each.nearest is not None},
     }
     if graph is not bundle.graph:
         before = measured.measure(bundle.index, scorer, best.params)
@@ -123,8 +126,54 @@ def tune_bundle(
     path = plot or bundle.path.with_name(f"{bundle.path.name}.tuning.png")
     plot_frontier(tuning, bundle.item_count, len(batch), path)
     found = [each.best.params for each in by_entry.values() if each.best is not None]
-    _write(bundle, graph, best.params, found, record)
+    record["seconds"] = round(monotonic() - start, 1)
+    write_tuning(bundle, graph, best.params, found, record)
     return TuningReport(best.params, record, tuple(frontier), path)
+
+
+def tune_entries(
+    index: SearchIndex,
+    scorer: Scorer,
+    users: MeasuredUsers,
+    wanted: Aim,
+    max_share: float,
+    entries: list[str],
+    **options: Any,
+) -> dict[str, SearchTuning]:
+    """Tunes entry strategies, each only as far as it may be cheaper than those before; options: see `tune_search`."""
+    found: dict[str, SearchTuning] = {}
+    with Progress(console=Console(stderr=True)) as bar:
+        for entry in entries:
+            task = bar.add_task(f"trying entry {entry}", total=None)
+            best = merged(list(found.values())).best if found else None
+            most = max_share if best is None else best.share_scored
+            update = partial(_update, bar, task)
+            found[entry] = tune_search(
+                index, scorer, users, wanted, entry=entry, max_share=most, progress=update, **options
+            )
+    return found
+
+
+def _update(bar: Progress, task: TaskID, done: int, total: int) -> None:
+    bar.update(task, completed=done, total=total)
+
+
+def tuning_record(users: MeasuredUsers, by_entry: Mapping[str, SearchTuning], max_share: float) -> dict[str, Any]:
+    """What the bundle's notes say of any tuning: when, for what, on whom, and the nearest setting of each entry."""
+    tuning = merged(list(by_entry.values()))
+    found, targets = users.targets
+    return {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "wanted_coverage": tuning.wanted.coverage or None,
+        "wanted_recall_delta": None if np.isinf(tuning.wanted.recall_delta) else tuning.wanted.recall_delta,
+        "max_share": max_share,
+        "split": SPLIT,
+        "users": len(users),
+        "targets": targets,
+        "targets_found_by_all": found,
+        "walks": tuning.walks,
+        "by_entry": {one: each.nearest.summary() for one, each in by_entry.items() if each.nearest is not None},
+    }
 
 
 def plot_frontier(tuning: SearchTuning, item_count: int, users: int, path: Path) -> None:
@@ -139,7 +188,8 @@ def plot_frontier(tuning: SearchTuning, item_count: int, users: int, path: Path)
                 axis.scatter(x, y, s=6, color=color, alpha=0.5, linewidths=0, label=f"tried, entry {entry}")
         line = [(100 * trial.share_scored, 100 * trial.coverage) for trial in frontier]
         axis.plot(*zip(*line, strict=True), color=COLORS[0], marker="o", markersize=3, label="frontier")
-        axis.axhline(100 * tuning.wanted, color="black", linestyle=":", label=f"wanted: {tuning.wanted:.1%}")
+        if tuning.wanted.coverage:
+            axis.axhline(100 * tuning.wanted.coverage, color="black", linestyle=":", label=f"wanted: {tuning.wanted}")
         if best is not None:
             label = f"picked: {describe(best.params)}"
             pick = (100 * best.share_scored, 100 * best.coverage)
@@ -158,9 +208,14 @@ def describe(params: SearchParams) -> str:
     return f"{seeds}ef {ef}, rounds {rounds}"
 
 
-def _entries(bundle: Bundle, wanted: str | None) -> list[str]:
-    """The entry strategies to tune for."""
+def entries_to_tune(bundle: Bundle, wanted: str | None = None) -> list[str]:
+    """The entry strategies to tune for, the usually cheapest first; `wanted` names the only one.
+
+    Raises:
+        ConfigError: if the bundle can't serve it.
+    """
     known = [entry for entry in ENTRIES if entry == ENTRY_LAYERS or bundle.light_vectors is not None]
+    known.sort(key=lambda entry: entry == ENTRY_LAYERS)
     if wanted is None:
         return known
     if wanted not in known:
@@ -168,42 +223,49 @@ def _entries(bundle: Bundle, wanted: str | None) -> list[str]:
     return [wanted]
 
 
-def _tune(
-    index: SearchIndex, scorer: Scorer, users: MeasuredUsers, entry: str, wanted: float, max_share: float
-) -> SearchTuning:
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"trying entry {entry}", total=None)
-
-        def update(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        return tune_search(index, scorer, users, wanted, entry=entry, max_share=max_share, progress=update)
-
-
-def _check(bundle: Bundle, wanted: float, max_share: float, top_k: int) -> None:
-    if not 0 < wanted <= 1:
-        raise ConfigError(f"coverage is {wanted}; expected a fraction above 0 and at most 1, as in 0.98")
+def _check(bundle: Bundle, wanted: Aim, max_share: float, top_k: int) -> None:
+    if np.isinf(wanted.recall_delta) and not 0 < wanted.coverage <= 1:
+        raise ConfigError(f"coverage is {wanted.coverage}; expected a fraction above 0 and at most 1, as in 0.98")
+    if not np.isinf(wanted.recall_delta) and not 0 <= wanted.recall_delta < 1:
+        raise ConfigError(f"recall_delta is {wanted.recall_delta}; expected a fraction from 0 to below 1, as in 0.005")
     if not 0 < max_share <= 1:
         raise ConfigError(f"max_share is {max_share}; expected a fraction above 0 and at most 1, as in 0.1")
     if not 1 <= top_k <= bundle.item_count:
         raise ConfigError(f"top_k is {top_k}; expected 1 to {bundle.item_count}, the number of items")
 
 
-def _require_best(tuning: SearchTuning, missed: Reachability, max_share: float, users: int, repair: bool) -> Trial:
+def _require_recall(users: MeasuredUsers, wanted: Aim) -> None:
+    found, targets = users.targets
+    if not np.isinf(wanted.recall_delta) and not found:
+        raise ConfigError(
+            f"scoring every item finds none of the {targets} items that the {len(users)} validation users met next, so "
+            "there is no recall to lose; aim at coverage, or raise --users"
+        )
+
+
+def _require_best(
+    tuning: SearchTuning, missed: Reachability, max_share: float, users: int, repair: bool, seconds: float | None
+) -> Trial:
     if tuning.best is not None:
         return tuning.best
     nearest = tuning.nearest
+    if nearest is None and not tuning.walks:
+        raise ConfigError(
+            f"no search was tried within {seconds} seconds, since scoring every item took longer; raise --seconds or "
+            "lower --users"
+        )
     if nearest is None:
         raise ConfigError(
             f"every search scores more than {max_share:.2%} of the items, perhaps already on the entry layer; "
             "raise --max-share"
         )
-    advice = "raise --max-share or lower --coverage"
+    lower = "lower --coverage" if np.isinf(tuning.wanted.recall_delta) else "raise --recall-delta"
+    advice = f"raise --max-share or {lower}" + (", or raise --seconds" if seconds is not None else "")
     if missed.orphans.size and not repair:
         advice += f"; {len(missed.orphans)} items have no link to them or can't be reached: try --repair"
     raise ConfigError(
-        f"no search that scores at most {max_share:.1%} of the items reaches coverage {tuning.wanted:.2%} on {users} "
-        f"validation users; the best found is {nearest.coverage:.2%}, scoring {nearest.share_scored:.2%} with "
+        f"no search that scores at most {max_share:.1%} of the items reaches {tuning.wanted} on {users} "
+        f"validation users; the best found has {nearest.reached}, scoring {nearest.share_scored:.2%} with "
         f"{describe(nearest.params)}: {advice}"
     )
 
@@ -218,9 +280,10 @@ def _repair_record(old: HnswGraph, new: HnswGraph, missed: Reachability, before:
     }
 
 
-def _write(
+def write_tuning(
     bundle: Bundle, graph: HnswGraph, params: SearchParams, found: list[SearchParams], record: Mapping[str, Any]
 ) -> None:
+    """Writes the search parameters, and the ground layer if `graph` is another, into the manifest and notes."""
     by_entry = {**bundle.search_by_entry, **{one.entry: one for one in found}}
     entries: dict[str, Any] = {
         "search": search_to_json(params),

@@ -1,6 +1,7 @@
-"""Finds the cheapest search that reaches a coverage, for one entry strategy: a coarse grid, then small steps.
+"""Finds the cheapest search that reaches an aim, for one entry strategy: a coarse grid, then small steps.
 
-If no setting of the grid (`tuning_spaces`) reaches the coverage, the best one is widened until it does.
+The aim is a coverage or a recall-Delta. If no setting of the grid (`tuning_spaces`) reaches it, the best one is widened
+until it does. A quick tuning tries a short ladder of settings only.
 
 Coverage and cost rise with every ef and every number of rounds, so much need not be tried. A walk stops once it costs
 more than the best setting so far. A setting that is too expensive before its first ground round rules out all settings
@@ -10,8 +11,12 @@ that are at least as large above the ground layer. One walk measures all numbers
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from time import monotonic
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from nann.bundle import search_to_json
 from nann.metrics import coverage
@@ -37,17 +42,46 @@ _FRONTIER_STEP = 0.005
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting and its measured means over the users."""
+    """One setting and its measured means over the users; recall_delta is None if recall-all is 0."""
 
     params: SearchParams
     coverage: float
+    recall_delta: float | None
     items_scored: float
     share_scored: float
 
     def summary(self) -> dict[str, Any]:
         """The trial without its top_k, for JSON."""
         params = {name: value for name, value in search_to_json(self.params).items() if name != "top_k"}
-        return {"entry": self.params.entry, **params, "coverage": self.coverage, "share_scored": self.share_scored}
+        return {"entry": self.params.entry, **params, **self.measures}
+
+    @property
+    def reached(self) -> str:
+        """What it reaches, in words."""
+        delta = "" if self.recall_delta is None else f", recall-Delta {self.recall_delta:.2%}"
+        return f"coverage {self.coverage:.2%}{delta}"
+
+    @property
+    def measures(self) -> dict[str, float | None]:
+        """What it reaches and costs, as fractions."""
+        return {"coverage": self.coverage, "recall_delta": self.recall_delta, "share_scored": self.share_scored}
+
+
+class Aim(NamedTuple):
+    """What a search must reach, as fractions: at least this coverage@K, at most this recall-Delta."""
+
+    coverage: float = 0.0
+    recall_delta: float = np.inf
+
+    def shortfall(self, trial: Trial) -> float:
+        """How much a trial lacks; 0 if it reaches the aim."""
+        delta = 0.0 if trial.recall_delta is None else trial.recall_delta
+        return max(self.coverage - trial.coverage, 0.0) + max(delta - self.recall_delta, 0.0)
+
+    def __str__(self) -> str:
+        if self.recall_delta < np.inf:
+            return f"recall-Delta {self.recall_delta:.2%} or less"
+        return f"coverage {self.coverage:.2%}"
 
 
 @dataclass(frozen=True)
@@ -55,21 +89,21 @@ class SearchTuning:
     """The result of tuning.
 
     Attributes:
-        wanted: the coverage to reach.
+        wanted: what to reach.
         best: the cheapest setting that reaches it; None if none does.
         trials: all settings that were measured.
         walks: how many walks that took.
     """
 
-    wanted: float
+    wanted: Aim
     best: Trial | None
     trials: tuple[Trial, ...]
     walks: int
 
     @property
     def nearest(self) -> Trial | None:
-        """The best setting, else the one with the highest coverage; None if all were too expensive."""
-        return self.best or _nearest(self.trials)
+        """The best setting, else the one that lacks least; None if all were too expensive."""
+        return self.best or _nearest(self.trials, self.wanted)
 
     @property
     def frontier(self) -> list[Trial]:
@@ -101,50 +135,48 @@ def tune_search(
     index: SearchIndex,
     scorer: Scorer,
     users: MeasuredUsers,
-    wanted: float,
+    wanted: Aim,
     *,
     entry: str = ENTRY_LAYERS,
     max_share: float = 1.0,
     after: SearchTuning | None = None,
     fine_passes: int = _MOST_FINE_PASSES,
+    quick: bool = False,
+    until: float = np.inf,
     progress: Progress = lambda done, total: None,
 ) -> SearchTuning:
-    """Finds the cheapest search of one entry strategy that reaches a coverage. The cost is the number of items scored.
+    """Finds the cheapest search of one entry strategy that reaches an aim. The cost is the number of items scored.
 
     Args:
         index: the index to search.
         scorer: scores the candidates.
         users: to tune on, searched for as one batch; a few hundred are enough.
-        wanted: coverage@K to reach, as a fraction.
+        wanted: what to reach.
         entry: the entry strategy.
         max_share: settings that score a larger share of the corpus are left out.
         after: a tuning for a higher coverage with otherwise the same arguments. Its trials replace the grid, which
             holds nothing cheaper.
         fine_passes: largest number of passes of small steps around the best setting.
-        progress: called with the number of `Space.uppers` that are done, and their total.
+        quick: try `Space.ladder` only.
+        until: start no walk after this time of `time.monotonic`.
+        progress: called with the number of steps of the ladder or of `Space.uppers` that are done, and their total.
     """
     space: Space = (SeedsSpace if entry == ENTRY_SEEDS else LayersSpace)(index.graph, users.top_k)
-    tuner = _Tuner(index, scorer, users, wanted, max_share * index.item_count, space)
-    if after is None:
-        tuner.coarse(progress)
-        tuner.widen()
-    else:
-        tuner.resume(after.trials)
-    if tuner.best is not None:
-        tuner.refine(fine_passes)
-        tuner.cheapen_light(tuner.best)
+    tuner = _Tuner(index, scorer, users, wanted, max_share * index.item_count, space, until)
+    with suppress(_TimeIsUpError):
+        tuner.run(after, fine_passes, quick, progress)
     return SearchTuning(wanted, tuner.best, tuple(tuner.trials.values()), len(tuner.walked))
 
 
 def merged(tunings: Sequence[SearchTuning]) -> SearchTuning:
-    """One result from tunings of several entry strategies for the same coverage; needs at least one."""
+    """One result from tunings of several entry strategies for the same aim; needs at least one."""
     best = min((one.best for one in tunings if one.best), key=lambda trial: trial.items_scored, default=None)
     trials = tuple(trial for one in tunings for trial in one.trials)
     return SearchTuning(tunings[0].wanted, best, trials, sum(one.walks for one in tunings))
 
 
 def tune_every_entry(
-    index: SearchIndex, scorer: Scorer, users: MeasuredUsers, wanted: float, *, max_share: float
+    index: SearchIndex, scorer: Scorer, users: MeasuredUsers, wanted: Aim, *, max_share: float
 ) -> SearchTuning:
     """Finds the cheapest search of any entry strategy that the index can serve; for the arguments see `tune_search`.
 
@@ -163,12 +195,34 @@ class _Tuner:
     index: SearchIndex
     scorer: Scorer
     users: MeasuredUsers
-    wanted: float
+    wanted: Aim
     most_scored: float
     space: Space
+    until: float
     trials: dict[SearchParams, Trial] = field(default_factory=dict)
     best: Trial | None = None
     walked: set[SearchParams] = field(default_factory=set)
+
+    def run(self, after: SearchTuning | None, fine_passes: int, quick: bool, progress: Progress) -> None:
+        """Tries settings; see `tune_search`. `best` and `trials` hold what was found, also if the time is up."""
+        if quick:
+            self.climb(progress)
+            return
+        if after is None:
+            self.coarse(progress)
+            self.widen()
+        else:
+            self.resume(after.trials)
+        if self.best is not None:
+            self.refine(fine_passes)
+            self.cheapen_light(self.best)
+
+    def climb(self, progress: Progress) -> None:
+        """Tries the ladder, whose later steps stop as soon as they cost more than the best."""
+        ladder = self.space.ladder()
+        for done, params in enumerate(ladder):
+            self._walk(params)
+            progress(done + 1, len(ladder))
 
     def coarse(self, progress: Progress) -> None:
         """Tries the grid: first one setting from its middle, whose cost bounds the others, then the smallest first."""
@@ -189,8 +243,8 @@ class _Tuner:
             progress(done + 1, len(uppers))
 
     def widen(self) -> None:
-        """Doubles every ef of the nearest setting until the coverage is reached, unless the grid reached it."""
-        nearest = _nearest(self.trials.values())
+        """Doubles every ef of the nearest setting until the aim is reached, unless the grid reached it."""
+        nearest = _nearest(self.trials.values(), self.wanted)
         params = None if nearest is None else self.space.wider(nearest.params)
         while self.best is None and params is not None and params not in self.walked:
             if self._walk(params) == 0:
@@ -200,7 +254,7 @@ class _Tuner:
     def resume(self, trials: Sequence[Trial]) -> None:
         """Takes over the trials for another coverage."""
         self.trials = {trial.params: trial for trial in trials}
-        enough = (trial for trial in trials if trial.coverage >= self.wanted)
+        enough = (trial for trial in trials if not self.wanted.shortfall(trial))
         self.best = min(enough, key=lambda trial: trial.items_scored, default=None)
 
     def refine(self, passes: int) -> None:
@@ -214,11 +268,11 @@ class _Tuner:
                 return
 
     def cheapen_light(self, best: Trial) -> None:
-        """Takes the cheapest light walk that keeps the coverage at hardly more scorer evaluations."""
+        """Takes the cheapest light walk that keeps the aim at hardly more scorer evaluations."""
         for params in self.space.with_less_light(best.params):
             self._walk(params, _LIGHT_SLACK)
             trial = self.trials.get(params)
-            if trial is not None and trial.coverage >= self.wanted:
+            if trial is not None and not self.wanted.shortfall(trial):
                 self.best = trial
                 return
 
@@ -226,22 +280,29 @@ class _Tuner:
         """Measures every number of ground rounds of one setting; returns how many were affordable."""
         if params in self.walked:
             return params.rounds[-1]
+        if monotonic() > self.until:
+            raise _TimeIsUpError
         self.walked.add(params)
         most = self.most_scored if self.best is None else min(self.most_scored, slack * self.best.items_scored)
         found = search_by_ground_round(self.index, self.scorer, self.users, params, most)
         for place, (items, items_scored) in enumerate(zip(found.items, found.items_scored, strict=True)):
             setting = replace(params, rounds=(*params.rounds[:-1], min(place + 1, params.rounds[-1])))
             cost = float(items_scored.mean())
-            trial = Trial(setting, coverage(items, self.users.exact), cost, cost / self.index.item_count)
+            reached = coverage(items, self.users.exact), self.users.recall_delta(items)
+            trial = Trial(setting, *reached, cost, cost / self.index.item_count)
             self.trials[setting] = trial
             cheaper = self.best is None or trial.items_scored < self.best.items_scored
-            if trial.coverage >= self.wanted and cheaper:
+            if cheaper and not self.wanted.shortfall(trial):
                 self.best = trial
         return len(found.items)
 
 
-def _nearest(trials: Iterable[Trial]) -> Trial | None:
-    return max(trials, key=lambda trial: (trial.coverage, -trial.items_scored), default=None)
+class _TimeIsUpError(Exception):
+    """Ends a tuning from inside."""
+
+
+def _nearest(trials: Iterable[Trial], wanted: Aim) -> Trial | None:
+    return min(trials, key=lambda trial: (wanted.shortfall(trial), trial.items_scored), default=None)
 
 
 def _at_least(one: Upper, other: Upper) -> bool:

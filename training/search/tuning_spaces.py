@@ -18,6 +18,10 @@ _GROUND_EF = (1.0, 1.5, 2.5, 4.0)
 _SEEDS = (1.0, 1.5, 2.5, 4.0, 6.0, 10.0, 16.0)
 _SEEDS_ALONE = (1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 16.0)
 """Coarse grids of ef and of the number of seeds, in multiples of top_k."""
+_SEED_LADDER = ((1, 1.5), (2, 1.5), (4, 2), (8, 3), (16, 4))
+_LAYER_LADDER = ((0.5, 1), (1, 1.5), (1, 3), (2, 4))
+"""Ladders of a quick tuning in multiples of top_k: number of seeds, or ef above the ground layer; ef of the latter."""
+_LADDER_ROUNDS = 3
 _UPPER_ROUNDS = (1, 2, 3, 5)
 _GROUND_ROUNDS = 8
 _FINE_STEPS = (0.7, 0.85, 0.95, 1.1, 1.25)
@@ -50,6 +54,10 @@ class Space(ABC):
     @abstractmethod
     def params(self, upper: Upper, ground_ef: int) -> SearchParams:
         """One setting of the grid."""
+
+    @abstractmethod
+    def ladder(self) -> list[SearchParams]:
+        """The few settings of a quick tuning, cheapest first."""
 
     def without_rounds(self) -> Iterable[SearchParams]:
         """Settings without a ground round, cheapest first; none if they find next to nothing."""
@@ -93,6 +101,16 @@ class LayersSpace(Space):
         uppers = list(product(product(*each_ef), product(*each_rounds)))
         return sorted(uppers, key=lambda upper: (np.prod(upper[0]) * np.prod(upper[1]), upper))
 
+    def ladder(self) -> list[SearchParams]:
+        """See `Space`."""
+        sizes = self._sizes[:-1]
+        rounds = (1, *[_LADDER_ROUNDS] * (len(sizes) - 1))[: len(sizes)]  # the whole entry layer is scored in one round
+        steps = []
+        for above, ground in _LAYER_LADDER:
+            ef = tuple(_scaled((above,), self._top_k, size)[0] for size in sizes)
+            steps.append(self.params((ef, rounds), round(ground * self._top_k)))
+        return list(dict.fromkeys(steps))
+
     def params(self, upper: Upper, ground_ef: int) -> SearchParams:
         """See `Space`."""
         return SearchParams(self._top_k, (*upper[0], ground_ef), (*upper[1], _GROUND_ROUNDS))
@@ -123,6 +141,14 @@ class SeedsSpace(Space):
     def uppers(self) -> list[Upper]:
         """See `Space`."""
         return [((count,), ()) for count in _scaled(_SEEDS, self._top_k, self._items)]
+
+    def ladder(self) -> list[SearchParams]:
+        """See `Space`."""
+        steps = []
+        for seeds, ground in _SEED_LADDER:
+            (count,) = _scaled((seeds,), self._top_k, self._items)
+            steps.append(self.params(((count,), ()), round(ground * self._top_k)))
+        return list(dict.fromkeys(steps))
 
     def params(self, upper: Upper, ground_ef: int) -> SearchParams:
         """See `Space`."""

@@ -9,7 +9,7 @@ import numpy as np
 from ..reports.plots import COLORS, figure, plain_log
 from ..reports.store import Json
 from ..reports.text import percent, table
-from ..search.tuning_search import tune_every_entry
+from ..search.tuning_search import Aim, tune_every_entry
 from .runs import Runs
 from .settings import StudySettings
 from .study import Study
@@ -33,7 +33,7 @@ def run(runs: Runs, settings: StudySettings) -> Json:
     points, missed = [], []
     for wanted in settings.tuned_coverages:
         runs.say(f"tuning for {percent(wanted, 1)} coverage on {len(users)} validation users")
-        pick = tune_every_entry(model.bundle.index, model.scorer, users, wanted, max_share=_MAX_SHARE).best
+        pick = tune_every_entry(model.bundle.index, model.scorer, users, Aim(wanted), max_share=_MAX_SHARE).best
         if pick is None:
             missed.append(wanted)
         else:

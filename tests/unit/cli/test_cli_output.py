@@ -54,7 +54,7 @@ def test_help(command):
             | {"peak_gpu_memory_bytes", "nce_loss", "auxiliary_loss", "light_loss", "best", "best_checkpoint"},
         ),
         ("index", {"bundle", "bundle_id", "item_count", "graph"}),
-        ("export", {"bundle", "user_encoder_bytes", "scorer_bytes", "user_state_width", "max_difference"}),
+        ("export", {"bundle", "user_encoder_bytes", "scorer_bytes", "user_state_width", "max_difference", "search"}),
         ("evaluate", {"recall_all", "recall_retrieval", "recall_delta", "coverage", "share_scored", "users"}),
     ],
 )
@@ -71,6 +71,11 @@ def test_what_the_json_says_is_true(pipeline):
     assert 0 < trained["best"]["recall"] <= 1
     assert "validation recall" in pipeline.ended["train"].stderr
     assert exported["max_difference"] <= exported["tolerance"]
+    assert exported["search"] == Bundle.open(pipeline.bundle).notes["tuning"]
+    line = " ".join(pipeline.ended["export"].stderr.split())
+    covered = f"measured on 10 validation users by nann export, coverage {exported['search']['coverage']:.2%}"
+    assert covered in line
+    assert ("needs `nann tune`" in line) == (exported["search"]["coverage"] < 0.98)
     assert (evaluated["users"], evaluated["top_k"]) == (20, 20)
     assert 0 < evaluated["coverage"] <= 1
     assert Bundle.open(pipeline.bundle).notes["metrics"]["test"]["coverage"] == evaluated["coverage"]

@@ -22,6 +22,11 @@ def test_tune_recommends_what_it_found(pipeline: Pipeline, tmp_path):
     assert body["tuning"]["coverage"] >= 0.5
     assert "frontier on 10 validation users, top 20" in ended.stdout
     assert "items can't be reached" in ended.stderr
+    (row,) = (line for line in ended.stdout.splitlines() if "recommended" in line)
+    assert f"{body['tuning']['coverage']:.2%}" in row
+    found, targets = body["tuning"]["targets_found_by_all"], body["tuning"]["targets"]
+    assert f"recall-Delta rests on {found} of {targets} targets" in ended.stderr
+    assert f"{body['tuning']['walks']} walks; " in ended.stderr
     assert (tmp_path / "bundle.tuning.png").is_file()
     # Requests without search parameters now get these.
     evaluated = nann("evaluate", *source, "--split", "validation", "--json").json
@@ -29,7 +34,18 @@ def test_tune_recommends_what_it_found(pipeline: Pipeline, tmp_path):
     assert evaluated["coverage"] == body["tuning"]["coverage"]
 
 
+def test_tune_for_recall_with_limited_time(pipeline: Pipeline, tmp_path):
+    bundle = shutil.copytree(pipeline.bundle, tmp_path / "bundle")
+    options = ("--aim", "recall", "--recall-delta", 0.4, "--seconds", 100, "--max-share", 1, "--top-k", 60)
+    ended = nann("tune", "--data", pipeline.data, "--bundle", bundle, *options, "--json")
+    assert ended.code == 0, ended
+    tuning = ended.json["tuning"]
+    assert (tuning["wanted_coverage"], tuning["wanted_recall_delta"]) == (None, 0.4)
+    assert tuning["recall_delta"] <= 0.4
+
+
 def test_tune_says_in_one_line_why_it_cannot(pipeline: Pipeline):
     source = ("--data", pipeline.data, "--bundle", pipeline.bundle)
     assert "coverage is 2.0; expected a fraction above 0" in refused("tune", *source, "--coverage", 2)
+    assert 'aim is "speed"; expected coverage or recall' in refused("tune", *source, "--aim", "speed")
     assert "is not a bundle" in refused("tune", "--data", pipeline.data, "--bundle", pipeline.folder)

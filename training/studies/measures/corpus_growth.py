@@ -29,7 +29,7 @@ from ...reports.plots import COLORS, MARKERS, figure, plain_log
 from ...reports.store import cached_array, digest
 from ...reports.text import listing, percent
 from ...search.measured_users import MeasuredUsers, exact_top
-from ...search.tuning_search import tune_every_entry
+from ...search.tuning_search import Aim, tune_every_entry
 from ..runs import ServedModules, indexed, trained
 from ..settings import ONE_MILLION
 
@@ -203,7 +203,7 @@ def _measured(made: Made, on_step: Callable[[str], None]) -> dict[str, Any]:
     top_k = checkpoint.config.search.top_k
     on_step(f"{made.name}: tuning")
     validation, wanted = made.users("validation"), settings.wanted_coverage
-    tuning = tune_every_entry(bundle.index, made.modules.scorer, validation, wanted, max_share=settings.max_share)
+    tuning = tune_every_entry(bundle.index, made.modules.scorer, validation, Aim(wanted), max_share=settings.max_share)
     pick = tuning.nearest
     if pick is None:
         raise DataError(

@@ -23,7 +23,7 @@ from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS
 from ...reports.plots import figure
 from ...reports.text import MISSING, percent, table
 from ...search.measured_users import MeasuredUsers
-from ...search.tuning_search import SearchTuning, tune_search
+from ...search.tuning_search import Aim, SearchTuning, tune_search
 from ..curves import draw_curves, frontier, search_in_words, value_at
 from .other_retrievers import ScoredPool
 
@@ -74,7 +74,7 @@ def compare(
             say(f"tuning entry {entry} for coverage {wanted:.2%}")
             passes = 0 if wanted == beyond else _FINE_PASSES
             tuned = tune_search(
-                index, scorer, tuning, wanted, entry=entry, max_share=max_share, after=tuned, fine_passes=passes
+                index, scorer, tuning, Aim(wanted), entry=entry, max_share=max_share, after=tuned, fine_passes=passes
             )
             settings |= dict.fromkeys(trial.params for trial in tuned.thinned)
         say(f"measuring {len(settings)} searches of entry {entry}")
