@@ -32,6 +32,9 @@ MAX_SIMILARITY = 12.0
 _FORGETTING, _FORGETTING_UNTIL = 0.2, 20
 """At the start a behaviour of age a weighs exp(-0.2 min(a, 20))."""
 _FIRST_GATE = 0.1
+_REPEAT_WEIGHT = 4.0
+"""An item of the history starts log(1 + e^4) above others, and grows by about 1 for each e-fold of its count: from 0 it
+would take most of a training to learn that the first purchase tells more than all that follow."""
 _GATE_SCALE = 0.3
 
 
@@ -123,7 +126,7 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         self.key, self.query = _identity(width), _identity(width)
         self.recency = nn.Parameter(_forgetting(config.sequence_length))
         self.head_recency = nn.Parameter(_forgetting(attended).repeat(heads, 1))
-        self.repeat_recency = nn.Parameter(torch.zeros(config.sequence_length if self.kernel.repeats else 0))
+        self.repeat_recency = nn.Parameter(torch.full((config.sequence_length * self.kernel.repeats,), _REPEAT_WEIGHT))
         self.user_network = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), _zeros(2 * width, width))
         self.profile_network: nn.Sequential | None = None
         if config.profile is not None and profile_sizes:
@@ -134,7 +137,7 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         self.heads_on = heads > 0
         self.head_keys, self.head_queries = (nn.Parameter(torch.eye(width).repeat(heads, 1, 1)) for _ in range(2))
         self.temperatures = nn.Parameter(torch.linspace(0.5, 1.5, heads) if heads > 1 else torch.ones(heads))
-        self.gates = nn.Parameter(torch.full((evidences,), _FIRST_GATE))
+        self.gates = nn.Parameter(torch.tensor([_FIRST_GATE] * heads + [1.0] * self.kernel.repeats))
         self.user_gates, self.item_gates = (nn.Parameter(torch.zeros(evidences, width)) for _ in range(2))
 
     @property
