@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..training.search.model_lists import ModelLists
 
 _HISTORY = 200
-_METHOD = "method (*: the best)"
 _METRICS = {"recall": "recall", "ndcg": "NDCG"}
 
 
@@ -74,11 +73,11 @@ def baselines(
     length = history or (_HISTORY if model is None else model.sequence_length)
     queries = prepared.queries(split, length, users)
     top_ks = parse_integers("--top-k", top_k) or ()
-    rows = dict(_measured(Comparison(prepared, queries, top_ks), model))
+    rows = dict(measured_methods(Comparison(prepared, queries, top_ks), model))
     targets = dict(zip(CLASSES, count_targets(queries.target_items, prepared.train_counts), strict=True))
     only_new = ", without items of their history" if prepared.excludes_history else ""
-    _show(f"{len(queries.users):,} {split} users, last {length} behaviours{only_new}", rows, top_ks)
-    _show_by_frequency(f"recall@{max(top_ks)} by how often training saw the target", rows, targets)
+    _show(f"{len(queries.users):,} {split} users, last {length} behaviours{only_new} (*: the best)", rows, top_ks)
+    _show_by_frequency(f"recall@{max(top_ks)} by how often training saw the target (how many targets)", rows, targets)
     body = {
         "split": split,
         "users": len(queries.users),
@@ -107,8 +106,8 @@ def _model(
     return None
 
 
-def _measured(comparison: Comparison, model: ModelLists | None) -> Iterator[tuple[str, Measures]]:
-    """Each method's name and measures."""
+def measured_methods(comparison: Comparison, model: ModelLists | None) -> Iterator[tuple[str, Measures]]:
+    """Each method's name and measures; ALS is left out with a line where its package is not installed."""
     from ..training.baselines.compare import BASELINES, LABELS
 
     for name in BASELINES:
@@ -129,13 +128,13 @@ def _show(title: str, rows: Mapping[str, Measures], top_ks: Sequence[int]) -> No
     metrics = {f"{metric}_{k}": f"{label}@{k}" for k in top_ks for metric, label in _METRICS.items()}
     cells = _cells({method: [row[metric] for metric in metrics] for method, row in rows.items()})
     cells = [[*shown, f"{row['seconds']:.1f}"] for shown, row in zip(cells, rows.values(), strict=True)]
-    output.print(make_table(title, (_METHOD, *metrics.values(), "seconds"), cells))
+    output.print(make_table(title, ("method", *metrics.values(), "seconds"), cells))
 
 
 def _show_by_frequency(title: str, rows: Mapping[str, Measures], targets: Mapping[str, int]) -> None:
-    columns = [f"{times} times: {count:,} targets" for times, count in targets.items()]
+    columns = [f"{times} ({count:,})" for times, count in targets.items()]
     cells = _cells({method: row["by_frequency"] for method, row in rows.items()})
-    output.print(make_table(title, (_METHOD, *columns), cells))
+    output.print(make_table(title, ("method", *columns), cells))
 
 
 def _cells(rows: Mapping[str, Sequence[float | None]]) -> list[list[str]]:

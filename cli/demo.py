@@ -17,6 +17,7 @@ from rich.table import Table
 from nann.durable_files import write_json
 from nann.errors import ServerError
 
+from .baselines import measured_methods
 from .demo_checks import ask_one_by_one, offline_answers, same_items, stacked
 from .support import JsonOption, console, find_serving, make_table, output, print_json
 
@@ -88,9 +89,9 @@ def demo(
 ) -> None:
     """Run every step on Complete Journey, from the log to served answers.
 
-    Prepares the data, trains the scorer, builds graph and bundle, exports, evaluates, serves, sends requests and stops
-    the server. The files stay: `nann serve` serves them. Complete Journey is a year of grocery baskets, simulated from
-    real shopping patterns.
+    Prepares the data, trains the scorer, builds graph and bundle, exports, evaluates, compares with simple methods,
+    serves, sends requests and stops the server. The files stay: `nann serve` serves them. Complete Journey is a year of
+    grocery baskets, simulated from real shopping patterns.
     """
     from nann.bundle import Bundle
 
@@ -102,6 +103,8 @@ def demo(
     run.build(config, steps)
     with run.step("evaluate", "the search against scoring every item, for every test household"):
         evaluation = evaluate_bundle(Bundle.open(run.bundle), PreparedData.load(run.data))
+    with run.step("baselines", "what simple methods find for the same households"):
+        simple = _best_baseline(run, evaluation.top_k)
     served = _serve_and_ask(run)
     body = {
         "recall_all": evaluation.recall_all,
@@ -109,11 +112,12 @@ def demo(
         "recall_delta": evaluation.recall_delta,
         "coverage": evaluation.coverage,
         "share_scored": evaluation.share_scored,
+        **simple,
         **served,
         "test_users": evaluation.users,
         "seconds": run.seconds,
     }
-    _print_table(evaluation, served)
+    _print_table(evaluation, simple, served)
     result = folder / "demo.json"
     write_json(result, body)
     console.print(f"written to {result}; {sum(run.seconds.values()):.0f} s in all. Next: `make serve`")
@@ -121,6 +125,19 @@ def demo(
         print_json(body)
     if not (served["grpc_equals_http"] and served["served_equals_offline"]):
         raise ServerError("the served answers differ from each other or from the offline search; see the lines above")
+
+
+def _best_baseline(run: Demo, top_k: int) -> dict[str, Any]:
+    from nann.bundle import Bundle
+
+    from ..training.baselines.compare import Comparison, best_baseline
+    from ..training.data.prepared import PreparedData
+
+    data = PreparedData.load(run.data)
+    queries = data.queries("test", Bundle.open(run.bundle, files=[]).sequence_length)
+    methods, metric = dict(measured_methods(Comparison(data, queries, (top_k,)), None)), f"recall_{top_k}"
+    best = best_baseline(methods, metric)
+    return {"best_baseline": best, "best_baseline_recall": methods[best][metric]}
 
 
 def _serve_and_ask(run: Demo) -> dict[str, Any]:
@@ -182,7 +199,9 @@ def _print_example(bundle: Bundle, queries: Queries, answer: RetrievalResult) ->
     output.print(table)
 
 
-def _print_table(evaluation: Evaluation, served: dict[str, Any]) -> None:
+def _print_table(evaluation: Evaluation, simple: dict[str, Any], served: dict[str, Any]) -> None:
+    from ..training.baselines.compare import LABELS
+
     k = evaluation.top_k
     labels = (
         f"recall-all@{k} (every item scored)",
@@ -190,8 +209,9 @@ def _print_table(evaluation: Evaluation, served: dict[str, Any]) -> None:
         "recall-Delta",
         f"coverage@{k}",
         "share of items scored",
+        f"recall@{k} of the best simple method ({LABELS[simple['best_baseline']]})",
         "p50 latency over gRPC",
     )
-    values = (*evaluation.percentages(), f"{served['latency_p50_ms']:.1f} ms")
+    values = (*evaluation.percentages(), f"{simple['best_baseline_recall']:.2%}", f"{served['latency_p50_ms']:.1f} ms")
     rows = [(label, f"[bold]{value}[/]") for label, value in zip(labels, values, strict=True)]
     output.print(make_table(f"{evaluation.users} test households, {served['items']:,} items", ("", ""), rows))

@@ -166,7 +166,7 @@ class SearchConfig(_Section):
 
     top_k: int = Field(200, ge=1)
     ef: tuple[int, ...] = (100, 200, 400)
-    rounds: tuple[int, ...] = (1, 1, 3)
+    rounds: tuple[int, ...] = (1, 3, 5)
 
     @model_validator(mode="after")
     def _one_value_a_layer(self) -> SearchConfig:

@@ -24,11 +24,11 @@ Measures = dict[str, Any]
 BASELINES: dict[str, type[Baseline]] = {"popular": Popular, "own_items": OwnItems, "item_knn": ItemKnn, "als": Als}
 LABELS = {
     "popular": "most popular",
-    "own_items": "own items, then popular",
+    "own_items": "own items",
     "item_knn": "item-kNN",
     "als": "ALS",
-    "deep": "deep model, every item scored",
-    "light": "its light head alone, every item scored",
+    "deep": "deep model",
+    "light": "its light head alone",
 }
 
 
