@@ -9,11 +9,13 @@ from functools import partial
 import torch
 
 from nann.bundle import SCORER_FILE, Bundle
+from nann.metrics import targets_found
 from nann.scorer import Int32Array
 
 from ..baselines.baseline import rank_by_scores
 from ..baselines.compare import BASELINES, LABELS, Comparison
 from ..checkpoint import Checkpoint
+from ..excluded import Excluded
 from ..export.serving_modules import item_vectors
 from ..models.kernel_scorer import KernelScorer
 from ..reports.store import Json, cached
@@ -59,9 +61,7 @@ class WorthModels:
         def measure() -> Json:
             checkpoint, training = self._trained(form)
             self.runs.say(f"{_words(form)}: scoring every item for {self.users:,} users")
-            return self._kept(
-                {**self.comparison.measure(lambda top_k: self._exact(checkpoint, form, top_k)), **training}
-            )
+            return {**self._measured(partial(self._exact, checkpoint, form)), **training}
 
         return self._cached(measure, lists=self._name(form))
 
@@ -78,14 +78,15 @@ class WorthModels:
             scorer = OnnxScorer(bundle.path / SCORER_FILE)
             users = MeasuredUsers.of(scorer, batch, queries, bundle.item_count, max(TOP_KS))
             walk = users.measure(bundle.index, scorer, params)
-            lists = self._kept({**self.comparison.measure(lambda top_k: users.exact), **training})
-            return {**lists, "walk": {name: walk[name] for name in WALK}}
+            lists = self._measured(lambda top_k: users.exact)
+            return {**lists, **training, "walk": {name: walk[name] for name in WALK}}
 
         return self._cached(measure, served=self._name(form), coverage=coverage)
 
     def _baseline(self, name: str) -> Json:
         self.runs.say(f"{LABELS[name]}: for {self.users:,} users")
-        return self._kept(self.comparison.baseline(name))
+        data, queries = self.runs.data, self.comparison.queries
+        return self._measured(lambda top_k: BASELINES[name].fit(data).rank(queries.behaviors, top_k))
 
     def _trained(self, form: Form) -> tuple[Checkpoint, Json]:
         """The checkpoint, and the `seconds` of the training; an interrupted training begins anew, for their sake."""
@@ -122,9 +123,19 @@ class WorthModels:
         users = {"data": self.runs.fingerprint, "users": self.users, "behaviors": length}
         return cached(self.runs.folder / FOLDER / "measured", {**users, **inputs}, measure)
 
-    @staticmethod
-    def _kept(measures: Json) -> Json:
-        return {name: measures[name] for name in _KEPT}
+    def _measured(self, ranked: Callable[[int], Int32Array]) -> Json:
+        """The measures of a method, and `found_K`, whether each target is in its list: 0 or 1."""
+        lists: list[Int32Array] = []
+
+        def kept(top_k: int) -> Int32Array:
+            lists.append(ranked(top_k))
+            return lists[-1]
+
+        measures, queries = self.comparison.measure(kept), self.comparison.queries
+        items = Excluded.of(queries).without(lists[0], max(TOP_KS))
+        truth = queries.target_indptr, queries.target_items
+        found = {f"found_{k}": targets_found(items[:, :k], *truth).astype(int).tolist() for k in TOP_KS}
+        return {**{name: measures[name] for name in _KEPT}, **found}
 
 
 @torch.inference_mode()

@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from ..baselines.compare import LABELS
 from ..reports.machine import in_words
 from ..reports.store import Json
-from ..reports.text import percent, percent_spread, spread, table
+from ..reports.text import MISSING, percent, percent_spread, spread, table
 from .worth_forms import ABLATIONS
 from .worth_models import METRICS
 
 HEADERS = {"recall_20": "recall@20", "recall_200": "recall@200", "ndcg_20": "NDCG@20"}
 METHODS = {"deep": "deep model", "two_sided": "its two-sided form, trained by itself"}
-_INTRODUCTION = """The deep model is that of `nann train --config auto`. Its two-sided form is an inner product of a user and
-an item vector, trained by itself for as many passes over the data. All methods rank every item for the same test users
-with the same histories. Seconds are those to train a model, and those to fit a baseline and rank with it."""
+_INTRODUCTION = """The deep model is that of `nann train --config auto`. Its two-sided form is an inner product of a
+user and an item vector, trained by itself for as many passes over the data. All methods rank every item for the same
+test users with the same histories. Differences are in percentage points, ± the standard error over users, which does
+not know how much one training differs from the next. Seconds are those to train a model, and those to fit a baseline
+and rank with it."""
 
 
 def markdown(result: Json) -> str:
@@ -39,20 +41,30 @@ def _section(name: str, one: Json) -> str:
 
 def _sentences(one: Json) -> str:
     deep, simple, walk = (one[name] for name in ("deep", "two_sided", "walk"))
-    best, best_20 = one["best_baseline"], one["best_baseline_20"]
-    return (
-        f"At recall@200 the deep model reaches {percent(deep['recall_200'])}: "
-        f"{_times(deep, best, 'recall_200')} the best baseline ({LABELS[best['name']]}, "
-        f"{percent(best['recall_200'])}) and {_times(deep, simple, 'recall_200')} its own two-sided form. At recall@20 "
-        f"it reaches {percent(deep['recall_20'])}: {_times(deep, best_20, 'recall_20')} the best baseline there "
-        f"({LABELS[best_20['name']]}, {percent(best_20['recall_20'])}). The walk, tuned for a coverage of "
-        f"{percent(walk['wanted'], 0)} on validation users, finds {percent(walk['coverage'])} of the exact top 200 and "
-        f"scores {percent(walk['share_scored'])} of the items; recall-Δ is {percent(walk['recall_delta'])}."
+    lines = []
+    for metric, best in {"recall_20": one["best_baseline_20"], "recall_200": one["best_baseline"]}.items():
+        margins = one["margins"][metric]
+        lines.append(
+            f"- {HEADERS[metric]} of the deep model is {percent(deep[metric])}: {_times(deep, best, metric)} the best "
+            f"baseline's ({LABELS[best['name']]}; {_points(margins['best_baseline'])}) and "
+            f"{_times(deep, simple, metric)} its two-sided form's ({_points(margins['two_sided'])})."
+        )
+    lines.append(
+        f"- The walk, tuned on validation users for a coverage of {percent(walk['wanted'], 0)}, covers "
+        f"{percent(walk['coverage'])} of the exact top 200 and scores {percent(walk['share_scored'])} of the items; "
+        f"recall-Δ is {percent(walk['recall_delta'])}."
     )
+    return "\n".join(lines)
 
 
 def _times(one: Json, other: Json, metric: str) -> str:
-    return f"{one[metric] / other[metric]:.2f} times" if other[metric] else "against 0% of"
+    return f"{one[metric] / other[metric]:.2f} times" if other[metric] else "beside a 0 of"
+
+
+def _points(margin: Json) -> str:
+    """A difference in percentage points, with its standard error."""
+    error = margin["standard_error"]
+    return f"{100 * margin['difference']:+.2f}" + ("" if error is None else f" ± {100 * error:.2f}")
 
 
 def _methods(one: Json) -> str:
@@ -73,12 +85,13 @@ def _row(label: str, measured: Json, spreads: Mapping[str, float | None]) -> lis
 
 
 def _classes(found: Json) -> str:
-    """Recall@200 by how often training saw the target."""
-    targets = found["targets"]
-    columns = [f"{times} times ({count:,} targets)" for times, count in targets.items()]
+    columns = [f"{times} times ({count:,})" for times, count in found["targets"].items()]
     labels = {**LABELS, **METHODS}
-    rows = [[labels[name], *map(percent, shares)] for name, shares in found.items() if name != "targets"]
-    return "\n\n".join(["Recall@200 by how often training saw the target:", table(["method", *columns], rows)])
+    rows = [[labels[name], *map(percent, shares)] for name, shares in found["methods"].items()]
+    above = [MISSING if one is None else _points(one) for one in found["deep_above_als"]]
+    rows.append(["deep model above ALS, points", *above])
+    sentence = "Recall@200 by how often training saw the target, with the number of targets:"
+    return f"{sentence}\n\n{table(['method', *columns], rows)}"
 
 
 def _ablations(ablations: Json) -> str:
