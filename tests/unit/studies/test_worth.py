@@ -21,6 +21,7 @@ from nann.training.data.custom_log import LogColumns, read_log
 from nann.training.data.prepare import prepare
 from nann.training.data.prepared import PreparedData
 from nann.training.data.protocol import Protocol
+from nann.training.row_sampling import RowSampler
 from nann.training.studies import worth
 from nann.training.studies.execute import run_studies
 from nann.training.studies.runs import Runs, data_fingerprint
@@ -265,8 +266,6 @@ def test_the_two_sided_form_sees_the_data_as_often_as_the_whole_scorer(second):
     assert simple.optimization.batch_size == auto.start.batch_size
     assert simple.optimization.learning_rate == auto.start.learning_rate
     assert simple.loss.negatives == auto.start.negatives
-    from nann.training.row_sampling import RowSampler
-
     main = RowSampler(second, auto, auto.optimization.batch_size, auto.loss.negatives).steps_per_epoch
     start = RowSampler(second, auto, auto.start.batch_size, auto.start.negatives).steps_per_epoch
     passes = auto.start.steps / start + auto.optimization.steps / main
