@@ -17,7 +17,10 @@ def experiments(
     data: Annotated[
         Path | None, typer.Option(help=f"Prepared data set. Default: {DEFAULT_DATA}, prepared if it is missing.")
     ] = None,
-    size: Annotated[str, typer.Option(help="quick (20 minutes on two cores) or full (meant for a GPU).")] = "quick",
+    size: Annotated[
+        str,
+        typer.Option(help="quick (on two cores 20 minutes, and 40 for worth) or full (meant for a GPU)."),
+    ] = "quick",
     only: Annotated[str | None, typer.Option(help='Studies to run: "table3,figure5". Default: all.')] = None,
     out: Annotated[Path, typer.Option(help="Folder of the report, the plots and experiments.json.")] = Path(
         "docs/results"
@@ -30,12 +33,20 @@ def experiments(
     growth: Annotated[
         str | None, typer.Option(help='Items of the synthetic corpora: "10000,1000000". Default: the size\'s.')
     ] = None,
+    ablations: Annotated[
+        float | None,
+        typer.Option(help="worth: also train with each means left out, for this share of the steps, as in 0.5."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Run the paper's experiments, and compare the search with the usual retrieval methods under the same scorer.
 
     Studies: table3, figure3 to figure7, readings (of the auxiliary loss), tuned (searches), baselines, growth (of a
-    synthetic corpus), seeded (the entry strategy seeds).
+    synthetic corpus), seeded (the entry strategy seeds), worth (does `nann train --config auto` pay on this data set?).
+
+    worth takes the configuration `auto` and at most 2,000 test users, unless --users says otherwise. It needs the
+    package `implicit` (`pip install "nann[baselines]"`). The results of other data sets stay in the report, by the name
+    that `nann prepare` gave each.
 
     Writes a report with tables and plots, and experiments.json. Models and measurements are kept: run the same command
     again to go on after an interruption. After a change of the training code remove the cache folder.
@@ -49,7 +60,13 @@ def experiments(
 
     studies = REPORT.chosen(only)
     settings = study_settings(
-        size, config=config, seeds=seeds, steps=steps, users=users, growth=parse_integers("--growth", growth)
+        size,
+        config=config,
+        seeds=seeds,
+        steps=steps,
+        users=users,
+        growth=parse_integers("--growth", growth),
+        ablations=ablations,
     )
     if data is None:
         data = DEFAULT_DATA
@@ -57,7 +74,15 @@ def experiments(
             complete_journey(out=data)
     runs = Runs(PreparedData.load(data), cache, settings, say)
     command = as_typed(
-        "nann experiments", size=size, config=config, only=only, seeds=seeds, steps=steps, users=users, growth=growth
+        "nann experiments",
+        size=size,
+        config=config,
+        only=only,
+        seeds=seeds,
+        steps=steps,
+        users=users,
+        growth=growth,
+        ablations=ablations,
     )
     body = run_studies(studies, runs, settings, out, command=command, say=say)
     output.print(f"written to {out / REPORT.text_file} and {out / REPORT.results_file}")

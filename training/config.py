@@ -89,6 +89,8 @@ class LossConfig(_Section):
     """`kernel` draws negatives in proportion to their counts to this power."""
     own_items: Literal["kept", "masked"] = "kept"
     """Whether a user's own other items are negatives. `kernel` only; mask them if retrieval leaves out the history."""
+    logq: bool = True
+    """Whether `kernel` corrects scores for how often a candidate is drawn."""
     auxiliary: AuxiliaryConfig = AuxiliaryConfig()
 
 

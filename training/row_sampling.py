@@ -45,7 +45,8 @@ class RowBatch(NamedTuple):
         items: `int64[M]`, the distinct items of the batch.
         rows: behaviours as positions in `items`.
         candidates: `int64[C]`, positions in `items`: all targets of the batch, and negatives.
-        log_expected: `float[C]`, log probability that the candidate is in such a batch (logQ correction).
+        log_expected: `float[C]`, log probability that the candidate is in such a batch (logQ correction); 0 without
+            `loss.logq`.
         own: `bool[R, C]`, candidates that are in the row's own behaviours or targets.
         target_contexts: `int64[P]`, each target's context, counted through all rows: row * G + place.
         targets: `int64[P]`, each target's place in `candidates`.
@@ -159,7 +160,7 @@ class RowSampler(Sampler[RowBatch]):
             torch.from_numpy(items),
             RowsOfContexts(*map(torch.from_numpy, rows_part)),
             torch.from_numpy(inverse[: len(candidates)]),
-            torch.from_numpy(np.log(-np.expm1(-expected) + 1e-9).astype(np.float32)),
+            torch.from_numpy(self._config.loss.logq * np.log(-np.expm1(-expected) + 1e-9).astype(np.float32)),
             torch.from_numpy(np.ascontiguousarray(own[:, :-1])),
             torch.from_numpy(target_contexts),
             torch.from_numpy(targets),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
+from nann.training.reports.text import percent
 from nann.training.studies import figures3_4
 from nann.training.studies.curves import frontier
 from nann.training.studies.measures.other_retrievers import LABELS as RETRIEVERS
@@ -195,6 +196,30 @@ def _seeded(result: Any, found: Tables, figures: Figures) -> None:
         assert curve(recalls, ENTRIES[name]) == points_of(points, "evaluations", "recall")
 
 
+def _worth(result: Any, found: Tables, figures: Figures) -> None:
+    tables_left = iter(found)
+    for one in result.values():
+        methods, classes = next(tables_left), next(tables_left)
+        names = ("recall_20", "recall_200", "ndcg_20")
+        expected = []
+        for name in ("deep", "two_sided"):
+            seeds = one[name]["by_seed"]
+            expected += [percents(each, *names) for each in ([one[name], *seeds] if len(seeds) > 1 else [one[name]])]
+        expected += [percents(each, *names) for each in one["baselines"].values()]
+        shown = columns(methods, "recall@20", "recall@200", "NDCG@20")
+        assert [[cell.split(" ± ")[0] for cell in row] for row in shown] == expected
+        *shares, above = ([cell for header, cell in row.items() if header != "method"] for row in classes)
+        assert shares == [[percent(share) for share in each] for each in one["by_frequency"]["methods"].values()]
+        known = [each for each in one["by_frequency"]["deep_above_als"] if each is not None]
+        assert [cell.split(" ± ")[0] for cell in above if cell[0] in "+-"] == [
+            f"{100 * each['difference']:+.2f}" for each in known
+        ]
+        if one["ablations"] is not None:
+            rows = columns(next(tables_left), "recall@20", "recall@200", "NDCG@20")
+            assert rows == [percents(each, *names) for each in one["ablations"]["forms"].values()]
+    assert next(tables_left, None) is None
+
+
 _CHECKS: dict[str, Callable[[Any, Tables, Figures], None]] = {
     "table3": _table3,
     "figure3": _figures3_4,
@@ -207,4 +232,5 @@ _CHECKS: dict[str, Callable[[Any, Tables, Figures], None]] = {
     "baselines": _baselines,
     "growth": _growth,
     "seeded": _seeded,
+    "worth": _worth,
 }

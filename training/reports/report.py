@@ -27,6 +27,7 @@ class Part(Generic[Run]):
         markdown: the result as text and tables, without the heading and the plots.
         plots: file name -> function of (result, path) that writes that PNG.
         headline: result -> keys at the top of the JSON file; also gets `Measuring.about` as keyword arguments.
+        joined: (entry in the JSON file or None, new entry) -> the entry to write. Default: the new one.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Part(Generic[Run]):
     markdown: Callable[[Json], str]
     plots: Mapping[str, Callable[[Json, Path], None]] = field(default_factory=dict)
     headline: Callable[..., dict[str, Json]] = lambda result, **about: {}
+    joined: Callable[[Json, Json], Json] = lambda stored, entry: entry
 
 
 PartT = TypeVar("PartT", bound=Part[...])
@@ -89,8 +91,11 @@ class Report(Generic[PartT]):
         stored = body.get(self.section, {})
         return [(part, stored[part.name]) for part in self.parts if part.name in stored]
 
-    def add(self, body: Json, part: PartT, entry: Json) -> None:
-        """Puts a part's entry into the body of the JSON file; replaces an older one."""
+    def add(self, body: Json, part: PartT, entry: Json, about: Mapping[str, Json]) -> None:
+        """Puts a part's entry and headline into the body of the JSON file; `about` as in `Measuring`."""
+        stored = next((known for other, known in self.entries(body) if other.name == part.name), None)
+        entry = part.joined(stored, entry)
+        body.update(part.headline(entry["result"], **about))
         if self.section is None:
             body[part.name] = entry["result"]
         else:

@@ -92,8 +92,7 @@ def run_parts(
                 raise
             left_out(part, error)
         else:
-            body.update(part.headline(entry["result"], **measuring.about))
-            report.add(body, part, entry)
+            report.add(body, part, entry, measuring.about)
             for name, plot in part.plots.items():
                 plot(entry["result"], out / name)
         report.write(body, out)

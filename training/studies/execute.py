@@ -41,6 +41,7 @@ def run_studies(
             "users": users,
             "models": [runs.key(config) for config in study.configs(settings)],
             "inputs": study.inputs(settings),
+            **study.data_inputs(runs.data),
         }
 
     made = provenance(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..reports.report import Report
 from ..reports.store import Json
-from . import baselines, figure5, figure6, figure7, figures3_4, growth, readings, seeds, table3, tuned
+from . import baselines, figure5, figure6, figure7, figures3_4, growth, readings, seeds, table3, tuned, worth
 from .study import Study
 
 STUDIES: tuple[Study, ...] = (
@@ -19,6 +19,7 @@ STUDIES: tuple[Study, ...] = (
     baselines.STUDY,
     growth.STUDY,
     seeds.STUDY,
+    worth.STUDY,
 )
 """In the order of the report. A new study is a module with a `Study`, and a line here."""
 
@@ -40,7 +41,9 @@ _ABOUT = {
 
 
 def _introduction(body: Json) -> str:
-    names = dict.fromkeys(entry["data"] for _, entry in REPORT.entries(body))
+    names: dict[str, None] = {}
+    for _, entry in REPORT.entries(body):
+        names |= dict.fromkeys(entry["data"] if isinstance(entry["data"], list) else [entry["data"]])
     return _INTRODUCTION.format(data=" and ".join(_ABOUT.get(name, name) for name in names))
 
 

@@ -19,6 +19,23 @@ ONE_MILLION = 1_000_000
 
 
 @dataclass(frozen=True)
+class WorthSettings:
+    """What the study `worth` depends on besides the data and the random seeds.
+
+    Attributes:
+        steps: of the deep model; the other forms get the same share of theirs. None: as many as `auto` chooses.
+        users: test users at most.
+        coverage: of the exact top 200, to tune the search for.
+        ablations: also train with each means left out, for this share of the steps. None: don't.
+    """
+
+    steps: int | None = None
+    users: int = 2000
+    coverage: float = 0.98
+    ablations: float | None = None
+
+
+@dataclass(frozen=True)
 class StudySettings:
     """Everything that the studies depend on besides the data.
 
@@ -45,6 +62,7 @@ class StudySettings:
         seeded_max_share: largest share of the corpus that its searches may score.
         seeded_users: validation users that it tunes on.
         seeded_items: sizes of synthetic corpora on which it is repeated, with the models of the growth study.
+        worth: those of the study `worth`.
     """
 
     size: str
@@ -69,6 +87,7 @@ class StudySettings:
     seeded_max_share: float
     seeded_users: int
     seeded_items: tuple[int, ...]
+    worth: WorthSettings = WorthSettings()
 
     @property
     def epsilon(self) -> float:
@@ -139,6 +158,7 @@ def study_settings(
     steps: int | None = None,
     users: int | None = None,
     growth: tuple[int, ...] | None = None,
+    ablations: float | None = None,
 ) -> StudySettings:
     """The settings of a size, with some of them replaced.
 
@@ -149,10 +169,11 @@ def study_settings(
         steps: training steps of every model.
         users: how many test users.
         growth: sizes of the synthetic corpora; entry by seeds is also studied on those of a million items or more.
+        ablations: share of the steps of each ablation of the study `worth`; None: no ablations.
 
     Raises:
-        ConfigError: if there is no such size, a corpus has no item, or the configuration can't be read or has no
-            auxiliary loss.
+        ConfigError: if there is no such size, a corpus has no item, the share is not above 0 and at most 1, or the
+            configuration can't be read or has no auxiliary loss.
     """
     if size not in _SIZES:
         raise ConfigError(f'size is "{size}"; expected {" or ".join(_SIZES)}')
@@ -168,6 +189,8 @@ def study_settings(
         if min(growth) < 1:
             raise ConfigError(f"growth is {list(growth)}; expected numbers of items of at least 1")
         sweeps = replace(sweeps, growth_items=growth, seeded_items=tuple(one for one in growth if one >= ONE_MILLION))
+    if ablations is not None and not 0 < ablations <= 1:
+        raise ConfigError(f"ablations is {ablations}; expected a share of the steps above 0 and at most 1, as in 0.5")
     return replace(
         sweeps,
         # The default search has no part in training, so it must not change a model's fingerprint. Training does not
@@ -176,6 +199,7 @@ def study_settings(
         search=search,
         seeds=tuple(range(base.seed, base.seed + (seeds or default_seeds))),
         users=users or sweeps.users,
+        worth=WorthSettings(steps=steps, users=users or WorthSettings.users, ablations=ablations),
     )
 
 

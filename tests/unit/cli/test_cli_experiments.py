@@ -49,6 +49,7 @@ def test_it_writes_report_json_and_plots(pipeline, tmp_path):
         (("--config", "none.yaml"), "configuration none.yaml can't be read"),
         (("--growth", "10k,20k"), '--growth is "10k,20k"; expected integers'),
         (("--growth", "0,1000"), "growth is [0, 1000]; expected numbers of items of at least 1"),
+        (("--ablations", 2), "ablations is 2.0; expected a share of the steps above 0 and at most 1"),
         (("--data", "nowhere"), "nowhere is no prepared data set"),
     ],
 )

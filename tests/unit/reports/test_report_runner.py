@@ -77,6 +77,18 @@ def run_parts(tmp_path):
     return run
 
 
+def test_a_part_may_join_its_result_with_the_stored_one(run_parts):
+    def joined(stored, entry):
+        earlier = [] if stored is None else stored["result"]["value"]
+        return {**entry, "result": {"value": [*earlier, entry["result"]["value"]]}}
+
+    part = replace(a_part("one", []), joined=joined)
+    run_parts([part])
+    body = run_parts([part], again=True)
+    assert body["parts"]["one"]["result"] == {"value": [1, 2]}
+    assert body["best_one"] == ["log", [1, 2]]  # the headline is of the joined result
+
+
 def test_json_markdown_and_plots_are_written(run_parts, tmp_path):
     lines = []
     body = run_parts([a_part("one", [])], say=lines.append)

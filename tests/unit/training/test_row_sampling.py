@@ -94,6 +94,15 @@ def test_the_correction_is_the_chance_to_be_in_a_batch(data, rows_config):
         assert (found[part] / steps).mean() == pytest.approx((told[part] / found[part].clip(1)).mean(), rel=0.2)
 
 
+def test_the_correction_can_be_left_out(data, rows_config):
+    without = rows_config.model_copy(update={"loss": rows_config.loss.model_copy(update={"logq": False})})
+    batch, corrected = (sampler_of(data, each).batch(3) for each in (without, rows_config))
+    assert batch.candidates.equal(corrected.candidates)
+    assert not batch.log_expected.any()
+    assert batch.log_expected.dtype == torch.float32
+    assert (corrected.log_expected < 0).all()
+
+
 @pytest.mark.parametrize("own_items", ["masked", "kept"])
 def test_the_loss_is_that_of_plain_loops(data, rows_config, own_items):
     batch = sampler_of(data, rows_config).batch(0)
