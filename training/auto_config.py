@@ -26,8 +26,10 @@ LENGTH, LONG = 50, 300
 REPEATS = 0.05
 """From this share of repeated targets on, the score knows what a user had before."""
 START_EPOCHS, MAIN_EPOCHS = 12, 4
-START_TARGETS, MAIN_TARGETS = 4_000_000, 800_000
-"""More passes over the data than these targets need are left out; one pass is always made."""
+START_TARGETS, MAIN_TARGETS = 4_000_000, 400_000
+"""Passes over the data beyond these targets are left out, but the first stage makes one pass at least."""
+SMALL_BATCH, LARGE_BATCH, MANY_ITEMS = 1024, 2048, 30_000
+"""Every step updates all items: with many of them, fewer and larger steps take less time."""
 _SAMPLE = 20_000
 _VALIDATIONS, _VALIDATION_PAIRS = 10, 5_000_000
 
@@ -61,7 +63,9 @@ def auto_config(data: PreparedData) -> Choice:
     main = OptimizationConfig(
         batch_size=512, learning_rate=5e-4, final_learning_rate_ratio=0.05, adam_beta2=0.98, steps=1
     )
-    config = TrainingConfig(model=model, loss=loss, start=StartConfig(steps=1), optimization=main)
+    size = LARGE_BATCH if data.item_count > MANY_ITEMS else SMALL_BATCH
+    start = StartConfig(steps=1, batch_size=size, negatives=size)
+    config = TrainingConfig(model=model, loss=loss, start=start, optimization=main)
     first, end, _ = data.training_groups()
     targets = int((end - first).sum())
     config, epochs = _with_steps(config, data, targets)
@@ -93,7 +97,7 @@ def _with_steps(config: TrainingConfig, data: PreparedData, targets: int) -> tup
     """The configuration with the steps of so many passes, and the passes."""
     start, main = config.start, config.optimization
     assert start is not None
-    epochs = (_epochs(START_EPOCHS, START_TARGETS / targets), _epochs(MAIN_EPOCHS, MAIN_TARGETS / targets))
+    epochs = (min(START_EPOCHS, max(1.0, START_TARGETS / targets)), min(MAIN_EPOCHS, MAIN_TARGETS / targets))
     samplers = (
         RowSampler(data, config, start.batch_size, start.negatives),
         RowSampler(data, config, main.batch_size, config.loss.negatives),
@@ -110,7 +114,3 @@ def _with_steps(config: TrainingConfig, data: PreparedData, targets: int) -> tup
 def _validation_users(data: PreparedData) -> int:
     """As many as cost a few seconds: one target per user makes a noisy recall."""
     return int(np.clip(_VALIDATION_PAIRS // data.item_count, 50, 400))
-
-
-def _epochs(most: float, wanted: float) -> float:
-    return min(most, max(1.0, wanted))

@@ -1,0 +1,90 @@
+"""What `--config auto` chooses, and that it trains."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nann.training.auto_config import LENGTH, LONG, MAIN_EPOCHS, START_EPOCHS, auto_config
+from nann.training.data.prepared import PreparedData
+from nann.training.row_sampling import RowSampler
+from nann.training.train import train
+
+
+def one_user_each(histories, **changes):
+    """A data set of users with these item indices, all of them training data."""
+    items = np.concatenate(histories).astype(np.int32)
+    end = np.cumsum([len(history) for history in histories])
+    first = end - [len(history) for history in histories]
+    count = int(items.max()) + 1
+    data = PreparedData(
+        item_ids=np.arange(1, count + 1),
+        item_categories=np.zeros(count, np.int32),
+        category_count=1,
+        item_attributes=None,
+        train_counts=np.bincount(items, minlength=count),
+        item_names=None,
+        behavior_items=items,
+        behavior_group_first=np.arange(len(items)),
+        user_ids=None,
+        user_first=first,
+        user_end=end,
+        user_train_end=end,
+        user_targets={name: np.full((len(end), 2), -1) for name in ("validation", "test")},
+        excludes_history=False,
+        user_profiles=np.zeros((len(end), 0), np.int32),
+        profile_fields=(),
+        manifest={},
+    )
+    return replace(data, **changes)
+
+
+def test_a_log_without_repeats_gets_short_histories_and_every_pass():
+    rng = np.random.default_rng(0)
+    data = one_user_each([rng.permutation(500)[:80] for _ in range(20)], excludes_history=True)
+    choice = auto_config(data)
+    assert choice.config.model.architecture == "kernel"
+    assert choice.config.model.sequence_length == LENGTH
+    assert not choice.config.model.kernel.repeats
+    assert choice.config.loss.own_items == "masked"
+    start = RowSampler(data, choice.config, choice.config.start.batch_size, choice.config.start.negatives)
+    assert choice.config.start.steps == START_EPOCHS * start.steps_per_epoch
+    main = RowSampler(data, choice.config, choice.config.optimization.batch_size, choice.config.loss.negatives)
+    assert choice.config.optimization.steps == MAIN_EPOCHS * main.steps_per_epoch
+    assert choice.reasons[0].startswith(f"{20 * 79:,} targets: 12.0 passes")
+    assert choice.reasons[1] == "0% of the targets repeat an earlier item of their user"
+
+
+@pytest.mark.parametrize(("length", "chosen"), [(60, LENGTH), (200, 150), (2000, LONG)])
+def test_where_users_come_back_requests_ship_what_most_histories_hold(length, chosen):
+    rng = np.random.default_rng(0)
+    data = one_user_each([rng.integers(30, size=length) for _ in range(10)])
+    config = auto_config(data).config
+    assert config.model.kernel.repeats
+    assert config.loss.own_items == "kept"
+    assert config.model.sequence_length == pytest.approx(chosen, rel=0.1)
+    assert "the score knows repeats" in auto_config(data).reasons[1]
+
+
+def test_excluded_repeats_are_not_counted_on():
+    data = one_user_each([np.arange(60) % 30 for _ in range(10)], excludes_history=True)
+    assert not auto_config(data).config.model.kernel.repeats
+
+
+def test_other_steps_are_shared_out_as_before(data):
+    config = auto_config(data).config
+    fewer = config.override(steps=40, seed=7)
+    assert (fewer.steps, fewer.seed) == (40, 7)
+    assert fewer.start_steps == pytest.approx(40 * config.start_steps / config.steps, abs=1)
+    assert config.override(steps=1).start is None
+    assert config.override() == config
+
+
+@pytest.mark.heavy
+def test_the_choice_trains(data, tmp_path):
+    config = auto_config(data).config.override(steps=6)
+    report = train(data, config, tmp_path)
+    assert report.steps == 6
+    assert np.isfinite(report.nce_loss)
