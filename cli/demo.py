@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..training.data.prepared import Queries
     from ..training.search.evaluate import Evaluation
 
-CONFIG = "complete_journey_demo"
+CONFIG = "auto"
 SHOWN_ITEMS = 10
 COMPARED_USERS = 200
 """Test users whose served answers are compared with those of the offline search under torch."""
