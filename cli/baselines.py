@@ -147,4 +147,4 @@ def _cells(rows: Mapping[str, Sequence[float | None]]) -> list[list[str]]:
 
 
 def _percentage(value: float | None, best: float | None) -> str:
-    return "-" if value is None else f"{value:.2%} {'*' if value == best else ' '}"
+    return "-" if value is None else f"{value:.2%} {'*' if value and value == best else ' '}"

@@ -26,7 +26,7 @@ def export(
     The files are compared with torch at several shapes. After a mismatch the command fails and writes nothing.
 
     Then the search that the bundle recommends is measured on at most 32 validation users: the cheapest of a few
-    settings that finds 98% of the exact top K. `nann tune` finds a cheaper one, on more users.
+    settings that finds 99% of the exact top K. `nann tune` finds a cheaper one, on more users.
     """
     from nann.bundle import Bundle
 

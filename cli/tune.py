@@ -19,7 +19,10 @@ def tune(
     aim: Annotated[str, typer.Option(help="What the search must reach: coverage or recall.")] = "coverage",
     coverage: Annotated[float, typer.Option(help="Share of the exact top K that the search must find.")] = 0.98,
     recall_delta: Annotated[
-        float, typer.Option(help="With --aim recall: largest share of recall-all that the search may lose.")
+        float,
+        typer.Option(
+            help="With --aim recall: largest share of recall-all that the search may lose, its standard error included."
+        ),
     ] = 0.005,
     max_share: Annotated[
         float, typer.Option(help="Largest share of the items that a search may score.", min=0.0, max=1.0)
@@ -45,7 +48,8 @@ def tune(
     `nann evaluate` afterwards. Items that no search can reach are reported.
 
     recall-Delta is the share of recall that the search loses. It rests on the targets that scoring every item finds;
-    where these are few it is mostly chance, so aim at coverage, or raise --users.
+    where these are few it is mostly chance. So it is shown with its standard error, and must reach the aim with it:
+    few targets need a coverage near 100%. With --aim recall raise --users.
 
     Example: nann tune --data build/data/complete_journey --coverage 0.99 --max-share 0.07
     """
@@ -74,8 +78,7 @@ def tune(
     for trial in report.frontier:
         picked = trial.params == report.params
         style = "[bold green]" if picked else ""
-        lost = "-" if trial.recall_delta is None else f"{trial.recall_delta:.2%}"
-        cells = (describe(trial.params), f"{trial.share_scored:.2%}", f"{trial.coverage:.2%}", lost)
+        cells = (describe(trial.params), f"{trial.share_scored:.2%}", f"{trial.coverage:.2%}", trial.lost)
         rows.append([style + cell for cell in (*cells, "recommended" if picked else "")])
     title = f"frontier on {record['users']} validation users, top {report.params.top_k}"
     output.print(make_table(title, ("search", "share scored", "coverage", "recall-Delta", ""), rows))

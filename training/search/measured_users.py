@@ -81,7 +81,15 @@ class MeasuredUsers:
         """The share of `recall_all` that lists, `int32[U, any]`, lose; None if `recall_all` is 0: JSON has no NaN."""
         return recall_delta(self.recall_all, self.recall(items)) if self.recall_all else None
 
-    @property
+    def recall_error(self, coverage: float) -> float:
+        """Standard error of `recall_delta` for a search that misses targets as often as other items of the exact list.
+
+        The difference that is seen may be smaller by chance, down to 0. The error is 0 only if nothing is missed.
+        """
+        found, _ = self.targets
+        return float(np.sqrt(coverage * (1 - coverage) / max(found, 1)))
+
+    @cached_property
     def targets(self) -> tuple[int, int]:
         """How many of the ground truth items scoring every item finds, on which recall-Delta rests; and of how many."""
         found = targets_found(self.exact, self.queries.target_indptr, self.queries.target_items)

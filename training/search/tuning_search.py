@@ -42,11 +42,15 @@ _FRONTIER_STEP = 0.005
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting and its measured means over the users; recall_delta is None if recall-all is 0."""
+    """One setting and its measured means over the users.
+
+    `recall_delta` is None if recall-all is 0; for `recall_error` see `MeasuredUsers`.
+    """
 
     params: SearchParams
     coverage: float
     recall_delta: float | None
+    recall_error: float
     items_scored: float
     share_scored: float
 
@@ -58,24 +62,33 @@ class Trial:
     @property
     def reached(self) -> str:
         """What it reaches, in words."""
-        delta = "" if self.recall_delta is None else f", recall-Delta {self.recall_delta:.2%}"
-        return f"coverage {self.coverage:.2%}{delta}"
+        return f"coverage {self.coverage:.2%}, recall-Delta {self.lost}"
+
+    @property
+    def lost(self) -> str:
+        """recall-Delta and its standard error, in words."""
+        return "-" if self.recall_delta is None else f"{self.recall_delta:.2%} ±{self.recall_error:.2%}"
 
     @property
     def measures(self) -> dict[str, float | None]:
         """What it reaches and costs, as fractions."""
-        return {"coverage": self.coverage, "recall_delta": self.recall_delta, "share_scored": self.share_scored}
+        recall = {"recall_delta": self.recall_delta, "recall_error": self.recall_error}
+        return {"coverage": self.coverage, **recall, "share_scored": self.share_scored}
 
 
 class Aim(NamedTuple):
-    """What a search must reach, as fractions: at least this coverage@K, at most this recall-Delta."""
+    """What a search must reach, as fractions: at least this coverage@K, at most this recall-Delta.
+
+    A recall-Delta counts with its standard error, and not below 0. Otherwise the cheapest of many trials would be one
+    that kept its recall by chance.
+    """
 
     coverage: float = 0.0
     recall_delta: float = np.inf
 
     def shortfall(self, trial: Trial) -> float:
         """How much a trial lacks; 0 if it reaches the aim."""
-        delta = 0.0 if trial.recall_delta is None else trial.recall_delta
+        delta = max(trial.recall_delta or 0.0, 0.0) + trial.recall_error
         return max(self.coverage - trial.coverage, 0.0) + max(delta - self.recall_delta, 0.0)
 
     def __str__(self) -> str:
@@ -288,8 +301,9 @@ class _Tuner:
         for place, (items, items_scored) in enumerate(zip(found.items, found.items_scored, strict=True)):
             setting = replace(params, rounds=(*params.rounds[:-1], min(place + 1, params.rounds[-1])))
             cost = float(items_scored.mean())
-            reached = coverage(items, self.users.exact), self.users.recall_delta(items)
-            trial = Trial(setting, *reached, cost, cost / self.index.item_count)
+            covered = coverage(items, self.users.exact)
+            lost = self.users.recall_delta(items), self.users.recall_error(covered)
+            trial = Trial(setting, covered, *lost, cost, cost / self.index.item_count)
             self.trials[setting] = trial
             cheaper = self.best is None or trial.items_scored < self.best.items_scored
             if cheaper and not self.wanted.shortfall(trial):
