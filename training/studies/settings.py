@@ -9,6 +9,7 @@ from nann.errors import ConfigError
 from nann.search_params import SearchParams, SeedParams
 
 from ..config import AuxiliaryConfig, SearchConfig, TrainingConfig, ValidationConfig, resolve_config
+from ..search.tune import DEFAULT_MAX_SHARE
 
 ARCHITECTURES = ("two_sided", "no_attention", "attention")
 """The rows of Table 3, by their names in the configuration."""
@@ -26,12 +27,14 @@ class WorthSettings:
         steps: of the deep model; the other forms get the same share of theirs. None: as many as `auto` chooses.
         users: test users at most.
         coverage: of the exact top 200, to tune the search for.
+        max_share: largest share of the items that the search may score.
         ablations: also train with each means left out, for this share of the steps. None: don't.
     """
 
     steps: int | None = None
     users: int = 2000
     coverage: float = 0.98
+    max_share: float = DEFAULT_MAX_SHARE
     ablations: float | None = None
 
 

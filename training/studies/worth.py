@@ -47,7 +47,7 @@ def run(runs: Runs, settings: StudySettings) -> Json:
     simple = [two_sided(auto, data).for_share(share) for auto in autos]
     queries = data.queries(SPLIT, choice.config.model.sequence_length, worth.users)
     models = WorthModels(runs, Comparison(data, queries, TOP_KS))
-    served = [models.served(form, worth.coverage) for form in deep]
+    served = [models.served(form, worth.coverage, worth.max_share) for form in deep]
     measured = {"deep": served, "two_sided": [models.lists(form) for form in simple]}
     baselines = models.baselines()
     best = {metric: best_baseline(baselines, metric) for metric in ("recall_20", "recall_200")}

@@ -66,14 +66,14 @@ class WorthModels:
 
         return self._cached(measure, lists=self._name(form))
 
-    def served(self, form: Form, coverage: float) -> Json:
+    def served(self, form: Form, coverage: float, max_share: float) -> Json:
         """`lists` by the exported models, and under `walk` the measures of a search that is tuned for a coverage."""
 
         def measure() -> Json:
             checkpoint, training = self._trained(form)
             bundle = self._bundle(checkpoint, form)
             self.runs.say(f"{_words(form)}: tuning for {percent(coverage, 0)} coverage")
-            params = tune_bundle(bundle, form.data, Aim(coverage=coverage), max_share=1.0).params
+            params = tune_bundle(bundle, form.data, Aim(coverage=coverage), max_share=max_share).params
             self.runs.say(f"{_words(form)}: scoring every item for {self.users:,} users")
             queries, batch = bundle_users(bundle, form.data, SPLIT, self.users)
             scorer = OnnxScorer(bundle.path / SCORER_FILE)
@@ -82,7 +82,7 @@ class WorthModels:
             lists = self._measured(lambda top_k: users.exact)
             return {**lists, **training, "walk": {name: walk[name] for name in WALK}}
 
-        return self._cached(measure, served=self._name(form), coverage=coverage)
+        return self._cached(measure, served=self._name(form), coverage=coverage, max_share=max_share)
 
     def _baseline(self, name: str) -> Json:
         self.runs.say(f"{LABELS[name]}: for {self.users:,} users")

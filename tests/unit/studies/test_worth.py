@@ -34,7 +34,7 @@ STEPS = 12
 
 @pytest.fixture(scope="module")
 def setup(study_setup):
-    return replace(study_setup, worth=WorthSettings(steps=STEPS, users=20, coverage=0.9, ablations=0.5))
+    return replace(study_setup, worth=WorthSettings(steps=STEPS, users=20, coverage=0.9, max_share=1.0, ablations=0.5))
 
 
 @pytest.fixture(scope="module")
