@@ -10,8 +10,8 @@ first term is a two-sided model, cheap to train, and with `kernel.heads` 0 it is
 *some* behaviours are like the candidate, which no inner product with a pooled user can. They have no softmax: it would
 divide away how many there are. The last term counts repeats, if the log has any.
 
-Weights r_h are learned for each age (0 = the latest behaviour). K_h and Q_h start as identity: the heads begin with the
-similarity that the two-sided form has learned.
+Weights r_h are learned for each age (0 = the latest behaviour). K_h and Q_h start as identity and the heads' gates at 0:
+the heads begin with the similarity that the two-sided form has learned, and change nothing until they have learned more.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ MAX_SIMILARITY = 12.0
 """Similarities are cut here before the exponential: e^12 times a long history is far from overflow."""
 _FORGETTING, _FORGETTING_UNTIL = 0.2, 20
 """At the start a behaviour of age a weighs exp(-0.2 min(a, 20))."""
-_FIRST_GATE = 0.1
 _REPEAT_WEIGHT = 4.0
 """An item of the history starts log(1 + e^4) above others, and grows by about 1 for each e-fold of its count: from 0 it
 would take most of a training to learn that the first purchase tells more than all that follow."""
@@ -137,7 +136,7 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         self.heads_on = heads > 0
         self.head_keys, self.head_queries = (nn.Parameter(torch.eye(width).repeat(heads, 1, 1)) for _ in range(2))
         self.temperatures = nn.Parameter(torch.linspace(0.5, 1.5, heads) if heads > 1 else torch.ones(heads))
-        self.gates = nn.Parameter(torch.tensor([_FIRST_GATE] * heads + [1.0] * self.kernel.repeats))
+        self.gates = nn.Parameter(torch.tensor([0.0] * heads + [1.0] * self.kernel.repeats))
         self.user_gates, self.item_gates = (nn.Parameter(torch.zeros(evidences, width)) for _ in range(2))
 
     @property
