@@ -10,8 +10,8 @@ first term is a two-sided model, cheap to train, and with `kernel.heads` 0 it is
 *some* behaviours are like the candidate, which no inner product with a pooled user can. They have no softmax: it would
 divide away how many there are. The last term counts repeats, if the log has any.
 
-Weights r_h are learned for each age (0 = the latest behaviour). K_h and Q_h start as identity and the heads' gates at 0:
-the heads begin with the similarity that the two-sided form has learned, and change nothing until they have learned more.
+Weights r_h are learned for each age (0 = the latest behaviour). K_h and Q_h start as identity and the gates of heads at
+0: heads begin with the similarity that the two-sided form has learned, and change nothing until they have learned more.
 """
 
 from __future__ import annotations
