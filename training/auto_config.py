@@ -26,10 +26,12 @@ LENGTH, LONG = 50, 300
 REPEATS = 0.05
 """From this share of repeated targets on, the score knows what a user had before."""
 START_EPOCHS, MAIN_EPOCHS = 12, 4
-START_TARGETS, MAIN_TARGETS = 4_000_000, 400_000
+START_TARGETS, MAIN_TARGETS = 4_000_000, 500_000
 """Passes over the data beyond these targets are left out, but the first stage makes one pass at least."""
 SMALL_BATCH, LARGE_BATCH, MANY_ITEMS = 1024, 2048, 30_000
 """Every step updates all items: with many of them, fewer and larger steps take less time."""
+LOWEST_RATE, HIGHEST_RATE = 2e-4, 1e-3
+"""Learning rate of the second stage."""
 _SAMPLE = 20_000
 _VALIDATIONS, _VALIDATION_PAIRS = 10, 5_000_000
 
@@ -61,7 +63,7 @@ def auto_config(data: PreparedData) -> Choice:
         auxiliary=AuxiliaryConfig(reading="none"),
     )
     main = OptimizationConfig(
-        batch_size=512, learning_rate=5e-4, final_learning_rate_ratio=0.05, adam_beta2=0.98, steps=1
+        batch_size=512, heads_learning_rate=4.0, final_learning_rate_ratio=0.05, adam_beta2=0.98, steps=1
     )
     size = LARGE_BATCH if data.item_count > MANY_ITEMS else SMALL_BATCH
     start = StartConfig(steps=1, batch_size=size, negatives=size)
@@ -103,9 +105,11 @@ def _with_steps(config: TrainingConfig, data: PreparedData, targets: int) -> tup
         RowSampler(data, config, main.batch_size, config.loss.negatives),
     )
     steps = [max(1, round(some * sampler.steps_per_epoch)) for some, sampler in zip(epochs, samplers, strict=True)]
+    # In less than a few passes a high rate forgets more of the first stage than it adds.
+    rate = max(LOWEST_RATE, HIGHEST_RATE * epochs[1] / MAIN_EPOCHS)
     changes = {
         "start": start.model_copy(update={"steps": steps[0]}),
-        "optimization": main.model_copy(update={"steps": steps[1]}),
+        "optimization": main.model_copy(update={"steps": steps[1], "learning_rate": rate}),
         "validation": ValidationConfig(every=max(1, sum(steps) // _VALIDATIONS), users=_validation_users(data)),
     }
     return config.model_copy(update=changes), epochs

@@ -62,7 +62,7 @@ class KernelTableScorer(nn.Module):
         self.attended = model.head_recency.shape[1]
         self.repeats = len(model.repeat_recency)
         self.digits = len(_digits(items.item[:1], len(items.item)))
-        self.evidences = items.gates.shape[1] if self.heads or self.repeats else 0
+        self.evidences = items.gates.shape[1]
         parts = [items.vector]
         if self.heads:
             parts.append(items.queries.flatten(1))
@@ -95,7 +95,7 @@ class KernelTableScorer(nn.Module):
             return inner
         evidence = _SHIFT + (torch.cat(found, dim=1) + math.exp(-_SHIFT)).log()  # [B, E, C]
         gates = (item_gates + user_gates[:, None]).transpose(1, 2)
-        scores: Tensor = inner + (evidence * gates[:, -evidence.shape[1] :]).sum(dim=1)
+        scores: Tensor = inner + (evidence * gates).sum(dim=1)
         return scores
 
 

@@ -44,7 +44,7 @@ class KernelUser(NamedTuple):
         vector: `float[B, d - 1]`, u.
         keys: `float[B, H, A, d - 1]`, temperature included.
         weights: `float[B, H, A]`, r_h of each behaviour's age; 0 for padding.
-        gates: `float[B, E]`, the user's part of the gates; E is H, and one more with repeats.
+        gates: `float[B, E]`, the user's part of the gates: H with the heads on, and one more with repeats.
         behaviors: `int[B, L]`, the item indices, -1 = padding; L is 0 without repeats.
         repeat_weights: `float[B, L]`, r_r of each behaviour's age; 0 for padding.
     """
@@ -111,7 +111,6 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         super().__init__()
         self.config, self.kernel = config, config.kernel
         width, heads = config.vector_dim - 1, self.kernel.heads
-        evidences = heads + self.kernel.repeats
         attended = min(self.kernel.attended, config.sequence_length)
         self.item_embedding = nn.Embedding(len(item_counts), width)
         nn.init.normal_(self.item_embedding.weight, std=self.kernel.embedding_std)
@@ -136,8 +135,7 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         self.heads_on = heads > 0
         self.head_keys, self.head_queries = (nn.Parameter(torch.eye(width).repeat(heads, 1, 1)) for _ in range(2))
         self.temperatures = nn.Parameter(torch.linspace(0.5, 1.5, heads) if heads > 1 else torch.ones(heads))
-        self.gates = nn.Parameter(torch.tensor([0.0] * heads + [1.0] * self.kernel.repeats))
-        self.user_gates, self.item_gates = (nn.Parameter(torch.zeros(evidences, width)) for _ in range(2))
+        self.head_gates, self.repeat_gates = _Gates(heads, width, 0.0), _Gates(int(self.kernel.repeats), width, 1.0)
 
     @property
     def item_count(self) -> int:
@@ -157,7 +155,12 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
 
     def head_parameters(self) -> list[nn.Parameter]:
         """What only the heads use."""
-        return [self.head_keys, self.head_queries, self.temperatures, self.head_recency]
+        own = [self.head_keys, self.head_queries, self.temperatures, self.head_recency]
+        return [*own, *self.head_gates.parameters()]
+
+    def _gates(self) -> list[_Gates]:
+        """Of the terms that take part in the score, heads first."""
+        return [self.head_gates, self.repeat_gates] if self.heads_on else [self.repeat_gates]
 
     def embed(self, items: Tensor) -> Tensor:
         """Id and attributes: int64[M] item indices -> float[M, d - 1]."""
@@ -194,7 +197,7 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         weights = self.head_recency.flip(1).exp() * known[:, None, -attended:]
         repeats = len(self.repeat_recency)
         repeat_weights = self.repeat_recency.flip(0).exp() * known[:, :repeats]
-        gates = self.gates + _GATE_SCALE * vector @ self.user_gates.T
+        gates = torch.cat([each.of_user(vector) for each in self._gates()], dim=-1)
         return KernelUser(vector, keys, weights, gates, behaviors[:, :repeats], repeat_weights)
 
     def user_vector(self, weights: Tensor, vectors: Tensor, profile_codes: Tensor) -> Tensor:
@@ -208,7 +211,9 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         """See `Scorer`."""
         directions = vectors[..., :-1]
         queries = torch.einsum("...d,hde->...he", directions, self.head_queries)
-        return KernelItem(vectors, queries, _GATE_SCALE * directions @ self.item_gates.T, items)
+        return KernelItem(
+            vectors, queries, torch.cat([each.of_item(directions) for each in self._gates()], dim=-1), items
+        )
 
     def score(self, user: KernelUser, item: KernelItem) -> Tensor:
         """See `Scorer`."""
@@ -224,7 +229,7 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
             return inner
         evidence = torch.cat(found, dim=1).log1p().transpose(1, 2)  # [B, C, E]
         gates = user.gates[:, None] + item.gates
-        return inner + (evidence * gates[..., -evidence.shape[-1] :]).sum(dim=-1)
+        return inner + (evidence * gates).sum(dim=-1)
 
     def score_rows(self, rows: RowsOfContexts, embedded: Tensor, vectors: Tensor) -> Tensor:
         """Scores of shared candidates for contexts of the same behaviours, as in training: float[R, G, C].
@@ -241,8 +246,9 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         directions = vectors[:, :-1]
         scores = users @ directions.T + vectors[:, -1]
         heads = self.kernel.heads if self.heads_on else 0
+        of_users = torch.cat([each.of_user(users) for each in self._gates()], dim=-1)  # [R, G, E]
+        of_items = torch.cat([each.of_item(directions) for each in self._gates()], dim=-1)  # [C, E]
         for evidence in range(heads + self.kernel.repeats):
-            place = evidence if evidence < heads else len(self.gates) - 1
             if evidence < heads:
                 queries = directions @ (self.head_queries[evidence] * self.temperatures[evidence])
                 similar = (keys @ self.head_keys[evidence] @ queries.T).clamp(max=MAX_SIMILARITY).exp()  # [R, T, C]
@@ -251,9 +257,7 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
                 weights = _seen(self.repeat_recency, rows)
                 places = rows.candidates[:, None].expand_as(weights)
                 found = weights.new_zeros(*users.shape[:2], len(vectors) + 1).scatter_add(2, places, weights)[..., :-1]
-            of_user = self.gates[place] + _GATE_SCALE * users @ self.user_gates[place]  # [R, G]
-            of_item = _GATE_SCALE * directions @ self.item_gates[place]  # [C]
-            scores = scores + (of_user[..., None] + of_item) * found.log1p()
+            scores = scores + (of_users[..., evidence, None] + of_items[:, evidence]) * found.log1p()
         return scores
 
     def light_users(self, behaviors: Tensor, profile_codes: Tensor) -> Tensor:
@@ -267,6 +271,23 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
     def light_items(self, vectors: Tensor) -> Tensor:
         """See `Scorer`: e_v itself."""
         return vectors
+
+
+class _Gates(nn.Module):
+    """How much each of some terms counts, by user and item."""
+
+    def __init__(self, count: int, width: int, start: float) -> None:
+        super().__init__()
+        self.start = nn.Parameter(torch.full((count,), start))
+        self.user, self.item = (nn.Parameter(torch.zeros(count, width)) for _ in range(2))
+
+    def of_user(self, vector: Tensor) -> Tensor:
+        """float[..., d - 1] -> float[..., count]."""
+        return self.start + _GATE_SCALE * vector @ self.user.T
+
+    def of_item(self, direction: Tensor) -> Tensor:
+        """float[..., d - 1] -> float[..., count]."""
+        return _GATE_SCALE * direction @ self.item.T
 
 
 def _seen(recency: Tensor, rows: RowsOfContexts) -> Tensor:

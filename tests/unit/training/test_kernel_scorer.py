@@ -93,9 +93,9 @@ def numpy_scores(model, behaviors, profile_codes, candidates):
             popularity = value["popularity"] * value["log_popularity"][item] + value["item_bias.weight"][item, 0]
             score = u @ q + popularity
 
-            def gate(place, q=q, u=u):
-                of_user, of_item = value["user_gates"][place], value["item_gates"][place]
-                return value["gates"][place] + 0.3 * (u @ of_user + q @ of_item)
+            def gate(kind, place, q=q, u=u):
+                start, of_user, of_item = (value[f"{kind}_gates.{part}"][place] for part in ("start", "user", "item"))
+                return start + 0.3 * (u @ of_user + q @ of_item)
 
             for head in range(model.kernel.heads):
                 similar = [
@@ -104,10 +104,10 @@ def numpy_scores(model, behaviors, profile_codes, candidates):
                 ]
                 seen = [b for b in range(len(known)) if ages[b] < model.kernel.attended]
                 found = sum(head_recency[head, ages[b]] * np.exp(min(12, similar[b])) for b in seen)
-                score += gate(head) * np.log1p(found)
+                score += gate("head", head) * np.log1p(found)
             if model.kernel.repeats:
                 found = sum(repeat_recency[ages[b]] for b in range(len(known)) if known[b] == item)
-                score += gate(-1) * np.log1p(found)
+                score += gate("repeat", 0) * np.log1p(found)
             scores.append(score)
         rows.append(scores)
     return torch.tensor(np.array(rows)).float()
