@@ -24,14 +24,18 @@ AUTO = "auto"
 LENGTH, LONG = 50, 300
 """How many behaviours a request ships, at least, and at most where users come back to items."""
 REPEATS = 0.05
-"""From this share of repeated targets on, the score knows what a user had before."""
-START_EPOCHS, MAIN_EPOCHS = 12, 4
-START_TARGETS, MAIN_TARGETS = 4_000_000, 500_000
-"""Passes over the data beyond these targets are left out, but the first stage makes one pass at least."""
+"""From this share of repeated targets on, the score knows what a user had before. On the logs with repeats that were
+tried, heads found nothing more (docs/training.md), so there are none."""
+PASSES, TARGETS = 12, 2_500_000
+"""Passes of the two-sided stage, fewer if they would exceed so many targets; at least one."""
+HEAD_PASSES, HEAD_TARGETS = 4, 500_000
+"""Passes of the stage with heads, fewer if they would exceed so many targets."""
 SMALL_BATCH, LARGE_BATCH, MANY_ITEMS = 1024, 2048, 30_000
 """Every step updates all items: with many of them, fewer and larger steps take less time."""
-LOWEST_RATE, HIGHEST_RATE = 2e-4, 1e-3
-"""Learning rate of the second stage."""
+HEAD_BATCH = 512
+RATE, LOWEST_HEAD_RATE, HEAD_RATE = 2e-3, 2e-4, 1e-3
+"""Learning rates of the two stages. In less than all passes a high rate of the second forgets more of the first than it
+adds."""
 _SAMPLE = 20_000
 _VALIDATIONS, _VALIDATION_PAIRS = 10, 5_000_000
 
@@ -53,29 +57,24 @@ def auto_config(data: PreparedData) -> Choice:
         architecture="kernel",
         sequence_length=length,
         item_layers=(64,),
-        kernel=KernelConfig(repeats=repeats),
+        kernel=KernelConfig(heads=0 if repeats else KernelConfig().heads, repeats=repeats),
         profile=ProfileConfig() if data.profile_fields else None,
     )
     loss = LossConfig(
         nce="ranking",
-        negatives=512,
+        negatives=HEAD_BATCH,
         own_items="masked" if data.excludes_history else "kept",
         auxiliary=AuxiliaryConfig(reading="none"),
     )
-    main = OptimizationConfig(
-        batch_size=512, heads_learning_rate=4.0, final_learning_rate_ratio=0.05, adam_beta2=0.98, steps=1
-    )
-    size = LARGE_BATCH if data.item_count > MANY_ITEMS else SMALL_BATCH
-    start = StartConfig(steps=1, batch_size=size, negatives=size)
-    config = TrainingConfig(model=model, loss=loss, start=start, optimization=main)
+    config = TrainingConfig(model=model, loss=loss)
     first, end, _ = data.training_groups()
     targets = int((end - first).sum())
-    config, epochs = _with_steps(config, data, targets)
+    config, schedule = (_one_stage if repeats else _two_stages)(config, data, targets)
+    every, users = max(1, config.steps // _VALIDATIONS), _validation_users(data)
     return Choice(
-        config,
+        config.model_copy(update={"validation": ValidationConfig(every=every, users=users)}),
         (
-            f"{targets:,} targets: {epochs[0]:.1f} passes in {config.start_steps:,} steps of the two-sided form, then "
-            f"{epochs[1]:.1f} in {config.optimization.steps:,} steps of the whole scorer",
+            f"{targets:,} targets: {schedule}",
             f"{repeated:.0%} of the targets repeat an earlier item of their user"
             + (f": the score knows repeats, and a request ships {length} behaviours" if repeats else ""),
             "items are described by their ids"
@@ -95,24 +94,43 @@ def _histories(data: PreparedData) -> tuple[float, float]:
     return float(repeated.mean()), float(np.quantile(first - starts, 0.75))
 
 
-def _with_steps(config: TrainingConfig, data: PreparedData, targets: int) -> tuple[TrainingConfig, tuple[float, float]]:
-    """The configuration with the steps of so many passes, and the passes."""
-    start, main = config.start, config.optimization
-    assert start is not None
-    epochs = (min(START_EPOCHS, max(1.0, START_TARGETS / targets)), min(MAIN_EPOCHS, MAIN_TARGETS / targets))
-    samplers = (
-        RowSampler(data, config, start.batch_size, start.negatives),
-        RowSampler(data, config, main.batch_size, config.loss.negatives),
+def _one_stage(config: TrainingConfig, data: PreparedData, targets: int) -> tuple[TrainingConfig, str]:
+    """The configuration without heads, with its steps, and the schedule in words."""
+    size, passes = _batch_size(data), min(PASSES, max(1.0, TARGETS / targets))
+    steps = _steps(config, data, size, size, passes)
+    loss = config.loss.model_copy(update={"negatives": size})
+    optimization = _optimization(steps, size, RATE)
+    words = f"{passes:.1f} passes in {steps:,} steps"
+    return config.model_copy(update={"loss": loss, "optimization": optimization}), words
+
+
+def _two_stages(config: TrainingConfig, data: PreparedData, targets: int) -> tuple[TrainingConfig, str]:
+    """The configuration with a two-sided start and the steps of both stages, and the schedule in words."""
+    size, passes = _batch_size(data), min(PASSES, max(1.0, TARGETS / targets))
+    start_steps = _steps(config, data, size, size, passes)
+    start = StartConfig(steps=start_steps, batch_size=size, negatives=size, learning_rate=RATE)
+    head_passes = min(HEAD_PASSES, HEAD_TARGETS / targets)
+    steps = _steps(config, data, HEAD_BATCH, HEAD_BATCH, head_passes)
+    rate = max(LOWEST_HEAD_RATE, HEAD_RATE * head_passes / HEAD_PASSES)
+    words = (
+        f"{passes:.1f} passes in {start_steps:,} steps of the two-sided form, then {head_passes:.1f} in {steps:,} "
+        "steps of the whole scorer"
     )
-    steps = [max(1, round(some * sampler.steps_per_epoch)) for some, sampler in zip(epochs, samplers, strict=True)]
-    # In less than a few passes a high rate forgets more of the first stage than it adds.
-    rate = max(LOWEST_RATE, HIGHEST_RATE * epochs[1] / MAIN_EPOCHS)
-    changes = {
-        "start": start.model_copy(update={"steps": steps[0]}),
-        "optimization": main.model_copy(update={"steps": steps[1], "learning_rate": rate}),
-        "validation": ValidationConfig(every=max(1, sum(steps) // _VALIDATIONS), users=_validation_users(data)),
-    }
-    return config.model_copy(update=changes), epochs
+    return config.model_copy(update={"start": start, "optimization": _optimization(steps, HEAD_BATCH, rate)}), words
+
+
+def _optimization(steps: int, batch_size: int, rate: float) -> OptimizationConfig:
+    return OptimizationConfig(
+        steps=steps, batch_size=batch_size, learning_rate=rate, final_learning_rate_ratio=0.05, adam_beta2=0.98
+    )
+
+
+def _batch_size(data: PreparedData) -> int:
+    return LARGE_BATCH if data.item_count > MANY_ITEMS else SMALL_BATCH
+
+
+def _steps(config: TrainingConfig, data: PreparedData, batch_size: int, negatives: int, passes: float) -> int:
+    return max(1, round(passes * RowSampler(data, config, batch_size, negatives).steps_per_epoch))
 
 
 def _validation_users(data: PreparedData) -> int:

@@ -116,8 +116,7 @@ class _Run:
             weight_decay=config.optimization.weight_decay,
             fused=True,
         )
-        # Moments of items that have not been seen for long fade to denormal numbers, which processors handle slowly.
-        torch.set_flush_denormal(True)
+
         self.stages = stages(data, config, process)
         self.bf16 = uses_bf16(config.optimization, process.device)
         settings = config.validation
@@ -193,7 +192,10 @@ class _Run:
         losses.total.backward()
         for group in self.optimizer.param_groups:
             nn.utils.clip_grad_norm_(group["params"], self.config.optimization.clip_norm)
+        # Moments of items that have not been seen for long fade to denormal numbers, which processors handle slowly.
+        torch.set_flush_denormal(True)
         self.optimizer.step()
+        torch.set_flush_denormal(False)
         return losses
 
     def _validates(self, done: int) -> bool:

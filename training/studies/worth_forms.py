@@ -46,14 +46,16 @@ class Form:
 def two_sided(auto: TrainingConfig, data: PreparedData) -> Form:
     """The two-sided form of `auto`, trained by itself: in the steps of the start, as many passes as `auto` gets."""
     start = auto.start
-    assert start is not None
+    alone = _with_kernel(auto, heads=0, repeats=False)
+    if start is None:
+        return Form("two_sided", alone, data)
     optimization = {
         "steps": start.steps + round(auto.optimization.steps / _main_steps_a_start_step(auto, data)),
         "batch_size": start.batch_size,
         "learning_rate": start.learning_rate,
     }
     config = _with(
-        _with_kernel(auto, heads=0, repeats=False),
+        alone,
         start=None,
         loss=_with(auto.loss, negatives=start.negatives),
         optimization=_with(auto.optimization, **optimization),
@@ -64,7 +66,6 @@ def two_sided(auto: TrainingConfig, data: PreparedData) -> Form:
 def ablated(auto: TrainingConfig, data: PreparedData) -> Iterator[Form]:
     """`auto` itself, and then without each of the means that it takes on this data set; see `ABLATIONS`."""
     start, main, kernel = auto.start, auto.optimization, auto.model.kernel
-    assert start is not None
     described = data.item_attributes is not None or data.category_count > 1
     yield Form("nothing", auto, data)
     if described:
@@ -73,14 +74,16 @@ def ablated(auto: TrainingConfig, data: PreparedData) -> Iterator[Form]:
         )
         yield Form("attributes", auto, bare)
     yield Form("logq", _with(auto, loss=_with(auto.loss, logq=False)), data)
-    yield Form("heads", _with_kernel(auto, heads=0), data)
+    if kernel.heads:
+        yield Form("heads", _with_kernel(auto, heads=0), data)
     if kernel.repeats:
         yield Form("repeats", _with_kernel(auto, repeats=False), data)
     if auto.loss.own_items == "masked":
         yield Form("own_items", _with(auto, loss=_with(auto.loss, own_items="kept")), data)
     yield Form("dropout", _with_kernel(auto, dropout=0.0), data)
-    steps = main.steps + round(start.steps * _main_steps_a_start_step(auto, data))
-    yield Form("start", _with(auto, start=None, optimization=_with(main, steps=steps)), data)
+    if start is not None:
+        steps = main.steps + round(start.steps * _main_steps_a_start_step(auto, data))
+        yield Form("start", _with(auto, start=None, optimization=_with(main, steps=steps)), data)
     if described:
         yield Form("id_dropout", _with_kernel(auto, id_dropout=ID_DROPOUT), data)
 

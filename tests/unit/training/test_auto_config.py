@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nann.training.auto_config import LENGTH, LONG, MAIN_EPOCHS, START_EPOCHS, auto_config
+from nann.training.auto_config import HEAD_PASSES, LENGTH, LONG, PASSES, auto_config
 from nann.training.data.prepared import PreparedData
 from nann.training.row_sampling import RowSampler
 from nann.training.train import train
@@ -50,9 +50,9 @@ def test_a_log_without_repeats_gets_short_histories_and_every_pass():
     assert not choice.config.model.kernel.repeats
     assert choice.config.loss.own_items == "masked"
     start = RowSampler(data, choice.config, choice.config.start.batch_size, choice.config.start.negatives)
-    assert choice.config.start.steps == START_EPOCHS * start.steps_per_epoch
+    assert choice.config.start.steps == PASSES * start.steps_per_epoch
     main = RowSampler(data, choice.config, choice.config.optimization.batch_size, choice.config.loss.negatives)
-    assert choice.config.optimization.steps == MAIN_EPOCHS * main.steps_per_epoch
+    assert choice.config.optimization.steps == HEAD_PASSES * main.steps_per_epoch
     assert choice.reasons[0].startswith(f"{20 * 79:,} targets: 12.0 passes")
     assert choice.reasons[1] == "0% of the targets repeat an earlier item of their user"
 
