@@ -16,6 +16,7 @@ Weights r_h are learned for each age (0 = the latest behaviour). K_h and Q_h sta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -135,7 +136,8 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         self.heads_on = heads > 0
         self.head_keys, self.head_queries = (nn.Parameter(torch.eye(width).repeat(heads, 1, 1)) for _ in range(2))
         self.temperatures = nn.Parameter(torch.linspace(0.5, 1.5, heads) if heads > 1 else torch.ones(heads))
-        self.head_gates, self.repeat_gates = _Gates(heads, width, 0.0), _Gates(int(self.kernel.repeats), width, 1.0)
+        self.head_gates = _Gates(heads, width, len(item_counts), 0.0)
+        self.repeat_gates = _Gates(int(self.kernel.repeats), width, len(item_counts), 1.0)
 
     @property
     def item_count(self) -> int:
@@ -211,9 +213,7 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         """See `Scorer`."""
         directions = vectors[..., :-1]
         queries = torch.einsum("...d,hde->...he", directions, self.head_queries)
-        return KernelItem(
-            vectors, queries, torch.cat([each.of_item(directions) for each in self._gates()], dim=-1), items
-        )
+        return KernelItem(vectors, queries, torch.cat([each.of_item(vectors) for each in self._gates()], dim=-1), items)
 
     def score(self, user: KernelUser, item: KernelItem) -> Tensor:
         """See `Scorer`."""
@@ -247,7 +247,7 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         scores = users @ directions.T + vectors[:, -1]
         heads = self.kernel.heads if self.heads_on else 0
         of_users = torch.cat([each.of_user(users) for each in self._gates()], dim=-1)  # [R, G, E]
-        of_items = torch.cat([each.of_item(directions) for each in self._gates()], dim=-1)  # [C, E]
+        of_items = torch.cat([each.of_item(vectors) for each in self._gates()], dim=-1)  # [C, E]
         for evidence in range(heads + self.kernel.repeats):
             if evidence < heads:
                 queries = directions @ (self.head_queries[evidence] * self.temperatures[evidence])
@@ -274,20 +274,25 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
 
 
 class _Gates(nn.Module):
-    """How much each of some terms counts, by user and item."""
+    """How much each of some terms counts, by user and item.
 
-    def __init__(self, count: int, width: int, start: float) -> None:
+    The item's popularity matters too: that an unpopular item is in the history tells the more.
+    """
+
+    def __init__(self, count: int, width: int, items: int, start: float) -> None:
         super().__init__()
+        self.usual = -math.log(items)  # popularity if all items had the same
         self.start = nn.Parameter(torch.full((count,), start))
-        self.user, self.item = (nn.Parameter(torch.zeros(count, width)) for _ in range(2))
+        self.user = nn.Parameter(torch.zeros(count, width))
+        self.item = nn.Parameter(torch.zeros(count, width + 1))
 
     def of_user(self, vector: Tensor) -> Tensor:
         """float[..., d - 1] -> float[..., count]."""
         return self.start + _GATE_SCALE * vector @ self.user.T
 
-    def of_item(self, direction: Tensor) -> Tensor:
-        """float[..., d - 1] -> float[..., count]."""
-        return _GATE_SCALE * direction @ self.item.T
+    def of_item(self, vector: Tensor) -> Tensor:
+        """e_v, float[..., d] -> float[..., count]."""
+        return _GATE_SCALE * (vector @ self.item.T - self.usual * self.item[:, -1])
 
 
 def _seen(recency: Tensor, rows: RowsOfContexts) -> Tensor:

@@ -93,9 +93,10 @@ def numpy_scores(model, behaviors, profile_codes, candidates):
             popularity = value["popularity"] * value["log_popularity"][item] + value["item_bias.weight"][item, 0]
             score = u @ q + popularity
 
-            def gate(kind, place, q=q, u=u):
+            def gate(kind, place, q=q, u=u, popularity=popularity):
                 start, of_user, of_item = (value[f"{kind}_gates.{part}"][place] for part in ("start", "user", "item"))
-                return start + 0.3 * (u @ of_user + q @ of_item)
+                rare = popularity + np.log(model.item_count)
+                return start + 0.3 * (u @ of_user + q @ of_item[:-1] + rare * of_item[-1])
 
             for head in range(model.kernel.heads):
                 similar = [
