@@ -26,6 +26,7 @@ LENGTH, LONG = 50, 300
 REPEATS = 0.05
 """From this share of repeated targets on, the score knows what a user had before. On the logs with repeats that were
 tried, heads found nothing more (docs/training.md), so there are none."""
+REPEATS_DROPOUT = 0.3
 PASSES, TARGETS = 12, 2_500_000
 """Passes of the two-sided stage, fewer if they would exceed so many targets; at least one."""
 HEAD_PASSES, HEAD_TARGETS = 4, 500_000
@@ -57,7 +58,7 @@ def auto_config(data: PreparedData) -> Choice:
         architecture="kernel",
         sequence_length=length,
         item_layers=(64,),
-        kernel=KernelConfig(heads=0 if repeats else KernelConfig().heads, repeats=repeats),
+        kernel=KernelConfig(heads=0, repeats=True, dropout=REPEATS_DROPOUT) if repeats else KernelConfig(),
         profile=ProfileConfig() if data.profile_fields else None,
     )
     loss = LossConfig(

@@ -46,7 +46,9 @@ class RowObjective(nn.Module):
 
 
 def shared_softmax_loss(scores: Tensor, batch: RowBatch, own_items: str) -> Tensor:
-    """Each target against the candidates that are no target of its context, averaged over targets.
+    """Each target against the candidates that are no target of its context; the mean of each context, averaged over them.
+
+    So a large basket counts as much as a small one, as it does in recall.
 
     The correction makes the sum over candidates an estimate of the sum over all items: each counts once for each time
     that it is expected in a batch. The row's own items are in its batch for certain.
@@ -65,4 +67,6 @@ def shared_softmax_loss(scores: Tensor, batch: RowBatch, own_items: str) -> Tens
     excluded[batch.target_contexts, batch.targets] = True
     total = noise.masked_fill(excluded, EXCLUDED).logsumexp(dim=1)  # [R G]
     found = scores.flatten(0, 1)[batch.target_contexts, batch.targets]
-    return F.softplus(total[batch.target_contexts] - found).mean()
+    each = F.softplus(total[batch.target_contexts] - found)
+    share = 1 / torch.bincount(batch.target_contexts)[batch.target_contexts]
+    return (each * share).sum() / share.sum()
