@@ -46,7 +46,7 @@ class RowObjective(nn.Module):
 
 
 def shared_softmax_loss(scores: Tensor, batch: RowBatch, own_items: str) -> Tensor:
-    """Each target against the candidates that are no target of its context; the mean of each context, averaged over them.
+    """Each target against the candidates that are no target of its context: means of contexts, averaged over contexts.
 
     So a large basket counts as much as a small one, as it does in recall.
 
