@@ -55,7 +55,8 @@ def train(
         return
     console.print(
         f"{report.steps:,} steps, {report.examples:,} examples in {report.seconds:.0f} s "
-        f"({report.step_ms:.0f} ms per step, {report.examples_per_s:,.0f} examples/s); checkpoint: {report.checkpoint}"
+        f"({report.step_ms:.0f} ms per step, {report.examples_per_s:,.0f} examples/s, at most "
+        f"{report.peak_memory_bytes / 2**30:.1f} GiB); checkpoint: {report.checkpoint}"
     )
     if report.best is not None:
         stopped, best = "stopped early; " if report.stopped_early else "", report.best
