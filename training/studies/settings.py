@@ -26,14 +26,14 @@ class WorthSettings:
     Attributes:
         steps: of the deep model; the other forms get the same share of theirs. None: as many as `auto` chooses.
         users: test users at most.
-        coverage: of the exact top 200, to tune the search for.
+        coverage: of the exact top 200, to tune the search for; test users have up to a point less than validation users.
         max_share: largest share of the items that the search may score.
         ablations: also train with each means left out, for this share of the steps. None: don't.
     """
 
     steps: int | None = None
     users: int = 2000
-    coverage: float = 0.98
+    coverage: float = 0.99
     max_share: float = DEFAULT_MAX_SHARE
     ablations: float | None = None
 
