@@ -26,7 +26,7 @@ class WorthSettings:
     Attributes:
         steps: of the deep model; the other forms get the same share of theirs. None: as many as `auto` chooses.
         users: test users at most.
-        coverage: of the exact top 200, to tune the search for; test users have up to a point less than validation users.
+        coverage: of the exact top 200, to tune the search for. Test users have up to a point less than that.
         max_share: largest share of the items that the search may score.
         ablations: also train with each means left out, for this share of the steps. None: don't.
     """
