@@ -138,6 +138,10 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         self.temperatures = nn.Parameter(torch.linspace(0.5, 1.5, heads) if heads > 1 else torch.ones(heads))
         self.head_gates = _Gates(heads, width, len(item_counts), 0.0)
         self.repeat_gates = _Gates(int(self.kernel.repeats), width, len(item_counts), 1.0)
+        for (
+            parameter
+        ) in self.parameters():  # what is empty trains nothing, and DistributedDataParallel would wait for it
+            parameter.requires_grad_(parameter.numel() > 0)
 
     @property
     def item_count(self) -> int:
@@ -203,7 +207,7 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         return KernelUser(vector, keys, weights, gates, behaviors[:, :repeats], repeat_weights)
 
     def user_vector(self, weights: Tensor, vectors: Tensor, profile_codes: Tensor) -> Tensor:
-        """U of G contexts of each row: float[B, G, T], float[B, T, d - 1], int[B, P] -> float[B, G, d - 1]."""
+        """The vectors u of G contexts of each row: float[B, G, T], float[B, T, d - 1], int[B, P] -> float[B, G, d - 1]."""
         pooled = weights @ vectors / (weights.sum(dim=-1, keepdim=True) + 1e-6).sqrt()  # finite without behaviours
         if self.profile_network is not None:
             pooled = pooled + self.profile_network(profile_codes)[:, None]
