@@ -207,7 +207,7 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         return KernelUser(vector, keys, weights, gates, behaviors[:, :repeats], repeat_weights)
 
     def user_vector(self, weights: Tensor, vectors: Tensor, profile_codes: Tensor) -> Tensor:
-        """The vectors u of G contexts of each row: float[B, G, T], float[B, T, d - 1], int[B, P] -> float[B, G, d - 1]."""
+        """The u of G contexts of each row: float[B, G, T], float[B, T, d - 1], int[B, P] -> float[B, G, d - 1]."""
         pooled = weights @ vectors / (weights.sum(dim=-1, keepdim=True) + 1e-6).sqrt()  # finite without behaviours
         if self.profile_network is not None:
             pooled = pooled + self.profile_network(profile_codes)[:, None]
