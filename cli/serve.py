@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -15,7 +16,6 @@ from .support import DEFAULT_REPOSITORY, AdminKeyOption, RepositoryOption, conso
 if TYPE_CHECKING:
     from nann.bundle import Bundle
 
-    from ..python_backend.server.stub_supervisor import StubSupervisor
     from ..python_backend.server.triton import TritonServer
 
 
@@ -90,7 +90,7 @@ def serve(
         console.print(line, soft_wrap=True)
         with TritonServer(options) as server:
             _welcome(server, opened)
-            server.wait(_supervisor(server).check)
+            server.wait(_look_after(server))
     except _Stopped:
         console.print("stopped")
 
@@ -106,12 +106,14 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     raise _Stopped
 
 
-def _supervisor(server: TritonServer) -> StubSupervisor:
+def _look_after(server: TritonServer) -> Callable[[], None]:
+    """What to call repeatedly while the server runs."""
     from ..python_backend.server.stub_supervisor import StubSupervisor
 
-    assert server.pid is not None
+    if (pid := server.pid) is None:  # it has stopped already: `wait` says so
+        return lambda: None
     say = partial(console.print, soft_wrap=True, markup=False)
-    return StubSupervisor(server.pid, server.options.repository, server.control, say)
+    return StubSupervisor(pid, server.options.repository, server.control, say).check
 
 
 def _welcome(server: TritonServer, bundle: Bundle) -> None:

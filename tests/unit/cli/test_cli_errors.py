@@ -10,6 +10,9 @@ import pytest
 import torch
 from support.cli_commands import Pipeline, nann, refused
 
+from nann.cli.serve import _look_after
+from nann.python_backend.server.triton import ServerOptions, TritonServer
+
 pytestmark = pytest.mark.heavy
 
 
@@ -243,3 +246,10 @@ def test_search_parameters_that_can_not_be(pipeline, arguments, message):
     assert message in refused(
         "evaluate", "--data", pipeline.data, "--bundle", pipeline.bundle, "--entry", "layers", *arguments
     )
+
+
+def test_a_server_that_stopped_before_it_is_watched_is_left_to_the_wait():
+    """Triton may be killed between the welcome and the first look at its processes."""
+    stopped = TritonServer(ServerOptions(Path("repository"), "127.0.0.1", 1, 2, 3))
+    assert stopped.pid is None
+    assert _look_after(stopped)() is None
