@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from .config import (
     AuxiliaryConfig,
@@ -51,7 +52,8 @@ class Choice:
 
 def auto_config(data: PreparedData) -> Choice:
     """The `kernel` scorer, sized for the data set."""
-    repeated, length = _histories(data)
+    first, end, users = data.training_groups()
+    repeated, length = _histories(data, first, users)
     repeats = repeated >= REPEATS and not data.excludes_history
     length = int(np.clip(length, LENGTH, LONG)) if repeats else LENGTH
     model = ModelConfig(
@@ -68,12 +70,11 @@ def auto_config(data: PreparedData) -> Choice:
         auxiliary=AuxiliaryConfig(reading="none"),
     )
     config = TrainingConfig(model=model, loss=loss)
-    first, end, _ = data.training_groups()
     targets = int((end - first).sum())
     config, schedule = (_one_stage if repeats else _two_stages)(config, data, targets)
-    every, users = max(1, config.steps // _VALIDATIONS), _validation_users(data)
+    validation = ValidationConfig(every=max(1, config.steps // _VALIDATIONS), users=_validation_users(data))
     return Choice(
-        config.model_copy(update={"validation": ValidationConfig(every=every, users=users)}),
+        config.model_copy(update={"validation": validation}),
         (
             f"{targets:,} targets: {schedule}",
             f"{repeated:.0%} of the targets repeat an earlier item of their user"
@@ -85,9 +86,8 @@ def auto_config(data: PreparedData) -> Choice:
     )
 
 
-def _histories(data: PreparedData) -> tuple[float, float]:
-    """Of a sample of the targets: the share that repeats an item of the history, and how long most histories are."""
-    first, _, users = data.training_groups()
+def _histories(data: PreparedData, first: npt.NDArray[np.int64], users: npt.NDArray[np.int32]) -> tuple[float, float]:
+    """Of a sample of the training groups: the share that begins with an item of the history, and how long most are."""
     chosen = np.random.default_rng(0).choice(len(first), min(_SAMPLE, len(first)), replace=False)
     starts, first = data.user_first[users[chosen]], first[chosen]
     seen = data.contexts(starts, first, LONG)

@@ -13,9 +13,8 @@ from .config import TrainingConfig
 from .data.prepared import PreparedData
 from .models.kernel_scorer import RowsOfContexts
 from .models.scorer import map_parts
-from .sampling import Sampler, UnigramSampler
+from .sampling import EPOCH_STREAM, NEGATIVE_STREAM, Sampler, UnigramSampler
 
-_EPOCH_STREAM, _NEGATIVE_STREAM = 0, 1
 _PADDED = 1.3
 """A step has at most this many behaviours, padding included, per context that the configuration asks for."""
 
@@ -134,7 +133,7 @@ class RowSampler(Sampler[RowBatch]):
     def batch(self, step: int) -> RowBatch:
         """The batch of one step of this process."""
         rows = self._rows(step)
-        rng = np.random.default_rng((self._config.seed, _NEGATIVE_STREAM, step, self._rank))
+        rng = np.random.default_rng((self._config.seed, NEGATIVE_STREAM, step, self._rank))
         first, width = self._row_first[rows], self._row_width[rows]
         places = first[:, None] + np.arange(width.max())
         known = places < (first + width)[:, None]
@@ -191,7 +190,7 @@ class RowSampler(Sampler[RowBatch]):
         batches = len(self._cuts) - 1
         epoch, place = divmod(step * self._world_size + self._rank, batches)
         if self._order[0] != epoch:
-            rng = np.random.default_rng((self._config.seed, _EPOCH_STREAM, epoch))
+            rng = np.random.default_rng((self._config.seed, EPOCH_STREAM, epoch))
             rows = rng.permutation(len(self._row_width))
             rows = rows[np.argsort(self._row_width[rows], kind="stable")]
             self._order = (epoch, rows, rng.permutation(batches))

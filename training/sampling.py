@@ -15,7 +15,8 @@ from .config import TrainingConfig
 from .data.prepared import PreparedData
 from .objective import Batch
 
-_EPOCH_STREAM, _NEGATIVE_STREAM = 0, 1
+EPOCH_STREAM, NEGATIVE_STREAM = 0, 1
+"""Part of the random seeds, so that the order of an epoch and the negatives of a step are independent."""
 
 
 class UnigramSampler:
@@ -84,7 +85,7 @@ class BatchSampler(Sampler[Batch]):
         users, data, loss = self._users[chosen], self._data, self._config.loss
         behaviors = data.contexts(data.user_first[users], self._first[chosen], self._config.model.sequence_length)
         profiles = data.user_profiles[users] if data.user_profiles.shape[1] else np.zeros((len(users), 1), np.int32)
-        rng = np.random.default_rng((self._config.seed, _NEGATIVE_STREAM, step, self._rank))
+        rng = np.random.default_rng((self._config.seed, NEGATIVE_STREAM, step, self._rank))
         rows, real = self._positive_rows(rng, chosen)
         negatives = self._negatives.draw(rng, (len(chosen), loss.negatives))
         candidates = np.concatenate([data.behavior_items[rows].astype(np.int64), negatives], axis=1)
@@ -115,6 +116,6 @@ class BatchSampler(Sampler[Batch]):
 
     def _shuffled(self, epoch: int) -> npt.NDArray[np.int64]:
         if self._order[0] != epoch:
-            rng = np.random.default_rng((self._config.seed, _EPOCH_STREAM, epoch))
+            rng = np.random.default_rng((self._config.seed, EPOCH_STREAM, epoch))
             self._order = (epoch, rng.permutation(self.example_count))
         return self._order[1]

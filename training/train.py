@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,6 @@ class _Run:
             weight_decay=config.optimization.weight_decay,
             fused=True,
         )
-
         self.stages = stages(data, config, process)
         self.bf16 = uses_bf16(config.optimization, process.device)
         settings = config.validation
@@ -138,26 +138,21 @@ class _Run:
         start = time.perf_counter()
         over = self._is_over(first)
         done, last, losses, examples = first, first if over else last, None, 0
-        with RunLog(self.out, self.process, first, last) as log:
-            for stage in self.stages:
-                if over or done >= min(stage.last, last):
-                    continue
-                module = self._enter(stage)
-                with closing(stage.sampler.batches(done - stage.first, min(stage.last, last) - stage.first)) as batches:
-                    for batch in batches:
-                        losses = self._step(module, stage, done, batch)
-                        done += 1
-                        examples += batch.example_count * self.process.world_size
-                        validates = self._validates(done)
-                        saves = done % checkpoint_every_steps == 0 or done == last
-                        if self.process.is_main and (done % LOG_EVERY_STEPS == 0 or validates or saves):
-                            log.steps(done, examples, losses, self.optimizer.param_groups[0]["lr"])
-                        with log.paused():
-                            over = validates and self._validate(done, log)
-                            if saves or over:
-                                self._save(done, CHECKPOINT_FILE)
-                        if over:
-                            break
+        with RunLog(self.out, self.process, first, last) as log, closing(self._batches(first, last)) as batches:
+            for stage, module, batch in batches:
+                losses = self._step(module, stage, done, batch)
+                done += 1
+                examples += batch.example_count * self.process.world_size
+                validates = self._validates(done)
+                saves = done % checkpoint_every_steps == 0 or done == last
+                if self.process.is_main and (done % LOG_EVERY_STEPS == 0 or validates or saves):
+                    log.steps(done, examples, losses, self.optimizer.param_groups[0]["lr"])
+                with log.paused():
+                    over = validates and self._validate(done, log)
+                    if saves or over:
+                        self._save(done, CHECKPOINT_FILE)
+                if over:
+                    break
             step_s = log.step_s
         return TrainingReport(
             checkpoint=self.out / CHECKPOINT_FILE,
@@ -173,6 +168,16 @@ class _Run:
             best_checkpoint=self.out / BEST_FILE if self.best else None,
             stopped_early=over and done < self.config.steps,
         )
+
+    def _batches(self, first: int, last: int) -> Generator[tuple[Stage, nn.Module, Any]]:
+        """The batches of steps `first` to `last` - 1, each with its stage and the objective as the stage trains it."""
+        for stage in self.stages:
+            start, end = max(first, stage.first), min(last, stage.last)
+            if start < end:
+                module = self._enter(stage)
+                with closing(stage.sampler.batches(start - stage.first, end - stage.first)) as batches:
+                    for batch in batches:
+                        yield stage, module, batch
 
     def _enter(self, stage: Stage) -> nn.Module:
         """The objective as the stage trains it."""

@@ -138,9 +138,8 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         self.temperatures = nn.Parameter(torch.linspace(0.5, 1.5, heads) if heads > 1 else torch.ones(heads))
         self.head_gates = _Gates(heads, width, len(item_counts), 0.0)
         self.repeat_gates = _Gates(int(self.kernel.repeats), width, len(item_counts), 1.0)
-        for (
-            parameter
-        ) in self.parameters():  # what is empty trains nothing, and DistributedDataParallel would wait for it
+        # What is empty trains nothing, and DistributedDataParallel would wait for its gradient.
+        for parameter in self.parameters():
             parameter.requires_grad_(parameter.numel() > 0)
 
     @property
@@ -197,7 +196,7 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
     def context_of(self, vectors: Tensor, behaviors: Tensor, profile_codes: Tensor) -> KernelUser:
         """The user's side from k_b of the behaviours, float[B, L, d - 1], int[B, L], int[B, P]."""
         known = behaviors >= 0
-        attended = min(self.kernel.attended, self.config.sequence_length)
+        attended = self.head_recency.shape[1]
         vector = self.user_vector((self.recency.flip(0).exp() * known)[:, None], vectors, profile_codes).squeeze(1)
         keys = torch.einsum("bld,hde,h->bhle", vectors[:, -attended:], self.head_keys, self.temperatures)
         weights = self.head_recency.flip(1).exp() * known[:, None, -attended:]
@@ -246,22 +245,26 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
             vectors: `float[C, d]`, e_v of the candidates.
         """
         keys = self.key(embedded)
-        users = self.user_vector(_seen(self.recency, rows), keys, rows.profile_codes)  # [R, G, d - 1]
+        # Each behaviour's age as each context sees it; negative for what comes after it: [R, G, T].
+        ages = rows.ends[..., None] - 1 - torch.arange(keys.shape[1], device=keys.device)
+        users = self.user_vector(_by_age(self.recency, ages), keys, rows.profile_codes)  # [R, G, d - 1]
         directions = vectors[:, :-1]
         scores = users @ directions.T + vectors[:, -1]
-        heads = self.kernel.heads if self.heads_on else 0
         of_users = torch.cat([each.of_user(users) for each in self._gates()], dim=-1)  # [R, G, E]
         of_items = torch.cat([each.of_item(vectors) for each in self._gates()], dim=-1)  # [C, E]
-        for evidence in range(heads + self.kernel.repeats):
-            if evidence < heads:
-                queries = directions @ (self.head_queries[evidence] * self.temperatures[evidence])
-                similar = (keys @ self.head_keys[evidence] @ queries.T).clamp(max=MAX_SIMILARITY).exp()  # [R, T, C]
-                found = _seen(self.head_recency[evidence], rows) @ similar  # [R, G, C]
-            else:
-                weights = _seen(self.repeat_recency, rows)
-                places = rows.candidates[:, None].expand_as(weights)
-                found = weights.new_zeros(*users.shape[:2], len(vectors) + 1).scatter_add(2, places, weights)[..., :-1]
-            scores = scores + (of_users[..., evidence, None] + of_items[:, evidence]) * found.log1p()
+
+        def gated(found: Tensor, term: int) -> Tensor:
+            return (of_users[..., term, None] + of_items[:, term]) * found.log1p()
+
+        for head in range(self.kernel.heads if self.heads_on else 0):
+            queries = directions @ (self.head_queries[head] * self.temperatures[head])
+            similar = (keys @ self.head_keys[head] @ queries.T).clamp(max=MAX_SIMILARITY).exp()  # [R, T, C]
+            scores = scores + gated(_by_age(self.head_recency[head], ages) @ similar, head)
+        if self.kernel.repeats:
+            weights = _by_age(self.repeat_recency, ages)
+            places = rows.candidates[:, None].expand_as(weights)
+            found = weights.new_zeros(*users.shape[:2], len(vectors) + 1).scatter_add(2, places, weights)
+            scores = scores + gated(found[..., :-1], -1)
         return scores
 
     def light_users(self, behaviors: Tensor, profile_codes: Tensor) -> Tensor:
@@ -299,9 +302,8 @@ class _Gates(nn.Module):
         return _GATE_SCALE * (vector @ self.item.T - self.usual * self.item[:, -1])
 
 
-def _seen(recency: Tensor, rows: RowsOfContexts) -> Tensor:
-    """Weights of ages, float[A], for each behaviour as each context sees it, 0 outside of it: float[R, G, T]."""
-    ages = rows.ends[..., None] - 1 - torch.arange(rows.behaviors.shape[1], device=rows.ends.device)  # [R, G, T]
+def _by_age(recency: Tensor, ages: Tensor) -> Tensor:
+    """exp(recency), float[A], at each age; 0 where the age is not from 0 to A - 1: float, shape of `ages`."""
     return recency.exp()[ages.clamp(0, len(recency) - 1)] * ((ages >= 0) & (ages < len(recency)))
 
 
