@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 from support.tiny_log import CONFIG, USERS, write_log
 
 from nann.bundle import Bundle
@@ -77,3 +78,17 @@ def half_bundle(exported_bundle: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def config() -> TrainingConfig:
     return TrainingConfig.model_validate(CONFIG)
+
+
+@pytest.fixture
+def request_tensors(data: PreparedData) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Histories, profiles and candidates of four users."""
+    generator = torch.Generator().manual_seed(4)
+    behaviors = torch.randint(data.item_count, (4, 8), generator=generator, dtype=torch.int32)
+    behaviors[1, :5] = -1
+    behaviors[2, :7] = -1
+    behaviors[3] = -1  # a user without history
+    profiles = torch.tensor([[0, 0], [1, 2], [5, 1], [3, 0]], dtype=torch.int32)
+    candidates = torch.randint(data.item_count, (4, 6), generator=generator, dtype=torch.int32)
+    candidates[0, :3] = behaviors[0, [0, 5, 7]]
+    return behaviors, profiles, candidates

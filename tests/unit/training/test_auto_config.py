@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from support.sequences import data_of
 
 from nann.training.auto_config import HEAD_PASSES, LENGTH, LONG, PASSES, auto_config
-from nann.training.data.prepared import PreparedData
 from nann.training.row_sampling import RowSampler
 from nann.training.train import train
 
 
-def one_user_each(histories, **changes):
-    """A data set of users with these item indices, all of them training data."""
-    items = np.concatenate(histories).astype(np.int32)
-    end = np.cumsum([len(history) for history in histories])
-    first = end - [len(history) for history in histories]
-    count = int(items.max()) + 1
-    data = PreparedData(
-        item_ids=np.arange(1, count + 1),
-        item_categories=np.zeros(count, np.int32),
-        category_count=1,
-        item_attributes=None,
-        train_counts=np.bincount(items, minlength=count),
-        item_names=None,
-        behavior_items=items,
-        behavior_group_first=np.arange(len(items)),
-        user_ids=None,
-        user_first=first,
-        user_end=end,
-        user_train_end=end,
-        user_targets={name: np.full((len(end), 2), -1) for name in ("validation", "test")},
-        excludes_history=False,
-        user_profiles=np.zeros((len(end), 0), np.int32),
-        profile_fields=(),
-        manifest={},
-    )
-    return replace(data, **changes)
-
-
 def test_a_log_without_repeats_gets_short_histories_and_every_pass():
     rng = np.random.default_rng(0)
-    data = one_user_each([rng.permutation(500)[:80] for _ in range(20)], excludes_history=True)
+    data = data_of([rng.permutation(500)[:80] for _ in range(20)], excludes_history=True)
     choice = auto_config(data)
     assert choice.config.model.architecture == "kernel"
     assert choice.config.model.sequence_length == LENGTH
@@ -60,7 +30,7 @@ def test_a_log_without_repeats_gets_short_histories_and_every_pass():
 @pytest.mark.parametrize(("length", "chosen"), [(60, LENGTH), (200, 150), (2000, LONG)])
 def test_where_users_come_back_requests_ship_what_most_histories_hold(length, chosen):
     rng = np.random.default_rng(0)
-    data = one_user_each([rng.integers(30, size=length) for _ in range(10)])
+    data = data_of([rng.integers(30, size=length) for _ in range(10)])
     config = auto_config(data).config
     assert config.model.kernel.repeats
     assert config.loss.own_items == "kept"
@@ -69,7 +39,7 @@ def test_where_users_come_back_requests_ship_what_most_histories_hold(length, ch
 
 
 def test_excluded_repeats_are_not_counted_on():
-    data = one_user_each([np.arange(60) % 30 for _ in range(10)], excludes_history=True)
+    data = data_of([np.arange(60) % 30 for _ in range(10)], excludes_history=True)
     assert not auto_config(data).config.model.kernel.repeats
 
 

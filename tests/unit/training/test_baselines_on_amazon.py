@@ -6,11 +6,10 @@ import gzip
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
+from support.sequences import data_of
 
 from nann.training.baselines.compare import BASELINES, Comparison
-from nann.training.data.prepared import PreparedData
 
 LOG = Path(__file__).resolve().parents[4] / "shared/data/amazon/Toys_and_Games.txt.gz"
 KNOWN = {
@@ -31,31 +30,8 @@ pytestmark = [
 def comparison() -> Comparison:
     """Every user is asked about the last item and known by those before it, which are left out of the lists."""
     with gzip.open(LOG, "rt") as lines:
-        rows = [[int(item) for item in line.split()[1:]] for line in lines]
-    items = np.concatenate(rows).astype(np.int32) - 1
-    end = np.cumsum([len(row) for row in rows])
-    known = np.ones(len(items), np.bool_)
-    known[end - 1] = False
-    count = int(items.max()) + 1
-    data = PreparedData(
-        item_ids=np.arange(1, count + 1),
-        item_categories=np.zeros(count, np.int32),
-        category_count=1,
-        item_attributes=None,
-        train_counts=np.bincount(items[known], minlength=count),
-        item_names=None,
-        behavior_items=items,
-        behavior_group_first=np.arange(len(items)),
-        user_ids=pl.Series(range(len(rows))),
-        user_first=end - [len(row) for row in rows],
-        user_end=end,
-        user_train_end=end - 1,
-        user_targets={"test": np.stack([end - 1, end], axis=1)},
-        excludes_history=True,
-        user_profiles=np.empty((len(rows), 0), np.int32),
-        profile_fields=(),
-        manifest={},
-    )
+        rows = [np.array([int(item) - 1 for item in line.split()[1:]]) for line in lines]
+    data = data_of(rows, held_out=1, excludes_history=True)
     return Comparison(data, data.queries("test", 600), (20, 200))
 
 

@@ -51,19 +51,6 @@ def model(request, data, config):
     return build(data, config, heads, with_profile, repeats=repeats, attended=5)
 
 
-@pytest.fixture
-def request_tensors(data):
-    generator = torch.Generator().manual_seed(4)
-    behaviors = torch.randint(data.item_count, (4, LENGTH), generator=generator, dtype=torch.int32)
-    behaviors[1, :5] = -1
-    behaviors[2, :7] = -1
-    behaviors[3] = -1  # a user without history
-    profiles = torch.tensor([[0, 0], [1, 2], [5, 1], [3, 0]], dtype=torch.int32)
-    candidates = torch.randint(data.item_count, (4, 6), generator=generator, dtype=torch.int32)
-    candidates[0, :3] = behaviors[0, [0, 5, 7]]
-    return behaviors, profiles, candidates
-
-
 def numpy_scores(model, behaviors, profile_codes, candidates):
     """The module's formula, one pair at a time."""
     value = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}

@@ -61,18 +61,6 @@ def model(request, data, config):
     return model.eval()
 
 
-@pytest.fixture
-def request_tensors(data):
-    generator = torch.Generator().manual_seed(4)
-    behaviors = torch.randint(data.item_count, (4, 8), generator=generator, dtype=torch.int32)
-    behaviors[1, :5] = -1
-    behaviors[2, :7] = -1
-    behaviors[3] = -1  # a user without history
-    profiles = torch.tensor([[0, 0], [1, 2], [5, 1], [3, 0]], dtype=torch.int32)
-    candidates = torch.randint(data.item_count, (4, 6), generator=generator, dtype=torch.int32)
-    return behaviors, profiles, candidates
-
-
 @torch.inference_mode()
 def test_scores_are_those_of_the_plain_form(model, request_tensors):
     torch.testing.assert_close(model(*request_tensors), plain_scores(model, *request_tensors), rtol=1e-4, atol=1e-4)

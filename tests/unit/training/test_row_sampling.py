@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+from support.torchrun import two_processes
 
 from nann.training.checkpoint import Checkpoint, build_model
 from nann.training.config import TrainingConfig
@@ -179,18 +177,14 @@ def test_two_processes_train_both_stages(data_folder, rows_config, tmp_path, rep
     """torchrun with gloo: no process waits for the gradient of what a stage leaves out."""
     model = rows_config.model.model_dump()
     settings = {**rows_config.model_dump(), "model": {**model, "kernel": {"heads": 2, "repeats": repeats}}}
-    script = tmp_path / "run.py"
-    script.write_text(
+    done = two_processes(
+        tmp_path / "run.py",
         "from pathlib import Path\n"
         "from nann.training.config import TrainingConfig\n"
         "from nann.training.data.prepared import PreparedData\n"
         "from nann.training.train import train\n"
         f"config = TrainingConfig.model_validate({settings!r}).override(steps=8)\n"
         f"report = train(PreparedData.load({str(data_folder)!r}), config, Path({str(tmp_path / 'out')!r}))\n"
-        "print('STEPS', report.steps)\n"
+        "print('STEPS', report.steps)\n",
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("STEPS 8") == 2

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 from contextlib import closing
 from dataclasses import replace
@@ -10,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.torchrun import two_processes
 
 from nann.errors import ConfigError, DataError
 from nann.metrics import recall
@@ -99,8 +97,8 @@ def test_the_auxiliary_loss_leaves_the_batch_norm_statistics_alone(data, config)
 
 def test_two_processes_train_and_stop_together(data_folder, config, tmp_path):
     """torchrun with gloo: disjoint slices of the batches, one checkpoint; one validates, and both stop."""
-    script = tmp_path / "run.py"
-    script.write_text(
+    done = two_processes(
+        tmp_path / "run.py",
         "from dataclasses import replace\n"
         "from nann.training.config import TrainingConfig\n"
         "from nann.training.data.prepared import PreparedData\n"
@@ -112,12 +110,8 @@ def test_two_processes_train_and_stop_together(data_folder, config, tmp_path):
         "validation = {'every': 10, 'patience': 1}\n"
         f"config = TrainingConfig.model_validate({{**{config.model_dump()!r}, 'validation': validation}})\n"
         f"report = train(PreparedData.load({str(data_folder)!r}), config, Path({str(tmp_path / 'out')!r}))\n"
-        "print('EXAMPLES', report.examples)\n"
+        "print('EXAMPLES', report.examples)\n",
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count(f"EXAMPLES {2 * 20 * 32}") == 2
     assert done.stderr.count("validation recall") >= 2
     assert [Checkpoint.load(tmp_path / "out" / name).step for name in ("checkpoint.pt", "best.pt")] == [20, 10]
