@@ -71,7 +71,7 @@ def auto_config(data: PreparedData) -> Choice:
     )
     config = TrainingConfig(model=model, loss=loss)
     targets = int((end - first).sum())
-    config, schedule = (_one_stage if repeats else _two_stages)(config, data, targets)
+    config, schedule = _scheduled(config, data, targets)
     validation = ValidationConfig(every=max(1, config.steps // _VALIDATIONS), users=_validation_users(data))
     return Choice(
         config.model_copy(update={"validation": validation}),
@@ -95,29 +95,32 @@ def _histories(data: PreparedData, first: npt.NDArray[np.int64], users: npt.NDAr
     return float(repeated.mean()), float(np.quantile(first - starts, 0.75))
 
 
-def _one_stage(config: TrainingConfig, data: PreparedData, targets: int) -> tuple[TrainingConfig, str]:
-    """The configuration without heads, with its steps, and the schedule in words."""
-    size, passes = _batch_size(data), min(PASSES, max(1.0, TARGETS / targets))
-    steps = _steps(config, data, size, size, passes)
-    loss = config.loss.model_copy(update={"negatives": size})
-    optimization = _optimization(steps, size, RATE)
-    words = f"{passes:.1f} passes in {steps:,} steps"
-    return config.model_copy(update={"loss": loss, "optimization": optimization}), words
-
-
-def _two_stages(config: TrainingConfig, data: PreparedData, targets: int) -> tuple[TrainingConfig, str]:
-    """The configuration with a two-sided start and the steps of both stages, and the schedule in words."""
-    size, passes = _batch_size(data), min(PASSES, max(1.0, TARGETS / targets))
-    start_steps = _steps(config, data, size, size, passes)
-    start = StartConfig(steps=start_steps, batch_size=size, negatives=size, learning_rate=RATE)
+def _scheduled(config: TrainingConfig, data: PreparedData, targets: int) -> tuple[TrainingConfig, str]:
+    """The configuration with the steps that so many targets need, and these in words."""
+    size = LARGE_BATCH if data.item_count > MANY_ITEMS else SMALL_BATCH
+    passes = min(PASSES, max(1.0, TARGETS / targets))
+    start = StartConfig(steps=_steps(config, data, size, passes), batch_size=size, negatives=size, learning_rate=RATE)
+    words = f"{passes:.1f} passes in {start.steps:,} steps"
+    if not config.model.kernel.heads:
+        return _one_stage(config, start), words
     head_passes = min(HEAD_PASSES, HEAD_TARGETS / targets)
-    steps = _steps(config, data, HEAD_BATCH, HEAD_BATCH, head_passes)
-    rate = max(LOWEST_HEAD_RATE, HEAD_RATE * head_passes / HEAD_PASSES)
-    words = (
-        f"{passes:.1f} passes in {start_steps:,} steps of the two-sided form, then {head_passes:.1f} in {steps:,} "
-        "steps of the whole scorer"
-    )
-    return config.model_copy(update={"start": start, "optimization": _optimization(steps, HEAD_BATCH, rate)}), words
+    config = _two_stages(config, start, data, head_passes)
+    last = f"{head_passes:.1f} in {config.optimization.steps:,} steps of the whole scorer"
+    return config, f"{words} of the two-sided form, then {last}"
+
+
+def _one_stage(config: TrainingConfig, only: StartConfig) -> TrainingConfig:
+    """The configuration without heads: everything trains in the steps that would otherwise be the start."""
+    loss = config.loss.model_copy(update={"negatives": only.negatives})
+    optimization = _optimization(only.steps, only.batch_size, only.learning_rate)
+    return config.model_copy(update={"loss": loss, "optimization": optimization})
+
+
+def _two_stages(config: TrainingConfig, start: StartConfig, data: PreparedData, passes: float) -> TrainingConfig:
+    """The configuration with a two-sided start, and so many passes with heads after it."""
+    rate = max(LOWEST_HEAD_RATE, HEAD_RATE * passes / HEAD_PASSES)
+    optimization = _optimization(_steps(config, data, HEAD_BATCH, passes), HEAD_BATCH, rate)
+    return config.model_copy(update={"start": start, "optimization": optimization})
 
 
 def _optimization(steps: int, batch_size: int, rate: float) -> OptimizationConfig:
@@ -126,12 +129,8 @@ def _optimization(steps: int, batch_size: int, rate: float) -> OptimizationConfi
     )
 
 
-def _batch_size(data: PreparedData) -> int:
-    return LARGE_BATCH if data.item_count > MANY_ITEMS else SMALL_BATCH
-
-
-def _steps(config: TrainingConfig, data: PreparedData, batch_size: int, negatives: int, passes: float) -> int:
-    return max(1, round(passes * RowSampler(data, config, batch_size, negatives).steps_per_epoch))
+def _steps(config: TrainingConfig, data: PreparedData, batch_size: int, passes: float) -> int:
+    return max(1, round(passes * RowSampler(data, config, batch_size, negatives=batch_size).steps_per_epoch))
 
 
 def _validation_users(data: PreparedData) -> int:

@@ -35,9 +35,6 @@ class KernelConfig(_Section):
     """The heads see so many of the latest behaviours; the rest of the score sees `sequence_length`."""
     repeats: bool = False
     """Whether the score knows that a candidate is in the history: for logs in which users come back to items."""
-    embedding_std: float = Field(0.05, gt=0)
-    """Of an item's own embedding at the start. A large one (0.3) makes an item similar to itself from the first step,
-    which pays where users come back to the same items."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Of the embeddings that a step looks up."""
     id_dropout: float = Field(0.0, ge=0, lt=1)

@@ -7,6 +7,7 @@ any of them, and `light`, which is [u, 1].
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -87,9 +88,9 @@ class KernelTableScorer(nn.Module):
             found.append((shifted @ weights.unflatten(1, (self.heads, self.attended))[..., None]).squeeze(3))
         if self.repeats:
             digits = _digits(candidates.clamp(min=0), len(self.items))
-            same = torch.ones((), dtype=torch.bool)
-            for mine, theirs in zip(digits, behaviors.split(self.repeats, dim=1), strict=True):
-                same = same & (mine[:, :, None] == theirs.int()[:, None])  # [B, C, L]
+            pairs = zip(digits, behaviors.split(self.repeats, dim=1), strict=True)
+            equal = [mine[:, :, None] == theirs.int()[:, None] for mine, theirs in pairs]  # [B, C, L] each
+            same = reduce(torch.logical_and, equal)
             found.append((same.to(items.dtype) @ repeat_weights[:, :, None] * math.exp(-_SHIFT)).transpose(1, 2))
         if not found:
             return inner

@@ -30,6 +30,7 @@ from .scorer import Scorer
 
 MAX_SIMILARITY = 12.0
 """Similarities are cut here before the exponential: e^12 times a long history is far from overflow."""
+_EMBEDDING_STD = 0.05
 _FORGETTING, _FORGETTING_UNTIL = 0.2, 20
 """At the start a behaviour of age a weighs exp(-0.2 min(a, 20))."""
 _REPEAT_WEIGHT = 4.0
@@ -114,7 +115,7 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         width, heads = config.vector_dim - 1, self.kernel.heads
         attended = min(self.kernel.attended, config.sequence_length)
         self.item_embedding = nn.Embedding(len(item_counts), width)
-        nn.init.normal_(self.item_embedding.weight, std=self.kernel.embedding_std)
+        nn.init.normal_(self.item_embedding.weight, std=_EMBEDDING_STD)
         with torch.no_grad():
             self.item_embedding.weight[item_counts == 0] = 0  # an item never seen is what its attributes say
         self.attributes = attributes
