@@ -58,8 +58,9 @@ def _counts(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _attribute(field: Mapping[str, Any]) -> tuple[str, ...]:
-    codes = 2 + len(field["edges"]) if field["kind"] == "number" else 1 + len(field["values"])
+    from ..training.data.item_attributes import code_count
+
     common = field["left_out"]
     more = f" and {len(common) - _SHOWN_VALUES} more" if len(common) > _SHOWN_VALUES else ""
     left_out = f"{', '.join(common[:_SHOWN_VALUES])}{more} (over half of the items)" if common else ""
-    return field["name"], field["kind"], f"{codes:,}", f"{field['unknown']:,}", left_out
+    return field["name"], field["kind"], f"{code_count(field):,}", f"{field['unknown']:,}", left_out

@@ -70,14 +70,13 @@ class Excluded:
         Returns:
             `int[U, min(M, K)]`, padded with -1.
         """
-        places, gone = self._kept(items, top_k)
-        return np.where(gone, items.dtype.type(PADDING_ITEM), np.take_along_axis(items, places, 1))
+        return _taken(items, *self._kept(items, top_k), PADDING_ITEM)
 
     def without_in(self, found: SearchResult, top_k: int) -> SearchResult:
         """`without` for a search's items and scores; its costs stay as they are."""
-        places, gone = self._kept(found.items, top_k)
-        scores = np.where(gone, np.float32(PADDING_SCORE), np.take_along_axis(found.scores, places, 1))
-        return replace(found, items=self.without(found.items, top_k), scores=scores)
+        kept = self._kept(found.items, top_k)
+        items, scores = _taken(found.items, *kept, PADDING_ITEM), _taken(found.scores, *kept, PADDING_SCORE)
+        return replace(found, items=items, scores=scores)
 
     def _kept(self, items: npt.NDArray[Any], top_k: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
         """Columns of the first top_k items that are kept, and which of them are padding because there are no more."""
@@ -87,3 +86,10 @@ class Excluded:
         gone = np.isin(users[:, None] * width + items + 1, excluded) | (items == PADDING_ITEM)
         places = np.argsort(gone, axis=1, kind="stable")[:, :top_k]
         return places, np.take_along_axis(gone, places, 1)
+
+
+def _taken(
+    values: npt.NDArray[Any], places: npt.NDArray[np.intp], gone: npt.NDArray[np.bool_], padding: float
+) -> npt.NDArray[Any]:
+    """The values at the places of each row, with padding where they are gone."""
+    return np.where(gone, values.dtype.type(padding), np.take_along_axis(values, places, 1))

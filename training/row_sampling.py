@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .config import TrainingConfig
 from .data.prepared import PreparedData
+from .data.row_ranges import unique_pairs
 from .models.kernel_scorer import RowsOfContexts
 from .models.scorer import map_parts
 from .sampling import EPOCH_STREAM, NEGATIVE_STREAM, Sampler, UnigramSampler
@@ -201,11 +202,9 @@ class RowSampler(Sampler[RowBatch]):
         self, places: npt.NDArray[np.intp], contexts: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Every item of the contexts' groups, once per group: places of the contexts and items, int64[P] each."""
-        sizes = (self._end - self._first)[contexts]
-        offsets = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        items = self._data.behavior_items[np.repeat(self._first[contexts], sizes) + offsets]
-        pairs = np.unique(np.stack([np.repeat(places, sizes), items.astype(np.int64)]), axis=1)
-        return pairs[0], pairs[1]
+        count = self._data.item_count
+        pairs = unique_pairs(self._data.behavior_items, self._first[contexts], self._end[contexts], count)
+        return places[pairs // count], pairs % count
 
 
 def _cuts(widths: npt.NDArray[np.int64], most: int) -> list[int]:
