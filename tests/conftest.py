@@ -1,4 +1,4 @@
-"""For all tests: threads, hypothesis, and what is said of tests that were skipped."""
+"""For all tests: threads, hypothesis, names of parameters, and what is said of tests that were skipped."""
 
 from __future__ import annotations
 
@@ -13,3 +13,11 @@ from support.skipped import pytest_sessionfinish, pytest_terminal_summary  # noq
 # How long an example takes says how loaded the machine is.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are named by their argument: pytest would print them, and a packed file holds the second it was made in.
+
+    Workers that collect different names refuse to run.
+    """
+    return argname if isinstance(val, bytes) else None
