@@ -108,12 +108,22 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 def _look_after(server: TritonServer) -> Callable[[], None]:
     """What to call repeatedly while the server runs."""
+    from ..python_backend.repository.versions import Versions, models_locked
     from ..python_backend.server.stub_supervisor import StubSupervisor
 
     if (pid := server.pid) is None:  # it has stopped already: `wait` says so
         return lambda: None
     say = partial(console.print, soft_wrap=True, markup=False)
-    return StubSupervisor(pid, server.options.repository, server.control, say).check
+    repository = server.options.repository
+    return StubSupervisor(
+        pid,
+        repository,
+        server.control,
+        say,
+        server.set_ready,
+        lambda: Versions.read(repository).current,
+        partial(models_locked, repository),
+    ).check
 
 
 def _welcome(server: TritonServer, bundle: Bundle) -> None:

@@ -14,10 +14,10 @@ from nann.bundle import Bundle, search_file_names
 from nann.errors import ConfigError
 from nann.scorer import Float32Array
 from nann.search_requests import SearchBounds, TimeLimit
-from nann.signature import ARRIVED_NS, BEHAVIORS, ON_DEADLINE, USER_STATE
+from nann.signature import ARRIVED_NS, BEHAVIORS, HEARTBEAT_ID, ON_DEADLINE, RESTARTS, USER_STATE
 
 from ..search.bls_scorer import BlsScorer
-from ..search.outcomes import Outcome
+from ..search.outcomes import HEARTBEAT, Outcome
 from ..search.retriever import Retriever, Search, never
 from ..settings import config_choice, config_flag, config_int, config_threads
 from ..tensors import error_response, make_response, read_optional_tensor, read_tensor
@@ -97,6 +97,9 @@ class TritonPythonModel:
 
     def _parse(self, request: Any) -> Search | Outcome:
         try:
+            if request.request_id() == HEARTBEAT_ID:
+                self.watch.restarted(json.loads(json.loads(request.parameters())[RESTARTS]))
+                return HEARTBEAT
             arrived = read_optional_tensor(request, ARRIVED_NS)
             return self.retriever.parse(
                 self.read_states(request),

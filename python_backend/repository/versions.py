@@ -125,6 +125,17 @@ def locked(repository: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def models_locked(repository: Path) -> Iterator[None]:
+    """Waits until no other process makes the server load or unload models of a repository, and keeps others waiting.
+
+    A deploy and the supervisor that restarts processes would otherwise load the same model at the same time.
+    """
+    with (_store(repository) / ".models").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
 def write_release(bundle: Bundle, repository: Path, version: int, plans: Plans | None = None) -> None:
     """Writes the files of a version for every target to disk: all of them or none. Nothing else changes.
 

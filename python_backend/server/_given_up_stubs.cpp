@@ -7,6 +7,9 @@
 //
 // So here a stub ends with the request that was given up. Before the error is made, the stub is killed, and nothing that
 // is in its shared memory is waited for any more. The model is loaded again as after any crash (stub_supervisor.py).
+//
+// The backend also waits without limit, for a stub that loads or ends its model. If the stub is killed at that moment, the
+// version would be loading or unloading for good, and every later deploy would fail. Here such a wait ends with the stub.
 #include <dirent.h>
 #include <dlfcn.h>
 #include <pthread.h>
@@ -25,6 +28,7 @@
 #include <mutex>
 #include <sstream>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 struct TRITONSERVER_Error;
@@ -46,6 +50,9 @@ struct Range {
 std::mutex given_up_mutex;
 std::vector<Range> given_up;              // shared memory of stubs that were killed
 std::atomic<bool> any_given_up{false};    // spares a healthy server the lock
+std::mutex answers_mutex;
+std::unordered_set<const void*> answers;  // semaphores of the queues in which stubs answer
+std::atomic<uint64_t> initialised{0};     // how many semaphores were: a new one may lie where an old one was
 thread_local const void* waited_in_vain;  // the semaphore or lock of this thread's last wait, if its time ran out
 
 template <typename Function>
@@ -148,6 +155,29 @@ bool gives_up(const char* message) {
          words.compare(words.size() - end.size(), end.size(), end) == 0;
 }
 
+// Only for a stub's answer does the backend wait with a time limit: first when the stub starts, then for each request.
+void remember_answers(const void* semaphore) {
+  thread_local const void* last = nullptr;  // spares each request the lock
+  thread_local uint64_t last_initialised = 0;
+  const uint64_t now = initialised.load(std::memory_order_acquire);
+  if (semaphore == last && now == last_initialised) return;
+  const std::lock_guard<std::mutex> lock(answers_mutex);
+  answers.insert(semaphore);
+  last = semaphore;
+  last_initialised = now;
+}
+
+bool is_for_answers(const void* semaphore) {
+  const std::lock_guard<std::mutex> lock(answers_mutex);
+  return answers.count(semaphore) != 0;
+}
+
+bool has_stub(const void* address) {
+  Range range;
+  std::string region;
+  return !find_region(address, &range, &region) || find_stub(region) != 0;
+}
+
 int wait_until(sem_t* semaphore, int64_t until_ns) {
   const timespec deadline = to_timespec(until_ns);
   int result;
@@ -161,6 +191,7 @@ int wait_until(sem_t* semaphore, int64_t until_ns) {
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
 EXPORTED int sem_timedwait(sem_t* semaphore, const timespec* deadline) {
+  remember_answers(semaphore);
   if (is_given_up(semaphore)) {
     errno = ETIMEDOUT;
     return -1;
@@ -177,6 +208,16 @@ EXPORTED int sem_timedwait(sem_t* semaphore, const timespec* deadline) {
   return result;
 }
 
+// Returns as if the stub had answered once there is no stub any more: nobody looks at the end's answer, and a load without
+// one fails.
+EXPORTED int sem_wait(sem_t* semaphore) {
+  static const auto real = next<decltype(sem_wait)>("sem_wait");
+  if (!is_for_answers(semaphore)) return real(semaphore);
+  while (wait_until(semaphore, now_ns(CLOCK_MONOTONIC) + kSecond) != 0)
+    if (!has_stub(semaphore)) return 0;
+  return 0;
+}
+
 EXPORTED int pthread_mutex_timedlock(pthread_mutex_t* mutex, const timespec* deadline) {
   static const auto real = next<decltype(pthread_mutex_timedlock)>("pthread_mutex_timedlock");
   const int result = real(mutex, deadline);
@@ -187,6 +228,11 @@ EXPORTED int pthread_mutex_timedlock(pthread_mutex_t* mutex, const timespec* dea
 EXPORTED int sem_init(sem_t* semaphore, int shared, unsigned int value) {
   static const auto real = next<decltype(sem_init)>("sem_init");
   forget(semaphore);
+  {
+    const std::lock_guard<std::mutex> lock(answers_mutex);
+    answers.erase(semaphore);
+  }
+  initialised.fetch_add(1, std::memory_order_release);
   return real(semaphore, shared, value);
 }
 

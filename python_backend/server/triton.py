@@ -33,6 +33,8 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Triton puts it
 # Verifying the hashes of a large bundle can take longer than the Python backend's default of 30 s.
 _STUB_TIMEOUT_S = 300
 _POLL_S = 0.05
+NOT_READY_VARIABLE = "NANN_NOT_READY_FILE"
+"""While the file that it names exists, the preloaded library says that the server is not ready (_readiness.cpp)."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class TritonServer:
         self._group: ProcessGroup | None = None
         self._relay: LogRelay | None = None
         self._cleanup = contextlib.ExitStack()
+        self._not_ready_file: Path | None = None
         self._admin_key = options.admin_key or secrets.token_hex(16)
 
     @property
@@ -158,12 +161,22 @@ class TritonServer:
         """Blocks while the server runs, and calls `look_after` repeatedly.
 
         Raises:
-            ServerError: when it stops by itself.
+            ServerError: when it stops by itself, or from `look_after`.
         """
         while self.pid is not None:
             look_after()
             time.sleep(_POLL_S)
+        if self._group is not None:
+            self._group.stop(0)  # its Python processes keep the log open
         raise ServerError(self._failure("Triton stopped by itself"))
+
+    def set_ready(self, ready: bool) -> None:
+        """Makes a running server say that it is not ready, or say again what Triton finds."""
+        if self._not_ready_file is not None and ready == self._not_ready_file.exists():
+            if ready:
+                self._not_ready_file.unlink(missing_ok=True)
+            else:
+                self._not_ready_file.touch()
 
     def is_ready(self) -> bool:
         """Whether all models answer."""
@@ -194,14 +207,16 @@ class TritonServer:
         region = f"{runtime.name}-"
         self._cleanup.callback(_remove_shared_memory, region)
         backends = install.make_backend_directory(runtime / "backends")
+        self._not_ready_file = runtime / "not-ready"
         sink = sys.stderr
         if self.options.log_file is not None:
             self.options.log_file.parent.mkdir(parents=True, exist_ok=True)
             sink = self._cleanup.enter_context(self.options.log_file.open("w", encoding="utf-8"))
         with hidden_key(self._admin_key) as key:
             command = server_command(self.options, install, backends, region, key.placeholder)
+            environment = {**install.environment(), NOT_READY_VARIABLE: str(self._not_ready_file)}
             # Not our working directory: a folder `nann/` there would hide the package of that name.
-            self._group = ProcessGroup.start(command, key.environment(install.environment()), runtime, (key.pipe,))
+            self._group = ProcessGroup.start(command, key.environment(environment), runtime, (key.pipe,))
         self._relay = LogRelay(self._group.output, sink)
 
     def _wait_until_ready(self) -> None:
