@@ -8,7 +8,6 @@
 // So here a stub ends with the request that was given up. Before the error is made, the stub is killed, and nothing that
 // is in its shared memory is waited for any more. The model is loaded again as after any crash (stub_supervisor.py).
 #include <dirent.h>
-#include <dlfcn.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <sys/wait.h>
@@ -26,6 +25,8 @@
 #include <sstream>
 #include <string>
 #include <vector>
+
+#include "_preloaded.hpp"
 
 struct TRITONSERVER_Error;
 
@@ -48,11 +49,6 @@ std::vector<Range> given_up;              // shared memory of stubs that were ki
 std::atomic<bool> any_given_up{false};    // spares a healthy server the lock
 thread_local const void* waited_in_vain;  // the semaphore or lock of this thread's last wait, if its time ran out
 thread_local bool talks_to_stub = false;  // whether this thread gives requests to a stub: only these threads wait so
-
-template <typename Function>
-Function* next(const char* name) {
-  return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
-}
 
 int64_t now_ns(clockid_t clock) {
   timespec time;
@@ -159,8 +155,6 @@ int wait_until(sem_t* semaphore, int64_t until_ns) {
 
 }  // namespace
 
-#define EXPORTED extern "C" __attribute__((visibility("default")))
-
 EXPORTED int sem_timedwait(sem_t* semaphore, const timespec* deadline) {
   talks_to_stub = true;
   if (is_given_up(semaphore)) {
@@ -182,25 +176,25 @@ EXPORTED int sem_timedwait(sem_t* semaphore, const timespec* deadline) {
 // The backend ends each request, failed ones too, with a message to the stub, and waits for a place in the queue of its
 // messages. A dead stub takes none out, so this wait would never end once the queue is full.
 EXPORTED int sem_wait(sem_t* semaphore) {
-  static const auto real = next<decltype(sem_wait)>("sem_wait");
+  static const auto real = replaced<decltype(sem_wait)>("sem_wait");
   return talks_to_stub && is_given_up(semaphore) ? 0 : real(semaphore);
 }
 
 EXPORTED int pthread_mutex_timedlock(pthread_mutex_t* mutex, const timespec* deadline) {
-  static const auto real = next<decltype(pthread_mutex_timedlock)>("pthread_mutex_timedlock");
+  static const auto real = replaced<decltype(pthread_mutex_timedlock)>("pthread_mutex_timedlock");
   const int result = real(mutex, deadline);
   if (result == ETIMEDOUT) waited_in_vain = mutex;
   return result;
 }
 
 EXPORTED int sem_init(sem_t* semaphore, int shared, unsigned int value) {
-  static const auto real = next<decltype(sem_init)>("sem_init");
+  static const auto real = replaced<decltype(sem_init)>("sem_init");
   forget(semaphore);
   return real(semaphore, shared, value);
 }
 
 EXPORTED TRITONSERVER_Error* TRITONSERVER_ErrorNew(int code, const char* message) {
-  static const auto real = next<decltype(TRITONSERVER_ErrorNew)>("TRITONSERVER_ErrorNew");
+  static const auto real = replaced<decltype(TRITONSERVER_ErrorNew)>("TRITONSERVER_ErrorNew");
   if (gives_up(message)) give_up_stub();
   return real(code, message);
 }
