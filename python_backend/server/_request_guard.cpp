@@ -56,7 +56,8 @@ bool is_program(const void* address) {
 bool is_small(const int64_t* shape, uint64_t rank) {
   uint64_t elements = 1;
   for (uint64_t i = 0; i < rank; ++i) {
-    if (shape[i] <= 0) continue;  // Triton refuses sizes below 0 itself
+    if (shape[i] < 0) return false;
+    if (shape[i] == 0) continue;
     if (static_cast<uint64_t>(shape[i]) > kMostElements / elements) return false;
     elements *= static_cast<uint64_t>(shape[i]);
   }
@@ -77,8 +78,8 @@ EXPORTED TRITONSERVER_Error* TRITONSERVER_InferenceRequestAddInput(TRITONSERVER_
   if (is_program(__builtin_return_address(0)) && !is_small(shape, rank)) {
     std::string sizes;
     for (uint64_t i = 0; i < rank; ++i) sizes += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
-    return invalid(std::string(name) + " has shape [" + sizes + "]; expected at most " + std::to_string(kMostElements) +
-                   " elements");
+    return invalid(std::string(name) + " has shape [" + sizes + "]; expected no size below 0, and at most " +
+                   std::to_string(kMostElements) + " elements");
   }
   return real(request, name, dtype, shape, rank);
 }
