@@ -26,7 +26,7 @@ help:
 	@echo "make clean        remove what the other targets built"
 
 # Packages, native kernel and a real Triton. Made again when what it depends on changes.
-$(INSTALLED): pyproject.toml CMakeLists.txt $(wildcard nann/_kernels*pp python_backend/server/_*.cpp)
+$(INSTALLED): pyproject.toml CMakeLists.txt $(wildcard nann/_kernels*pp python_backend/server/_*pp)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
@@ -88,7 +88,7 @@ sanitize: build/kernels_driver
 audit: $(INSTALLED)
 	$(BIN)/pip-audit --local --skip-editable
 
-CXX_FILES := $(wildcard nann/_*.cpp nann/_*.hpp python_backend/server/_*.cpp tests/fuzz/*.cpp)
+CXX_FILES := $(wildcard nann/_*.cpp nann/_*.hpp python_backend/server/_*.cpp python_backend/server/_*.hpp tests/fuzz/*.cpp)
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -45,6 +45,31 @@ def read_optional_tensor(request: Any, spec: TensorSpec) -> npt.NDArray[Any] | N
     return array
 
 
+def read_parameters(request: Any) -> str:
+    """Reads the request's parameters, as JSON.
+
+    Raises:
+        RequestError: if they are not UTF-8. JSON over HTTP may hold any bytes.
+    """
+    try:
+        parameters: str = request.parameters()
+    except UnicodeDecodeError as error:
+        raise RequestError(
+            f"the request parameters hold the byte 0x{error.object[error.start]:02x}; expected text in UTF-8"
+        ) from error
+    return parameters
+
+
+def check_not_empty(spec: TensorSpec, shape: Sequence[int]) -> None:
+    """Refuses a tensor without elements, for models that compute with all of them.
+
+    Raises:
+        RequestError: naming the tensor.
+    """
+    if 0 in shape:
+        raise RequestError(f"{spec.name} has shape {list(shape)}; expected at least one element in each dimension")
+
+
 def make_tensor(spec: TensorSpec, array: npt.NDArray[Any]) -> Any:
     """Makes Triton's tensor of an array, contiguous and in the spec's dtype."""
     return pb_utils.Tensor(spec.name, np.ascontiguousarray(array, spec.dtype))

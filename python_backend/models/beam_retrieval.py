@@ -20,7 +20,7 @@ from ..search.bls_scorer import BlsScorer
 from ..search.outcomes import HEARTBEAT, Outcome
 from ..search.retriever import Retriever, Search, never
 from ..settings import config_choice, config_flag, config_int, config_threads
-from ..tensors import error_response, make_response, read_optional_tensor, read_tensor
+from ..tensors import error_response, make_response, read_optional_tensor, read_parameters, read_tensor
 from ..version_folder import check_same_bundle
 from ..watch.search_watch import SearchWatch
 
@@ -104,7 +104,7 @@ class TritonPythonModel:
             return self.retriever.parse(
                 self.read_states(request),
                 read_tensor(request, BEHAVIORS),
-                request.parameters(),
+                read_parameters(request),
                 # Only the ensemble states when a request arrived. Only direct calls are checked for cancellation:
                 # Triton 2.51 does not tell the models of an ensemble, and a check is a round trip between processes.
                 *((None, request.is_cancelled) if arrived is None else (int(arrived.min()), never)),

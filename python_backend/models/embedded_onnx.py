@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..engines.onnx_model import OnnxModel
 from ..engines.onnx_version import load_model
 from ..settings import config_threads
-from ..tensors import error_response, make_response, read_tensor
+from ..tensors import check_not_empty, error_response, make_response, read_tensor
 
 
 def run_together(model: OnnxModel, batches: Sequence[Mapping[str, npt.NDArray[Any]]]) -> list[npt.NDArray[Any]]:
@@ -42,6 +42,9 @@ class TritonPythonModel:
         """Runs the requests together; if that fails, each of them gets the error."""
         try:
             batches = [{spec.name: read_tensor(request, spec) for spec in self._spec.inputs} for request in requests]
+            for batch in batches:
+                for spec in self._spec.inputs:
+                    check_not_empty(spec, batch[spec.name].shape)
             outputs = run_together(self._model, batches)
             return [make_response({self._spec.outputs[0]: output}) for output in outputs]
         except Exception as error:  # a Python model must never raise out of execute()

@@ -21,7 +21,7 @@ from nann.signature import USER_ENCODER
 from ..engines.device_tensors import read_torch, torch_tensor
 from ..engines.torch_runner import SPECS, load_runner
 from ..settings import config_flag
-from ..tensors import error_response
+from ..tensors import check_not_empty, error_response
 
 
 def pad_users(inputs: Mapping[str, Tensor], users: int) -> dict[str, Tensor]:
@@ -52,6 +52,9 @@ class TritonPythonModel:
         """Answers the requests in one run if their shapes agree except for the batch size, otherwise one by one."""
         try:
             batches = [{spec.name: read_torch(request, spec) for spec in self._spec.inputs} for request in requests]
+            for batch in batches:
+                for spec in self._spec.inputs:
+                    check_not_empty(spec, batch[spec.name].shape)
             return self._together(batches) if self._fit_together(batches) else [self._alone(batch) for batch in batches]
         except Exception as error:  # a Python model must never raise out of execute()
             return [error_response(error) for _ in requests]

@@ -6,12 +6,13 @@
 // Triton 2.51 has this fault; newer releases have fixed it.
 //
 // So a wait of 500 ms returns every 5 ms here. To the batcher that is a spurious wake-up, which it must expect anyway.
-#include <dlfcn.h>
 #include <pthread.h>
 
 #include <cerrno>
 #include <cstdint>
 #include <ctime>
+
+#include "_preloaded.hpp"
 
 namespace {
 
@@ -29,11 +30,9 @@ int64_t nanoseconds(const timespec& time) { return time.tv_sec * kSecond + time.
 
 #if defined(__GLIBC__)  // before 2.30 it has no such function, and Triton runs on no other libc
 // What std::condition_variable::wait_for calls.
-extern "C" __attribute__((visibility("default"))) int pthread_cond_clockwait(pthread_cond_t* condition,
-                                                                             pthread_mutex_t* mutex, clockid_t clock,
-                                                                             const timespec* deadline) {
-  static const auto wait =
-      reinterpret_cast<decltype(&pthread_cond_clockwait)>(dlsym(RTLD_NEXT, "pthread_cond_clockwait"));
+EXPORTED int pthread_cond_clockwait(pthread_cond_t* condition, pthread_mutex_t* mutex, clockid_t clock,
+                                    const timespec* deadline) {
+  static const auto wait = replaced<decltype(pthread_cond_clockwait)>("pthread_cond_clockwait");
   timespec now;
   clock_gettime(clock, &now);
   const int64_t until = nanoseconds(*deadline), left = until - nanoseconds(now);

@@ -7,11 +7,7 @@
 //
 // So here a stub ends with the request that was given up. Before the error is made, the stub is killed, and nothing that
 // is in its shared memory is waited for any more. The model is loaded again as after any crash (stub_supervisor.py).
-//
-// The backend also waits without limit, for a stub that loads or ends its model. If the stub is killed at that moment, the
-// version would be loading or unloading for good, and every later deploy would fail. Here such a wait ends with the stub.
 #include <dirent.h>
-#include <dlfcn.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <sys/wait.h>
@@ -28,8 +24,9 @@
 #include <mutex>
 #include <sstream>
 #include <string>
-#include <unordered_set>
 #include <vector>
+
+#include "_preloaded.hpp"
 
 struct TRITONSERVER_Error;
 
@@ -39,26 +36,11 @@ constexpr int64_t kMs = 1'000'000, kSecond = 1000 * kMs;
 constexpr int64_t kFrozenNs = 100 * kMs;
 constexpr const char* kSharedMemory = "/dev/shm/";
 
-struct Range {
-  uintptr_t first, end;
-  bool holds(const void* address) const {
-    const auto place = reinterpret_cast<uintptr_t>(address);
-    return first <= place && place < end;
-  }
-};
-
 std::mutex given_up_mutex;
 std::vector<Range> given_up;              // shared memory of stubs that were killed
 std::atomic<bool> any_given_up{false};    // spares a healthy server the lock
-std::mutex answers_mutex;
-std::unordered_set<const void*> answers;  // semaphores of the queues in which stubs answer
-std::atomic<uint64_t> initialised{0};     // how many semaphores were: a new one may lie where an old one was
 thread_local const void* waited_in_vain;  // the semaphore or lock of this thread's last wait, if its time ran out
-
-template <typename Function>
-Function* next(const char* name) {
-  return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
-}
+thread_local bool talks_to_stub = false;  // whether this thread gives requests to a stub: only these threads wait so
 
 int64_t now_ns(clockid_t clock) {
   timespec time;
@@ -83,40 +65,6 @@ void forget(const void* address) {
   for (size_t i = given_up.size(); i-- > 0;)
     if (given_up[i].holds(address)) given_up.erase(given_up.begin() + static_cast<std::ptrdiff_t>(i));
   any_given_up.store(!given_up.empty(), std::memory_order_release);
-}
-
-// Where the shared memory that holds the address is mapped; `name` becomes its name below /dev/shm.
-bool find_region(const void* address, Range* range, std::string* name) {
-  std::ifstream maps("/proc/self/maps");
-  for (std::string line; std::getline(maps, line);) {
-    unsigned long first, end;
-    if (std::sscanf(line.c_str(), "%lx-%lx", &first, &end) != 2) continue;
-    *range = {first, end};
-    const size_t path = line.find(kSharedMemory);
-    if (!range->holds(address)) continue;
-    if (path == std::string::npos) return false;
-    *name = line.substr(path + std::strlen(kSharedMemory));
-    *name = name->substr(0, name->find(' '));  // " (deleted)" may follow
-    return true;
-  }
-  return false;
-}
-
-// The stub that has the name of its shared memory in its command line; 0: there is none.
-pid_t find_stub(const std::string& region) {
-  DIR* processes = opendir("/proc");
-  if (processes == nullptr) return 0;
-  pid_t found = 0;
-  const std::string wanted = '\0' + region + '\0';
-  while (const dirent* entry = readdir(processes)) {
-    const pid_t pid = std::atoi(entry->d_name);
-    if (pid <= 0) continue;
-    std::ostringstream command;
-    command << std::ifstream("/proc/" + std::string(entry->d_name) + "/cmdline", std::ios::binary).rdbuf();
-    if (command.str().find(wanted) != std::string::npos) found = pid;
-  }
-  closedir(processes);
-  return found;
 }
 
 // The process is our child and stays a zombie until the model is unloaded, so its number means no other process.
@@ -155,29 +103,6 @@ bool gives_up(const char* message) {
          words.compare(words.size() - end.size(), end.size(), end) == 0;
 }
 
-// Only for a stub's answer does the backend wait with a time limit: first when the stub starts, then for each request.
-void remember_answers(const void* semaphore) {
-  thread_local const void* last = nullptr;  // spares each request the lock
-  thread_local uint64_t last_initialised = 0;
-  const uint64_t now = initialised.load(std::memory_order_acquire);
-  if (semaphore == last && now == last_initialised) return;
-  const std::lock_guard<std::mutex> lock(answers_mutex);
-  answers.insert(semaphore);
-  last = semaphore;
-  last_initialised = now;
-}
-
-bool is_for_answers(const void* semaphore) {
-  const std::lock_guard<std::mutex> lock(answers_mutex);
-  return answers.count(semaphore) != 0;
-}
-
-bool has_stub(const void* address) {
-  Range range;
-  std::string region;
-  return !find_region(address, &range, &region) || find_stub(region) != 0;
-}
-
 int wait_until(sem_t* semaphore, int64_t until_ns) {
   const timespec deadline = to_timespec(until_ns);
   int result;
@@ -188,10 +113,40 @@ int wait_until(sem_t* semaphore, int64_t until_ns) {
 
 }  // namespace
 
-#define EXPORTED extern "C" __attribute__((visibility("default")))
+bool find_region(const void* address, Range* range, std::string* name) {
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long first, end;
+    if (std::sscanf(line.c_str(), "%lx-%lx", &first, &end) != 2) continue;
+    *range = {first, end};
+    const size_t path = line.find(kSharedMemory);
+    if (!range->holds(address)) continue;
+    if (path == std::string::npos) return false;
+    *name = line.substr(path + std::strlen(kSharedMemory));
+    *name = name->substr(0, name->find(' '));  // " (deleted)" may follow
+    return true;
+  }
+  return false;
+}
+
+pid_t find_stub(const std::string& region) {
+  DIR* processes = opendir("/proc");
+  if (processes == nullptr) return 0;
+  pid_t found = 0;
+  const std::string wanted = '\0' + region + '\0';
+  while (const dirent* entry = readdir(processes)) {
+    const pid_t pid = std::atoi(entry->d_name);
+    if (pid <= 0) continue;
+    std::ostringstream command;
+    command << std::ifstream("/proc/" + std::string(entry->d_name) + "/cmdline", std::ios::binary).rdbuf();
+    if (command.str().find(wanted) != std::string::npos) found = pid;
+  }
+  closedir(processes);
+  return found;
+}
 
 EXPORTED int sem_timedwait(sem_t* semaphore, const timespec* deadline) {
-  remember_answers(semaphore);
+  talks_to_stub = true;
   if (is_given_up(semaphore)) {
     errno = ETIMEDOUT;
     return -1;
@@ -208,36 +163,30 @@ EXPORTED int sem_timedwait(sem_t* semaphore, const timespec* deadline) {
   return result;
 }
 
-// Returns as if the stub had answered once there is no stub any more: nobody looks at the end's answer, and a load without
-// one fails.
+// The backend ends each request, failed ones too, with a message to the stub, and waits for a place in the queue of its
+// messages. A dead stub takes none out, so this wait would never end once the queue is full.
 EXPORTED int sem_wait(sem_t* semaphore) {
-  static const auto real = next<decltype(sem_wait)>("sem_wait");
-  if (!is_for_answers(semaphore)) return real(semaphore);
-  while (wait_until(semaphore, now_ns(CLOCK_MONOTONIC) + kSecond) != 0)
-    if (!has_stub(semaphore)) return 0;
-  return 0;
+  static const auto real = replaced<decltype(sem_wait)>("sem_wait");
+  if (talks_to_stub && is_given_up(semaphore)) return 0;
+  return is_for_answers(semaphore) ? wait_for_answer(semaphore) : real(semaphore);
 }
 
 EXPORTED int pthread_mutex_timedlock(pthread_mutex_t* mutex, const timespec* deadline) {
-  static const auto real = next<decltype(pthread_mutex_timedlock)>("pthread_mutex_timedlock");
+  static const auto real = replaced<decltype(pthread_mutex_timedlock)>("pthread_mutex_timedlock");
   const int result = real(mutex, deadline);
   if (result == ETIMEDOUT) waited_in_vain = mutex;
   return result;
 }
 
 EXPORTED int sem_init(sem_t* semaphore, int shared, unsigned int value) {
-  static const auto real = next<decltype(sem_init)>("sem_init");
+  static const auto real = replaced<decltype(sem_init)>("sem_init");
   forget(semaphore);
-  {
-    const std::lock_guard<std::mutex> lock(answers_mutex);
-    answers.erase(semaphore);
-  }
-  initialised.fetch_add(1, std::memory_order_release);
+  begin_queue(semaphore);
   return real(semaphore, shared, value);
 }
 
 EXPORTED TRITONSERVER_Error* TRITONSERVER_ErrorNew(int code, const char* message) {
-  static const auto real = next<decltype(TRITONSERVER_ErrorNew)>("TRITONSERVER_ErrorNew");
+  static const auto real = replaced<decltype(TRITONSERVER_ErrorNew)>("TRITONSERVER_ErrorNew");
   if (gives_up(message)) give_up_stub();
   return real(code, message);
 }

@@ -12,6 +12,10 @@
 #include <cstring>
 #include <string>
 
+#include "_preloaded.hpp"
+
+const char* admin_key = "";
+
 namespace {
 
 [[noreturn]] void fail(const char* what) {
@@ -56,6 +60,7 @@ __attribute__((constructor)) void put_key_into_arguments(int argc, char** argv, 
   const std::string placeholder = take("NANN_KEY_PLACEHOLDER");
   const std::string key = read_all(std::atoi(take("NANN_KEY_PIPE").c_str()));
   if (key.empty()) fail("the pipe is empty");
+  admin_key = strdup(key.c_str());
   for (int i = 1; i < argc; ++i) {
     std::string argument = argv[i];
     const size_t at = argument.find(placeholder);

@@ -1,0 +1,45 @@
+// What the parts of the preloaded library share.
+#pragma once
+
+#include <dlfcn.h>
+#include <semaphore.h>
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+
+// The function that a function of the same name here stands in for.
+template <typename Function>
+Function* replaced(const char* name) {
+  return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
+}
+
+// Key of the restricted endpoints; `_hidden_key.cpp` sets it before main().
+extern const char* admin_key;
+
+// Whether the HTTP request that this thread has read last carries the key; `_http_guard.cpp` sets it.
+extern thread_local bool http_request_has_key;
+
+// A part of the memory of this process.
+struct Range {
+  uintptr_t first, end;
+  bool holds(const void* address) const {
+    const auto place = reinterpret_cast<uintptr_t>(address);
+    return first <= place && place < end;
+  }
+};
+
+// Where the shared memory that holds the address is mapped; `name` becomes its name below /dev/shm.
+bool find_region(const void* address, Range* range, std::string* name);
+
+// The stub that has the name of its shared memory in its command line; 0: there is none.
+pid_t find_stub(const std::string& region);
+
+// Says that this thread makes a queue, and so loads a model.
+void begin_queue(const void* semaphore);
+
+// Whether the backend waits in this semaphore for a stub that loads or ends its model; how it waits then.
+bool is_for_answers(const void* semaphore);
+int wait_for_answer(sem_t* semaphore);

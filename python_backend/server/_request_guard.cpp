@@ -1,0 +1,94 @@
+// Preloaded into tritonserver: checks the requests that its HTTP and gRPC servers make, before Triton computes with them.
+//
+// - Triton 2.51 multiplies the sizes of a shape without looking for overflow, and its HTTP server allocates the product
+//   before it looks at the data: 48 bytes can end a Python process or the server.
+// - Clients may call the ensemble alone. Its steps trust each other's tensors. Operators may call them over HTTP, with the
+//   admin key.
+//
+// The calls of models to models (BLS) come from the Python backend's library and pass.
+#include <link.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "_preloaded.hpp"
+
+struct TRITONSERVER_Error;
+struct TRITONSERVER_InferenceRequest;
+struct TRITONSERVER_Server;
+extern "C" TRITONSERVER_Error* TRITONSERVER_ErrorNew(int code, const char* message);
+
+namespace {
+
+constexpr int kInvalidArgument = 3;
+// A tensor of the largest request that a server with default limits takes has 160,000.
+constexpr uint64_t kMostElements = 1 << 22;
+constexpr const char* kPublicModel = "nann";
+
+struct Segment {
+  uintptr_t first = 0, end = 0;
+};
+
+int find_program(dl_phdr_info* info, size_t, void* found) {
+  auto* segment = static_cast<Segment*>(found);
+  for (int i = 0; i < info->dlpi_phnum; ++i) {
+    const auto& header = info->dlpi_phdr[i];
+    if (header.p_type != PT_LOAD || (header.p_flags & PF_X) == 0) continue;
+    segment->first = info->dlpi_addr + header.p_vaddr;
+    segment->end = segment->first + header.p_memsz;
+  }
+  return 1;  // the program itself is the first object
+}
+
+// Whether the code at this address is tritonserver's own, where the HTTP and gRPC servers are.
+bool is_program(const void* address) {
+  static const Segment program = [] {
+    Segment segment;
+    dl_iterate_phdr(find_program, &segment);
+    return segment;
+  }();
+  const auto place = reinterpret_cast<uintptr_t>(address);
+  return program.first <= place && place < program.end;
+}
+
+bool is_small(const int64_t* shape, uint64_t rank) {
+  uint64_t elements = 1;
+  for (uint64_t i = 0; i < rank; ++i) {
+    if (shape[i] < 0) return false;
+    if (shape[i] == 0) continue;
+    if (static_cast<uint64_t>(shape[i]) > kMostElements / elements) return false;
+    elements *= static_cast<uint64_t>(shape[i]);
+  }
+  return true;
+}
+
+TRITONSERVER_Error* invalid(const std::string& message) {
+  return TRITONSERVER_ErrorNew(kInvalidArgument, message.c_str());
+}
+
+}  // namespace
+
+EXPORTED TRITONSERVER_Error* TRITONSERVER_InferenceRequestAddInput(TRITONSERVER_InferenceRequest* request,
+                                                                   const char* name, int dtype, const int64_t* shape,
+                                                                   uint64_t rank) {
+  static const auto real =
+      replaced<decltype(TRITONSERVER_InferenceRequestAddInput)>("TRITONSERVER_InferenceRequestAddInput");
+  if (is_program(__builtin_return_address(0)) && !is_small(shape, rank)) {
+    std::string sizes;
+    for (uint64_t i = 0; i < rank; ++i) sizes += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+    return invalid(std::string(name) + " has shape [" + sizes + "]; expected no size below 0, and at most " +
+                   std::to_string(kMostElements) + " elements");
+  }
+  return real(request, name, dtype, shape, rank);
+}
+
+EXPORTED TRITONSERVER_Error* TRITONSERVER_InferenceRequestNew(TRITONSERVER_InferenceRequest** request,
+                                                              TRITONSERVER_Server* server, const char* model,
+                                                              int64_t version) {
+  static const auto real = replaced<decltype(TRITONSERVER_InferenceRequestNew)>("TRITONSERVER_InferenceRequestNew");
+  if (is_program(__builtin_return_address(0)) && std::strcmp(model, kPublicModel) != 0 && !http_request_has_key)
+    return invalid("model " + std::string(model) + " can't be called from outside; send requests to " + kPublicModel);
+  return real(request, server, model, version);
+}
