@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstddef>
@@ -33,21 +34,21 @@ struct Queue {
 constexpr uint64_t kLongestQueue = 1 << 20;
 constexpr uintptr_t kAlignment = 16;  // of what is allocated in the shared memory
 constexpr long kLookNs = 100'000'000;
-constexpr int kMostLooks = 200;  // for a stub that never was seen: before it runs, it has the command line of its parent
 
 std::mutex stubs_mutex;
-// The stub that answers in the queue of each semaphore; 0: not seen yet.
+// The stub that answers in the queue of each semaphore.
 std::unordered_map<const void*, pid_t>& stubs() {
   static auto* all = new std::unordered_map<const void*, pid_t>;  // never destroyed: threads use it until the process ends
   return *all;
 }
-thread_local bool loads_model = false;  // the thread makes the queues of a stub, then waits for its answer alone
+// A thread that loads a model makes the queues of a stub, starts the stub, and waits for its answer alone.
+thread_local bool loads_model = false;
+thread_local pid_t started = 0;
 
-pid_t stub_of(const void* semaphore, const std::string& region) {
+pid_t stub_of(const void* semaphore) {
   const std::lock_guard<std::mutex> lock(stubs_mutex);
-  pid_t& stub = stubs()[semaphore];
-  if (stub == 0) stub = find_stub(region);
-  return stub;
+  const auto found = stubs().find(semaphore);
+  return found == stubs().end() ? 0 : found->second;
 }
 
 // Whether our child ended; it stays a zombie until the backend waits for it.
@@ -75,23 +76,32 @@ bool put_no_message(sem_t* full, const Range& region) {
 
 void begin_queue(const void* semaphore) {
   loads_model = true;
+  started = 0;
   const std::lock_guard<std::mutex> lock(stubs_mutex);
   stubs().erase(semaphore);  // a new one may lie where an old one was
 }
 
 bool is_for_answers(const void* semaphore) {
   const std::lock_guard<std::mutex> lock(stubs_mutex);
-  if (loads_model) stubs().emplace(semaphore, 0);
+  if (started != 0) stubs()[semaphore] = started;
   return stubs().count(semaphore) != 0;
+}
+
+EXPORTED pid_t fork() noexcept {
+  static const auto real = replaced<pid_t() noexcept>("fork");
+  const pid_t child = real();
+  if (loads_model && child > 0) started = child;
+  return child;
 }
 
 int wait_for_answer(sem_t* semaphore) {
   static const auto real = replaced<decltype(sem_wait)>("sem_wait");
   if (sem_trywait(semaphore) == 0) return 0;
+  const pid_t stub = stub_of(semaphore);
   Range range;
   std::string region;
-  if (!find_region(semaphore, &range, &region)) return real(semaphore);
-  for (int looks = 1;; ++looks) {
+  if (!find_region(semaphore, &range, &region) || stub == 0) return real(semaphore);
+  for (;;) {
     timespec next_look;
     clock_gettime(CLOCK_MONOTONIC, &next_look);
     next_look.tv_nsec += kLookNs;
@@ -99,8 +109,7 @@ int wait_for_answer(sem_t* semaphore) {
     next_look.tv_nsec %= 1'000'000'000;
     const int result = sem_clockwait(semaphore, CLOCK_MONOTONIC, &next_look);
     if (result == 0 || errno != ETIMEDOUT) return result;
-    const pid_t stub = stub_of(semaphore, region);
-    if (stub == 0 ? looks < kMostLooks : !has_ended(stub)) continue;
+    if (!has_ended(stub)) continue;
     if (sem_trywait(semaphore) == 0) return 0;  // it answered, then it ended
     return put_no_message(semaphore, range) ? 0 : real(semaphore);
   }

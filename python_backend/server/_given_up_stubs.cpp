@@ -67,6 +67,23 @@ void forget(const void* address) {
   any_given_up.store(!given_up.empty(), std::memory_order_release);
 }
 
+// The stub that has the name of its shared memory in its command line; 0: there is none.
+pid_t find_stub(const std::string& region) {
+  DIR* processes = opendir("/proc");
+  if (processes == nullptr) return 0;
+  pid_t found = 0;
+  const std::string wanted = '\0' + region + '\0';
+  while (const dirent* entry = readdir(processes)) {
+    const pid_t pid = std::atoi(entry->d_name);
+    if (pid <= 0) continue;
+    std::ostringstream command;
+    command << std::ifstream("/proc/" + std::string(entry->d_name) + "/cmdline", std::ios::binary).rdbuf();
+    if (command.str().find(wanted) != std::string::npos) found = pid;
+  }
+  closedir(processes);
+  return found;
+}
+
 // The process is our child and stays a zombie until the model is unloaded, so its number means no other process.
 void kill_and_wait(pid_t stub) {
   kill(stub, SIGKILL);
@@ -127,22 +144,6 @@ bool find_region(const void* address, Range* range, std::string* name) {
     return true;
   }
   return false;
-}
-
-pid_t find_stub(const std::string& region) {
-  DIR* processes = opendir("/proc");
-  if (processes == nullptr) return 0;
-  pid_t found = 0;
-  const std::string wanted = '\0' + region + '\0';
-  while (const dirent* entry = readdir(processes)) {
-    const pid_t pid = std::atoi(entry->d_name);
-    if (pid <= 0) continue;
-    std::ostringstream command;
-    command << std::ifstream("/proc/" + std::string(entry->d_name) + "/cmdline", std::ios::binary).rdbuf();
-    if (command.str().find(wanted) != std::string::npos) found = pid;
-  }
-  closedir(processes);
-  return found;
 }
 
 EXPORTED int sem_timedwait(sem_t* semaphore, const timespec* deadline) {

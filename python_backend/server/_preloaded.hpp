@@ -3,7 +3,6 @@
 
 #include <dlfcn.h>
 #include <semaphore.h>
-#include <sys/types.h>
 
 #include <cstdint>
 #include <string>
@@ -33,9 +32,6 @@ struct Range {
 
 // Where the shared memory that holds the address is mapped; `name` becomes its name below /dev/shm.
 bool find_region(const void* address, Range* range, std::string* name);
-
-// The stub that has the name of its shared memory in its command line; 0: there is none.
-pid_t find_stub(const std::string& region);
 
 // Says that this thread makes a queue, and so loads a model.
 void begin_queue(const void* semaphore);
