@@ -1,4 +1,4 @@
-"""Checks TCP ports, and finds free ones."""
+"""Checks addresses and TCP ports to bind to, and finds free ports."""
 
 from __future__ import annotations
 
@@ -8,12 +8,25 @@ from collections.abc import Mapping
 from nann.errors import ConfigError
 
 
+def address_of(host: str) -> str:
+    """The IPv4 address of a host: Triton's HTTP takes any name for 255.255.255.255, and listens nowhere.
+
+    Raises:
+        ConfigError: if it has none.
+    """
+    try:
+        return str(socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"--host is {host!r}; expected an IPv4 address, or a name that has one: {error}") from error
+
+
 def check_ports(host: str, ports: Mapping[str, int]) -> None:
     """Checks that the server can bind its ports, given by the names of their command line options.
 
     Raises:
-        ConfigError: naming the port, the option and what to do.
+        ConfigError: naming the port, the option and what to do; or the host, if it has no address.
     """
+    address = address_of(host)
     options: dict[int, str] = {}
     for option, port in ports.items():
         if not 1 <= port <= 65535:
@@ -23,7 +36,7 @@ def check_ports(host: str, ports: Mapping[str, int]) -> None:
         options[port] = option
         with _socket() as probe:
             try:
-                probe.bind((host, port))
+                probe.bind((address, port))
             except OSError as error:
                 raise ConfigError(
                     f"port {port} on {host} can't be used: {error.strerror}; "

@@ -55,10 +55,11 @@ def test_failure_lines_are_what_did_not_load_without_call_stacks():
 def test_the_command_binds_to_the_host_and_restricts_what_clients_do_not_need(tmp_path):
     install = TritonInstall(Path("/t/tritonserver"), Path("/t/python"), Path("/t/stub"), Path("/t/libs"))
     options = ServerOptions(tmp_path, http_port=1, grpc_port=2, metrics_port=3, admin_key="secret")
-    command = server_command(options, install, tmp_path, "r-", "placeholder")
+    command = server_command(options, install, Path("/r"), tmp_path, "r-", "placeholder")
     assert command[0] == "/t/tritonserver"
     for flag in ("http-address=127.0.0.1", "grpc-address=127.0.0.1", "metrics-address=127.0.0.1"):
         assert f"--{flag}" in command
+    assert "--model-repository=/r" in command
     for flag in ("http-port=1", "grpc-port=2", "metrics-port=3", "model-config-name=embedded"):
         assert f"--{flag}" in command
     restricted = "shared-memory,model-repository,trace,logging:nann-admin-key=placeholder"
