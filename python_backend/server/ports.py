@@ -1,11 +1,31 @@
-"""Checks addresses and TCP ports to bind to, and finds free ports."""
+"""Checks addresses, TCP ports and the limit of open files before a server starts, and finds free ports."""
 
 from __future__ import annotations
 
+import resource
 import socket
 from collections.abc import Mapping
 
 from nann.errors import ConfigError
+
+_MOST_FILES, _LEAST_FILES = 65_536, 256
+
+
+def raise_file_limit() -> None:
+    """Lets this process and its children open as many files as they may, up to 65,536: a connection is one.
+
+    Raises:
+        ConfigError: if these are too few. Triton would say that a port is in use.
+    """
+    limit, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if highest == resource.RLIM_INFINITY else min(_MOST_FILES, highest)
+    if wanted < _LEAST_FILES:
+        raise ConfigError(
+            f"this process may open {wanted} files, and Triton needs {_LEAST_FILES} and one for each connection; raise "
+            "the limit, such as with `ulimit -n 4096`"
+        )
+    if limit != resource.RLIM_INFINITY and limit < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, highest))
 
 
 def address_of(host: str) -> str:

@@ -14,9 +14,12 @@ from typing import TextIO, cast
 
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 0.02
-# Reads the group's id, then waits for the end of its input: the end of this process. "$1" is the group's folder, "$2"
+# In the background, since it is no child of this process that others should find. It reads the group's id, then a line
+# that says that all is done. The end of the input instead is the end of this process. "$1" is the group's folder, "$2"
 # the beginning of the paths of its shared memory.
-_CLEANER = 'read -r group; read -r _; kill -KILL "-$group"; rm -rf -- "$1" "$2"*'
+_CLEANER = """exec 3<&0
+{ read -r group; read -r done || { kill -KILL "-$group"; rm -rf -- "$1" "$2"*; }; } <&3 &
+"""
 
 
 class ProcessGroup:
@@ -27,7 +30,7 @@ class ProcessGroup:
     they leave. Should the shell be killed too, the kernel tells the child to stop.
     """
 
-    def __init__(self, process: subprocess.Popen[str], cleaner: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[str], cleaner: int) -> None:
         self._process = process
         self._cleaner = cleaner
 
@@ -51,15 +54,17 @@ class ProcessGroup:
             shared_memory: the same for all paths that begin with this one.
             descriptors: the only ones of our open files that it inherits.
         """
-        cleaner = subprocess.Popen(
-            ["/bin/sh", "-c", _CLEANER, "nann-cleaner", str(folder), str(shared_memory)],
-            bufsize=0,
-            cwd="/",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        waiting, cleaner = os.pipe()
+        with open(waiting, "rb") as stream:
+            subprocess.run(
+                ["/bin/sh", "-c", _CLEANER, "nann-cleaner", str(folder), str(shared_memory)],
+                cwd="/",
+                stdin=stream,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                check=True,
+            )
         parent = os.getpid()
         libc = ctypes.CDLL(None, use_errno=True)
 
@@ -81,8 +86,7 @@ class ProcessGroup:
             pass_fds=descriptors,
             preexec_fn=die_with_parent,
         )
-        assert cleaner.stdin is not None
-        cleaner.stdin.write(b"%d\n" % process.pid)
+        os.write(cleaner, b"%d\n" % process.pid)
         return cls(process, cleaner)
 
     @property
@@ -107,8 +111,9 @@ class ProcessGroup:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
-        self._cleaner.kill()
-        self._cleaner.communicate()
+        with contextlib.suppress(BrokenPipeError):  # somebody killed it
+            os.write(self._cleaner, b"done\n")
+        os.close(self._cleaner)
         deadline = time.monotonic() + 2
         while _group_exists(self.pid) and time.monotonic() < deadline:
             time.sleep(_POLL_S)

@@ -23,7 +23,7 @@ from .control import ModelControl
 from .hidden_key import hidden_key
 from .install import TritonInstall, find_triton, has_gpu
 from .log import NO_GPU_LINES, LogRelay, failure_lines
-from .ports import address_of, check_ports
+from .ports import address_of, check_ports, raise_file_limit
 from .process_group import ProcessGroup
 from .repository_lock import repository_lock
 from .shared_memory import FOLDER, PREFIX, own_regions, remove_dead
@@ -132,13 +132,14 @@ class TritonServer:
         """Starts the server and waits until all models are ready; does nothing if it runs already.
 
         Raises:
-            ConfigError: if a port can't be used, or another server uses the repository.
+            ConfigError: if a port can't be used, too few files may be open, or another server uses the repository.
             ServerError: with Triton's reason, if it is not installed, a model does not load or loading takes too long.
         """
         if self.pid is not None:
             return
         options = self.options
         check_ports(options.host, options.ports)
+        raise_file_limit()
         install = self._install or find_triton()
         install.check_target(options.target)
         try:
