@@ -21,6 +21,7 @@ from nann.errors import DeployError, NannError
 from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, FEATURE_TRANSFORM, SCORER, USER_ENCODER
 
 from ..server.control import CHANGING, READY, ModelControl
+from ..server.repository_lock import repository_lock
 from .answer_check import check_release
 from .configs import made_configs, pin_ensemble, write_made_configs
 from .install import choose_version, open_artefacts
@@ -118,9 +119,10 @@ def rollback_offline(repository: Path, version: int | None = None) -> int:
     """Makes an earlier version current while no server runs, for the next start. Returns the version.
 
     Raises:
+        ConfigError: if a server uses the repository.
         DeployError: if there is no such version.
     """
-    with locked(repository):
+    with repository_lock(repository, "a rollback"), locked(repository):
         after = _rolled_back(repository, Versions.read(repository), version)
         after.write(repository)
         return after.history[-1]

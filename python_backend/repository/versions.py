@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
 import py_compile
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -117,7 +118,10 @@ def locked(repository: Path) -> Iterator[None]:
     """
     store = _store(repository)
     store.mkdir(parents=True, exist_ok=True)
-    with (store / ".lock").open("w") as stream:
+    lock = store / ".lock"
+    # A start on a read-only disk has nothing to write.
+    mode = "a" if os.access(lock, os.W_OK) or not lock.exists() else "r"
+    with lock.open(mode) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

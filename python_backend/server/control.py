@@ -23,6 +23,8 @@ READY, UNAVAILABLE = "READY", "UNAVAILABLE"
 CHANGING = frozenset(("LOADING", "UNLOADING"))
 _LOAD_TIMEOUT_S = 600.0
 _TIMEOUT_S = 30.0
+# The server is on this machine, or near: a proxy that the environment names is not asked.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
@@ -153,7 +155,7 @@ class ModelControl:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"http://{self.url}/v2/{path}", data, self._headers)
         try:
-            with urllib.request.urlopen(request, timeout=timeout_s) as response:
+            with _OPENER.open(request, timeout=timeout_s) as response:
                 return response.read(), response.headers
         except urllib.error.HTTPError as error:
             raise self._translated(error) from error
