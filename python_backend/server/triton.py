@@ -27,7 +27,7 @@ from .ports import address_of, check_ports, raise_file_limit
 from .process_group import ProcessGroup
 from .repository_lock import repository_lock
 from .shared_memory import FOLDER, PREFIX, own_regions, remove_dead
-from .stub_supervisor import child_processes
+from .processes import DEAD, child_processes
 from .tls import ServerTls
 
 # No client of a retrieval server needs these, and shared memory has had security holes.
@@ -264,7 +264,7 @@ class TritonServer:
         if self._relay is not None and self._relay.says_load_failed:
             return "a model did not load"
         # Triton waits for the first sign of life of a process for `_STUB_TIMEOUT_S`, also of one that is dead.
-        if any(child_processes(pid).values()):
+        if DEAD in child_processes(pid).values():
             return "the process of a model has ended"
         return None
 

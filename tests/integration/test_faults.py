@@ -8,17 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from support.own_server import server_options
 from support.ports import free_ports
+from support.serve_process import serving
 from support.under_load import MIXED, Load
-from support.waiting import wait_until
 
 from nann.errors import ServerError, ServerUnavailable
 from nann.python_backend.repository.install import install_bundle
-from nann.python_backend.server.stub_supervisor import child_processes
 from nann.python_backend.server.triton import TritonServer
 
 pytestmark = pytest.mark.triton
@@ -26,45 +24,20 @@ pytestmark = pytest.mark.triton
 
 @pytest.fixture
 def serve(live_bundle_path, tmp_path):
-    """A ready `nann serve`: the process, its HTTP and its gRPC address."""
-    http, grpc, metrics = free_ports(3)
-    command = [sys.executable, "-m", "nann", "serve", "--bundle", str(live_bundle_path)]
-    command += ["--repository", str(tmp_path / "repository"), "--log-file", str(tmp_path / "log")]
-    command += ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)]
-    with (tmp_path / "words").open("w") as words:
-        process = subprocess.Popen(command, stdout=words, stderr=words)
-
-    def is_ready() -> bool:
-        words = (tmp_path / "words").read_text()
-        assert process.poll() is None, words
-        return "Ctrl-C stops the server" in words
-
-    wait_until(is_ready)
-    yield process, f"127.0.0.1:{http}", f"127.0.0.1:{grpc}"
-    process.terminate()
-    process.wait(timeout=120)
-
-
-def stub_of(model: str, serve_pid: int) -> int:
-    """Process id of a model's Python process."""
-    (triton,) = child_processes(serve_pid)
-    for pid, dead in child_processes(triton).items():
-        if not dead and f"/{model}/" in Path(f"/proc/{pid}/cmdline").read_text():
-            return pid
-    raise AssertionError(model)
+    with serving(live_bundle_path, tmp_path) as serve:
+        yield serve
 
 
 @pytest.mark.parametrize(
     "model", ["scorer", "beam_retrieval", *(pytest.param(m, marks=pytest.mark.slow) for m in ("user_encoder",))]
 )
-def test_a_killed_stub_comes_back_by_itself(serve, bundle, tmp_path, model):
-    process, _, url = serve
+def test_a_killed_stub_comes_back_by_itself(serve, bundle, model):
     said = f"the process of {model} version 1 died; it was loaded again in"
-    with Load(url, {"first": bundle}) as load:
+    with Load(serve.grpc_url, {"first": bundle}) as load:
         for times in (1, 2):
             killed_s, before = time.monotonic(), len(load.failures)
-            os.kill(stub_of(model, process.pid), signal.SIGKILL)
-            load.wait_for(lambda: (tmp_path / "words").read_text().count(said) == times)  # noqa: B023
+            os.kill(serve.stubs[model], signal.SIGKILL)
+            load.wait_for(lambda: serve.words.count(said) == times)  # noqa: B023
             load.more()
             took = time.monotonic() - killed_s
             print(
@@ -116,7 +89,6 @@ def test_a_tiny_shared_memory_is_refused_at_start(live_bundle_path, tmp_path):
 
 FILL = """
 import sys
-from pathlib import Path
 
 import numpy as np
 

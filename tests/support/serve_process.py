@@ -1,0 +1,83 @@
+"""`nann serve` as a process of its own, with its words and the processes of its server."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nann.python_backend.server.processes import DEAD, child_processes, served_model
+from support.ports import free_ports
+from support.waiting import wait_until
+
+
+@dataclass
+class Serve:
+    """A running `nann serve`.
+
+    Attributes:
+        process: the command.
+        http_url: `host:port` of HTTP.
+        grpc_url: `host:port` of gRPC.
+        folder: with its repository, and its output in the file "words".
+    """
+
+    process: subprocess.Popen
+    http_url: str
+    grpc_url: str
+    folder: Path
+
+    @property
+    def words(self) -> str:
+        """What it said."""
+        return (self.folder / "words").read_text()
+
+    @property
+    def triton(self) -> int:
+        """Process id of tritonserver."""
+        (triton,) = child_processes(self.process.pid)
+        return triton
+
+    @property
+    def stubs(self) -> dict[str, int]:
+        """Process ids of the Python processes, by model."""
+        children = child_processes(self.triton)
+        return {name[0]: pid for pid, state in children.items() if state != DEAD and (name := served_model(pid))}
+
+    def is_ready(self) -> bool:
+        """Whether its health check says so."""
+        try:
+            with urllib.request.urlopen(f"http://{self.http_url}/v2/health/ready", timeout=10):
+                return True
+        except urllib.error.HTTPError:
+            return False
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended by itself."""
+        return self.process.wait(timeout=120)
+
+
+@contextlib.contextmanager
+def serving(bundle: Path, folder: Path) -> Iterator[Serve]:
+    """A ready `nann serve` of this bundle, with its repository in this folder."""
+    http, grpc, metrics = free_ports(3)
+    command = [sys.executable, "-m", "nann", "serve", "--bundle", str(bundle)]
+    command += ["--repository", str(folder / "repository"), "--log-file", str(folder / "log")]
+    command += ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)]
+    with (folder / "words").open("w") as words:
+        process = subprocess.Popen(command, stdout=words, stderr=words)
+    serve = Serve(process, f"127.0.0.1:{http}", f"127.0.0.1:{grpc}", folder)
+
+    def is_up() -> bool:
+        assert process.poll() is None, serve.words
+        return "Ctrl-C stops the server" in serve.words
+
+    wait_until(is_up)
+    yield serve
+    process.terminate()
+    process.wait(timeout=120)
