@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nann.errors import NannError, ServerError
-from nann.signature import BEAM_RETRIEVAL, SCORER
+from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, MODELS, SCORER
 
 from .control import ModelControl
 from .heartbeat import Heartbeat, Restarts, model_heartbeat
@@ -95,7 +95,13 @@ class StubSupervisor:
 
     def __post_init__(self) -> None:
         """Starts the heartbeat of the server; those of models start when their processes are seen."""
-        parameters = self.control.config(BEAM_RETRIEVAL.name).get("parameters", {})
+        configs = {spec.name: self.control.config(spec.name) for spec in MODELS if spec is not ENSEMBLE}
+        for model, config in configs.items():
+            if config["backend"] == "python":
+                self._most[model, str(self.current_version())] = sum(
+                    group["count"] for group in config["instance_group"]
+                )
+        parameters = configs[BEAM_RETRIEVAL.name].get("parameters", {})
         deadline_ms = float(parameters.get("deadline_ms", {}).get("string_value", 0))
         self.hang_s = deadline_ms / 1000 + _HANG_MARGIN_S
         """How long a process may answer nothing: longer than the server works on any request."""

@@ -25,9 +25,9 @@ from .install import TritonInstall, find_triton, has_gpu
 from .log import NO_GPU_LINES, LogRelay, failure_lines
 from .ports import address_of, check_ports, raise_file_limit
 from .process_group import ProcessGroup
+from .processes import DEAD, child_processes
 from .repository_lock import repository_lock
 from .shared_memory import FOLDER, PREFIX, own_regions, remove_dead
-from .processes import DEAD, child_processes
 from .tls import ServerTls
 
 # No client of a retrieval server needs these, and shared memory has had security holes.
@@ -176,8 +176,9 @@ class TritonServer:
         while self.pid is not None:
             look_after()
             time.sleep(_POLL_S)
-        if self._group is not None:
-            self._group.stop(0)  # its Python processes keep the log open
+        group, self._group = self._group, None
+        if group is not None:
+            group.stop(0)  # its Python processes keep the log open
         raise ServerError(self._failure("Triton stopped by itself"))
 
     def set_ready(self, ready: bool) -> None:

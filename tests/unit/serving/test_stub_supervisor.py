@@ -47,7 +47,7 @@ class FakeServer:
         self.stubs[model] = int(self.process.stdout.readline())
 
     def config(self, model):
-        return {"parameters": self.parameters}
+        return {"backend": "python", "instance_group": [{"count": 1}], "parameters": self.parameters}
 
     def live(self, timeout_s):
         if not self.is_live:
@@ -155,6 +155,20 @@ def test_a_process_that_died_before_it_was_looked_at_is_loaded_too(watched):
     watched.until(lambda: any("loaded again" in word for word in watched.words))
     watched.for_a_while()
     assert len(server.loads) == 2
+
+
+def test_a_process_that_died_before_the_first_look_is_loaded_again(repository):
+    server = FakeServer()
+    try:
+        server.start("scorer")
+        os.kill(server.stubs["scorer"], signal.SIGKILL)
+        wait_until(lambda: process_state(server.stubs["scorer"]) == DEAD)
+        watched = Watched(server, repository)
+        watched.until(lambda: watched.words)
+        watched.supervisor.close()
+    finally:
+        server.close()
+    assert len(server.loads) == 1, "of one of its models: which one, nobody can tell"
 
 
 def test_a_stopped_process_is_killed_before_its_request_is_given_up(watched):
