@@ -172,6 +172,7 @@ class StubSupervisor:
 
     def _kill(self, pid: int, stub: _Stub, fault: str) -> None:
         stub.fault = f"{fault} and was killed"
+        stub.seen_dead = True
         self._stopped_since.pop(pid, None)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -189,7 +190,7 @@ class StubSupervisor:
         self._name_unseen(children)
         self._stubs = {pid: stub for pid, stub in self._stubs.items() if pid in children}
         dead = [stub for pid, stub in self._stubs.items() if children[pid] == DEAD and not stub.revived]
-        self.set_ready(not any(self._is_missed(stub) for stub in dead))
+        self.set_ready(not any(stub.seen_dead and self._is_missed(stub) for stub in dead))
         due = [stub for stub in dead if stub.seen_dead and self._is_due(stub)]
         for stub in dead:
             stub.seen_dead = True

@@ -11,7 +11,7 @@ from nann.errors import BundleError, InvalidInputError
 from nann.python_backend.models.beam_retrieval import response_to
 from nann.python_backend.search.outcomes import Kind
 from nann.shape_grid import ShapeGrid
-from nann.signature import ITEM_IDS
+from nann.signature import HEARTBEAT_ID, ITEM_IDS, RESTARTS
 
 
 def test_the_best_items_by_external_id(model):
@@ -251,3 +251,29 @@ def test_the_scorer_is_called_in_one_of_two_ways(model_args):
 
     with pytest.raises(InvalidInputError, match="parameter scorer is 'grpc'; expected bls or in_process"):
         TritonPythonModel().initialize(model_args("beam_retrieval", **SEARCH_PARAMETERS, scorer="grpc"))
+
+
+def test_a_heartbeat_is_answered_without_a_search_and_is_no_request(model):
+    triton_fakes.InferenceRequest.calls.clear()
+    beat = triton_fakes.Request(
+        {"user_state": np.zeros((1, 0), np.float32), "behaviors": nothing(1)},
+        json.dumps({RESTARTS: json.dumps({"scorer": 2, "user_encoder": 1})}),
+        HEARTBEAT_ID,
+    )
+    before = dict(triton_fakes.Metric.values)
+    heartbeat, answer = model.execute([beat, ask(12)])
+    assert heartbeat.arrays()["item_ids"].shape == (1, 0)
+    np.testing.assert_array_equal(answer.arrays()["item_ids"], [nearest(12, 3)])
+    model.finalize()
+
+    def added(name):
+        return triton_fakes.Metric.values[name] - before.get(name, 0)
+
+    assert added("nann_process_restarts_total") == 3
+    assert added("nann_heartbeats_total") == 1
+    assert added("nann_requests_total") == 1
+
+
+def test_a_heartbeat_that_can_not_be_read_is_refused(model):
+    (response,) = model.execute([triton_fakes.Request({}, "{}", HEARTBEAT_ID)])
+    assert response.has_error()
