@@ -1,16 +1,29 @@
 """The parts of deploys that need no server."""
 
+import threading
+
 import numpy as np
 import pytest
 from support import tiny_bundle
 
 from nann.errors import BundleError, ConfigError, DeployError
+from nann.python_backend.repository import deploy as deployment
 from nann.python_backend.repository.answer_check import Answers, compare
 from nann.python_backend.repository.deploy import rollback_offline
 from nann.python_backend.repository.install import current_bundle, install_bundle, install_if_new
-from nann.python_backend.repository.versions import Versions, locked, prune, release_path
+from nann.python_backend.repository.versions import (
+    Versions,
+    live_versions,
+    locked,
+    models_locked,
+    prune,
+    release_path,
+    set_live,
+)
 from nann.python_backend.server.admin_key import read_admin_key
+from nann.python_backend.server.control import ModelState
 from nann.python_backend.version_folder import check_same_bundle
+from nann.signature import BEAM_RETRIEVAL, MODELS
 
 
 @pytest.fixture
@@ -131,3 +144,53 @@ def test_a_version_is_compared_with_its_files():
             DeployError, match="version 2 does not score as its files say: test user 0 has scores that differ by up to"
         ):
             compare(answers(EXPECTED.item_ids[0], [wrong, *EXPECTED.scores[0][1:]]), EXPECTED, 2)
+
+
+class StuckControl:
+    """A server whose beam_retrieval version 2 never leaves the state it is in."""
+
+    def __init__(self, state):
+        self.stuck = ModelState("beam_retrieval", 2, state, "")
+        self.loads = []
+
+    def states(self):
+        ready = [ModelState(spec.name, 2, "READY", "") for spec in MODELS if spec is not BEAM_RETRIEVAL]
+        return [self.stuck, *ready] if self.stuck.state == "LOADING" else [self.stuck]
+
+    def loaded_versions(self, model):
+        return {2, 3} if model == "beam_retrieval" else {3}
+
+    def load(self, model):
+        self.loads.append(model)
+
+
+def test_a_version_that_does_not_unload_keeps_nothing_else_from_it(repository):
+    set_live(repository, {2, 3})
+    control = StuckControl("UNLOADING")
+    message = "version 3 answers, but beam_retrieval did not unload the version before within 0 s; the next deploy"
+    with pytest.raises(DeployError, match=message):
+        deployment._retire(repository, control, 3, 0.1)
+    assert control.loads == ["beam_retrieval"]
+    assert live_versions(repository) == {3}
+
+
+def test_a_version_that_does_not_end_to_load_is_not_taken(repository, monkeypatch):
+    monkeypatch.setattr(deployment, "_SETTLE_TIMEOUT_S", 0.1)
+    with pytest.raises(DeployError, match="beam_retrieval did not load version 2: LOADING"):
+        deployment._check_loaded(StuckControl("LOADING"), 2)
+
+
+def test_loads_of_a_deploy_wait_for_those_of_the_server(repository):
+    control, loaded = StuckControl("READY"), threading.Event()
+
+    def load():
+        deployment._load(repository, control, "scorer")
+        loaded.set()
+
+    with models_locked(repository):
+        thread = threading.Thread(target=load)
+        thread.start()
+        assert not loaded.wait(0.3)
+        assert control.loads == []
+    thread.join()
+    assert control.loads == ["scorer"]
