@@ -18,7 +18,7 @@ from nann.signature import ARRIVED_NS, BEHAVIORS, ON_DEADLINE, USER_STATE
 
 from ..search.bls_scorer import BlsScorer
 from ..search.outcomes import Outcome
-from ..search.retriever import Retriever, Search, never
+from ..search.retriever import Retriever, Search
 from ..settings import config_choice, config_flag, config_int, config_threads
 from ..tensors import error_response, make_response, read_optional_tensor, read_parameters, read_tensor
 from ..version_folder import check_same_bundle
@@ -102,9 +102,7 @@ class TritonPythonModel:
                 self.read_states(request),
                 read_tensor(request, BEHAVIORS),
                 read_parameters(request),
-                # Only the ensemble states when a request arrived. Only direct calls are checked for cancellation:
-                # Triton 2.51 does not tell the models of an ensemble, and a check is a round trip between processes.
-                *((None, request.is_cancelled) if arrived is None else (int(arrived.min()), never)),
+                None if arrived is None else int(arrived.min()),  # only the ensemble states when a request arrived
             )
         except Exception as error:  # a Python model must never raise out of execute()
             return Outcome.of_error(error)

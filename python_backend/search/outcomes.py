@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nann.errors import DeadlineExceeded, RequestCancelled, RequestError
+from nann.errors import DeadlineExceeded, RequestError
 from nann.signature import Tensors
 
 
@@ -23,14 +23,12 @@ class Kind(str, enum.Enum):
     DEGRADED = "degraded"
     REFUSED = "refused"
     LATE = "late"
-    CANCELLED = "cancelled"
     FAILED = "failed"
 
 
 _KIND_OF_ERROR = (
     (RequestError, Kind.REFUSED),
     (DeadlineExceeded, Kind.LATE),
-    (RequestCancelled, Kind.CANCELLED),
     (Exception, Kind.FAILED),
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ from nann.cheap_ranking import rank_by_light_score, rank_by_neighbourhood
 from nann.errors import (
     BundleError,
     DeadlineExceeded,
-    RequestCancelled,
     RequestError,
     ScorerError,
     ScorerUnavailable,
@@ -49,11 +48,6 @@ from .clock import SearchClock
 from .outcomes import Kind, Outcome
 
 
-def never() -> bool:
-    """`is_cancelled` of requests that can't be cancelled."""
-    return False
-
-
 @dataclass(frozen=True, eq=False)
 class Search:
     """One valid request.
@@ -63,14 +57,12 @@ class Search:
         params: search parameters for each of the users.
         limit: how long the search may take.
         arrived_ns: arrival of the request, on the monotonic clock.
-        is_cancelled: whether the client cancelled the request.
     """
 
     users: UserBatch
     params: SearchParams
     limit: TimeLimit
     arrived_ns: int
-    is_cancelled: Callable[[], bool] = never
 
     def reason_to_stop(self, now_ns: int) -> SearchStopped | None:
         """Why no further round may start; None: one may start."""
@@ -79,7 +71,7 @@ class Search:
                 f"{DEADLINE_MESSAGE} (deadline_ms {self.limit.deadline_ms}); ask for less (ef, rounds), "
                 f'or for the best items so far (on_deadline "{ON_DEADLINE_PARTIAL}")'
             )
-        return RequestCancelled("the request was cancelled") if self.is_cancelled() else None
+        return None
 
 
 class Retriever:
@@ -117,7 +109,6 @@ class Retriever:
         behaviors: npt.NDArray[Any],
         parameters: str,
         arrived_ns: int | None = None,
-        is_cancelled: Callable[[], bool] = never,
     ) -> Search:
         """Checks one request.
 
@@ -126,7 +117,6 @@ class Retriever:
             behaviors: `int32[B, L]` item indices, -1 = padding.
             parameters: the request's parameters, as JSON.
             arrived_ns: arrival, on the monotonic clock; None: now.
-            is_cancelled: called before each round.
 
         Raises:
             RequestError: naming the tensor or the parameter.
@@ -153,7 +143,6 @@ class Retriever:
             params,
             self._limit.asked(options),
             now_ns if arrived_ns is None else min(arrived_ns, now_ns),
-            is_cancelled,
         )
 
     def answer(self, scorer: Scorer, searches: Sequence[Search], clock: SearchClock | None = None) -> list[Outcome]:

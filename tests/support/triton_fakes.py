@@ -94,10 +94,6 @@ class Request:
     def __init__(self, tensors: Mapping[str, np.ndarray], parameters: str = "{}") -> None:
         self._tensors = [Tensor(name, np.ascontiguousarray(array)) for name, array in tensors.items()]
         self._parameters = parameters
-        self.cancelled = False
-
-    def is_cancelled(self) -> bool:
-        return self.cancelled
 
     def inputs(self) -> list[Tensor]:
         return self._tensors

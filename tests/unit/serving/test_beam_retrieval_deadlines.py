@@ -1,4 +1,4 @@
-"""Deadlines and cancellation in the model `beam_retrieval`."""
+"""Deadlines in the model `beam_retrieval`."""
 
 import json
 
@@ -64,27 +64,3 @@ def test_waiting_counts_and_who_is_late_before_the_first_round_costs_none(model,
     # A client's clock that is ahead of ours gives a request no more time.
     (outcome,) = model.outcomes([timed(12, clock.now_ns + 10**15, deadline_ms=150)])
     assert outcome.kind is Kind.LATE
-
-
-def test_a_cancelled_request_leaves_its_batch_within_one_round(model, monkeypatch):
-    requests = [ask(12), ask(12)]
-
-    def cancel_the_second(call):
-        requests[1].cancelled = True
-        return score(call)
-
-    monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", cancel_the_second)
-    stays, goes = model.outcomes(requests)
-    assert (stays.kind, goes.kind) == (Kind.COMPLETE, Kind.CANCELLED)
-    assert [len(call.inputs["candidates"]) for call in triton_fakes.InferenceRequest.calls][:2] == [2, 1]
-    assert response_to(goes).error().code() == "CANCELLED"
-
-
-def test_inside_the_ensemble_nobody_is_asked_about_cancellation(model):
-    """Triton never reports a cancellation there, and a check is a round trip between processes."""
-    request = timed(12, 0)
-    request.is_cancelled = None
-    assert model.outcomes([request])[0].kind is Kind.LATE
-    request = timed(12, 2**62)
-    request.is_cancelled = None
-    assert model.outcomes([request])[0].kind is Kind.COMPLETE
