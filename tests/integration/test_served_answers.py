@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import tritonclient.grpc as triton_grpc
 from support.live_bundle import ITEMS, SEEDED, item_ids
 from support.reference import OfflineEnsemble
 
@@ -100,17 +99,12 @@ def test_an_answer_with_padding_is_json_for_strict_parsers(server):
     assert 0 < np.count_nonzero(scores == PADDING_SCORE) < 100
 
 
-def test_a_history_of_length_0_is_that_of_a_new_user(server, client, offline):
+def test_a_history_of_length_0_is_that_of_a_new_user(server, offline):
     expected = offline.retrieve([0])
     outputs = ask_json(
         server, {"inputs": [{"name": "behavior_item_ids", "datatype": "INT64", "shape": [1, 0], "data": []}]}
     )
     assert outputs["item_ids"]["data"] == expected[0].tolist()
-    triton = triton_grpc.InferenceServerClient(server.grpc_url)
-    tensor = triton_grpc.InferInput("behavior_item_ids", [2, 0], "INT64")
-    tensor.set_data_from_numpy(np.zeros((2, 0), np.int64))
-    assert triton.infer("nann", [tensor]).as_numpy("item_ids").tolist() == [expected[0].tolist()] * 2
-    triton.close()
 
 
 def test_other_kserve_clients_parameters_are_no_mistake(server):
