@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from nann.errors import NannError
 from nann.search_params import REQUEST_PARAMETERS, SearchOptions
 from nann.signature import PADDING_ITEM, STATUS_COMPLETE, STATUS_NAMES
 
@@ -120,10 +122,13 @@ def _item_names(bundle: Bundle, client: RetrievalClient, *, chosen: bool) -> dic
 
     if ITEM_NAMES_FILE not in bundle.manifest["files"]:
         return {}
-    answering = client.bundle_id()
+    answering = None
+    with contextlib.suppress(NannError):  # the answer is there: a proxy that lets only requests pass must not spoil it
+        answering = client.bundle_id()
     if answering != bundle.bundle_id:
         used = "its names are shown as you chose it" if chosen else "no names are shown: pass the right one as --bundle"
-        console.print(f"{bundle.path} is bundle {bundle.bundle_id}, and {answering or 'another'} answers; {used}")
+        other = answering or "one that it does not name"
+        console.print(f"{bundle.path} is bundle {bundle.bundle_id}, and the server answers from {other}; {used}")
         if not chosen:
             return {}
     bundle = Bundle.open(bundle.path, (ITEM_IDS_FILE, ITEM_NAMES_FILE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from nann.signature import (
 
 ItemIds = Sequence[int] | Sequence[Sequence[int]] | npt.NDArray[np.integer[Any]]
 """Item ids of one user, or of several; histories may differ in length. Tensors of torch on the CPU are taken too."""
+_LEAST, _MOST = -(2**63), 2**63 - 1
 _PRIORITY = RequestParameter("1 is the most important; 0 is the server's default.", low=0, high=3)
 
 
@@ -107,6 +109,8 @@ def encode_request(
 def split(request: InferRequest) -> list[InferRequest]:
     """The request, or several with `MAX_BATCH_SIZE` of its users each: the server takes no more at once."""
     users = len(request.inputs[BEHAVIOR_ITEM_IDS])
+    if users <= MAX_BATCH_SIZE:
+        return [request]
     return [
         replace(request, inputs={spec: rows[first : first + MAX_BATCH_SIZE] for spec, rows in request.inputs.items()})
         for first in range(0, users, MAX_BATCH_SIZE)
@@ -186,8 +190,12 @@ def _whole_numbers(spec: TensorSpec, row: Any) -> npt.NDArray[np.int64]:
         raise RequestError(f"{spec.name} holds lists of different depth; {expected}") from error
     except (TypeError, RuntimeError) as error:  # torch's, for a tensor on a GPU
         raise RequestError(f"{spec.name} can't be read: {error}; {expected}") from error
+    if numbers.ndim == 1 and not np.can_cast(
+        numbers.dtype, np.int64
+    ):  # NumPy's own choice for a number that is too large
+        beyond = [value for value in row if isinstance(value, Integral) and not _LEAST <= int(value) <= _MOST]
+        if beyond:
+            raise RequestError(f"{spec.name} holds {beyond[0]}; expected 64-bit signed numbers")
     if numbers.ndim != 1 or (len(numbers) and not np.issubdtype(numbers.dtype, np.integer)):
         raise RequestError(f"{spec.name} holds {numbers.dtype}{list(numbers.shape)}; {expected}")
-    if numbers.dtype == np.uint64 and numbers.max(initial=0) > np.iinfo(np.int64).max:
-        raise RequestError(f"{spec.name} holds {numbers.max()}; expected 64-bit signed numbers")
     return numbers.astype(np.int64)

@@ -71,7 +71,7 @@ def test_the_bundle_is_named(server, bundle):
 
 @pytest.mark.parametrize("data", ['["a"]', "[1.5]", "["])
 def test_what_triton_calls_its_own_error(server, data):
-    body = '{"inputs": [{"name": "behavior_item_ids", "datatype": "INT64", "shape": [1, 1], "data": %s}]}' % data
+    body = f'{{"inputs": [{{"name": "behavior_item_ids", "datatype": "INT64", "shape": [1, 1], "data": {data}}}]}}'
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(f"http://{server.http_url}/v2/models/nann/infer", body.encode(), timeout=20)
     words = json.load(caught.value)["error"].partition(":")[0]

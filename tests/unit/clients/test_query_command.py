@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from nann import clients
 from nann.bundle import write_manifest
 from nann.cli.query import query
-from nann.errors import BundleError, RequestError
+from nann.errors import BundleError, RequestError, ServerError
 from nann.search_params import REQUEST_PARAMETERS
 from nann.signature import PADDING_SCORE
 
@@ -29,6 +29,8 @@ def ask(monkeypatch, tmp_path):
             pass
 
         def bundle_id(self):
+            if asked["answering"] is None:
+                raise ServerError("closed to you")
             return asked["answering"]
 
         def retrieve(self, ids, options, **others):
@@ -82,12 +84,21 @@ def test_names_are_those_of_the_bundle_that_answers(ask, tmp_path):
     bundle_id = write_names(tmp_path / "build" / "bundle")
     result, _ = ask("--ids", "10")
     words = " ".join(result.output.split())
-    assert f"build/bundle is bundle {bundle_id}, and another bundle answers; no names are shown" in words
+    assert (
+        f"build/bundle is bundle {bundle_id}, and the server answers from another bundle; no names are shown" in words
+    )
     assert "soap" not in words
     result, _ = ask("--ids", "10", "--bundle", "build/bundle")
     words = " ".join(result.output.split())
-    assert f"is bundle {bundle_id}, and another bundle answers; its names are shown as you chose it" in words
+    assert (
+        f"is bundle {bundle_id}, and the server answers from another bundle; its names are shown as you chose it"
+        in words
+    )
     assert "soap" in words
+    ask.asked["answering"] = None
+    result, _ = ask("--ids", "10")
+    assert result.exit_code == 0, result.output
+    assert "the server answers from one that it does not name" in " ".join(result.output.split())
 
 
 def test_json_for_programs(ask):
