@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
@@ -21,6 +22,7 @@ from nann.signature import (
     PADDING_IDS,
     PADDING_ITEM,
     PADDING_SCORE,
+    REQUEST_KEY,
     SCORES,
     STATUS,
     UNKNOWN_ITEMS,
@@ -45,6 +47,7 @@ class InferRequest:
         parameters: KServe request parameters.
         request_id: echoed by the server, for logs; "" is none.
         priority: of the server's levels, 1 the most important; 0 is the server's default.
+        key: random, another for each request; the answer must have it (`REQUEST_KEY`).
     """
 
     model: str
@@ -53,6 +56,7 @@ class InferRequest:
     parameters: Mapping[str, int | str] = field(default_factory=dict)
     request_id: str = ""
     priority: int = 0
+    key: int = field(default_factory=lambda: 1 + secrets.randbelow(2**53 - 1), init=False)  # exact in JavaScript too
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +125,8 @@ def decode_result(request: InferRequest, outputs: Mapping[str, npt.NDArray[Any]]
     """Reads the response to a request: `outputs` holds array by tensor name.
 
     Raises:
-        ServerError: if a tensor is missing or of another dtype or size than that of an answer to this request.
+        ServerError: if a tensor is missing or of another dtype or size than that of an answer to this request, or the
+            answer is the one to another request.
     """
     users, width = len(request.inputs[BEHAVIOR_ITEM_IDS]), request.parameters.get("top_k")
     arrays = {}
@@ -135,6 +140,11 @@ def decode_result(request: InferRequest, outputs: Mapping[str, npt.NDArray[Any]]
         if spec.shape == (-1,):
             width = array.shape[1]  # as many scores as items
         arrays[spec] = array
+    if (arrays[REQUEST_KEY] != request.key).any():
+        raise ServerError(
+            f"the server returned the answer to another request (request_key {arrays[REQUEST_KEY][0, 0]}, expected "
+            f"{request.key}); it was dropped: send the request again"
+        )
     return RetrievalResult(
         item_ids=arrays[ITEM_IDS],
         scores=arrays[SCORES],

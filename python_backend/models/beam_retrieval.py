@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
 from nann.bundle import Bundle, search_file_names
-from nann.errors import ConfigError
+from nann.errors import ConfigError, ServerError
 from nann.scorer import Float32Array
-from nann.search_requests import SearchBounds, TimeLimit
-from nann.signature import ARRIVED_NS, BEHAVIORS, ON_DEADLINE, USER_STATE
+from nann.search_requests import SearchBounds, TimeLimit, request_key
+from nann.signature import BEHAVIORS, ON_DEADLINE, ORIGIN, USER_STATE
 
 from ..search.bls_scorer import BlsScorer
 from ..search.outcomes import Outcome
@@ -97,15 +98,31 @@ class TritonPythonModel:
 
     def _parse(self, request: Any) -> Search | Outcome:
         try:
-            arrived = read_optional_tensor(request, ARRIVED_NS)
+            parameters = read_parameters(request)
+            key, origin = request_key(parameters), read_optional_tensor(request, ORIGIN)
+            check_origin(origin, key)
             return self.retriever.parse(
                 self.read_states(request),
                 read_tensor(request, BEHAVIORS),
-                read_parameters(request),
-                None if arrived is None else int(arrived.min()),  # only the ensemble states when a request arrived
+                parameters,
+                None if origin is None else int(origin[:, 0].min()),  # only the ensemble states when a request arrived
+                key,
             )
         except Exception as error:  # a Python model must never raise out of execute()
             return Outcome.of_error(error)
+
+
+def check_origin(origin: npt.NDArray[np.int64] | None, key: int) -> None:
+    """Checks that the features of a request are its own: `origin` `int64[B, 2]` holds the key that they were made for.
+
+    Raises:
+        ServerError: if they were made for another request.
+    """
+    if origin is not None and (origin[:, 1] != key).any():
+        raise ServerError(
+            f"the features are those of another request (request_key {origin[0, 1]}, expected {key}); "
+            "nothing was searched: send the request again"
+        )
 
 
 def _load_in_process(repository: Path, version: int, threads: int) -> Callable[[], InProcessScorer]:

@@ -27,6 +27,7 @@ class FakeTransport:
             "unknown_items": np.zeros((users, 1), np.int32),
             "items_scored": np.ones((users, 1), np.int32),
             "status": np.zeros((users, 1), np.int32),
+            "request_key": np.full((users, 1), request.key),
         }
 
     def is_ready(self, timeout_s):

@@ -68,7 +68,7 @@ def test_parameters_are_sent_only_where_given():
     assert request.parameters == {**layers, "entry": "seeds", "seeds": 50, "seed_ef": 100}
     assert request.request_id == "r1"
     assert request.model == "nann"
-    assert request.outputs == ["item_ids", "scores", "unknown_items", "items_scored", "status"]
+    assert request.outputs == ["item_ids", "scores", "unknown_items", "items_scored", "status", "request_key"]
 
 
 def test_a_profile_has_a_row_for_each_user():
@@ -101,22 +101,27 @@ def test_more_users_than_the_server_takes_at_once_become_several_requests():
     assert [len(part.inputs[BEHAVIOR_ITEM_IDS]) for part in parts] == [16, 16, 3]
     for spec, rows in whole.inputs.items():
         np.testing.assert_array_equal(np.concatenate([part.inputs[spec] for part in parts]), rows)
+    assert len({whole.key, *(part.key for part in parts)}) == 4
     assert {(part.parameters["top_k"], part.priority, part.request_id) for part in parts} == {(5, 2, "r")}
 
 
-def outputs(**changes):
+def decoded(request=None, latency_ms=1.0, **changes):
+    """What is read from an answer to the request."""
+    request = request or encode_request([1])
     arrays = {
         "item_ids": np.array([[7, -1]]),
         "scores": np.array([[0.5, PADDING_SCORE]], np.float32),
         "unknown_items": np.array([[1]], np.int32),
         "items_scored": np.array([[9]], np.int32),
         "status": np.array([[1]], np.int32),
+        "request_key": np.array([[request.key]]),
     }
-    return {name: array for name, array in {**arrays, **changes}.items() if array is not None}
+    outputs = {name: array for name, array in {**arrays, **changes}.items() if array is not None}
+    return decode_result(request, outputs, latency_ms)
 
 
 def test_a_result():
-    result = decode_result(encode_request([1]), outputs(), 1.5)
+    result = decoded(latency_ms=1.5)
     np.testing.assert_array_equal(result.item_ids, [[7, -1]])
     np.testing.assert_array_equal(result.scores, np.array([[0.5, PADDING_SCORE]], np.float32))
     np.testing.assert_array_equal(result.unknown_items, [1])
@@ -139,18 +144,26 @@ def test_a_result():
 )
 def test_answers_of_another_kind_or_size_are_refused(changes, message):
     with pytest.raises(ServerError, match=message):
-        decode_result(encode_request([1]), outputs(**changes), 1.0)
+        decoded(**changes)
+
+
+def test_an_answer_to_another_request_is_dropped():
+    request, other = encode_request([1]), encode_request([1])
+    assert request.key != other.key
+    words = rf"the answer to another request \(request_key {other.key}, expected {request.key}\); it was dropped"
+    with pytest.raises(ServerError, match=words):
+        decoded(request, request_key=np.array([[other.key]]))
 
 
 def test_an_answer_has_as_many_items_as_were_asked_for():
     request = encode_request([1], SearchOptions(top_k=50))
     with pytest.raises(ServerError, match=r"returned int64\[1, 2\] as item_ids; expected INT64 \[1, 50\]"):
-        decode_result(request, outputs(), 1.0)
+        decoded(request)
 
 
 def test_results_of_several_requests_are_one_and_a_shorter_one_is_padded():
     wide = {"item_ids": np.array([[1, 2, 3]]), "scores": np.array([[3, 2, 1]], np.float32)}
-    results = [decode_result(encode_request([1]), outputs(**changes), 1.5) for changes in ({}, wide)]
+    results = [decoded(latency_ms=1.5, **changes) for changes in ({}, wide)]
     whole = join(results)
     assert whole.item_ids.tolist() == [[7, -1, -1], [1, 2, 3]]
     assert whole.scores.tolist() == [[0.5, PADDING_SCORE, PADDING_SCORE], [3, 2, 1]]

@@ -23,6 +23,7 @@ def test_the_public_contract():
         ("unknown_items", "INT32", (1,)),
         ("items_scored", "INT32", (1,)),
         ("status", "INT32", (1,)),
+        ("request_key", "INT64", (1,)),
     ]
     assert signature.ON_DEADLINE == ("error", "partial")
     assert (signature.STATUS_COMPLETE, signature.STATUS_PARTIAL, signature.STATUS_DEGRADED) == (0, 1, 2)

@@ -26,6 +26,7 @@ class FakeTransport:
             "item_ids": np.full((users, width), 1001),
             "scores": np.ones((users, width), np.float32),
             **dict.fromkeys(("unknown_items", "items_scored", "status"), one),
+            "request_key": np.full((users, 1), request.key),
         }
 
     def close(self):

@@ -269,3 +269,16 @@ def test_the_scorer_is_called_in_one_of_two_ways(model_args):
 
     with pytest.raises(InvalidInputError, match="parameter scorer is 'grpc'; expected bls or in_process"):
         TritonPythonModel().initialize(model_args("beam_retrieval", **SEARCH_PARAMETERS, scorer="grpc"))
+
+
+def test_a_request_with_the_features_of_another_one_is_not_searched(model):
+    request, foreign = ask(12, 13, request_key=41), ask(12, 13, request_key=42)
+    for one in (request, foreign):
+        one.inputs().append(triton_fakes.Tensor("origin", np.array([[2**62, 41]] * 2)))
+    answer, error = model.execute([request, foreign])
+    assert answer.arrays()["request_key"].tolist() == [[41], [41]]
+    assert error.error().code() == "INTERNAL"
+    words = "the features are those of another request (request_key 41, expected 42); nothing was searched"
+    assert words in error.error().message()
+    (without,) = model.execute([ask(12)])
+    assert without.arrays()["request_key"].tolist() == [[0]]
