@@ -79,6 +79,8 @@ class DistinctLoad:
                 except NannError as error:
                     with self._lock:
                         self.failures[f"{type(error).__name__}: {str(error)[-60:]}"] += 1
+                        if "another request" in str(error):  # the client's check found what the server should not send
+                            self.foreign.append(str(error))
                     time.sleep(0.01)
                     continue
                 expected = np.stack([self._expected[user][:top_k] for user in chosen])
