@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -11,12 +14,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .support import DEFAULT_REPOSITORY, AdminKeyOption, RepositoryOption, console
+from .support import DEFAULT_REPOSITORY, AdminKeyOption, RepositoryOption, console, print_json
 
 if TYPE_CHECKING:
     from nann.bundle import Bundle
 
     from ..python_backend.server.triton import TritonServer
+
+LOG_FILE = "triton.log"
+"""Triton's log at a terminal, in the repository."""
 
 
 def serve(
@@ -57,8 +63,15 @@ def serve(
     ] = None,
     admin_key_file: AdminKeyOption = None,
     log_file: Annotated[
-        Path | None, typer.Option(help="File for Triton's log. Default: standard error.", show_default=False)
+        Path | None,
+        typer.Option(
+            help=f"File for Triton's log. Default: at a terminal {LOG_FILE} in the repository, else standard error.",
+            show_default=False,
+        ),
     ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on standard output once the server is ready.")
+    ] = False,
 ) -> None:
     """Serve the current version of a model repository with Triton, until Ctrl-C or SIGTERM.
 
@@ -85,14 +98,31 @@ def serve(
             signal.signal(number, _stop)
         version = install_if_new(bundle, repository, plans)
         check_target(repository, target)
+        if log_file is None and sys.stderr.isatty() and os.access(repository, os.W_OK):
+            options = replace(options, log_file=repository / LOG_FILE)
         opened = current_bundle(repository)
         line = f"version {version} of {repository}: bundle {opened.bundle_id} ({opened.item_count:,} items)"
         console.print(line, soft_wrap=True)
         with TritonServer(options) as server:
             _welcome(server, opened)
+            if json:
+                print_json(_described(server, version, opened))
             server.wait(_look_after(server))
     except _Stopped:
         console.print("stopped")
+
+
+def _described(server: TritonServer, version: int, bundle: Bundle) -> dict[str, object]:
+    return {
+        "version": version,
+        "bundle": bundle.bundle_id,
+        "items": bundle.item_count,
+        "grpc": server.grpc_url,
+        "http": server.http_url,
+        "metrics": f"http://{server.metrics_url}/metrics",
+        "log": None if server.options.log_file is None else str(server.options.log_file),
+        "pid": os.getpid(),
+    }
 
 
 class _Stopped(BaseException):
@@ -108,12 +138,22 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 def _look_after(server: TritonServer) -> Callable[[], None]:
     """What to call repeatedly while the server runs."""
+    from ..python_backend.repository.versions import Versions, models_locked
     from ..python_backend.server.stub_supervisor import StubSupervisor
 
     if (pid := server.pid) is None:  # it has stopped already: `wait` says so
         return lambda: None
     say = partial(console.print, soft_wrap=True, markup=False)
-    return StubSupervisor(pid, server.options.repository, server.control, say).check
+    repository = server.options.repository
+    return StubSupervisor(
+        pid,
+        repository,
+        server.control,
+        say,
+        server.set_ready,
+        lambda: Versions.read(repository).current,
+        partial(models_locked, repository),
+    ).check
 
 
 def _welcome(server: TritonServer, bundle: Bundle) -> None:
@@ -126,6 +166,7 @@ def _welcome(server: TritonServer, bundle: Bundle) -> None:
         f"gRPC     {server.grpc_url}",
         f"HTTP     {server.http_url}",
         f"metrics  http://{server.metrics_url}/metrics",
+        *(() if server.options.log_file is None else (f"log      {server.options.log_file}",)),
         "",
         f"nann query --url {server.grpc_url} --ids {','.join(map(str, example))}",
         f"curl {server.http_url}/v2/models/nann/infer -d '{body}'",

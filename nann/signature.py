@@ -149,3 +149,8 @@ ENTRY_LAYERS = "layers"
 ENTRY_SEEDS = "seeds"
 """Our way: search only the ground layer, starting at seeds (entry points that a light walk finds) and own items."""
 ENTRIES = (ENTRY_LAYERS, ENTRY_SEEDS)
+
+HEARTBEAT_ID = "nann-heartbeat"
+"""Id of the requests by which `nann serve` sees that a process answers. beam_retrieval makes no search for them."""
+RESTARTS = "restarts"
+"""Parameter of such a request: how many processes were restarted since the last one, as a JSON object by model."""

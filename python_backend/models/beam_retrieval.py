@@ -15,10 +15,10 @@ from nann.bundle import Bundle, search_file_names
 from nann.errors import ConfigError, ServerError
 from nann.scorer import Float32Array
 from nann.search_requests import SearchBounds, TimeLimit, request_key
-from nann.signature import BEHAVIORS, ON_DEADLINE, ORIGIN, USER_STATE
+from nann.signature import BEHAVIORS, HEARTBEAT_ID, ON_DEADLINE, ORIGIN, RESTARTS, USER_STATE
 
 from ..search.bls_scorer import BlsScorer
-from ..search.outcomes import Outcome
+from ..search.outcomes import HEARTBEAT, Outcome
 from ..search.retriever import Retriever, Search
 from ..settings import config_choice, config_flag, config_int, config_threads
 from ..tensors import error_response, make_response, read_optional_tensor, read_parameters, read_tensor
@@ -98,8 +98,11 @@ class TritonPythonModel:
 
     def _parse(self, request: Any) -> Search | Outcome:
         try:
-            parameters = read_parameters(request)
-            key, origin = request_key(parameters), read_optional_tensor(request, ORIGIN)
+            parameters, origin = read_parameters(request), read_optional_tensor(request, ORIGIN)
+            if origin is None and request.request_id() == HEARTBEAT_ID:  # clients' requests come from the ensemble
+                self.watch.restarted(json.loads(json.loads(parameters)[RESTARTS]))
+                return HEARTBEAT
+            key = request_key(parameters)
             check_origin(origin, key)
             return self.retriever.parse(
                 self.read_states(request),

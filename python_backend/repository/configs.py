@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from nann.bundle import Bundle
-from nann.durable_files import write_json, write_text
+from nann.durable_files import write_text
 from nann.errors import ConfigError
 from nann.signature import BEAM_RETRIEVAL, BUNDLE_SETTING, ENSEMBLE, SCORER, USER_ENCODER
 
@@ -51,10 +51,9 @@ def copy_template(repository: Path) -> None:
         target, text = repository / name, source.read_text(encoding="utf-8")
         present = target.read_text(encoding="utf-8") if target.exists() else ""  # empty: a crash lost the content
         if not present or copied.get(name) == _digest(present):
-            if present != text:
-                write_text(target, text, durable=False)
+            _write(target, text)
             copied[name] = _digest(text)
-    write_json(record, copied, durable=False)
+    _write(record, json.dumps(copied, indent=2) + "\n")
 
 
 def check_target(repository: Path, target: str) -> None:
@@ -101,9 +100,10 @@ def write_made_configs(repository: Path, version: int) -> None:
     for name in sorted(MADE_CONFIGS):
         path = repository / name
         if name not in made:
-            path.unlink(missing_ok=True)
+            if path.exists():  # to unlink what is not there fails on a read-only disk
+                path.unlink()
             continue
-        write_text(path, made[name], durable=False)
+        _write(path, made[name])
         if path.stem == TENSORRT:
             _replace_warmup(repository, version, path.parent.parent.name)
 
@@ -126,15 +126,27 @@ def pin_ensemble(repository: Path, version: int) -> None:
     pinned += f'parameters {{ key: "{BUNDLE_SETTING}" value {{ string_value: "{bundle_id}" }} }}\n'
     targets = {path.stem for path in (repository / SCORER.name / "configs").glob("*.pbtxt")} | {TENSORRT}
     for target in sorted(targets):
-        write_text(source.parent / "configs" / f"{target}.pbtxt", pinned, durable=False)
+        _write(source.parent / "configs" / f"{target}.pbtxt", pinned)
 
 
 def _replace_warmup(repository: Path, version: int, model: str) -> None:
     folder = repository / model / WARMUP_FOLDER
-    shutil.rmtree(folder, ignore_errors=True)
     made = release_path(repository, version) / TENSORRT / model / WARMUP_FOLDER
+    if _contents(folder) == _contents(made):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
     if made.exists():
         shutil.copytree(made, folder)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*")}
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes a file only if that changes it: a start must not fail on a full disk on which nothing is to be written."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text, durable=False)
 
 
 def _digest(text: str) -> str:

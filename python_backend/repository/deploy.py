@@ -20,7 +20,8 @@ from pathlib import Path
 from nann.errors import DeployError, NannError
 from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, FEATURE_TRANSFORM, SCORER, USER_ENCODER
 
-from ..server.control import READY, ModelControl
+from ..server.control import CHANGING, READY, ModelControl
+from ..server.repository_lock import repository_lock
 from .answer_check import check_release
 from .configs import made_configs, pin_ensemble, write_made_configs
 from .install import choose_version, open_artefacts
@@ -28,6 +29,7 @@ from .versions import (
     DEFAULT_KEPT_VERSIONS,
     Versions,
     locked,
+    models_locked,
     prune,
     release_path,
     remove_leftovers,
@@ -36,7 +38,11 @@ from .versions import (
 )
 
 _COMPOSING = (FEATURE_TRANSFORM.name, USER_ENCODER.name, BEAM_RETRIEVAL.name, SCORER.name)
-_RETIRE_TIMEOUT_S = 120.0
+_RETIRE_TIMEOUT_S = 60.0
+"""For requests under way on the version that is unloaded: longer than any of them may take."""
+_LEFTOVER_TIMEOUT_S = 15.0
+_SETTLE_TIMEOUT_S = 30.0
+"""For a process that died in the meantime to be loaded again."""
 _POLL_S = 0.05
 
 
@@ -113,9 +119,10 @@ def rollback_offline(repository: Path, version: int | None = None) -> int:
     """Makes an earlier version current while no server runs, for the next start. Returns the version.
 
     Raises:
+        ConfigError: if a server uses the repository.
         DeployError: if there is no such version.
     """
-    with locked(repository):
+    with repository_lock(repository, "a rollback"), locked(repository):
         after = _rolled_back(repository, Versions.read(repository), version)
         after.write(repository)
         return after.history[-1]
@@ -148,7 +155,8 @@ def _served_versions(repository: Path, control: ModelControl) -> Versions:
     for model in _COMPOSING:
         if "all" not in control.config(model).get("version_policy", {}):
             raise DeployError(f"config.pbtxt of {model} has a version_policy other than all; restore it and restart")
-    _retire(repository, control, versions.current)
+    with contextlib.suppress(DeployError):  # a version that does not go answers nothing, and must not stop this command
+        _retire(repository, control, versions.current, _LEFTOVER_TIMEOUT_S)
     remove_leftovers(repository, versions)
     return versions
 
@@ -161,14 +169,14 @@ def _change(repository: Path, control: ModelControl, before: Versions, after: Ve
         _check_configs(repository, before.current, after.current)
         write_made_configs(repository, after.current)
         set_live(repository, {before.current, after.current})
-        control.load(SCORER.name)
-        control.load(ENSEMBLE.name)  # loads its steps too, and stays pinned to the old version
+        _load(repository, control, SCORER.name)
+        _load(repository, control, ENSEMBLE.name)  # loads its steps too, and stays pinned to the old version
         _check_loaded(control, after.current)
         check_release(control, release_path(repository, after.current), after.current)
         loaded = time.monotonic()
         after.write(repository)
         pin_ensemble(repository, after.current)
-        control.load(ENSEMBLE.name)
+        _load(repository, control, ENSEMBLE.name)
         if control.ready_versions(ENSEMBLE.name) != {after.current}:
             raise DeployError(f"{ENSEMBLE.name} did not change to version {after.current}")
     switched = time.monotonic()
@@ -191,7 +199,7 @@ def _undone_on_failure(repository: Path, control: ModelControl, before: Versions
         with contextlib.suppress(NannError, OSError):  # the first failure is the one to report
             before.write(repository)
             pin_ensemble(repository, before.current)
-            control.load(ENSEMBLE.name)
+            _load(repository, control, ENSEMBLE.name)
             _retire(repository, control, before.current)
             remove_leftovers(repository, before)
         if isinstance(error, (NannError, OSError)):
@@ -200,13 +208,24 @@ def _undone_on_failure(repository: Path, control: ModelControl, before: Versions
         raise
 
 
+def _load(repository: Path, control: ModelControl, model: str) -> None:
+    with models_locked(repository):
+        control.load(model)
+
+
 def _check_loaded(control: ModelControl, version: int) -> None:
     """Checks every model: to load the ensemble succeeds even if a version that it is not pinned to fails."""
-    loaded = {state.name: state for state in control.states() if state.version == version}
+    deadline = time.monotonic() + _SETTLE_TIMEOUT_S
+    while True:
+        loaded = {state.name: state for state in control.states() if state.version == version}
+        changing = any(state.state in CHANGING for state in loaded.values())
+        if not changing or time.monotonic() > deadline:
+            break
+        time.sleep(_POLL_S)
     for model in _COMPOSING:
         state = loaded.get(model)
         if state is None or state.state != READY:
-            reason = f": {state.reason}" if state is not None else "; does the server serve this repository?"
+            reason = "; does the server serve this repository?" if state is None else f": {state.reason or state.state}"
             raise DeployError(f"{model} did not load version {version}{reason}")
 
 
@@ -219,25 +238,30 @@ def _check_configs(repository: Path, current: int, version: int) -> None:
         )
 
 
-def _retire(repository: Path, control: ModelControl, current: int) -> None:
+def _retire(repository: Path, control: ModelControl, current: int, timeout_s: float = _RETIRE_TIMEOUT_S) -> None:
     """Unloads all but the current version; searches under way in beam_retrieval end before their scorer is unloaded."""
-    others = [SCORER.name, USER_ENCODER.name, FEATURE_TRANSFORM.name]
-    for models in ([BEAM_RETRIEVAL.name], others):
+    stuck = []
+    for models in ([BEAM_RETRIEVAL.name], [SCORER.name, USER_ENCODER.name, FEATURE_TRANSFORM.name]):
         retiring = [model for model in models if control.loaded_versions(model) - {current}]
         set_live(repository, {current}, models)
         for model in retiring:
-            control.load(model)
-        for model in retiring:
-            _wait_until_alone(control, model, current)
+            _load(repository, control, model)
+        stuck += [model for model in retiring if not _is_soon_alone(control, model, current, timeout_s)]
     set_live(repository, {current})
+    if stuck:
+        raise DeployError(
+            f"version {current} answers, but {', '.join(stuck)} did not unload the version before within "
+            f"{timeout_s:.0f} s; the next deploy or rollback tries again"
+        )
 
 
-def _wait_until_alone(control: ModelControl, model: str, version: int) -> None:
-    deadline = time.monotonic() + _RETIRE_TIMEOUT_S
-    while others := control.loaded_versions(model) - {version}:
+def _is_soon_alone(control: ModelControl, model: str, version: int, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while control.loaded_versions(model) - {version}:
         if time.monotonic() > deadline:
-            raise DeployError(f"{model} version {_listed(others)} was not unloaded within {_RETIRE_TIMEOUT_S:.0f} s")
+            return False
         time.sleep(_POLL_S)
+    return True
 
 
 def _listed(versions: set[int]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from nann.bundle import Bundle
@@ -9,6 +11,7 @@ from nann.errors import BundleError, ConfigError
 from nann.plans import Plans
 from nann.signature import BEAM_RETRIEVAL
 
+from ..server.repository_lock import repository_lock
 from ..version_folder import TEMPLATE, TENSORRT, bundle_artefacts
 from .configs import copy_template, pin_ensemble, write_made_configs
 from .versions import (
@@ -45,16 +48,17 @@ def install_bundle(
 
     Raises:
         BundleError: if the bundle is incomplete or changed, the plans are not of it, or the number can't be used.
-        ConfigError: if the folder can't be used as a repository.
+        ConfigError: if the folder can't be used as a repository, or a server uses it.
         DeployError: if the version can't be written.
     """
     opened, opened_plans = open_artefacts(bundle, plans)
-    _install(opened, opened_plans, Path(repository), version)
+    with _unserved(Path(repository)):
+        _install(opened, opened_plans, Path(repository), version)
     return opened
 
 
 def _install(bundle: Bundle, plans: Plans | None, repository: Path, version: int | None = None) -> None:
-    prepare_repository(repository)
+    copy_template(repository)
     with locked(repository):
         versions = recover(repository)
         number, identity = choose_version(repository, versions, bundle, plans, version)
@@ -68,7 +72,8 @@ def install_if_new(bundle: Path | None, repository: Path, plans: Path | None = N
     """Prepares a repository for the start of a server, even after a command that was interrupted.
 
     A bundle that never was a version of the repository becomes its current one. A bundle that was, such as that of the
-    first start after later deploys, changes nothing. Without `bundle`, `DEFAULT_BUNDLE` is used if it exists.
+    first start after later deploys, changes nothing. Without `bundle`, `DEFAULT_BUNDLE` is used if it exists. Nothing
+    is written that is there already.
 
     Returns:
         The current version.
@@ -77,16 +82,19 @@ def install_if_new(bundle: Path | None, repository: Path, plans: Path | None = N
         BundleError, ConfigError, DeployError: as for `install_bundle`.
     """
     installed = repository.is_dir() and Versions.read(repository).current is not None
+    opened, opened_plans = None, None
     if bundle is not None or not installed or DEFAULT_BUNDLE.exists():
-        bundle = bundle or DEFAULT_BUNDLE
-        opened, opened_plans = open_artefacts(bundle, plans)
-        if identity_of(opened, opened_plans) not in Versions.read(repository).identities.values():
-            _install(opened, opened_plans, repository)
-            with locked(repository):
-                prune(repository, Versions.read(repository), DEFAULT_KEPT_VERSIONS)
-    prepare_repository(repository)
-    with locked(repository):
-        return _activate(repository)
+        opened, opened_plans = open_artefacts(bundle or DEFAULT_BUNDLE, plans)
+    with _unserved(repository):
+        if opened is not None:
+            known = Versions.read(repository).identities.values()
+            if identity_of(opened, opened_plans) not in known:
+                _install(opened, opened_plans, repository)
+                with locked(repository):
+                    prune(repository, Versions.read(repository), DEFAULT_KEPT_VERSIONS)
+        copy_template(repository)
+        with locked(repository):
+            return _activate(repository)
 
 
 def current_bundle(repository: Path) -> Bundle:
@@ -106,17 +114,6 @@ def open_artefacts(bundle: Path | str, plans: Path | str | None) -> tuple[Bundle
     opened = Bundle.open(bundle)
     bundle_artefacts(opened.manifest)
     return opened, None if plans is None else _servable_plans(Path(plans), opened)
-
-
-def prepare_repository(repository: Path) -> None:
-    """Copies the hand-written files into a repository.
-
-    Raises:
-        ConfigError: if it is the template itself.
-    """
-    if repository.resolve() == TEMPLATE:
-        raise ConfigError(f"{repository} holds the hand-written files; choose another folder for the repository")
-    copy_template(repository)
 
 
 def choose_version(
@@ -141,6 +138,19 @@ def choose_version(
             f"choose another number, such as {versions.next}"
         )
     return asked, identity
+
+
+@contextlib.contextmanager
+def _unserved(repository: Path) -> Iterator[None]:
+    """Keeps servers and other installations away from a repository, which must not be the template.
+
+    Raises:
+        ConfigError: if it is, or one of them uses the repository.
+    """
+    if repository.resolve() == TEMPLATE:
+        raise ConfigError(f"{repository} holds the hand-written files; choose another folder for the repository")
+    with repository_lock(repository, "an installation"):
+        yield
 
 
 def _activate(repository: Path) -> int:

@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
 import py_compile
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -117,11 +118,25 @@ def locked(repository: Path) -> Iterator[None]:
     """
     store = _store(repository)
     store.mkdir(parents=True, exist_ok=True)
-    with (store / ".lock").open("w") as stream:
+    lock = store / ".lock"
+    # A start on a read-only disk has nothing to write.
+    mode = "a" if os.access(lock, os.W_OK) or not lock.exists() else "r"
+    with lock.open(mode) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise DeployError(f"another command is changing the versions in {repository}; wait for it") from error
+        yield
+
+
+@contextlib.contextmanager
+def models_locked(repository: Path) -> Iterator[None]:
+    """Waits until no other process makes the server load or unload models of a repository, and keeps others waiting.
+
+    A deploy and the supervisor that restarts processes would otherwise load the same model at the same time.
+    """
+    with (_store(repository) / ".models").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
 

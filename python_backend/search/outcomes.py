@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nann.errors import DeadlineExceeded, RequestError
-from nann.signature import Tensors
+from nann.signature import ITEM_IDS, ITEMS_SCORED, SCORES, STATUS, Tensors
 
 
 class Kind(str, enum.Enum):
@@ -24,6 +24,7 @@ class Kind(str, enum.Enum):
     REFUSED = "refused"
     LATE = "late"
     FAILED = "failed"
+    HEARTBEAT = "heartbeat"
 
 
 _KIND_OF_ERROR = (
@@ -56,3 +57,19 @@ class Outcome:
         """The outcome of a request that failed."""
         kind = next(kind for of, kind in _KIND_OF_ERROR if isinstance(error, of))
         return cls(kind, {}, error, np.zeros(0, np.int32), np.zeros(0, np.int32))
+
+
+HEARTBEAT = Outcome(
+    Kind.HEARTBEAT,
+    {
+        ITEM_IDS: np.zeros((1, 0), ITEM_IDS.dtype),
+        SCORES: np.zeros((1, 0), SCORES.dtype),
+        ITEMS_SCORED: np.zeros((1, 1), ITEMS_SCORED.dtype),
+        STATUS: np.zeros((1, 1), STATUS.dtype),
+        REQUEST_KEY: np.zeros((1, 1), REQUEST_KEY.dtype),
+    },
+    None,
+    np.zeros(1, np.int32),
+    np.zeros(1, np.int32),
+)
+"""The answer to a heartbeat of `nann serve`: no items, without a search."""

@@ -36,14 +36,6 @@ constexpr int64_t kMs = 1'000'000, kSecond = 1000 * kMs;
 constexpr int64_t kFrozenNs = 100 * kMs;
 constexpr const char* kSharedMemory = "/dev/shm/";
 
-struct Range {
-  uintptr_t first, end;
-  bool holds(const void* address) const {
-    const auto place = reinterpret_cast<uintptr_t>(address);
-    return first <= place && place < end;
-  }
-};
-
 std::mutex given_up_mutex;
 std::vector<Range> given_up;              // shared memory of stubs that were killed
 std::atomic<bool> any_given_up{false};    // spares a healthy server the lock
@@ -73,23 +65,6 @@ void forget(const void* address) {
   for (size_t i = given_up.size(); i-- > 0;)
     if (given_up[i].holds(address)) given_up.erase(given_up.begin() + static_cast<std::ptrdiff_t>(i));
   any_given_up.store(!given_up.empty(), std::memory_order_release);
-}
-
-// Where the shared memory that holds the address is mapped; `name` becomes its name below /dev/shm.
-bool find_region(const void* address, Range* range, std::string* name) {
-  std::ifstream maps("/proc/self/maps");
-  for (std::string line; std::getline(maps, line);) {
-    unsigned long first, end;
-    if (std::sscanf(line.c_str(), "%lx-%lx", &first, &end) != 2) continue;
-    *range = {first, end};
-    const size_t path = line.find(kSharedMemory);
-    if (!range->holds(address)) continue;
-    if (path == std::string::npos) return false;
-    *name = line.substr(path + std::strlen(kSharedMemory));
-    *name = name->substr(0, name->find(' '));  // " (deleted)" may follow
-    return true;
-  }
-  return false;
 }
 
 // The stub that has the name of its shared memory in its command line; 0: there is none.
@@ -155,6 +130,22 @@ int wait_until(sem_t* semaphore, int64_t until_ns) {
 
 }  // namespace
 
+bool find_region(const void* address, Range* range, std::string* name) {
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long first, end;
+    if (std::sscanf(line.c_str(), "%lx-%lx", &first, &end) != 2) continue;
+    *range = {first, end};
+    const size_t path = line.find(kSharedMemory);
+    if (!range->holds(address)) continue;
+    if (path == std::string::npos) return false;
+    *name = line.substr(path + std::strlen(kSharedMemory));
+    *name = name->substr(0, name->find(' '));  // " (deleted)" may follow
+    return true;
+  }
+  return false;
+}
+
 EXPORTED int sem_timedwait(sem_t* semaphore, const timespec* deadline) {
   talks_to_stub = true;
   if (is_given_up(semaphore)) {
@@ -177,7 +168,8 @@ EXPORTED int sem_timedwait(sem_t* semaphore, const timespec* deadline) {
 // messages. A dead stub takes none out, so this wait would never end once the queue is full.
 EXPORTED int sem_wait(sem_t* semaphore) {
   static const auto real = replaced<decltype(sem_wait)>("sem_wait");
-  return talks_to_stub && is_given_up(semaphore) ? 0 : real(semaphore);
+  if (talks_to_stub && is_given_up(semaphore)) return 0;
+  return is_for_answers(semaphore) ? wait_for_answer(semaphore) : real(semaphore);
 }
 
 EXPORTED int pthread_mutex_timedlock(pthread_mutex_t* mutex, const timespec* deadline) {
@@ -190,6 +182,7 @@ EXPORTED int pthread_mutex_timedlock(pthread_mutex_t* mutex, const timespec* dea
 EXPORTED int sem_init(sem_t* semaphore, int shared, unsigned int value) {
   static const auto real = replaced<decltype(sem_init)>("sem_init");
   forget(semaphore);
+  begin_queue(semaphore);
   return real(semaphore, shared, value);
 }
 

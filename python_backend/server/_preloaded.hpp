@@ -2,6 +2,10 @@
 #pragma once
 
 #include <dlfcn.h>
+#include <semaphore.h>
+
+#include <cstdint>
+#include <string>
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
@@ -16,3 +20,22 @@ extern const char* admin_key;
 
 // Whether the HTTP request that this thread has read last carries the key; `_http_guard.cpp` sets it.
 extern thread_local bool http_request_has_key;
+
+// A part of the memory of this process.
+struct Range {
+  uintptr_t first, end;
+  bool holds(const void* address) const {
+    const auto place = reinterpret_cast<uintptr_t>(address);
+    return first <= place && place < end;
+  }
+};
+
+// Where the shared memory that holds the address is mapped; `name` becomes its name below /dev/shm.
+bool find_region(const void* address, Range* range, std::string* name);
+
+// Says that this thread makes a queue, and so loads a model.
+void begin_queue(const void* semaphore);
+
+// Whether the backend waits in this semaphore for a stub that loads or ends its model; how it waits then.
+bool is_for_answers(const void* semaphore);
+int wait_for_answer(sem_t* semaphore);

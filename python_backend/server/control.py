@@ -20,8 +20,11 @@ from .admin_key import ADMIN_HEADER, ADMIN_KEY_VARIABLE
 from .log import without_call_stack
 
 READY, UNAVAILABLE = "READY", "UNAVAILABLE"
+CHANGING = frozenset(("LOADING", "UNLOADING"))
 _LOAD_TIMEOUT_S = 600.0
 _TIMEOUT_S = 30.0
+# The server is on this machine, or near: a proxy that the environment names is not asked.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
@@ -74,6 +77,14 @@ class ModelControl:
         body: Mapping[str, Any] = json.loads(self._request(f"models/{model}/config", None, _TIMEOUT_S)[0])
         return body
 
+    def live(self, timeout_s: float) -> None:
+        """Waits until the server answers at all.
+
+        Raises:
+            ServerUnavailable: if it does not within `timeout_s`.
+        """
+        self._request("health/live", None, timeout_s)
+
     def load(self, model: str) -> None:
         """Loads the new and changed versions of a model, and unloads those that have no folder any more.
 
@@ -89,7 +100,13 @@ class ModelControl:
         self._post(f"repository/models/{model}/unload", {}, timeout_s)
 
     def infer(
-        self, spec: ModelSpec, inputs: Mapping[TensorSpec, npt.NDArray[Any]], version: int | None = None
+        self,
+        spec: ModelSpec,
+        inputs: Mapping[TensorSpec, npt.NDArray[Any]],
+        version: int | None = None,
+        timeout_s: float = _TIMEOUT_S,
+        request_id: str = "",
+        parameters: Mapping[str, str] | None = None,
     ) -> tuple[dict[str, npt.NDArray[Any]], int]:
         """Sends a request to one version of a model.
 
@@ -97,6 +114,9 @@ class ModelControl:
             spec: the model.
             inputs: `[B, ...]` by tensor; tensors that are not inputs of the model are left out.
             version: the version; None: any that the server has.
+            timeout_s: how long to wait for the answer.
+            request_id: of the request; empty: none.
+            parameters: of the request.
 
         Returns:
             Outputs by name, `[B, ...]`, and the version that answered.
@@ -108,8 +128,12 @@ class ModelControl:
         ]
         path = f"models/{spec.name}/infer" if version is None else f"models/{spec.name}/versions/{version}/infer"
         # Binary outputs are exact, and shorter than text.
-        body = {"inputs": tensors, "parameters": {"binary_data_output": True}}
-        content, headers = self._request(path, body, _TIMEOUT_S)
+        body = {
+            "id": request_id,
+            "inputs": tensors,
+            "parameters": {"binary_data_output": True, **(parameters or {})},
+        }
+        content, headers = self._request(path, body, timeout_s)
         length = int(headers.get(_HEADER_LENGTH, len(content)))
         answer = json.loads(content[:length])
         dtypes = {tensor.name: tensor.dtype for tensor in spec.outputs}
@@ -131,7 +155,7 @@ class ModelControl:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"http://{self.url}/v2/{path}", data, self._headers)
         try:
-            with urllib.request.urlopen(request, timeout=timeout_s) as response:
+            with _OPENER.open(request, timeout=timeout_s) as response:
                 return response.read(), response.headers
         except urllib.error.HTTPError as error:
             raise self._translated(error) from error

@@ -135,6 +135,11 @@ def check_numpy() -> None:
         )
 
 
+def has_gpu() -> bool:
+    """Whether this machine or container has an NVIDIA GPU, on Linux or under Windows' WSL."""
+    return any(Path("/dev", name).exists() for name in ("nvidiactl", "dxg"))
+
+
 def _python_library_folders() -> list[str]:
     folder = Path(sysconfig.get_config_var("LIBDIR") or "")
     return [str(folder)] if (folder / f"libpython{_PYTHON}.so.1.0").exists() else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections import deque
@@ -14,8 +15,9 @@ _SHOWN_LINES = 12
 _ERROR_LINE = re.compile(r'^E\d{4} [\d:.]+ \d+ \S+\] "?(.*)')
 # The log escapes line ends within a message.
 _CALL_STACK = re.compile(r"(\\n|\n)+At:")
-# Triton logs these as errors on every machine without a GPU.
-_NOISE = re.compile("CudaDriverHelper|CUDA driver version is insufficient")
+NO_GPU_LINES = re.compile("CudaDriverHelper|CUDA driver version is insufficient")
+"""What Triton logs as errors on every machine without a GPU."""
+_LOAD_FAILED = "failed to load"
 
 
 class LogRelay:
@@ -23,12 +25,15 @@ class LogRelay:
 
     Args:
         stream: the server's output; closed when it ends.
-        sink: where it goes.
+        sink: where it goes. What it does not take, such as a full disk, is dropped: a server whose output nobody reads
+            would stand still.
+        dropped: lines that are not passed on, nor kept; None: none.
     """
 
-    def __init__(self, stream: TextIO, sink: TextIO) -> None:
+    def __init__(self, stream: TextIO, sink: TextIO, dropped: re.Pattern[str] | None = None) -> None:
         self._stream = stream
         self._sink = sink
+        self._dropped = dropped
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._thread = threading.Thread(target=self._run, name="triton-log", daemon=True)
         self._thread.start()
@@ -38,6 +43,11 @@ class LogRelay:
         self._thread.join(timeout_s)
 
     @property
+    def says_load_failed(self) -> bool:
+        """Whether one of the last lines says that a model did not load."""
+        return any(_LOAD_FAILED in line for line in self.lines)
+
+    @property
     def lines(self) -> list[str]:
         """The last lines, without line ends."""
         return list(self._lines)
@@ -45,9 +55,12 @@ class LogRelay:
     def _run(self) -> None:
         with self._stream:
             for line in self._stream:
+                if self._dropped is not None and self._dropped.search(line):
+                    continue
                 self._lines.append(line.rstrip("\n"))
-                self._sink.write(line)
-                self._sink.flush()
+                with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
+                    self._sink.write(line)
+                    self._sink.flush()
 
 
 def without_call_stack(message: str) -> str:
@@ -65,6 +78,6 @@ def failure_lines(lines: Iterable[str]) -> list[str]:
     lines = list(lines)
     matches = (_ERROR_LINE.match(line) for line in lines)
     messages = [without_call_stack(match.group(1)) for match in matches if match]
-    errors = [message for message in dict.fromkeys(messages) if not _NOISE.search(message)]
-    loads = [message for message in errors if message.startswith("failed to load")]
+    errors = [message for message in dict.fromkeys(messages) if not NO_GPU_LINES.search(message)]
+    loads = [message for message in errors if message.startswith(_LOAD_FAILED)]
     return (loads or errors)[:_SHOWN_LINES] or lines[-_SHOWN_LINES:]

@@ -14,27 +14,57 @@ from typing import TextIO, cast
 
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 0.02
+# In the background, since it is no child of this process that others should find. It reads the group's id, then a line
+# that says that all is done. The end of the input instead is the end of this process. "$1" is the group's folder, "$2"
+# the beginning of the paths of its shared memory.
+_CLEANER = """exec 3<&0
+{ read -r group; read -r done || { kill -KILL "-$group"; rm -rf -- "$1" "$2"*; }; } <&3 &
+"""
 
 
 class ProcessGroup:
     """A running child process that leads a process group of its own.
 
-    Ctrl-C at the terminal reaches only this process, which stops the group in order. If this process is killed, the
-    kernel tells the child to stop.
+    Ctrl-C at the terminal reaches only this process, which stops the group in order. If this process is killed, a shell
+    that waits for that kills the whole group, also processes that hang or that a client keeps busy, and removes what
+    they leave. Should the shell be killed too, the kernel tells the child to stop.
     """
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], cleaner: int) -> None:
         self._process = process
+        self._cleaner = cleaner
 
     @classmethod
     def start(
-        cls, command: Sequence[str], environment: Mapping[str, str], folder: Path, descriptors: Sequence[int] = ()
+        cls,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        shared_memory: Path,
+        descriptors: Sequence[int] = (),
     ) -> ProcessGroup:
-        """Starts `command` in `folder`; its standard output and error come together in `output`.
+        """Starts `command`; its standard output and error come together in `output`.
 
-        Of our open files it inherits only `descriptors`. Call this from a thread that lives as long as the child: the
-        kernel stops the child when that thread ends.
+        Call this from a thread that lives as long as the child: the kernel stops the child when that thread ends.
+
+        Args:
+            command: program and arguments.
+            environment: its whole environment.
+            folder: where it runs; removed if this process is killed.
+            shared_memory: the same for all paths that begin with this one.
+            descriptors: the only ones of our open files that it inherits.
         """
+        waiting, cleaner = os.pipe()
+        with open(waiting, "rb") as stream:
+            subprocess.run(
+                ["/bin/sh", "-c", _CLEANER, "nann-cleaner", str(folder), str(shared_memory)],
+                cwd="/",
+                stdin=stream,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                check=True,
+            )
         parent = os.getpid()
         libc = ctypes.CDLL(None, use_errno=True)
 
@@ -56,7 +86,8 @@ class ProcessGroup:
             pass_fds=descriptors,
             preexec_fn=die_with_parent,
         )
-        return cls(process)
+        os.write(cleaner, b"%d\n" % process.pid)
+        return cls(process, cleaner)
 
     @property
     def pid(self) -> int:
@@ -80,6 +111,9 @@ class ProcessGroup:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
+        with contextlib.suppress(BrokenPipeError):  # somebody killed it
+            os.write(self._cleaner, b"done\n")
+        os.close(self._cleaner)
         deadline = time.monotonic() + 2
         while _group_exists(self.pid) and time.monotonic() < deadline:
             time.sleep(_POLL_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,8 @@ class ServerTls:
         """Combines `--tls-cert`, `--tls-key` and `--tls-ca`; None if none of them is given.
 
         Raises:
-            ConfigError: if certificate or key is missing, or a file is not a readable PEM file.
+            ConfigError: if certificate or key is missing, a file is not a readable PEM file, or their contents
+                can't be used together.
         """
         given = {"--tls-cert": certificate, "--tls-key": key, "--tls-ca": client_ca}
         if not any(given.values()):
@@ -40,6 +42,7 @@ class ServerTls:
                 raise ConfigError(
                     f"{option} {path} is not a PEM file; expected a line such as -----BEGIN CERTIFICATE-----"
                 )
+        _check_contents(certificate, key, client_ca)
         return cls(certificate, key, client_ca)
 
     def arguments(self) -> list[str]:
@@ -52,6 +55,26 @@ class ServerTls:
             *mutual,
             f"--grpc-use-ssl-mutual={str(self.client_ca is not None).lower()}",
         ]
+
+
+def _check_contents(certificate: Path, key: Path, client_ca: Path | None) -> None:
+    """Loads the files: with a pair that does not fit, Triton starts, and every connection fails."""
+
+    def refuse_to_ask() -> str:
+        raise ConfigError(f"--tls-key {key} is encrypted; `openssl pkey` writes it without a password")
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, refuse_to_ask)
+    except ssl.SSLError as error:
+        raise ConfigError(
+            f"--tls-key {key} is not the key of --tls-cert {certificate}, or one of them is damaged: {error.reason}"
+        ) from error
+    if client_ca is not None:
+        try:
+            context.load_verify_locations(client_ca)
+        except ssl.SSLError as error:
+            raise ConfigError(f"--tls-ca {client_ca} holds no certificate that can be read: {error.reason}") from error
 
 
 def _text(option: str, path: Path) -> str:

@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import secrets
+import shlex
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nann.errors import NannError, ServerError
+from nann.errors import ConfigError, NannError, ServerError
 from nann.signature import ENSEMBLE, SCORER
 
 from ..tracing import triton_trace_options
 from .admin_key import ADMIN_HEADER
 from .control import ModelControl
 from .hidden_key import hidden_key
-from .install import TritonInstall, find_triton
-from .log import LogRelay, failure_lines
-from .ports import check_ports
+from .install import TritonInstall, find_triton, has_gpu
+from .log import NO_GPU_LINES, LogRelay, failure_lines
+from .ports import address_of, check_ports, raise_file_limit
 from .process_group import ProcessGroup
+from .processes import DEAD, child_processes
+from .repository_lock import repository_lock
+from .shared_memory import FOLDER, PREFIX, own_regions, remove_dead
 from .tls import ServerTls
 
 # No client of a retrieval server needs these, and shared memory has had security holes.
 _RESTRICTED_APIS = "shared-memory,model-repository,trace,logging"
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Triton puts it
 # Verifying the hashes of a large bundle can take longer than the Python backend's default of 30 s.
 _STUB_TIMEOUT_S = 300
 _POLL_S = 0.05
+NOT_READY_VARIABLE = "NANN_NOT_READY_FILE"
+"""While the file that it names exists, the preloaded library says that the server is not ready (_readiness.cpp)."""
+# How long something that keeps the server from getting ready may last: Triton should say more and end by itself.
+_OBSTACLE_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class ServerOptions:
 
     Attributes:
         repository: model repository with a bundle installed.
-        host: address to bind to.
+        host: address to bind to, or a name that has one.
         http_port: KServe V2 over HTTP.
         grpc_port: KServe V2 over gRPC.
         metrics_port: Prometheus metrics.
@@ -69,8 +75,13 @@ class ServerOptions:
 
     @property
     def http_host(self) -> str:
-        """Address that HTTP is bound to."""
+        """Address, or name, that HTTP is bound to."""
         return self.host if self.tls is None else "127.0.0.1"
+
+    @property
+    def words(self) -> str:
+        """What to call this server on its machine."""
+        return f"a server, HTTP at {self.http_host}:{self.http_port}"
 
     @property
     def ports(self) -> dict[str, int]:
@@ -92,6 +103,7 @@ class TritonServer:
         self._group: ProcessGroup | None = None
         self._relay: LogRelay | None = None
         self._cleanup = contextlib.ExitStack()
+        self._not_ready_file: Path | None = None
         self._admin_key = options.admin_key or secrets.token_hex(16)
 
     @property
@@ -123,13 +135,14 @@ class TritonServer:
         """Starts the server and waits until all models are ready; does nothing if it runs already.
 
         Raises:
-            ConfigError: if a port can't be used.
+            ConfigError: if a port can't be used, too few files may be open, or another server uses the repository.
             ServerError: with Triton's reason, if it is not installed, a model does not load or loading takes too long.
         """
         if self.pid is not None:
             return
         options = self.options
         check_ports(options.host, options.ports)
+        raise_file_limit()
         install = self._install or find_triton()
         install.check_target(options.target)
         try:
@@ -158,20 +171,34 @@ class TritonServer:
         """Blocks while the server runs, and calls `look_after` repeatedly.
 
         Raises:
-            ServerError: when it stops by itself.
+            ServerError: when it stops by itself, or from `look_after`.
         """
         while self.pid is not None:
             look_after()
             time.sleep(_POLL_S)
+        if self._group is not None:
+            self._group.stop(0)  # its Python processes keep the log open
         raise ServerError(self._failure("Triton stopped by itself"))
+
+    def set_ready(self, ready: bool) -> None:
+        """Makes a running server say that it is not ready, or say again what Triton finds."""
+        if self._not_ready_file is not None and ready == self._not_ready_file.exists():
+            if ready:
+                self._not_ready_file.unlink(missing_ok=True)
+            else:
+                self._not_ready_file.touch()
 
     def is_ready(self) -> bool:
         """Whether all models answer."""
+        # Not urllib.request, which asks a proxy where the environment names one.
+        connection = http.client.HTTPConnection(self.options.http_host, self.options.http_port, timeout=5)
         try:
-            with urllib.request.urlopen(f"http://{self.http_url}/v2/health/ready", timeout=5) as response:
-                return bool(response.status == 200)
-        except (urllib.error.URLError, OSError):
+            connection.request("GET", "/v2/health/ready")
+            return connection.getresponse().status == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
             return False
+        finally:
+            connection.close()
 
     def __enter__(self) -> TritonServer:
         self.start()
@@ -189,29 +216,57 @@ class TritonServer:
                 time.sleep(_POLL_S)
 
     def _launch(self, install: TritonInstall) -> None:
-        runtime = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="nann-triton-")))
-        # A name of our own, so that the shared memory of a killed server can be found and removed.
-        region = f"{runtime.name}-"
-        self._cleanup.callback(_remove_shared_memory, region)
+        options, keep = self.options, self._cleanup.enter_context
+        lock = keep(repository_lock(options.repository, options.words))
+        runtime = Path(keep(tempfile.TemporaryDirectory(prefix=PREFIX)))
+        if not _is_plain(runtime):
+            raise ConfigError(
+                f"TMPDIR is {str(runtime.parent)!r}, which Triton can't use; set it to a path of letters and digits"
+            )
+        remove_dead()
+        regions = keep(own_regions(runtime.name))
         backends = install.make_backend_directory(runtime / "backends")
+        self._not_ready_file = runtime / "not-ready"
+        repository = options.repository.resolve()
+        if not _is_plain(repository):  # Triton starts the processes of its models with a shell, and does not quote
+            repository = runtime / "repository"
+            repository.symlink_to(options.repository.resolve())
         sink = sys.stderr
-        if self.options.log_file is not None:
-            self.options.log_file.parent.mkdir(parents=True, exist_ok=True)
-            sink = self._cleanup.enter_context(self.options.log_file.open("w", encoding="utf-8"))
+        if options.log_file is not None:
+            options.log_file.parent.mkdir(parents=True, exist_ok=True)
+            sink = keep(options.log_file.open("w", encoding="utf-8"))
         with hidden_key(self._admin_key) as key:
-            command = server_command(self.options, install, backends, region, key.placeholder)
+            command = server_command(options, install, repository, backends, f"{runtime.name}-", key.placeholder)
+            variables = {**install.environment(), NOT_READY_VARIABLE: str(self._not_ready_file)}
             # Not our working directory: a folder `nann/` there would hide the package of that name.
-            self._group = ProcessGroup.start(command, key.environment(install.environment()), runtime, (key.pipe,))
-        self._relay = LogRelay(self._group.output, sink)
+            self._group = ProcessGroup.start(
+                command, key.environment(variables), runtime, FOLDER / f"{runtime.name}-", (key.pipe, lock, regions)
+            )
+        self._relay = LogRelay(self._group.output, sink, None if has_gpu() else NO_GPU_LINES)
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self.options.start_timeout_s
+        in_the_way_since: float | None = None
         while not self.is_ready():
             if self.pid is None:
                 raise ServerError(self._failure("Triton could not start"))
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > deadline:
                 raise ServerError(self._failure(f"Triton was not ready after {self.options.start_timeout_s:.0f} s"))
+            obstacle = self._obstacle(self.pid)
+            in_the_way_since = None if obstacle is None else in_the_way_since or now
+            if in_the_way_since is not None and now - in_the_way_since > _OBSTACLE_S:
+                raise ServerError(self._failure(f"Triton can't get ready, since {obstacle}"))
             time.sleep(_POLL_S)
+
+    def _obstacle(self, pid: int) -> str | None:
+        """What keeps the server from ever getting ready, although it runs; None: nothing that is known."""
+        if self._relay is not None and self._relay.says_load_failed:
+            return "a model did not load"
+        # Triton waits for the first sign of life of a process for `_STUB_TIMEOUT_S`, also of one that is dead.
+        if DEAD in child_processes(pid).values():
+            return "the process of a model has ended"
+        return None
 
     def _failure(self, failure: str) -> str:
         if self._relay is None:
@@ -223,16 +278,17 @@ class TritonServer:
 
 
 def server_command(
-    options: ServerOptions, install: TritonInstall, backends: Path, region: str, admin_key: str
+    options: ServerOptions, install: TritonInstall, repository: Path, backends: Path, region: str, admin_key: str
 ) -> list[str]:
     """Command line of tritonserver. `region` prefixes the names of the Python backend's shared memory.
 
     `admin_key` is a placeholder of the key, since everybody can read a command line.
     """
     admin = f"{ADMIN_HEADER}={admin_key}"
+    address, http_address = address_of(options.host), address_of(options.http_host)
     return [
         str(install.server),
-        f"--model-repository={options.repository.resolve()}",
+        f"--model-repository={repository}",
         f"--backend-directory={backends}",
         f"--model-config-name={options.target}",
         # `nann deploy` loads and unloads versions. A model that does not load stops the start. The ensemble loads the
@@ -242,21 +298,22 @@ def server_command(
         "--exit-on-error=true",
         "--disable-auto-complete-config",
         f"--exit-timeout-secs={max(1, round(options.stop_grace_s))}",
-        f"--http-address={options.http_host}",
+        f"--http-address={http_address}",
         f"--http-port={options.http_port}",
-        f"--grpc-address={options.host}",
+        f"--grpc-address={address}",
         f"--grpc-port={options.grpc_port}",
-        f"--metrics-address={options.host}",
+        f"--metrics-address={address}",
         f"--metrics-port={options.metrics_port}",
         f"--http-restricted-api={_RESTRICTED_APIS}:{admin}",
         f"--grpc-restricted-protocol={_RESTRICTED_APIS}:{admin}",
         f"--backend-config=python,stub-timeout-seconds={_STUB_TIMEOUT_S}",
         f"--backend-config=python,shm-region-prefix-name={region}",
+        *(() if has_gpu() else ("--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0")),
         *triton_trace_options(os.environ),
         *(options.tls.arguments() if options.tls is not None else ()),
     ]
 
 
-def _remove_shared_memory(region: str) -> None:
-    for path in _SHARED_MEMORY.glob(f"{region}*"):
-        path.unlink(missing_ok=True)
+def _is_plain(path: Path) -> bool:
+    """Whether a shell takes a path as it is."""
+    return shlex.quote(str(path)) == str(path)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from nann.bundle import Bundle
+from nann.signature import ENSEMBLE, MODELS
 
 from ..search.clock import SearchClock
 from ..search.outcomes import Kind, Outcome
 from ..search.retriever import Search
 from ..search.scorer_work import ScorerWork
-from .publisher import MetricsPublisher
+from .publisher import Counter, MetricsPublisher
 
 # Marking visited items counts as expansion: it is too short for its own histogram.
 _STAGES = {"light_walk": ("light_walk",), "expand": ("mark", "expand"), "score": ("score",), "select": ("select",)}
@@ -43,10 +44,20 @@ class SearchMetrics:
             )
             for stage in _STAGES
         }
-        # Made last, and so sent last: when a request is counted, its other metrics have arrived.
-        self._requests = {
-            kind: counter("nann_requests_total", "Requests by how they ended", outcome=kind.value) for kind in Kind
+        self._restarts = {
+            spec.name: counter(
+                "nann_process_restarts_total", "Processes that died or hung and were loaded again", process=spec.name
+            )
+            for spec in MODELS
+            if spec is not ENSEMBLE
         }
+        # Made last, and so sent last: when a request is counted, its other metrics have arrived.
+        self._requests: dict[Kind, Counter] = {
+            kind: counter("nann_requests_total", "Requests by how they ended", outcome=kind.value)
+            for kind in Kind
+            if kind is not Kind.HEARTBEAT
+        }
+        self._requests[Kind.HEARTBEAT] = counter("nann_heartbeats_total", "Heartbeats of nann serve that were answered")
         publisher.gauge("nann_bundle_info", "Which bundle answers; always 1", 1, bundle=bundle.bundle_id)
         if created := bundle.notes.get("created"):
             created_s = datetime.fromisoformat(created).timestamp()
@@ -56,6 +67,11 @@ class SearchMetrics:
         """Counts requests by how they ended."""
         for outcome in outcomes:
             self._requests[outcome.kind].add(1)
+
+    def restarted(self, processes: Mapping[str, int]) -> None:
+        """Counts restarted processes, by the name of their model."""
+        for name, count in processes.items():
+            self._restarts[name].add(count)
 
     def batch(self, searches: Sequence[Search], clock: SearchClock, work: ScorerWork) -> None:
         """Counts the search of a batch that ends now, with any outcome."""

@@ -71,6 +71,10 @@ class SearchWatch:
         """Counts requests by how they ended."""
         self._metrics.requests(outcomes)
 
+    def restarted(self, processes: Mapping[str, int]) -> None:
+        """Counts restarted processes, by the name of their model."""
+        self._metrics.restarted(processes)
+
     def end(
         self,
         searches: Sequence[Search],

@@ -1,10 +1,13 @@
 """`nann deploy` and `nann rollback` on a live server under constant load."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -158,13 +161,35 @@ def lose_the_table(model):
     table.CopyFrom(numpy_helper.from_array(np.zeros((1, 3), np.float32), "table"))
 
 
+@contextlib.contextmanager
+def asked_for_readiness(server) -> Iterator[list[bool]]:
+    """The answers of /v2/health/ready, asked again and again while the context lasts."""
+    answers: list[bool] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.wait(0.01):
+            answers.append(server.is_ready())
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        stop.set()
+        thread.join()
+
+
 def test_a_bundle_that_does_not_load_is_undone_and_nobody_notices(server, bundles, tmp_path):
     bundle = with_other_scorer(bundles["second"], tmp_path / "bundle", lose_the_table)
     before = on_disk(server)
-    with Load(server.grpc_url, bundles) as load:
+    with Load(server.grpc_url, bundles) as load, asked_for_readiness(server) as ready:
         with pytest.raises(DeployError, match=r"load failed for model 'scorer'.*`nann export` again; version \d+"):
             deploy(bundle, server.options.repository, server.control)
         load.more()
+        with RetrievalClient(server.grpc_url) as client:
+            assert client.is_ready()
+    assert set(ready) == {True}, "while a version loads, and after one did not"
     assert load.failures == []
     assert set(load.answers) == {"first"}
     assert on_disk(server) == before

@@ -13,7 +13,7 @@ from support.live_bundle import item_ids
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from nann.clients import RetrievalClient
-from nann.python_backend.server.stub_supervisor import child_processes
+from nann.python_backend.server.processes import DEAD, child_processes
 
 pytestmark = pytest.mark.triton
 
@@ -25,13 +25,13 @@ SHAPES = ([4, 2**62], [1, 2**61], [2, 2**60], [2**61, 1], [2**31, 2**31], [1, 2*
 @pytest.fixture
 def living(server):
     """Checks after the test that the server has the processes of before, and answers over both protocols."""
-    before = (server.pid, child_processes(server.pid))
+    before = (server.pid, set(child_processes(server.pid)))
     yield
     for url, protocol in ((server.grpc_url, "grpc"), (server.http_url, "http")):
         with RetrievalClient(url, protocol, timeout_s=20) as client:
             assert client.retrieve(USER).item_ids.shape == (1, 20)
-    assert (server.pid, child_processes(server.pid)) == before
-    assert set(before[1].values()) == {False}
+    assert (server.pid, set(child_processes(server.pid))) == before
+    assert DEAD not in child_processes(server.pid).values()
 
 
 def post(server, body: bytes, path: str = "/v2/models/nann/infer", **headers: str) -> tuple[int, str]:

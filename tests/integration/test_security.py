@@ -199,6 +199,22 @@ def test_only_tritonserver_is_preloaded_and_only_it_had_the_pipe(secured):
         assert b"NANN_KEY" not in environment
 
 
+def test_no_other_user_can_open_the_memory_through_which_histories_pass(server):
+    """Nor its regions that grew, nor those of a process that was loaded again: each is made in the same way."""
+    name = Path(f"/proc/{server.pid}/cwd").readlink().name
+    with RetrievalClient(server.grpc_url, timeout_s=30) as client:
+        client.retrieve(np.full((16, 10_000), USER[0]))
+    regions = list(Path("/dev/shm").glob(f"{name}-*"))
+    assert len(regions) >= 4, "one for each process"
+    assert [path for path in regions if path.stat().st_mode & 0o077] == []
+    if os.geteuid() == 0:
+        code = "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); open(sys.argv[1], 'rb')"
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(regions[0])], capture_output=True, text=True, check=False
+        )
+        assert "PermissionError: [Errno 13] Permission denied" in done.stderr
+
+
 def listening(pid: int) -> dict[int, str]:
     """Address by port of the TCP sockets on which a process listens."""
     own = {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()}

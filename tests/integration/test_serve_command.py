@@ -1,5 +1,6 @@
 """`nann serve` as a process: how it starts, refuses to start, and stops without leaving anything behind."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -31,9 +33,9 @@ def serve(live_bundle_path, tmp_path):
     """Starts `nann serve` and waits until it answers; returns the process and its gRPC address."""
     processes = []
 
-    def start():
+    def start(*more, before=()):
         http, grpc, metrics = free_ports(3)
-        command = [*SERVE, *_arguments(live_bundle_path, tmp_path, http, grpc, metrics)]
+        command = [*before, *SERVE, *_arguments(live_bundle_path, tmp_path, http, grpc, metrics), *more]
         process = subprocess.Popen(
             command,
             env={**os.environ, "TMPDIR": str(tmp_path)},  # a killed command can't remove its temporary folder
@@ -92,18 +94,58 @@ def test_a_signal_stops_everything(serve, tmp_path, number):
 
 
 def test_a_ctrl_c_at_the_terminal_reaches_the_command_only_and_stops_in_order(serve, tmp_path):
-    process, _ = serve()
+    """Served under a name, and described in JSON."""
+    process, url = serve("--host", "localhost", "--json")
+    described = json.loads(process.stdout.readline())
     os.killpg(process.pid, signal.SIGINT)
     _, words = process.communicate(timeout=120)
     assert process.returncode == 0, words
     assert not _processes(tmp_path)
+    expected = {"version": 1, "items": 4000, "pid": process.pid, "grpc": url.replace("127.0.0.1", "localhost")}
+    assert described.items() >= {**expected, "log": str(tmp_path / "log")}.items()
 
 
-def test_even_a_killed_command_leaves_nothing_running(serve, tmp_path):
-    process, _ = serve()
-    process.kill()
-    process.wait()
-    wait_until(lambda: not _processes(tmp_path), lambda: _processes(tmp_path))
+def test_a_killed_command_leaves_nothing_although_a_client_keeps_a_connection_open(serve, tmp_path):
+    process, _ = serve("--json")
+    (folder,) = tmp_path.glob("nann-triton-*")
+    assert _shared_memory([folder.name])
+    host, port = json.loads(process.stdout.readline())["http"].split(":")
+    with contextlib.closing(HTTPConnection(host, int(port), timeout=20)) as idle:
+        idle.request("GET", "/v2")
+        idle.getresponse().read()
+        process.kill()
+        process.wait()
+        wait_until(lambda: not _processes(tmp_path), lambda: _processes(tmp_path), timeout_s=10)
+        wait_until(lambda: not (folder.exists() or _shared_memory([folder.name])), timeout_s=10)
+
+
+READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+
+
+def test_a_read_only_disk_and_a_path_with_spaces(serve, live_bundle_path, tmp_path):
+    """A start has nothing to write there, once a version is complete."""
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("mounting needs root")
+    repository = tmp_path / "a repository; $HOME"
+    install_bundle(live_bundle_path, repository)
+    in_own_mounts = ["unshare", "-m", "sh", "-c", READ_ONLY, str(repository)]
+    process, url = serve("--repository", str(repository), before=in_own_mounts)
+    with RetrievalClient(url) as client:
+        assert client.retrieve(item_ids()[20:25], top_k=3).item_ids.shape == (1, 3)
+    process.terminate()
+    _, words = process.communicate(timeout=120)
+    assert process.returncode == 0, words
+
+
+def test_a_repository_that_is_served_is_refused(server, live_bundle_path, tmp_path):
+    arguments = _arguments(live_bundle_path, tmp_path, *free_ports(3))
+    words = refused(*arguments, "--repository", str(server.options.repository))
+    expected = f"is in use by process {os.getpid()} (a server, HTTP at {server.http_url}); stop that process first"
+    assert expected in words
+    offline = [sys.executable, "-m", "nann", "rollback", "--offline", "--repository", str(server.options.repository)]
+    done = subprocess.run(offline, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, expected in done.stderr) == (2, True), done.stderr
+    assert server.is_ready()
 
 
 def test_a_server_that_dies_is_reported(serve, tmp_path):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nann.python_backend.server.stub_supervisor import child_processes
+from nann.python_backend.server.processes import DEAD, child_processes, served_model
 from support.ports import free_ports
 from support.waiting import wait_until
 
@@ -26,14 +26,17 @@ class ServeProcess:
     @property
     def triton(self) -> int:
         """Process id of tritonserver."""
-        (pid,) = child_processes(self.process.pid)
+        (pid,) = (pid for pid in child_processes(self.process.pid) if "tritonserver" in _command(pid))
         return pid
 
     def stubs(self) -> dict[str, int]:
         """Process id by model, of the living Python processes."""
-        living = (pid for pid, dead in child_processes(self.triton).items() if not dead)
-        commands = {pid: Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in living}
-        return {command[1].split("/")[-3]: pid for pid, command in commands.items() if command[1].endswith("model.py")}
+        living = (pid for pid, state in child_processes(self.triton).items() if state != DEAD)
+        return {served[0]: pid for pid in living if (served := served_model(pid)) is not None}
+
+
+def _command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()
 
 
 @contextlib.contextmanager

@@ -91,15 +91,19 @@ class InferenceResponse:
 class Request:
     """A request as Triton passes it to `execute`."""
 
-    def __init__(self, tensors: Mapping[str, np.ndarray], parameters: str = "{}") -> None:
+    def __init__(self, tensors: Mapping[str, np.ndarray], parameters: str = "{}", request_id: str = "") -> None:
         self._tensors = [Tensor(name, np.ascontiguousarray(array)) for name, array in tensors.items()]
         self._parameters = parameters
+        self._id = request_id
 
     def inputs(self) -> list[Tensor]:
         return self._tensors
 
     def parameters(self) -> str:
         return self._parameters
+
+    def request_id(self) -> str:
+        return self._id
 
 
 class PreferredMemory:

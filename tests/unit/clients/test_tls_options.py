@@ -1,6 +1,9 @@
 """TLS options that client and server refuse; tests/integration/test_security.py tests real connections."""
 
+import subprocess
+
 import pytest
+from support.certificates import make_certificate
 
 from nann.clients import Tls
 from nann.errors import ConfigError
@@ -42,3 +45,20 @@ def test_a_servers_files_are_pem(pem, tmp_path):
     (tmp_path / "der").write_bytes(b"\x30\x82\x01\x0a")
     with pytest.raises(ConfigError, match=r"--tls-ca .*der is not a PEM file; expected a line such as"):
         ServerTls.of_options(pem, pem, tmp_path / "der")
+
+
+def test_a_servers_key_must_be_that_of_its_certificate(tmp_path, pem):
+    (certificate, key), (other, _) = (make_certificate(tmp_path, name) for name in ("one", "other"))
+    assert ServerTls.of_options(certificate, key, other) == ServerTls(certificate, key, other)
+    for wrong in ((other, key, None), (certificate, pem, None), (pem, key, None)):
+        with pytest.raises(
+            ConfigError, match=r"--tls-key .* is not the key of --tls-cert .*, or one of them is damaged"
+        ):
+            ServerTls.of_options(*wrong)
+    with pytest.raises(ConfigError, match=r"--tls-ca .*one\.key holds no certificate that can be read"):
+        ServerTls.of_options(certificate, key, key)
+    locked = tmp_path / "locked.key"
+    command = ["openssl", "pkey", "-in", str(key), "-aes256", "-passout", "pass:secret", "-out", str(locked)]
+    subprocess.run(command, check=True, capture_output=True)
+    with pytest.raises(ConfigError, match=r"--tls-key .*locked\.key is encrypted; `openssl pkey` writes it without"):
+        ServerTls.of_options(certificate, locked, None)

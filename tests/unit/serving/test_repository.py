@@ -11,7 +11,9 @@ from nann.bundle import Bundle, write_manifest
 from nann.errors import BundleError, ConfigError
 from nann.python_backend.repository import configs as configurations
 from nann.python_backend.repository.configs import check_target, hand_written
+from nann.python_backend.repository.deploy import rollback_offline
 from nann.python_backend.repository.install import current_bundle, install_bundle, install_if_new
+from nann.python_backend.server.repository_lock import repository_lock
 from nann.python_backend.version_folder import TEMPLATE
 
 GRAPH = {f"layer{n}.{part}.npy" for n in (0, 1) for part in ("indptr", "neighbors")} | {"levels.npy"}
@@ -89,6 +91,38 @@ def test_a_restart_serves_what_was_deployed_last_and_a_bundle_that_it_does_not_k
     assert install_if_new(other, repository) == 2
     assert install_if_new(bundle, repository) == 2, "the first start's --bundle"
     assert install_if_new(tiny_bundle.make_bundle(tmp_path / "third", sequence_length=5).path, repository) == 3
+
+
+def test_a_start_writes_nothing_that_is_there(bundle, tmp_path):
+    """It must work on a full disk and on one that is mounted read-only."""
+    repository = tmp_path / "repository"
+    install_if_new(bundle, repository)
+    lock = repository / ".versions" / ".served"
+
+    def state() -> dict[Path, tuple[int, int]]:
+        stats = {path: path.lstat() for path in [repository, *repository.rglob("*")] if path != lock}
+        return {path: (stat.st_ino, stat.st_mtime_ns) for path, stat in stats.items()}
+
+    before = state()
+    assert install_if_new(bundle, repository) == 1
+    assert state() == before
+
+
+def test_a_repository_in_use_is_not_changed(bundle, tmp_path):
+    repository, other = tmp_path / "repository", other_bundle(tmp_path / "other")
+    install_bundle(bundle, repository)
+    refused = r"repository is in use by process \d+ \(a server\); stop that process first, or use `nann deploy` and"
+    with repository_lock(repository, "a server"):
+        for change in (
+            lambda: install_bundle(other, repository),
+            lambda: install_if_new(other, repository),
+            lambda: install_if_new(bundle, repository),
+            lambda: rollback_offline(repository),
+        ):
+            with pytest.raises(ConfigError, match=refused):
+                change()
+    assert live(repository) == {"1"}
+    assert install_if_new(other, repository) == 2
 
 
 def test_what_was_interrupted_is_cleared_away_before_a_start(bundle, tmp_path):

@@ -1,7 +1,10 @@
 import os
+import re
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -55,10 +58,11 @@ def test_failure_lines_are_what_did_not_load_without_call_stacks():
 def test_the_command_binds_to_the_host_and_restricts_what_clients_do_not_need(tmp_path):
     install = TritonInstall(Path("/t/tritonserver"), Path("/t/python"), Path("/t/stub"), Path("/t/libs"))
     options = ServerOptions(tmp_path, http_port=1, grpc_port=2, metrics_port=3, admin_key="secret")
-    command = server_command(options, install, tmp_path, "r-", "placeholder")
+    command = server_command(options, install, Path("/r"), tmp_path, "r-", "placeholder")
     assert command[0] == "/t/tritonserver"
     for flag in ("http-address=127.0.0.1", "grpc-address=127.0.0.1", "metrics-address=127.0.0.1"):
         assert f"--{flag}" in command
+    assert "--model-repository=/r" in command
     for flag in ("http-port=1", "grpc-port=2", "metrics-port=3", "model-config-name=embedded"):
         assert f"--{flag}" in command
     restricted = "shared-memory,model-repository,trace,logging:nann-admin-key=placeholder"
@@ -151,6 +155,60 @@ def test_a_server_that_is_never_ready_is_stopped(tmp_path):
     assert server.pid is None
 
 
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (
+            "echo 'E1122 12:30:00.1 42 lifecycle.cc:1] \"failed to load scorer: no such file\"'; exec sleep 60",
+            r"since a model did not load; its log is .*log:\n  failed to load scorer: no such file",
+        ),
+        ("sh -c 'exit 1' & exec sleep 60", "since the process of a model has ended"),
+    ],
+)
+def test_what_keeps_a_server_from_getting_ready_is_said_at_once(tmp_path, monkeypatch, script, message):
+    monkeypatch.setattr(server_module, "_OBSTACLE_S", 0.2)
+    server = TritonServer(options(tmp_path, stop_grace_s=0), fake_triton(tmp_path, script))
+    with pytest.raises(ServerError, match=f"Triton can't get ready, {message}"):
+        server.start()
+
+
+def test_a_path_that_a_shell_would_split(tmp_path, monkeypatch):
+    """Triton starts the processes of its models with a shell, so it gets a link to the repository."""
+    folder = tmp_path / "a folder; of $HOME"
+    folder.mkdir()
+    install = fake_triton(tmp_path, 'echo "$@"; readlink -f "$PWD/repository"; exit 1')
+    server = TritonServer(options(folder), install)
+    with pytest.raises(ServerError, match="Triton could not start"):
+        server.start()
+    command, linked = (folder / "logs" / "log").read_text().splitlines()
+    assert re.search(r"--model-repository=/\S*/nann-triton-\w+/repository ", command)
+    assert linked == str(folder)
+    monkeypatch.setattr(server_module.tempfile, "tempdir", str(folder))
+    with pytest.raises(
+        ConfigError, match=r"TMPDIR is '.*a folder; of .*', which Triton can't use; set it to a path of"
+    ):
+        server.start()
+
+
+def test_readiness_is_asked_of_the_server_itself(tmp_path, monkeypatch):
+    """Not of a proxy that the environment names."""
+
+    class Ready(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.path == "/v2/health/ready" else 404)
+            self.end_headers()
+
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_ports(1)[0]}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    server = TritonServer(options(tmp_path))
+    assert not server.is_ready()
+    with HTTPServer(("127.0.0.1", server.options.http_port), Ready) as http:
+        thread = threading.Thread(target=http.handle_request)
+        thread.start()
+        assert server.is_ready()
+        thread.join()
+
+
 def test_a_server_that_stops_by_itself_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(server_module.TritonServer, "is_ready", lambda self: True)
     server = TritonServer(options(tmp_path), fake_triton(tmp_path, "sleep 0.2"))
@@ -160,7 +218,8 @@ def test_a_server_that_stops_by_itself_is_noticed(tmp_path, monkeypatch):
 
 
 def test_the_whole_group_stops(tmp_path):
-    group = ProcessGroup.start(["sh", "-c", "trap '' TERM; sleep 60 & echo started; wait"], dict(os.environ), tmp_path)
+    command = ["sh", "-c", "trap '' TERM; sleep 60 & echo started; wait"]
+    group = ProcessGroup.start(command, dict(os.environ), tmp_path, tmp_path / "region-")
     with group.output as output:
         assert output.readline() == "started\n"
         group.stop(grace_s=0.1)
@@ -169,16 +228,31 @@ def test_the_whole_group_stops(tmp_path):
         os.killpg(group.pid, 0)
 
 
-def test_a_child_does_not_outlive_a_killed_parent(tmp_path):
-    script = (
-        "import os, time; from pathlib import Path; from nann.python_backend.server.process_group import ProcessGroup\n"
-        "group = ProcessGroup.start(['sleep', '60'], dict(os.environ), Path('.'))\n"
-        "print(group.pid, flush=True); time.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
-        child = int(parent.stdout.readline())
+START_ONE = """
+import os, sys, time
+from pathlib import Path
+from nann.python_backend.server.process_group import ProcessGroup
+
+command = ["sh", "-c", "trap '' TERM; sleep 60 & echo $!; wait"]
+group = ProcessGroup.start(command, dict(os.environ), Path(sys.argv[1]), Path(sys.argv[2]))
+print(group.pid, int(group.output.readline()), flush=True)
+time.sleep(60)
+"""
+
+
+def test_nothing_of_the_group_outlives_a_killed_parent(tmp_path):
+    """Also what ignores SIGTERM, and what runs in the background; its folder and its shared memory go too."""
+    folder, region = tmp_path / "a folder", tmp_path / "region-"
+    folder.mkdir()
+    (folder / "file").touch()
+    for name in ("region-1", "region-2", "another"):
+        (tmp_path / name).touch()
+    command = [sys.executable, "-c", START_ONE, str(folder), str(region)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
         parent.kill()
-    wait_until(lambda: not _runs(child))
+    wait_until(lambda: not any(_runs(pid) for pid in pids))
+    wait_until(lambda: [path.name for path in tmp_path.iterdir()] == ["another"])
 
 
 def _runs(pid: int) -> bool:

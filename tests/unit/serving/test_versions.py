@@ -1,22 +1,15 @@
-"""The parts of deploys and of the stub supervisor that need no server."""
-
-import os
-import subprocess
-import sys
+"""The parts of deploys that need no server."""
 
 import numpy as np
 import pytest
 from support import tiny_bundle
-from support.waiting import wait_until
 
-from nann.errors import BundleError, ConfigError, DeployError, ServerError
+from nann.errors import BundleError, ConfigError, DeployError
 from nann.python_backend.repository.answer_check import Answers, compare
 from nann.python_backend.repository.deploy import rollback_offline
 from nann.python_backend.repository.install import current_bundle, install_bundle, install_if_new
 from nann.python_backend.repository.versions import Versions, locked, prune, release_path
-from nann.python_backend.server import stub_supervisor
 from nann.python_backend.server.admin_key import read_admin_key
-from nann.python_backend.server.stub_supervisor import StubSupervisor, child_processes
 from nann.python_backend.version_folder import check_same_bundle
 
 
@@ -138,108 +131,3 @@ def test_a_version_is_compared_with_its_files():
             DeployError, match="version 2 does not score as its files say: test user 0 has scores that differ by up to"
         ):
             compare(answers(EXPECTED.item_ids[0], [wrong, *EXPECTED.scores[0][1:]]), EXPECTED, 2)
-
-
-def test_what_dies_and_is_not_waited_for_is_seen():
-    code = "import os, time; pid = os.fork(); (pid == 0) and os._exit(0); print(pid, flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
-        child = int(parent.stdout.readline())
-        wait_until(lambda: child_processes(parent.pid).get(child))
-        assert child_processes(parent.pid) == {child: True}
-        parent.kill()
-    assert child_processes(parent.pid) == {}
-
-
-class Control:
-    """Fails a given number of times."""
-
-    def __init__(self, failures=0):
-        self.failures, self.loads = failures, 0
-
-    def load(self, model):
-        self.loads += 1
-        if self.loads <= self.failures:
-            raise ServerError("no")
-
-
-@pytest.fixture
-def watch(repository, monkeypatch):
-    """A supervisor whose processes come from a dict: pid -> dead. The test moves its clock."""
-    processes, clock, words = {}, [1000.0], []
-    monkeypatch.setattr(stub_supervisor, "child_processes", lambda _: dict(processes))
-    monkeypatch.setattr(stub_supervisor, "_command_line", lambda _: "stub /r/scorer/3/model.py nann-triton-")
-    monkeypatch.setattr(stub_supervisor.time, "monotonic", lambda: clock[0])
-
-    def look(control, seconds=1.0):
-        supervisor.control = control
-        clock[0] += seconds
-        supervisor.check()
-
-    supervisor = StubSupervisor(1, repository, Control(), words.append)
-    return processes, words, look
-
-
-def test_a_stub_that_stays_dead_is_revived_once(watch, repository):
-    processes, words, look = watch
-    control = Control()
-    processes[7] = False
-    look(control)
-    processes[7] = True
-    before = os.stat(repository / "scorer" / "3").st_mtime_ns
-    look(control)
-    assert control.loads == 0, "it may be ending in order"
-    look(control)
-    assert control.loads == 1
-    assert os.stat(repository / "scorer" / "3").st_mtime_ns > before, "else Triton would not load it again"
-    assert words == ["the process of scorer version 3 died; it was loaded again in 0.0 s"]
-    for _ in range(3):
-        look(control)
-    assert control.loads == 1
-
-
-def test_a_stub_that_died_before_it_was_looked_at_is_revived_too(watch):
-    processes, words, look = watch
-    control = Control()
-    processes[7] = False
-    look(control)
-    processes[7] = True
-    look(control)
-    look(control)
-    assert control.loads == 1
-    processes[8] = True  # the reloaded process died between two checks, so its model is unknown
-    for _ in range(3):
-        look(control, seconds=2.0)
-    assert control.loads == 2
-    assert words[1] == "the process of scorer version 3 died; it was loaded again in 0.0 s"
-    processes[9] = False
-    for _ in range(3):
-        look(control, seconds=2.0)
-    processes[10] = True  # of a model that was never loaded
-    for _ in range(3):
-        look(control, seconds=2.0)
-    assert control.loads == 2
-
-
-def test_a_stub_of_a_version_that_went_is_let_go(watch, repository):
-    processes, _, look = watch
-    control = Control()
-    processes[7] = False
-    look(control)
-    (repository / "scorer" / "3").unlink()
-    processes[7] = True
-    for _ in range(3):
-        look(control)
-    assert control.loads == 0
-
-
-def test_a_model_that_does_not_come_back_is_tried_ever_more_rarely(watch):
-    processes, words, look = watch
-    control = Control(failures=10**9)
-    processes[7] = False
-    look(control)
-    processes[7] = True
-    for _ in range(100):
-        look(control)
-    assert 5 <= control.loads <= 9
-    assert "the next try is in 2 s" in words[1]
-    assert "the next try is in 30 s" in words[-1]
