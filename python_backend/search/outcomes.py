@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nann.errors import DeadlineExceeded, RequestError
-from nann.signature import ITEM_IDS, ITEMS_SCORED, SCORES, STATUS, Tensors
+from nann.signature import ITEM_IDS, ITEMS_SCORED, REQUEST_KEY, SCORES, STATUS, Tensors
 
 
 class Kind(str, enum.Enum):
