@@ -29,10 +29,11 @@ class ServeProcess:
         (pid,) = (pid for pid in child_processes(self.process.pid) if "tritonserver" in _command(pid))
         return pid
 
-    def stubs(self) -> dict[str, int]:
-        """Process id by model, of the living Python processes."""
-        living = (pid for pid, state in child_processes(self.triton).items() if state != DEAD)
-        return {served[0]: pid for pid in living if (served := served_model(pid)) is not None}
+
+def stubs(triton: int) -> dict[str, int]:
+    """Process id by model, of the living Python processes of a tritonserver."""
+    living = (pid for pid, state in child_processes(triton).items() if state != DEAD)
+    return {served[0]: pid for pid in living if (served := served_model(pid)) is not None}
 
 
 def _command(pid: int) -> str:
