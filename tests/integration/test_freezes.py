@@ -37,9 +37,9 @@ def alone(live_bundle_path, tmp_path_factory):
         yield server, folder
 
 
-def freeze(triton: int, what: str, seconds: float) -> None:
-    """Stops processes for a time."""
-    processes = [triton, *stubs(triton).values()] if what == EVERYTHING else [stubs(triton)[what]]
+def freeze(triton: int, what: str, seconds: float, serve: Iterable[int] = ()) -> None:
+    """Stops processes for a time. `serve` are those that belong to everything besides tritonserver and its stubs."""
+    processes = [*serve, triton, *stubs(triton).values()] if what == EVERYTHING else [stubs(triton)[what]]
     _signal(processes, signal.SIGSTOP)
     time.sleep(seconds)
     _signal(processes, signal.SIGCONT)
@@ -112,7 +112,7 @@ def test_freezes_of_random_processes_for_random_times(live_bundle_path, bundle, 
         triton = serve.triton
         for number in range(times):
             what, seconds = str(rng.choice((*MODELS, EVERYTHING))), float(rng.uniform(0.5, 10))
-            freeze(triton, what, seconds)
+            freeze(triton, what, seconds, [serve.process.pid])
             took_s.append(load.wait_for_answers(20))
             assert load.foreign == [], (number, what, seconds)
         assert serve.triton == triton
