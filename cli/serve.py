@@ -61,6 +61,12 @@ def serve(
     tls_ca: Annotated[
         Path | None, typer.Option(help="Certificates that sign the clients' certificates; other clients are refused.")
     ] = None,
+    http_inference: Annotated[
+        bool,
+        typer.Option(
+            help="Whether clients may ask over HTTP. Health and metadata stay there, and what needs the admin key."
+        ),
+    ] = True,
     admin_key_file: AdminKeyOption = None,
     log_file: Annotated[
         Path | None,
@@ -91,7 +97,9 @@ def serve(
     tls = ServerTls.of_options(tls_cert, tls_key, tls_ca)
     key = read_admin_key(admin_key_file)
     ports = (http_port, grpc_port, metrics_port)
-    options = ServerOptions(repository, host, *ports, target, log_file, admin_key=key, tls=tls)
+    options = ServerOptions(
+        repository, host, *ports, target, log_file, admin_key=key, tls=tls, http_inference=http_inference
+    )
     check_ports(options.host, options.ports)
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -169,7 +177,7 @@ def _welcome(server: TritonServer, bundle: Bundle) -> None:
         *(() if server.options.log_file is None else (f"log      {server.options.log_file}",)),
         "",
         f"nann query --url {server.grpc_url} --ids {','.join(map(str, example))}",
-        f"curl {server.http_url}/v2/models/nann/infer -d '{body}'",
+        *((f"curl {server.http_url}/v2/models/nann/infer -d '{body}'",) if server.options.http_inference else ()),
         "",
         "Ctrl-C stops the server.",
     )

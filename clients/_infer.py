@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy.typing as npt
 
+from nann.signature import REQUEST_KEY
+
 from ._codec import InferRequest
 
 
@@ -30,7 +32,7 @@ def infer(triton: Any, client: Any, request: InferRequest, **options: Any) -> Ma
         outputs=[triton.InferRequestedOutput(name) for name in request.outputs],
         request_id=request.request_id,
         priority=request.priority,
-        parameters=dict(request.parameters) or None,
+        parameters={**request.parameters, REQUEST_KEY.name: request.key},
         **options,
     )
     return {name: result.as_numpy(name) for name in request.outputs}

@@ -10,7 +10,6 @@ NannError
  |    +-- ScorerUnavailable   not loaded, or its process died: no call can succeed now
  +-- SearchStopped            a search ended before its last round, and no partial result was asked for
  |    +-- DeadlineExceeded    its deadline passed (Triton: CANCELLED)
- |    +-- RequestCancelled    its client cancelled it or disconnected (Triton: CANCELLED)
  +-- DeployError              a version could not be written, loaded or verified; the old one is still served
  +-- ServerError              Triton: could not start, stopped, or can't be reached
       +-- ServerUnavailable   not reachable or not ready
@@ -62,10 +61,6 @@ class SearchStopped(NannError):  # noqa: N818
 
 class DeadlineExceeded(SearchStopped):
     """The request's deadline, or the server's, came before the last round."""
-
-
-class RequestCancelled(SearchStopped):
-    """The client cancelled the request or disconnected."""
 
 
 class DeployError(NannError):

@@ -9,11 +9,14 @@ from typing import Any
 
 from nann.errors import BundleError, RequestError
 from nann.search_params import REQUEST_PARAMETERS, SearchOptions, SearchParams, either
-from nann.signature import ENTRY_SEEDS, ON_DEADLINE_ERROR
+from nann.signature import ENTRY_SEEDS, ON_DEADLINE_ERROR, REQUEST_KEY
 
-# Parameters that Triton and its clients add to a request for their own use.
+# Parameters that Triton, its clients and those of other KServe servers add to a request for their own use.
 _RESERVED = frozenset(
-    ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers", "binary_data_output")
+    (
+        *("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers"),
+        *("binary_data_output", "content_type", REQUEST_KEY.name),
+    )
 )
 _RESERVED_PREFIX = "triton_"
 
@@ -131,3 +134,17 @@ def parse_search(
         defaults = replace(defaults, top_k=bounds.max_top_k)
     options = SearchOptions.read(asked, vars(bounds) if bounds is not None else {}, layers=len(defaults.ef))
     return options, defaults.asked(options)
+
+
+def request_key(text: str) -> int:
+    """The parameter `request_key` of a request's parameters, which are JSON; 0 if there is none.
+
+    Raises:
+        RequestError: if it is not a 64-bit signed number.
+    """
+    if REQUEST_KEY.name not in text:
+        return 0
+    key = json.loads(text).get(REQUEST_KEY.name, 0)
+    if not isinstance(key, int) or isinstance(key, bool) or not -(2**63) <= key < 2**63:
+        raise RequestError(f"{REQUEST_KEY.name} is {key!r}; expected a 64-bit signed number")
+    return key

@@ -5,9 +5,9 @@ compares each config with this file. Shapes leave out the batch dimension, which
 dimension that varies between requests or between bundles.
 
     nann (ensemble)
-      behavior_item_ids [, user_profile]  -> feature_transform -> behaviors, profile_codes, unknown_items, arrived_ns
+      behavior_item_ids [, user_profile]  -> feature_transform -> behaviors, profile_codes, unknown_items, origin
       behaviors, profile_codes            -> user_encoder      -> user_state
-      user_state, behaviors [, arrived_ns] -> beam_retrieval   -> item_ids, scores, items_scored, status
+      user_state, behaviors [, origin]    -> beam_retrieval    -> item_ids, scores, items_scored, status, request_key
                                              | per round: one BLS call for the whole batch
                                              +-> scorer: user_state, candidates -> candidate_scores
 """
@@ -25,8 +25,9 @@ PADDING_ITEM = -1
 """Item index (int32) of a padded position. External ids 0 and -1 are padding in requests."""
 PADDING_IDS = (0, -1)
 """External ids (int64) that mean "no item here" in `behavior_item_ids`."""
-PADDING_SCORE = float("-inf")
-"""Score that goes with a padded result."""
+PADDING_SCORE = float(np.finfo(np.float32).min)
+"""Score that goes with a padded result: the least finite float32, about -3.4e38, since JSON has no infinity. Whether a
+place is padded, its item says."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,16 @@ USER_PROFILE = _spec("user_profile", np.int64, -1)
 ITEM_IDS = _spec("item_ids", np.int64, -1)
 """External ids of the retrieved items, best first, padded with -1."""
 SCORES = _spec("scores", np.float32, -1)
-"""Their scores, padded with -inf."""
+"""Their scores, all finite, padded with `PADDING_SCORE`."""
 UNKNOWN_ITEMS = _spec("unknown_items", np.int32, 1)
 """How many of the request's ids the bundle does not know."""
 ITEMS_SCORED = _spec("items_scored", np.int32, 1)
 """How many candidates the scorer evaluated for the user."""
 STATUS = _spec("status", np.int32, 1)
 """The kind of answer: `STATUS_COMPLETE`, `STATUS_PARTIAL` or `STATUS_DEGRADED`."""
+REQUEST_KEY = _spec("request_key", np.int64, 1)
+"""The number that the request gave as its parameter `request_key`, for each user; 0 if it gave none. A client that
+compares them knows that the answer is the one to its request."""
 STATUS_COMPLETE = 0
 """The search took all of its rounds."""
 STATUS_PARTIAL = 1
@@ -92,8 +96,9 @@ PROFILE_CODES = _spec("profile_codes", np.int32, -1)
 USER_STATE = _spec("user_state", np.float32, -1)
 """What the scorer needs to know about the user; only user_encoder and scorer know the layout. If the bundle has a
 light score, the last d numbers are the user's vector for it, d being the width of its item table: `nann.light_walk`."""
-ARRIVED_NS = _spec("arrived_ns", np.int64, 1)
-"""Optional. When the request reached feature_transform, on the machine's monotonic clock; deadlines count from here."""
+ORIGIN = _spec("origin", np.int64, 2)
+"""Optional. When the request reached feature_transform, in ns on the machine's monotonic clock, where deadlines start;
+and its `REQUEST_KEY`."""
 CANDIDATES = _spec("candidates", np.int32, -1)
 """Item indices to score, -1 = padding."""
 CANDIDATE_SCORES = _spec("candidate_scores", np.float32, -1)
@@ -113,17 +118,22 @@ class ModelSpec:
     outputs: tuple[TensorSpec, ...]
 
 
-ENSEMBLE = ModelSpec("nann", (BEHAVIOR_ITEM_IDS, USER_PROFILE), (ITEM_IDS, SCORES, UNKNOWN_ITEMS, ITEMS_SCORED, STATUS))
+ENSEMBLE = ModelSpec(
+    "nann", (BEHAVIOR_ITEM_IDS, USER_PROFILE), (ITEM_IDS, SCORES, UNKNOWN_ITEMS, ITEMS_SCORED, STATUS, REQUEST_KEY)
+)
 FEATURE_TRANSFORM = ModelSpec(
-    "feature_transform", (BEHAVIOR_ITEM_IDS, USER_PROFILE), (BEHAVIORS, PROFILE_CODES, UNKNOWN_ITEMS, ARRIVED_NS)
+    "feature_transform", (BEHAVIOR_ITEM_IDS, USER_PROFILE), (BEHAVIORS, PROFILE_CODES, UNKNOWN_ITEMS, ORIGIN)
 )
 USER_ENCODER = ModelSpec("user_encoder", (BEHAVIORS, PROFILE_CODES), (USER_STATE,))
 BEAM_RETRIEVAL = ModelSpec(
-    "beam_retrieval", (USER_STATE, BEHAVIORS, ARRIVED_NS), (ITEM_IDS, SCORES, ITEMS_SCORED, STATUS)
+    "beam_retrieval", (USER_STATE, BEHAVIORS, ORIGIN), (ITEM_IDS, SCORES, ITEMS_SCORED, STATUS, REQUEST_KEY)
 )
 SCORER = ModelSpec("scorer", (USER_STATE, CANDIDATES), (CANDIDATE_SCORES,))
 
 MODELS = (ENSEMBLE, FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL, SCORER)
+
+BUNDLE_SETTING = "bundle"
+"""Parameter in the served ensemble's configuration: the bundle_id of the bundle that answers."""
 
 DEADLINE_MESSAGE = "the search did not end within its deadline"
 """How the server's message to a late request begins. Over HTTP its status is 400, as for a bad request."""

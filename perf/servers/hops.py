@@ -8,13 +8,14 @@ import numpy as np
 
 from nann.bundle import Bundle
 from nann.signature import (
-    ARRIVED_NS,
     BEAM_RETRIEVAL,
     BEHAVIORS,
     FEATURE_TRANSFORM,
     ITEM_IDS,
     ITEMS_SCORED,
+    ORIGIN,
     PROFILE_CODES,
+    REQUEST_KEY,
     SCORER,
     SCORES,
     STATUS,
@@ -50,10 +51,10 @@ def empty(repository: Path, bundle: Bundle, calls: list[Calls], *, calls_scorer:
             BEHAVIORS: bundle.sequence_length,
             PROFILE_CODES: bundle.profile_width,
             UNKNOWN_ITEMS: 1,
-            ARRIVED_NS: 1,
+            ORIGIN: 2,
         },
         USER_ENCODER: {USER_STATE: states.shape[1]},
-        BEAM_RETRIEVAL: {ITEM_IDS: top_k, SCORES: top_k, ITEMS_SCORED: 1, STATUS: 1},
+        BEAM_RETRIEVAL: {ITEM_IDS: top_k, SCORES: top_k, ITEMS_SCORED: 1, STATUS: 1, REQUEST_KEY: 1},
         SCORER: {},
     }
     for model, outputs in columns.items():

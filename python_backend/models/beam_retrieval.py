@@ -8,17 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
 from nann.bundle import Bundle, search_file_names
-from nann.errors import ConfigError
+from nann.errors import ConfigError, ServerError
 from nann.scorer import Float32Array
-from nann.search_requests import SearchBounds, TimeLimit
-from nann.signature import ARRIVED_NS, BEHAVIORS, HEARTBEAT_ID, ON_DEADLINE, RESTARTS, USER_STATE
+from nann.search_requests import SearchBounds, TimeLimit, request_key
+from nann.signature import BEHAVIORS, HEARTBEAT_ID, ON_DEADLINE, ORIGIN, RESTARTS, USER_STATE
 
 from ..search.bls_scorer import BlsScorer
 from ..search.outcomes import HEARTBEAT, Outcome
-from ..search.retriever import Retriever, Search, never
+from ..search.retriever import Retriever, Search
 from ..settings import config_choice, config_flag, config_int, config_threads
 from ..tensors import error_response, make_response, read_optional_tensor, read_parameters, read_tensor
 from ..version_folder import check_same_bundle
@@ -97,20 +98,34 @@ class TritonPythonModel:
 
     def _parse(self, request: Any) -> Search | Outcome:
         try:
-            if request.request_id() == HEARTBEAT_ID:
-                self.watch.restarted(json.loads(json.loads(request.parameters())[RESTARTS]))
+            parameters, origin = read_parameters(request), read_optional_tensor(request, ORIGIN)
+            if origin is None and request.request_id() == HEARTBEAT_ID:  # clients' requests come from the ensemble
+                self.watch.restarted(json.loads(json.loads(parameters)[RESTARTS]))
                 return HEARTBEAT
-            arrived = read_optional_tensor(request, ARRIVED_NS)
+            key = request_key(parameters)
+            check_origin(origin, key)
             return self.retriever.parse(
                 self.read_states(request),
                 read_tensor(request, BEHAVIORS),
-                read_parameters(request),
-                # Only the ensemble states when a request arrived. Only direct calls are checked for cancellation:
-                # Triton 2.51 does not tell the models of an ensemble, and a check is a round trip between processes.
-                *((None, request.is_cancelled) if arrived is None else (int(arrived.min()), never)),
+                parameters,
+                None if origin is None else int(origin[:, 0].min()),  # only the ensemble states when a request arrived
+                key,
             )
         except Exception as error:  # a Python model must never raise out of execute()
             return Outcome.of_error(error)
+
+
+def check_origin(origin: npt.NDArray[np.int64] | None, key: int) -> None:
+    """Checks that the features of a request are its own: `origin` `int64[B, 2]` holds the key that they were made for.
+
+    Raises:
+        ServerError: if they were made for another request.
+    """
+    if origin is not None and (origin[:, 1] != key).any():
+        raise ServerError(
+            f"the features are those of another request (request_key {origin[0, 1]}, expected {key}); "
+            "nothing was searched: send the request again"
+        )
 
 
 def _load_in_process(repository: Path, version: int, threads: int) -> Callable[[], InProcessScorer]:

@@ -14,10 +14,11 @@ import numpy.typing as npt
 from nann.bundle import ITEM_IDS_FILE, Bundle
 from nann.errors import RequestError
 from nann.features import FeatureTransform, is_padding
+from nann.search_requests import request_key
 from nann.signature import (
-    ARRIVED_NS,
     BEHAVIOR_ITEM_IDS,
     BEHAVIORS,
+    ORIGIN,
     PROFILE_CODES,
     UNKNOWN_ITEMS,
     USER_PROFILE,
@@ -25,7 +26,7 @@ from nann.signature import (
 )
 
 from ..settings import config_int
-from ..tensors import answer_each, read_optional_tensor, read_tensor
+from ..tensors import answer_each, read_optional_tensor, read_parameters, read_tensor
 from ..watch.publisher import MetricsPublisher
 
 FILES = (ITEM_IDS_FILE,)
@@ -84,4 +85,5 @@ class TritonPythonModel:
         outputs = transform(self._features, ids, profile, self._max_request_length)
         self._items.add(int(np.count_nonzero(~is_padding(ids))))
         self._unknown_items.add(int(outputs[UNKNOWN_ITEMS].sum()))
-        return {**outputs, ARRIVED_NS: np.full((len(ids), 1), arrived_ns)}
+        origin = [arrived_ns, request_key(read_parameters(request))]
+        return {**outputs, ORIGIN: np.tile(np.array(origin), (len(ids), 1))}

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nann.errors import DeadlineExceeded, RequestCancelled, RequestError
-from nann.signature import ITEM_IDS, ITEMS_SCORED, SCORES, STATUS, Tensors
+from nann.errors import DeadlineExceeded, RequestError
+from nann.signature import ITEM_IDS, ITEMS_SCORED, REQUEST_KEY, SCORES, STATUS, Tensors
 
 
 class Kind(str, enum.Enum):
@@ -23,7 +23,6 @@ class Kind(str, enum.Enum):
     DEGRADED = "degraded"
     REFUSED = "refused"
     LATE = "late"
-    CANCELLED = "cancelled"
     FAILED = "failed"
     HEARTBEAT = "heartbeat"
 
@@ -31,7 +30,6 @@ class Kind(str, enum.Enum):
 _KIND_OF_ERROR = (
     (RequestError, Kind.REFUSED),
     (DeadlineExceeded, Kind.LATE),
-    (RequestCancelled, Kind.CANCELLED),
     (Exception, Kind.FAILED),
 )
 
@@ -68,6 +66,7 @@ HEARTBEAT = Outcome(
         SCORES: np.zeros((1, 0), SCORES.dtype),
         ITEMS_SCORED: np.zeros((1, 1), ITEMS_SCORED.dtype),
         STATUS: np.zeros((1, 1), STATUS.dtype),
+        REQUEST_KEY: np.zeros((1, 1), REQUEST_KEY.dtype),
     },
     None,
     np.zeros(1, np.int32),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ from nann.cheap_ranking import rank_by_light_score, rank_by_neighbourhood
 from nann.errors import (
     BundleError,
     DeadlineExceeded,
-    RequestCancelled,
     RequestError,
     ScorerError,
     ScorerUnavailable,
@@ -36,6 +35,7 @@ from nann.signature import (
     ITEMS_SCORED,
     ON_DEADLINE_PARTIAL,
     PADDING_ITEM,
+    REQUEST_KEY,
     SCORES,
     STATUS,
     STATUS_COMPLETE,
@@ -49,11 +49,6 @@ from .clock import SearchClock
 from .outcomes import Kind, Outcome
 
 
-def never() -> bool:
-    """`is_cancelled` of requests that can't be cancelled."""
-    return False
-
-
 @dataclass(frozen=True, eq=False)
 class Search:
     """One valid request.
@@ -63,23 +58,26 @@ class Search:
         params: search parameters for each of the users.
         limit: how long the search may take.
         arrived_ns: arrival of the request, on the monotonic clock.
-        is_cancelled: whether the client cancelled the request.
+        key: the request's `request_key`.
     """
 
     users: UserBatch
     params: SearchParams
     limit: TimeLimit
     arrived_ns: int
-    is_cancelled: Callable[[], bool] = never
+    key: int = 0
 
     def reason_to_stop(self, now_ns: int) -> SearchStopped | None:
         """Why no further round may start; None: one may start."""
         if now_ns - self.arrived_ns >= self.limit.deadline_ms * 1_000_000:
-            return DeadlineExceeded(
-                f"{DEADLINE_MESSAGE} (deadline_ms {self.limit.deadline_ms}); ask for less (ef, rounds), "
-                f'or for the best items so far (on_deadline "{ON_DEADLINE_PARTIAL}")'
+            partial = self.limit.on_deadline == ON_DEADLINE_PARTIAL
+            advice = (
+                "it came before the first items were scored: ask for a longer one, or try again when fewer wait"
+                if partial
+                else f'ask for less (ef, rounds), or for the best items so far (on_deadline "{ON_DEADLINE_PARTIAL}")'
             )
-        return RequestCancelled("the request was cancelled") if self.is_cancelled() else None
+            return DeadlineExceeded(f"{DEADLINE_MESSAGE} (deadline_ms {self.limit.deadline_ms}); {advice}")
+        return None
 
 
 class Retriever:
@@ -117,7 +115,7 @@ class Retriever:
         behaviors: npt.NDArray[Any],
         parameters: str,
         arrived_ns: int | None = None,
-        is_cancelled: Callable[[], bool] = never,
+        key: int = 0,
     ) -> Search:
         """Checks one request.
 
@@ -126,7 +124,7 @@ class Retriever:
             behaviors: `int32[B, L]` item indices, -1 = padding.
             parameters: the request's parameters, as JSON.
             arrived_ns: arrival, on the monotonic clock; None: now.
-            is_cancelled: called before each round.
+            key: comes back with the answer.
 
         Raises:
             RequestError: naming the tensor or the parameter.
@@ -153,7 +151,7 @@ class Retriever:
             params,
             self._limit.asked(options),
             now_ns if arrived_ns is None else min(arrived_ns, now_ns),
-            is_cancelled,
+            key,
         )
 
     def answer(self, scorer: Scorer, searches: Sequence[Search], clock: SearchClock | None = None) -> list[Outcome]:
@@ -168,7 +166,8 @@ class Retriever:
 
         Returns:
             One outcome per request. Outputs are ITEM_IDS `int64[B, top_k]` padded with -1, SCORES `float32[B, top_k]`
-            padded with -inf, ITEMS_SCORED and STATUS `int32[B, 1]`; top_k is the request's own.
+            padded with `PADDING_SCORE`, ITEMS_SCORED and STATUS `int32[B, 1]`, REQUEST_KEY `int64[B, 1]`; top_k is the
+            request's own.
         """
         if not searches:
             return []
@@ -240,6 +239,7 @@ class Retriever:
             SCORES: scores[:, :top_k],
             ITEMS_SCORED: items_scored[:, None],  # [B] -> [B, 1]
             STATUS: status[:, None],
+            REQUEST_KEY: np.full((len(ids), 1), search.key),
         }
 
 

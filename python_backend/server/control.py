@@ -127,7 +127,7 @@ class ModelControl:
             if tensor in spec.inputs
         ]
         path = f"models/{spec.name}/infer" if version is None else f"models/{spec.name}/versions/{version}/infer"
-        # Binary outputs, since JSON has no -inf.
+        # Binary outputs are exact, and shorter than text.
         body = {
             "id": request_id,
             "inputs": tensors,

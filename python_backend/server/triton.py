@@ -58,6 +58,7 @@ class ServerOptions:
             keeps open uses up this time, too.
         admin_key: opens the endpoints for shared memory, the model repository, tracing and logging to requests that
             carry it; None: they are closed to all clients.
+        http_inference: whether clients may ask over HTTP; else only requests with the admin key.
         tls: TLS for gRPC. Triton's HTTP has no TLS, so it is then bound to loopback.
     """
 
@@ -72,6 +73,7 @@ class ServerOptions:
     stop_grace_s: float = 3.0
     admin_key: str | None = field(default=None, repr=False)
     tls: ServerTls | None = None
+    http_inference: bool = True
 
     @property
     def http_host(self) -> str:
@@ -305,7 +307,7 @@ def server_command(
         f"--grpc-port={options.grpc_port}",
         f"--metrics-address={address}",
         f"--metrics-port={options.metrics_port}",
-        f"--http-restricted-api={_RESTRICTED_APIS}:{admin}",
+        f"--http-restricted-api={_RESTRICTED_APIS}{'' if options.http_inference else ',inference'}:{admin}",
         f"--grpc-restricted-protocol={_RESTRICTED_APIS}:{admin}",
         f"--backend-config=python,stub-timeout-seconds={_STUB_TIMEOUT_S}",
         f"--backend-config=python,shm-region-prefix-name={region}",

@@ -1,23 +1,20 @@
-"""Deadlines and cancellation against a live server with a slow scorer."""
+"""Deadlines against a live server with a slow scorer."""
 
 from __future__ import annotations
 
-import http.client
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from support.live_bundle import item_ids
-from support.own_server import ADMIN_KEY, own_server
+from support.own_server import own_server
 from support.reference import OfflineEnsemble
 from support.waiting import wait_until
 
 from nann.clients import RetrievalClient
 from nann.errors import RequestTimeout
 from nann.perf.servers.triton_counters import read_metrics
-from nann.python_backend.server.admin_key import ADMIN_HEADER
 from nann.search_params import SearchParams
 from nann.signature import STATUS_COMPLETE, STATUS_PARTIAL
 
@@ -108,33 +105,6 @@ def test_the_clients_timeout_is_the_servers_deadline(slow_server):
             client.retrieve(IDS, **LONG, timeout_s=SCORER_WAIT_S * 2.5)
         client.retrieve(IDS, rounds="0,0,1")  # one instance: answered after the abandoned one has ended
     assert full < scorer_calls(slow_server) - before < 2 * full
-
-
-def test_a_cancelled_direct_request_stops_within_one_round(slow_server):
-    """A request to beam_retrieval itself, which needs the admin key."""
-    user_state = [1.0] * 16 + [0.0]  # another number at the end makes the scorer of live_bundle fail
-    tensors = [
-        {"name": "user_state", "datatype": "FP32", "shape": [1, 17], "data": user_state},
-        {"name": "behaviors", "datatype": "INT32", "shape": [1, 12], "data": [-1] * 12},
-    ]
-
-    def send(parameters) -> http.client.HTTPConnection:
-        connection = http.client.HTTPConnection(slow_server.http_url, timeout=60)
-        body = json.dumps({"inputs": tensors, "parameters": parameters})
-        connection.request("POST", "/v2/models/beam_retrieval/infer", body, {ADMIN_HEADER: ADMIN_KEY})
-        return connection
-
-    before = scorer_calls(slow_server)
-    assert send(LONG).getresponse().status == 200
-    full = scorer_calls(slow_server) - before
-    left = send(LONG)
-    wait_until(lambda: scorer_calls(slow_server) > before + full)
-    seen = scorer_calls(slow_server)
-    left.close()
-    assert send({"rounds": "0,0,1"}).getresponse().status == 200  # answered after the other has ended
-    last = 2  # the entry points, and one round
-    assert scorer_calls(slow_server) - seen - last <= 2
-    assert full > 2 + last
 
 
 def scorer_calls(server) -> int:

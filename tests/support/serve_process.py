@@ -46,8 +46,7 @@ class Serve:
     @property
     def stubs(self) -> dict[str, int]:
         """Process ids of the Python processes, by model."""
-        children = child_processes(self.triton)
-        return {name[0]: pid for pid, state in children.items() if state != DEAD and (name := served_model(pid))}
+        return stubs(self.triton)
 
     def is_ready(self) -> bool:
         """Whether its health check says so."""
@@ -60,6 +59,12 @@ class Serve:
     def wait(self) -> int:
         """Its exit code, once it has ended by itself."""
         return self.process.wait(timeout=120)
+
+
+def stubs(triton: int) -> dict[str, int]:
+    """Process ids of the living Python processes of a tritonserver, by model."""
+    living = (pid for pid, state in child_processes(triton).items() if state != DEAD)
+    return {served[0]: pid for pid in living if (served := served_model(pid)) is not None}
 
 
 @contextlib.contextmanager
@@ -77,7 +82,9 @@ def serving(bundle: Path, folder: Path) -> Iterator[Serve]:
         assert process.poll() is None, serve.words
         return "Ctrl-C stops the server" in serve.words
 
-    wait_until(is_up)
-    yield serve
-    process.terminate()
-    process.wait(timeout=120)
+    try:
+        wait_until(is_up)
+        yield serve
+    finally:
+        process.terminate()
+        process.wait(timeout=120)

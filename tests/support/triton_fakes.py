@@ -95,10 +95,6 @@ class Request:
         self._tensors = [Tensor(name, np.ascontiguousarray(array)) for name, array in tensors.items()]
         self._parameters = parameters
         self._id = request_id
-        self.cancelled = False
-
-    def is_cancelled(self) -> bool:
-        return self.cancelled
 
     def inputs(self) -> list[Tensor]:
         return self._tensors

@@ -1,4 +1,4 @@
-"""Deadlines and cancellation in the model `beam_retrieval`."""
+"""Deadlines in the model `beam_retrieval`."""
 
 import json
 
@@ -26,7 +26,7 @@ class Clock:
 
 def timed(place, arrived_ns, **parameters):
     states = np.full((1, tiny_bundle.LENGTH), place, np.float32)
-    tensors = {"user_state": states, "behaviors": nothing(1), "arrived_ns": np.array([[arrived_ns]], np.int64)}
+    tensors = {"user_state": states, "behaviors": nothing(1), "origin": np.array([[arrived_ns, 0]], np.int64)}
     return triton_fakes.Request(tensors, json.dumps(parameters))
 
 
@@ -41,6 +41,7 @@ def test_each_request_of_a_batch_stops_at_its_own_deadline(model, monkeypatch):
     _, error, answer = map(response_to, (whole, late, partial))
     assert (error.error().code(), answer.arrays()["status"].tolist()) == ("CANCELLED", [[1]])
     assert "did not end within its deadline (deadline_ms 150)" in error.error().message()
+    assert 'or for the best items so far (on_deadline "partial")' in error.error().message()
     assert clock.now_ns - 10**12 == whole.rounds[0] * 100_000_000  # stopped requests cost no round
 
 
@@ -60,31 +61,10 @@ def test_waiting_counts_and_who_is_late_before_the_first_round_costs_none(model,
     in_time, late = timed(12, clock.now_ns - second_ns), timed(12, clock.now_ns - 9 * second_ns, on_deadline="partial")
     assert [outcome.kind for outcome in model.outcomes([late])] == [Kind.LATE]
     assert not triton_fakes.InferenceRequest.calls
+    words = response_to(model.outcomes([late])[0]).error().message()
+    assert "it came before the first items were scored: ask for a longer one" in words
+    assert "partial" not in words  # which was asked for
     assert [outcome.kind for outcome in model.outcomes([late, in_time])] == [Kind.LATE, Kind.COMPLETE]
     # A client's clock that is ahead of ours gives a request no more time.
     (outcome,) = model.outcomes([timed(12, clock.now_ns + 10**15, deadline_ms=150)])
     assert outcome.kind is Kind.LATE
-
-
-def test_a_cancelled_request_leaves_its_batch_within_one_round(model, monkeypatch):
-    requests = [ask(12), ask(12)]
-
-    def cancel_the_second(call):
-        requests[1].cancelled = True
-        return score(call)
-
-    monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", cancel_the_second)
-    stays, goes = model.outcomes(requests)
-    assert (stays.kind, goes.kind) == (Kind.COMPLETE, Kind.CANCELLED)
-    assert [len(call.inputs["candidates"]) for call in triton_fakes.InferenceRequest.calls][:2] == [2, 1]
-    assert response_to(goes).error().code() == "CANCELLED"
-
-
-def test_inside_the_ensemble_nobody_is_asked_about_cancellation(model):
-    """Triton never reports a cancellation there, and a check is a round trip between processes."""
-    request = timed(12, 0)
-    request.is_cancelled = None
-    assert model.outcomes([request])[0].kind is Kind.LATE
-    request = timed(12, 2**62)
-    request.is_cancelled = None
-    assert model.outcomes([request])[0].kind is Kind.COMPLETE

@@ -43,7 +43,25 @@ def test_short_results_are_padded(model):
     (response,) = model.execute([ask(12, top_k=20, ef="3,20", rounds="0,0")])
     arrays = response.arrays()
     assert (arrays["item_ids"][0, 3:] == -1).all()
-    assert np.isneginf(arrays["scores"][0, 3:]).all()
+    assert (arrays["scores"][0, 3:] == np.finfo(np.float32).min).all()
+
+
+def test_every_score_of_an_answer_is_valid_json(model, monkeypatch):
+    """Items that the scorer masks, and padding: both would be -Infinity, which is no JSON."""
+
+    def masked(call):
+        response = score(call)
+        scores = response.arrays()["candidate_scores"]
+        scores[call.inputs["candidates"] % 2 == 1] = -np.inf
+        return response
+
+    monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", staticmethod(masked))
+    (response,) = model.execute([ask(12, top_k=20, ef="3,20", rounds="0,0")])
+    arrays = response.arrays()
+    json.dumps(arrays["scores"].tolist(), allow_nan=False)
+    found = arrays["item_ids"][0] != -1
+    assert (arrays["scores"][0, ~found] == np.finfo(np.float32).min).all()
+    assert len({*arrays["item_ids"][0, found].tolist()}) == found.sum() > 1
 
 
 def test_a_bad_request_fails_alone(model):
@@ -277,3 +295,16 @@ def test_a_heartbeat_is_answered_without_a_search_and_is_no_request(model):
 def test_a_heartbeat_that_can_not_be_read_is_refused(model):
     (response,) = model.execute([triton_fakes.Request({}, "{}", HEARTBEAT_ID)])
     assert response.has_error()
+
+
+def test_a_request_with_the_features_of_another_one_is_not_searched(model):
+    request, foreign = ask(12, 13, request_key=41), ask(12, 13, request_key=42)
+    for one in (request, foreign):
+        one.inputs().append(triton_fakes.Tensor("origin", np.array([[2**62, 41]] * 2)))
+    answer, error = model.execute([request, foreign])
+    assert answer.arrays()["request_key"].tolist() == [[41], [41]]
+    assert error.error().code() == "INTERNAL"
+    words = "the features are those of another request (request_key 41, expected 42); nothing was searched"
+    assert words in error.error().message()
+    (without,) = model.execute([ask(12)])
+    assert without.arrays()["request_key"].tolist() == [[0]]

@@ -32,6 +32,12 @@ def score_request(users, candidates):
     )
 
 
+def test_no_candidates_is_the_callers_mistake(model_args):
+    (response,) = load(model_args("scorer")).execute([score_request(3, 0)])
+    assert response.error().code() == "INVALID_ARG"
+    assert "candidates has shape [3, 0]" in response.error().message()
+
+
 def test_inputs_that_the_model_does_not_read_are_dropped(model_args):
     model = load(model_args("user_encoder"))
     behaviors = np.array([[1, 2, 3, 4]], np.int32)

@@ -38,11 +38,21 @@ def test_requests_of_different_length_and_one_bad_one(model):
     )
     assert not good.has_error()
     assert "behavior_item_ids has 7 ids per user; expected at most 6" in long.error().message()
-    assert "behavior_item_ids has shape [1, 0]" in empty.error().message()
+    np.testing.assert_array_equal(empty.arrays()["behaviors"], [[-1] * 4])
     assert "behavior_item_ids has dtype float64" in float_ids.error().message()
-    assert {response.error().code() for response in (long, empty, float_ids)} == {"INVALID_ARG"}
+    assert {response.error().code() for response in (long, float_ids)} == {"INVALID_ARG"}
 
 
 def test_a_profile_where_the_data_set_has_none_is_ignored(model):
     (response,) = model.execute([ask([[100]], user_profile=np.array([[3, 4]]))])
     np.testing.assert_array_equal(response.arrays()["profile_codes"], [[0]])
+
+
+def test_the_key_of_a_request_goes_with_its_features(model):
+    behaviors = np.array([[1], [2]], np.int64)
+    keys = [triton_fakes.Request({"behavior_item_ids": behaviors}, text) for text in ('{"request_key":-7}', "{}", "")]
+    assert [answer.arrays()["origin"][:, 1].tolist() for answer in model.execute(keys)] == [[-7, -7], [0, 0], [0, 0]]
+    for bad in ('"x"', "1.5", "true", str(2**63)):
+        (refused,) = model.execute([triton_fakes.Request({"behavior_item_ids": behaviors}, f'{{"request_key":{bad}}}')])
+        assert "request_key is" in refused.error().message()
+        assert "expected a 64-bit signed number" in refused.error().message()

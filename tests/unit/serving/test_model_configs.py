@@ -20,13 +20,13 @@ from nann.python_backend.repository.install import install_bundle
 from nann.python_backend.version_folder import TEMPLATE
 from nann.shape_grid import MAX_BATCH_SIZE, ShapeGrid
 from nann.signature import (
-    ARRIVED_NS,
     BEAM_RETRIEVAL,
     BEHAVIORS,
     CANDIDATES,
     ENSEMBLE,
     FEATURE_TRANSFORM,
     MODELS,
+    ORIGIN,
     PROFILE_CODES,
     SCORER,
     USER_ENCODER,
@@ -84,7 +84,7 @@ def test_what_passes_the_ensemble_passes_everywhere(path):
     config = parse(path)
     assert config.max_batch_size == MAX_BATCH_SIZE
     optional = [tensor.name for tensor in config.input if tensor.optional]
-    assert optional == [spec.name for spec in SPECS[config.name].inputs if spec in (USER_PROFILE, ARRIVED_NS)]
+    assert optional == [spec.name for spec in SPECS[config.name].inputs if spec in (USER_PROFILE, ORIGIN)]
 
 
 @pytest.mark.parametrize("path", FILES, ids=label)

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -68,6 +69,8 @@ def test_the_command_binds_to_the_host_and_restricts_what_clients_do_not_need(tm
     restricted = "shared-memory,model-repository,trace,logging:nann-admin-key=placeholder"
     assert sum(flag.endswith(restricted) for flag in command) == 2
     assert "secret" not in f"{command} {options}"
+    closed = server_command(replace(options, http_inference=False), install, Path("/r"), tmp_path, "r-", "placeholder")
+    assert set(closed) - set(command) == {f"--http-restricted-api={restricted.replace(':', ',inference:')}"}
 
 
 def test_the_wheels_triton_is_laid_out_for_this_python(tmp_path):

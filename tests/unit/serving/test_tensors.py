@@ -6,10 +6,12 @@ from nann.errors import DeadlineExceeded, RequestError, ScorerError, ScorerUnava
 from nann.python_backend.tensors import (
     answer_each,
     call_model,
+    check_not_empty,
     error_response,
     make_response,
     make_tensor,
     read_optional_tensor,
+    read_parameters,
     read_tensor,
 )
 from nann.signature import BEHAVIOR_ITEM_IDS, CANDIDATE_SCORES, CANDIDATES
@@ -71,6 +73,20 @@ def test_call_model_names_version_output_and_memory(monkeypatch):
     assert call.arguments["model_version"] == 3
     assert call.arguments["requested_output_names"] == ["candidate_scores"]
     assert call.arguments["preferred_memory"].kind == triton_fakes.TRITONSERVER_MEMORY_CPU
+
+
+def test_parameters_that_are_no_text(monkeypatch):
+    request = triton_fakes.Request({}, '{"top_k":3}')
+    assert read_parameters(request) == '{"top_k":3}'
+    monkeypatch.setattr(request, "parameters", lambda: b'{"\xff":3}'.decode())
+    with pytest.raises(RequestError, match="the request parameters hold the byte 0xff; expected text in UTF-8"):
+        read_parameters(request)
+
+
+def test_check_not_empty():
+    check_not_empty(CANDIDATES, [1, 5])
+    with pytest.raises(RequestError, match=r"candidates has shape \[3, 0\]; expected at least one element in each"):
+        check_not_empty(CANDIDATES, [3, 0])
 
 
 def test_call_model_failures(monkeypatch):
