@@ -4,8 +4,8 @@
 // TerminateStub). If the stub is killed at that moment, the version is loading or unloading for good, and every later
 // load of the model waits for it: no deploy and no rollback works until a restart. Triton 2.51 does that.
 //
-// Such a wait is one for the queue in which the stub answers. Here it ends with the stub. The backend then reads a message
-// that is none: a load fails with "Received unexpected response", and the end of a model does not look at it.
+// Such a wait is one for the queue in which the stub answers. Here it ends with the stub. The backend then reads a
+// message that is none: a load fails with "Received unexpected response", and the end of a model does not look at it.
 #include <pthread.h>
 #include <semaphore.h>
 #include <sys/wait.h>
@@ -38,7 +38,8 @@ constexpr long kLookNs = 100'000'000;
 std::mutex stubs_mutex;
 // The stub that answers in the queue of each semaphore.
 std::unordered_map<const void*, pid_t>& stubs() {
-  static auto* all = new std::unordered_map<const void*, pid_t>;  // never destroyed: threads use it until the process ends
+  static auto* all =
+      new std::unordered_map<const void*, pid_t>;  // never destroyed: threads use it until the process ends
   return *all;
 }
 // A thread that loads a model makes the queues of a stub, starts the stub, and waits for its answer alone.
