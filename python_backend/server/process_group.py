@@ -115,15 +115,16 @@ class ProcessGroup:
             os.write(self._cleaner, b"done\n")
         os.close(self._cleaner)
         deadline = time.monotonic() + 2
-        while _group_exists(self.pid) and time.monotonic() < deadline:
+        while _group_lives(self.pid) and time.monotonic() < deadline:
             time.sleep(_POLL_S)
 
 
-def _group_exists(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _group_lives(group: int) -> bool:
+    """Whether a process of the group has not ended; those that wait for their parent to notice have."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            # "pid (name) state parent group ...": a name may hold spaces.
+            state, _, its_group = path.read_text(errors="replace").rpartition(") ")[2].split()[:3]
+            if int(its_group) == group and state not in "ZX":
+                return True
+    return False

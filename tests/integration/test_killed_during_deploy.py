@@ -1,4 +1,7 @@
-"""`kill -9` of every process at every moment of a deploy, under load: no deploy hangs, and the next one works."""
+"""`kill -9` of every process at every moment of a deploy, under load: no deploy hangs, and the next one works.
+
+NANN_KILLS sets how many; 8 of them are at the same moment: the old and the new version's process of each model.
+"""
 
 import contextlib
 import os
@@ -22,7 +25,7 @@ from nann.signature import MODELS
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow, pytest.mark.timeout(7200)]
 
-ROUNDS = 100
+ROUNDS = int(os.environ.get("NANN_KILLS", "100"))
 STEP_S = 0.1
 LONGEST_DEPLOY_S = 120.0
 PROCESSES = [spec.name for spec in MODELS[1:]]
