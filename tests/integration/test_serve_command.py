@@ -21,6 +21,7 @@ from support.waiting import wait_until
 from nann.clients import RetrievalClient
 from nann.errors import ServerError
 from nann.python_backend.repository.install import install_bundle
+from nann.python_backend.server.stub_supervisor import child_processes
 from nann.python_backend.server.triton import TritonServer
 
 pytestmark = pytest.mark.triton
@@ -150,7 +151,7 @@ def test_a_repository_that_is_served_is_refused(server, live_bundle_path, tmp_pa
 
 def test_a_server_that_dies_is_reported(serve, tmp_path):
     process, _ = serve()
-    (server,) = (int(line) for line in _children(process.pid))
+    (server,) = child_processes(process.pid)
     # The command checks readiness itself, so it may see it later than the fixture.
     assert any("Ctrl-C stops the server" in line for line in process.stderr)
     os.kill(server, signal.SIGKILL)
@@ -161,8 +162,25 @@ def test_a_server_that_dies_is_reported(serve, tmp_path):
     wait_until(lambda: not _processes(tmp_path), lambda: _processes(tmp_path))
 
 
-def _children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+def test_a_process_that_dies_before_its_first_sign_of_life_is_reported_at_once(live_bundle_path, tmp_path):
+    """Triton would wait for it until its own timeout of 300 s."""
+    command = [*SERVE, *_arguments(live_bundle_path, tmp_path, *free_ports(3))]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            os.kill(wait_until(lambda: _stub_of(process.pid)), signal.SIGKILL)
+            _, words = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode == 2
+    assert "Triton can't get ready, since the process of a model has ended; its log is" in words
+
+
+def _stub_of(serve: int) -> int | None:
+    for stub in (stub for server in child_processes(serve) for stub in child_processes(server)):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if "/triton_python_backend_stub" in Path(f"/proc/{stub}/cmdline").read_text():
+                return stub
+    return None
 
 
 def refused(*arguments: str) -> str:
