@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from support.waiting import wait_until
 from nann.clients import RetrievalClient
 from nann.errors import ServerError
 from nann.python_backend.repository.install import install_bundle
+from nann.python_backend.server.install import find_triton
 from nann.python_backend.server.stub_supervisor import child_processes
 from nann.python_backend.server.triton import TritonServer
 
@@ -164,23 +167,15 @@ def test_a_server_that_dies_is_reported(serve, tmp_path):
 
 def test_a_process_that_dies_before_its_first_sign_of_life_is_reported_at_once(live_bundle_path, tmp_path):
     """Triton would wait for it until its own timeout of 300 s."""
-    command = [*SERVE, *_arguments(live_bundle_path, tmp_path, *free_ports(3))]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            os.kill(wait_until(lambda: _stub_of(process.pid)), signal.SIGKILL)
-            _, words = process.communicate(timeout=120)
-        finally:
-            process.kill()
-    assert process.returncode == 2
-    assert "Triton can't get ready, since the process of a model has ended; its log is" in words
-
-
-def _stub_of(serve: int) -> int | None:
-    for stub in (stub for server in child_processes(serve) for stub in child_processes(server)):
-        with contextlib.suppress(OSError):  # it ended meanwhile
-            if "/triton_python_backend_stub" in Path(f"/proc/{stub}/cmdline").read_text():
-                return stub
-    return None
+    install_bundle(live_bundle_path, tmp_path / "repository")
+    stub = tmp_path / "stub"
+    stub.write_text("#!/bin/sh\nexit 1\n")
+    stub.chmod(0o755)
+    server = TritonServer(server_options(tmp_path), replace(find_triton(), stub=stub))
+    start = time.monotonic()
+    with pytest.raises(ServerError, match="Triton can't get ready, since the process of a model has ended; its log is"):
+        server.start()
+    assert time.monotonic() - start < 100
 
 
 def refused(*arguments: str) -> str:
