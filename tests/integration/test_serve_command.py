@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from support.waiting import wait_until
 from nann.clients import RetrievalClient
 from nann.errors import ServerError
 from nann.python_backend.repository.install import install_bundle
+from nann.python_backend.server.install import find_triton
+from nann.python_backend.server.stub_supervisor import child_processes
 from nann.python_backend.server.triton import TritonServer
 
 pytestmark = pytest.mark.triton
@@ -150,7 +154,7 @@ def test_a_repository_that_is_served_is_refused(server, live_bundle_path, tmp_pa
 
 def test_a_server_that_dies_is_reported(serve, tmp_path):
     process, _ = serve()
-    (server,) = (int(line) for line in _children(process.pid))
+    (server,) = child_processes(process.pid)
     # The command checks readiness itself, so it may see it later than the fixture.
     assert any("Ctrl-C stops the server" in line for line in process.stderr)
     os.kill(server, signal.SIGKILL)
@@ -161,8 +165,17 @@ def test_a_server_that_dies_is_reported(serve, tmp_path):
     wait_until(lambda: not _processes(tmp_path), lambda: _processes(tmp_path))
 
 
-def _children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+def test_a_process_that_dies_before_its_first_sign_of_life_is_reported_at_once(live_bundle_path, tmp_path):
+    """Triton would wait for it until its own timeout of 300 s."""
+    install_bundle(live_bundle_path, tmp_path / "repository")
+    stub = tmp_path / "stub"
+    stub.write_text("#!/bin/sh\nexit 1\n")
+    stub.chmod(0o755)
+    server = TritonServer(server_options(tmp_path), replace(find_triton(), stub=stub))
+    start = time.monotonic()
+    with pytest.raises(ServerError, match="Triton can't get ready, since the process of a model has ended; its log is"):
+        server.start()
+    assert time.monotonic() - start < 100
 
 
 def refused(*arguments: str) -> str:
