@@ -2,11 +2,12 @@
 //
 // The Python backend gives a request up if its stub sent nothing and showed no sign of life for a second
 // (StubLauncher::ReceiveMessageFromStub): the process was stopped, frozen, or got no processor. It answers the request
-// with an error, frees its memory, and takes the next request. When the stub goes on, it writes into freed memory, and its
-// late answer lies in the queue of answers, where the next request takes it for its own. Triton 2.51 does that.
+// with an error, frees its memory, and takes the next request. When the stub goes on, it writes into freed memory, and
+// its late answer lies in the queue of answers, where the next request takes it for its own. Triton 2.51 does that.
 //
-// So here a stub ends with the request that was given up. Before the error is made, the stub is killed, and nothing that
-// is in its shared memory is waited for any more. The model is loaded again as after any crash (stub_supervisor.py).
+// So here a stub ends with the request that was given up. Before the error is made, the stub is killed, and nothing
+// that is in its shared memory is waited for any more. The model is loaded again as after any crash
+// (stub_supervisor.py).
 #include <dirent.h>
 #include <pthread.h>
 #include <semaphore.h>

@@ -2,8 +2,8 @@
 //
 // Triton 2.51 parses JSON by recursion, to any depth, and reads or unpacks bodies of any size into memory. One request
 // with 100,000 brackets, or a small gzip of half a gigabyte, ends the process. So what Triton reads from its HTTP
-// connections is followed here: head, length of the body, depth of its JSON. A request that is refused gets an answer that
-// says why, and its connection is closed.
+// connections is followed here: head, length of the body, depth of its JSON. A request that is refused gets an answer
+// that says why, and its connection is closed.
 //
 // The rules for a head are stricter than Triton's, so that both always agree on where a body begins and ends.
 #include <sys/socket.h>
@@ -187,9 +187,10 @@ int begin_connection(int socket) {
 // Says why and sends nothing more. What the client still sends is read and dropped, so that it can read the answer.
 void refuse(int socket, const Refusal& refusal) {
   const std::string body = std::string("{\"error\":\"") + refusal.why + "\"}";
-  const std::string answer = std::string("HTTP/1.1 ") + refusal.status +
-                             "\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: " +
-                             std::to_string(body.size()) + "\r\n\r\n" + body;
+  const std::string answer =
+      std::string("HTTP/1.1 ") + refusal.status +
+      "\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: " + std::to_string(body.size()) +
+      "\r\n\r\n" + body;
   send(socket, answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   shutdown(socket, SHUT_WR);
 }

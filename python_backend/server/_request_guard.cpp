@@ -1,9 +1,11 @@
-// Preloaded into tritonserver: checks the requests that its HTTP and gRPC servers make, before Triton computes with them.
+// Preloaded into tritonserver: checks the requests that its HTTP and gRPC servers make, before Triton computes with
+// them.
 //
 // - Triton 2.51 multiplies the sizes of a shape without looking for overflow, and its HTTP server allocates the product
 //   before it looks at the data: 48 bytes can end a Python process or the server.
 // - Its gRPC server unpacks a compressed message to as much as 2 GB.
-// - Clients may call the ensemble alone. Its steps trust each other's tensors. Operators may call them over HTTP, with the
+// - Clients may call the ensemble alone. Its steps trust each other's tensors. Operators may call them over HTTP, with
+// the
 //   admin key.
 //
 // The calls of models to models (BLS) come from the Python backend's library and pass.
