@@ -3,6 +3,7 @@
 //
 // - Triton 2.51 multiplies the sizes of a shape without looking for overflow, and its HTTP server allocates the product
 //   before it looks at the data: 48 bytes can end a Python process or the server.
+// - Its gRPC server unpacks a compressed message to as much as 2 GB.
 // - Clients may call the ensemble alone. Its steps trust each other's tensors. Operators may call them over HTTP, with
 // the
 //   admin key.
@@ -27,7 +28,19 @@ namespace {
 constexpr int kInvalidArgument = 3;
 // A tensor of the largest request that a server with default limits takes has 160,000.
 constexpr uint64_t kMostElements = 1 << 22;
+constexpr uint64_t kMostUnpacked = 16 << 20;
 constexpr const char* kPublicModel = "nann";
+
+// The begin of zlib's z_stream, and its Z_DATA_ERROR.
+struct Stream {
+  const void* next_in;
+  unsigned avail_in;
+  unsigned long total_in;
+  void* next_out;
+  unsigned avail_out;
+  unsigned long total_out;
+};
+constexpr int kBadData = -3;
 
 struct Segment {
   uintptr_t first = 0, end = 0;
@@ -93,4 +106,10 @@ EXPORTED TRITONSERVER_Error* TRITONSERVER_InferenceRequestNew(TRITONSERVER_Infer
   if (is_program(__builtin_return_address(0)) && std::strcmp(model, kPublicModel) != 0 && !http_request_has_key)
     return invalid("model " + std::string(model) + " can't be called from outside; send requests to " + kPublicModel);
   return real(request, server, model, version);
+}
+
+// zlib's. Both servers unpack with it; the HTTP guard lets no compressed body pass.
+EXPORTED int inflate(Stream* stream, int flush) {
+  static const auto real = replaced<decltype(inflate)>("inflate");
+  return stream->total_out > kMostUnpacked ? kBadData : real(stream, flush);
 }

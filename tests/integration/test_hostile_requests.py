@@ -43,9 +43,9 @@ def post(server, body: bytes, path: str = "/v2/models/nann/infer", **headers: st
     return caught.value.code, json.load(caught.value)["error"]
 
 
-def call(server, request: service_pb2.ModelInferRequest) -> tuple[str, str]:
+def call(server, request: service_pb2.ModelInferRequest, compression=None) -> tuple[str, str]:
     """Status and message of a refused request over gRPC."""
-    with grpc.insecure_channel(server.grpc_url) as channel, pytest.raises(grpc.RpcError) as caught:
+    with grpc.insecure_channel(server.grpc_url, compression=compression) as channel, pytest.raises(grpc.RpcError) as caught:
         service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=20)
     return caught.value.code().name, caught.value.details()
 
@@ -80,6 +80,14 @@ def test_large_bodies(server):
     bomb = gzip.compress(bytes(50_000_000))
     assert post(server, bomb, Content_Encoding="gzip") == (415, "the body is compressed; send it as it is")
     assert post(server, b" " * (17 << 20)) == (413, "the body exceeds 16 MiB")
+
+
+@pytest.mark.usefixtures("living")
+def test_a_message_that_unpacks_to_much_more(server):
+    request = service_pb2.ModelInferRequest(model_name="nann", raw_input_contents=[bytes(50_000_000)])
+    request.inputs.add(name="behavior_item_ids", datatype="INT64", shape=[1, 1])
+    status, words = call(server, request, grpc.Compression.Gzip)
+    assert (status, "decompress" in words) == ("INTERNAL", True), words
 
 
 @pytest.mark.usefixtures("living")
