@@ -200,9 +200,7 @@ def _whole_numbers(spec: TensorSpec, row: Any) -> npt.NDArray[np.int64]:
         raise RequestError(f"{spec.name} holds lists of different depth; {expected}") from error
     except (TypeError, RuntimeError) as error:  # torch's, for a tensor on a GPU
         raise RequestError(f"{spec.name} can't be read: {error}; {expected}") from error
-    if numbers.ndim == 1 and not np.can_cast(
-        numbers.dtype, np.int64
-    ):  # NumPy's own choice for a number that is too large
+    if numbers.ndim == 1 and numbers.dtype.kind in "ufO":  # as NumPy holds a number that is too large for int64
         beyond = [value for value in row if isinstance(value, Integral) and not _LEAST <= int(value) <= _MOST]
         if beyond:
             raise RequestError(f"{spec.name} holds {beyond[0]}; expected 64-bit signed numbers")

@@ -70,6 +70,11 @@ def served(server) -> list[int]:
         return client.retrieve(item_ids()[20:26]).item_ids[0].tolist()
 
 
+def named_bundle(server) -> str | None:
+    with RetrievalClient(server.http_url, "http", timeout_s=20) as client:
+        return client.bundle_id()
+
+
 def answer_of(bundle) -> list[int]:
     from support.reference import OfflineEnsemble
 
@@ -331,12 +336,14 @@ def test_the_commands_and_a_restart_with_the_first_bundle(server, bundles, tmp_p
     deployed = run("deploy", str(bundles["second"].path), "--version", str(number), *common)
     assert deployed["version"] == number
     assert served(server) == answer_of(bundles["second"])
+    assert named_bundle(server) == bundles["second"].bundle_id
     assert install_if_new(bundles["first"].path, Path(shutil.copytree(repository, tmp_path / "r", symlinks=True))) == (
         number
     )
     returned = run("rollback", *common)
     assert returned["previous"] == number
     assert served(server) == answer_of(bundles["first"])
+    assert named_bundle(server) == bundles["first"].bundle_id
 
 
 def run(*arguments):
