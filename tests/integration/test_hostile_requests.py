@@ -45,7 +45,10 @@ def post(server, body: bytes, path: str = "/v2/models/nann/infer", **headers: st
 
 def call(server, request: service_pb2.ModelInferRequest, compression=None) -> tuple[str, str]:
     """Status and message of a refused request over gRPC."""
-    with grpc.insecure_channel(server.grpc_url, compression=compression) as channel, pytest.raises(grpc.RpcError) as caught:
+    with (
+        grpc.insecure_channel(server.grpc_url, compression=compression) as channel,
+        pytest.raises(grpc.RpcError) as caught,
+    ):
         service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=20)
     return caught.value.code().name, caught.value.details()
 
