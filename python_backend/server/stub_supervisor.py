@@ -25,6 +25,7 @@ from .heartbeat import Heartbeat, Restarts, model_heartbeat
 from .processes import DEAD, STOPPED, child_processes, process_state, served_model
 
 CHECK_PERIOD_S = 0.25
+LISTING_PERIOD_S = 1.0
 STOPPED_S = 0.2
 """How long a stub may be stopped. Triton gives its request up after 1 s."""
 SERVER_STOPPED_S = 3.0
@@ -92,6 +93,7 @@ class StubSupervisor:
     _repair: threading.Thread | None = None
     _last_check: float = field(default_factory=time.monotonic)
     _next_scan: float = 0.0
+    _next_listing: float = 0.0
 
     def __post_init__(self) -> None:
         """Starts the heartbeat of the server; those of models start when their processes are seen."""
@@ -183,7 +185,7 @@ class StubSupervisor:
 
         A stub that ends normally is also dead for a moment, so only a stub that is still dead at the next scan counts.
         """
-        children = child_processes(self.server_pid)
+        children = self._children()
         for pid, state in children.items():
             if pid not in self._stubs and state != DEAD and (served := served_model(pid)) is not None:
                 self._stubs[pid] = _Stub(*served)
@@ -198,6 +200,14 @@ class StubSupervisor:
         if due and (self._repair is None or not self._repair.is_alive()):
             self._repair = threading.Thread(target=self._revive, args=(due,), name="repair", daemon=True)
             self._repair.start()
+
+    def _children(self) -> dict[int, str]:
+        """The server's child processes and their states; new ones are looked for once a second: it has many threads."""
+        now = time.monotonic()
+        if now < self._next_listing:
+            return {pid: state for pid in self._stubs if (state := process_state(pid))}
+        self._next_listing = now + LISTING_PERIOD_S
+        return child_processes(self.server_pid)
 
     def _name_unseen(self, children: dict[int, str]) -> None:
         """Finds the models of processes that died before their first scan: a dead process has no command line.
