@@ -18,7 +18,7 @@ def build_engine(
     ] = False,
     compute_capability: Annotated[
         list[str] | None,
-        typer.Option(help="Build for this, such as 8.6, instead of the GPU here; only TensorRT for RTX can."),
+        typer.Option(help="Build for this, such as 8.6: without a GPU, or for another. Only TensorRT for RTX can."),
     ] = None,
     optimization_level: Annotated[
         int, typer.Option(min=0, max=5, help="How long TensorRT searches for fast kernels.")

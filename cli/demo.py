@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,11 +123,18 @@ def demo(
     _print_table(evaluation, simple, served)
     result = folder / "demo.json"
     write_json(result, body)
-    console.print(f"written to {result}; {sum(run.seconds.values()):.0f} s in all. Next: `make serve`")
+    console.print(f"written to {result}; {sum(run.seconds.values()):.0f} s in all. Next:")
+    console.print(f"  {next_command(run)}", highlight=False, soft_wrap=True)
     if json:
         print_json(body)
     if not (served["grpc_equals_http"] and served["served_equals_offline"]):
         raise ServerError("the served answers differ from each other or from the offline search; see the lines above")
+
+
+def next_command(run: Demo) -> str:
+    """Serves what the demo built; the program is named as this shell finds it."""
+    program = "nann" if shutil.which("nann") else sys.argv[0]
+    return shlex.join([program, "serve", "--bundle", str(run.bundle)])
 
 
 def _best_baseline(run: Demo, top_k: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,13 +10,16 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from nann.errors import NannError
 from nann.search_params import REQUEST_PARAMETERS, SearchOptions
 from nann.signature import PADDING_ITEM, STATUS_COMPLETE, STATUS_NAMES
 
 from .support import DEFAULT_BUNDLE, JsonOption, console, output, parse_integers, print_json, with_search_options
 
 if TYPE_CHECKING:
-    from ..clients import RetrievalResult
+    from nann.bundle import Bundle
+
+    from ..clients import RetrievalClient, RetrievalResult
 
 _DEFAULT_PORTS = {"grpc": 8001, "http": 8000}
 
@@ -35,7 +39,8 @@ def query(
         str | None, typer.Option(help="Codes of the user profile, one per field, if the data set has one.")
     ] = None,
     bundle: Annotated[
-        Path | None, typer.Option(help=f"Bundle to read item names from. Default: {DEFAULT_BUNDLE}, if it exists.")
+        Path | None,
+        typer.Option(help=f"Bundle to read item names from. Default: {DEFAULT_BUNDLE}, if it is the one that answers."),
     ] = None,
     tls: Annotated[
         bool, typer.Option("--tls", help="Use TLS, and trust the system's certificate authorities.")
@@ -56,7 +61,7 @@ def query(
 
     users = [list(parse_integers("--ids", text) or ()) for text in ids]
     codes = parse_integers("--profile", profile)
-    names = _item_names(bundle)
+    named = _named_bundle(bundle)
     address = url or f"127.0.0.1:{_DEFAULT_PORTS.get(protocol, 8001)}"
     trust = Tls(tls_ca, tls_cert, tls_key) if tls or tls_ca or tls_cert or tls_key else None
     with RetrievalClient(address, protocol, timeout_s, tls=trust) as client:
@@ -66,6 +71,7 @@ def query(
             user_profile=None if codes is None else [codes] * len(users),
             priority=priority,
         )
+        names = {} if named is None else _item_names(named, client, chosen=bundle is not None)
     answers = [_answer(result, row, names) for row in range(len(users))]
     for answer in answers:
         _print_answer(answer)
@@ -100,15 +106,30 @@ def _print_answer(answer: dict[str, Any]) -> None:
     output.print(table)
 
 
-def _item_names(path: Path | None) -> dict[int, str]:
-    """Item names by external id; empty where there are none."""
-    from nann.bundle import ITEM_IDS_FILE, ITEM_NAMES_FILE, Bundle
+def _named_bundle(path: Path | None) -> Bundle | None:
+    """The bundle to read names from, no file of it verified yet; None: there is none."""
+    from nann.bundle import Bundle
     from nann.manifest import MANIFEST_FILE
 
     if path is None and not (DEFAULT_BUNDLE / MANIFEST_FILE).exists():
-        return {}
-    bundle = Bundle.open(path or DEFAULT_BUNDLE, ())
+        return None
+    return Bundle.open(path or DEFAULT_BUNDLE, ())
+
+
+def _item_names(bundle: Bundle, client: RetrievalClient, *, chosen: bool) -> dict[int, str]:
+    """Item names by external id; empty where there are none, or, unless it was chosen, if another bundle answers."""
+    from nann.bundle import ITEM_IDS_FILE, ITEM_NAMES_FILE, Bundle
+
     if ITEM_NAMES_FILE not in bundle.manifest["files"]:
         return {}
+    answering = None
+    with contextlib.suppress(NannError):  # the answer is there: a proxy that lets only requests pass must not spoil it
+        answering = client.bundle_id()
+    if answering != bundle.bundle_id:
+        used = "its names are shown as you chose it" if chosen else "no names are shown: pass the right one as --bundle"
+        other = answering or "one that it does not name"
+        console.print(f"{bundle.path} is bundle {bundle.bundle_id}, and the server answers from {other}; {used}")
+        if not chosen:
+            return {}
     bundle = Bundle.open(bundle.path, (ITEM_IDS_FILE, ITEM_NAMES_FILE))
     return dict(zip(bundle.item_ids.tolist(), bundle.item_names or (), strict=True))

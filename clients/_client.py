@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
-from nann.errors import ConfigError
+from nann.errors import ConfigError, InvalidInputError, RequestError
 from nann.search_params import SearchOptions
+from nann.signature import BUNDLE_SETTING
 
-from ._codec import ItemIds, RetrievalResult, decode_result, encode_request
+from ._codec import InferRequest, ItemIds, RetrievalResult, decode_result, encode_request, join, split
 from ._tls import Tls
 from ._transport import Transport, open_transport
 
@@ -17,7 +19,7 @@ _DEADLINE_SHARE = 0.9
 """Of the timeout, for the server's work: its answer, or its error, then comes before the client gives up. Triton before
 25.04 can crash if a gRPC request is cancelled while its answer is sent (Triton's issues 7368 and 8034)."""
 DEFAULT_TIMEOUT_S = 10.0
-_LONGEST_S = 86400.0
+_LONGEST_S = 86_400
 
 
 class RetrievalClient:
@@ -32,7 +34,7 @@ class RetrievalClient:
     Args:
         url: `host:port`, of the port that belongs to `protocol`.
         protocol: "grpc" or "http".
-        timeout_s: for requests that name none.
+        timeout_s: for requests that name none; at most a day.
         tls: speak TLS with the server; None: unencrypted.
         transport: carries the requests in place of `protocol`.
 
@@ -50,7 +52,7 @@ class RetrievalClient:
         tls: Tls | None = None,
         transport: Transport | None = None,
     ) -> None:
-        self._timeout_s = _positive(timeout_s)
+        self._timeout_s = _checked(timeout_s, ConfigError)
         self._transport = transport if transport is not None else open_transport(url, protocol, timeout_s, tls)
 
     def retrieve(
@@ -68,7 +70,8 @@ class RetrievalClient:
 
         `SearchOptions` says what to ask of the search; one object serves many requests. For short calls its fields are
         keywords here too: `retrieve(ids, top_k=10)` is `retrieve(ids, SearchOptions(top_k=10))`. This signature does
-        not repeat their names, so that each parameter is defined in one place.
+        not repeat their names, so that each parameter is defined in one place. The server takes 16 users at once: more
+        are sent as several requests, one after the other. A deploy may fall between two of them.
 
         Args:
             behavior_item_ids: one user's history, or a list of them: external ids, oldest first. Ids that the server
@@ -78,7 +81,7 @@ class RetrievalClient:
                 `on_deadline` "partial", set a deadline below `timeout_s`, so that the answer has time to arrive.
             user_profile: one code per user profile field, for each user, if the data set has such fields.
             priority: 1 high, 2 normal, 3 low; 0: the server's default, 2.
-            timeout_s: how long to wait; None: the client's.
+            timeout_s: how long to wait for the answer to each request; None: the client's.
             request_id: echoed by the server, for logs.
             parameters: fields of `SearchOptions`, in place of those of `options`.
 
@@ -89,16 +92,23 @@ class RetrievalClient:
             ServerUnavailable: if no server answers at the address, or it is not ready.
             ServerError: if the server failed.
         """
-        timeout_s = self._timeout_s if timeout_s is None else _positive(timeout_s)
+        timeout_s = self._timeout_s if timeout_s is None else _checked(timeout_s, RequestError)
         options = replace(options or SearchOptions(), **parameters)
         if options.deadline_ms is None:
-            options = replace(options, deadline_ms=_milliseconds(_DEADLINE_SHARE * timeout_s))
+            options = replace(options, deadline_ms=max(1, int(_DEADLINE_SHARE * timeout_s * 1000)))
         request = encode_request(
             behavior_item_ids, options, user_profile=user_profile, priority=priority, request_id=request_id
         )
-        start_ns = time.perf_counter_ns()
-        outputs = self._transport.infer(request, timeout_s)
-        return decode_result(outputs, (time.perf_counter_ns() - start_ns) / 1e6)
+        return join([self._ask(part, timeout_s) for part in split(request)])
+
+    def bundle_id(self) -> str | None:
+        """Which bundle answers: the `bundle_id` of its manifest; None from a server that does not say it.
+
+        Raises:
+            ServerUnavailable: if no server answers at the address, or it is not ready.
+            ServerError: if the server failed.
+        """
+        return self._transport.settings(self._timeout_s).get(BUNDLE_SETTING)
 
     def is_ready(self) -> bool:
         """Whether the server answers and all its models are loaded; never raises if no server can be reached."""
@@ -108,6 +118,11 @@ class RetrievalClient:
         """Closes the connection."""
         self._transport.close()
 
+    def _ask(self, request: InferRequest, timeout_s: float) -> RetrievalResult:
+        start_ns = time.perf_counter_ns()
+        outputs = self._transport.infer(request, timeout_s)
+        return decode_result(request, outputs, (time.perf_counter_ns() - start_ns) / 1e6)
+
     def __enter__(self) -> RetrievalClient:
         return self
 
@@ -115,11 +130,7 @@ class RetrievalClient:
         self.close()
 
 
-def _positive(timeout_s: float) -> float:
-    if not timeout_s > 0:
-        raise ConfigError(f"timeout_s is {timeout_s}; expected more than 0 seconds")
-    return timeout_s
-
-
-def _milliseconds(timeout_s: float) -> int:
-    return max(1, int(min(timeout_s, _LONGEST_S) * 1000))
+def _checked(timeout_s: float, kind: type[InvalidInputError]) -> float:
+    if not isinstance(timeout_s, Real) or not 0 < timeout_s <= _LONGEST_S:
+        raise kind(f"timeout_s is {timeout_s!r}; expected more than 0 and at most {_LONGEST_S} seconds")
+    return float(timeout_s)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nann.errors import RequestError, ServerError
-from nann.search_params import SearchOptions
+from nann.search_params import RequestParameter, SearchOptions
+from nann.shape_grid import MAX_BATCH_SIZE
 from nann.signature import (
     BEHAVIOR_ITEM_IDS,
     ENSEMBLE,
     ITEM_IDS,
     ITEMS_SCORED,
     PADDING_IDS,
+    PADDING_ITEM,
+    PADDING_SCORE,
     SCORES,
     STATUS,
     UNKNOWN_ITEMS,
@@ -25,7 +29,9 @@ from nann.signature import (
 )
 
 ItemIds = Sequence[int] | Sequence[Sequence[int]] | npt.NDArray[np.integer[Any]]
-"""Item ids of one user, or of several; histories may differ in length."""
+"""Item ids of one user, or of several; histories may differ in length. Tensors of torch on the CPU are taken too."""
+_LEAST, _MOST = -(2**63), 2**63 - 1
+_PRIORITY = RequestParameter("1 is the most important; 0 is the server's default.", low=0, high=3)
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class RetrievalResult:
 
     Attributes:
         item_ids: `int64[B, K]` external ids, best first, padded with -1.
-        scores: `float32[B, K]`, padded with -inf.
+        scores: `float32[B, K]`, all finite, padded with the least float32, about -3.4e38 (JSON has no infinity).
         unknown_items: `int32[B]`, how many of each user's ids the bundle does not know.
         items_scored: `int32[B]`, how many candidates the scorer evaluated for each user.
         status: `int32[B]`, the kind of each answer: `STATUS_COMPLETE`, `STATUS_PARTIAL` (the deadline came
@@ -82,8 +88,12 @@ def encode_request(
     """Builds a request; its arguments are those of `RetrievalClient.retrieve`.
 
     Raises:
-        RequestError: naming the tensor, if something is not a whole number or the sizes do not fit.
+        RequestError: naming the tensor or parameter, if something is not a whole number or the sizes do not fit.
     """
+    level = _PRIORITY.read("priority", priority)
+    assert isinstance(level, int)
+    if not isinstance(request_id, str) or not request_id.isprintable():
+        raise RequestError(f"request_id is {request_id!r}; expected printable text")
     ids = _rows(BEHAVIOR_ITEM_IDS, behavior_item_ids)
     inputs = {BEHAVIOR_ITEM_IDS: ids}
     if user_profile is not None:
@@ -93,21 +103,37 @@ def encode_request(
         inputs[USER_PROFILE] = profile
     parameters = {} if options is None else options.to_parameters()
     outputs = [spec.name for spec in ENSEMBLE.outputs]
-    return InferRequest(ENSEMBLE.name, inputs, outputs, parameters, request_id, priority)
+    return InferRequest(ENSEMBLE.name, inputs, outputs, parameters, request_id, level)
 
 
-def decode_result(outputs: Mapping[str, npt.NDArray[Any]], latency_ms: float) -> RetrievalResult:
-    """Reads a response: `outputs` holds array by tensor name.
+def split(request: InferRequest) -> list[InferRequest]:
+    """The request, or several with `MAX_BATCH_SIZE` of its users each: the server takes no more at once."""
+    users = len(request.inputs[BEHAVIOR_ITEM_IDS])
+    if users <= MAX_BATCH_SIZE:
+        return [request]
+    return [
+        replace(request, inputs={spec: rows[first : first + MAX_BATCH_SIZE] for spec, rows in request.inputs.items()})
+        for first in range(0, users, MAX_BATCH_SIZE)
+    ]
+
+
+def decode_result(request: InferRequest, outputs: Mapping[str, npt.NDArray[Any]], latency_ms: float) -> RetrievalResult:
+    """Reads the response to a request: `outputs` holds array by tensor name.
 
     Raises:
-        ServerError: if a tensor is missing or of another dtype or rank, as from another kind of server.
+        ServerError: if a tensor is missing or of another dtype or size than that of an answer to this request.
     """
+    users, width = len(request.inputs[BEHAVIOR_ITEM_IDS]), request.parameters.get("top_k")
     arrays = {}
     for spec in ENSEMBLE.outputs:
-        array = outputs.get(spec.name)
-        if array is None or array.dtype != spec.dtype or array.ndim != 2:
+        array, columns = outputs.get(spec.name), width if spec.shape == (-1,) else spec.shape[0]
+        fits = array is not None and array.ndim == 2 and len(array) == users and columns in (None, array.shape[1])
+        if array is None or array.dtype != spec.dtype or not fits:
             came = "nothing" if array is None else f"{array.dtype}{list(array.shape)}"
-            raise ServerError(f"the server returned {came} as {spec.name}; expected {spec.triton_dtype} [batch, any]")
+            wanted = f"{spec.triton_dtype} [{users}, {'any' if columns is None else columns}]"
+            raise ServerError(f"the server returned {came} as {spec.name}; expected {wanted}")
+        if spec.shape == (-1,):
+            width = array.shape[1]  # as many scores as items
         arrays[spec] = array
     return RetrievalResult(
         item_ids=arrays[ITEM_IDS],
@@ -119,11 +145,28 @@ def decode_result(outputs: Mapping[str, npt.NDArray[Any]], latency_ms: float) ->
     )
 
 
+def join(results: Sequence[RetrievalResult]) -> RetrievalResult:
+    """The results of `split` requests as one. K is the largest: a deploy between them may change the default."""
+    if len(results) == 1:
+        return results[0]
+    width = max(result.item_ids.shape[1] for result in results)
+
+    def padded(array: npt.NDArray[Any], padding: float) -> npt.NDArray[Any]:
+        return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=padding)
+
+    return RetrievalResult(
+        item_ids=np.concatenate([padded(result.item_ids, PADDING_ITEM) for result in results]),
+        scores=np.concatenate([padded(result.scores, PADDING_SCORE) for result in results]),
+        unknown_items=np.concatenate([result.unknown_items for result in results]),
+        items_scored=np.concatenate([result.items_scored for result in results]),
+        status=np.concatenate([result.status for result in results]),
+        latency_ms=sum(result.latency_ms for result in results),
+    )
+
+
 def _rows(spec: TensorSpec, values: ItemIds) -> npt.NDArray[np.int64]:
     """Rows of whole numbers, `int64[B, L]` with L >= 1, shorter ones padded on the left."""
-    several = len(values) > 0 and all(
-        isinstance(row, Sequence | np.ndarray) and not isinstance(row, str) for row in values
-    )
+    several = _is_list(values) and len(values) > 0 and all(map(_is_list, values))
     rows = [_whole_numbers(spec, row) for row in (values if several else [values])]
     width = max(1, *(len(row) for row in rows))
     padded = np.full((len(rows), width), PADDING_IDS[0], spec.dtype)
@@ -132,14 +175,25 @@ def _rows(spec: TensorSpec, values: ItemIds) -> npt.NDArray[np.int64]:
     return padded
 
 
-def _whole_numbers(spec: TensorSpec, row: object) -> npt.NDArray[np.int64]:
+def _is_list(value: Any) -> bool:
+    """Whether it has an order and a length: a sequence that is no text, or an array of any library."""
+    if isinstance(value, Sequence):
+        return not isinstance(value, str | bytes)
+    return hasattr(value, "__array__") and getattr(value, "ndim", 1) > 0
+
+
+def _whole_numbers(spec: TensorSpec, row: Any) -> npt.NDArray[np.int64]:
     expected = "expected whole numbers, one list per user"
     try:
         numbers = np.asarray(row)
     except ValueError as error:
         raise RequestError(f"{spec.name} holds lists of different depth; {expected}") from error
+    except (TypeError, RuntimeError) as error:  # torch's, for a tensor on a GPU
+        raise RequestError(f"{spec.name} can't be read: {error}; {expected}") from error
+    if numbers.ndim == 1 and numbers.dtype.kind in "ufO":  # as NumPy holds a number that is too large for int64
+        beyond = [value for value in row if isinstance(value, Integral) and not _LEAST <= int(value) <= _MOST]
+        if beyond:
+            raise RequestError(f"{spec.name} holds {beyond[0]}; expected 64-bit signed numbers")
     if numbers.ndim != 1 or (len(numbers) and not np.issubdtype(numbers.dtype, np.integer)):
         raise RequestError(f"{spec.name} holds {numbers.dtype}{list(numbers.shape)}; {expected}")
-    if numbers.dtype == np.uint64 and numbers.max(initial=0) > np.iinfo(np.int64).max:
-        raise RequestError(f"{spec.name} holds {numbers.max()}; expected 64-bit signed numbers")
     return numbers.astype(np.int64)

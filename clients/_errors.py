@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from tritonclient.utils import InferenceServerException
 
 from nann.errors import NannError, RequestError, RequestTimeout, ServerError, ServerOverloaded, ServerUnavailable
@@ -24,7 +27,7 @@ _OVERLOADED = ("Exceeds maximum queue size", "Request timeout expired")
 
 def translate(error: InferenceServerException, url: str, timeout_s: float) -> NannError:
     """The error to raise for one of tritonclient's, whose status is a gRPC or an HTTP code; for a request to `url`."""
-    message = error.message()
+    message = str(error.message())
     if DEADLINE_MESSAGE in message:
         return RequestTimeout(message)
     kind = _BY_STATUS.get(str(error.status()), ServerError)
@@ -37,6 +40,17 @@ def translate(error: InferenceServerException, url: str, timeout_s: float) -> Na
     if kind is ServerUnavailable:
         return unavailable(url, message)
     return kind(message)
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Raises ServerError for whatever tritonclient meets in an answer that it can't read, such as one of wrong size."""
+    try:
+        yield
+    except NannError:
+        raise
+    except Exception as error:
+        raise ServerError(f"no answer could be read: {error!r}; is it a server of nann at that address?") from error
 
 
 def timed_out(url: str, timeout_s: float) -> RequestTimeout:

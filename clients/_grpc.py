@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy.typing as npt
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
+from nann.signature import ENSEMBLE
+
 from ._codec import InferRequest
-from ._errors import translate
+from ._errors import readable, translate
 from ._infer import infer
 from ._tls import Tls
 
@@ -29,10 +32,8 @@ class GrpcTransport:
 
     def infer(self, request: InferRequest, timeout_s: float) -> Mapping[str, npt.NDArray[Any]]:
         """See `Transport.infer`."""
-        try:
+        with self._errors(timeout_s):
             return infer(triton, self._client, request, client_timeout=timeout_s)
-        except InferenceServerException as error:
-            raise translate(error, self._url, timeout_s) from error
 
     def is_ready(self, timeout_s: float) -> bool:
         """See `Transport.is_ready`."""
@@ -40,6 +41,20 @@ class GrpcTransport:
             return bool(self._client.is_server_ready(client_timeout=timeout_s))
         except InferenceServerException:
             return False
+
+    def settings(self, timeout_s: float) -> Mapping[str, str]:
+        """See `Transport.settings`."""
+        with self._errors(timeout_s):
+            answer = self._client.get_model_config(ENSEMBLE.name, client_timeout=timeout_s)
+            return {name: each.string_value for name, each in answer.config.parameters.items()}
+
+    @contextmanager
+    def _errors(self, timeout_s: float) -> Iterator[None]:
+        with readable():
+            try:
+                yield
+            except InferenceServerException as error:
+                raise translate(error, self._url, timeout_s) from error
 
     def close(self) -> None:
         """See `Transport.close`."""

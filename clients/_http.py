@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http.client import HTTPException
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy.typing as npt
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
+from nann.signature import ENSEMBLE
+
 from ._codec import InferRequest
-from ._errors import timed_out, translate, unavailable
+from ._errors import readable, timed_out, translate, unavailable
 from ._infer import infer
 from ._tls import Tls
 
@@ -33,15 +36,8 @@ class HttpTransport:
 
     def infer(self, request: InferRequest, timeout_s: float) -> Mapping[str, npt.NDArray[Any]]:
         """See `Transport.infer`."""
-        client = self._client_with(timeout_s)
-        try:
-            return infer(triton, client, request)
-        except InferenceServerException as error:
-            raise translate(error, self._url, timeout_s) from error
-        except TimeoutError as error:
-            raise timed_out(self._url, timeout_s) from error
-        except (OSError, HTTPException) as error:
-            raise unavailable(self._url, error) from error
+        with self._errors(timeout_s):
+            return infer(triton, self._client_with(timeout_s), request)
 
     def is_ready(self, timeout_s: float) -> bool:
         """See `Transport.is_ready`."""
@@ -49,6 +45,24 @@ class HttpTransport:
             return bool(self._client_with(timeout_s).is_server_ready())
         except (InferenceServerException, OSError, HTTPException):
             return False
+
+    def settings(self, timeout_s: float) -> Mapping[str, str]:
+        """See `Transport.settings`."""
+        with self._errors(timeout_s):
+            config = self._client_with(timeout_s).get_model_config(ENSEMBLE.name)
+            return {name: each["string_value"] for name, each in config.get("parameters", {}).items()}
+
+    @contextmanager
+    def _errors(self, timeout_s: float) -> Iterator[None]:
+        with readable():
+            try:
+                yield
+            except InferenceServerException as error:
+                raise translate(error, self._url, timeout_s) from error
+            except TimeoutError as error:
+                raise timed_out(self._url, timeout_s) from error
+            except (OSError, HTTPException) as error:
+                raise unavailable(self._url, error) from error
 
     def close(self) -> None:
         """See `Transport.close`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import numpy.typing as npt
 
@@ -32,6 +33,9 @@ class Transport(Protocol):
     def is_ready(self, timeout_s: float) -> bool:
         """Whether the server answers and all its models are loaded."""
 
+    def settings(self, timeout_s: float) -> Mapping[str, str]:
+        """The parameters in the configuration of the served ensemble, by name; raises as `infer` does."""
+
     def close(self) -> None:
         """Closes the connection."""
 
@@ -45,7 +49,7 @@ def open_transport(url: str, protocol: str, timeout_s: float, tls: Tls | None = 
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(f"protocol is {protocol!r}; expected {' or '.join(PROTOCOLS)}")
-    if "://" in url:
+    if "://" in url or not _is_address(url):
         raise ConfigError(f"url is {url!r}; expected host:port without a scheme, such as 127.0.0.1:8001")
     if protocol == "grpc":
         from ._grpc import GrpcTransport
@@ -54,3 +58,11 @@ def open_transport(url: str, protocol: str, timeout_s: float, tls: Tls | None = 
     from ._http import HttpTransport
 
     return HttpTransport(url, timeout_s, tls)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(f"//{url}")
+        return parts.hostname is not None and parts.port != 0  # reading `port` raises if it is none
+    except ValueError:
+        return False

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -24,7 +25,7 @@
 namespace nann {
 
 constexpr int32_t kPaddingItem = -1;
-constexpr float kPaddingScore = -INFINITY;
+constexpr float kPaddingScore = std::numeric_limits<float>::lowest();
 
 // A C-contiguous matrix that is not owned.
 template <typename T>

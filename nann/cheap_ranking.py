@@ -38,8 +38,8 @@ def rank_by_light_score(
         params: one per user; the walk's ef is a multiple of the largest ef that the search has on the ground layer.
 
     Returns:
-        `int32[B, K]` items, best first, padded with -1, and `float32[B, K]` light scores, padded with -inf; K is the
-        largest top_k.
+        `int32[B, K]` items, best first, padded with -1, and `float32[B, K]` light scores, padded with
+        `PADDING_SCORE`; K is the largest top_k.
 
     Raises:
         RequestError: if the index has no light vectors.
@@ -64,7 +64,7 @@ def rank_by_neighbourhood(index: SearchIndex, users: UserBatch, top_k: int) -> t
 
     Returns:
         `int32[B, K]` items, best first, equal scores by smaller index, padded with -1, and `float32[B, K]` expected
-        visits, padded with -inf.
+        visits, padded with `PADDING_SCORE`.
     """
     items = np.full((len(users), top_k), PADDING_ITEM, np.int32)
     scores = np.full((len(users), top_k), PADDING_SCORE, np.float32)

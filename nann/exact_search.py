@@ -11,7 +11,7 @@ from nann.kernels import NATIVE, Float32Array, Int32Array, Kernels
 from nann.lockstep import score_candidates
 from nann.scorer import Scorer
 from nann.search_input import UserBatch
-from nann.search_result import SearchResult
+from nann.search_result import SearchResult, finite
 from nann.signature import PADDING_ITEM, PADDING_SCORE
 
 
@@ -57,7 +57,7 @@ def exact_search(
             if progress is not None:
                 progress(done, len(users) * item_count)
     rounds = np.full(len(users), -(-item_count // chunk), np.int32)
-    return SearchResult(items, scores, np.full(len(users), item_count, np.int32), rounds)
+    return SearchResult(items, finite(scores), np.full(len(users), item_count, np.int32), rounds)
 
 
 def _require_sizes(item_count: int, top_k: int, chunk: int, user_block: int) -> None:

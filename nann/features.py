@@ -42,19 +42,17 @@ class FeatureTransform:
         """The newest known behaviours of each user.
 
         Args:
-            ids: `int64[B, L]` external ids, oldest first, 0 or -1 = padding, L >= 1.
+            ids: `int64[B, L]` external ids, oldest first, 0 or -1 = padding; L may be 0.
 
         Returns:
             `int32[B, sequence_length]` item indices, oldest first, padded on the left with -1, and
             `int32[B, 1]`, how many ids of each user are unknown.
 
         Raises:
-            RequestError: naming the tensor, if its rank is wrong or the sequence is empty.
+            RequestError: naming the tensor, if its rank is wrong.
         """
-        if ids.ndim != 2 or ids.shape[1] < 1:
-            raise RequestError(
-                f"{BEHAVIOR_ITEM_IDS.name} has shape {list(ids.shape)}; expected [batch, length] with length >= 1"
-            )
+        if ids.ndim != 2:
+            raise RequestError(f"{BEHAVIOR_ITEM_IDS.name} has shape {list(ids.shape)}; expected [batch, length]")
         indices = self.item_indices(ids)
         known = indices != PADDING_ITEM
         unknown = (~known & ~is_padding(ids)).sum(axis=1, dtype=np.int32)[:, None]

@@ -153,8 +153,8 @@ class Kernels:
             threads: how many threads share the users.
 
         Returns:
-            `int32[B, E]` items padded with -1, `float32[B, E]` scores padded with -inf, and `bool[B, E]`, true where
-            an item came from `new_items`. E = min(max(ef), R + C).
+            `int32[B, E]` items padded with -1, `float32[B, E]` scores padded with `PADDING_SCORE`, and `bool[B, E]`,
+            true where an item came from `new_items`. E = min(max(ef), R + C).
 
         Raises:
             TypeError: an array of another dtype, or not contiguous.
@@ -206,7 +206,7 @@ class Kernels:
 
         Returns:
             `int32[B, width]` items, best first, equal scores by smaller item, padded with -1; `float32[B, width]`
-            scores padded with -inf; `int32[B]`, how many were scored.
+            scores padded with `PADDING_SCORE`; `int32[B]`, how many were scored.
 
         Raises:
             TypeError: an array of another dtype, or not contiguous.

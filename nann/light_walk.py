@@ -32,7 +32,7 @@ class Seeds:
 
     Attributes:
         items: `int32[B, n]`, best light score first, padded with -1; n is the largest count of the batch.
-        scores: `float32[B, n]`, light scores, padded with -inf.
+        scores: `float32[B, n]`, light scores, padded with `PADDING_SCORE`.
         light_scored: `int32[B]`, how many light scores were computed.
     """
 

@@ -27,7 +27,7 @@ class Lockstep:
 
     Attributes:
         items: `int32[B, width]`, W of the paper: the best items of each user so far, best first, padded with -1.
-        scores: `float32[B, width]`, their scores, padded with -inf.
+        scores: `float32[B, width]`, their scores, padded with `PADDING_SCORE`.
     """
 
     def __init__(

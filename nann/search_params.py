@@ -15,6 +15,8 @@ from nann.errors import RequestError
 from nann.signature import ENTRIES, ENTRY_LAYERS, ENTRY_SEEDS, ON_DEADLINE
 
 _LONGEST_MS = 10**12
+_MOST = 2**31 - 1
+"""Of anything that is counted in items: their indices are int32."""
 _WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 _NO_BOUNDS: Mapping[str, int] = MappingProxyType({})
 
@@ -48,7 +50,7 @@ class RequestParameter:
             name: of the parameter, for messages.
             value: a number may come as text; one number per layer as "100,200,400", as a sequence, or, where there is
                 one layer, as a plain number.
-            bounds: the server's bounds by name; without an entry there is no bound.
+            bounds: the server's bounds by name; without an entry the bound is that of int32.
             layers: how many layers the scorer walks; None: not known.
 
         Raises:
@@ -58,24 +60,21 @@ class RequestParameter:
             if not isinstance(value, str) or value not in self.words:
                 raise RequestError(f"parameter {name} is {value!r}; expected {either(self.words)}")
             return value
-        high = bounds.get(self.high) if isinstance(self.high, str) else self.high
+        high = bounds.get(self.high, _MOST) if isinstance(self.high, str) else self.high
         if not self.per_layer:
             return self._in_bounds(name, _whole_number(value), value, high)
         numbers = [_whole_number(part) for part in _parts(value)]
         if None in numbers or len(numbers) != (layers or len(numbers) or 1):
-            count = "" if layers is None else f"{layers} "
-            raise RequestError(
-                f"parameter {name} is {value!r}; expected {count}whole numbers separated by commas, one for each "
-                "layer, entry layer first"
-            )
+            one = "one whole number, since this search walks the ground layer alone, as with entry seeds"
+            several = f"{layers or ''} whole numbers separated by commas, one for each layer, entry layer first"
+            raise RequestError(f"parameter {name} is {value!r}; expected {one if layers == 1 else several.lstrip()}")
         return tuple(self._in_bounds(name, number, value, high) for number in numbers)
 
-    def _in_bounds(self, name: str, number: int | None, value: Any, high: int | None) -> int:
-        expected = f"{self.low} or more" if high is None else f"{self.low} to {high}"
+    def _in_bounds(self, name: str, number: int | None, value: Any, high: int) -> int:
         if number is None:
-            raise RequestError(f"parameter {name} is {value!r}; expected a whole number, {expected}")
-        if number < self.low or (high is not None and number > high):
-            raise RequestError(f"parameter {name}: {number} is out of bounds; expected {expected}")
+            raise RequestError(f"parameter {name} is {value!r}; expected a whole number, {self.low} to {high}")
+        if not self.low <= number <= high:
+            raise RequestError(f"parameter {name}: {number} is out of bounds; expected {self.low} to {high}")
         return number
 
 
@@ -178,7 +177,15 @@ def _whole_number(value: Any) -> int | None:
 def _parts(value: Any) -> Sequence[Any]:
     if isinstance(value, str):
         return value.split(",")
-    return list(value) if isinstance(value, Sequence | np.ndarray) else [value]
+    several = isinstance(value, Sequence) and not isinstance(value, bytes)
+    return list(value) if several or (isinstance(value, np.ndarray) and value.ndim) else [value]
+
+
+def _require_whole(**numbers: Sequence[Any]) -> None:
+    for name, values in numbers.items():
+        for value in values:
+            if type(value) is not int and not isinstance(value, Integral):  # the first test is the faster one
+                raise RequestError(f"{name} is {value!r}; expected a whole number")
 
 
 @dataclass(frozen=True)
@@ -194,6 +201,7 @@ class SeedParams:
     ef: int
 
     def __post_init__(self) -> None:
+        _require_whole(seeds=(self.count,), seed_ef=(self.ef,))
         if self.count < 1:
             raise RequestError(f"seeds is {self.count}; expected at least 1")
         if self.ef < self.count:
@@ -254,6 +262,7 @@ class SearchParams:
         )
 
     def __post_init__(self) -> None:
+        _require_whole(top_k=(self.top_k,), ef=self.ef, rounds=self.rounds)
         if self.top_k < 1:
             raise RequestError(f"top_k is {self.top_k}; expected at least 1")
         if len(self.ef) != len(self.rounds):

@@ -11,9 +11,12 @@ from nann.errors import BundleError, RequestError
 from nann.search_params import REQUEST_PARAMETERS, SearchOptions, SearchParams, either
 from nann.signature import ENTRY_SEEDS, ON_DEADLINE_ERROR
 
-# Parameters that Triton and its clients add to a request for their own use.
+# Parameters that Triton, its clients and those of other KServe servers add to a request for their own use.
 _RESERVED = frozenset(
-    ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers", "binary_data_output")
+    (
+        *("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers"),
+        *("binary_data_output", "content_type"),
+    )
 )
 _RESERVED_PREFIX = "triton_"
 

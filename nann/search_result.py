@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from nann.signature import PADDING_ITEM, PADDING_SCORE
 
+_FINITE = np.finfo(np.float32)
+
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
@@ -18,7 +20,7 @@ class SearchResult:
     Attributes:
         items: `int32[B, K]` item indices, best first, equal scores by smaller index; padded with -1. K is the largest
             top_k of the batch.
-        scores: `float32[B, K]`, padded with -inf.
+        scores: `float32[B, K]`, all finite, padded with `PADDING_SCORE` of `nann.signature`.
         items_scored: `int32[B]`, how many candidates the scorer evaluated for each user.
         rounds: `int32[B]`, how many scorer calls each user took part in, with the one for the entry points. The search
             made as many calls as the largest of these.
@@ -50,7 +52,7 @@ def fit(
         width: K, at least max(top_k).
 
     Returns:
-        `int32[B, K]` and `float32[B, K]`, padded with -1 and -inf.
+        `int32[B, K]` and `float32[B, K]`, padded with -1 and `PADDING_SCORE`; the scores are `finite`.
     """
     out_items = np.full((len(items), width), PADDING_ITEM, np.int32)
     out_scores = np.full((len(items), width), PADDING_SCORE, np.float32)
@@ -58,4 +60,9 @@ def fit(
     wanted = np.arange(shared) < top_k[:, None]  # [B, shared]
     out_items[:, :shared] = np.where(wanted, items[:, :shared], PADDING_ITEM)
     out_scores[:, :shared] = np.where(wanted, scores[:, :shared], PADDING_SCORE)
-    return out_items, out_scores
+    return out_items, finite(out_scores)
+
+
+def finite(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Scores with the least or the largest float32 in place of infinity: a scorer may mask items with it."""
+    return np.clip(scores, _FINITE.min, _FINITE.max)

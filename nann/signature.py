@@ -25,8 +25,9 @@ PADDING_ITEM = -1
 """Item index (int32) of a padded position. External ids 0 and -1 are padding in requests."""
 PADDING_IDS = (0, -1)
 """External ids (int64) that mean "no item here" in `behavior_item_ids`."""
-PADDING_SCORE = float("-inf")
-"""Score that goes with a padded result."""
+PADDING_SCORE = float(np.finfo(np.float32).min)
+"""Score that goes with a padded result: the least finite float32, about -3.4e38, since JSON has no infinity. Whether a
+place is padded, its item says."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ USER_PROFILE = _spec("user_profile", np.int64, -1)
 ITEM_IDS = _spec("item_ids", np.int64, -1)
 """External ids of the retrieved items, best first, padded with -1."""
 SCORES = _spec("scores", np.float32, -1)
-"""Their scores, padded with -inf."""
+"""Their scores, all finite, padded with `PADDING_SCORE`."""
 UNKNOWN_ITEMS = _spec("unknown_items", np.int32, 1)
 """How many of the request's ids the bundle does not know."""
 ITEMS_SCORED = _spec("items_scored", np.int32, 1)
@@ -124,6 +125,9 @@ BEAM_RETRIEVAL = ModelSpec(
 SCORER = ModelSpec("scorer", (USER_STATE, CANDIDATES), (CANDIDATE_SCORES,))
 
 MODELS = (ENSEMBLE, FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL, SCORER)
+
+BUNDLE_SETTING = "bundle"
+"""Parameter in the served ensemble's configuration: the bundle_id of the bundle that answers."""
 
 DEADLINE_MESSAGE = "the search did not end within its deadline"
 """How the server's message to a late request begins. Over HTTP its status is 400, as for a bad request."""

@@ -28,7 +28,7 @@ REPEATS = 0.05
 """From this share of repeated targets on, the score knows what a user had before. On the logs with repeats that were
 tried, heads found nothing more (docs/training.md), so there are none."""
 REPEATS_DROPOUT = 0.3
-PASSES, TARGETS = 12, 2_500_000
+PASSES, TARGETS = 12, 5_000_000
 """Passes of the two-sided stage, fewer if they would exceed so many targets; at least one."""
 HEAD_PASSES, HEAD_TARGETS = 4, 500_000
 """Passes of the stage with heads, fewer if they would exceed so many targets."""

@@ -88,6 +88,9 @@ class LossConfig(_Section):
     """Whether a user's own other items are negatives. `kernel` only; mask them if retrieval leaves out the history."""
     logq: bool = True
     """Whether `kernel` corrects scores for how often a candidate is drawn."""
+    basket_power: float = Field(0.5, ge=0, le=1)
+    """A basket weighs as much as size^power targets of `kernel`. At 0 all baskets count alike, as in recall, and items
+    that are mainly in large ones, as most rare items are, learn too little; at 1 all targets do."""
     auxiliary: AuxiliaryConfig = AuxiliaryConfig()
 
 

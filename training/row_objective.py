@@ -29,7 +29,7 @@ class RowObjective(nn.Module):
         candidates = model.dropout(F.embedding(batch.candidates, embedded))
         vectors = model.to_vectors(candidates, batch.items[batch.candidates])
         scores = model.score_rows(batch.rows, behaviors, vectors).float()
-        nce = shared_softmax_loss(scores, batch, self.config.own_items)
+        nce = shared_softmax_loss(scores, batch, self.config)
         auxiliary = light = torch.zeros_like(nce)
         if batch.contexts is not None:
             auxiliary = self._auxiliary(batch.contexts, batch)
@@ -45,10 +45,8 @@ class RowObjective(nn.Module):
         return adversarial_loss(model, user, items, self.config, lambda clean: clean - correction)
 
 
-def shared_softmax_loss(scores: Tensor, batch: RowBatch, own_items: str) -> Tensor:
-    """Each target against the candidates that are no target of its context: means of contexts, averaged over contexts.
-
-    So a large basket counts as much as a small one, as it does in recall.
+def shared_softmax_loss(scores: Tensor, batch: RowBatch, config: LossConfig) -> Tensor:
+    """Each target against the candidates that are no target of its context, weighted by `config.basket_power`.
 
     The correction makes the sum over candidates an estimate of the sum over all items: each counts once for each time
     that it is expected in a batch. The row's own items are in its batch for certain.
@@ -56,9 +54,9 @@ def shared_softmax_loss(scores: Tensor, batch: RowBatch, own_items: str) -> Tens
     Args:
         scores: `float[R, G, C]`.
         batch: which candidates are targets, with their log probability to be in a batch.
-        own_items: "masked": the row's own items are no negatives; "kept": they are, uncorrected.
+        config: with own items "masked", the row's own are no negatives; "kept": they are, uncorrected.
     """
-    if own_items == "masked":
+    if config.own_items == "masked":
         noise = (scores - batch.log_expected).masked_fill(batch.own[:, None], EXCLUDED)
     else:
         noise = scores - batch.log_expected * ~batch.own[:, None]
@@ -68,5 +66,5 @@ def shared_softmax_loss(scores: Tensor, batch: RowBatch, own_items: str) -> Tens
     total = noise.masked_fill(excluded, EXCLUDED).logsumexp(dim=1)  # [R G]
     found = scores.flatten(0, 1)[batch.target_contexts, batch.targets]
     each = F.softplus(total[batch.target_contexts] - found)
-    share = 1 / torch.bincount(batch.target_contexts)[batch.target_contexts]
+    share = torch.bincount(batch.target_contexts)[batch.target_contexts] ** (config.basket_power - 1)
     return (each * share).sum() / share.sum()

@@ -7,9 +7,10 @@ import json
 import shutil
 from pathlib import Path
 
+from nann.bundle import Bundle
 from nann.durable_files import write_text
 from nann.errors import ConfigError
-from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, SCORER, USER_ENCODER
+from nann.signature import BEAM_RETRIEVAL, BUNDLE_SETTING, ENSEMBLE, SCORER, USER_ENCODER
 
 from ..version_folder import TEMPLATE, TENSORRT, TORCH
 from .tensorrt_configs import WARMUP_FOLDER
@@ -110,7 +111,7 @@ def write_made_configs(repository: Path, version: int) -> None:
 def pin_ensemble(repository: Path, version: int) -> None:
     """Makes the ensemble's configuration for each target, with every step pinned to this version.
 
-    So this one file switches all five models together.
+    So this one file switches all five models together. It names the bundle too, for clients that ask which one answers.
 
     Raises:
         ConfigError: if the hand-written configuration has no step to pin.
@@ -121,6 +122,8 @@ def pin_ensemble(repository: Path, version: int) -> None:
         raise ConfigError(f"{source} has no step with `{_LATEST}`; restore it, since nann sets the versions")
     pinned = text.replace(_LATEST, f"model_version: {version}")
     pinned += f"\n# Made from ../config.pbtxt.\nversion_policy {{ specific {{ versions: [ {version} ] }} }}\n"
+    bundle_id = Bundle.open(release_path(repository, version) / BEAM_RETRIEVAL.name, ()).bundle_id
+    pinned += f'parameters {{ key: "{BUNDLE_SETTING}" value {{ string_value: "{bundle_id}" }} }}\n'
     targets = {path.stem for path in (repository / SCORER.name / "configs").glob("*.pbtxt")} | {TENSORRT}
     for target in sorted(targets):
         _write(source.parent / "configs" / f"{target}.pbtxt", pinned)

@@ -167,6 +167,6 @@ def _servable_plans(path: Path, bundle: Bundle) -> Plans:
     if library != TENSORRT:
         raise BundleError(
             f"the plans in {path} were built with {library}, which Triton does not load; build them with TensorRT, in "
-            "the image that serves them (docs/deploy.md)"
+            "the container image that serves them"
         )
     return plans

@@ -75,10 +75,13 @@ class Search:
     def reason_to_stop(self, now_ns: int) -> SearchStopped | None:
         """Why no further round may start; None: one may start."""
         if now_ns - self.arrived_ns >= self.limit.deadline_ms * 1_000_000:
-            return DeadlineExceeded(
-                f"{DEADLINE_MESSAGE} (deadline_ms {self.limit.deadline_ms}); ask for less (ef, rounds), "
-                f'or for the best items so far (on_deadline "{ON_DEADLINE_PARTIAL}")'
+            partial = self.limit.on_deadline == ON_DEADLINE_PARTIAL
+            advice = (
+                "it came before the first items were scored: ask for a longer one, or try again when fewer wait"
+                if partial
+                else f'ask for less (ef, rounds), or for the best items so far (on_deadline "{ON_DEADLINE_PARTIAL}")'
             )
+            return DeadlineExceeded(f"{DEADLINE_MESSAGE} (deadline_ms {self.limit.deadline_ms}); {advice}")
         return RequestCancelled("the request was cancelled") if self.is_cancelled() else None
 
 
@@ -168,7 +171,7 @@ class Retriever:
 
         Returns:
             One outcome per request. Outputs are ITEM_IDS `int64[B, top_k]` padded with -1, SCORES `float32[B, top_k]`
-            padded with -inf, ITEMS_SCORED and STATUS `int32[B, 1]`; top_k is the request's own.
+            padded with `PADDING_SCORE`, ITEMS_SCORED and STATUS `int32[B, 1]`; top_k is the request's own.
         """
         if not searches:
             return []

@@ -107,7 +107,7 @@ class ModelControl:
             if tensor in spec.inputs
         ]
         path = f"models/{spec.name}/infer" if version is None else f"models/{spec.name}/versions/{version}/infer"
-        # Binary outputs, since JSON has no -inf.
+        # Binary outputs are exact, and shorter than text.
         body = {"inputs": tensors, "parameters": {"binary_data_output": True}}
         content, headers = self._request(path, body, _TIMEOUT_S)
         length = int(headers.get(_HEADER_LENGTH, len(content)))

@@ -67,7 +67,7 @@ class TritonInstall:
         if target in BACKEND_TARGETS and not (self.python_backend.parent / target).is_dir():
             raise ServerError(
                 f"the Triton in {self.server.parent} has no {target} backend; serve with --target embedded or torch, "
-                "or in the container (docs/deploy.md)"
+                "or in a container of Triton that has it"
             )
         for package in TARGET_PACKAGES.get(target, ()):
             find_package(package)

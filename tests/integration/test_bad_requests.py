@@ -55,8 +55,6 @@ def raw(request, server):
         (np.array([["a"]], object), "'behavior_item_ids' data-type is 'BYTES'"),
         (GOOD[0], "unexpected shape for input 'behavior_item_ids'"),
         (GOOD[None], "unexpected shape for input 'behavior_item_ids'"),
-        (np.zeros((1, 0), np.int64), "behavior_item_ids has shape [1, 0]; expected [batch, length] with length >= 1"),
-        (np.zeros((3, 0), np.int64), "behavior_item_ids has shape [3, 0]"),
         (np.zeros((0, 3), np.int64), "behavior_item_ids"),
         (np.zeros((1, 10_001), np.int64), "behavior_item_ids has 10001 ids per user; expected at most 10000"),
         (np.tile(GOOD, (17, 1)), "batch-size must be <= 16"),
@@ -132,8 +130,30 @@ def test_parameters_that_only_json_can_say(server, parameters, message):
 def test_our_client_raises_our_errors(client):
     with pytest.raises(RequestError, match="top_k: 1001 is out of bounds"):
         client.retrieve(GOOD, top_k=1001)
-    with pytest.raises(RequestError, match="batch-size must be <= 16"):
-        client.retrieve(np.tile(GOOD, (17, 1)))
+    with pytest.raises(RequestError, match="ef is '200'; expected 3 whole numbers separated by commas, one for each"):
+        client.retrieve(GOOD, ef=200)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"ef": "x"},
+        {"ef": np.array(5)},
+        {"deadline_ms": float("nan")},
+        {"priority": -1},
+        {"priority": 9},
+        {"priority": "high"},
+        {"top_k": 10**20},
+        {"top_k": 2.7},
+        {"timeout_s": float("inf")},
+        {"request_id": "\ud800"},
+    ],
+    ids=str,
+)
+def test_mistakes_that_neither_protocol_can_carry_are_request_errors(client, asked):
+    with pytest.raises(RequestError, match=next(iter(asked))):
+        client.retrieve(GOOD, **asked)
+    assert client.retrieve(GOOD, priority=3, request_id="\u00fc").item_ids.shape == (1, 20)
 
 
 def test_tritons_own_parameters_are_no_mistake(client, server):

@@ -17,7 +17,7 @@ from nann.cheap_ranking import rank_by_neighbourhood
 from nann.clients import RetrievalClient
 from nann.errors import ServerError
 from nann.search_input import UserBatch
-from nann.signature import STATUS_COMPLETE, STATUS_DEGRADED
+from nann.signature import PADDING_SCORE, STATUS_COMPLETE, STATUS_DEGRADED
 
 pytestmark = pytest.mark.triton
 
@@ -96,3 +96,4 @@ def test_a_bundle_without_a_light_score_ranks_by_the_graph(live_bundle_path, tmp
     np.testing.assert_array_equal(result.scores[0], scores[0])
     assert result.item_ids[0, 0] == IDS[0]  # twice in the history
     assert (result.item_ids[1] == -1).all()  # nothing is near to nothing
+    assert (result.scores[1] == PADDING_SCORE).all()

@@ -1,13 +1,10 @@
 """`nann deploy` and `nann rollback` on a live server under constant load."""
 
-import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +14,7 @@ from onnx import numpy_helper
 from support.live_bundle import item_ids, make_bundle
 from support.own_server import server_options
 from support.ports import free_ports
-from support.under_load import MIXED, Load
+from support.under_load import MIXED, Load, asked_for_readiness
 
 from nann.bundle import Bundle, write_manifest
 from nann.clients import RetrievalClient
@@ -68,6 +65,11 @@ def back_to_first(server, bundles):
 def served(server) -> list[int]:
     with RetrievalClient(server.grpc_url, timeout_s=20) as client:
         return client.retrieve(item_ids()[20:26]).item_ids[0].tolist()
+
+
+def named_bundle(server) -> str | None:
+    with RetrievalClient(server.http_url, "http", timeout_s=20) as client:
+        return client.bundle_id()
 
 
 def answer_of(bundle) -> list[int]:
@@ -159,25 +161,6 @@ def with_other_scorer(bundle, path, change) -> Path:
 def lose_the_table(model):
     (table,) = (tensor for tensor in model.graph.initializer if tensor.name == "table")
     table.CopyFrom(numpy_helper.from_array(np.zeros((1, 3), np.float32), "table"))
-
-
-@contextlib.contextmanager
-def asked_for_readiness(server) -> Iterator[list[bool]]:
-    """The answers of /v2/health/ready, asked again and again while the context lasts."""
-    answers: list[bool] = []
-    stop = threading.Event()
-
-    def ask() -> None:
-        while not stop.wait(0.01):
-            answers.append(server.is_ready())
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
-        yield answers
-    finally:
-        stop.set()
-        thread.join()
 
 
 def test_a_bundle_that_does_not_load_is_undone_and_nobody_notices(server, bundles, tmp_path):
@@ -331,12 +314,14 @@ def test_the_commands_and_a_restart_with_the_first_bundle(server, bundles, tmp_p
     deployed = run("deploy", str(bundles["second"].path), "--version", str(number), *common)
     assert deployed["version"] == number
     assert served(server) == answer_of(bundles["second"])
+    assert named_bundle(server) == bundles["second"].bundle_id
     assert install_if_new(bundles["first"].path, Path(shutil.copytree(repository, tmp_path / "r", symlinks=True))) == (
         number
     )
     returned = run("rollback", *common)
     assert returned["previous"] == number
     assert served(server) == answer_of(bundles["first"])
+    assert named_bundle(server) == bundles["first"].bundle_id
 
 
 def run(*arguments):

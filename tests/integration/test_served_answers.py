@@ -13,6 +13,7 @@ from support.reference import OfflineEnsemble
 
 from nann.clients import RetrievalClient
 from nann.search_params import SearchParams, SeedParams
+from nann.signature import PADDING_SCORE
 
 pytestmark = pytest.mark.triton
 
@@ -85,8 +86,45 @@ def test_short_results_are_padded(client):
     result = client.retrieve(random_users(1)[0], top_k=100, ef="1,1,100", rounds="0,0,0")
     found = result.item_ids[0] != -1
     assert 0 < found.sum() < 100
-    assert np.isneginf(result.scores[0][~found]).all()
-    assert np.isfinite(result.scores[0][found]).all()
+    assert (result.scores[0][~found] == PADDING_SCORE).all()
+    assert (result.scores[0][found] > PADDING_SCORE).all()
+
+
+def test_an_answer_with_padding_is_json_for_strict_parsers(server):
+    data = {"name": "behavior_item_ids", "datatype": "INT64", "shape": [1, 1], "data": [1060]}
+    asked = {"top_k": 100, "ef": "1,1,100", "rounds": "0,0,0"}
+    outputs = ask_json(server, {"inputs": [data], "parameters": asked})
+    scores = np.array(outputs["scores"]["data"], np.float32)
+    np.testing.assert_array_equal(scores == PADDING_SCORE, np.array(outputs["item_ids"]["data"]) == -1)
+    assert 0 < np.count_nonzero(scores == PADDING_SCORE) < 100
+
+
+def test_a_history_of_length_0_is_that_of_a_new_user(server, offline):
+    expected = offline.retrieve([0])
+    outputs = ask_json(
+        server, {"inputs": [{"name": "behavior_item_ids", "datatype": "INT64", "shape": [1, 0], "data": []}]}
+    )
+    assert outputs["item_ids"]["data"] == expected[0].tolist()
+
+
+def test_other_kserve_clients_parameters_are_no_mistake(server):
+    data = {"name": "behavior_item_ids", "datatype": "INT64", "shape": [1, 1], "data": [1060]}
+    plain = {"inputs": [data], "parameters": {"top_k": 5}}
+    theirs = {"content_type": "np"}
+    adorned = {"inputs": [{**data, "parameters": theirs}], "parameters": {"top_k": 5, **theirs}}
+    assert ask_json(server, adorned)["item_ids"] == ask_json(server, plain)["item_ids"]
+
+
+def test_more_users_than_one_request_may_have(client, offline):
+    users = random_users(35, seed=5)
+    result = client.retrieve(users, top_k=7)
+    assert result.item_ids.shape == result.scores.shape == (35, 7)
+    for row in (0, 15, 16, 34):
+        assert_same(result, row, offline.retrieve(users[row], SearchParams(7, (20, 40, 60), (1, 2, 4))))
+
+
+def test_the_server_says_which_bundle_answers(client, bundle):
+    assert client.bundle_id() == bundle.bundle_id
 
 
 def test_unknown_ids_are_dropped_and_counted(client, offline):
@@ -134,11 +172,7 @@ def test_plain_kserve_json(server, offline):
         "inputs": [{"name": "behavior_item_ids", "datatype": "INT64", "shape": [1, len(ids)], "data": ids}],
         "parameters": {"top_k": 5},
     }
-    request = urllib.request.Request(f"http://{server.http_url}/v2/models/nann/infer", json.dumps(body).encode())
-    with urllib.request.urlopen(request, timeout=20) as response:
-        answer = json.load(response)
-    outputs = {tensor["name"]: tensor for tensor in answer["outputs"]}
-    assert answer["id"] == "curl-1"
+    outputs = ask_json(server, body)
     assert outputs["item_ids"]["shape"] == [1, 5]
     items, _, _ = offline.retrieve(ids)
     assert outputs["item_ids"]["data"] == items[:5].tolist()
@@ -161,6 +195,19 @@ print(result.as_numpy("item_ids")[0].tolist())
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     items, _, _ = offline.retrieve(random_users(1)[0])
     assert done.stdout.strip() == str(items[:5].tolist()), done.stderr
+
+
+def ask_json(server, body):
+    """The output tensors by name, read by a parser that takes only what JSON has: no NaN and no Infinity."""
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    request = urllib.request.Request(f"http://{server.http_url}/v2/models/nann/infer", json.dumps(body).encode())
+    with urllib.request.urlopen(request, timeout=20) as response:
+        answer = json.loads(response.read(), parse_constant=refuse)
+    assert answer.get("id") == body.get("id")
+    return {tensor["name"]: tensor for tensor in answer["outputs"]}
 
 
 def batches(server) -> float:

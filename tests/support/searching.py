@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from nann.graph import HnswGraph, Layer
 from nann.search_input import UserBatch
 from nann.search_params import SearchParams
+from nann.signature import PADDING_SCORE
 
 
 class TableScorer:
@@ -146,4 +147,4 @@ def assert_row(result, row, items, score):
     expected = np.full(result.items.shape[1], -1)
     expected[: len(items)] = items
     np.testing.assert_array_equal(result.items[row], expected)
-    np.testing.assert_array_equal(result.scores[row], np.where(expected == -1, -np.inf, score[expected]))
+    np.testing.assert_array_equal(result.scores[row], np.where(expected == -1, PADDING_SCORE, score[expected]))

@@ -36,6 +36,11 @@ TIMING_CACHE_FILE = "timing.cache"
 TIMING_CACHE_LIBRARIES = ("tensorrt",)
 """TensorRT for RTX does not time kernels while it builds."""
 
+_IS_THERE_A_GPU = (
+    "is there a GPU and a driver? Without one, name the kind of GPU that will serve: --compute-capability 8.6 or such, "
+    "which needs TensorRT for RTX"
+)
+
 
 @dataclass(frozen=True)
 class EngineOptions:
@@ -144,7 +149,7 @@ class EngineBuilder:
         half = _is_half(self._spec, self._options)
         builder = self._trt.Builder(self._logger)
         if builder is None:
-            raise ConfigError(f"TensorRT can't start: {self._reason()}; is there a GPU and a driver?")
+            raise ConfigError(f"TensorRT can't start: {self._reason()}; {_IS_THERE_A_GPU}")
         network = self._parse(builder, onnx_path)
         inspection: dict[str, Any] = {"network": check_network(self._trt, network, self._spec, half=half)}
         config = self._config(builder, profiles)
@@ -156,7 +161,9 @@ class EngineBuilder:
         if not self._options.compute_capabilities:
             engine = self._trt.Runtime(self._logger).deserialize_cuda_engine(content)
             if engine is None:
-                raise ScorerError(f"TensorRT can't load the engine of {self._spec.name} it built: {self._reason()}")
+                raise ConfigError(
+                    f"TensorRT can't load the engine of {self._spec.name} it built: {self._reason()}; {_IS_THERE_A_GPU}"
+                )
             inspection["engine"] = check_engine(self._trt, engine, self._spec, profiles, half=half)
         return content, inspection
 

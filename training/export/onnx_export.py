@@ -176,7 +176,8 @@ def export_module(
             )  # fmt: skip
     except Exception as error:  # the exporter wraps any exception of the module or of torch.export in its own types
         raise ScorerError(
-            f"{spec.name} can't be exported to ONNX: {root_cause(error)}; see docs/custom_scorer.md"
+            f"{spec.name} can't be exported to ONNX: {root_cause(error)}; expected a module that torch.export can "
+            "trace: without branches on values, and with sizes taken from its inputs"
         ) from error
     assert program is not None
     model = program.model_proto

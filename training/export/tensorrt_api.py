@@ -24,8 +24,8 @@ def find_tensorrt() -> Any:
         with contextlib.suppress(ImportError):
             return importlib.import_module(name)
     raise ConfigError(
-        "TensorRT is not installed. Build where the plans will be served: `docker compose --profile gpu run --rm "
-        "build-engine` (docs/deploy.md), or install the tensorrt package of the server's TensorRT version. "
+        "TensorRT is not installed. Build where the plans will be served: in a checkout, `docker compose --profile gpu "
+        "run --rm build-engine`; elsewhere, install the tensorrt package of the server's TensorRT version. "
         "`pip install 'nann[trt-rtx]'` installs TensorRT for RTX, which builds for RTX GPUs, also without one"
     )
 

@@ -23,6 +23,7 @@ ABLATIONS = {
     "heads": "without target attention (heads)",
     "repeats": "without knowledge of repeats",
     "own_items": "with own items as negatives",
+    "basket_power": "with a basket's targets weighing as much as any others",
     "dropout": "without dropout",
     "start": "without the two-sided start, the same passes",
     "id_dropout": f"with id dropout {ID_DROPOUT}",
@@ -80,6 +81,9 @@ def ablated(auto: TrainingConfig, data: PreparedData) -> Iterator[Form]:
         yield Form("repeats", _with_kernel(auto, repeats=False), data)
     if auto.loss.own_items == "masked":
         yield Form("own_items", _with(auto, loss=_with(auto.loss, own_items="kept")), data)
+    first, end, _ = data.training_groups()
+    if (end - first > 1).any():
+        yield Form("basket_power", _with(auto, loss=_with(auto.loss, basket_power=1.0)), data)
     yield Form("dropout", _with_kernel(auto, dropout=0.0), data)
     if start is not None:
         steps = main.steps + round(start.steps * _main_steps_a_start_step(auto, data))

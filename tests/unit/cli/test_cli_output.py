@@ -12,6 +12,7 @@ from support.tiny_log import ITEMS
 
 from nann.bundle import Bundle
 from nann.cli import main as cli_main
+from nann.cli.demo import Demo, next_command
 from nann.python_backend.repository.install import install_if_new
 
 pytestmark = pytest.mark.heavy
@@ -117,3 +118,12 @@ def test_interrupting_is_no_mistake(monkeypatch):
     monkeypatch.setattr(cli_main, "app", interrupted)
     ended = nann()
     assert (ended.code, ended.stderr) == (130, "interrupted\n")
+
+
+def test_the_demo_ends_with_a_command_that_works_in_this_shell(tmp_path, monkeypatch):
+    run = Demo(tmp_path / "a folder")
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+    assert next_command(run) == f"nann serve --bundle '{tmp_path}/a folder/bundle'"
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("sys.argv", [".venv/bin/nann", "demo"])
+    assert next_command(Demo(Path("build"))) == ".venv/bin/nann serve --bundle build/bundle"

@@ -20,10 +20,10 @@ class FakeTransport:
 
     def infer(self, request, timeout_s):
         self.calls.append((request, timeout_s))
-        users = len(next(iter(request.inputs.values())))
+        users, width = len(next(iter(request.inputs.values()))), request.parameters.get("top_k", 1)
         return {
-            "item_ids": np.full((users, 1), 7),
-            "scores": np.ones((users, 1), np.float32),
+            "item_ids": np.full((users, width), 7),
+            "scores": np.ones((users, width), np.float32),
             "unknown_items": np.zeros((users, 1), np.int32),
             "items_scored": np.ones((users, 1), np.int32),
             "status": np.zeros((users, 1), np.int32),
@@ -31,6 +31,9 @@ class FakeTransport:
 
     def is_ready(self, timeout_s):
         return True
+
+    def settings(self, timeout_s):
+        return {"bundle": "abc"}
 
     def close(self):
         self.closed = True
@@ -57,14 +60,43 @@ def test_a_request_goes_through_the_transport_with_its_timeout():
     [
         ({"protocol": "rest"}, "protocol is 'rest'; expected grpc or http"),
         ({"url": "http://127.0.0.1:8000"}, "expected host:port without a scheme"),
-        ({"timeout_s": 0}, "timeout_s is 0; expected more than 0 seconds"),
+        ({"url": ""}, "url is ''; expected host:port"),
+        ({"url": "127.0.0.1:x", "protocol": "http"}, "url is '127.0.0.1:x'; expected host:port"),
+        ({"url": "127.0.0.1:99999"}, "url is '127.0.0.1:99999'; expected host:port"),
+        ({"timeout_s": 0}, "timeout_s is 0; expected more than 0 and at most 86400 seconds"),
     ],
 )
 def test_invalid_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         RetrievalClient(**arguments)
-    with pytest.raises(ConfigError, match="timeout_s is -1"):
-        RetrievalClient(transport=FakeTransport()).retrieve([1], timeout_s=-1)
+
+
+@pytest.mark.parametrize("timeout_s", [-1, float("nan"), float("inf"), 86_401, "5"])
+def test_a_timeout_is_a_number_of_seconds_within_a_day(timeout_s):
+    for kind, use in (
+        (RequestError, lambda: RetrievalClient(transport=FakeTransport()).retrieve([1], timeout_s=timeout_s)),
+        (ConfigError, lambda: RetrievalClient(timeout_s=timeout_s, transport=FakeTransport())),
+    ):
+        with pytest.raises(kind, match=f"timeout_s is {timeout_s!r}; expected more than 0 and at most 86400 seconds"):
+            use()
+
+
+def test_many_users_are_sent_as_several_requests_each_with_its_own_time():
+    transport = FakeTransport()
+    client = RetrievalClient(timeout_s=3, transport=transport)
+    result = client.retrieve([[number] for number in range(1, 34)], top_k=2)
+    assert result.item_ids.shape == result.scores.shape == (33, 2)
+    assert result.status.shape == (33,)
+    assert [(len(next(iter(request.inputs.values()))), timeout) for request, timeout in transport.calls] == [
+        (16, 3),
+        (16, 3),
+        (1, 3),
+    ]
+    assert {request.parameters["deadline_ms"] for request, _ in transport.calls} == {2700}
+
+
+def test_the_server_says_which_bundle_answers():
+    assert RetrievalClient(transport=FakeTransport()).bundle_id() == "abc"
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
@@ -157,12 +189,12 @@ def test_the_servers_message_about_a_deadline_is_passed_on(status):
 
 def test_deadline_policy_and_priority_are_sent():
     transport = FakeTransport()
-    client = RetrievalClient(timeout_s=float("inf"), transport=transport)
+    client = RetrievalClient(timeout_s=86_400, transport=transport)
     client.retrieve([1], deadline_ms=50, on_deadline="partial", priority=1)
     client.retrieve([1])
     (one, _), (other, _) = transport.calls
     assert (one.parameters, one.priority) == ({"deadline_ms": 50, "on_deadline": "partial"}, 1)
-    assert (other.parameters, other.priority) == ({"deadline_ms": 86_400_000}, 0)
+    assert (other.parameters, other.priority) == ({"deadline_ms": 77_760_000}, 0)
 
 
 def test_keywords_replace_fields_of_the_options():
@@ -180,7 +212,7 @@ def test_keywords_replace_fields_of_the_options():
 def test_invalid_options_are_refused_before_sending():
     transport = FakeTransport()
     client = RetrievalClient(transport=transport)
-    with pytest.raises(RequestError, match="top_k: 0 is out of bounds; expected 1 or more"):
+    with pytest.raises(RequestError, match="top_k: 0 is out of bounds; expected 1 to 2147483647"):
         client.retrieve([1], top_k=0)
     with pytest.raises(TypeError, match="unexpected keyword argument 'topk'"):
         client.retrieve([1], topk=5)

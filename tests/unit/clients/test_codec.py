@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
+import torch
 
-from nann.clients._codec import decode_result, encode_request
+from nann.clients._codec import decode_result, encode_request, join, split
 from nann.errors import RequestError, ServerError
 from nann.search_params import SearchOptions
-from nann.signature import BEHAVIOR_ITEM_IDS, USER_PROFILE
+from nann.signature import BEHAVIOR_ITEM_IDS, PADDING_SCORE, USER_PROFILE
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,11 @@ from nann.signature import BEHAVIOR_ITEM_IDS, USER_PROFILE
         (np.array([1, 2], np.int32), [[1, 2]]),
         (np.array([[1, 2], [3, 4]], np.uint64), [[1, 2], [3, 4]]),
         ([np.array([1, 2]), np.array([3])], [[1, 2], [0, 3]]),
+        (np.zeros((2, 0), int), [[0], [0]]),
+        (torch.tensor([1, 2]), [[1, 2]]),
+        (torch.tensor([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
+        ([torch.tensor([1, 2]), torch.tensor([3])], [[1, 2], [0, 3]]),
+        ([torch.tensor(1), torch.tensor(2)], [[1, 2]]),
     ],
 )
 def test_histories_become_rows(ids, rows):
@@ -32,6 +38,14 @@ def test_histories_become_rows(ids, rows):
     [
         ([1.5], r"behavior_item_ids holds float64\[1\]; expected whole numbers, one list per user"),
         (["11"], "behavior_item_ids holds <U2"),
+        ("11,12", "behavior_item_ids holds <U5"),
+        (b"11", "behavior_item_ids holds |S2"),
+        (11, r"behavior_item_ids holds int64\[\]; expected whole numbers, one list per user"),
+        ({11}, r"behavior_item_ids holds object\[\]"),
+        (torch.tensor([[1.5]]), r"behavior_item_ids holds float32\[1\]"),
+        (torch.ones(1, requires_grad=True), "behavior_item_ids can't be read: Can't call numpy"),
+        ([2**70], "behavior_item_ids holds 1180591620717411303424; expected 64-bit signed numbers"),
+        ([1, 2**63], "behavior_item_ids holds 9223372036854775808; expected 64-bit signed"),
         ([True, False], "behavior_item_ids holds bool"),
         ([[[1]]], "behavior_item_ids holds"),
         ([[1], [[2]]], "behavior_item_ids holds"),
@@ -64,10 +78,36 @@ def test_a_profile_has_a_row_for_each_user():
         encode_request([[1], [2]], user_profile=[3, 4])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"priority": -1}, "priority: -1 is out of bounds; expected 0 to 3"),
+        ({"priority": 9}, "priority: 9 is out of bounds; expected 0 to 3"),
+        ({"priority": "high"}, "priority is 'high'; expected a whole number, 0 to 3"),
+        ({"priority": None}, "priority is None; expected a whole number"),
+        ({"request_id": 7}, "request_id is 7; expected printable text"),
+        ({"request_id": "\ud800"}, r"request_id is '\\ud800'; expected printable text"),
+    ],
+)
+def test_priority_and_request_id_are_checked(arguments, message):
+    with pytest.raises(RequestError, match=message):
+        encode_request([1], **arguments)
+
+
+def test_more_users_than_the_server_takes_at_once_become_several_requests():
+    users = [[number, number] for number in range(1, 36)]
+    whole = encode_request(users, SearchOptions(top_k=5), user_profile=users, priority=2, request_id="r")
+    parts = split(whole)
+    assert [len(part.inputs[BEHAVIOR_ITEM_IDS]) for part in parts] == [16, 16, 3]
+    for spec, rows in whole.inputs.items():
+        np.testing.assert_array_equal(np.concatenate([part.inputs[spec] for part in parts]), rows)
+    assert {(part.parameters["top_k"], part.priority, part.request_id) for part in parts} == {(5, 2, "r")}
+
+
 def outputs(**changes):
     arrays = {
         "item_ids": np.array([[7, -1]]),
-        "scores": np.array([[0.5, -np.inf]], np.float32),
+        "scores": np.array([[0.5, PADDING_SCORE]], np.float32),
         "unknown_items": np.array([[1]], np.int32),
         "items_scored": np.array([[9]], np.int32),
         "status": np.array([[1]], np.int32),
@@ -76,9 +116,9 @@ def outputs(**changes):
 
 
 def test_a_result():
-    result = decode_result(outputs(), 1.5)
+    result = decode_result(encode_request([1]), outputs(), 1.5)
     np.testing.assert_array_equal(result.item_ids, [[7, -1]])
-    np.testing.assert_array_equal(result.scores, np.array([[0.5, -np.inf]], np.float32))
+    np.testing.assert_array_equal(result.scores, np.array([[0.5, PADDING_SCORE]], np.float32))
     np.testing.assert_array_equal(result.unknown_items, [1])
     np.testing.assert_array_equal(result.items_scored, [9])
     np.testing.assert_array_equal(result.status, [1])
@@ -88,11 +128,30 @@ def test_a_result():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scores": None}, r"returned nothing as scores; expected FP32 \[batch, any\]"),
-        ({"scores": np.zeros((1, 2))}, r"returned float64\[1, 2\] as scores"),
-        ({"items_scored": np.zeros(1, np.int32)}, r"returned int32\[1\] as items_scored; expected INT32"),
+        ({"item_ids": None}, r"returned nothing as item_ids; expected INT64 \[1, any\]"),
+        ({"item_ids": np.array(7)}, r"returned int64\[\] as item_ids; expected INT64 \[1, any\]"),
+        ({"item_ids": np.zeros((2, 2), int)}, r"returned int64\[2, 2\] as item_ids; expected INT64 \[1, any\]"),
+        ({"scores": np.zeros((1, 2))}, r"returned float64\[1, 2\] as scores; expected FP32 \[1, 2\]"),
+        ({"scores": np.zeros((1, 3), np.float32)}, r"returned float32\[1, 3\] as scores; expected FP32 \[1, 2\]"),
+        ({"items_scored": np.zeros(1, np.int32)}, r"returned int32\[1\] as items_scored; expected INT32 \[1, 1\]"),
+        ({"status": np.zeros((1, 0), np.int32)}, r"returned int32\[1, 0\] as status; expected INT32 \[1, 1\]"),
     ],
 )
-def test_invalid_results_are_refused(changes, message):
+def test_answers_of_another_kind_or_size_are_refused(changes, message):
     with pytest.raises(ServerError, match=message):
-        decode_result(outputs(**changes), 1.0)
+        decode_result(encode_request([1]), outputs(**changes), 1.0)
+
+
+def test_an_answer_has_as_many_items_as_were_asked_for():
+    request = encode_request([1], SearchOptions(top_k=50))
+    with pytest.raises(ServerError, match=r"returned int64\[1, 2\] as item_ids; expected INT64 \[1, 50\]"):
+        decode_result(request, outputs(), 1.0)
+
+
+def test_results_of_several_requests_are_one_and_a_shorter_one_is_padded():
+    wide = {"item_ids": np.array([[1, 2, 3]]), "scores": np.array([[3, 2, 1]], np.float32)}
+    results = [decode_result(encode_request([1]), outputs(**changes), 1.5) for changes in ({}, wide)]
+    whole = join(results)
+    assert whole.item_ids.tolist() == [[7, -1, -1], [1, 2, 3]]
+    assert whole.scores.tolist() == [[0.5, PADDING_SCORE, PADDING_SCORE], [3, 2, 1]]
+    assert (whole.scores.dtype, whole.unknown_items.tolist(), whole.latency_ms) == (np.float32, [1, 1], 3.0)

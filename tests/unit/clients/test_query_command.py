@@ -8,14 +8,15 @@ from typer.testing import CliRunner
 from nann import clients
 from nann.bundle import write_manifest
 from nann.cli.query import query
-from nann.errors import BundleError, RequestError
+from nann.errors import BundleError, RequestError, ServerError
 from nann.search_params import REQUEST_PARAMETERS
+from nann.signature import PADDING_SCORE
 
 
 @pytest.fixture
 def ask(monkeypatch, tmp_path):
     """Runs `nann query` against a client that knows two items; returns its result and what the client was asked."""
-    asked = {}
+    asked = {"answering": "another bundle"}
 
     class FakeClient:
         def __init__(self, url, protocol, timeout_s, tls):
@@ -27,12 +28,17 @@ def ask(monkeypatch, tmp_path):
         def __exit__(self, *_):
             pass
 
+        def bundle_id(self):
+            if asked["answering"] is None:
+                raise ServerError("closed to you")
+            return asked["answering"]
+
         def retrieve(self, ids, options, **others):
             asked.update(ids=ids, options=options, **others)
             users = len(ids)
             return clients.RetrievalResult(
                 item_ids=np.tile([[30, 10, -1]], (users, 1)),
-                scores=np.tile(np.array([[2.5, 1, -np.inf]], np.float32), (users, 1)),
+                scores=np.tile(np.array([[2.5, 1, PADDING_SCORE]], np.float32), (users, 1)),
                 unknown_items=np.full(users, 2, np.int32),
                 items_scored=np.full(users, 1234, np.int32),
                 status=np.zeros(users, np.int32),
@@ -47,6 +53,7 @@ def ask(monkeypatch, tmp_path):
     def run(*arguments):
         return CliRunner().invoke(app, arguments), asked
 
+    run.asked = asked
     return run
 
 
@@ -57,11 +64,11 @@ def write_names(path):
     graph = {"layer_count": 1, "entry_layer": 0, "hnsw_entry_point": 0}
     search = {"top_k": 2, "ef": [3], "rounds": [1]}
     manifest = {"item_count": 3, "sequence_length": 5, "profile_fields": [], "graph": graph, "search": search}
-    write_manifest(path, manifest, ["item_ids.npy", "item_names.txt"])
+    return write_manifest(path, manifest, ["item_ids.npy", "item_names.txt"]).bundle_id
 
 
 def test_a_table_with_names(ask, tmp_path):
-    write_names(tmp_path / "build" / "bundle")
+    ask.asked["answering"] = write_names(tmp_path / "build" / "bundle")
     result, asked = ask("--ids", "10,20", "--top-k", "3", "--ef", "1,2,3", "--rounds", "1,1,1")
     assert result.exit_code == 0, result.output
     assert asked["ids"] == [[10, 20]]
@@ -69,7 +76,29 @@ def test_a_table_with_names(ask, tmp_path):
     assert (asked["url"], asked["protocol"]) == ("127.0.0.1:8001", "grpc")
     for words in ("soap", "milk", "2.5000", "1,234 items scored, 2 ids unknown", "over grpc in 3.2 ms"):
         assert words in result.output
-    assert "-inf" not in result.output
+    assert "e38" not in result.output
+    assert "-1" not in result.output.split()
+
+
+def test_names_are_those_of_the_bundle_that_answers(ask, tmp_path):
+    bundle_id = write_names(tmp_path / "build" / "bundle")
+    result, _ = ask("--ids", "10")
+    words = " ".join(result.output.split())
+    assert (
+        f"build/bundle is bundle {bundle_id}, and the server answers from another bundle; no names are shown" in words
+    )
+    assert "soap" not in words
+    result, _ = ask("--ids", "10", "--bundle", "build/bundle")
+    words = " ".join(result.output.split())
+    assert (
+        f"is bundle {bundle_id}, and the server answers from another bundle; its names are shown as you chose it"
+        in words
+    )
+    assert "soap" in words
+    ask.asked["answering"] = None
+    result, _ = ask("--ids", "10")
+    assert result.exit_code == 0, result.output
+    assert "the server answers from one that it does not name" in " ".join(result.output.split())
 
 
 def test_json_for_programs(ask):

@@ -25,6 +25,7 @@ from nann.exact_search import exact_search
 from nann.kernels import NATIVE, NUMPY, Kernels
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import PAPER_SEARCH_PARAMS, SearchParams
+from nann.signature import PADDING_SCORE
 
 BOTH = pytest.mark.parametrize("kernel", [NATIVE, NUMPY], ids=lambda kernel: kernel.name)
 
@@ -121,7 +122,7 @@ def test_a_stopped_search_keeps_its_results_and_the_others_go_on(case, data):
         alone, scored = stopped_alone(graph, scorer.table, row, one, most_calls[row])
         assert_row(stopped, row, alone.items[0][alone.items[0] != -1], score)
         assert stopped.items_scored[row] == len(scored)
-        assert stopped.scores[row, 0] == score[scored].max(initial=-np.inf)  # the best of all items scored so far
+        assert stopped.scores[row, 0] == score[scored].max(initial=PADDING_SCORE)  # the best of all items scored so far
 
 
 def test_one_user_who_finishes_early_is_dropped_from_the_calls():

@@ -9,6 +9,7 @@ from support.searching import BROKEN_ANSWERS, BrokenScorer, TableScorer
 from nann.errors import RequestError, ScorerError
 from nann.exact_search import exact_search
 from nann.search_input import UserBatch
+from nann.signature import PADDING_SCORE
 
 
 @settings(max_examples=150)
@@ -39,6 +40,14 @@ def test_reports_progress_up_to_the_total():
     seen = []
     exact_search(scorer, scorer.users(), 5, 1, chunk=3, user_block=2, progress=lambda *step: seen.append(step))
     assert seen == [(6, 15), (10, 15), (13, 15), (15, 15)]
+
+
+def test_infinite_scores_are_given_as_the_largest_finite_ones():
+    """A scorer may mask items with -inf; JSON, for one, can't carry it."""
+    scorer = TableScorer([[1, -np.inf, np.inf, 0]])
+    result = exact_search(scorer, scorer.users(), 4, 4)
+    assert result.items.tolist() == [[2, 0, 3, 1]]
+    assert result.scores.tolist() == [[-PADDING_SCORE, 1, 0, PADDING_SCORE]]
 
 
 def test_no_users():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import nann
 from nann import _kernels, kernels
 from nann.kernels import NATIVE, NUMPY
+from nann.signature import PADDING_SCORE
 
 BOTH = pytest.mark.parametrize("kernel", [NATIVE, NUMPY], ids=lambda kernel: kernel.name)
 FEW = settings(max_examples=150)
@@ -63,7 +64,7 @@ def expand_oracle(lists, visited, frontier):
 
 def merge_oracle(items, scores, new_items, new_scores, ef):
     width = min(max(ef, default=0), items.shape[1] + new_items.shape[1])
-    out = [np.full((len(items), width), fill, kind) for fill, kind in ((-1, "i4"), (-np.inf, "f4"), (False, "?"))]
+    out = [np.full((len(items), width), fill, kind) for fill, kind in ((-1, "i4"), (PADDING_SCORE, "f4"), (False, "?"))]
     for b in range(len(items)):
         old = [(item, score, False) for item, score in zip(items[b], scores[b], strict=True) if item != -1]
         new = [(item, score, True) for item, score in zip(new_items[b], new_scores[b], strict=True) if item != -1]
@@ -235,7 +236,7 @@ class TestMergeTop:
             i32(3, 1),
         )
         np.testing.assert_array_equal(top[0], i32([3, 7, 2], [4, -1, -1]))
-        np.testing.assert_array_equal(top[1], f32([1.0, 1.0, 0.5], [0.0, -np.inf, -np.inf]))
+        np.testing.assert_array_equal(top[1], f32([1.0, 1.0, 0.5], [0.0, PADDING_SCORE, PADDING_SCORE]))
         np.testing.assert_array_equal(top[2], [[True, False, False], [True, False, False]])
 
     @BOTH

@@ -34,6 +34,9 @@ def test_the_smallest_that_is_allowed(params):
         (5, (), (), r"ef is \[\]; expected at least 1 per layer"),
         (5, (0, 5), (1, 1), r"ef is \[0, 5\]; expected at least 1 per layer"),
         (5, (5, 5), (1, -1), r"rounds is \[1, -1\]; expected 0 or more per layer"),
+        (2.7, (5,), (1,), "top_k is 2.7; expected a whole number"),
+        (1, (5, 2.5), (1, 1), "ef is 2.5; expected a whole number"),
+        (1, (5,), ("1",), "rounds is '1'; expected a whole number"),
         (6, (9, 5), (1, 1), "ef of the ground layer is 5 and top_k 6; expected ef >= top_k: raise the last value"),
     ],
 )
@@ -46,6 +49,7 @@ def test_impossible_parameters_are_refused(top_k, ef, rounds, message):
     ("seeds", "message"),
     [
         ((0, 5), "seeds is 0; expected at least 1"),
+        ((1.5, 5), "seeds is 1.5; expected a whole number"),
         ((6, 5), "seed_ef is 5 and seeds 6; expected seed_ef >= seeds"),
     ],
 )
@@ -106,10 +110,15 @@ def test_options_are_kept_in_one_form():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"top_k": 0}, "top_k: 0 is out of bounds; expected 1 or more"),
-        ({"top_k": 2.5}, "top_k is 2.5; expected a whole number, 1 or more"),
+        ({"top_k": 0}, "top_k: 0 is out of bounds; expected 1 to 2147483647"),
+        ({"top_k": 2.5}, "top_k is 2.5; expected a whole number, 1 to 2147483647"),
         ({"deadline_ms": 10**13}, "deadline_ms: 10000000000000 is out of bounds; expected 1 to 1000000000000"),
-        ({"ef": (1, -2)}, "ef: -2 is out of bounds; expected 1 or more"),
+        ({"ef": (1, -2)}, "ef: -2 is out of bounds; expected 1 to 2147483647"),
+        ({"top_k": 10**20}, "top_k: 100000000000000000000 is out of bounds; expected 1 to 2147483647"),
+        ({"deadline_ms": float("nan")}, "deadline_ms is nan; expected a whole number"),
+        ({"ef": "x"}, "ef is 'x'; expected whole numbers separated by commas"),
+        ({"ef": b"x"}, "ef is b'x'; expected whole numbers"),
+        ({"ef": np.array(2.5)}, r"ef is array\(2.5\); expected whole numbers"),
         ({"ef": ()}, r"ef is \(\); expected whole numbers separated by commas, one for each layer, entry layer first"),
         ({"rounds": "1,x"}, "rounds is '1,x'; expected whole numbers separated by commas"),
         ({"ef": {"2": 20}}, "ef is {'2': 20}; expected whole numbers"),

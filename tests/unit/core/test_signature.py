@@ -28,7 +28,7 @@ def test_the_public_contract():
     assert (signature.STATUS_COMPLETE, signature.STATUS_PARTIAL, signature.STATUS_DEGRADED) == (0, 1, 2)
     assert signature.ENTRIES == ("layers", "seeds")
     paddings = (signature.PADDING_ITEM, signature.PADDING_IDS, signature.PADDING_SCORE)
-    assert paddings == (-1, (0, -1), -np.inf)
+    assert paddings == (-1, (0, -1), np.finfo(np.float32).min)
 
 
 def test_a_tensor_has_one_name_wherever_it_passes():

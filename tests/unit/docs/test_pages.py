@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -135,6 +136,21 @@ def test_profiles_of_docker_compose_exist(page):
     for line in commands(page):
         for profile in re.findall(r"docker compose --profile (\S+)", line):
             assert profile in profiles, f"{label(page)} names `{line}`"
+
+
+def test_messages_name_no_page_and_no_make_target():
+    """The wheel has neither: a message must say itself what to do."""
+    found = []
+    for file in sorted(FILES):
+        if not re.match(r"(nann|cli|clients|python_backend|training)/.*\.py$", file):
+            continue
+        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+        documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+            if id(node) not in documentation and re.search(r"docs/\w+\.md|`make [\w-]+`", text):
+                found.append(f"{file}:{node.lineno}: {text}")
+    assert not found
 
 
 @each_page()

@@ -20,11 +20,11 @@ class FakeTransport:
     """Gives every user item 1001, as a server would."""
 
     def infer(self, request, timeout_s):
-        users = len(next(iter(request.inputs.values())))
+        users, width = len(next(iter(request.inputs.values()))), request.parameters.get("top_k", 1)
         one = np.ones((users, 1), np.int32)
         return {
-            "item_ids": np.full((users, 1), 1001),
-            "scores": np.ones((users, 1), np.float32),
+            "item_ids": np.full((users, width), 1001),
+            "scores": np.ones((users, width), np.float32),
             **dict.fromkeys(("unknown_items", "items_scored", "status"), one),
         }
 
@@ -56,7 +56,7 @@ def test_the_api_page_runs_and_its_search_finds_what_is_there(api_names):
     assert nann.coverage(found.items, exact.items) > 0.9
     assert api_names["unknown"].tolist() == [[0], [1]]
     np.testing.assert_allclose(api_names["same_states"], api_names["states"], atol=1e-5)
-    assert api_names["result"].item_ids.tolist() == [[1001], [1001]]
+    assert api_names["result"].item_ids.tolist() == [[1001] * 10] * 2
     assert api_names["seeded"].entry == "seeds"
 
 
@@ -85,4 +85,4 @@ def test_the_custom_scorer_page_runs(api_names, tmp_path, monkeypatch):
 def test_the_readme_asks_the_server(fake_server, capsys):
     run_blocks(ROOT / "README.md", python_blocks(ROOT / "README.md"), {})
     assert fake_server == ["127.0.0.1:8001"]
-    assert capsys.readouterr().out == "[1001] [1.]\n"
+    assert capsys.readouterr().out == f"{np.full(10, 1001)} {np.ones(10)}\n"

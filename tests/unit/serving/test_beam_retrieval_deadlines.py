@@ -41,6 +41,7 @@ def test_each_request_of_a_batch_stops_at_its_own_deadline(model, monkeypatch):
     _, error, answer = map(response_to, (whole, late, partial))
     assert (error.error().code(), answer.arrays()["status"].tolist()) == ("CANCELLED", [[1]])
     assert "did not end within its deadline (deadline_ms 150)" in error.error().message()
+    assert 'or for the best items so far (on_deadline "partial")' in error.error().message()
     assert clock.now_ns - 10**12 == whole.rounds[0] * 100_000_000  # stopped requests cost no round
 
 
@@ -60,6 +61,9 @@ def test_waiting_counts_and_who_is_late_before_the_first_round_costs_none(model,
     in_time, late = timed(12, clock.now_ns - second_ns), timed(12, clock.now_ns - 9 * second_ns, on_deadline="partial")
     assert [outcome.kind for outcome in model.outcomes([late])] == [Kind.LATE]
     assert not triton_fakes.InferenceRequest.calls
+    words = response_to(model.outcomes([late])[0]).error().message()
+    assert "it came before the first items were scored: ask for a longer one" in words
+    assert "partial" not in words  # which was asked for
     assert [outcome.kind for outcome in model.outcomes([late, in_time])] == [Kind.LATE, Kind.COMPLETE]
     # A client's clock that is ahead of ours gives a request no more time.
     (outcome,) = model.outcomes([timed(12, clock.now_ns + 10**15, deadline_ms=150)])

@@ -43,7 +43,25 @@ def test_short_results_are_padded(model):
     (response,) = model.execute([ask(12, top_k=20, ef="3,20", rounds="0,0")])
     arrays = response.arrays()
     assert (arrays["item_ids"][0, 3:] == -1).all()
-    assert np.isneginf(arrays["scores"][0, 3:]).all()
+    assert (arrays["scores"][0, 3:] == np.finfo(np.float32).min).all()
+
+
+def test_every_score_of_an_answer_is_valid_json(model, monkeypatch):
+    """Items that the scorer masks, and padding: both would be -Infinity, which is no JSON."""
+
+    def masked(call):
+        response = score(call)
+        scores = response.arrays()["candidate_scores"]
+        scores[call.inputs["candidates"] % 2 == 1] = -np.inf
+        return response
+
+    monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", staticmethod(masked))
+    (response,) = model.execute([ask(12, top_k=20, ef="3,20", rounds="0,0")])
+    arrays = response.arrays()
+    json.dumps(arrays["scores"].tolist(), allow_nan=False)
+    found = arrays["item_ids"][0] != -1
+    assert (arrays["scores"][0, ~found] == np.finfo(np.float32).min).all()
+    assert len({*arrays["item_ids"][0, found].tolist()}) == found.sum() > 1
 
 
 def test_a_bad_request_fails_alone(model):

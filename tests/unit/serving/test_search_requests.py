@@ -128,7 +128,10 @@ def test_more_seeds_raise_the_light_walks_ef():
         ({"entry": "seeds", "seeds": "x"}, "seeds is 'x'; expected a whole number, 1 to 400"),
         ({"entry": "seeds", "seed_ef": 401}, "seed_ef: 401 is out of bounds"),
         ({"entry": "seeds", "seed_ef": 59}, "seed_ef is 59 and seeds 60; expected seed_ef >= seeds"),
-        ({"entry": "seeds", "ef": "10,30,50"}, "ef is '10,30,50'; expected 1 whole numbers"),
+        (
+            {"entry": "seeds", "ef": "10,30,50"},
+            "ef is '10,30,50'; expected one whole number, since this search walks the ground layer alone",
+        ),
     ],
 )
 def test_bad_seeds(parameters, message):

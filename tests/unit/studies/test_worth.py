@@ -272,13 +272,13 @@ def test_the_two_sided_form_sees_the_data_as_often_as_the_whole_scorer(second):
     assert simple.steps / start == pytest.approx(passes, abs=0.5 / start)
 
 
-def test_an_ablation_changes_one_thing(second, study_data):
+def test_an_ablation_changes_one_thing(second, study_data, tmp_path):
     auto = auto_config(second).config
     plain = auto.model_dump()
     changed = {}
     for form in ablated(auto, second):
         body = form.config.model_dump()
-        parts = [("loss", "logq"), ("loss", "own_items")]
+        parts = [("loss", name) for name in ("logq", "own_items", "basket_power")]
         changed[form.name] = {name for part, name in parts if body[part][name] != plain[part][name]}
         kernels = body["model"]["kernel"], plain["model"]["kernel"]
         changed[form.name] |= {name for name in kernels[0] if kernels[0][name] != kernels[1][name]}
@@ -295,6 +295,12 @@ def test_an_ablation_changes_one_thing(second, study_data):
     names = [form.name for form in ablated(repeating, study_data)]
     assert ("repeats" in names) == repeating.model.kernel.repeats
     assert "own_items" not in names
+    log, columns = write_log(tmp_path / "log.csv"), LogColumns("user", "item", "time", basket="category")
+    prepare(lambda scratch: read_log([log], columns, scratch), tmp_path / "data", Protocol(validation_users=10))
+    baskets = PreparedData.load(tmp_path / "data")
+    auto = auto_config(baskets).config
+    powers = {form.name: form.config.loss.basket_power for form in ablated(auto, baskets)}
+    assert [name for name, power in powers.items() if power != auto.loss.basket_power] == ["basket_power"]
 
 
 @pytest.mark.parametrize("share", [0.0, 1.5])

@@ -249,6 +249,14 @@ def test_a_gpu_that_tensorrt_does_not_build_for(bundle, tmp_path):
     assert not (tmp_path / "plans" / "plans.json").exists()
 
 
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is a GPU")
+def test_without_a_gpu_it_says_which_option_names_one(tmp_path):
+    options = EngineOptions(half=False, optimization_level=0)
+    here = EngineBuilder(trt, SCORER, options, Progress(console=Console(quiet=True)), tmp_path / "timing.cache")
+    with pytest.raises(ConfigError, match=r"is there a GPU and a driver.*--compute-capability 8\.6 or such"):
+        here.build(save(tmp_path / "s.onnx", scorer_nodes()), PROFILES)
+
+
 def test_a_bundle_without_the_scorer_in_half(exported_bundle, tmp_path):
     with pytest.raises(BundleError, match=r"has no scorer\.fp16\.onnx; run `nann export --half`, or build with"):
         build_plans(Bundle.open(exported_bundle), tmp_path / "plans", TWO_GPUS)

@@ -104,8 +104,8 @@ def test_the_correction_can_be_left_out(data, rows_config):
     assert (corrected.log_expected < 0).all()
 
 
-@pytest.mark.parametrize("own_items", ["masked", "kept"])
-def test_the_loss_is_that_of_plain_loops(data, rows_config, own_items):
+@pytest.mark.parametrize(("own_items", "power"), [("masked", 0.5), ("kept", 0.0), ("kept", 1.0)])
+def test_the_loss_is_that_of_plain_loops(data, rows_config, own_items, power):
     batch = sampler_of(data, rows_config).batch(0)
     rows, contexts, count = *batch.rows.ends.shape, len(batch.candidates)
     scores = torch.randn(rows, contexts, count, generator=torch.Generator().manual_seed(0))
@@ -121,8 +121,10 @@ def test_the_loss_is_that_of_plain_loops(data, rows_config, own_items):
             correction = 0.0 if own else float(batch.log_expected[candidate])
             total += np.exp(float(scores[row, place, candidate]) - correction)
         losses.setdefault(context, []).append(np.log1p(total / np.exp(float(scores[row, place, target]))))
-    expected = np.mean([np.mean(one) for one in losses.values()])
-    assert float(shared_softmax_loss(scores, batch, own_items)) == pytest.approx(expected, rel=1e-4)
+    weights = [len(one) ** power for one in losses.values()]
+    expected = np.average([np.mean(one) for one in losses.values()], weights=weights)
+    config = rows_config.loss.model_copy(update={"own_items": own_items, "basket_power": power})
+    assert float(shared_softmax_loss(scores, batch, config)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_auxiliary_loss_is_of_targets_with_their_contexts(data, rows_config):

@@ -65,7 +65,7 @@ class ScoredPool:
 
     Attributes:
         items: `int32[U, n]`, distinct in a row, padded with -1 at the end.
-        scores: `float32[U, n]`, -inf where padded.
+        scores: `float32[U, n]`, `PADDING_SCORE` where padded.
     """
 
     items: Int32Array
