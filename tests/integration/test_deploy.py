@@ -1,13 +1,10 @@
 """`nann deploy` and `nann rollback` on a live server under constant load."""
 
-import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +14,7 @@ from onnx import numpy_helper
 from support.live_bundle import item_ids, make_bundle
 from support.own_server import server_options
 from support.ports import free_ports
-from support.under_load import MIXED, Load
+from support.under_load import MIXED, Load, asked_for_readiness
 
 from nann.bundle import Bundle, write_manifest
 from nann.clients import RetrievalClient
@@ -164,25 +161,6 @@ def with_other_scorer(bundle, path, change) -> Path:
 def lose_the_table(model):
     (table,) = (tensor for tensor in model.graph.initializer if tensor.name == "table")
     table.CopyFrom(numpy_helper.from_array(np.zeros((1, 3), np.float32), "table"))
-
-
-@contextlib.contextmanager
-def asked_for_readiness(server) -> Iterator[list[bool]]:
-    """The answers of /v2/health/ready, asked again and again while the context lasts."""
-    answers: list[bool] = []
-    stop = threading.Event()
-
-    def ask() -> None:
-        while not stop.wait(0.01):
-            answers.append(server.is_ready())
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
-        yield answers
-    finally:
-        stop.set()
-        thread.join()
 
 
 def test_a_bundle_that_does_not_load_is_undone_and_nobody_notices(server, bundles, tmp_path):

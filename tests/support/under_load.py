@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +14,7 @@ import numpy as np
 from nann.bundle import Bundle
 from nann.clients import RetrievalClient
 from nann.errors import NannError
+from nann.python_backend.server.triton import TritonServer
 from support.live_bundle import ITEMS, item_ids
 from support.reference import OfflineEnsemble
 from support.waiting import wait_until
@@ -91,3 +94,22 @@ class Load:
             if np.array_equal(result.item_ids[0], items) and np.allclose(result.scores[0], scores, atol=1e-5):
                 return name
         return MIXED
+
+
+@contextlib.contextmanager
+def asked_for_readiness(server: TritonServer) -> Iterator[list[bool]]:
+    """The answers of /v2/health/ready, asked again and again while the context lasts."""
+    answers: list[bool] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.wait(0.01):
+            answers.append(server.is_ready())
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        stop.set()
+        thread.join()
