@@ -9,7 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
-from .support import DEFAULT_BUNDLE, DEFAULT_CHECKPOINT, JsonOption, TrainedDataOption, console, print_json
+from .support import (
+    DEFAULT_BUNDLE,
+    DEFAULT_CHECKPOINT,
+    JsonOption,
+    TrainedDataOption,
+    about_reachability,
+    console,
+    print_json,
+)
 
 
 def export(
@@ -41,7 +49,7 @@ def export(
     console.print(
         f"user_encoder.onnx {report.user_encoder_bytes / 1e6:.1f} MB, scorer.onnx {report.scorer_bytes / 1e6:.1f} MB; "
         f"onnxruntime differs from torch by at most {report.max_difference:.1e} (allowed {report.tolerance:.0e}) "
-        f"at {report.shapes_checked} shapes"
+        f"at {report.shapes_checked} shapes; {about_reachability(Bundle.open(bundle, files=[]))}"
     )
     search = recommend_search(Bundle.open(bundle), prepared)
     console.print(_about(search, describe(Bundle.open(bundle, files=[]).search_params)), highlight=False)

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from .support import DEFAULT_BUNDLE, DEFAULT_CHECKPOINT, JsonOption, TrainedDataOption, console, print_json
+from .support import (
+    DEFAULT_BUNDLE,
+    DEFAULT_CHECKPOINT,
+    JsonOption,
+    TrainedDataOption,
+    about_reachability,
+    console,
+    print_json,
+)
 
 
 def index(
@@ -31,7 +39,8 @@ def index(
     graph = bundle.manifest["graph"]
     console.print(
         f"bundle {out}: {bundle.item_count:,} items, layers {graph['layer_sizes']}, "
-        f"mean ground degree {graph['mean_ground_degree']}"
+        f"mean ground degree {graph['mean_ground_degree']}; {about_reachability(bundle)}"
     )
     if json:
-        print_json({"bundle": str(out), "bundle_id": bundle.bundle_id, "item_count": bundle.item_count, "graph": graph})
+        body = {"bundle_id": bundle.bundle_id, "item_count": bundle.item_count, "graph": graph}
+        print_json({"bundle": str(out), **body, "reachability": bundle.notes["reachability"]})

@@ -20,6 +20,7 @@ from torch.export import Dim
 from nann.bundle import SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, WARMUP_FILES, Bundle
 from nann.errors import BundleError, ScorerError
 from nann.light_walk import light_users
+from nann.reachability import Reachability
 from nann.scorer import Float32Array
 from nann.signature import SCORER, USER_ENCODER, ModelSpec
 
@@ -58,7 +59,9 @@ def export_to_bundle(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module)
     Raises:
         ScorerError: if a module breaks the contract, or onnxruntime's scores differ from torch's. The bundle is then
             left without the ONNX files.
+        BundleError: if no search can reach more than 5% of the items.
     """
+    reachability = Reachability.require(bundle.graph)
     user_encoder, scorer = user_encoder.cpu().eval(), scorer.cpu().eval()
     behaviors, profiles = example_users(bundle, 2)
     candidates = example_candidates(bundle, 2, 3)
@@ -83,6 +86,7 @@ def export_to_bundle(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module)
     changed = bundle.change(written=written, removed=derived, export=asdict(report))
     tools = {name: version(name) for name in ("torch", "onnx", "onnxruntime")}
     changed.note(tools={**changed.notes.get("tools", {}), **tools})
+    changed.note(reachability={**changed.notes.get("reachability", {}), **reachability.summary()})
     return report
 
 

@@ -26,9 +26,11 @@ from nann.durable_files import new_folder
 from nann.errors import BundleError, ConfigError, DataError
 from nann.graph import HnswGraph, Layer
 from nann.manifest import MANIFEST_FILE
+from nann.reachability import Reachability
 from nann.search_params import SearchParams, SeedParams
 
 from ..config import IndexConfig, SearchConfig
+from .copies import Copies
 
 _ADD_CHUNK = 10_000
 _CONVERT_CHUNK = 1 << 18
@@ -92,6 +94,27 @@ def graph_from_hnswlib(index: hnswlib.Index, entry_layer: int) -> HnswGraph:
     return graph
 
 
+def build_graph(
+    vectors: npt.NDArray[np.float32],
+    copies: Copies,
+    config: IndexConfig,
+    *,
+    threads: int = -1,
+    progress: Progress | None = None,
+) -> HnswGraph:
+    """The graph of a bundle: HNSW on one item of each vector, to which the others are attached.
+
+    Args:
+        vectors: `float32[N, d]`, row = item index.
+        copies: of these vectors.
+        config: M, ef_construction, entry layer and random seed.
+        threads: hnswlib's threads.
+        progress: shows a bar if given.
+    """
+    index = build_hnsw(vectors[copies.originals], config, threads=threads, progress=progress)
+    return copies.attach(graph_from_hnswlib(index, config.entry_layer), fan_out=config.m)
+
+
 def create_bundle(
     out: Path,
     *,
@@ -127,12 +150,14 @@ def create_bundle(
     Raises:
         DataError: if the ids are not valid, their number is not that of the vectors, or a vector is not finite.
         ConfigError: if there are fewer items than the recommended top_k, or `search` lacks values for a layer.
-        BundleError: if `out` exists and is not a bundle.
+        BundleError: if `out` exists and is not a bundle, or no search could reach more than 5% of the items.
     """
     _check_items(item_ids, item_vectors, light_vectors, search.top_k)
     _check_folder(out)
     vectors = np.ascontiguousarray(item_vectors, np.float32)
-    graph = graph_from_hnswlib(build_hnsw(vectors, index, threads=threads, progress=progress), index.entry_layer)
+    copies = Copies.of(vectors)
+    graph = build_graph(vectors, copies, index, threads=threads, progress=progress)
+    reachability = Reachability.require(graph)
     recommended = [_search_for(graph, search)]
     arrays: dict[str, npt.NDArray[Any]] = {ITEM_IDS_FILE: item_ids, ITEM_VECTORS_FILE: vectors}
     if light_vectors is not None:  # entry by seeds is far cheaper, so it is the default
@@ -151,6 +176,7 @@ def create_bundle(
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "tools": {name: version(name) for name in ("nann", "hnswlib", "numpy")},
         "provenance": dict(provenance or {}),
+        "reachability": {"items_with_another_items_vector": len(copies), **reachability.summary()},
     }
     with new_folder(out) as folder:
         files = _save(folder, arrays, graph, item_names)
@@ -169,12 +195,9 @@ def _to_layer(
         degrees.append(block[:, :2].copy().view(np.uint16)[:, 0])
         links = block[:, 4:].copy().view(np.uint32)
         neighbors.append(labels[links[np.arange(links.shape[1]) < degrees[-1][:, None]]].astype(np.int32))
-    counts = np.zeros(item_count + 1, np.int64)
-    counts[owners[by_label] + 1] = np.concatenate(degrees)
-    indptr = np.cumsum(counts)
-    if indptr[-1] > np.iinfo(np.int32).max:
-        raise DataError(f"the graph has {indptr[-1]} links; the format holds at most {np.iinfo(np.int32).max}: lower M")
-    return Layer(indptr.astype(np.int32), np.concatenate(neighbors))
+    counts = np.zeros(item_count, np.int64)
+    counts[owners[by_label]] = np.concatenate(degrees)
+    return Layer.of(counts, np.concatenate(neighbors))
 
 
 def seeded_search(top_k: int, item_count: int) -> SearchParams:

@@ -18,6 +18,7 @@ from nann.bundle import SCORER_FILE, Bundle, search_to_json
 from nann.durable_files import new_file
 from nann.errors import ConfigError
 from nann.graph import HnswGraph, layer_files
+from nann.reachability import Reachability
 from nann.scorer import Scorer
 from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
@@ -29,7 +30,7 @@ from ..reports.plots import COLORS, GREY, figure, plain_log
 from ..scorers import OnnxScorer
 from .evaluate import check_same_items
 from .measured_users import MeasuredUsers, bundle_users
-from .reachability import LINKS, Reachability, link_orphans
+from .repair import LINKS, link_orphans
 from .tuning_search import Aim, SearchTuning, Trial, merged, tune_search
 
 SPLIT = "validation"
@@ -116,8 +117,7 @@ def tune_bundle(
         "by": "nann tune",
         **tuning_record(measured, by_entry, max_share),
         **measured.measure(index, scorer, best.params),
-        "unreachable_items": len(missed.unreachable),
-        "items_without_in_links": len(missed.no_in_links),
+        **missed.summary(),
         "frontier": [trial.summary() for trial in frontier],
     }
     if graph is not bundle.graph:

@@ -9,6 +9,7 @@ import pytest
 from nann.best_first_search import best_first_search
 from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError, DataError
+from nann.reachability import Reachability
 from nann.search_input import UserBatch
 from nann.training.config import IndexConfig, SearchConfig
 from nann.training.search.index import build_hnsw, create_bundle, graph_from_hnswlib
@@ -148,3 +149,19 @@ def test_vectors_that_are_not_finite_are_refused(vectors, tmp_path):
     broken[5, 3] = np.nan
     with pytest.raises(DataError, match="not finite"):
         make_bundle(tmp_path / "bundle", broken)
+
+
+def test_a_graph_that_leaves_items_unreachable_is_no_bundle(vectors, tmp_path, monkeypatch):
+    """Two distant halves and two links an item: hnswlib leaves one half without a link from the other."""
+    far = np.concatenate([vectors, vectors + 10_000])
+    with pytest.raises(BundleError, match=r"no search can reach .* of the 6,000 items .*; expected at most 5%"):
+        make_bundle(tmp_path / "bundle", far, index=IndexConfig(m=2, ef_construction=1, entry_layer=2))
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_the_notes_count_equal_vectors_and_unreachable_items(tmp_path):
+    vectors = np.zeros((3000, 12), np.float32)
+    vectors[:2000] = np.random.default_rng(3).normal(size=(2000, 12))
+    bundle = make_bundle(tmp_path / "bundle", vectors)
+    expected = {"items_with_another_items_vector": 999, **Reachability.of(bundle.graph).summary()}
+    assert bundle.notes["reachability"] == expected

@@ -12,6 +12,7 @@ from support.written import lines, saved_figures
 from nann.bundle import Bundle, write_manifest
 from nann.errors import ConfigError
 from nann.metrics import coverage
+from nann.reachability import reachable_items
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchOptions, SearchParams, SeedParams
 from nann.training.checkpoint import Checkpoint
@@ -23,7 +24,6 @@ from nann.training.search.ground_rounds import search_by_ground_round
 from nann.training.search.index import build_hnsw, graph_from_hnswlib
 from nann.training.search.measured_users import MeasuredUsers, bundle_users, search_users
 from nann.training.search.pipeline import export_checkpoint, index_checkpoint
-from nann.training.search.reachability import reachable_items
 from nann.training.search.tune import tune_bundle
 from nann.training.search.tuning_search import Aim, tune_search
 from nann.training.search.tuning_spaces import LayersSpace, SeedsSpace
