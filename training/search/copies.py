@@ -56,12 +56,14 @@ class Copies:
         if not len(self):
             return graph
         count = len(self.original_of)
-        layers = [self._all_items(layer) for layer in graph.layers]
-        sources, ends = self._links(layers[0], fan_out)
         levels = np.zeros(count, np.uint8)
         levels[self.originals] = graph.levels
+        ground, *upper = (self._all_items(layer) for layer in graph.layers)
+        entry_layer = graph.entry_layer
+        if not upper:  # a search scores all of its entry layer: there the originals, not all items
+            upper, levels[self.originals], entry_layer = [ground], 1, 1
         entry = int(self.originals[graph.hnsw_entry_point])
-        attached = HnswGraph((layers[0].with_links(sources, ends), *layers[1:]), levels, graph.entry_layer, entry)
+        attached = HnswGraph((ground.with_links(*self._links(ground, fan_out)), *upper), levels, entry_layer, entry)
         attached.validate()
         return attached
 

@@ -40,6 +40,14 @@ def test_a_graph_without_copies_stays_as_it_is():
     assert Copies.of(np.eye(2, dtype=np.float32)).attach(graph, fan_out=2) is graph
 
 
+def test_a_search_does_not_score_every_copy_of_a_few_vectors():
+    """The graph of two vectors has one layer; with the copies it has another above, of the two alone."""
+    copies = Copies(np.array([0, 2]), np.array([0, 0, 1, 0, 0]))
+    attached = copies.attach(make_graph([[[1], [0]]], [0, 0], entry_layer=0), fan_out=2)
+    assert (attached.entry_layer, attached.entry_points.tolist()) == (1, [0, 2])
+    assert reachable_items(attached).all()
+
+
 class DotScorer:
     """The inner product of item vector and user state."""
 
