@@ -27,6 +27,7 @@ from nann.errors import BundleError, ConfigError, DataError
 from nann.graph import HnswGraph, Layer
 from nann.manifest import MANIFEST_FILE
 from nann.reachability import Reachability
+from nann.scorer import Float32Array
 from nann.search_params import SearchParams, SeedParams
 
 from ..config import IndexConfig, SearchConfig
@@ -34,6 +35,7 @@ from .copies import Copies
 
 _ADD_CHUNK = 10_000
 _CONVERT_CHUNK = 1 << 18
+_LARGEST_ID = int(np.iinfo(np.int64).max)
 _DEFAULT_INDEX = IndexConfig()
 _DEFAULT_SEARCH = SearchConfig()
 _SEEDS, _SEEDED_EF, _SEEDED_ROUNDS = 4, 2, 4
@@ -118,7 +120,7 @@ def build_graph(
 def create_bundle(
     out: Path,
     *,
-    item_ids: npt.NDArray[np.int64],
+    item_ids: npt.NDArray[np.integer[Any]],
     item_vectors: npt.NDArray[np.float32],
     sequence_length: int,
     index: IndexConfig = _DEFAULT_INDEX,
@@ -134,7 +136,7 @@ def create_bundle(
 
     Args:
         out: the bundle's folder; replaced if it holds a bundle.
-        item_ids: `int64[N]` external ids, positive and strictly ascending.
+        item_ids: `int64[N]` external ids, positive and strictly ascending; other integer types are converted.
         item_vectors: `float32[N, d]`, e_v of each item.
         sequence_length: how many behaviours the user encoder reads.
         index: HNSW parameters.
@@ -152,19 +154,22 @@ def create_bundle(
         ConfigError: if there are fewer items than the recommended top_k, or `search` lacks values for a layer.
         BundleError: if `out` exists and is not a bundle, or no search could reach more than 5% of the items.
     """
-    _check_items(item_ids, item_vectors, light_vectors, search.top_k)
     _check_folder(out)
-    vectors = np.ascontiguousarray(item_vectors, np.float32)
+    vectors = _checked_vectors("item_vectors", item_vectors)
+    ids = _checked_ids(item_ids, len(vectors))
+    if len(ids) < search.top_k:
+        raise ConfigError(f"the data set has {len(ids)} items and top_k is {search.top_k}; lower search.top_k and ef")
+    light = None if light_vectors is None else _checked_vectors("light_vectors", light_vectors, ids)
     copies = Copies.of(vectors)
     graph = build_graph(vectors, copies, index, threads=threads, progress=progress)
     reachability = Reachability.require(graph)
     recommended = [_search_for(graph, search)]
-    arrays: dict[str, npt.NDArray[Any]] = {ITEM_IDS_FILE: item_ids, ITEM_VECTORS_FILE: vectors}
-    if light_vectors is not None:  # entry by seeds is far cheaper, so it is the default
-        arrays[LIGHT_VECTORS_FILE] = np.ascontiguousarray(light_vectors, np.float32)
-        recommended.insert(0, seeded_search(search.top_k, len(item_ids)))
+    arrays: dict[str, npt.NDArray[Any]] = {ITEM_IDS_FILE: ids, ITEM_VECTORS_FILE: vectors}
+    if light is not None:  # entry by seeds is far cheaper, so it is the default
+        arrays[LIGHT_VECTORS_FILE] = light
+        recommended.insert(0, seeded_search(search.top_k, len(ids)))
     manifest = {
-        "item_count": len(item_ids),
+        "item_count": len(ids),
         "vector_dim": vectors.shape[1],
         "sequence_length": sequence_length,
         "profile_fields": list(profile_fields),
@@ -206,22 +211,34 @@ def seeded_search(top_k: int, item_count: int) -> SearchParams:
     return SearchParams(top_k, (_SEEDED_EF * top_k,), (_SEEDED_ROUNDS,), SeedParams(count, count))
 
 
-def _check_items(
-    ids: npt.NDArray[np.int64],
-    vectors: npt.NDArray[np.float32],
-    light_vectors: npt.NDArray[np.float32] | None,
-    top_k: int,
-) -> None:
-    if len(ids) != len(vectors):
-        raise DataError(f"{len(ids)} item ids came with {len(vectors)} item vectors; expected one id per vector")
-    if np.any(np.diff(ids) <= 0) or (len(ids) and ids[0] < 1):
+def _checked_ids(item_ids: npt.NDArray[Any], count: int) -> npt.NDArray[np.int64]:
+    """The ids as the bundle holds them: `int64[N]`; every integer type is converted."""
+    ids = np.asarray(item_ids)
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise DataError(f"item_ids is {ids.dtype}{list(ids.shape)}; expected whole numbers, int64[{count}]")
+    if len(ids) != count:
+        raise DataError(f"{len(ids)} item ids came with {count} item vectors; expected one id per vector")
+    if count and int(ids.max()) > _LARGEST_ID:
+        raise DataError(f"item id {ids.max()} is too large; expected at most {_LARGEST_ID}, as ids are int64")
+    converted = ids.astype(np.int64)
+    if np.any(converted[1:] <= converted[:-1]) or (count and converted[0] < 1):
         raise DataError("item ids must be positive (0 and -1 mean padding) and strictly ascending")
-    if len(ids) < top_k:
-        raise ConfigError(f"the data set has {len(ids)} items and top_k is {top_k}; lower search.top_k and ef")
-    if light_vectors is not None and (light_vectors.ndim != 2 or len(light_vectors) != len(ids)):
-        raise DataError(f"light_vectors has shape {list(light_vectors.shape)}; expected [{len(ids)}, any]")
-    if not np.isfinite(vectors).all() or (light_vectors is not None and not np.isfinite(light_vectors).all()):
-        raise DataError("an item vector is not finite; the training diverged: lower the learning rate")
+    return converted
+
+
+def _checked_vectors(name: str, given: npt.NDArray[Any], ids: npt.NDArray[Any] | None = None) -> Float32Array:
+    """Vectors as the bundle holds them: finite and `float32[N, d]`."""
+    vectors = np.ascontiguousarray(given, np.float32)
+    if vectors.ndim != 2 or not vectors.shape[1] or (ids is not None and len(vectors) != len(ids)):
+        rows = "N" if ids is None else len(ids)
+        raise DataError(f"{name} has shape {list(vectors.shape)}; expected [{rows}, any]")
+    broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if broken.size:
+        raise DataError(
+            f"{name} has {broken.size} rows that are not finite, the first is {broken[0]}: a training that diverged gives "
+            "NaN everywhere (lower the learning rate), items without data may give it here and there"
+        )
+    return vectors
 
 
 def _graph_summary(graph: HnswGraph, config: IndexConfig) -> dict[str, Any]:
