@@ -72,6 +72,9 @@ def _about(search: Mapping[str, Any] | None, described: str) -> str:
     """A line on the recommended search and how it was found."""
     from ..training.search.default_search import ENOUGH
 
+    if search is not None and "given" in search:
+        return f"search: {described}, as given to {search['by']}; not measured: `nann evaluate` does"
+
     if search is None:
         return f"search: {described}, as configured; not measured without validation users: find one with `nann tune`"
     line = (

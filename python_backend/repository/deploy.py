@@ -23,7 +23,7 @@ from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, FEATURE_TRANSFORM, SCORER, 
 from ..server.control import READY, ModelControl
 from .answer_check import check_release
 from .configs import made_configs, pin_ensemble, write_made_configs
-from .install import choose_version, open_artefacts
+from .install import check_new, choose_version, open_artefacts
 from .versions import (
     DEFAULT_KEPT_VERSIONS,
     Versions,
@@ -90,6 +90,7 @@ def deploy(
         if number == versions.current:
             raise DeployError(f"version {number}, which already answers, is this bundle; nothing was changed")
         if not release_path(repository, number).exists():
+            check_new(opened, repository)
             write_release(opened, repository, number, opened_plans)
         after = versions.with_current(number, identity)
         change = _change(repository, control, versions, after)

@@ -22,24 +22,27 @@ from nann.bundle import (
     search_to_json,
     write_manifest,
 )
+from nann.bundle_check import check_searches
 from nann.durable_files import new_folder
-from nann.errors import BundleError, ConfigError, DataError
+from nann.errors import BundleError, DataError
 from nann.graph import HnswGraph, Layer
 from nann.manifest import MANIFEST_FILE
 from nann.reachability import Reachability
 from nann.scorer import Float32Array
-from nann.search_params import SearchParams, SeedParams
+from nann.search_input import SearchIndex
+from nann.search_params import SearchOptions
+from nann.search_requests import SERVED_BOUNDS, SearchBounds
 
 from ..config import IndexConfig, SearchConfig
 from .copies import Copies
+from .recommended import fitted, recommended_searches
 
 _ADD_CHUNK = 10_000
 _CONVERT_CHUNK = 1 << 18
 _LARGEST_ID = int(np.iinfo(np.int64).max)
 _DEFAULT_INDEX = IndexConfig()
 _DEFAULT_SEARCH = SearchConfig()
-_SEEDS, _SEEDED_EF, _SEEDED_ROUNDS = 4, 2, 4
-"""Defaults until `nann tune` has found better ones: seeds and ef in multiples of top_k, and rounds."""
+_NOTHING_ASKED = SearchOptions()
 
 
 def build_hnsw(
@@ -125,10 +128,12 @@ def create_bundle(
     sequence_length: int,
     index: IndexConfig = _DEFAULT_INDEX,
     search: SearchConfig = _DEFAULT_SEARCH,
+    asked: SearchOptions = _NOTHING_ASKED,
     light_vectors: npt.NDArray[np.float32] | None = None,
     item_names: Sequence[str] | None = None,
     profile_fields: Sequence[Mapping[str, Any]] = (),
     provenance: Mapping[str, Any] | None = None,
+    bounds: SearchBounds = SERVED_BOUNDS,
     threads: int = -1,
     progress: Progress | None = None,
 ) -> Bundle:
@@ -141,33 +146,37 @@ def create_bundle(
         sequence_length: how many behaviours the user encoder reads.
         index: HNSW parameters.
         search: recommended search parameters for entry "layers".
+        asked: what the bundle recommends instead for requests that set no parameters, and with which entry. By default
+            it is entry "seeds" if there are light vectors.
         light_vectors: `float32[N, d']`, item vectors of a light score (docs/custom_scorer.md). None: the bundle has no
             light score, and every search enters by the layers, as in the paper.
         item_names: one name per item, for people.
         profile_fields: name and values of each user profile field.
         provenance: anything else for the notes, such as data set and training configuration.
+        bounds: the most that the server's requests may ask for, and so the most to recommend.
         threads: hnswlib's threads.
         progress: shows a bar if given.
 
     Raises:
         DataError: if the ids are not valid, their number is not that of the vectors, or a vector is not finite.
         ConfigError: if there are fewer items than the recommended top_k, or `search` lacks values for a layer.
-        BundleError: if `out` exists and is not a bundle, or no search could reach more than 5% of the items.
+        RequestError: if `asked` does not fit together.
+        BundleError: if `out` exists and is not a bundle, no search could reach more than 5% of the items, or a
+            recommended search exceeds the bounds or leaves places of a result empty.
     """
     _check_folder(out)
     vectors = _checked_vectors("item_vectors", item_vectors)
     ids = _checked_ids(item_ids, len(vectors))
-    if len(ids) < search.top_k:
-        raise ConfigError(f"the data set has {len(ids)} items and top_k is {search.top_k}; lower search.top_k and ef")
     light = None if light_vectors is None else _checked_vectors("light_vectors", light_vectors, ids)
+    searches = recommended_searches(search, asked, len(ids), light=light is not None, bounds=bounds)
     copies = Copies.of(vectors)
     graph = build_graph(vectors, copies, index, threads=threads, progress=progress)
     reachability = Reachability.require(graph)
-    recommended = [_search_for(graph, search)]
+    recommended = [fitted(one, graph.entry_layer) for one in searches]
+    check_searches(SearchIndex(graph, light), recommended)
     arrays: dict[str, npt.NDArray[Any]] = {ITEM_IDS_FILE: ids, ITEM_VECTORS_FILE: vectors}
-    if light is not None:  # entry by seeds is far cheaper, so it is the default
+    if light is not None:
         arrays[LIGHT_VECTORS_FILE] = light
-        recommended.insert(0, seeded_search(search.top_k, len(ids)))
     manifest = {
         "item_count": len(ids),
         "vector_dim": vectors.shape[1],
@@ -205,12 +214,6 @@ def _to_layer(
     return Layer.of(counts, np.concatenate(neighbors))
 
 
-def seeded_search(top_k: int, item_count: int) -> SearchParams:
-    """Default parameters for entry "seeds", before `nann tune` has measured better ones."""
-    count = min(_SEEDS * top_k, item_count)
-    return SearchParams(top_k, (_SEEDED_EF * top_k,), (_SEEDED_ROUNDS,), SeedParams(count, count))
-
-
 def _checked_ids(item_ids: npt.NDArray[Any], count: int) -> npt.NDArray[np.int64]:
     """The ids as the bundle holds them: `int64[N]`; every integer type is converted."""
     ids = np.asarray(item_ids)
@@ -235,8 +238,8 @@ def _checked_vectors(name: str, given: npt.NDArray[Any], ids: npt.NDArray[Any] |
     broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if broken.size:
         raise DataError(
-            f"{name} has {broken.size} rows that are not finite, the first is {broken[0]}: a training that diverged gives "
-            "NaN everywhere (lower the learning rate), items without data may give it here and there"
+            f"{name} has {broken.size} rows that are not finite, the first is {broken[0]}: a diverged training gives "
+            "NaN everywhere (lower the learning rate), items without data here and there"
         )
     return vectors
 
@@ -252,16 +255,6 @@ def _graph_summary(graph: HnswGraph, config: IndexConfig) -> dict[str, Any]:
         "layer_sizes": list(graph.layer_sizes),
         "mean_ground_degree": round(len(graph.layers[0].neighbors) / graph.item_count, 2),
     }
-
-
-def _search_for(graph: HnswGraph, search: SearchConfig) -> SearchParams:
-    """Parameters for the layers that the graph has; a small graph lacks upper layers."""
-    layers = graph.entry_layer + 1
-    if len(search.ef) < layers:
-        raise ConfigError(
-            f"search.ef has {len(search.ef)} values and the graph {layers} layers; give one value per layer"
-        )
-    return SearchParams(search.top_k, search.ef[-layers:], search.rounds[-layers:])
 
 
 def _check_folder(out: Path) -> None:

@@ -15,6 +15,7 @@ from nann.metrics import coverage
 from nann.reachability import reachable_items
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchOptions, SearchParams, SeedParams
+from nann.search_requests import SERVED_BOUNDS
 from nann.training.checkpoint import Checkpoint
 from nann.training.config import IndexConfig
 from nann.training.data.prepared import Queries
@@ -31,6 +32,8 @@ from nann.training.studies.measures.seeded_entry import light_top
 from nann.training.train import train
 
 pytestmark = pytest.mark.heavy
+
+MAX_EF = SERVED_BOUNDS.max_ef
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +113,7 @@ def test_the_pick_reaches_the_coverage_and_no_grid_point_is_cheaper(bundle, user
     assert coverage(again.items, exact) == tuning.best.coverage >= wanted
     assert again.items_scored.mean() == tuning.best.items_scored
     reached = 0
-    space = LayersSpace(bundle.graph, 10)
+    space = LayersSpace(bundle.graph, 10, MAX_EF)
     for most in (space.params(upper, ef) for upper in space.uppers() for ef in space.ground_efs()):
         for rounds in range(1, most.rounds[-1] + 1):
             point = search_users(bundle.index, scorer, batch, replace(most, rounds=(*most.rounds[:-1], rounds)))
@@ -154,7 +157,7 @@ def test_settings_beyond_the_grid_are_tried_if_none_in_it_is_good_enough(entry):
     tuning = tune_search(index, scorer, measured, Aim(0.9), entry=entry)
     assert tuning.best is not None
     assert tuning.best.coverage >= 0.9
-    space = LayersSpace(graph, 5) if entry == "layers" else SeedsSpace(graph, 5)
+    space = LayersSpace(graph, 5, MAX_EF) if entry == "layers" else SeedsSpace(graph, 5, MAX_EF)
     assert tuning.best.params.ef[-1] > max(space.ground_efs())
     assert tune_search(index, scorer, measured, Aim(0.9), entry=entry, max_share=0.3).best is None
 
@@ -304,7 +307,7 @@ def test_no_grid_point_of_seeds_is_cheaper(bundle, users, wanted):
     again = search_users(bundle.index, scorer, batch, best.params)
     assert coverage(again.items, exact) == best.coverage >= wanted
     assert again.items_scored.mean() == best.items_scored
-    space = SeedsSpace(bundle.graph, 10)
+    space = SeedsSpace(bundle.graph, 10, MAX_EF)
     reached = 0
     for upper in space.uppers():
         for ef in space.ground_efs():
