@@ -61,6 +61,11 @@ def index_checkpoint(
     return bundle
 
 
+def of_checkpoint(bundle: Bundle) -> bool:
+    """Whether a bundle was indexed from a checkpoint; one of a user's own modules was not."""
+    return "weights" in bundle.notes.get("provenance", {})
+
+
 def export_checkpoint(checkpoint: Checkpoint, data: PreparedData, bundle: Bundle) -> ExportReport:
     """Exports the scorer whose vectors the bundle's graph was built on.
 

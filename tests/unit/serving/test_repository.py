@@ -305,7 +305,7 @@ def test_a_bundle_of_nonsense_is_not_installed(tmp_path):
     (bundle.path / "item_ids.npy").unlink()
     np.save(bundle.path / "item_ids.npy", ids)
     bundle.change(written=["item_ids.npy"])
-    with pytest.raises(BundleError, match="item_ids.npy begins with 0; expected positive ids"):
+    with pytest.raises(BundleError, match=r"item_ids.npy begins with 0; expected positive ids"):
         install_bundle(bundle.path, tmp_path / "repository")
     assert Versions.read(tmp_path / "repository").current is None
 
