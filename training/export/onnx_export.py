@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from nann.bundle import SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, WARMUP_FILES, Bundle
+from nann.durable_files import scratch_folder
 from nann.errors import BundleError, ScorerError
 from nann.light_walk import light_users
 from nann.reachability import Reachability
@@ -67,14 +67,14 @@ def export_to_bundle(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module)
     behaviors, profiles = example_users(bundle, 2)
     candidates = example_candidates(bundle, 2, 3)
     state = check_modules(bundle, user_encoder, scorer)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=bundle.path) as folder:
-        paths = {name: Path(folder) / name for name in (USER_ENCODER_FILE, SCORER_FILE)}
+    with scratch_folder(bundle.path / "export") as folder:
+        paths = {name: folder / name for name in (USER_ENCODER_FILE, SCORER_FILE)}
         one_dynamic: tuple[dict[int, Dim], ...] = ({0: Dim("B")}, {0: Dim("B")})
         export_module(user_encoder, (behaviors, profiles), USER_ENCODER, one_dynamic, paths[USER_ENCODER_FILE])
         both_dynamic = ({0: Dim("B")}, {0: Dim("B"), 1: Dim("C")})
         export_module(scorer, (state, candidates), SCORER, both_dynamic, paths[SCORER_FILE])
         agreement = check_parity(bundle, user_encoder, scorer, paths[USER_ENCODER_FILE], paths[SCORER_FILE])
-        written, derived = _replace_exported(Path(folder), bundle.path)
+        written, derived = _replace_exported(folder, bundle.path)
     sizes = {name: written[name] + written.get(external_data_file(name), 0) for name in paths}
     report = ExportReport(
         user_encoder_bytes=sizes[USER_ENCODER_FILE],

@@ -23,7 +23,7 @@ from nann.bundle import (
     write_manifest,
 )
 from nann.bundle_check import check_searches
-from nann.durable_files import new_folder
+from nann.durable_files import entries, new_folder
 from nann.errors import BundleError, DataError
 from nann.graph import HnswGraph, Layer
 from nann.manifest import MANIFEST_FILE
@@ -258,7 +258,7 @@ def _graph_summary(graph: HnswGraph, config: IndexConfig) -> dict[str, Any]:
 
 
 def _check_folder(out: Path) -> None:
-    if out.is_file() or (out.exists() and not (out / MANIFEST_FILE).is_file() and any(out.iterdir())):
+    if out.is_file() or (out.exists() and not (out / MANIFEST_FILE).is_file() and entries(out)):
         raise BundleError(f"{out} exists and is not a bundle; choose another folder or remove it")
 
 
