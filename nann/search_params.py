@@ -254,6 +254,11 @@ class SearchParams:
         )
 
     def __post_init__(self) -> None:
+        numbers = (self.top_k, *self.ef, *self.rounds)
+        if {*map(type, numbers)} != {int}:  # quick: this runs for every request
+            for number in numbers:
+                if not isinstance(number, Integral):  # 2.7 would be cut to 2
+                    raise RequestError(f"a search parameter is {number!r}; expected whole numbers: {self}")
         if self.top_k < 1:
             raise RequestError(f"top_k is {self.top_k}; expected at least 1")
         if len(self.ef) != len(self.rounds):

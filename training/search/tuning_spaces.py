@@ -41,6 +41,7 @@ class Space(ABC):
 
     def __init__(self, graph: HnswGraph, top_k: int, max_ef: int) -> None:
         self._top_k = top_k
+        self._max_ef = max_ef
         self._most = min(graph.item_count, max_ef)
 
     @abstractmethod
@@ -114,7 +115,7 @@ class LayersSpace(Space):
 
     def params(self, upper: Upper, ground_ef: int) -> SearchParams:
         """See `Space`."""
-        return SearchParams(self._top_k, (*upper[0], ground_ef), (*upper[1], _GROUND_ROUNDS))
+        return SearchParams(self._top_k, (*upper[0], min(ground_ef, self._max_ef)), (*upper[1], _GROUND_ROUNDS))
 
     def wider(self, params: SearchParams) -> SearchParams:
         """See `Space`."""
@@ -154,7 +155,7 @@ class SeedsSpace(Space):
     def params(self, upper: Upper, ground_ef: int) -> SearchParams:
         """See `Space`."""
         seeds = self._light_walk(upper[0][0])
-        return SearchParams(self._top_k, (ground_ef,), (_GROUND_ROUNDS,), seeds)
+        return SearchParams(self._top_k, (min(ground_ef, self._max_ef),), (_GROUND_ROUNDS,), seeds)
 
     def without_rounds(self) -> Iterable[SearchParams]:
         """See `Space`. This is the cascade: the seeds re-ranked. It is best if hardly anything may be scored."""
@@ -183,7 +184,7 @@ class SeedsSpace(Space):
             yield replace(params, seeds=self._light_walk(params.seeds.count, multiple))
 
     def _light_walk(self, count: int, multiple: float = _LIGHT_EF) -> SeedParams:
-        return SeedParams(count, min(round(multiple * count), max(self._most, count)))
+        return SeedParams(count, min(round(multiple * count), self._max_ef))
 
 
 def _scaled(multiples: Sequence[float], top_k: int, most: int) -> list[int]:

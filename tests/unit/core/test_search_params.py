@@ -34,12 +34,19 @@ def test_the_smallest_that_is_allowed(params):
         (5, (), (), r"ef is \[\]; expected at least 1 per layer"),
         (5, (0, 5), (1, 1), r"ef is \[0, 5\]; expected at least 1 per layer"),
         (5, (5, 5), (1, -1), r"rounds is \[1, -1\]; expected 0 or more per layer"),
+        (2.7, (5,), (1,), "a search parameter is 2.7; expected whole numbers: SearchParams"),
+        (2, (5.5,), (1,), "a search parameter is 5.5; expected whole numbers"),
+        (2, (5,), ("1",), "a search parameter is '1'; expected whole numbers"),
         (6, (9, 5), (1, 1), "ef of the ground layer is 5 and top_k 6; expected ef >= top_k: raise the last value"),
     ],
 )
 def test_impossible_parameters_are_refused(top_k, ef, rounds, message):
     with pytest.raises(RequestError, match=message):
         SearchParams(top_k, ef, rounds)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    assert SearchParams(np.int64(2), (np.int32(5),), (1,)) == SearchParams(2, (5,), (1,))
 
 
 @pytest.mark.parametrize(

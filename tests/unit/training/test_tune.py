@@ -15,7 +15,7 @@ from nann.metrics import coverage
 from nann.reachability import reachable_items
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchOptions, SearchParams, SeedParams
-from nann.search_requests import SERVED_BOUNDS
+from nann.search_requests import SERVED_BOUNDS, SearchBounds
 from nann.training.checkpoint import Checkpoint
 from nann.training.config import IndexConfig
 from nann.training.data.prepared import Queries
@@ -240,6 +240,10 @@ def test_a_coverage_out_of_reach_is_refused_with_the_best_found(data, bundle, us
         ({"wanted": Aim(recall_delta=1)}, "recall_delta is 1; expected a fraction from 0 to below 1"),
         ({"wanted": Aim(0.9), "max_share": 0}, "max_share is 0; expected a fraction above 0"),
         ({"wanted": Aim(0.9), "top_k": 301}, "top_k is 301; expected 1 to 300"),
+        (
+            {"wanted": Aim(0.9), "top_k": 250, "bounds": SearchBounds(1000, 200, 20)},
+            "top_k is 250, and the server returns at most 200 items",
+        ),
     ],
 )
 def test_options_that_make_no_sense_are_refused(data, bundle, options, message):
