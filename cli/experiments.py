@@ -42,7 +42,8 @@ def experiments(
     """Run the paper's experiments, and compare the search with the usual retrieval methods under the same scorer.
 
     Studies: table3, figure3 to figure7, readings (of the auxiliary loss), tuned (searches), baselines, growth (of a
-    synthetic corpus), seeded (the entry strategy seeds), worth (does `nann train --config auto` pay on this data set?).
+    synthetic corpus), seeded (the entry strategy seeds), equal (items with equal vectors, on synthetic vectors alone),
+    worth (does `nann train --config auto` pay on this data set?).
 
     worth takes the configuration `auto` and at most 2,000 test users, unless --users says otherwise. It needs the
     package `implicit` (`pip install "nann[baselines]"`). The results of other data sets stay in the report, by the name

@@ -5,15 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .support import DEFAULT_BUNDLE, DEFAULT_CHECKPOINT, JsonOption, TrainedDataOption, console, print_json
+from nann.errors import ConfigError
+
+from .support import (
+    DEFAULT_BUNDLE,
+    DEFAULT_CHECKPOINT,
+    JsonOption,
+    about_reachability,
+    console,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from nann.bundle import Bundle
 
 
 def export(
-    data: TrainedDataOption,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Prepared data set that the checkpoint was trained on; a bundle of your own needs none."),
+    ] = None,
     checkpoint: Annotated[Path, typer.Option(help="The checkpoint that was indexed.")] = DEFAULT_CHECKPOINT,
     bundle: Annotated[Path, typer.Option(help="Bundle, from `nann index`.")] = DEFAULT_BUNDLE,
     half: Annotated[
@@ -27,25 +42,23 @@ def export(
 
     Then the search that the bundle recommends is measured on at most 32 validation users: the cheapest of a few
     settings that finds 99% of the exact top K. `nann tune` finds a cheaper one, on more users.
+
+    A bundle of your own modules (create_bundle and export_to_bundle in Python) holds its ONNX files already. For it,
+    `nann export --half --bundle FOLDER` adds the scorer in half precision, and needs no data set and no checkpoint.
     """
     from nann.bundle import Bundle
 
-    from ..training.checkpoint import Checkpoint
-    from ..training.data.prepared import PreparedData
-    from ..training.search.default_search import recommend_search
-    from ..training.search.pipeline import export_checkpoint
-    from ..training.search.tune import describe
+    from ..training.search.pipeline import of_checkpoint
 
-    prepared = PreparedData.load(data)
-    report = export_checkpoint(Checkpoint.load(checkpoint), prepared, Bundle.open(bundle))
-    console.print(
-        f"user_encoder.onnx {report.user_encoder_bytes / 1e6:.1f} MB, scorer.onnx {report.scorer_bytes / 1e6:.1f} MB; "
-        f"onnxruntime differs from torch by at most {report.max_difference:.1e} (allowed {report.tolerance:.0e}) "
-        f"at {report.shapes_checked} shapes"
-    )
-    search = recommend_search(Bundle.open(bundle), prepared)
-    console.print(_about(search, describe(Bundle.open(bundle, files=[]).search_params)), highlight=False)
-    body = {"bundle": str(bundle), **asdict(report), "search": search}
+    opened = Bundle.open(bundle)
+    body: dict[str, Any] = {"bundle": str(bundle)}
+    if of_checkpoint(opened):
+        body |= _export_checkpoint(data, checkpoint, opened)
+    elif not half:
+        raise ConfigError(
+            f"{bundle} was not indexed from a checkpoint: export its modules in Python, with export_to_bundle "
+            "(docs/custom_scorer.md); --half then adds the scorer in half precision"
+        )
     if half:
         from ..training.export.half_precision import export_half
 
@@ -60,9 +73,37 @@ def export(
         print_json(body)
 
 
+def _export_checkpoint(data: Path | None, checkpoint: Path, bundle: Bundle) -> dict[str, Any]:
+    """Exports a checkpoint's modules into its bundle and measures a search; returns what --json says of it."""
+    from nann.bundle import Bundle
+
+    from ..training.checkpoint import Checkpoint
+    from ..training.data.prepared import PreparedData
+    from ..training.search.default_search import recommend_search
+    from ..training.search.pipeline import export_checkpoint
+    from ..training.search.tune import describe
+
+    if data is None:
+        raise ConfigError("--data is missing; expected the prepared data set that the checkpoint was trained on")
+    prepared = PreparedData.load(data)
+    report = export_checkpoint(Checkpoint.load(checkpoint), prepared, bundle)
+    exported = Bundle.open(bundle.path)
+    console.print(
+        f"user_encoder.onnx {report.user_encoder_bytes / 1e6:.1f} MB, scorer.onnx {report.scorer_bytes / 1e6:.1f} MB; "
+        f"onnxruntime differs from torch by at most {report.max_difference:.1e} (allowed {report.tolerance:.0e}) "
+        f"at {report.shapes_checked} shapes; {about_reachability(exported)}"
+    )
+    search = recommend_search(exported, prepared)
+    console.print(_about(search, describe(Bundle.open(bundle.path, files=[]).search_params)), highlight=False)
+    return {**asdict(report), "search": search}
+
+
 def _about(search: Mapping[str, Any] | None, described: str) -> str:
     """A line on the recommended search and how it was found."""
     from ..training.search.default_search import ENOUGH
+
+    if search is not None and "given" in search:
+        return f"search: {described}, as given to {search['by']}; not measured: `nann evaluate` does"
 
     if search is None:
         return f"search: {described}, as configured; not measured without validation users: find one with `nann tune`"

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from .support import DEFAULT_BUNDLE, DEFAULT_CHECKPOINT, JsonOption, TrainedDataOption, console, print_json
+from nann.search_params import SEARCH_PARAMETERS, SearchOptions
+
+from .support import (
+    DEFAULT_BUNDLE,
+    DEFAULT_CHECKPOINT,
+    JsonOption,
+    TrainedDataOption,
+    about_reachability,
+    console,
+    print_json,
+    with_search_options,
+)
 
 
+@with_search_options(SEARCH_PARAMETERS)
 def index(
     data: TrainedDataOption,
     checkpoint: Annotated[
@@ -18,20 +30,32 @@ def index(
     out: Annotated[Path, typer.Option(help="Folder of the bundle.")] = DEFAULT_BUNDLE,
     threads: Annotated[int, typer.Option(help="hnswlib's threads. 1: a reproducible graph; -1: all cores.")] = -1,
     json: JsonOption = False,
+    **search: Any,
 ) -> None:
     """Build the HNSW graph on the item vectors, as the first part of a bundle.
 
     The bundle is one folder with everything that serving needs. `nann export` adds the ONNX models to it.
+
+    The search options are what the bundle recommends to the server, instead of the configuration's `search`. Without
+    them, or with --top-k alone, `nann export` measures a search. `search` in the configuration is for entry layers: a
+    model with a light score is entered by seeds, unless --entry says otherwise.
     """
+    from nann.bundle import search_to_json
+
     from ..training.checkpoint import Checkpoint
     from ..training.data.prepared import PreparedData
     from ..training.search.pipeline import index_checkpoint
+    from ..training.search.tune import describe
 
-    bundle = index_checkpoint(Checkpoint.load(checkpoint), PreparedData.load(data), out, threads=threads)
+    asked = SearchOptions(**search)
+    bundle = index_checkpoint(Checkpoint.load(checkpoint), PreparedData.load(data), out, asked=asked, threads=threads)
     graph = bundle.manifest["graph"]
     console.print(
         f"bundle {out}: {bundle.item_count:,} items, layers {graph['layer_sizes']}, "
-        f"mean ground degree {graph['mean_ground_degree']}"
+        f"mean ground degree {graph['mean_ground_degree']}; {about_reachability(bundle)}"
     )
+    console.print(f"search: {describe(bundle.search_params)} (entry {bundle.search_params.entry})", highlight=False)
     if json:
-        print_json({"bundle": str(out), "bundle_id": bundle.bundle_id, "item_count": bundle.item_count, "graph": graph})
+        body = {"bundle_id": bundle.bundle_id, "item_count": bundle.item_count, "graph": graph}
+        body["search"] = search_to_json(bundle.search_params)
+        print_json({"bundle": str(out), **body, "reachability": bundle.notes["reachability"]})

@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -17,6 +17,9 @@ from rich.table import Table
 from nann.errors import ConfigError
 from nann.packages import find_package
 from nann.search_params import RequestParameter
+
+if TYPE_CHECKING:
+    from nann.bundle import Bundle
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -65,6 +68,14 @@ def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def about_reachability(bundle: Bundle) -> str:
+    """How many items share a vector, and how many no search can reach, from the bundle's notes."""
+    noted = bundle.notes["reachability"]
+    equal, missed = noted.get("items_with_another_items_vector", 0), noted["unreachable_items"]
+    shared = f"{equal:,} items have another item's vector; " if equal else ""
+    return shared + (f"no search can reach {missed:,} items" if missed else "searches can reach every item")
 
 
 def say(line: str) -> None:

@@ -39,6 +39,14 @@ def tune(
     repair: Annotated[
         bool, typer.Option("--repair", help="Link the items that no search reaches. This changes the bundle's graph.")
     ] = False,
+    repository: Annotated[
+        Path | None,
+        typer.Option(
+            help="Model repository that will serve the bundle: the search stays within its max_top_k and max_ef. "
+            "Default: the bounds of a new repository.",
+            show_default=False,
+        ),
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="PNG of the frontier. Default: BUNDLE.tuning.png.")] = None,
     json: JsonOption = False,
 ) -> None:
@@ -54,7 +62,9 @@ def tune(
     Example: nann tune --data build/data/complete_journey --coverage 0.99 --max-share 0.07
     """
     from nann.bundle import Bundle, search_to_json
+    from nann.search_requests import SERVED_BOUNDS
 
+    from ..python_backend.repository.configs import search_bounds
     from ..training.data.prepared import PreparedData
     from ..training.search.tune import describe, tune_bundle
     from ..training.search.tuning_search import Aim
@@ -72,6 +82,7 @@ def tune(
         repair=repair,
         plot=plot,
         seconds=seconds,
+        bounds=SERVED_BOUNDS if repository is None else search_bounds(repository),
     )
     record = report.record
     rows = []

@@ -31,6 +31,7 @@ _RULES = {
     "created": ("a date and time in ISO 8601", _is_date),
     "tools": _OBJECT,
     "provenance": _OBJECT,
+    "reachability": _OBJECT,
     "metrics": _OBJECT,
     "tuning": _OBJECT,
     "baselines": _OBJECT,

@@ -1,15 +1,18 @@
 """Atomic writes of files and folders, safe in a crash too: written under a temporary name, synced, renamed.
 
-A crash may leave the temporary name behind, hidden, beside the final one.
+A crash may leave the temporary name behind, hidden, beside the final one. The next write of that name removes it: what
+is being written is locked, and what a crash left is not.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +29,15 @@ def new_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
+    temporary.touch()
     try:
-        yield temporary
-        if durable:
-            _sync(temporary)
-        os.replace(temporary, path)
+        with _locked(temporary):
+            if durable:
+                _clear_leftovers(path)
+            yield temporary
+            if durable:
+                _sync(temporary)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     if durable:
@@ -52,22 +59,43 @@ def write_json(path: Path, body: Any, *, durable: bool = True) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """Yields an empty temporary folder, which replaces `path` at the end.
 
-    If the block raises, `path` does not change. A crash between the two renames leaves the old folder, hidden.
+    If the block raises, `path` does not change. A crash between the two renames leaves the old folder, hidden. A mount
+    point can't be renamed: its entries are replaced one by one, and a crash in between leaves some of them.
     """
     path = path.absolute()
-    temporary, old = _temporary(path), _temporary(path, "old")
+    mounted = os.path.ismount(path)
+    with scratch_folder(path / path.name if mounted else path) as temporary:
+        yield temporary
+        sync_tree(temporary)
+        if mounted:
+            _replace_entries(path, temporary)
+        else:
+            old = _temporary(path, "old")
+            if path.exists():
+                os.replace(path, old)
+            os.replace(temporary, path)
+            _sync(path.parent)
+            shutil.rmtree(old, ignore_errors=True)
+            _clear_leftovers(path)
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `path`, on the same file system, and removes it at the end."""
+    temporary = _temporary(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        yield temporary
-        sync_tree(temporary)
-        if path.exists():
-            os.replace(path, old)
-        os.replace(temporary, path)
-        _sync(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        with _locked(temporary):
+            _clear_leftovers(path)
+            yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def entries(folder: Path) -> list[Path]:
+    """What a folder holds, without the `lost+found` of a file system of its own."""
+    return [path for path in folder.iterdir() if path.name != "lost+found"]
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -94,6 +122,51 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _replace_entries(path: Path, temporary: Path) -> None:
+    """Replaces all that the folder `path` holds by the entries of `temporary`, which is in it."""
+    for entry in entries(path):
+        if entry != temporary:
+            _remove(entry)
+    for entry in temporary.iterdir():
+        os.replace(entry, path / entry.name)
+    _sync(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Locks a file or folder, wherever it is renamed to, as long as this process lives."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _clear_leftovers(path: Path) -> None:
+    """Removes what crashed writes of `path` left beside it; the old content only where there is a new one."""
+    kinds = "new|old" if path.exists() else "new"
+    name = re.compile(rf"\.\d+\.({kinds})\.{re.escape(path.name)}")
+    for other in path.parent.iterdir():
+        if name.fullmatch(other.name) is None:
+            continue
+        with suppress(OSError):  # it is locked, or it went
+            descriptor = os.open(other, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(other)
+            finally:
+                os.close(descriptor)
 
 
 def _temporary(path: Path, kind: str = "new") -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 
 import numpy as np
 
@@ -61,8 +62,8 @@ def exact_search(
 
 
 def _require_sizes(item_count: int, top_k: int, chunk: int, user_block: int) -> None:
-    if not 1 <= top_k <= item_count:
-        raise RequestError(f"top_k is {top_k}; expected 1 to {item_count}, the number of items")
+    if not isinstance(top_k, Integral) or not 1 <= top_k <= item_count:
+        raise RequestError(f"top_k is {top_k}; expected a whole number from 1 to {item_count}, the number of items")
     if chunk < 1 or user_block < 1:
         raise RequestError(f"chunk is {chunk} and user_block {user_block}; expected at least 1")
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nann.errors import BundleError
+from nann.errors import BundleError, DataError
 
 LEVELS_FILE = "levels.npy"
+_MOST_LINKS = int(np.iinfo(np.int32).max)
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,31 @@ class Layer:
     def neighbors_of(self, item: int) -> npt.NDArray[np.int32]:
         """Neighbours of one item, `int32[degree]`."""
         return self.neighbors[self.indptr[item] : self.indptr[item + 1]]
+
+    def links_of(self, items: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+        """All links of `items` (`int64[n]`): the place of their source in `items` and their end, `[links]` each."""
+        degrees = (self.indptr[items + 1] - self.indptr[items]).astype(np.int64)
+        places = np.repeat(np.arange(len(items)), degrees)
+        offsets = np.arange(len(places)) - np.repeat(np.cumsum(degrees) - degrees, degrees)
+        return places, self.neighbors[self.indptr[items][places] + offsets]
+
+    def with_links(self, sources: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> Layer:
+        """The layer with more links (`int64[n]` each), appended to the lists of their sources."""
+        by_source = np.argsort(sources, kind="stable")
+        neighbors = np.insert(self.neighbors, self.indptr[1:][sources[by_source]], ends[by_source].astype(np.int32))
+        return Layer.of(np.diff(self.indptr) + np.bincount(sources, minlength=len(self.indptr) - 1), neighbors)
+
+    @classmethod
+    def of(cls, degrees: npt.NDArray[np.integer[Any]], neighbors: npt.NDArray[np.int32]) -> Layer:
+        """A layer from all lists one after the other, and the length of each, `int[N]`.
+
+        Raises:
+            DataError: if there are more links than the format holds.
+        """
+        indptr = np.append(0, np.cumsum(degrees, dtype=np.int64))
+        if indptr[-1] > _MOST_LINKS:
+            raise DataError(f"the graph has {indptr[-1]} links; the format holds at most {_MOST_LINKS}: lower M")
+        return cls(indptr.astype(np.int32), neighbors)
 
 
 @dataclass(frozen=True)

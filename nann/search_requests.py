@@ -36,7 +36,7 @@ class SearchBounds:
     max_rounds: int
 
     def check_defaults(self, params: SearchParams) -> None:
-        """Checks the bundle's recommended parameters, once at load.
+        """Checks the parameters that a bundle recommends: when they are found, at installation and at load.
 
         Raises:
             BundleError: naming the bound to raise.
@@ -50,13 +50,17 @@ class SearchBounds:
         for name, value, bound in asked:
             if value > bound:
                 raise BundleError(
-                    f"the bundle recommends {value} where the server's {name} is {bound}; "
+                    f"the bundle recommends {value} where the server's {name} is {bound}; recommend less, or "
                     f"raise {name} in config.pbtxt of beam_retrieval"
                 )
 
     def of_corpus(self, item_count: int) -> SearchBounds:
         """These bounds for a corpus of `item_count` items; a search returns no more items than that, or than its ef."""
         return replace(self, max_top_k=min(self.max_top_k, self.max_ef, item_count))
+
+
+SERVED_BOUNDS = SearchBounds(max_top_k=1000, max_ef=4000, max_rounds=20)
+"""Those of a server whose configuration was not changed; a test compares."""
 
 
 @dataclass(frozen=True)

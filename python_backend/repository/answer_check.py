@@ -12,6 +12,7 @@ import numpy.typing as npt
 from nann.beam_search import beam_search
 from nann.bundle import Bundle
 from nann.errors import DeployError
+from nann.score_agreement import Agreement, typical_score
 from nann.search_input import UserBatch
 from nann.signature import (
     BEAM_RETRIEVAL,
@@ -34,8 +35,8 @@ from ..version_folder import ONNX_FILE
 CHECKED_USERS = 4
 MIN_OVERLAP = 0.9
 """Least share of the expected items that must be retrieved: half precision replaces a few of the last ones."""
-SCORE_TOLERANCE = 0.02
-"""Largest difference of an item's score from the expected one, as a share of the range of expected scores."""
+SCORE_TOLERANCE = 0.1
+"""Largest accepted error of an item's score (`nann.score_agreement`)."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def compare(served: Answers, expected: Answers, version: int) -> None:
     Raises:
         DeployError: saying what differs.
     """
-    spread = float(np.ptp(expected.scores[expected.item_ids != PADDING_ITEM]))
+    typical = typical_score(expected.scores[expected.item_ids != PADDING_ITEM])
     for user, (ids, wanted) in enumerate(zip(served.item_ids, expected.item_ids, strict=True)):
         common, at_served, at_wanted = np.intersect1d(ids, wanted, return_indices=True)
         if len(common) < MIN_OVERLAP * len(np.unique(wanted)):
@@ -100,9 +101,12 @@ def compare(served: Answers, expected: Answers, version: int) -> None:
                 f"items that are expected for test user {user}"
             )
         real = common != PADDING_ITEM
-        differences = np.abs(served.scores[user][at_served[real]] - expected.scores[user][at_wanted[real]])
-        if not np.all(differences <= SCORE_TOLERANCE * spread):
+        got, expected_scores = (
+            each[None] for each in (served.scores[user][at_served[real]], expected.scores[user][at_wanted[real]])
+        )
+        error = Agreement.of(got, expected_scores, typical).error if real.any() else 0.0
+        if not error <= SCORE_TOLERANCE:
             raise DeployError(
                 f"version {version} does not score as its files say: test user {user} has scores that differ by up to "
-                f"{differences.max():.3g}, and the expected scores have a range of {spread:.3g}"
+                f"{error:.1%} of a score; expected at most {SCORE_TOLERANCE:.0%}"
             )

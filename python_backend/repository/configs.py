@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from nann.bundle import Bundle
 from nann.durable_files import write_text
 from nann.errors import ConfigError
+from nann.search_requests import SERVED_BOUNDS, SearchBounds
 from nann.signature import BEAM_RETRIEVAL, BUNDLE_SETTING, ENSEMBLE, SCORER, USER_ENCODER
 
 from ..version_folder import TEMPLATE, TENSORRT, TORCH
@@ -27,6 +30,7 @@ MADE_CONFIGS = frozenset(
 """Configurations that installation makes from the hand-written ones. It also makes the ensemble's for each target."""
 _COPIED_FILE = "copied.json"
 _LATEST = "model_version: -1"
+_NUMBER = re.compile(r'key:\s*"(\w+)"\s*value:\s*\{\s*string_value:\s*"(\d+)"')
 
 
 def hand_written(repository: Path) -> list[Path]:
@@ -72,6 +76,13 @@ def check_target(repository: Path, target: str) -> None:
                 )
             targets = ", ".join(sorted({*(path.stem for path in folder.glob("*.pbtxt")), TENSORRT}))
             raise ConfigError(f"target is {target!r}; {spec.name} has configurations for {targets}")
+
+
+def search_bounds(repository: Path) -> SearchBounds:
+    """The most that a request may ask of the server of this repository, as its configuration says."""
+    text = (repository / BEAM_RETRIEVAL.name / "config.pbtxt").read_text(encoding="utf-8")
+    found = {name: int(value) for name, value in _NUMBER.findall(text) if name in vars(SERVED_BOUNDS)}
+    return replace(SERVED_BOUNDS, **found)
 
 
 def made_configs(repository: Path, version: int) -> dict[str, str]:

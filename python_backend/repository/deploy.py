@@ -24,7 +24,7 @@ from ..server.control import CHANGING, READY, ModelControl
 from ..server.repository_lock import repository_lock
 from .answer_check import check_release
 from .configs import made_configs, pin_ensemble, write_made_configs
-from .install import choose_version, open_artefacts
+from .install import check_new, choose_version, open_artefacts
 from .versions import (
     DEFAULT_KEPT_VERSIONS,
     Versions,
@@ -96,6 +96,7 @@ def deploy(
         if number == versions.current:
             raise DeployError(f"version {number}, which already answers, is this bundle; nothing was changed")
         if not release_path(repository, number).exists():
+            check_new(opened, repository)
             write_release(opened, repository, number, opened_plans)
         after = versions.with_current(number, identity)
         change = _change(repository, control, versions, after)

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nann.bundle import Bundle
+from nann.bundle_check import check_servable
 from nann.errors import BundleError, ConfigError
 from nann.plans import Plans
 from nann.signature import BEAM_RETRIEVAL
 
 from ..server.repository_lock import repository_lock
 from ..version_folder import TEMPLATE, TENSORRT, bundle_artefacts
-from .configs import copy_template, pin_ensemble, write_made_configs
+from .configs import copy_template, pin_ensemble, search_bounds, write_made_configs
 from .versions import (
     DEFAULT_KEPT_VERSIONS,
     Versions,
@@ -63,6 +64,7 @@ def _install(bundle: Bundle, plans: Plans | None, repository: Path, version: int
         versions = recover(repository)
         number, identity = choose_version(repository, versions, bundle, plans, version)
         if not release_path(repository, number).exists():
+            check_new(bundle, repository)
             write_release(bundle, repository, number, plans)
         versions.with_current(number, identity).write(repository)
         _activate(repository)
@@ -114,6 +116,18 @@ def open_artefacts(bundle: Path | str, plans: Path | str | None) -> tuple[Bundle
     opened = Bundle.open(bundle)
     bundle_artefacts(opened.manifest)
     return opened, None if plans is None else _servable_plans(Path(plans), opened)
+
+
+def check_new(bundle: Bundle, repository: Path) -> None:
+    """Checks that a bundle makes sense, and that the repository's server allows the searches that it recommends.
+
+    Raises:
+        BundleError: naming what is wrong.
+    """
+    check_servable(bundle)
+    bounds = search_bounds(repository)
+    for params in bundle.search_by_entry.values():
+        bounds.check_defaults(params)
 
 
 def choose_version(

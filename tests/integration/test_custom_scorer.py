@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,18 +14,13 @@ import pytest
 import torch
 from support.server_usage import commands_with
 from torch import nn
-from torch.nn import functional
 
 from examples.custom_scorer import run
 from examples.custom_scorer.model import InterestEncoder, InterestScorer
 from examples.custom_scorer.train import Trained
 from nann.bundle import Bundle
 from nann.clients import RetrievalClient
-from nann.errors import ConfigError, ScorerError
-from nann.training.config import SearchConfig
-from nann.training.export.onnx_export import export_to_bundle
-from nann.training.scorers import OnnxScorer
-from nann.training.search.index import create_bundle
+from nann.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "custom_scorer"
@@ -157,134 +151,6 @@ def test_other_bad_sizes(tmp_path, sizes, message):
     with pytest.raises(ConfigError, match=message):
         run.main(**sizes, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-# The contract of docs/custom_scorer.md, on the smallest modules that can break it.
-
-COUNT, DIM, LENGTH = 200, 4, 6
-TABLE = torch.from_numpy(np.random.default_rng(0).normal(size=(COUNT, DIM)).astype(np.float32))
-
-
-class MeanEncoder(nn.Module):
-    def forward(self, behaviors, profile_codes):
-        known = (behaviors >= 0).unsqueeze(-1)
-        items = functional.embedding(behaviors.clamp(min=0), TABLE)
-        return (items * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
-
-
-class NanEncoder(MeanEncoder):
-    def forward(self, behaviors, profile_codes):
-        known = (behaviors >= 0).unsqueeze(-1)
-        return (functional.embedding(behaviors.clamp(min=0), TABLE) * known).sum(dim=1) / known.sum(dim=1)
-
-
-class DotScorer(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("table", TABLE.clone())
-
-    def items(self, candidates):
-        return functional.embedding(candidates.clamp(min=0), self.table)
-
-    def forward(self, user_state, candidates):
-        return (self.items(candidates) @ user_state.unsqueeze(-1)).squeeze(-1)
-
-
-class SelectScorer(DotScorer):
-    def items(self, candidates):
-        return self.table.index_select(0, candidates.clamp(min=0).flatten()).unflatten(0, candidates.shape)
-
-
-class IndexScorer(DotScorer):
-    def items(self, candidates):
-        return self.table[candidates.clamp(min=0)]
-
-
-class NormScorer(DotScorer):
-    """Batch norm in training mode uses the statistics of the batch."""
-
-    def __init__(self):
-        super().__init__()
-        self.norm = nn.BatchNorm1d(DIM)
-        self.norm.running_mean.fill_(3.0)
-
-    def forward(self, user_state, candidates):
-        return super().forward(self.norm(user_state), candidates)
-
-
-class RandomScorer(DotScorer):
-    def forward(self, user_state, candidates):
-        return functional.dropout(super().forward(user_state, candidates), 0.5, training=True)
-
-
-class UnclampedScorer(DotScorer):
-    def items(self, candidates):
-        return functional.embedding(candidates, self.table)
-
-
-class SoftmaxScorer(DotScorer):
-    def forward(self, user_state, candidates):
-        return super().forward(user_state, candidates).softmax(dim=-1)
-
-
-class PoolingScorer(DotScorer):
-    def forward(self, user_state, candidates):
-        return super().forward(user_state + user_state.sum(dim=0), candidates)
-
-
-class BranchingScorer(DotScorer):
-    def forward(self, user_state, candidates):
-        scores = super().forward(user_state, candidates)
-        return scores if user_state[0, 0] > 0 else -scores.abs()
-
-
-class LoopingScorer(DotScorer):
-    def forward(self, user_state, candidates):
-        return torch.stack([self.items(row) @ state for row, state in zip(candidates, user_state, strict=True)])
-
-
-@pytest.fixture(scope="module")
-def graph_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("contract") / "bundle"
-    search = SearchConfig(top_k=5, ef=(5, 10, 20), rounds=(1, 1, 3))
-    ids = np.arange(1, COUNT + 1)
-    create_bundle(folder, item_ids=ids, item_vectors=TABLE.numpy(), sequence_length=LENGTH, search=search, threads=1)
-    return folder
-
-
-@pytest.fixture
-def bundle_to_fill(graph_folder, tmp_path) -> Bundle:
-    shutil.copytree(graph_folder, tmp_path / "bundle")
-    return Bundle.open(tmp_path / "bundle")
-
-
-@pytest.mark.parametrize("scorer", [SelectScorer, NormScorer])
-def test_what_the_contract_allows(bundle_to_fill, scorer):
-    module = scorer().train()
-    assert export_to_bundle(bundle_to_fill, MeanEncoder(), module).user_state_width == DIM
-    states, candidates = torch.ones(1, DIM), torch.tensor([[3, -1, 7]], dtype=torch.int32)
-    served = OnnxScorer(bundle_to_fill.path / "scorer.onnx").score(states.numpy(), candidates.numpy())
-    expected = module.eval()(states, candidates).detach().numpy()
-    np.testing.assert_allclose(served[:, [0, 2]], expected[:, [0, 2]], rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("encoder", "scorer", "message"),
-    [
-        (MeanEncoder, IndexScorer, r"onnxruntime refuses .*tensor\(int32\).*GatherND.* is invalid"),
-        (MeanEncoder, UnclampedScorer, r"a candidate is -1 \(padding\): IndexError: .*; clamp candidates"),
-        (MeanEncoder, SoftmaxScorer, "the score of a candidate changes by .* with the other candidates"),
-        (MeanEncoder, PoolingScorer, "the score of a candidate changes by .* with the other candidates"),
-        (MeanEncoder, BranchingScorer, "scorer can't be exported to ONNX: .*data-dependent expression"),
-        (MeanEncoder, LoopingScorer, "at 1 users x 1 candidates the exported files fail: .*any number of"),
-        (MeanEncoder, RandomScorer, "the score of a candidate changes by"),
-        (NanEncoder, DotScorer, "onnxruntime differs from torch by nan"),
-    ],
-)
-def test_what_the_contract_forbids(bundle_to_fill, encoder, scorer, message):
-    with pytest.raises(ScorerError, match=message):
-        export_to_bundle(bundle_to_fill, encoder(), scorer())
-    assert not list(bundle_to_fill.path.glob("*.onnx"))
 
 
 def test_scores_of_the_example_depend_on_the_pair_alone(trained):

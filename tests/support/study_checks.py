@@ -220,6 +220,17 @@ def _worth(result: Any, found: Tables, figures: Figures) -> None:
     assert next(tables_left, None) is None
 
 
+def _equal(result: Any, found: Tables, figures: Figures) -> None:
+    (rows,) = found
+    for row, measured in zip(rows, result["rows"], strict=True):
+        assert row["items"] == measured["corpus"]
+        for graph, words in (("every", "HNSW over every item"), ("bundle", "a bundle")):
+            numbers = measured[graph]
+            assert row[f"{words}: coverage"] == f"{100 * numbers['coverage']:.1f}%"
+            assert row[f"{words}: scored"] == f"{100 * numbers['share_scored']:.1f}%"
+            assert row[f"{words}: unreachable"] == f"{numbers['unreachable_items']:,}"
+
+
 _CHECKS: dict[str, Callable[[Any, Tables, Figures], None]] = {
     "table3": _table3,
     "figure3": _figures3_4,
@@ -232,5 +243,6 @@ _CHECKS: dict[str, Callable[[Any, Tables, Figures], None]] = {
     "baselines": _baselines,
     "growth": _growth,
     "seeded": _seeded,
+    "equal": _equal,
     "worth": _worth,
 }

@@ -21,17 +21,18 @@ from nann.errors import ScorerError
 from nann.exact_search import exact_search
 from nann.metrics import coverage
 from nann.onnx_data import read_external_data
+from nann.score_agreement import Agreement, typical_score
 from nann.search_input import UserBatch
 
 from ..scorers import OnnxScorer, OnnxUserEncoder
-from .model_contract import example_candidates, example_users, relative_difference
+from .model_contract import example_candidates, example_users
 from .onnx_export import PARITY_SHAPES, require_exported
 
 HALF_LIMIT = 3e4
 """Larger numbers are clipped to this. Half precision ends at 65,504, and a mask of -1e9 must stay finite even after an
 addition: a softmax over only -inf is NaN."""
-HALF_TOLERANCE = 2e-2
-"""Largest accepted `relative_difference` of scores."""
+HALF_TOLERANCE = 1e-1
+"""Largest accepted error of a score (`Agreement`); the ranking is compared too."""
 HALF_COVERAGE = 0.95
 """Smallest accepted share of the exact top K that is also in half precision's."""
 _COMPARED_USERS = 8
@@ -43,7 +44,7 @@ class HalfReport:
 
     Attributes:
         scorer_bytes: size of the file.
-        max_difference: largest `relative_difference` of scores at `PARITY_SHAPES`.
+        max_difference: largest error of a score (`Agreement`) at `PARITY_SHAPES`.
         coverage: share of full precision's exact top K that is also in half precision's.
         top_k: K.
     """
@@ -96,18 +97,23 @@ def _clip_inputs(graph: onnx.GraphProto) -> None:
 
 def _compare(bundle: Bundle, full: OnnxScorer, half: OnnxScorer, size_bytes: int) -> HalfReport:
     encoder = OnnxUserEncoder(bundle.path / USER_ENCODER_FILE)
-    largest = 0.0
+    pairs = {}
     for users, width in PARITY_SHAPES:
         states = encoder.encode(*(tensor.numpy() for tensor in example_users(bundle, users)))
         candidates = example_candidates(bundle, users, width).numpy()
-        expected, got = full.score(states, candidates), half.score(states, candidates)
-        difference = relative_difference(got, expected)
-        if not difference <= HALF_TOLERANCE:
+        # A mask is -HALF_LIMIT in half precision, whatever it is in full.
+        pairs[users, width] = [
+            np.clip(scorer.score(states, candidates), -HALF_LIMIT, HALF_LIMIT) for scorer in (half, full)
+        ]
+    largest, typical = 0.0, typical_score(pairs[PARITY_SHAPES[-1]][1])
+    for (users, width), (got, expected) in pairs.items():
+        error = Agreement.of(got, expected, typical).error
+        if not error <= HALF_TOLERANCE:
             raise ScorerError(
-                f"at {users} users x {width} candidates half precision differs by {difference:.2e}; expected at most "
-                f"{HALF_TOLERANCE:.0e}: the scorer needs full precision; export without --half"
+                f"at {users} users x {width} candidates half precision differs by {error:.2e} of a score; expected at "
+                f"most {HALF_TOLERANCE:.0e}: the scorer needs full precision; export without --half"
             )
-        largest = max(largest, difference)
+        largest = max(largest, error)
     inputs = (tensor.numpy() for tensor in example_users(bundle, _COMPARED_USERS))
     compared = UserBatch(encoder.encode(*inputs), None)
     top_k = bundle.search_params.top_k

@@ -8,11 +8,8 @@ from torch import Tensor, nn
 
 from nann.bundle import LIGHT_VECTORS_FILE, Bundle
 from nann.errors import ScorerError
-from nann.scorer import Float32Array
+from nann.score_agreement import TOLERANCE, Agreement
 from nann.signature import PADDING_ITEM
-
-TOLERANCE = 1e-4
-"""Largest accepted `relative_difference` of scores."""
 
 
 def check_modules(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module) -> Tensor:
@@ -23,7 +20,7 @@ def check_modules(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module) ->
     """
     try:
         state = _checked_state(user_encoder, *example_users(bundle, 2))
-        _check_scores(scorer, state, example_candidates(bundle, 2, 3))
+        _checked_scores(scorer, state, example_candidates(bundle, 2, 3))
         _check_light(bundle, state)
     except ScorerError:
         raise
@@ -54,9 +51,16 @@ def example_candidates(bundle: Bundle, users: int, width: int) -> Tensor:
     return torch.from_numpy(rng.integers(bundle.item_count, size=(users, width), dtype=np.int32))
 
 
-def relative_difference(scores: Float32Array, expected: Float32Array) -> float:
-    """The largest difference of two scores, relative to the spread of the expected ones where that is above 1."""
-    return float(np.abs(scores - expected).max() / max(1.0, float(np.ptp(expected))))
+def plain_module(module: nn.Module) -> nn.Module:
+    """The module inside those of `torch.compile` and data parallelism, on the CPU and in evaluation mode."""
+    while isinstance(inner := getattr(module, "_orig_mod", None) or _parallel(module), nn.Module):
+        module = inner
+    return module.cpu().eval()
+
+
+def _parallel(module: nn.Module) -> nn.Module | None:
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    return module.module if isinstance(module, wrappers) else None
 
 
 def root_cause(error: BaseException) -> str:
@@ -69,12 +73,35 @@ def root_cause(error: BaseException) -> str:
 def _checked_state(user_encoder: nn.Module, behaviors: Tensor, profiles: Tensor) -> Tensor:
     with torch.inference_mode():
         state = user_encoder(behaviors, profiles)
-    if state.dtype != torch.float32 or state.ndim != 2 or len(state) != len(behaviors):
+    expected = f"float32[{len(behaviors)}, S]"
+    _require_float32("the user encoder", state, f"{len(behaviors)} users", expected)
+    if state.ndim != 2 or len(state) != len(behaviors):
         raise ScorerError(
-            f"the user encoder gives {state.dtype}{list(state.shape)} for {len(behaviors)} users; "
-            f"expected float32[{len(behaviors)}, S]: flatten and concatenate what the scorer needs"
+            f"the user encoder gives {_shown(state)} for {len(behaviors)} users; "
+            f"expected {expected}: flatten and concatenate what the scorer needs"
+        )
+    nan = state.isnan().any(dim=1)
+    if nan.any():
+        history = "without behaviours" if bool((behaviors[nan] < 0).all()) else "with behaviours"
+        raise ScorerError(
+            f"the user encoder gives NaN in torch for a user {history}: not the export's doing; 0/0 in a mean and a "
+            "softmax over -inf give NaN: clamp counts to 1, and mask with -1e9"
         )
     return torch.from_numpy(state.numpy().copy())
+
+
+def _require_float32(who: str, given: object, asked: str, expected: str) -> None:
+    if not isinstance(given, Tensor):
+        raise ScorerError(f"{who} returns {type(given).__name__} for {asked}; expected one tensor, {expected}")
+    if given.dtype != torch.float32:
+        raise ScorerError(
+            f"{who} gives {_shown(given)} for {asked}; expected {expected}: call .float() on the module, and leave out "
+            "autocast; `nann export --half` makes the scorer in half precision"
+        )
+
+
+def _shown(tensor: Tensor) -> str:
+    return f"{tensor.dtype}{list(tensor.shape)}"
 
 
 def _check_light(bundle: Bundle, state: Tensor) -> None:
@@ -91,14 +118,17 @@ def _check_light(bundle: Bundle, state: Tensor) -> None:
         raise ScorerError("the user encoder's light part holds NaN or infinity; an empty history must give numbers")
 
 
-def _check_scores(scorer: nn.Module, state: Tensor, candidates: Tensor) -> None:
+def _checked_scores(scorer: nn.Module, state: Tensor, candidates: Tensor) -> Tensor:
     with torch.inference_mode():
         scores = scorer(state, candidates)
-    if scores.dtype != torch.float32 or scores.shape != candidates.shape:
+    expected = f"float32{list(candidates.shape)}"
+    _require_float32("the scorer", scores, f"candidates {list(candidates.shape)}", expected)
+    if scores.shape != candidates.shape:
         raise ScorerError(
-            f"the scorer gives {scores.dtype}{list(scores.shape)} for candidates {list(candidates.shape)}; "
-            f"expected float32{list(candidates.shape)}"
+            f"the scorer gives {_shown(scores)} for candidates {list(candidates.shape)}; expected {expected}: "
+            "one score for each candidate, with .squeeze(-1) and not .squeeze()"
         )
+    return torch.from_numpy(scores.numpy().copy())
 
 
 def _check_independence(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module) -> None:
@@ -107,19 +137,24 @@ def _check_independence(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Modu
     candidates = example_candidates(bundle, 3, 4)
     padded = nn.functional.pad(candidates, (0, 1), value=PADDING_ITEM)
     try:
-        with torch.inference_mode():
-            together = scorer(user_encoder(behaviors, profiles), padded)[:, :-1]
-            states = [user_encoder(behaviors[i : i + 1], profiles[i : i + 1]) for i in range(3)]
-            rows = [[scorer(states[i], one)[0] for one in candidates[i : i + 1].split(1, dim=1)] for i in range(3)]
+        together = _checked_scores(scorer, _checked_state(user_encoder, behaviors, profiles), padded)[:, :-1]
+        alone = torch.empty_like(together)
+        for i in range(3):
+            state = _checked_state(user_encoder, behaviors[i : i + 1], profiles[i : i + 1])
+            for j in range(4):
+                alone[i, j] = _checked_scores(scorer, state, candidates[i : i + 1, j : j + 1])[0, 0]
+    except ScorerError:
+        raise
     except Exception as error:  # whatever the module raises
         raise ScorerError(
             f"the modules fail for one user and one candidate, or where a candidate is {PADDING_ITEM} (padding): "
             f"{root_cause(error)}; clamp candidates to 0 before the look-up"
         ) from error
-    alone = torch.stack([torch.cat(row) for row in rows])
-    difference = relative_difference(together.numpy(), alone.numpy())
-    if difference > TOLERANCE:  # NaN is left to the parity check, which names the shape
+    if alone.isnan().any():
+        raise ScorerError("the scorer gives NaN in torch: not the export's doing; a masked candidate may score -1e9")
+    agreement = Agreement.of(together.numpy(), alone.numpy())
+    if not agreement.error <= TOLERANCE:
         raise ScorerError(
-            f"the score of a candidate changes by {difference:.2e} with the other candidates and users of the call; "
-            f"expected at most {TOLERANCE:.0e}: a score must depend on the user and the item alone"
+            f"the score of a candidate changes by {agreement.error:.2e} of its size with the other candidates and "
+            f"users of the call; expected at most {TOLERANCE:.0e}: a score must depend on the user and the item alone"
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,13 +17,16 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from nann.bundle import SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, WARMUP_FILES, Bundle
+from nann.durable_files import scratch_folder
 from nann.errors import BundleError, ScorerError
 from nann.light_walk import light_users
+from nann.reachability import Reachability
+from nann.score_agreement import MIN_ORDER, TOLERANCE, Agreement, typical_score
 from nann.scorer import Float32Array
 from nann.signature import SCORER, USER_ENCODER, ModelSpec
 
 from ..scorers import OnnxScorer, OnnxUserEncoder
-from .model_contract import TOLERANCE, check_modules, example_candidates, example_users, relative_difference, root_cause
+from .model_contract import check_modules, example_candidates, example_users, plain_module, root_cause
 
 PARITY_SHAPES = ((1, 1), (1, 61), (2, 7), (3, 256), (16, 1000))
 """(users, candidates) at which torch and onnxruntime are compared."""
@@ -36,7 +38,7 @@ _EXTERNAL_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and the largest difference between onnxruntime and torch."""
+    """What was written, and the largest difference between onnxruntime and torch (`Agreement.error`)."""
 
     user_encoder_bytes: int
     scorer_bytes: int
@@ -58,31 +60,34 @@ def export_to_bundle(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module)
     Raises:
         ScorerError: if a module breaks the contract, or onnxruntime's scores differ from torch's. The bundle is then
             left without the ONNX files.
+        BundleError: if no search can reach more than 5% of the items.
     """
-    user_encoder, scorer = user_encoder.cpu().eval(), scorer.cpu().eval()
+    reachability = Reachability.require(bundle.graph)
+    user_encoder, scorer = plain_module(user_encoder), plain_module(scorer)
     behaviors, profiles = example_users(bundle, 2)
     candidates = example_candidates(bundle, 2, 3)
     state = check_modules(bundle, user_encoder, scorer)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=bundle.path) as folder:
-        paths = {name: Path(folder) / name for name in (USER_ENCODER_FILE, SCORER_FILE)}
+    with scratch_folder(bundle.path / "export") as folder:
+        paths = {name: folder / name for name in (USER_ENCODER_FILE, SCORER_FILE)}
         one_dynamic: tuple[dict[int, Dim], ...] = ({0: Dim("B")}, {0: Dim("B")})
         export_module(user_encoder, (behaviors, profiles), USER_ENCODER, one_dynamic, paths[USER_ENCODER_FILE])
         both_dynamic = ({0: Dim("B")}, {0: Dim("B"), 1: Dim("C")})
         export_module(scorer, (state, candidates), SCORER, both_dynamic, paths[SCORER_FILE])
-        difference = check_parity(bundle, user_encoder, scorer, paths[USER_ENCODER_FILE], paths[SCORER_FILE])
-        written, derived = _replace_exported(Path(folder), bundle.path)
+        agreement = check_parity(bundle, user_encoder, scorer, paths[USER_ENCODER_FILE], paths[SCORER_FILE])
+        written, derived = _replace_exported(folder, bundle.path)
     sizes = {name: written[name] + written.get(external_data_file(name), 0) for name in paths}
     report = ExportReport(
         user_encoder_bytes=sizes[USER_ENCODER_FILE],
         scorer_bytes=sizes[SCORER_FILE],
         user_state_width=state.shape[1],
-        max_difference=difference,
+        max_difference=agreement.error,
         tolerance=TOLERANCE,
         shapes_checked=len(PARITY_SHAPES),
     )
     changed = bundle.change(written=written, removed=derived, export=asdict(report))
     tools = {name: version(name) for name in ("torch", "onnx", "onnxruntime")}
     changed.note(tools={**changed.notes.get("tools", {}), **tools})
+    changed.note(reachability={**changed.notes.get("reachability", {}), **reachability.summary()})
     return report
 
 
@@ -104,26 +109,24 @@ def _replace_exported(exported: Path, folder: Path) -> tuple[dict[str, int], set
 
 def check_parity(
     bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module, encoder_path: Path, scorer_path: Path
-) -> float:
-    """Compares torch with onnxruntime at `PARITY_SHAPES`; returns the largest difference of two scores.
+) -> Agreement:
+    """Compares torch with onnxruntime at `PARITY_SHAPES`; returns the worst agreement.
 
     Raises:
-        ScorerError: naming the shape and the difference, if it is above `TOLERANCE`.
+        ScorerError: naming the shape and the difference, if the scores do not agree.
     """
     try:
         onnx_encoder, onnx_scorer = OnnxUserEncoder(encoder_path), OnnxScorer(scorer_path)
     except BundleError as error:
         raise ScorerError(f"onnxruntime refuses what torch exported: {root_cause(error)}") from error
-    largest = 0.0
+    worst = Agreement(0.0)
+    _, most = _in_torch(bundle, user_encoder, scorer, *PARITY_SHAPES[-1])
+    typical = typical_score(most)  # one score alone may be near 0
     for users, width in PARITY_SHAPES:
-        behaviors, profiles = example_users(bundle, users)
-        candidates = example_candidates(bundle, users, width)
-        with torch.inference_mode():
-            expected_states = user_encoder(behaviors, profiles)
-            expected = scorer(expected_states, candidates).numpy()
+        expected_states, expected = _in_torch(bundle, user_encoder, scorer, users, width)
         try:
-            states = onnx_encoder.encode(behaviors.numpy(), profiles.numpy())
-            got = onnx_scorer.score(states, candidates.numpy())
+            states = onnx_encoder.encode(*(tensor.numpy() for tensor in example_users(bundle, users)))
+            got = onnx_scorer.score(states, example_candidates(bundle, users, width).numpy())
         except Exception as error:  # onnxruntime raises one type of its own per status code
             raise ScorerError(
                 f"at {users} users x {width} candidates the exported files fail: {root_cause(error)}; "
@@ -131,18 +134,36 @@ def check_parity(
             ) from error
         if got.shape != expected.shape:
             raise ScorerError(f"the exported scorer gives {got.shape} at {users} x {width}; torch {expected.shape}")
-        compared = [(got, expected)]
+        agreement = Agreement.of(got, expected, typical)
         if bundle.light_vectors is not None:
-            compared.append((_light_scores(bundle, states), _light_scores(bundle, expected_states.numpy())))
-        for one, other in compared:
-            difference = relative_difference(one, other)
-            if not difference <= TOLERANCE:
-                raise ScorerError(
-                    f"at {users} users x {width} candidates onnxruntime differs from torch by {difference:.2e}; "
-                    f"expected at most {TOLERANCE:.0e}: the export is not faithful and was not written"
-                )
-            largest = max(largest, difference)
-    return largest
+            light = Agreement.of(_light_scores(bundle, states), _light_scores(bundle, expected_states))
+            agreement = agreement.joined(light)
+        if not agreement.holds():
+            raise ScorerError(
+                f"at {users} users x {width} candidates onnxruntime differs from torch {agreement}; expected at most "
+                f"{TOLERANCE:.0e} and at least {MIN_ORDER:.0%}: the export is not faithful and was not written"
+            )
+        worst = worst.joined(agreement)
+    return worst
+
+
+def _in_torch(
+    bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module, users: int, width: int
+) -> tuple[Float32Array, Float32Array]:
+    """User states `float32[users, S]` and scores `float32[users, width]` of the example users.
+
+    Raises:
+        ScorerError: if a score is NaN.
+    """
+    with torch.inference_mode():
+        states = user_encoder(*example_users(bundle, users))
+        scores = scorer(states, example_candidates(bundle, users, width))
+    if scores.isnan().any():
+        raise ScorerError(
+            f"at {users} users x {width} candidates the modules give NaN in torch: not the export's doing; an empty "
+            "history must give numbers"
+        )
+    return states.numpy(), scores.numpy()
 
 
 def _light_scores(bundle: Bundle, states: Float32Array) -> Float32Array:

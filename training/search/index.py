@@ -22,20 +22,27 @@ from nann.bundle import (
     search_to_json,
     write_manifest,
 )
-from nann.durable_files import new_folder
-from nann.errors import BundleError, ConfigError, DataError
+from nann.bundle_check import check_searches
+from nann.durable_files import entries, new_folder
+from nann.errors import BundleError, DataError
 from nann.graph import HnswGraph, Layer
 from nann.manifest import MANIFEST_FILE
-from nann.search_params import SearchParams, SeedParams
+from nann.reachability import Reachability
+from nann.scorer import Float32Array
+from nann.search_input import SearchIndex
+from nann.search_params import SearchOptions
+from nann.search_requests import SERVED_BOUNDS, SearchBounds
 
 from ..config import IndexConfig, SearchConfig
+from .copies import Copies
+from .recommended import fitted, recommended_searches
 
 _ADD_CHUNK = 10_000
 _CONVERT_CHUNK = 1 << 18
+_LARGEST_ID = int(np.iinfo(np.int64).max)
 _DEFAULT_INDEX = IndexConfig()
 _DEFAULT_SEARCH = SearchConfig()
-_SEEDS, _SEEDED_EF, _SEEDED_ROUNDS = 4, 2, 4
-"""Defaults until `nann tune` has found better ones: seeds and ef in multiples of top_k, and rounds."""
+_NOTHING_ASKED = SearchOptions()
 
 
 def build_hnsw(
@@ -92,18 +99,41 @@ def graph_from_hnswlib(index: hnswlib.Index, entry_layer: int) -> HnswGraph:
     return graph
 
 
+def build_graph(
+    vectors: npt.NDArray[np.float32],
+    copies: Copies,
+    config: IndexConfig,
+    *,
+    threads: int = -1,
+    progress: Progress | None = None,
+) -> HnswGraph:
+    """The graph of a bundle: HNSW on one item of each vector, to which the others are attached.
+
+    Args:
+        vectors: `float32[N, d]`, row = item index.
+        copies: of these vectors.
+        config: M, ef_construction, entry layer and random seed.
+        threads: hnswlib's threads.
+        progress: shows a bar if given.
+    """
+    index = build_hnsw(vectors[copies.originals], config, threads=threads, progress=progress)
+    return copies.attach(graph_from_hnswlib(index, config.entry_layer), fan_out=config.m)
+
+
 def create_bundle(
     out: Path,
     *,
-    item_ids: npt.NDArray[np.int64],
+    item_ids: npt.NDArray[np.integer[Any]],
     item_vectors: npt.NDArray[np.float32],
     sequence_length: int,
     index: IndexConfig = _DEFAULT_INDEX,
     search: SearchConfig = _DEFAULT_SEARCH,
+    asked: SearchOptions = _NOTHING_ASKED,
     light_vectors: npt.NDArray[np.float32] | None = None,
     item_names: Sequence[str] | None = None,
     profile_fields: Sequence[Mapping[str, Any]] = (),
     provenance: Mapping[str, Any] | None = None,
+    bounds: SearchBounds = SERVED_BOUNDS,
     threads: int = -1,
     progress: Progress | None = None,
 ) -> Bundle:
@@ -111,35 +141,44 @@ def create_bundle(
 
     Args:
         out: the bundle's folder; replaced if it holds a bundle.
-        item_ids: `int64[N]` external ids, positive and strictly ascending.
+        item_ids: `int64[N]` external ids, positive and strictly ascending; other integer types are converted.
         item_vectors: `float32[N, d]`, e_v of each item.
         sequence_length: how many behaviours the user encoder reads.
         index: HNSW parameters.
         search: recommended search parameters for entry "layers".
+        asked: what the bundle recommends instead for requests that set no parameters, and with which entry. By default
+            it is entry "seeds" if there are light vectors.
         light_vectors: `float32[N, d']`, item vectors of a light score (docs/custom_scorer.md). None: the bundle has no
             light score, and every search enters by the layers, as in the paper.
         item_names: one name per item, for people.
         profile_fields: name and values of each user profile field.
         provenance: anything else for the notes, such as data set and training configuration.
+        bounds: the most that the server's requests may ask for, and so the most to recommend.
         threads: hnswlib's threads.
         progress: shows a bar if given.
 
     Raises:
         DataError: if the ids are not valid, their number is not that of the vectors, or a vector is not finite.
         ConfigError: if there are fewer items than the recommended top_k, or `search` lacks values for a layer.
-        BundleError: if `out` exists and is not a bundle.
+        RequestError: if `asked` does not fit together.
+        BundleError: if `out` exists and is not a bundle, no search could reach more than 5% of the items, or a
+            recommended search exceeds the bounds or leaves places of a result empty.
     """
-    _check_items(item_ids, item_vectors, light_vectors, search.top_k)
     _check_folder(out)
-    vectors = np.ascontiguousarray(item_vectors, np.float32)
-    graph = graph_from_hnswlib(build_hnsw(vectors, index, threads=threads, progress=progress), index.entry_layer)
-    recommended = [_search_for(graph, search)]
-    arrays: dict[str, npt.NDArray[Any]] = {ITEM_IDS_FILE: item_ids, ITEM_VECTORS_FILE: vectors}
-    if light_vectors is not None:  # entry by seeds is far cheaper, so it is the default
-        arrays[LIGHT_VECTORS_FILE] = np.ascontiguousarray(light_vectors, np.float32)
-        recommended.insert(0, seeded_search(search.top_k, len(item_ids)))
+    vectors = _checked_vectors("item_vectors", item_vectors)
+    ids = _checked_ids(item_ids, len(vectors))
+    light = None if light_vectors is None else _checked_vectors("light_vectors", light_vectors, ids)
+    searches = recommended_searches(search, asked, len(ids), light=light is not None, bounds=bounds)
+    copies = Copies.of(vectors)
+    graph = build_graph(vectors, copies, index, threads=threads, progress=progress)
+    reachability = Reachability.require(graph)
+    recommended = [fitted(one, graph.entry_layer) for one in searches]
+    check_searches(SearchIndex(graph, light), recommended)
+    arrays: dict[str, npt.NDArray[Any]] = {ITEM_IDS_FILE: ids, ITEM_VECTORS_FILE: vectors}
+    if light is not None:
+        arrays[LIGHT_VECTORS_FILE] = light
     manifest = {
-        "item_count": len(item_ids),
+        "item_count": len(ids),
         "vector_dim": vectors.shape[1],
         "sequence_length": sequence_length,
         "profile_fields": list(profile_fields),
@@ -151,6 +190,7 @@ def create_bundle(
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "tools": {name: version(name) for name in ("nann", "hnswlib", "numpy")},
         "provenance": dict(provenance or {}),
+        "reachability": {"items_with_another_items_vector": len(copies), **reachability.summary()},
     }
     with new_folder(out) as folder:
         files = _save(folder, arrays, graph, item_names)
@@ -169,36 +209,39 @@ def _to_layer(
         degrees.append(block[:, :2].copy().view(np.uint16)[:, 0])
         links = block[:, 4:].copy().view(np.uint32)
         neighbors.append(labels[links[np.arange(links.shape[1]) < degrees[-1][:, None]]].astype(np.int32))
-    counts = np.zeros(item_count + 1, np.int64)
-    counts[owners[by_label] + 1] = np.concatenate(degrees)
-    indptr = np.cumsum(counts)
-    if indptr[-1] > np.iinfo(np.int32).max:
-        raise DataError(f"the graph has {indptr[-1]} links; the format holds at most {np.iinfo(np.int32).max}: lower M")
-    return Layer(indptr.astype(np.int32), np.concatenate(neighbors))
+    counts = np.zeros(item_count, np.int64)
+    counts[owners[by_label]] = np.concatenate(degrees)
+    return Layer.of(counts, np.concatenate(neighbors))
 
 
-def seeded_search(top_k: int, item_count: int) -> SearchParams:
-    """Default parameters for entry "seeds", before `nann tune` has measured better ones."""
-    count = min(_SEEDS * top_k, item_count)
-    return SearchParams(top_k, (_SEEDED_EF * top_k,), (_SEEDED_ROUNDS,), SeedParams(count, count))
-
-
-def _check_items(
-    ids: npt.NDArray[np.int64],
-    vectors: npt.NDArray[np.float32],
-    light_vectors: npt.NDArray[np.float32] | None,
-    top_k: int,
-) -> None:
-    if len(ids) != len(vectors):
-        raise DataError(f"{len(ids)} item ids came with {len(vectors)} item vectors; expected one id per vector")
-    if np.any(np.diff(ids) <= 0) or (len(ids) and ids[0] < 1):
+def _checked_ids(item_ids: npt.NDArray[Any], count: int) -> npt.NDArray[np.int64]:
+    """The ids as the bundle holds them: `int64[N]`; every integer type is converted."""
+    ids = np.asarray(item_ids)
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise DataError(f"item_ids is {ids.dtype}{list(ids.shape)}; expected whole numbers, int64[{count}]")
+    if len(ids) != count:
+        raise DataError(f"{len(ids)} item ids came with {count} item vectors; expected one id per vector")
+    if count and int(ids.max()) > _LARGEST_ID:
+        raise DataError(f"item id {ids.max()} is too large; expected at most {_LARGEST_ID}, as ids are int64")
+    converted = ids.astype(np.int64)
+    if np.any(converted[1:] <= converted[:-1]) or (count and converted[0] < 1):
         raise DataError("item ids must be positive (0 and -1 mean padding) and strictly ascending")
-    if len(ids) < top_k:
-        raise ConfigError(f"the data set has {len(ids)} items and top_k is {top_k}; lower search.top_k and ef")
-    if light_vectors is not None and (light_vectors.ndim != 2 or len(light_vectors) != len(ids)):
-        raise DataError(f"light_vectors has shape {list(light_vectors.shape)}; expected [{len(ids)}, any]")
-    if not np.isfinite(vectors).all() or (light_vectors is not None and not np.isfinite(light_vectors).all()):
-        raise DataError("an item vector is not finite; the training diverged: lower the learning rate")
+    return converted
+
+
+def _checked_vectors(name: str, given: npt.NDArray[Any], ids: npt.NDArray[Any] | None = None) -> Float32Array:
+    """Vectors as the bundle holds them: finite and `float32[N, d]`."""
+    vectors = np.ascontiguousarray(given, np.float32)
+    if vectors.ndim != 2 or not vectors.shape[1] or (ids is not None and len(vectors) != len(ids)):
+        rows = "N" if ids is None else len(ids)
+        raise DataError(f"{name} has shape {list(vectors.shape)}; expected [{rows}, any]")
+    broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if broken.size:
+        raise DataError(
+            f"{name} has {broken.size} rows that are not finite, the first is {broken[0]}: a diverged training gives "
+            "NaN everywhere (lower the learning rate), items without data here and there"
+        )
+    return vectors
 
 
 def _graph_summary(graph: HnswGraph, config: IndexConfig) -> dict[str, Any]:
@@ -214,18 +257,8 @@ def _graph_summary(graph: HnswGraph, config: IndexConfig) -> dict[str, Any]:
     }
 
 
-def _search_for(graph: HnswGraph, search: SearchConfig) -> SearchParams:
-    """Parameters for the layers that the graph has; a small graph lacks upper layers."""
-    layers = graph.entry_layer + 1
-    if len(search.ef) < layers:
-        raise ConfigError(
-            f"search.ef has {len(search.ef)} values and the graph {layers} layers; give one value per layer"
-        )
-    return SearchParams(search.top_k, search.ef[-layers:], search.rounds[-layers:])
-
-
 def _check_folder(out: Path) -> None:
-    if out.is_file() or (out.exists() and not (out / MANIFEST_FILE).is_file() and any(out.iterdir())):
+    if out.is_file() or (out.exists() and not (out / MANIFEST_FILE).is_file() and entries(out)):
         raise BundleError(f"{out} exists and is not a bundle; choose another folder or remove it")
 
 

@@ -10,6 +10,7 @@ from rich.progress import Progress
 
 from nann.bundle import Bundle
 from nann.errors import BundleError
+from nann.search_params import SearchOptions
 
 from ..checkpoint import Checkpoint
 from ..data.prepared import PreparedData
@@ -18,8 +19,13 @@ from ..export.serving_modules import item_vectors, light_vectors, serving_module
 from .index import create_bundle
 
 
-def index_checkpoint(checkpoint: Checkpoint, data: PreparedData, out: Path, *, threads: int = -1) -> Bundle:
+def index_checkpoint(
+    checkpoint: Checkpoint, data: PreparedData, out: Path, *, asked: SearchOptions | None = None, threads: int = -1
+) -> Bundle:
     """Builds a bundle with the item vectors of a trained scorer and their HNSW graph.
+
+    `asked` is what the bundle's default search has instead of the configuration's. If it is more than a top_k, the
+    bundle counts as tuned: `nann export` measures no other search.
 
     Raises:
         ConfigError, DataError: if the checkpoint was not trained on the data, or there are fewer items than top_k.
@@ -27,14 +33,16 @@ def index_checkpoint(checkpoint: Checkpoint, data: PreparedData, out: Path, *, t
     model = checkpoint.restore(data)
     config = checkpoint.config
     light = light_vectors(model)
+    asked = asked or SearchOptions()
     with Progress(console=Console(stderr=True)) as progress:
-        return create_bundle(
+        bundle = create_bundle(
             out,
             item_ids=data.item_ids,
             item_vectors=item_vectors(model).numpy(),
             sequence_length=config.model.sequence_length,
             index=config.index,
             search=config.search,
+            asked=asked,
             light_vectors=None if light is None else light.numpy(),
             item_names=data.item_names,
             profile_fields=data.profile_fields if config.model.profile else (),
@@ -47,6 +55,15 @@ def index_checkpoint(checkpoint: Checkpoint, data: PreparedData, out: Path, *, t
             threads=threads,
             progress=progress,
         )
+    given = asked.to_parameters()
+    if given.keys() - {"top_k"}:
+        bundle.note(tuning={"by": "nann index", "given": given})
+    return bundle
+
+
+def of_checkpoint(bundle: Bundle) -> bool:
+    """Whether a bundle was indexed from a checkpoint; one of a user's own modules was not."""
+    return "weights" in bundle.notes.get("provenance", {})
 
 
 def export_checkpoint(checkpoint: Checkpoint, data: PreparedData, bundle: Bundle) -> ExportReport:

@@ -18,9 +18,11 @@ from nann.bundle import SCORER_FILE, Bundle, search_to_json
 from nann.durable_files import new_file
 from nann.errors import ConfigError
 from nann.graph import HnswGraph, layer_files
+from nann.reachability import Reachability
 from nann.scorer import Scorer
 from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
+from nann.search_requests import SERVED_BOUNDS, SearchBounds
 from nann.signature import ENTRIES, ENTRY_LAYERS, ENTRY_SEEDS
 
 from ..data.prepared import PreparedData
@@ -29,7 +31,7 @@ from ..reports.plots import COLORS, GREY, figure, plain_log
 from ..scorers import OnnxScorer
 from .evaluate import check_same_items
 from .measured_users import MeasuredUsers, bundle_users
-from .reachability import LINKS, Reachability, link_orphans
+from .repair import LINKS, link_orphans
 from .tuning_search import Aim, SearchTuning, Trial, merged, tune_search
 
 SPLIT = "validation"
@@ -66,6 +68,7 @@ def tune_bundle(
     repair: bool = False,
     plot: Path | None = None,
     seconds: float | None = None,
+    bounds: SearchBounds = SERVED_BOUNDS,
 ) -> TuningReport:
     """Finds the cheapest search that reaches a coverage or a recall-Delta, and makes it the bundle's default.
 
@@ -86,6 +89,7 @@ def tune_bundle(
         repair: whether to link items that no search reaches, and items without a link to them.
         plot: where to write the plot; None: beside the bundle.
         seconds: try no more settings after so many seconds, counted from the start; None: no limit.
+        bounds: what the server allows; nothing beyond is tried.
 
     Raises:
         ConfigError: if no setting within the bounds reaches the aim; the message names the best one found. If the aim
@@ -95,7 +99,7 @@ def tune_bundle(
     """
     start = monotonic()
     top_k = bundle.search_params.top_k if top_k is None else top_k
-    _check(bundle, wanted, max_share, top_k)
+    _check(bundle, wanted, max_share, top_k, bounds)
     entries = entries_to_tune(bundle, entry)
     require_exported(bundle)
     check_same_items(bundle, data)
@@ -108,7 +112,7 @@ def tune_bundle(
     measured = MeasuredUsers.of(scorer, batch, queries, bundle.item_count, top_k)
     _require_recall(measured, wanted)
     until = np.inf if seconds is None else start + seconds
-    by_entry = tune_entries(index, scorer, measured, wanted, max_share, entries, until=until)
+    by_entry = tune_entries(index, scorer, measured, wanted, max_share, entries, until=until, max_ef=bounds.max_ef)
     tuning = merged(list(by_entry.values()))
     best = _require_best(tuning, missed, max_share, len(batch), repair, seconds)
     frontier = tuning.thinned
@@ -116,8 +120,7 @@ def tune_bundle(
         "by": "nann tune",
         **tuning_record(measured, by_entry, max_share),
         **measured.measure(index, scorer, best.params),
-        "unreachable_items": len(missed.unreachable),
-        "items_without_in_links": len(missed.no_in_links),
+        **missed.summary(),
         "frontier": [trial.summary() for trial in frontier],
     }
     if graph is not bundle.graph:
@@ -223,7 +226,7 @@ def entries_to_tune(bundle: Bundle, wanted: str | None = None) -> list[str]:
     return [wanted]
 
 
-def _check(bundle: Bundle, wanted: Aim, max_share: float, top_k: int) -> None:
+def _check(bundle: Bundle, wanted: Aim, max_share: float, top_k: int, bounds: SearchBounds) -> None:
     if np.isinf(wanted.recall_delta) and not 0 < wanted.coverage <= 1:
         raise ConfigError(f"coverage is {wanted.coverage}; expected a fraction above 0 and at most 1, as in 0.98")
     if not np.isinf(wanted.recall_delta) and not 0 <= wanted.recall_delta < 1:
@@ -232,6 +235,12 @@ def _check(bundle: Bundle, wanted: Aim, max_share: float, top_k: int) -> None:
         raise ConfigError(f"max_share is {max_share}; expected a fraction above 0 and at most 1, as in 0.1")
     if not 1 <= top_k <= bundle.item_count:
         raise ConfigError(f"top_k is {top_k}; expected 1 to {bundle.item_count}, the number of items")
+    most = bounds.of_corpus(bundle.item_count).max_top_k
+    if top_k > most:
+        raise ConfigError(
+            f"top_k is {top_k}, and the server returns at most {most} items (max_top_k, max_ef): lower it, or raise "
+            "these in config.pbtxt of beam_retrieval and name the repository with --repository"
+        )
 
 
 def _require_recall(users: MeasuredUsers, wanted: Aim) -> None:

@@ -23,6 +23,7 @@ from nann.metrics import coverage
 from nann.scorer import Scorer
 from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
+from nann.search_requests import SERVED_BOUNDS
 from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS
 
 from .ground_rounds import search_by_ground_round
@@ -155,6 +156,7 @@ def tune_search(
     after: SearchTuning | None = None,
     fine_passes: int = _MOST_FINE_PASSES,
     quick: bool = False,
+    max_ef: int = SERVED_BOUNDS.max_ef,
     until: float = np.inf,
     progress: Progress = lambda done, total: None,
 ) -> SearchTuning:
@@ -171,10 +173,11 @@ def tune_search(
             holds nothing cheaper.
         fine_passes: largest number of passes of small steps around the best setting.
         quick: try `Space.ladder` only.
+        max_ef: the largest ef, and number of seeds, that the server allows; at least the users' top_k.
         until: start no walk after this time of `time.monotonic`.
         progress: called with the number of steps of the ladder or of `Space.uppers` that are done, and their total.
     """
-    space: Space = (SeedsSpace if entry == ENTRY_SEEDS else LayersSpace)(index.graph, users.top_k)
+    space: Space = (SeedsSpace if entry == ENTRY_SEEDS else LayersSpace)(index.graph, users.top_k, max_ef)
     tuner = _Tuner(index, scorer, users, wanted, max_share * index.item_count, space, until)
     with suppress(_TimeIsUpError):
         tuner.run(after, fine_passes, quick, progress)

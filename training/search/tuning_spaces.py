@@ -39,9 +39,10 @@ class Space(ABC):
     first_round_depends_on_ef: bool
     """Whether the ground layer's ef changes its first round."""
 
-    def __init__(self, graph: HnswGraph, top_k: int) -> None:
+    def __init__(self, graph: HnswGraph, top_k: int, max_ef: int) -> None:
         self._top_k = top_k
-        self._items = graph.item_count
+        self._max_ef = max_ef
+        self._most = min(graph.item_count, max_ef)
 
     @abstractmethod
     def uppers(self) -> list[Upper]:
@@ -49,7 +50,7 @@ class Space(ABC):
 
     def ground_efs(self) -> list[int]:
         """The coarse grid of the ground layer's ef, ascending."""
-        return _scaled(_GROUND_EF, self._top_k, max(self._items, self._top_k))
+        return _scaled(_GROUND_EF, self._top_k, max(self._most, self._top_k))
 
     @abstractmethod
     def params(self, upper: Upper, ground_ef: int) -> SearchParams:
@@ -81,9 +82,10 @@ class LayersSpace(Space):
 
     first_round_depends_on_ef = False
 
-    def __init__(self, graph: HnswGraph, top_k: int) -> None:
-        super().__init__(graph, top_k)
-        self._sizes = graph.layer_sizes[graph.entry_layer :: -1]  # entry layer first
+    def __init__(self, graph: HnswGraph, top_k: int, max_ef: int) -> None:
+        super().__init__(graph, top_k, max_ef)
+        # The largest ef of each layer, entry layer first.
+        self._sizes = [min(size, max_ef) for size in graph.layer_sizes[graph.entry_layer :: -1]]
 
     def uppers(self) -> list[Upper]:
         """See `Space`."""
@@ -113,7 +115,7 @@ class LayersSpace(Space):
 
     def params(self, upper: Upper, ground_ef: int) -> SearchParams:
         """See `Space`."""
-        return SearchParams(self._top_k, (*upper[0], ground_ef), (*upper[1], _GROUND_ROUNDS))
+        return SearchParams(self._top_k, (*upper[0], min(ground_ef, self._max_ef)), (*upper[1], _GROUND_ROUNDS))
 
     def wider(self, params: SearchParams) -> SearchParams:
         """See `Space`."""
@@ -140,50 +142,49 @@ class SeedsSpace(Space):
 
     def uppers(self) -> list[Upper]:
         """See `Space`."""
-        return [((count,), ()) for count in _scaled(_SEEDS, self._top_k, self._items)]
+        return [((count,), ()) for count in _scaled(_SEEDS, self._top_k, self._most)]
 
     def ladder(self) -> list[SearchParams]:
         """See `Space`."""
         steps = []
         for seeds, ground in _SEED_LADDER:
-            (count,) = _scaled((seeds,), self._top_k, self._items)
+            (count,) = _scaled((seeds,), self._top_k, self._most)
             steps.append(self.params(((count,), ()), round(ground * self._top_k)))
         return list(dict.fromkeys(steps))
 
     def params(self, upper: Upper, ground_ef: int) -> SearchParams:
         """See `Space`."""
-        seeds = _light_walk(upper[0][0], _LIGHT_EF)
-        return SearchParams(self._top_k, (ground_ef,), (_GROUND_ROUNDS,), seeds)
+        seeds = self._light_walk(upper[0][0])
+        return SearchParams(self._top_k, (min(ground_ef, self._max_ef),), (_GROUND_ROUNDS,), seeds)
 
     def without_rounds(self) -> Iterable[SearchParams]:
         """See `Space`. This is the cascade: the seeds re-ranked. It is best if hardly anything may be scored."""
-        for count in _scaled(_SEEDS_ALONE, self._top_k, self._items):
-            yield SearchParams(self._top_k, (self._top_k,), (0,), _light_walk(count, _LIGHT_EF))
+        for count in _scaled(_SEEDS_ALONE, self._top_k, self._most):
+            yield SearchParams(self._top_k, (self._top_k,), (0,), self._light_walk(count))
 
     def wider(self, params: SearchParams) -> SearchParams:
         """See `Space`."""
         assert params.seeds is not None
-        count, ef = (min(2 * value, self._items) for value in (params.seeds.count, params.ef[0]))
-        return SearchParams(self._top_k, (ef,), (_GROUND_ROUNDS,), _light_walk(count, _LIGHT_EF))
+        count, ef = (min(2 * value, self._most) for value in (params.seeds.count, params.ef[0]))
+        return SearchParams(self._top_k, (ef,), (_GROUND_ROUNDS,), self._light_walk(count))
 
     def around(self, params: SearchParams) -> Iterable[SearchParams]:
         """See `Space`."""
         assert params.seeds is not None
         more = replace(params, rounds=(_more_rounds(params) if params.rounds[0] else 0,))
-        for ef in _steps(params.ef[0], self._top_k, self._items):
+        for ef in _steps(params.ef[0], self._top_k, self._most):
             yield replace(more, ef=(ef,))
-        for count in _steps(params.seeds.count, 1, self._items):
-            yield replace(more, seeds=_light_walk(count, _LIGHT_EF))
+        for count in _steps(params.seeds.count, 1, self._most):
+            yield replace(more, seeds=self._light_walk(count))
 
     def with_less_light(self, params: SearchParams) -> Iterable[SearchParams]:
         """See `Space`."""
         assert params.seeds is not None
         for multiple in _LESS_LIGHT:
-            yield replace(params, seeds=_light_walk(params.seeds.count, multiple))
+            yield replace(params, seeds=self._light_walk(params.seeds.count, multiple))
 
-
-def _light_walk(count: int, multiple: float) -> SeedParams:
-    return SeedParams(count, round(multiple * count))
+    def _light_walk(self, count: int, multiple: float = _LIGHT_EF) -> SeedParams:
+        return SeedParams(count, min(round(multiple * count), self._max_ef))
 
 
 def _scaled(multiples: Sequence[float], top_k: int, most: int) -> list[int]:

@@ -12,7 +12,7 @@ from ..baselines.plain import Popular
 from ..config import TrainingConfig
 from ..reports.store import Json
 from ..reports.text import percent
-from ..search.index import seeded_search
+from ..search.recommended import seeded_search
 from .curves import frontier
 from .measures import other_retrievers
 from .runs import Runs, TrainedRun, fit_params

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from ..reports.report import Report
 from ..reports.store import Json
-from . import baselines, figure5, figure6, figure7, figures3_4, growth, readings, seeds, table3, tuned, worth
+from . import (
+    baselines,
+    equal_vectors,
+    figure5,
+    figure6,
+    figure7,
+    figures3_4,
+    growth,
+    readings,
+    seeds,
+    table3,
+    tuned,
+    worth,
+)
 from .study import Study
 
 STUDIES: tuple[Study, ...] = (
@@ -19,6 +32,7 @@ STUDIES: tuple[Study, ...] = (
     baselines.STUDY,
     growth.STUDY,
     seeds.STUDY,
+    equal_vectors.STUDY,
     worth.STUDY,
 )
 """In the order of the report. A new study is a module with a `Study`, and a line here."""

@@ -1,3 +1,4 @@
+import fcntl
 import os
 import stat
 
@@ -92,3 +93,37 @@ def test_a_folder_that_fails_half_way_leaves_the_old_one_and_nothing_else(tmp_pa
         make_half_of(tmp_path / "folder")
     assert names(tmp_path / "folder") == ["old"]
     assert names(tmp_path) == ["folder"]
+
+
+def test_what_a_crash_left_goes_with_the_next_write_and_what_is_being_written_stays(tmp_path):
+    held = tmp_path / ".4194400.new.folder"
+    held.mkdir()
+    for name in (".4194301.new.folder", ".4194302.old.folder", ".4194303.new.other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part").touch()
+    for name in (".4194301.new.a.txt", ".4194302.new.b.txt"):
+        (tmp_path / name).touch()
+    descriptor = os.open(held, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # as another process does that writes it
+    with new_folder(tmp_path / "folder") as folder:
+        assert ".4194302.old.folder" in names(tmp_path), "it may be the only copy"
+        (folder / "new").touch()
+    write_text(tmp_path / "a.txt", "text")
+    os.close(descriptor)
+    assert names(tmp_path) == [".4194302.new.b.txt", ".4194303.new.other", held.name, "a.txt", "folder"]
+
+
+def test_a_mount_point_gets_the_new_entries(tmp_path, monkeypatch):
+    """As the volume of a container: renaming it fails with EBUSY."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    for name in ("lost+found", "old"):
+        (volume / name).mkdir()
+    inode = volume.stat().st_ino
+    monkeypatch.setattr(durable_files.os.path, "ismount", lambda path: path == volume)
+    with new_folder(volume) as folder:
+        assert folder.parent == volume
+        (folder / "new").touch()
+    assert names(volume) == ["lost+found", "new"]
+    assert volume.stat().st_ino == inode
+    assert names(tmp_path) == ["volume"]

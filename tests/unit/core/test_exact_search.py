@@ -54,9 +54,11 @@ def test_no_users():
     assert exact_search(TableScorer([[1]]), UserBatch(np.empty((0, 1), np.float32), None), 4, 2).items.shape == (0, 2)
 
 
-@pytest.mark.parametrize("top_k", [0, 5])
+@pytest.mark.parametrize("top_k", [0, 5, 2.7])
 def test_a_top_k_out_of_range_is_refused(top_k):
-    with pytest.raises(RequestError, match=f"top_k is {top_k}; expected 1 to 4, the number of items"):
+    with pytest.raises(
+        RequestError, match=f"top_k is {top_k}; expected a whole number from 1 to 4, the number of items"
+    ):
         exact_search(TableScorer([[1] * 4]), UserBatch(np.zeros((1, 1), np.float32), None), 4, top_k)
 
 

@@ -45,6 +45,10 @@ def test_impossible_parameters_are_refused(top_k, ef, rounds, message):
         SearchParams(top_k, ef, rounds)
 
 
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    assert SearchParams(np.int64(2), (np.int32(5),), (1,)) == SearchParams(2, (5,), (1,))
+
+
 @pytest.mark.parametrize(
     ("seeds", "message"),
     [

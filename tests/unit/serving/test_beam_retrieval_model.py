@@ -232,7 +232,9 @@ def test_nan_scores_are_an_error(model, monkeypatch):
 def test_a_bundle_that_recommends_too_much_does_not_load(model_args):
     from nann.python_backend.models.beam_retrieval import TritonPythonModel
 
-    with pytest.raises(BundleError, match="recommends 5 where the server's max_ef is 4; raise max_ef"):
+    with pytest.raises(
+        BundleError, match="recommends 5 where the server's max_ef is 4; recommend less, or raise max_ef"
+    ):
         TritonPythonModel().initialize(model_args("beam_retrieval", **{**SEARCH_PARAMETERS, "max_ef": "4"}))
 
 

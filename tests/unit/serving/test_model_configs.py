@@ -15,9 +15,10 @@ from support import tiny_bundle
 from tritonclient.grpc import model_config_pb2
 
 from nann.bundle import WARMUP_FILES, Bundle, write_manifest
-from nann.python_backend.repository.configs import MADE_CONFIGS, hand_written
+from nann.python_backend.repository.configs import MADE_CONFIGS, hand_written, search_bounds
 from nann.python_backend.repository.install import install_bundle
 from nann.python_backend.version_folder import TEMPLATE
+from nann.search_requests import SERVED_BOUNDS
 from nann.shape_grid import MAX_BATCH_SIZE, ShapeGrid
 from nann.signature import (
     BEAM_RETRIEVAL,
@@ -121,6 +122,9 @@ def test_bounds_and_batching_of_beam_retrieval():
         "quality_share",
         "quality_load",
     }
+    assert search_bounds(TEMPLATE) == SERVED_BOUNDS
+    for name, bound in vars(SERVED_BOUNDS).items():
+        assert int(config.parameters[name].string_value) == bound
     # A rate limiter on a model that makes BLS calls would wait for itself.
     assert not any(group.HasField("rate_limiter") for group in config.instance_group)
 

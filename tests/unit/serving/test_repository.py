@@ -3,6 +3,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support import golden, tiny_bundle
 
@@ -14,6 +15,7 @@ from nann.python_backend.repository.configs import check_target, hand_written
 from nann.python_backend.repository.deploy import rollback_offline
 from nann.python_backend.repository.install import current_bundle, install_bundle, install_if_new
 from nann.python_backend.server.repository_lock import repository_lock
+from nann.python_backend.repository.versions import Versions
 from nann.python_backend.version_folder import TEMPLATE
 
 GRAPH = {f"layer{n}.{part}.npy" for n in (0, 1) for part in ("indptr", "neighbors")} | {"levels.npy"}
@@ -328,3 +330,28 @@ def test_the_scorer_in_half_precision_is_installed_beside_the_other(bundle, tmp_
     names = {"model.fp16.onnx", "scorer.fp16.onnx.data"}
     assert installed(tmp_path / "repository")["scorer"] == EXPECTED["scorer"] | names
     assert installed(tmp_path / "repository")["user_encoder"] == EXPECTED["user_encoder"]
+
+
+def test_a_bundle_of_nonsense_is_not_installed(tmp_path):
+    """Its hashes are right; a server would load it and answer with padding as if it were an item."""
+    bundle = tiny_bundle.make_bundle(tmp_path / "bundle")
+    ids = bundle.item_ids - 100
+    (bundle.path / "item_ids.npy").unlink()
+    np.save(bundle.path / "item_ids.npy", ids)
+    bundle.change(written=["item_ids.npy"])
+    with pytest.raises(BundleError, match=r"item_ids.npy begins with 0; expected positive ids"):
+        install_bundle(bundle.path, tmp_path / "repository")
+    assert Versions.read(tmp_path / "repository").current is None
+
+
+def test_searches_beyond_the_servers_bounds_are_installed_where_these_were_raised(tmp_path):
+    bundle = tiny_bundle.make_bundle(tmp_path / "bundle", search={"top_k": 3, "ef": [3, 4001], "rounds": [1, 8]})
+    repository = tmp_path / "repository"
+    with pytest.raises(
+        BundleError, match="recommends 4001 where the server's max_ef is 4000; recommend less, or raise"
+    ):
+        install_bundle(bundle.path, repository)
+    config = repository / "beam_retrieval" / "config.pbtxt"
+    config.write_text(config.read_text().replace('"4000"', '"5000"'))
+    install_bundle(bundle.path, repository)
+    assert Versions.read(repository).current == 1

@@ -13,8 +13,8 @@ from support.study_checks import check_study
 
 from nann.bundle import search_from_json
 from nann.training.reports.text import percent, percent_spread, spread
-from nann.training.search.index import seeded_search
 from nann.training.search.measured_users import search_users
+from nann.training.search.recommended import seeded_search
 from nann.training.studies import baselines, figure5, figure6, figure7, figures3_4, growth, readings, table3, tuned
 from nann.training.studies.curves import frontier, value_at
 from nann.training.studies.paper import userbehavior_curve

@@ -12,6 +12,7 @@ from nann.bundle import Bundle
 from nann.errors import ConfigError
 from nann.metrics import coverage
 from nann.search_params import SearchOptions
+from nann.search_requests import SERVED_BOUNDS
 from nann.training.checkpoint import Checkpoint
 from nann.training.scorers import OnnxScorer
 from nann.training.search import default_search
@@ -25,6 +26,8 @@ from nann.training.search.tuning_spaces import LayersSpace, SeedsSpace
 from nann.training.train import train
 
 pytestmark = pytest.mark.heavy
+
+MAX_EF = SERVED_BOUNDS.max_ef
 
 
 def exported(data, config, folder, steps):
@@ -79,7 +82,7 @@ def test_the_cheapest_step_that_covers_enough_is_recommended(data, bundle, users
     opened = Bundle.open(bundle.path)
     assert opened.notes["tuning"] == record
     assert (record["by"], record["users"], record["targets"]) == ("nann export", 32, 32)
-    spaces = {"layers": LayersSpace(bundle.graph, 10), "seeds": SeedsSpace(bundle.graph, 10)}
+    spaces = {"layers": LayersSpace(bundle.graph, 10, MAX_EF), "seeds": SeedsSpace(bundle.graph, 10, MAX_EF)}
     cheapest = {}
     for entry, params in opened.search_by_entry.items():
         costs = {}
@@ -99,7 +102,7 @@ def test_the_best_step_is_recommended_if_none_covers_enough(data, bundle, users,
     monkeypatch.setattr(default_search, "MAX_SHARE", 0.5)
     scorer, measured = users
     record = recommend_search(bundle, data)
-    costs = [measured.search(bundle.index, scorer, step) for step in steps_of(SeedsSpace(bundle.graph, 10))]
+    costs = [measured.search(bundle.index, scorer, step) for step in steps_of(SeedsSpace(bundle.graph, 10, MAX_EF))]
     affordable = [found for found in costs if found.items_scored.mean() <= 0.5 * bundle.item_count]
     best = max(coverage(found.items, measured.exact) for found in affordable)
     assert record["coverage"] >= best

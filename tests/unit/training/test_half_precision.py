@@ -35,7 +35,7 @@ def test_weights_and_arithmetic_are_half_and_the_signature_is_not(half_bundle):
 def test_the_bundle_says_how_far_it_is_from_full_precision(half_bundle, exported_bundle):
     bundle = Bundle.open(half_bundle)
     report = bundle.notes["half_precision"]
-    assert 0 < report["max_difference"] < 2e-2
+    assert 0 < report["max_difference"] < 1e-1
     assert report["coverage"] >= 0.95
     assert report["top_k"] == 10
     half, full = (half_bundle / name for name in ("scorer.fp16.onnx", "scorer.onnx"))
@@ -88,7 +88,7 @@ def test_a_scorer_that_needs_full_precision_is_refused_and_nothing_is_written(ex
     bundle = without_light(shutil.copytree(exported_bundle, tmp_path / "bundle"))
     export_to_bundle(bundle, _Encoder(), _Dot(bundle.item_count, 1000.0))
     before = {path.name for path in bundle.path.iterdir()}
-    with pytest.raises(ScorerError, match=r"half precision differs by .*; expected at most 2e-02: .* without --half"):
+    with pytest.raises(ScorerError, match=r"half precision differs by .*; expected at most 1e-01: .* without --half"):
         export_half(Bundle.open(bundle.path))
     assert {path.name for path in bundle.path.iterdir()} == before
     assert "half_precision" not in bundle.notes

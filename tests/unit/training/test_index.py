@@ -9,7 +9,9 @@ import pytest
 from nann.best_first_search import best_first_search
 from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError, DataError
+from nann.reachability import Reachability
 from nann.search_input import UserBatch
+from nann.search_params import SearchOptions, SearchParams
 from nann.training.config import IndexConfig, SearchConfig
 from nann.training.search.index import build_hnsw, create_bundle, graph_from_hnswlib
 
@@ -129,6 +131,18 @@ def test_a_bundle_is_replaced_and_anything_else_is_not(vectors, tmp_path):
         ({"item_ids": np.arange(1, 10)}, DataError, "9 item ids came with 3000 item vectors"),
         ({"item_ids": np.arange(3000)}, DataError, "must be positive"),
         ({"item_ids": np.arange(3001, 1, -1)}, DataError, "strictly ascending"),
+        ({"item_ids": np.arange(1.0, 3001)}, DataError, r"item_ids is float64\[3000\]; expected whole numbers, int64"),
+        (
+            {"item_ids": np.arange(2**64 - 3000, 2**64, dtype=np.uint64)},
+            DataError,
+            "item id 18446744073709551615 is too",
+        ),
+        ({"item_ids": np.arange(2999, -1, -1, dtype=np.uint32)}, DataError, "strictly ascending"),
+        (
+            {"light_vectors": np.zeros((2999, 3))},
+            DataError,
+            r"light_vectors has shape \[2999, 3\]; expected \[3000, any",
+        ),
         (
             {"search": SearchConfig(top_k=4000, ef=(1, 1, 4000), rounds=(1, 1, 1))},
             ConfigError,
@@ -143,8 +157,43 @@ def test_what_does_not_fit_is_refused(vectors, tmp_path, changes, error, message
     assert not (tmp_path / "bundle").exists()
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.uint64, np.uint16])
+def test_integer_ids_of_any_type_are_converted(vectors, tmp_path, dtype):
+    bundle = make_bundle(tmp_path / "bundle", vectors, item_ids=np.arange(1, 3001, dtype=dtype))
+    assert Bundle.open(bundle.path).item_ids.dtype == np.int64
+    np.testing.assert_array_equal(bundle.item_ids, np.arange(1, 3001))
+
+
+def test_the_search_to_recommend_can_be_given(vectors, tmp_path):
+    asked = SearchOptions(top_k=7, rounds=(1, 1, 1))
+    bundle = make_bundle(tmp_path / "bundle", vectors, asked=asked)
+    assert bundle.search_params == SearchParams(7, (10, 20, 40), (1, 1, 1))
+
+
+def test_a_search_that_leaves_places_empty_is_not_recommended(vectors, tmp_path):
+    few = SearchConfig(top_k=40, ef=(1, 1, 40), rounds=(0, 0, 1))
+    with pytest.raises(BundleError, match=r"finds \d+ items where top_k is 40; raise ef, rounds"):
+        make_bundle(tmp_path / "bundle", vectors, search=few)
+
+
 def test_vectors_that_are_not_finite_are_refused(vectors, tmp_path):
     broken = vectors.copy()
     broken[5, 3] = np.nan
-    with pytest.raises(DataError, match="not finite"):
+    with pytest.raises(DataError, match="item_vectors has 1 rows that are not finite, the first is 5: a diverged"):
         make_bundle(tmp_path / "bundle", broken)
+
+
+def test_a_graph_that_leaves_items_unreachable_is_no_bundle(vectors, tmp_path, monkeypatch):
+    """Two distant halves and two links an item: hnswlib leaves one half without a link from the other."""
+    far = np.concatenate([vectors, vectors + 10_000])
+    with pytest.raises(BundleError, match=r"no search can reach .* of the 6,000 items .*; expected at most 5%"):
+        make_bundle(tmp_path / "bundle", far, index=IndexConfig(m=2, ef_construction=1, entry_layer=2))
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_the_notes_count_equal_vectors_and_unreachable_items(tmp_path):
+    vectors = np.zeros((3000, 12), np.float32)
+    vectors[:2000] = np.random.default_rng(3).normal(size=(2000, 12))
+    bundle = make_bundle(tmp_path / "bundle", vectors)
+    expected = {"items_with_another_items_vector": 999, **Reachability.of(bundle.graph).summary()}
+    assert bundle.notes["reachability"] == expected

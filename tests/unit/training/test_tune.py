@@ -12,8 +12,10 @@ from support.written import lines, saved_figures
 from nann.bundle import Bundle, write_manifest
 from nann.errors import ConfigError
 from nann.metrics import coverage
+from nann.reachability import reachable_items
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchOptions, SearchParams, SeedParams
+from nann.search_requests import SERVED_BOUNDS, SearchBounds
 from nann.training.checkpoint import Checkpoint
 from nann.training.config import IndexConfig
 from nann.training.data.prepared import Queries
@@ -23,7 +25,6 @@ from nann.training.search.ground_rounds import search_by_ground_round
 from nann.training.search.index import build_hnsw, graph_from_hnswlib
 from nann.training.search.measured_users import MeasuredUsers, bundle_users, search_users
 from nann.training.search.pipeline import export_checkpoint, index_checkpoint
-from nann.training.search.reachability import reachable_items
 from nann.training.search.tune import tune_bundle
 from nann.training.search.tuning_search import Aim, tune_search
 from nann.training.search.tuning_spaces import LayersSpace, SeedsSpace
@@ -31,6 +32,8 @@ from nann.training.studies.measures.seeded_entry import light_top
 from nann.training.train import train
 
 pytestmark = pytest.mark.heavy
+
+MAX_EF = SERVED_BOUNDS.max_ef
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +113,7 @@ def test_the_pick_reaches_the_coverage_and_no_grid_point_is_cheaper(bundle, user
     assert coverage(again.items, exact) == tuning.best.coverage >= wanted
     assert again.items_scored.mean() == tuning.best.items_scored
     reached = 0
-    space = LayersSpace(bundle.graph, 10)
+    space = LayersSpace(bundle.graph, 10, MAX_EF)
     for most in (space.params(upper, ef) for upper in space.uppers() for ef in space.ground_efs()):
         for rounds in range(1, most.rounds[-1] + 1):
             point = search_users(bundle.index, scorer, batch, replace(most, rounds=(*most.rounds[:-1], rounds)))
@@ -154,7 +157,7 @@ def test_settings_beyond_the_grid_are_tried_if_none_in_it_is_good_enough(entry):
     tuning = tune_search(index, scorer, measured, Aim(0.9), entry=entry)
     assert tuning.best is not None
     assert tuning.best.coverage >= 0.9
-    space = LayersSpace(graph, 5) if entry == "layers" else SeedsSpace(graph, 5)
+    space = LayersSpace(graph, 5, MAX_EF) if entry == "layers" else SeedsSpace(graph, 5, MAX_EF)
     assert tuning.best.params.ef[-1] > max(space.ground_efs())
     assert tune_search(index, scorer, measured, Aim(0.9), entry=entry, max_share=0.3).best is None
 
@@ -237,6 +240,10 @@ def test_a_coverage_out_of_reach_is_refused_with_the_best_found(data, bundle, us
         ({"wanted": Aim(recall_delta=1)}, "recall_delta is 1; expected a fraction from 0 to below 1"),
         ({"wanted": Aim(0.9), "max_share": 0}, "max_share is 0; expected a fraction above 0"),
         ({"wanted": Aim(0.9), "top_k": 301}, "top_k is 301; expected 1 to 300"),
+        (
+            {"wanted": Aim(0.9), "top_k": 250, "bounds": SearchBounds(1000, 200, 20)},
+            "top_k is 250, and the server returns at most 200 items",
+        ),
     ],
 )
 def test_options_that_make_no_sense_are_refused(data, bundle, options, message):
@@ -304,7 +311,7 @@ def test_no_grid_point_of_seeds_is_cheaper(bundle, users, wanted):
     again = search_users(bundle.index, scorer, batch, best.params)
     assert coverage(again.items, exact) == best.coverage >= wanted
     assert again.items_scored.mean() == best.items_scored
-    space = SeedsSpace(bundle.graph, 10)
+    space = SeedsSpace(bundle.graph, 10, MAX_EF)
     reached = 0
     for upper in space.uppers():
         for ef in space.ground_efs():

@@ -1,4 +1,4 @@
-"""Items that no search can reach: found, and linked."""
+"""Items that no search can reach are linked."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from support.searching import TableScorer, make_graph
 
+from nann.reachability import Reachability, reachable_items
 from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
 from nann.training.search.measured_users import search_users
-from nann.training.search.reachability import Reachability, link_orphans, reachable_items
+from nann.training.search.repair import link_orphans
 
 
 @pytest.fixture
@@ -17,13 +18,6 @@ def graph():
     """Items on a line, 0-1-2-3-4 x 5 6-7: no item links to 5, and only 5 leads to 6 and 7."""
     links = [[v for v in (u - 1, u + 1) if 0 <= v < 8 and v != 5] for u in range(8)]
     return make_graph([links, [[]] * 8], [1, 0, 0, 0, 0, 0, 0, 0])
-
-
-def test_unreachable_items_are_found(graph):
-    missed = Reachability.of(graph)
-    np.testing.assert_array_equal(reachable_items(graph), [True] * 5 + [False] * 3)
-    np.testing.assert_array_equal(missed.unreachable, [5, 6, 7])
-    np.testing.assert_array_equal(missed.no_in_links, [5])
 
 
 def test_repair_makes_unreachable_items_reachable(graph):

@@ -1,55 +1,19 @@
-"""Finds items that no search can reach, whatever its ef and rounds, and links them."""
+"""Links items that no search can reach, or to which no link leads (`nann tune --repair`)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from nann.graph import HnswGraph, Layer
+from nann.reachability import reachable_items
 
 LINKS = 4
 """How many nearest items link to a repaired one."""
 
 _ITEM_CHUNK, _ORPHAN_CHUNK = 65_536, 256
-
-
-@dataclass(frozen=True)
-class Reachability:
-    """Items that are hard or impossible to find; item indices, ascending.
-
-    Attributes:
-        unreachable: `int64[n]`, not found even with unlimited ef and rounds.
-        no_in_links: `int64[m]`, without links to them on the ground layer. A search may find them on an upper layer.
-    """
-
-    unreachable: npt.NDArray[np.int64]
-    no_in_links: npt.NDArray[np.int64]
-
-    @classmethod
-    def of(cls, graph: HnswGraph) -> Reachability:
-        """Follows all links from the entry points."""
-        in_degree = np.bincount(graph.layers[0].neighbors, minlength=graph.item_count)
-        return cls(np.flatnonzero(~reachable_items(graph)), np.flatnonzero(in_degree == 0))
-
-    @property
-    def orphans(self) -> npt.NDArray[np.int64]:
-        """The items of both kinds, `int64[n]`."""
-        return np.union1d(self.unreachable, self.no_in_links)
-
-
-def reachable_items(graph: HnswGraph) -> npt.NDArray[np.bool_]:
-    """Whether each item can be reached from the entry points, layer by layer: `bool[N]`."""
-    reached = np.zeros(graph.item_count, np.bool_)
-    reached[graph.entry_points] = True
-    for layer in reversed(graph.layers[: graph.entry_layer + 1]):
-        frontier = np.flatnonzero(reached)
-        while frontier.size:
-            neighbors = np.unique(_neighbors(layer, frontier))
-            frontier = neighbors[~reached[neighbors]]
-            reached[frontier] = True
-    return reached
 
 
 def link_orphans(
@@ -72,15 +36,6 @@ def link_orphans(
     repaired = replace(graph, layers=(ground, *graph.layers[1:]))
     repaired.validate()
     return repaired
-
-
-def _neighbors(layer: Layer, items: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-    """All neighbours of `items` in one array, with repetitions."""
-    begin, end = layer.indptr[items].astype(np.int64), layer.indptr[items + 1].astype(np.int64)
-    degrees = end - begin
-    offsets = np.arange(degrees.sum()) - np.repeat(np.cumsum(degrees) - degrees, degrees)
-    found: npt.NDArray[np.int32] = layer.neighbors[np.repeat(begin, degrees) + offsets]
-    return found
 
 
 def _nearest(
@@ -110,8 +65,4 @@ def _with_links(layer: Layer, sources: npt.NDArray[np.int64], ends: npt.NDArray[
     count = len(layer.indptr) - 1
     owners = np.repeat(np.arange(count), np.diff(layer.indptr))
     known = np.isin(sources * count + ends, owners * count + layer.neighbors)
-    all_owners = np.concatenate([owners, sources[~known]])
-    neighbors = np.concatenate([layer.neighbors, ends[~known]]).astype(np.int32)
-    order = np.argsort(all_owners, kind="stable")
-    indptr = np.append(0, np.cumsum(np.bincount(all_owners, minlength=count)))
-    return Layer(indptr.astype(np.int32), neighbors[order])
+    return layer.with_links(sources[~known], ends[~known])
