@@ -5,13 +5,20 @@ A crash may leave the temporary name behind, hidden, beside the final one.
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from nann.errors import NannError
+
+_OS_ERROR = re.compile(r"os error (\d+)")
 
 
 @contextmanager
@@ -27,7 +34,8 @@ def new_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     try:
-        yield temporary
+        with _failed_writes_named(path):
+            yield temporary
         if durable:
             _sync(temporary)
         os.replace(temporary, path)
@@ -44,8 +52,17 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
 
 
 def write_json(path: Path, body: Any, *, durable: bool = True) -> None:
-    """Writes a JSON value as `new_file` does, indented for people."""
-    write_text(path, json.dumps(body, indent=2) + "\n", durable=durable)
+    """Writes a JSON value as `new_file` does, indented for people; NaN and infinity, which JSON lacks, are null."""
+    write_text(path, json.dumps(finite(body), indent=2, allow_nan=False) + "\n", durable=durable)
+
+
+def finite(value: Any) -> Any:
+    """A JSON value with null for every number that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager
@@ -59,7 +76,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        yield temporary
+        with _failed_writes_named(path):
+            yield temporary
         sync_tree(temporary)
         if path.exists():
             os.replace(path, old)
@@ -68,6 +86,23 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _failed_writes_named(path: Path) -> Iterator[None]:
+    """Turns what polars, torch and NumPy raise where a write fails into an OSError that names the file or folder."""
+    try:
+        yield
+    except NannError:
+        raise
+    except Exception as error:
+        text = str(error)
+        if found := _OS_ERROR.search(text):  # polars
+            number = int(found.group(1))
+            raise OSError(number, os.strerror(number), str(path)) from error
+        if "inline_container" in text or ("requested and" in text and "written" in text):  # torch, NumPy: no reason
+            raise OSError(errno.EIO, "can't be written whole; is the disk full?", str(path)) from error
+        raise
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -24,6 +24,7 @@ def index_checkpoint(checkpoint: Checkpoint, data: PreparedData, out: Path, *, t
     Raises:
         ConfigError, DataError: if the checkpoint was not trained on the data, or there are fewer items than top_k.
     """
+    checkpoint.check_trained_on(data)
     model = checkpoint.restore(data)
     config = checkpoint.config
     light = light_vectors(model)
@@ -42,7 +43,10 @@ def index_checkpoint(checkpoint: Checkpoint, data: PreparedData, out: Path, *, t
                 "weights": weights_hash(checkpoint),
                 "step": checkpoint.step,
                 "config": config.model_dump(mode="json"),
-                "data": {key: data.manifest[key] for key in ("name", "counts") if key in data.manifest},
+                "data": {
+                    "identity": data.identity,
+                    **{key: data.manifest[key] for key in ("name", "counts") if key in data.manifest},
+                },
             },
             threads=threads,
             progress=progress,
