@@ -105,13 +105,15 @@ def demo(
     from nann.bundle import Bundle
 
     from ..training.data.prepared import PreparedData
-    from ..training.search.evaluate import evaluate_bundle
+    from ..training.search.evaluate import evaluate_bundle, note_evaluation
 
     find_serving()
     run = Demo(folder)
     run.build(config, steps, overwrite=overwrite)
     with run.step("evaluate", "the search against scoring every item, for every test household"):
-        evaluation = evaluate_bundle(Bundle.open(run.bundle), PreparedData.load(run.data))
+        bundle = Bundle.open(run.bundle)
+        evaluation = evaluate_bundle(bundle, PreparedData.load(run.data))
+        note_evaluation(bundle, evaluation)
     with run.step("baselines", "what simple methods find for the same households"):
         simple = _best_baseline(run, evaluation.top_k)
     served = _serve_and_ask(run)

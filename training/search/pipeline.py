@@ -66,6 +66,7 @@ def export_checkpoint(checkpoint: Checkpoint, data: PreparedData, bundle: Bundle
             f"{bundle.path} was indexed from another checkpoint (weights {indexed}; this one has {given}): "
             "a graph and a scorer must come from the same weights; run `nann index` with this checkpoint"
         )
+    checkpoint.check_trained_on(data)
     return export_to_bundle(bundle, *serving_modules(checkpoint.restore(data)))
 
 
