@@ -56,8 +56,8 @@ def evaluate(
     output.print(line, highlight=False)
     if result.same_data is False:
         console.print(
-            "[bold]warning:[/] the bundle's model was trained on another data set, or on another split of this log: it "
-            "may have seen the answers of these users, and recall may be too high. Evaluate on the one it was trained on",
+            "[bold]warning:[/] the bundle's model was trained on another data set, or on another split of this log: "
+            "it may have seen these users' answers, and recall may be too high. Evaluate on the one it was trained on",
             soft_wrap=True,
             highlight=False,
         )

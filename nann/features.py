@@ -99,13 +99,15 @@ def profile_codes(fields: Sequence[Mapping[str, Any]], users: Sequence[Mapping[s
     Raises:
         RequestError: for a field that there is not, or a value of a number's field that is no number.
     """
-    names = [field["name"] for field in fields]
+    names = [str(field.get("name")) for field in fields]
     for user in users:
         if unknown := sorted(set(user) - set(names)):
             raise RequestError(
                 f"the profile has a field {unknown[0]!r}; expected some of {', '.join(names) or 'none: there are none'}"
             )
-    codes = [[_profile_code(field, user.get(field["name"])) for field in fields] for user in users]
+    codes = [
+        [_profile_code(field, user.get(name)) for name, field in zip(names, fields, strict=True)] for user in users
+    ]
     return np.array(codes, np.int64).reshape(len(users), len(fields))
 
 
@@ -121,5 +123,5 @@ def _profile_code(field: Mapping[str, Any], value: Any) -> int:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise RequestError(f"the profile's {field['name']!r} is {value!r}; expected a number")
+        raise RequestError(f"the profile's {field.get('name')!r} is {value!r}; expected a number")
     return bisect.bisect_right(field["edges"], number) + 1 if field["values"] else 0

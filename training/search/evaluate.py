@@ -32,8 +32,8 @@ class Evaluation:
         items_scored: mean number of scorer evaluations per user.
         best_baseline, best_baseline_recall: the method without a deep model whose top K has the best recall for the
             same users, if `nann baselines` measured them for this bundle; else None.
-        same_data: whether the model was trained on this very data set, so that it has seen none of the ground truth. With
-            another preparation of the log it may have. None if the bundle does not say what it was trained on.
+        same_data: whether the model was trained on this very data set, so that it has seen none of the ground truth.
+            With another preparation of the log it may have. None if the bundle does not say what it was trained on.
     """
 
     split: str

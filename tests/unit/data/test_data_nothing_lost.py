@@ -1,4 +1,4 @@
-"""Users, items and values that do not come through are counted, and what is prepared adds up to what is in the files."""
+"""What does not come through is counted, and what is prepared adds up to what is in the files."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_all_users_can_be_asked_for(prepare_csv):
     assert data.manifest["counts"]["test_users"] == 9
     assert data.manifest["protocol"]["test_users"] == "all"
     with pytest.raises(
-        DataError, match="9 users have test ground truth .* expected 10: .* or for all of them: --test-us"
+        DataError, match=r"9 users have test ground truth .* expected 10: .* or for all of them: --test-us"
     ):
         prepare_csv(many_users(9), Protocol(kind="leave-one-out", min_behaviors=3, validation_users=1, test_users=10))
     with pytest.raises(ConfigError, match="protocol paper with all users to validate or test on; expected a number"):
