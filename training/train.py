@@ -148,8 +148,8 @@ class _Run:
         same = checkpoint.config.search.top_k == self.config.search.top_k
         self.best = checkpoint.best if same else None
         self.saved = checkpoint.step
-        if checkpoint.step >= self.config.steps and checkpoint.config != self.config:
-            self._save(checkpoint.step, CHECKPOINT_FILE)  # later commands read the settings there
+        if checkpoint.config != self.config:  # later commands read the settings there, even if no step is left
+            self._save(checkpoint.step, CHECKPOINT_FILE)
         return checkpoint.step
 
     def steps(self, first: int, last: int, checkpoint_every_steps: int, checkpoint_every_s: float) -> TrainingReport:
