@@ -87,10 +87,10 @@ def baselines(
         "targets_by_frequency": targets,
         "methods": rows,
     }
-    if opened is not None:
-        opened.note(baselines={**opened.notes.get("baselines", {}), split: body})
     if json:
         print_json(body)
+    if opened is not None:
+        opened.note(baselines={**opened.notes.get("baselines", {}), split: body})
 
 
 def _model(

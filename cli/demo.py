@@ -18,7 +18,7 @@ import typer
 from rich.table import Table
 
 from nann.durable_files import write_json
-from nann.errors import ServerError
+from nann.errors import ConfigError, ServerError
 
 from .baselines import measured_methods
 from .demo_checks import ask_one_by_one, offline_answers, same_items, stacked
@@ -67,17 +67,25 @@ class Demo:
         yield
         self.seconds[name] = round(time.perf_counter() - start, 2)
 
-    def build(self, config: str = CONFIG, steps: int | None = None) -> None:
-        """Prepares the data, trains, indexes and exports."""
+    def build(self, config: str = CONFIG, steps: int | None = None, *, overwrite: bool = False) -> None:
+        """Prepares the data, trains, indexes and exports.
+
+        Raises:
+            ConfigError: if the folder has a trained model and `overwrite` is not given.
+        """
         from .export import export
         from .index import index
         from .prepare import complete_journey
         from .train import train
 
+        if self.checkpoint.is_file() and not overwrite:
+            raise ConfigError(
+                f"{self.checkpoint} is of an earlier run; replace it (--overwrite), or choose another --folder"
+            )
         with self.step("prepare", "a year of grocery baskets into a data set"):
             complete_journey(out=self.data)
         with self.step("train", "the scorer: user network, target attention, item network, score network"):
-            train(self.data, self.checkpoint.parent, config, steps=steps)
+            train(self.data, self.checkpoint.parent, config, steps=steps, overwrite=overwrite)
         with self.step("index", "an HNSW graph on the item vectors"):
             index(self.data, self.checkpoint, self.bundle)
         with self.step("export", "user encoder and scorer to ONNX, compared with torch"):
@@ -88,6 +96,7 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Folder for everything that the demo builds.")] = Path("build"),
     config: Annotated[str, typer.Option(help="Training configuration.")] = CONFIG,
     steps: Annotated[int | None, typer.Option(min=1, help="Fewer training steps, for a quick look.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the trained model in FOLDER.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Run every step on Complete Journey, from the log to served answers.
@@ -99,13 +108,15 @@ def demo(
     from nann.bundle import Bundle
 
     from ..training.data.prepared import PreparedData
-    from ..training.search.evaluate import evaluate_bundle
+    from ..training.search.evaluate import evaluate_bundle, note_evaluation
 
     find_serving()
     run = Demo(folder)
-    run.build(config, steps)
+    run.build(config, steps, overwrite=overwrite)
     with run.step("evaluate", "the search against scoring every item, for every test household"):
-        evaluation = evaluate_bundle(Bundle.open(run.bundle), PreparedData.load(run.data))
+        bundle = Bundle.open(run.bundle)
+        evaluation = evaluate_bundle(bundle, PreparedData.load(run.data))
+        note_evaluation(bundle, evaluation)
     with run.step("baselines", "what simple methods find for the same households"):
         simple = _best_baseline(run, evaluation.top_k)
     served = _serve_and_ask(run)

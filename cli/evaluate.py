@@ -10,7 +10,16 @@ import typer
 
 from nann.search_params import SEARCH_PARAMETERS, SearchOptions
 
-from .support import DEFAULT_BUNDLE, BundleOption, JsonOption, make_table, output, print_json, with_search_options
+from .support import (
+    DEFAULT_BUNDLE,
+    BundleOption,
+    JsonOption,
+    console,
+    make_table,
+    output,
+    print_json,
+    with_search_options,
+)
 
 
 @with_search_options(SEARCH_PARAMETERS)
@@ -33,7 +42,7 @@ def evaluate(
 
     from ..training.baselines.compare import LABELS
     from ..training.data.prepared import PreparedData
-    from ..training.search.evaluate import evaluate_bundle
+    from ..training.search.evaluate import evaluate_bundle, note_evaluation
 
     opened, prepared = Bundle.open(bundle), PreparedData.load(data)
     result = evaluate_bundle(opened, prepared, SearchOptions(**search), split=split, users=users)
@@ -45,5 +54,13 @@ def evaluate(
     if result.best_baseline is not None:
         line = f"best without a deep model: {LABELS[result.best_baseline]}, recall {result.best_baseline_recall:.2%}"
     output.print(line, highlight=False)
+    if result.same_data is False:
+        console.print(
+            "[bold]warning:[/] the bundle's model was trained on another data set, or on another split of this log: "
+            "it may have seen these users' answers, and recall may be too high. Evaluate on the one it was trained on",
+            soft_wrap=True,
+            highlight=False,
+        )
     if json:
         print_json(asdict(result))
+    note_evaluation(opened, result)

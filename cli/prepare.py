@@ -105,7 +105,14 @@ def log(
         str | None, typer.Option(help="Column of --profile with the user. Default: --user.")
     ] = None,
     profile_fields: Annotated[
-        str, typer.Option(help="Categorical columns of --profile, separated by commas. Default: all.")
+        str, typer.Option(help="Columns of --profile that are fields, separated by commas. Default: all.")
+    ] = "",
+    profile_numbers: Annotated[
+        str,
+        typer.Option(
+            help="Columns of --profile to read as numbers, cut into at most 16 bins. Floats always are; all else is a "
+            "category."
+        ),
     ] = "",
     items: Annotated[Path | None, _items_option("CSV or Parquet file with one row per item.")] = None,
     items_id: Annotated[str | None, _items_option("Column with the item. Default: --item.")] = None,
@@ -137,7 +144,10 @@ def log(
     from ..training.data.item_table import ItemTable
 
     columns = LogColumns(user, item, time, category, basket)
-    table = None if profile is None else ProfileTable(profile, profile_user or user, _names(profile_fields))
+    chosen = (profile_user or user, _names(profile_fields), _names(profile_numbers))
+    if profile is None and chosen != (user, (), ()):
+        raise ConfigError("a --profile- option is given without a table of users; give the table with --profile")
+    table = None if profile is None else ProfileTable(profile, *chosen)
     names = (items_id or item, _names(items_fields), _names(items_numbers), items_name)
     if items is None and names != (item, (), (), None):
         raise ConfigError("an --items- option is given without a table of items; give the table with --items")

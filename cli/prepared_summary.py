@@ -16,7 +16,11 @@ def show(manifest: Mapping[str, Any], folder: Path) -> None:
     console.print(make_table(f"{manifest['name']} in {folder}", ("", ""), _counts(manifest).items()))
     if manifest["item_attributes"]:
         rows = [_attribute(field) for field in manifest["item_attributes"]]
-        console.print(make_table("item attributes", ("field", "kind", "codes", "unknown items", "left out"), rows))
+        console.print(make_table("item attributes", ("field", "kind", "codes", "items without", "left out"), rows))
+    if manifest["profile_fields"]:
+        pairs = zip(manifest["profile_fields"], manifest["profile_unknown_users"], strict=True)
+        rows = [_profile(field, unknown) for field, unknown in pairs]
+        console.print(make_table("user profile", ("field", "kind", "values or bins", "users without"), rows))
     if manifest["item_fields_left_out"]:
         names = ", ".join(manifest["item_fields_left_out"])
         _say(f"columns of the table of items that tell no items apart, left out: {names}")
@@ -38,7 +42,7 @@ def _counts(manifest: Mapping[str, Any]) -> dict[str, str]:
     lines = {
         "protocol": f"{protocol['kind']}{time}, {history}",
         "users to train / validate / test": split,
-        "users left out": f"{counts['dropped_users']:,}",
+        "users left out": f"{counts['dropped_users']:,}, with {counts['dropped_behaviors']:,} behaviours",
         "items": f"{counts['items']:,}",
         "categories": f"{counts['categories']:,}",
         "behaviours": f"{counts['behaviors']:,}",
@@ -48,13 +52,22 @@ def _counts(manifest: Mapping[str, Any]) -> dict[str, str]:
         "baskets": counts["groups"] if manifest["has_groups"] else 0,
         "cut last lines": rows["cut_last_lines"],
         "repeats merged": counts["merged_repeats"],
+        "rows of another behaviour type": rows["filtered"],
+        "items of the users left out alone": counts["dropped_items"],
         "items first seen after the time": counts.get("new_items", 0),
         "rows of --items not in the log": counts["item_rows_not_in_log"],
+        "rows of --profile not in the log": counts["profile_rows_not_in_log"],
     }
     for name in ("validation", "test"):
         some[f"{name} ground truth in the history"] = counts.get(f"{name}_items_in_history", 0)
         some[f"{name} users left without"] = counts.get(f"{name}_users_without_new", 0)
     return lines | {name: f"{count:,}" for name, count in some.items() if count}
+
+
+def _profile(field: Mapping[str, Any], unknown: int) -> tuple[str, ...]:
+    values = field["values"]
+    few = ", ".join(values) if len(values) <= _SHOWN_VALUES else f"{len(values):,}: {values[0]} ... {values[-1]}"
+    return field["name"], field["kind"], few, f"{unknown:,}"
 
 
 def _attribute(field: Mapping[str, Any]) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ class ProtocolKind(str, Enum):
 
 
 _PANEL = "Protocol"
+_USERS = "NUMBER|all"
 _USERS_HELP = "How many random users to {} on. Default: a tenth{}, at most 10,000."
 _OPTIONS: dict[str, Any] = {
     "protocol": Annotated[
@@ -45,12 +46,14 @@ _OPTIONS: dict[str, Any] = {
         ),
     ],
     "validation_users": Annotated[
-        int | None, typer.Option(help=_USERS_HELP.format("validate", ""), min=0, rich_help_panel=_PANEL)
+        str | None, typer.Option(help=_USERS_HELP.format("validate", ""), metavar=_USERS, rich_help_panel=_PANEL)
     ],
     "test_users": Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            help=_USERS_HELP.format("test", " with protocol paper, all with the others"), min=0, rich_help_panel=_PANEL
+            help=_USERS_HELP.format("test", " with protocol paper, all with the others"),
+            metavar=_USERS,
+            rich_help_panel=_PANEL,
         ),
     ],
     "min_behaviors": Annotated[
@@ -93,7 +96,8 @@ def with_protocol_options(
     validation_users: int | None = None, test_users: int | None = None
 ) -> Callable[[Command], Command]:
     """Replaces a command's `**` argument by the options of the protocol; those not given get their defaults."""
-    defaults = {**_DEFAULTS, "validation_users": validation_users, "test_users": test_users}
+    users = {"validation_users": validation_users, "test_users": test_users}
+    defaults = {**_DEFAULTS, **{name: None if count is None else str(count) for name, count in users.items()}}
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=annotation)
         for name, annotation in _OPTIONS.items()
@@ -124,8 +128,8 @@ def protocol_of(options: dict[str, Any], *, whole_corpus: bool = False) -> Proto
     least, excludes = options["min_behaviors"], options["exclude_history"]
     return Protocol(
         min_behaviors=defaults.min_behaviors if least is None else least,
-        validation_users=options["validation_users"],
-        test_users=options["test_users"],
+        validation_users=_users(options["validation_users"]),
+        test_users=_users(options["test_users"]),
         seed=options["seed"],
         whole_corpus=whole_corpus,
         kind=kind,
@@ -133,3 +137,8 @@ def protocol_of(options: dict[str, Any], *, whole_corpus: bool = False) -> Proto
         exclude_history=defaults.exclude_history if excludes is None else excludes,
         merge_repeats=options["merge_repeats"],
     )
+
+
+def _users(text: str | None) -> int | str | None:
+    """A number if it is one; the protocol refuses any other word than "all"."""
+    return int(text) if text is not None and text.lstrip("-").isdecimal() else text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from nann.durable_files import finite
 from nann.errors import ConfigError
 from nann.packages import find_package
 from nann.search_params import RequestParameter
@@ -48,16 +48,8 @@ output = Console()
 
 def print_json(body: Mapping[str, Any]) -> None:
     """Prints one JSON object on one line of standard output; NaN and infinity, which JSON lacks, become null."""
-    sys.stdout.write(json.dumps(_finite(body), ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(finite(body), ensure_ascii=False, allow_nan=False) + "\n")
     sys.stdout.flush()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

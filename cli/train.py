@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .support import DEFAULT_CHECKPOINT, JsonOption, console, print_json
+
+if TYPE_CHECKING:
+    from ..training.config import TrainingConfig
+    from ..training.data.prepared import PreparedData
 
 
 def train(
@@ -17,14 +21,16 @@ def train(
     config: Annotated[
         str,
         typer.Option(
-            help="auto: chosen from the data set. Or a YAML file, or the name of one in training/configs/ (without "
-            ".yaml), as for the paper's network."
+            help="auto: chosen from the data set, or with --resume the run's own. Or a YAML file, or the name of one "
+            "in training/configs/ (without .yaml), as for the paper's network."
         ),
     ] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Continue from OUT/checkpoint.pt.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in OUT.")] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Override the number of steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Override the random seed.")] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 1000,
+    checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints, at most.")] = 180,
     json: JsonOption = False,
 ) -> None:
     """Train a scorer: NCE plus the adversarial auxiliary loss.
@@ -32,25 +38,32 @@ def train(
     On several devices: `torchrun --nproc-per-node 2 -m nann train --data ... --config ...`.
 
     OUT/checkpoint.pt is the last step, OUT/best.pt the step with the best validation recall. The section `validation`
-    of the configuration says when to validate and whether to stop early.
+    of the configuration says when to validate and whether to stop early. Ctrl-C saves, and --resume goes on. With
+    --resume the sections `search`, `index` and `validation` may be others than before, since no weight depends on them.
 
     Show the losses: `tensorboard --logdir build/train`.
     """
-    from ..training.auto_config import AUTO, auto_config
-    from ..training.config import resolve_config
+    from ..training.before_training import check_run
     from ..training.data.prepared import PreparedData
     from ..training.distributed import process_rank
     from ..training.train import train as run_training
 
+    check_run(out, resume=resume, overwrite=overwrite)
     prepared = PreparedData.load(data)
-    if config == AUTO:
-        choice = auto_config(prepared)
+    try:
+        report = run_training(
+            prepared,
+            _settings(config, prepared, out, steps, seed, resume=resume),
+            out,
+            resume=resume,
+            overwrite=overwrite,
+            checkpoint_every_steps=checkpoint_every,
+            checkpoint_every_s=checkpoint_seconds,
+        )
+    except KeyboardInterrupt as interruption:
         if not process_rank():
-            console.print("\n".join(f"- {reason}" for reason in choice.reasons), highlight=False, soft_wrap=True)
-        settings = choice.config.override(steps=steps, seed=seed)
-    else:
-        settings = resolve_config(config, steps=steps, seed=seed)
-    report = run_training(prepared, settings, out, resume=resume, checkpoint_every_steps=checkpoint_every)
+            console.print(str(interruption) or "interrupted", soft_wrap=True, markup=False, highlight=False)
+        raise typer.Exit(130) from interruption
     if process_rank():  # torchrun started several processes, and the main one reports
         return
     console.print(
@@ -67,3 +80,26 @@ def train(
     if json:
         paths = {"checkpoint": report.checkpoint, "best_checkpoint": report.best_checkpoint}
         print_json({**asdict(report), **{name: path and str(path) for name, path in paths.items()}})
+
+
+def _settings(
+    config: str, data: PreparedData, out: Path, steps: int | None, seed: int | None, *, resume: bool
+) -> TrainingConfig:
+    """The configuration that the options ask for."""
+    from ..training.auto_config import AUTO, auto_config
+    from ..training.checkpoint import CHECKPOINT_FILE, Checkpoint
+    from ..training.config import resolve_config
+    from ..training.distributed import process_rank
+
+    if config != AUTO:
+        return resolve_config(config, steps=steps, seed=seed)
+    if resume:
+        return Checkpoint.load(out / CHECKPOINT_FILE).config.override(steps=steps, seed=seed)
+    choice = auto_config(data)
+    fitted = choice.config.fitted(data.item_count)
+    reasons = [f"- {reason}" for reason in choice.reasons]
+    if fitted.search != choice.config.search:
+        reasons.append(f"- the search retrieves {fitted.search.top_k} items: there are no more")
+    if not process_rank():
+        console.print("\n".join(reasons), highlight=False, soft_wrap=True)
+    return fitted.override(steps=steps, seed=seed)

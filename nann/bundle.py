@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,7 @@ import numpy.typing as npt
 from nann.bundle_notes import NOTES_FILE, read_notes, without_notes
 from nann.durable_files import write_json
 from nann.errors import BundleError
-from nann.features import FeatureTransform
+from nann.features import FeatureTransform, profile_codes
 from nann.graph import HnswGraph, graph_files, load_array
 from nann.manifest import FORMAT_VERSION, MANIFEST_FILE, read_manifest, require_inside, search_from_json
 from nann.search_input import SearchIndex
@@ -135,6 +135,10 @@ class Bundle:
     def profile_width(self) -> int:
         """Columns of `profile_codes`: one per user profile field, or one of zeros if there are no fields."""
         return max(len(self.manifest["profile_fields"]), 1)
+
+    def profile_codes(self, users: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.int64]:
+        """The request's `user_profile` for users whose profiles are given as values: `nann.features.profile_codes`."""
+        return profile_codes(self.manifest["profile_fields"], users)
 
     @property
     def user_state_width(self) -> int:

@@ -55,9 +55,12 @@ def read_notes(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     if path.exists():
         require_inside(path)
         try:
-            notes = notes | json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, TypeError, RecursionError) as error:
-            raise BundleError(f"{path} is no JSON object: {error}; remove it, no search needs it") from error
+            read = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise BundleError(f"{path} can't be read as JSON: {error}; remove it, no search needs it") from error
+        if not isinstance(read, dict):
+            raise BundleError(f"{path} is {read!r:.80}; expected a JSON object; remove it, no search needs it")
+        notes = notes | read
     for key, (expected, holds) in _RULES.items():
         if key in notes and not holds(notes[key]):
             raise BundleError(

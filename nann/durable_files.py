@@ -6,15 +6,21 @@ is being written is locked, and what a crash left is not.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from nann.errors import NannError
+
+_OS_ERROR = re.compile(r"os error (\d+)")
 
 
 @contextmanager
@@ -34,7 +40,8 @@ def new_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
         with _locked(temporary):
             if durable:
                 _clear_leftovers(path)
-            yield temporary
+            with _failed_writes_named(path):
+                yield temporary
             if durable:
                 _sync(temporary)
             os.replace(temporary, path)
@@ -51,8 +58,17 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
 
 
 def write_json(path: Path, body: Any, *, durable: bool = True) -> None:
-    """Writes a JSON value as `new_file` does, indented for people."""
-    write_text(path, json.dumps(body, indent=2) + "\n", durable=durable)
+    """Writes a JSON value as `new_file` does, indented for people; NaN and infinity, which JSON lacks, are null."""
+    write_text(path, json.dumps(finite(body), indent=2, allow_nan=False) + "\n", durable=durable)
+
+
+def finite(value: Any) -> Any:
+    """A JSON value with null for every number that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager
@@ -88,7 +104,8 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     try:
         with _locked(temporary):
             _clear_leftovers(path)
-            yield temporary
+            with _failed_writes_named(path):
+                yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -96,6 +113,23 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 def entries(folder: Path) -> list[Path]:
     """What a folder holds, without the `lost+found` of a file system of its own."""
     return [path for path in folder.iterdir() if path.name != "lost+found"]
+
+
+@contextmanager
+def _failed_writes_named(path: Path) -> Iterator[None]:
+    """Turns what polars, torch and NumPy raise where a write fails into an OSError that names the file or folder."""
+    try:
+        yield
+    except NannError:
+        raise
+    except Exception as error:
+        text = str(error)
+        if found := _OS_ERROR.search(text):  # polars
+            number = int(found.group(1))
+            raise OSError(number, os.strerror(number), str(path)) from error
+        if "inline_container" in text or ("requested and" in text and "written" in text):  # torch, NumPy: no reason
+            raise OSError(errno.EIO, "can't be written whole; is the disk full?", str(path)) from error
+        raise
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,12 +71,55 @@ class FeatureTransform:
         """User profile codes, `int32[B, max(P, 1)]`; codes that the data set does not have become 0 (unknown).
 
         Raises:
-            RequestError: naming the tensor, if it does not have one column per field.
+            RequestError: naming the tensor, if it does not have one column per field, or there are no fields.
         """
         width = len(self.profile_sizes)
-        if codes is None or width == 0:
+        if codes is None:
             return np.zeros((batch, max(width, 1)), np.int32)
+        if width == 0:
+            raise RequestError(
+                f"{USER_PROFILE.name} came, and the model knows no user profile: it has no profile fields; leave it out"
+            )
         if codes.shape != (batch, width):
             raise RequestError(f"{USER_PROFILE.name} has shape {list(codes.shape)}; expected [{batch}, {width}]")
         valid = (codes >= 0) & (codes < np.asarray(self.profile_sizes))
         return np.where(valid, codes, 0).astype(np.int32)
+
+
+def profile_codes(fields: Sequence[Mapping[str, Any]], users: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.int64]:
+    """The tensor `user_profile` for users whose profiles are given as values, `int64[B, P]`.
+
+    Args:
+        fields: the bundle's `profile_fields`: name, values, and for a number the edges of its bins.
+        users: field name -> value, for each user. A field that is left out, None, or a category that no user of the
+            data set has is unknown, code 0.
+
+    Raises:
+        RequestError: for a field that there is not, or a value of a number's field that is no number.
+    """
+    names = [str(field.get("name")) for field in fields]
+    for user in users:
+        if unknown := sorted(set(user) - set(names)):
+            raise RequestError(
+                f"the profile has a field {unknown[0]!r}; expected some of {', '.join(names) or 'none: there are none'}"
+            )
+    codes = [
+        [_profile_code(field, user.get(name)) for name, field in zip(names, fields, strict=True)] for user in users
+    ]
+    return np.array(codes, np.int64).reshape(len(users), len(fields))
+
+
+def _profile_code(field: Mapping[str, Any], value: Any) -> int:
+    if value is None or value == "":
+        return 0
+    if "edges" not in field:
+        whole = isinstance(value, float) and value.is_integer()
+        text = str(int(value) if whole else value).strip()
+        return field["values"].index(text) + 1 if text in field["values"] else 0
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise RequestError(f"the profile's {field.get('name')!r} is {value!r}; expected a number")
+    return bisect.bisect_right(field["edges"], number) + 1 if field["values"] else 0

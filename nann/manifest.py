@@ -114,6 +114,14 @@ def _numbers(low: int) -> _Rule:
     )
 
 
+def _is_profile_field(field: Any) -> bool:
+    return (
+        isinstance(field, dict)
+        and isinstance(field.get("values"), list)
+        and _is_list(field.get("edges", []), lambda edge: isinstance(edge, (int, float)))
+    )
+
+
 _FILE_RULES = {
     "sha256": _Rule("64 hex digits", lambda value: isinstance(value, str) and _SHA256.fullmatch(value) is not None),
     "bytes": _whole(0, 2**63 - 1),
@@ -131,8 +139,8 @@ _RULES = {
     "item_count": _whole(1),
     "sequence_length": _whole(1, 1 << 16),
     "profile_fields": _Rule(
-        "a list of objects with a list of values",
-        lambda value: _is_list(value, lambda field: isinstance(field, dict) and isinstance(field.get("values"), list)),
+        "a list of objects with a list of values, and for numbers a list of edges",
+        lambda value: _is_list(value, _is_profile_field),
     ),
     "graph": _object(_GRAPH_RULES),
     "search": _object(_SEARCH_RULES),

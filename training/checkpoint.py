@@ -22,14 +22,16 @@ from .models.start import start_from_similarity
 from .validation import Validation
 
 FORMAT_VERSION = 1
+CHECKPOINT_FILE = "checkpoint.pt"
+BEST_FILE = "best.pt"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """One saved state of a run, after `step` steps, which also determine the sampler (`nann.training.sampling`).
 
-    `config` is without `validation`, which does not change the weights. `best` is the validation with the best recall
-    so far; None if there was none.
+    `best` is the validation with the best recall so far; None if there was none. `trained_on` is the identity of the
+    data set (`PreparedData.identity`); None in a checkpoint of an older release.
     """
 
     config: TrainingConfig
@@ -37,11 +39,13 @@ class Checkpoint:
     model: dict[str, Any]
     optimizer: dict[str, Any]
     best: Validation | None = None
+    trained_on: str | None = None
 
     def save(self, path: Path) -> None:
         """Writes the file completely or not at all: a killed run leaves the previous checkpoint."""
         config, best = self.config.model_dump_json(), None if self.best is None else asdict(self.best)
         body = {"step": self.step, "model": self.model, "optimizer": self.optimizer, "best": best}
+        body["trained_on"] = self.trained_on
         with new_file(path) as temporary:
             torch.save({"format_version": FORMAT_VERSION, "config": config, **body}, temporary)
 
@@ -62,7 +66,7 @@ class Checkpoint:
                 raise ConfigError(f"checkpoint {path} has format {version}; this release reads {FORMAT_VERSION}")
             config = TrainingConfig.model_validate_json(body["config"])
             best = Validation(**body["best"]) if body.get("best") else None
-            return cls(config, body["step"], body["model"], body["optimizer"], best)
+            return cls(config, body["step"], body["model"], body["optimizer"], best, body.get("trained_on"))
         except ConfigError:
             raise
         except Exception as error:  # torch.load raises many types for damaged bytes
@@ -70,6 +74,15 @@ class Checkpoint:
             raise ConfigError(
                 f"{path} is not a checkpoint of `nann train` ({type(error).__name__}); give OUT/checkpoint.pt of a run"
             ) from error
+
+    def check_trained_on(self, data: PreparedData) -> None:
+        """Raises DataError if the run trained on another data set than `data`, or on other users or rows of the log."""
+        if self.trained_on not in (None, data.identity):
+            raise DataError(
+                f"the checkpoint was trained on the data set {self.trained_on}, and this one is {data.identity}: other "
+                "items, users or training rows; give the data set it was trained on, or prepare that one again with "
+                "the same options"
+            )
 
     def restore(self, data: PreparedData) -> AnyScorer:
         """The trained scorer, in evaluation mode.

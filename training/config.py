@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from nann.errors import ConfigError
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
+NOT_IN_WEIGHTS = ("index", "search", "validation")
+"""Sections that change no weight: a run may resume with other values."""
 
 
 class _Section(BaseModel):
@@ -135,10 +137,7 @@ class StartConfig(_Section):
 
 
 class ValidationConfig(_Section):
-    """How a run is validated (`nann.training.validation`).
-
-    It does not change the weights of a step, so checkpoints leave it out and a run may resume with other values.
-    """
+    """How a run is validated (`nann.training.validation`)."""
 
     every: int = Field(500, ge=0)
     """Steps between validations, besides the last step; 0: never. Each scores all items for `users` users."""
@@ -189,7 +188,7 @@ class TrainingConfig(_Section):
     optimization: OptimizationConfig = OptimizationConfig()
     index: IndexConfig = IndexConfig()
     search: SearchConfig = SearchConfig()
-    validation: ValidationConfig = Field(ValidationConfig(), exclude=True)
+    validation: ValidationConfig = ValidationConfig()
 
     @property
     def start_steps(self) -> int:
@@ -211,10 +210,30 @@ class TrainingConfig(_Section):
                 changes["start"] = self.start.model_copy(update={"steps": start}) if start else None
         return self.model_copy(update=changes)
 
+    def fitted(self, item_count: int) -> TrainingConfig:
+        """The same with a search that so many items allow: top_k and each ef are at most their number."""
+        search, most = self.search, max(item_count, 1)
+        changes = {"top_k": min(search.top_k, most), "ef": tuple(min(ef, most) for ef in search.ef)}
+        return self.model_copy(update={"search": search.model_copy(update=changes)})
+
+    def differences(self, other: TrainingConfig) -> dict[str, tuple[object, object]]:
+        """The settings that weights depend on and that differ: `section.key` -> here and in `other`."""
+        mine, theirs = (_flat(config.model_dump(mode="json", exclude={*NOT_IN_WEIGHTS})) for config in (self, other))
+        keys = dict.fromkeys([*mine, *theirs])
+        return {key: (mine.get(key), theirs.get(key)) for key in keys if mine.get(key) != theirs.get(key)}
+
     @property
     def fingerprint(self) -> str:
-        """Short hash of everything that the weights depend on: all but `validation`."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        """Short hash of everything but `validation`."""
+        return hashlib.sha256(self.model_dump_json(exclude={"validation"}).encode()).hexdigest()[:12]
+
+
+def _flat(body: dict[str, Any], prefix: str = "") -> dict[str, object]:
+    """Nested sections as `section.key`."""
+    flat: dict[str, object] = {}
+    for key, value in body.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def resolve_config(name: Path | str, *, steps: int | None = None, seed: int | None = None) -> TrainingConfig:

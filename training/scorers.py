@@ -23,10 +23,10 @@ one core 4,000 are 2.6 times as fast as 262,144."""
 
 
 class TorchScorer:
-    """A Scorer around a torch module (user_state, candidates) -> scores."""
+    """A Scorer around a torch module (user_state, candidates) -> scores, which is put in evaluation mode."""
 
     def __init__(self, module: nn.Module) -> None:
-        self._module = module
+        self._module = module.eval()
         tensors = [*module.parameters(), *module.buffers()]
         self._device = tensors[0].device if tensors else torch.device("cpu")
 
@@ -45,7 +45,11 @@ class TorchScorer:
 def encode_users_torch(
     module: nn.Module, behaviors: Int32Array, profile_codes: Int32Array, block: int = 64
 ) -> Float32Array:
-    """User states by a torch user encoder, a block of users at a time: int32[B, L], int32[B, P] -> float32[B, S]."""
+    """User states by a torch user encoder, a block of users at a time: int32[B, L], int32[B, P] -> float32[B, S].
+
+    The module is put in evaluation mode.
+    """
+    module.eval()
     blocks = zip(*(torch.from_numpy(array).split(block) for array in (behaviors, profile_codes)), strict=True)
     states: Float32Array = torch.cat([module(*inputs) for inputs in blocks]).numpy()
     return states

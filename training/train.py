@@ -12,24 +12,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nann.errors import ConfigError
 
-from .checkpoint import Checkpoint, build_model, load_weights
+from .before_training import check_before_training, check_resumed, check_run, remove_run
+from .checkpoint import BEST_FILE, CHECKPOINT_FILE, Checkpoint, build_model, load_weights
 from .config import OptimizationConfig, TrainingConfig
 from .data.prepared import PreparedData
 from .distributed import ProcessInfo, process_group
+from .interruption import Interruption
 from .models.kernel_scorer import KernelScorer
 from .objective import Losses
 from .run_log import RunLog
 from .stages import Stage, objective_of, parameter_groups, stages
 from .validation import Validation, Validator
 
-CHECKPOINT_FILE = "checkpoint.pt"
-BEST_FILE = "best.pt"
-LOG_EVERY_STEPS = 20
+AGREE_EVERY_STEPS = 20
+"""Under torchrun the processes agree on whether to stop only so often."""
 
 
 @dataclass(frozen=True)
@@ -70,27 +71,36 @@ def train(
     out: Path,
     *,
     resume: bool = False,
+    overwrite: bool = False,
     checkpoint_every_steps: int = 1000,
+    checkpoint_every_s: float = 180.0,
     stop_at_step: int | None = None,
 ) -> TrainingReport:
     """Trains a scorer and writes into `out`.
 
-    `checkpoint.pt` is the last step, `best.pt` the step with the best validation recall. With `resume` the run goes on
-    from `checkpoint.pt`, and gives the same result as an uninterrupted run. `stop_at_step` ends it as an interruption
-    would: the schedule still follows `config`.
+    `checkpoint.pt` is the last step, `best.pt` the step with the best validation recall. It is written after so many
+    steps or seconds, whatever comes first, and on Ctrl-C or SIGTERM. With `resume` the run goes on from it, and gives
+    the same result as an uninterrupted run; with `overwrite` a run in `out` is removed. `stop_at_step` ends it as an
+    interruption would: the schedule still follows `config`.
 
     Raises:
-        ConfigError: on resuming without a checkpoint, or with another configuration than the checkpoint's.
-        DataError: if `config` asks for early stopping and the data set has no validation users.
+        ConfigError: if `out` has a run and neither `resume` nor `overwrite` is given; on resuming without a checkpoint
+            or with other settings; if there are fewer items than the search's top_k; if the losses are not finite any
+            more: the checkpoint before stays.
+        DataError: if the data set has a single item, or is not the one that the run trained on before; if `config` asks
+            for early stopping and the data set has no validation users.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the step was saved; its message says how to go on.
     """
+    check_run(out, resume=resume, overwrite=overwrite)
+    check_before_training(data, config)
     out.mkdir(parents=True, exist_ok=True)
-    with process_group() as process:
-        run = _Run(data, config, out, process)
+    with process_group() as process, Interruption() as interruption:
+        run = _Run(data, config, out, process, interruption)
         if process.is_main and not resume:
-            (out / BEST_FILE).unlink(missing_ok=True)  # of another run
+            remove_run(out)
         first = run.restore() if resume else 0
         last = min(stop_at_step or config.steps, config.steps)
-        return run.steps(first, last, checkpoint_every_steps)
+        return run.steps(first, last, checkpoint_every_steps, checkpoint_every_s)
 
 
 def uses_bf16(config: OptimizationConfig, device: torch.device) -> bool:
@@ -104,9 +114,13 @@ def uses_bf16(config: OptimizationConfig, device: torch.device) -> bool:
 
 
 class _Run:
-    def __init__(self, data: PreparedData, config: TrainingConfig, out: Path, process: ProcessInfo) -> None:
-        self.config, self.out, self.process = config, out, process
+    def __init__(
+        self, data: PreparedData, config: TrainingConfig, out: Path, process: ProcessInfo, interruption: Interruption
+    ) -> None:
+        self.data, self.config, self.out, self.process = data, config, out, process
+        self.interruption = interruption
         self.best: Validation | None = None
+        self.saved: int | None = None
         torch.manual_seed(config.seed)
         self.model = build_model(config, data).to(process.device)
         self.objective = objective_of(self.model, data, config).to(process.device)
@@ -128,32 +142,41 @@ class _Run:
         path = self.out / CHECKPOINT_FILE
         checkpoint = Checkpoint.load(path)
         load_weights(self.model, checkpoint.model)
-        if checkpoint.config.fingerprint != self.config.fingerprint:
-            raise ConfigError(f"{path} was made with another configuration; give the same one, or train from the start")
+        check_resumed(checkpoint, self.config, self.data, path)
         self.optimizer.load_state_dict(checkpoint.optimizer)
-        self.best = checkpoint.best
+        # Recall at another top_k is no rival.
+        same = checkpoint.config.search.top_k == self.config.search.top_k
+        self.best = checkpoint.best if same else None
+        self.saved = checkpoint.step
+        if checkpoint.config != self.config:  # later commands read the settings there, even if no step is left
+            self._save(checkpoint.step, CHECKPOINT_FILE)
         return checkpoint.step
 
-    def steps(self, first: int, last: int, checkpoint_every_steps: int) -> TrainingReport:
-        start = time.perf_counter()
+    def steps(self, first: int, last: int, checkpoint_every_steps: int, checkpoint_every_s: float) -> TrainingReport:
+        start = saved_at = time.perf_counter()
         over = self._is_over(first)
-        done, last, losses, examples = first, first if over else last, None, 0
-        with RunLog(self.out, self.process, first, last) as log, closing(self._batches(first, last)) as batches:
+        done, last, losses, examples, stops = first, first if over else last, None, 0, False
+        with RunLog(self.out, self.process, first, last) as log, closing(self._batches(first, last, log)) as batches:
             for stage, module, batch in batches:
                 losses = self._step(module, stage, done, batch)
                 done += 1
                 examples += batch.example_count * self.process.world_size
-                validates = self._validates(done)
-                saves = done % checkpoint_every_steps == 0 or done == last
-                if self.process.is_main and (done % LOG_EVERY_STEPS == 0 or validates or saves):
+                validates, stops = self._validates(done), self._is_told_to_stop(done)
+                saves = stops or done % checkpoint_every_steps == 0 or done == last
+                saves = saves or time.perf_counter() - saved_at >= checkpoint_every_s
+                if self.process.is_main and (log.is_due(done) or validates or saves):
+                    self._require_finite(done, losses.total)
                     log.steps(done, examples, losses, self.optimizer.param_groups[0]["lr"])
                 with log.paused():
                     over = validates and self._validate(done, log)
                     if saves or over:
                         self._save(done, CHECKPOINT_FILE)
-                if over:
+                        saved_at = time.perf_counter()
+                if over or stops:
                     break
             step_s = log.step_s
+        if stops and not over and done < last:
+            raise KeyboardInterrupt(self._how_to_go_on(done))
         return TrainingReport(
             checkpoint=self.out / CHECKPOINT_FILE,
             steps=done,
@@ -169,12 +192,13 @@ class _Run:
             stopped_early=over and done < self.config.steps,
         )
 
-    def _batches(self, first: int, last: int) -> Generator[tuple[Stage, nn.Module, Any]]:
+    def _batches(self, first: int, last: int, log: RunLog) -> Generator[tuple[Stage, nn.Module, Any]]:
         """The batches of steps `first` to `last` - 1, each with its stage and the objective as the stage trains it."""
         for stage in self.stages:
             start, end = max(first, stage.first), min(last, stage.last)
             if start < end:
                 module = self._enter(stage)
+                log.begin_stage(start, end)
                 with closing(stage.sampler.batches(start - stage.first, end - stage.first)) as batches:
                     for batch in batches:
                         yield stage, module, batch
@@ -195,13 +219,40 @@ class _Run:
             losses: Losses = module(batch)
         self.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()
-        for group in self.optimizer.param_groups:
-            nn.utils.clip_grad_norm_(group["params"], self.config.optimization.clip_norm)
+        clip = self.config.optimization.clip_norm
+        norms = [nn.utils.clip_grad_norm_(group["params"], clip) for group in self.optimizer.param_groups]
+        if self.process.device.type == "cpu":  # on a GPU it would wait for each step: there reports and checkpoints ask
+            self._require_finite(step + 1, losses.total, *norms)
         # Moments of items that have not been seen for long fade to denormal numbers, which processors handle slowly.
         torch.set_flush_denormal(True)
         self.optimizer.step()
         torch.set_flush_denormal(False)
         return losses
+
+    def _require_finite(self, step: int, *values: Tensor) -> None:
+        """Raises ConfigError if a loss or the norm of gradients is NaN or infinite: no later step could mend that."""
+        if all(bool(value.isfinite().all()) for value in values):
+            return
+        path = self.out / CHECKPOINT_FILE
+        kept = "there is no checkpoint" if self.saved is None else f"{path} has step {self.saved:,}, before that"
+        found = next(value for value in values if not bool(value.isfinite().all()))
+        what = f"the loss or its gradient is {found.item()}" if found.ndim == 0 else "a weight is NaN or infinite"
+        raise ConfigError(
+            f"{what} at step {step:,}, so training stopped; {kept}. Lower optimization.learning_rate (and "
+            "start.learning_rate), or set optimization.precision to fp32 if it is not, and train again"
+        )
+
+    def _is_told_to_stop(self, done: int) -> bool:
+        """Whether Ctrl-C or SIGTERM came to the main process; all processes hear of it after the same step."""
+        if not self.process.is_distributed:
+            return self.interruption.requested
+        return done % AGREE_EVERY_STEPS == 0 and self.process.told_by_main(self.interruption.requested)
+
+    def _how_to_go_on(self, done: int) -> str:
+        return (
+            f"interrupted: {self.out / CHECKPOINT_FILE} has step {done:,} of {self.config.steps:,}; go on with the "
+            "same command and --resume"
+        )
 
     def _validates(self, done: int) -> bool:
         is_last = done == self.config.steps
@@ -228,8 +279,10 @@ class _Run:
 
     def _save(self, step: int, name: str) -> None:
         if self.process.is_main:
+            self._require_finite(step, *self.model.parameters())
             weights, optimizer = self.model.state_dict(), self.optimizer.state_dict()
-            Checkpoint(self.config, step, weights, optimizer, self.best).save(self.out / name)
+            Checkpoint(self.config, step, weights, optimizer, self.best, self.data.identity).save(self.out / name)
+            self.saved = step if name == CHECKPOINT_FILE else self.saved
 
 
 def _last_losses(losses: Losses | None) -> dict[str, float]:

@@ -28,6 +28,7 @@ from rich.table import Table
 from examples.custom_scorer.train import TARGETS, SyntheticLog, Trained, histories, make_log, train
 from nann import Bundle, SearchResult, UserBatch, beam_search, coverage, exact_search, recall, share_scored
 from nann.clients import RetrievalClient
+from nann.durable_files import finite
 from nann.errors import ConfigError, NannError, ServerError
 from nann.python_backend import ServerOptions, TritonServer, free_ports, install_bundle
 from nann.training import (
@@ -144,7 +145,7 @@ def main(
     }
     _print_table(body, bundle.search_params.top_k)
     if as_json:
-        print(json.dumps(body))
+        print(json.dumps(finite(body), allow_nan=False))
     if not (body["grpc_equals_http"] and body["served_equals_offline"] == 1):
         raise ServerError("the served answers differ from the offline search or between gRPC and HTTP; see the table")
 

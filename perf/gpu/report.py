@@ -138,7 +138,7 @@ def _training(session: Session) -> Json:
     if session.training_steps == 0:
         raise ConfigError("no --training-steps")
     data, folder = PreparedData.load(session.data), session.folder / "train"
-    result = train(data, TrainingConfig(), folder, stop_at_step=session.training_steps)
+    result = train(data, TrainingConfig(), folder, overwrite=True, stop_at_step=session.training_steps)
     return {"steps": float(session.training_steps), "examples_per_s": result.examples_per_s}
 
 

@@ -76,6 +76,11 @@ def _from_iso(text: pl.Expr) -> list[pl.Expr]:
     return [*local, zoned.dt.epoch("us")]
 
 
+def fits_int64(kind: pl.DataType) -> bool:
+    """Whether all values of a type are whole numbers that Int64 holds."""
+    return (kind.is_signed_integer() and kind != pl.Int128) or kind in (pl.UInt8, pl.UInt16, pl.UInt32)
+
+
 def key_column(name: str, schema: pl.Schema, wanted: pl.DataType, path: Path) -> pl.Expr:
     """A user, category or basket column as Int64 or String; null where it is empty.
 
@@ -84,7 +89,7 @@ def key_column(name: str, schema: pl.Schema, wanted: pl.DataType, path: Path) ->
     """
     column, kind = pl.col(name), schema[name]
     if wanted == pl.Int64:
-        return column.cast(pl.Int64, strict=False)
+        return column.cast(pl.Int64)
     if kind.is_float():
         return integer_column(name, schema, path).cast(pl.String)
     if kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum):

@@ -46,6 +46,7 @@ def read_complete_journey(scratch: Path, *, with_profile: bool = False) -> Inter
         log.profiles,
         settings,
         attributes=values,
+        conversions=(*log.conversions, *values.conversions),
     )
 
 

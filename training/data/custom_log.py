@@ -8,12 +8,12 @@ from pathlib import Path
 
 import polars as pl
 
-from .columns import integer_column, key_column, time_column
+from .columns import fits_int64, integer_column, key_column, time_column
 from .item_table import ItemTable, read_items
 from .profiles import UserProfiles, encode_profiles
-from .rows import MAX_BAD_SHARE, InteractionLog, RowStage, first_problem, mark_cut
+from .rows import MAX_BAD_SHARE, TRIMMED, InteractionLog, RowStage, first_problem, mark_cut
 from .sources import BATCH_BYTES, BATCH_ROWS
-from .tables import LINE, MALFORMED, check_columns, table_batches, table_schema, whole_table
+from .tables import LINE, MALFORMED, NOT_UTF8, REPLACED, check_columns, table_batches, table_schema, whole_table
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,19 @@ class LogColumns:
 
 @dataclass(frozen=True)
 class ProfileTable:
-    """A table of users: its file, its column of user ids, and the profile fields to read (empty: all other columns)."""
+    """A table of users.
+
+    Attributes:
+        path: CSV (with a header) or Parquet.
+        user: its column of user ids.
+        fields: the columns that are profile fields; empty: all others.
+        numbers: fields to be read as numbers; columns of floats always are.
+    """
 
     path: Path
     user: str = "user"
     fields: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
 
 
 def read_log(
@@ -78,19 +86,22 @@ def read_log(
     values = None if items is None else read_items(items, separator)
     names = values.frame.lazy().select("item", "name") if values and "name" in values.frame.columns else None
     sources, settings = tuple(str(path) for path in files), {"columns": named}
+    said = [line for part in (profiles, values) if part is not None for line in part.conversions]
     if items is not None:
         settings["items"] = {**asdict(items), "path": str(items.path)}
-    return InteractionLog(name, sources, good, counts, names, profiles, settings, attributes=values)
+    return InteractionLog(
+        name, sources, good, counts, names, profiles, settings, attributes=values, conversions=tuple(said)
+    )
 
 
 def _key_types(files: Sequence[Path], named: dict[str, str], separator: str) -> dict[str, pl.DataType]:
-    """Int64 for keys that are whole numbers in all files, String for the others."""
+    """Int64 for keys that are whole numbers in all files and fit, String for the others."""
     types: dict[str, pl.DataType] = {key: pl.Int64() for key in named if key in ("user", "category", "basket")}
     for path in files:
         schema = table_schema(path, separator)
-        check_columns(path, schema, list(named.values()))
+        check_columns(path, schema, {name: f"--{key}" for key, name in named.items()})
         for key in types:
-            if not schema[named[key]].is_integer():
+            if not fits_int64(schema[named[key]]):
                 types[key] = pl.String()
     return types
 
@@ -102,16 +113,41 @@ def _canonical(raw: pl.DataFrame, named: dict[str, str], key_types: dict[str, pl
         time_column(named["time"], schema, path).alias("time"),
     ]
     columns += [key_column(named[key], schema, kind, path).alias(key) for key, kind in key_types.items()]
+    columns += [pl.any_horizontal(pl.lit(False), *_trimmed(named, schema)).alias(TRIMMED)]
     required = [key for key in ("user", "basket") if key in named]
+    texts = [key for key, kind in key_types.items() if kind == pl.String]
+    lossy = [key for key in key_types if schema[named[key]].is_float()]  # not every float is a whole number
+    columns += [
+        (pl.col(named[key]).is_not_nan() & key_column(named[key], schema, key_types[key], path).is_null())
+        .fill_null(False)
+        .alias(f"lost_{key}")
+        for key in lossy
+    ]
     problem = first_problem(
         [
             *((pl.col(key).is_null(), f"empty {key} (column {named[key]!r})") for key in required),
+            *(
+                (pl.col(key).str.contains(REPLACED, literal=True), f"{key} (column {named[key]!r}) is {NOT_UTF8}")
+                for key in texts
+            ),
+            *(
+                (pl.col(f"lost_{key}"), f"{key} (column {named[key]!r}) is neither a whole number nor text")
+                for key in lossy
+            ),
             (~(pl.col("item") > 0).fill_null(False), f"item (column {named['item']!r}) is not a positive whole number"),
             (pl.col("time").is_null(), f"time (column {named['time']!r}) is neither seconds nor an ISO timestamp"),
         ]
     )
     rows = raw.select(*columns, pl.col(LINE).alias("number"), pl.col(MALFORMED).alias("malformed"))
-    return rows.with_columns(pl.coalesce("malformed", problem).alias("problem")).drop("malformed")
+    return rows.with_columns(pl.coalesce("malformed", problem).alias("problem")).drop(
+        "malformed", *(f"lost_{key}" for key in lossy)
+    )
+
+
+def _trimmed(named: dict[str, str], schema: pl.Schema) -> list[pl.Expr]:
+    """For each key that is text in the file, whether there are spaces around it."""
+    names = [named[key] for key in ("user", "category", "basket") if key in named]
+    return [pl.col(name).str.contains(r"^\s|\s$").fill_null(False) for name in names if schema[name] == pl.String]
 
 
 def _number_users(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -125,7 +161,13 @@ def _number_users(rows: pl.LazyFrame) -> pl.LazyFrame:
 
 def _read_profiles(profile: ProfileTable, rows: pl.LazyFrame, separator: str) -> UserProfiles:
     schema = table_schema(profile.path, separator)
-    fields = list(profile.fields) or [name for name in schema if name != profile.user]
-    check_columns(profile.path, schema, [profile.user, *fields])
+    chosen = profile.fields or tuple(name for name in schema if name != profile.user)
+    fields = list(dict.fromkeys([*chosen, *profile.numbers]))
+    options = {
+        **dict.fromkeys(profile.numbers, "--profile-numbers"),
+        **dict.fromkeys(profile.fields, "--profile-fields"),
+        profile.user: "--profile-user",
+    }
+    check_columns(profile.path, schema, options)
     table = whole_table(profile.path, [profile.user, *fields], separator, "user")
-    return encode_profiles(table, profile.user, fields, rows, str(profile.path))
+    return encode_profiles(table, profile.user, fields, rows, str(profile.path), profile.numbers)

@@ -129,15 +129,21 @@ def _category_codes(rows: pl.DataFrame, item_count: int) -> tuple[dict[str, Any]
     return field, pairs.join(coded, on="value", how="inner").select("index", "code")
 
 
+def bin_edges(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Edges of at most `BINS` bins with about as many of the `float64[n]` numbers in each; none if all are the same."""
+    # An edge is a value that occurs, so that no bin is empty.
+    quantiles = np.unique(np.quantile(numbers, np.arange(1, BINS) / BINS, method="higher"))
+    edges: npt.NDArray[np.float64] = quantiles[quantiles > numbers.min()]
+    return edges
+
+
 def _number_codes(rows: pl.DataFrame) -> tuple[dict[str, Any], pl.DataFrame]:
     """The same for a number; a number that is the same for all items has no code."""
     known = rows.drop_nulls("value")
     numbers = known["value"].to_numpy()
     if not numbers.size:
         return {}, known.select("index", pl.lit(0, pl.Int32).alias("code"))
-    # An edge is a value that occurs, so that no bin is empty.
-    quantiles = np.unique(np.quantile(numbers, np.arange(1, BINS) / BINS, method="higher"))
-    edges = quantiles[quantiles > numbers.min()]
+    edges = bin_edges(numbers)
     codes = pl.Series("code", 1 + np.searchsorted(edges, numbers, side="right"), pl.Int32)
     coded = known.select("index").with_columns(codes)
     return {"kind": NUMBER, "edges": edges.tolist(), "left_out": []}, coded if edges.size else coded.clear()

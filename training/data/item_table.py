@@ -45,15 +45,17 @@ class ItemValues:
             Float64, null if unknown. And `name` (String) if the table has names.
         fields: the fields' names.
         source: the table's name, for messages.
+        conversions: how many ids and numbers could not be read as such, a line each.
     """
 
     frame: pl.DataFrame
     fields: tuple[str, ...]
     source: str
+    conversions: tuple[str, ...] = ()
 
 
 def read_items(table: ItemTable, separator: str = ",") -> ItemValues:
-    """Reads a table of items; rows without a whole number as id are left out.
+    """Reads a table of items; rows without a whole number as id are left out and counted.
 
     Raises:
         DataError: if it can't be read, lacks a column, has no rows or several for an item, or a column of an odd type.
@@ -62,17 +64,40 @@ def read_items(table: ItemTable, separator: str = ",") -> ItemValues:
     others = [name for name in schema if name not in (table.item, table.name)]
     fields = tuple(dict.fromkeys([*(table.fields or others), *table.numbers]))
     wanted = [table.item, *fields, *([table.name] if table.name else [])]
-    check_columns(path, schema, wanted)
+    options = {
+        **dict.fromkeys(table.numbers, "--items-numbers"),
+        **dict.fromkeys(table.fields, "--items-fields"),
+        **({table.name: "--items-name"} if table.name else {}),
+        table.item: "--items-id",
+    }
+    check_columns(path, schema, options)
     raw = whole_table(path, wanted, separator, "item")
     columns = [integer_column(table.item, raw.schema, path).alias("item")]
     columns += [_values(name, raw, table).alias(f"field_{i}") for i, name in enumerate(fields)]
     if table.name:
         columns.append(_text(pl.col(table.name)).alias("name"))
-    frame = raw.select(columns).filter(pl.col("item").is_not_null())
+    whole = raw.select(columns)
+    frame = whole.filter(pl.col("item").is_not_null())
+    said = [left_out(whole.height - frame.height, "rows", f"{path} have no whole number in column {table.item!r}")]
+    for name, column in zip(fields, whole.select(pl.selectors.starts_with("field_")), strict=True):
+        if column.dtype == pl.Float64:
+            said.append(not_numbers(raw[name], column, path))
     repeated = frame.filter(pl.col("item").is_duplicated())
     if repeated.height:
         raise DataError(f"{path} has several rows for item {repeated['item'][0]}; expected one row per item")
-    return ItemValues(frame, fields, str(path))
+    return ItemValues(frame, fields, str(path), tuple(filter(None, said)))
+
+
+def left_out(count: int, what: str, why: str) -> str:
+    """A line about so many things that were not read; empty if there are none."""
+    return f"{count:,} {what} of {why}: left out" if count else ""
+
+
+def not_numbers(raw: pl.Series, numbers: pl.Series, path: Path | str) -> str:
+    """A line about the values of a column that are there and are no finite numbers; empty if there are none."""
+    given = raw.is_not_null() & (raw.str.strip_chars() != "" if raw.dtype == pl.String else True)
+    count = int((given & numbers.is_null()).sum())
+    return f"{count:,} values of column {raw.name!r} of {path} are no numbers: unknown" if count else ""
 
 
 def _values(name: str, raw: pl.DataFrame, table: ItemTable) -> pl.Expr:

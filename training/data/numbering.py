@@ -27,11 +27,13 @@ class KeptUsers:
     Attributes:
         frame: `user` (ascending) and `user_index` (Int32).
         dropped: how many users have too few behaviours.
+        dropped_rows: their behaviours.
         first, end: `int64[U]`, each user's first row and the row after the last.
     """
 
     frame: pl.DataFrame
     dropped: int
+    dropped_rows: int
     first: npt.NDArray[np.int64]
     end: npt.NDArray[np.int64]
 
@@ -50,14 +52,16 @@ def kept_users(rows: pl.LazyFrame, min_behaviors: int) -> KeptUsers:
     """
     everyone = collect(rows.group_by("user").agg(pl.len().cast(pl.Int64).alias("count")))
     kept = everyone.filter(pl.col("count") >= min_behaviors).sort("user")
+    counts = kept["count"].to_numpy()
     if not kept.height:
         raise DataError(
             f"none of the log's {everyone.height:,} users has {min_behaviors} behaviours (the most active has "
             f"{everyone['count'].to_numpy().max():,}); lower --min-behaviors or give a longer log"
         )
     frame = kept.select("user", pl.int_range(pl.len(), dtype=pl.Int32).alias("user_index"))
-    end = kept["count"].cum_sum().to_numpy()
-    return KeptUsers(frame, everyone.height - kept.height, end - kept["count"].to_numpy(), end)
+    end = counts.cumsum()
+    rows_left_out = int(everyone["count"].to_numpy().sum() - counts.sum())
+    return KeptUsers(frame, everyone.height - kept.height, rows_left_out, end - counts, end)
 
 
 def numbered_items(rows: pl.LazyFrame, table: pl.LazyFrame | None) -> pl.DataFrame:
@@ -83,6 +87,11 @@ def numbered_items(rows: pl.LazyFrame, table: pl.LazyFrame | None) -> pl.DataFra
         if "name" in table.collect_schema():
             items = items.with_columns(pl.col("name").fill_null(pl.format("item {}", "item")))
     return collect(items).sort("item")
+
+
+def distinct_items(rows: pl.LazyFrame) -> int:
+    """How many items some rows of the log have."""
+    return int(collect(rows.select(pl.col("item").n_unique())).item())
 
 
 def numbered_categories(items: pl.DataFrame) -> tuple[list[str], pl.DataFrame]:

@@ -25,7 +25,14 @@ import polars as pl
 
 from .columns import MICROSECONDS
 from .item_attributes import EncodedItems, encode_items
-from .numbering import KeptUsers, kept_users, numbered_categories, numbered_items, ordered_behaviors
+from .numbering import (
+    KeptUsers,
+    distinct_items,
+    kept_users,
+    numbered_categories,
+    numbered_items,
+    ordered_behaviors,
+)
 from .output_folder import KIND, MANIFEST_FILE, prepared_folder
 from .profiles import UserProfiles
 from .protocol import NO_TARGET, TIME_SPLIT, Protocol
@@ -90,7 +97,7 @@ def _write(
     split, found = _split(behaviors, groups, protocol)
     on_step("Writing")
     behaviors.drop("late").write_parquet(folder / BEHAVIORS_FILE)
-    _write_users(folder, users, split, log.profiles)
+    unknown_users = _write_users(folder, users, split, log.profiles)
     train_rows = rows_before(users.first, split.train_end, users.end)
     train_counts = np.bincount(behaviors["item"].to_numpy()[train_rows], minlength=items.height)
     counts = {
@@ -98,16 +105,20 @@ def _write(
         "train_users": int((split.train_end > users.first).sum()),
         **{f"{name}_users": int((rows[:, 0] != NO_TARGET).sum()) for name, rows in split.targets.items()},
         "dropped_users": users.dropped,
+        "dropped_behaviors": users.dropped_rows,
         "items": items.height,
+        "dropped_items": distinct_items(rows) - items.height if users.dropped else 0,
         "items_of_several_categories": int(items["several"].sum()) if "several" in items.columns else 0,
         "categories": _write_items(folder, items, train_counts, attributes),
         "behaviors": behaviors.height,
         "groups": int(groups.counts.sum()),
         "merged_repeats": merged,
         "item_rows_not_in_log": attributes.outside if attributes else 0,
+        "profile_rows_not_in_log": log.profiles.outside if log.profiles else 0,
         **found,
     }
-    return _manifest(log, protocol, name, counts, attributes)
+    manifest = _manifest(log, protocol, name, counts, attributes)
+    return {**manifest, "profile_unknown_users": unknown_users}
 
 
 def _manifest(
@@ -123,7 +134,7 @@ def _manifest(
         "protocol": asdict(protocol),
         "has_groups": "basket" in log.rows.collect_schema(),
         "counts": counts,
-        "warnings": _warnings(counts),
+        "warnings": [*_warnings(counts), *_conversions(log)],
         "rows": asdict(log.counts),
         "profile_fields": list(log.profiles.fields) if log.profiles else [],
         "item_attributes": list(attributes.fields) if attributes else [],
@@ -139,6 +150,12 @@ def _warnings(counts: dict[str, int]) -> list[str]:
         f"{share:.0%} of the ground truths begin with the item of the behaviour just before them: a list of the user's "
         "last items is hard to beat; --merge-repeats merges repeated behaviours, --exclude-history asks for new items"
     ]
+
+
+def _conversions(log: InteractionLog) -> list[str]:
+    """What was read in another way than it is written."""
+    spaces = f"{log.counts.trimmed:,} rows have spaces around a user, a category or a basket; they were left out"
+    return [*([spaces] if log.counts.trimmed else []), *log.conversions]
 
 
 def _late_from(protocol: Protocol, ticks_per_s: int) -> int | None:
@@ -167,7 +184,8 @@ def _write_users(
     users: KeptUsers,
     split: Split,
     profiles: UserProfiles | None,
-) -> None:
+) -> list[int]:
+    """Writes the users; returns for each profile field how many users are unknown in it."""
     frame = users.frame.select(pl.col("user").alias("user_id")).with_columns(
         pl.Series("first", users.first),
         pl.Series("end", users.end),
@@ -175,12 +193,13 @@ def _write_users(
         *(pl.Series(f"{name}_first", rows[:, 0]) for name, rows in split.targets.items()),
         *(pl.Series(f"{name}_end", rows[:, 1]) for name, rows in split.targets.items()),
     )
+    names = [f"profile_{i}" for i in range(len(profiles.fields))] if profiles else []
     if profiles is not None:
         # A left join guarantees no order.
         codes = users.frame.join(profiles.codes, on="user", how="left").sort("user_index")
-        names = [f"profile_{i}" for i in range(len(profiles.fields))]
         frame = frame.with_columns(codes.select(pl.col(names).fill_null(0)))
     frame.write_parquet(folder / USERS_FILE)
+    return [int((frame[name] == 0).sum()) for name in names]
 
 
 def _write_items(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +157,29 @@ class PreparedData:
     def user_count(self) -> int:
         """The number of users, U."""
         return int(self.user_first.shape[0])
+
+    @cached_property
+    def identity(self) -> str:
+        """Short hash of all that training reads: items, the users that train and their training rows.
+
+        The same identity means the same training rows, and so that no ground truth of this data set is among them.
+        """
+        trains = self.user_train_end > self.user_first
+        rows = rows_before(self.user_first, self.user_train_end, self.user_end)
+        users = self.user_ids.filter(pl.Series(trains))
+        arrays: list[npt.NDArray[Any]] = [
+            self.item_ids,
+            self.item_categories,
+            (self.user_train_end - self.user_first)[trains],
+        ]
+        arrays += [self.behavior_items[rows], self.user_profiles[trains]]
+        if self.item_attributes is not None:
+            arrays += [self.item_attributes.indptr, self.item_attributes.codes]
+        digest = hashlib.sha256("\n".join(users.cast(pl.String)).encode())
+        for array in arrays:
+            digest.update(repr((array.shape, array.dtype.str)).encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
 
     def contexts(
         self, rows_first: npt.NDArray[np.int64], rows_end: npt.NDArray[np.int64], length: int

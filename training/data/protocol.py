@@ -10,6 +10,8 @@ from nann.errors import ConfigError
 from .columns import parse_time
 
 PAPER, LEAVE_ONE_OUT, TIME_SPLIT = "paper", "leave-one-out", "time-split"
+ALL = "all"
+"""Instead of a number of users: every one that has a ground truth."""
 
 
 class ProtocolDefaults(NamedTuple):
@@ -37,7 +39,8 @@ class Protocol:
 
     Attributes:
         min_behaviors: users with fewer behaviours are left out.
-        validation_users, test_users: how many of each; None: the protocol's default, at most 10,000 as in the paper.
+        validation_users, test_users: how many of each, or "all"; None: the protocol's default, at most 10,000 as in the
+            paper.
         seed: random seed of the split.
         whole_corpus: keep all items of the log, not only those of the kept users.
         kind: "paper", "leave-one-out" or "time-split".
@@ -51,8 +54,8 @@ class Protocol:
     """
 
     min_behaviors: int = 10
-    validation_users: int | None = None
-    test_users: int | None = None
+    validation_users: int | str | None = None
+    test_users: int | str | None = None
     seed: int = 0
     whole_corpus: bool = False
     kind: str = PAPER
@@ -67,10 +70,18 @@ class Protocol:
             ("test_users", self.test_users, 0),
             ("seed", self.seed, 0),
         ):
-            if value is not None and value < least:
-                raise ConfigError(f"{name} is {value}; expected at least {least}")
+            users = name.endswith("_users")
+            if value is None or (users and value == ALL):
+                continue
+            if isinstance(value, str) or value < least:
+                expected = f"at least {least}, or all" if users else f"at least {least}"
+                raise ConfigError(f"{name} is {value}; expected {expected}")
         if self.kind not in DEFAULTS:
             raise ConfigError(f"protocol is {self.kind!r}; expected one of {', '.join(DEFAULTS)}")
+        if self.kind == PAPER and ALL in (self.validation_users, self.test_users):
+            raise ConfigError(
+                f"protocol {PAPER} with all users to validate or test on; expected a number: the others train"
+            )
         if (self.kind == TIME_SPLIT) != (self.split_time is not None):
             given = "no time" if self.split_time is None else f"the time {self.split_time!r}"
             raise ConfigError(

@@ -20,6 +20,8 @@ MAX_BAD_SHARE = 0.01
 """Share of bad rows above which a log is refused."""
 
 CUT_LAST_LINE = "cut last line"
+TRIMMED = "trimmed"
+"""Optional column of a batch: whether spaces around a key were left out."""
 EXAMPLE_COUNT = 5
 
 
@@ -34,6 +36,7 @@ class RowCounts:
         bad_examples: the first bad rows as "file:line (reason)".
         cut_last_lines: files whose last line is cut off, which is not a bad row.
         filtered: good rows left out by the reader's own filter (behaviour types).
+        trimmed: good rows with spaces around a user, a category or a basket, which are left out.
     """
 
     read: int
@@ -42,6 +45,7 @@ class RowCounts:
     bad_examples: tuple[str, ...] = ()
     cut_last_lines: int = 0
     filtered: int = 0
+    trimmed: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class InteractionLog:
         settings: the reader's options, for the manifest.
         ticks_per_s: the unit of `time`.
         attributes: the values of the items' attributes, if the log has them.
+        conversions: what else was left out or read in another way than it is written, a line each.
     """
 
     name: str
@@ -68,6 +73,7 @@ class InteractionLog:
     settings: Mapping[str, Any] = field(default_factory=dict)
     ticks_per_s: int = MICROSECONDS
     attributes: ItemValues | None = None
+    conversions: tuple[str, ...] = ()
 
 
 class RowStage:
@@ -83,7 +89,7 @@ class RowStage:
         self._scratch = scratch
         self._max_bad_share = max_bad_share
         self._parts: list[Path] = []
-        self._read = self._filtered = self._cut = 0
+        self._read = self._filtered = self._cut = self._trimmed = 0
         self._reasons: Counter[str] = Counter()
         self._examples: list[str] = []
 
@@ -104,9 +110,11 @@ class RowStage:
         good = batch.filter(pl.col("problem").is_null())
         kept = good if keep is None else good.filter(keep)
         self._filtered += good.height - kept.height
+        if TRIMMED in kept.columns:
+            self._trimmed += int(kept[TRIMMED].sum())
         if kept.height:
             part = self._scratch / f"rows-{len(self._parts):05d}.parquet"
-            kept.select(pl.exclude("number", "problem", "type")).write_parquet(part)
+            kept.select(pl.exclude("number", "problem", "type", TRIMMED)).write_parquet(part)
             self._parts.append(part)
 
     def finish(self) -> tuple[pl.LazyFrame, RowCounts]:
@@ -117,7 +125,7 @@ class RowStage:
         """
         bad = sum(self._reasons.values())
         reasons = dict(self._reasons.most_common())
-        counts = RowCounts(self._read, bad, reasons, tuple(self._examples), self._cut, self._filtered)
+        counts = RowCounts(self._read, bad, reasons, tuple(self._examples), self._cut, self._filtered, self._trimmed)
         if bad > self._max_bad_share * self._read:
             raise DataError(_refusal(counts, self._max_bad_share))
         if not self._parts:

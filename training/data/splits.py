@@ -14,7 +14,7 @@ import numpy.typing as npt
 from nann.errors import DataError
 
 from .numbering import KeptUsers
-from .protocol import NO_TARGET, PAPER, Protocol
+from .protocol import ALL, NO_TARGET, PAPER, Protocol
 from .row_ranges import unique_pairs
 
 DEFAULT_SHARE = 0.1
@@ -97,8 +97,9 @@ def _paper(groups: Groups, protocol: Protocol) -> Split:
     """Section 4: the ground truth is the ceil(n / 2)-th of n groups (1-based); users without ground truth train."""
     eligible = np.flatnonzero(groups.counts >= MIN_GROUPS)
     default = _default_count(eligible)
-    validation = default if protocol.validation_users is None else protocol.validation_users
-    test = default if protocol.test_users is None else protocol.test_users
+    validation, test = (
+        default if wanted is None else int(wanted) for wanted in (protocol.validation_users, protocol.test_users)
+    )
     kept = groups.counts.shape[0]
     if eligible.size < validation + test or kept < validation + test + 1:
         raise DataError(
@@ -153,13 +154,13 @@ def _default_count(eligible: npt.NDArray[np.intp]) -> int:
 
 
 def _draw(
-    rng: np.random.Generator, eligible: npt.NDArray[np.intp], wanted: int | None, default: int, split: str
+    rng: np.random.Generator, eligible: npt.NDArray[np.intp], wanted: int | str | None, default: int, split: str
 ) -> npt.NDArray[np.intp]:
-    count = default if wanted is None else wanted
+    count = eligible.size if wanted == ALL else default if wanted is None else int(wanted)
     if eligible.size < count:
         raise DataError(
             f"{eligible.size:,} users have {split} ground truth and enough before it; expected {count:,}: ask for "
-            f"fewer with --{split}-users"
+            f"fewer with --{split}-users, or for all of them: --{split}-users all"
         )
     return rng.permutation(eligible)[:count]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from .sources import BATCH_BYTES, BATCH_ROWS, TextBatch, is_parquet, text_batche
 
 WRONG_COLUMNS = "wrong number of columns"
 BROKEN_QUOTES = "a quote that does not close on its line"
+NOT_UTF8 = "not UTF-8"
+REPLACED = "\ufffd"
+"""Stands for bytes that are not UTF-8. Names with it may have been different ones."""
 
 _HEADER_BYTES = 1 << 16
 
@@ -61,13 +64,13 @@ def table_schema(path: Path, separator: str) -> dict[str, pl.DataType]:
     return dict.fromkeys(fields, pl.String())
 
 
-def check_columns(path: Path, schema: dict[str, pl.DataType], wanted: Sequence[str]) -> None:
-    """Raises DataError if a table lacks some of the wanted columns."""
-    missing = [name for name in wanted if name not in schema]
+def check_columns(path: Path, schema: dict[str, pl.DataType], wanted: Mapping[str, str]) -> None:
+    """Raises DataError if a table lacks some of the wanted columns: name -> the option that names it."""
+    missing = [f"{name!r} ({option})" for name, option in wanted.items() if name not in schema]
     if missing:
         raise DataError(
-            f"{path} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, schema))}. "
-            "Name its columns (and for a CSV its separator) with the options"
+            f"{path} has no column {', '.join(missing)}; it has {', '.join(map(repr, schema))}. Name its columns with "
+            "these options, and what is between the fields of a CSV with --separator"
         )
 
 
@@ -76,12 +79,13 @@ def table_batches(
 ) -> Iterator[TableBatch]:
     """Reads the named columns of a CSV (plain or gzip) or Parquet file.
 
+    The file has them (`check_columns`).
+
     Raises:
-        DataError: if the file can't be read or lacks a column.
+        DataError: if the file can't be read.
     """
     schema = table_schema(path, separator)
     names = list(dict.fromkeys(columns))
-    check_columns(path, schema, names)
     if is_parquet(path):
         yield from _parquet_batches(path, names, batch_rows)
         return
@@ -97,12 +101,15 @@ def whole_table(path: Path, columns: Sequence[str], separator: str, row: str) ->
     """The named columns of a table that has one row per user or item (`row`, for messages), all at once.
 
     Raises:
-        DataError: if the file can't be read, lacks a column, has no rows, or has a line that can't be split.
+        DataError: if the file can't be read, has no rows, or has a line that can't be split or is not UTF-8.
     """
     batches = [batch.rows for batch in table_batches(path, columns, separator)]
     if not batches:
         raise DataError(f"{path} has no rows; expected one row per {row}")
     table = pl.concat(batches)
+    texts = [pl.col(name).str.contains(REPLACED, literal=True) for name in columns if table.schema[name] == pl.String]
+    damaged = pl.when(pl.any_horizontal(pl.lit(False), *texts)).then(pl.lit(NOT_UTF8))
+    table = table.with_columns(pl.coalesce(MALFORMED, damaged).alias(MALFORMED))
     malformed = table.filter(pl.col(MALFORMED).is_not_null())
     if malformed.height:
         number, reason = malformed.select(LINE, MALFORMED).row(0)

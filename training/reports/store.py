@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nann.durable_files import new_file, write_json
+from nann.durable_files import finite, new_file, write_json
 from nann.errors import ConfigError
 
 Json = Any
@@ -29,7 +29,7 @@ def cached(folder: Path, inputs: Json, compute: Callable[[], Json], *, again: bo
         return stored["result"]
     result = compute()
     write_json(path, {"inputs": inputs, "result": result})
-    return json.loads(json.dumps(result))  # as the next call reads it: lists, and string keys
+    return json.loads(json.dumps(finite(result)))  # as the next call reads it: lists, and string keys
 
 
 def cached_array(path: Path, compute: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,8 @@ class Evaluation:
         items_scored: mean number of scorer evaluations per user.
         best_baseline, best_baseline_recall: the method without a deep model whose top K has the best recall for the
             same users, if `nann baselines` measured them for this bundle; else None.
+        same_data: whether the model was trained on this very data set, so that it has seen none of the ground truth.
+            With another preparation of the log it may have. None if the bundle does not say what it was trained on.
     """
 
     split: str
@@ -47,6 +50,7 @@ class Evaluation:
     items_scored: float
     best_baseline: str | None
     best_baseline_recall: float | None
+    same_data: bool | None
 
     def percentages(self) -> tuple[str, ...]:
         """The metrics as cells of a table."""
@@ -62,7 +66,7 @@ def evaluate_bundle(
     split: str = "test",
     users: int | None = None,
 ) -> Evaluation:
-    """Evaluates a bundle with its exported models, and writes the metrics into the bundle's notes.
+    """Evaluates a bundle with its exported models. `note_evaluation` keeps the result with the bundle.
 
     Args:
         bundle: complete, with its ONNX files.
@@ -85,12 +89,14 @@ def evaluate_bundle(
     _, params = parse_search(asked, bundle.search_params, bundle.search_by_entry)
     if params.top_k > bundle.item_count:
         raise ConfigError(f"top_k is {params.top_k}; expected 1 to {bundle.item_count}, the number of items")
+    notes = bundle.notes  # before minutes of scoring: they may be damaged
+    trained_on = _entry(notes, "provenance", "data").get("identity")
     queries, batch = bundle_users(bundle, data, split, users)
     scorer = OnnxScorer(bundle.path / SCORER_FILE)
     measured = MeasuredUsers.of(scorer, batch, queries, bundle.item_count, params.top_k)
     metrics = measured.measure(bundle.index, scorer, params)
-    name, best = _noted_baseline(bundle, split, len(batch), params.top_k)
-    result = Evaluation(
+    name, best = _noted_baseline(notes, split, len(batch), params.top_k)
+    return Evaluation(
         split=split,
         users=len(batch),
         top_k=params.top_k,
@@ -100,19 +106,31 @@ def evaluate_bundle(
         **metrics,
         best_baseline=name,
         best_baseline_recall=best,
+        same_data=None if trained_on is None else trained_on == data.identity,
     )
-    bundle.note(metrics={**bundle.notes.get("metrics", {}), split: asdict(result)})
-    return result
 
 
-def _noted_baseline(bundle: Bundle, split: str, users: int, top_k: int) -> tuple[str | None, float | None]:
+def note_evaluation(bundle: Bundle, result: Evaluation) -> None:
+    """Writes the metrics into the bundle's notes."""
+    bundle.note(metrics={**bundle.notes.get("metrics", {}), result.split: asdict(result)})
+
+
+def _noted_baseline(notes: dict[str, Any], split: str, users: int, top_k: int) -> tuple[str | None, float | None]:
     """The best baseline's name and recall@top_k for the first `users` of a split, if the bundle's notes have it."""
-    noted, metric = bundle.notes.get("baselines", {}).get(split, {}), f"recall_{top_k}"
-    methods = {name: row for name, row in noted.get("methods", {}).items() if name in BASELINES and metric in row}
+    noted, metric = _entry(notes, "baselines", split), f"recall_{top_k}"
+    methods = {name: row for name, row in _entry(noted, "methods").items() if name in BASELINES and metric in row}
     if noted.get("users") != users or not methods:
         return None, None
     best = best_baseline(methods, metric)
     return best, methods[best][metric]
+
+
+def _entry(notes: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """What is noted under the keys; empty if there is nothing, or no object."""
+    for key in keys:
+        found = notes.get(key)
+        notes = found if isinstance(found, dict) else {}
+    return notes
 
 
 def check_same_items(bundle: Bundle, data: PreparedData) -> None:

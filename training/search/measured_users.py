@@ -164,8 +164,9 @@ def bundle_users(
     """The first `users` of a split (None: all), encoded by the bundle's user encoder; threads 0: all cores."""
     queries = data.queries(split, bundle.sequence_length, users)
     encoder = OnnxUserEncoder(bundle.path / USER_ENCODER_FILE, threads)
-    # As the server does: a model without user profiles gets none, even if the data set has them.
-    profiles = bundle.features.profile(queries.profiles.astype(np.int64), len(queries.behaviors))
+    # A model without user profiles gets none, even if the data set has them.
+    codes = queries.profiles.astype(np.int64) if bundle.features.profile_sizes else None
+    profiles = bundle.features.profile(codes, len(queries.behaviors))
     blocks = [slice(i, i + USER_BLOCK) for i in range(0, len(profiles), USER_BLOCK)]
     states = [encoder.encode(queries.behaviors[some], profiles[some]) for some in blocks]
     return queries, UserBatch(np.concatenate(states), queries.behaviors)

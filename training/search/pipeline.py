@@ -30,6 +30,7 @@ def index_checkpoint(
     Raises:
         ConfigError, DataError: if the checkpoint was not trained on the data, or there are fewer items than top_k.
     """
+    checkpoint.check_trained_on(data)
     model = checkpoint.restore(data)
     config = checkpoint.config
     light = light_vectors(model)
@@ -50,7 +51,10 @@ def index_checkpoint(
                 "weights": weights_hash(checkpoint),
                 "step": checkpoint.step,
                 "config": config.model_dump(mode="json"),
-                "data": {key: data.manifest[key] for key in ("name", "counts") if key in data.manifest},
+                "data": {
+                    "identity": data.identity,
+                    **{key: data.manifest[key] for key in ("name", "counts") if key in data.manifest},
+                },
             },
             threads=threads,
             progress=progress,
@@ -79,6 +83,7 @@ def export_checkpoint(checkpoint: Checkpoint, data: PreparedData, bundle: Bundle
             f"{bundle.path} was indexed from another checkpoint (weights {indexed}; this one has {given}): "
             "a graph and a scorer must come from the same weights; run `nann index` with this checkpoint"
         )
+    checkpoint.check_trained_on(data)
     return export_to_bundle(bundle, *serving_modules(checkpoint.restore(data)))
 
 

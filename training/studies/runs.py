@@ -35,7 +35,7 @@ from nann.search_input import UserBatch
 from nann.search_params import SearchParams
 from nann.search_result import SearchResult
 
-from ..checkpoint import Checkpoint
+from ..checkpoint import CHECKPOINT_FILE, Checkpoint
 from ..config import SearchConfig, TrainingConfig
 from ..data.prepared import PreparedData, Queries
 from ..excluded import Excluded
@@ -45,7 +45,7 @@ from ..reports.store import Json, cached, cached_array
 from ..scorers import TorchScorer, encode_users_torch
 from ..search.measured_users import USER_BLOCK, MeasuredUsers, exact_top
 from ..search.pipeline import index_checkpoint, weights_hash
-from ..train import CHECKPOINT_FILE, train
+from ..train import train
 from .settings import SPLIT, StudySettings
 
 CHECKPOINT_EVERY_STEPS = 250

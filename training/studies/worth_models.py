@@ -14,7 +14,7 @@ from nann.scorer import Int32Array
 
 from ..baselines.baseline import rank_by_scores
 from ..baselines.compare import BASELINES, LABELS, Comparison
-from ..checkpoint import Checkpoint
+from ..checkpoint import CHECKPOINT_FILE, Checkpoint
 from ..excluded import Excluded
 from ..export.serving_modules import item_vectors
 from ..models.kernel_scorer import KernelScorer
@@ -26,7 +26,7 @@ from ..search.model_lists import ModelLists
 from ..search.pipeline import export_checkpoint
 from ..search.tune import tune_bundle
 from ..search.tuning_search import Aim
-from ..train import CHECKPOINT_FILE, train
+from ..train import train
 from .runs import Runs, data_fingerprint, indexed
 from .settings import SPLIT
 from .worth_forms import Form
@@ -96,7 +96,7 @@ class WorthModels:
         def run() -> Json:
             config = form.config
             self.runs.say(f"{_words(form)}: training, {config.steps:,} steps")
-            report = train(form.data, config, folder)
+            report = train(form.data, config, folder, overwrite=True)
             return {"seconds": round(report.seconds, 1)}
 
         path = folder / CHECKPOINT_FILE

@@ -93,6 +93,35 @@ def test_a_run_that_has_nothing_left_to_do_prints_json_without_nan(pipeline, tmp
     assert [body[name] for name in ("nce_loss", "auxiliary_loss", "light_loss")] == [None] * 3
 
 
+def test_a_run_is_not_overwritten_unasked_and_goes_on_with_its_own_configuration(pipeline, tmp_path):
+    shutil.copytree(pipeline.folder / "train", tmp_path / "t")
+    source = ("train", "--data", pipeline.data, "--out", tmp_path / "t")
+    assert "is of an earlier run; go on with it (--resume), replace it (--overwrite), or choose" in refused(*source)
+    assert nann(*source, "--resume", "--json").json["steps"] == 20  # auto: the checkpoint's configuration
+    line = refused(*source, "--resume", "--steps", 40)
+    assert "optimization.steps was 20 and is 40; give the same one to resume, or train from the start" in line
+    again = nann(*source, "--overwrite", "--steps", 2, "--config", pipeline.config, "--json")
+    assert again.json["steps"] == 2
+
+
+def test_a_corpus_smaller_than_top_k_is_refused_before_training_and_auto_fits_it(tmp_path):
+    log, data = tmp_path / "log.csv", tmp_path / "data"
+    rows = (f"{user},{1 + (user + time) % 40},{time}\n" for user in range(40) for time in range(12))
+    log.write_text("user,item,time\n" + "".join(rows))
+    users = ("--validation-users", 3, "--test-users", 3)
+    assert nann("prepare", "log", log, *users, "--out", data).code == 0
+    source = ("train", "--data", data, "--out", tmp_path / "t")
+    line = refused(*source, "--config", "custom_log")
+    assert "the data set has 40 items and search.top_k is 200, more than there are: lower search.top_k" in line
+    assert not (tmp_path / "t").exists()
+    ended = nann(*source, "--steps", 2)
+    assert ended.code == 0
+    assert "the search retrieves 40 items: there are no more" in ended.stderr
+    assert (
+        nann("index", "--data", data, "--checkpoint", tmp_path / "t/checkpoint.pt", "--out", tmp_path / "b").code == 0
+    )
+
+
 def test_an_unknown_configuration(pipeline, tmp_path):
     line = refused("train", "--data", pipeline.data, "--config", "nonsense", "--out", tmp_path / "t")
     assert "configuration nonsense can't be read" in line

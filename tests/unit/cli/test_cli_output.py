@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from support.cli_commands import nann
+from support.cli_commands import nann, refused
 from support.tiny_log import ITEMS
 
 from nann.bundle import Bundle
@@ -90,6 +90,33 @@ def test_a_measured_bundle_stays_the_version_that_is_served(pipeline, tmp_path):
     assert install_if_new(bundle, repository) == 1
     assert nann("tune", *source, "--coverage", 0.5, "--max-share", 1).code == 0
     assert install_if_new(bundle, repository) == 2, "it recommends another search"
+
+
+def test_figures_are_shown_even_if_they_can_not_be_noted(pipeline, tmp_path, monkeypatch):
+    def note(bundle, **notes):
+        raise OSError(28, "No space left on device", str(bundle.path / "notes.json"))
+
+    monkeypatch.setattr(Bundle, "note", note)
+    for command in ("evaluate", "baselines"):
+        ended = nann(command, "--data", pipeline.data, "--bundle", pipeline.bundle, "--json")
+        assert ended.code == 2
+        assert ended.json["users"] == 20
+        assert "notes.json: No space left on device" in ended.stderr
+
+
+def test_another_split_of_the_log_is_warned_of(pipeline, tmp_path):
+    columns = ("--user", "uid", "--item", "sku", "--time", "at", "--category", "genre", "--seed", 5)
+    users = ("--validation-users", 10, "--test-users", 20, "--out", tmp_path / "other")
+    assert nann("prepare", "log", pipeline.folder / "log.csv", *columns, *users).code == 0
+    source = ("--bundle", pipeline.bundle, "--json")
+    other = nann("evaluate", "--data", tmp_path / "other", *source)
+    assert other.json["same_data"] is False
+    assert "was trained on another data set, or on another split of this log" in other.stderr
+    own = nann("evaluate", "--data", pipeline.data, *source)
+    assert own.json["same_data"] is True
+    assert "warning" not in own.stderr
+    line = refused("index", "--data", tmp_path / "other", "--checkpoint", pipeline.checkpoint, "--out", tmp_path / "b")
+    assert "give the data set it was trained on, or prepare that one again with the same options" in line
 
 
 @pytest.mark.parametrize("command", ["train", "index", "export"])

@@ -85,10 +85,12 @@ def test_notes_in_the_manifest_of_an_older_bundle_are_read_and_move_with_the_nex
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", r"notes\.json is no JSON object: .*; remove it, no search needs it"),
-        ("[]", r"notes\.json is no JSON object"),
-        ("5", r"notes\.json is no JSON object: .*; remove it"),
-        ('"text"', r"notes\.json is no JSON object: .*; remove it"),
+        ("{", r"notes\.json can't be read as JSON: Expecting .*; remove it, no search needs it"),
+        ("[]", r"notes\.json is \[\]; expected a JSON object; remove it, no search needs it"),
+        ("5", r"notes\.json is 5; expected a JSON object; remove it"),
+        ("null", r"notes\.json is None; expected a JSON object; remove it"),
+        ('"text"', r"notes\.json is 'text'; expected a JSON object; remove it"),
+        ("[" * 100_000, r"notes\.json can't be read as JSON: .*recursion.*; remove it"),
         ('{"metrics": []}', r"notes\.json: metrics is \[\]; expected an object; remove it"),
         ('{"created": "today"}', r"notes\.json: created is 'today'; expected a date and time in ISO 8601; remove it"),
         ('{"created": 5}', r"notes\.json: created is 5; expected a date"),
@@ -101,6 +103,14 @@ def test_notes_of_something_else_are_named_and_searches_go_on(bundle, content, m
     with pytest.raises(BundleError, match=message):
         bundle.note(metrics={})
     assert Bundle.open(bundle.path).graph.item_count == tiny_bundle.ITEMS
+
+
+@pytest.mark.parametrize("content", [b"\xff", None])
+def test_notes_that_can_not_be_read_are_named(bundle, content):
+    path = bundle.path / NOTES_FILE
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(BundleError, match=r"notes\.json can't be read as JSON: .*; remove it, no search needs it"):
+        _ = bundle.notes
 
 
 def test_notes_that_lead_outside(bundle, tmp_path):

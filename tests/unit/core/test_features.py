@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nann.errors import RequestError
-from nann.features import FeatureTransform
+from nann.features import FeatureTransform, profile_codes
 
 IDS = np.array([10, 20, 30, 40, 2**40], np.int64)
 INT64 = np.iinfo(np.int64)
@@ -118,7 +118,8 @@ def test_a_data_set_without_profile_has_one_column_of_zeros():
     codes = transform().profile(None, 3)
     assert codes.dtype == np.int32
     assert codes.tolist() == [[0], [0], [0]]
-    assert transform().profile(request([7, 7]), 1).tolist() == [[0]]
+    with pytest.raises(RequestError, match="user_profile came, and the model knows no user profile"):
+        transform().profile(request([7, 7]), 1)
 
 
 @pytest.mark.parametrize(
@@ -127,3 +128,53 @@ def test_a_data_set_without_profile_has_one_column_of_zeros():
 def test_a_profile_of_another_shape_is_refused(codes, shown):
     with pytest.raises(RequestError, match=rf"user_profile has shape {shown}; expected \[1, 2\]"):
         transform(profile_sizes=(3, 5)).profile(np.array(codes, np.int64), 1)
+
+
+FIELDS = (
+    {"name": "town", "kind": "category", "values": ["Bonn", "Oslo", "7"]},
+    {
+        "name": "income",
+        "kind": "number",
+        "values": ["below 10", "10 to below 20.5", "20.5 or more"],
+        "edges": [10, 20.5],
+    },
+    {"name": "never", "kind": "number", "values": [], "edges": []},
+    {"name": "of an older release", "values": ["x"]},
+)
+
+
+@pytest.mark.parametrize(
+    ("user", "codes"),
+    [
+        ({}, [0, 0, 0, 0]),
+        ({"town": "Oslo", "income": 10, "never": 3, "of an older release": "x"}, [2, 2, 0, 1]),
+        ({"town": " Bonn ", "income": "9.99"}, [1, 1, 0, 0]),
+        ({"town": 7, "income": 20.5}, [3, 3, 0, 0]),
+        ({"town": 7.0, "income": 20.49}, [3, 2, 0, 0]),
+        ({"town": "Paris", "income": None}, [0, 0, 0, 0]),
+        ({"town": "", "income": ""}, [0, 0, 0, 0]),
+        ({"income": -1e300}, [0, 1, 0, 0]),
+    ],
+)
+def test_profiles_are_given_as_values(user, codes):
+    assert profile_codes(FIELDS, [user, {}]).tolist() == [codes, [0, 0, 0, 0]]
+
+
+def test_profiles_without_fields_or_users_have_a_shape():
+    assert profile_codes((), [{}, {}]).shape == (2, 0)
+    assert profile_codes(FIELDS, []).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "user", "message"),
+    [
+        (FIELDS, {"Town": "Oslo"}, "the profile has a field 'Town'; expected some of town, income, never"),
+        ((), {"town": "Oslo"}, "expected some of none: there are none"),
+        (FIELDS, {"income": "much"}, "the profile's 'income' is 'much'; expected a number"),
+        (FIELDS, {"income": float("nan")}, "the profile's 'income' is nan; expected a number"),
+        (FIELDS, {"income": [3]}, r"the profile's 'income' is \[3\]; expected a number"),
+    ],
+)
+def test_profiles_that_do_not_fit_are_refused(fields, user, message):
+    with pytest.raises(RequestError, match=message):
+        profile_codes(fields, [user])

@@ -119,6 +119,10 @@ def test_a_manifest_that_leads_outside(tmp_path):
         ({"graph": {**BODY["graph"], "layer_count": 10**12}}, "graph is {'layer_count': 1000000000000"),
         ({"graph": {}}, "graph is {}; expected an object with layer_count: a whole number from 1 to 256"),
         ({"profile_fields": [3]}, "profile_fields is [3]; expected a list of objects with a list of values"),
+        (
+            {"profile_fields": [{"values": [], "edges": ["x"]}]},
+            "expected a list of objects with a list of values, and for numbers",
+        ),
         ({"files": {"a": {"bytes": 3}}}, "files: a lacks sha256"),
         ({"files": {"a": {**ENTRY, "sha256": "zz"}}}, "files: a: sha256 is 'zz'; expected 64 hex digits"),
         ({"files": {"a": 3}}, "files: a is 3; expected an object"),

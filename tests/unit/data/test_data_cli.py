@@ -46,7 +46,8 @@ def test_log_with_all_options(write, tmp_path):
     counts = [body["counts"][f"{split}_users"] for split in ("train", "validation", "test")]
     assert counts == [4, 2, 3]
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["profile_fields"] == [{"name": "age", "values": ["9"]}]
+    assert manifest["profile_fields"] == [{"name": "age", "kind": "category", "values": ["9"]}]
+    assert manifest["profile_unknown_users"] == [8]
     assert manifest["has_groups"]
 
 
@@ -56,7 +57,8 @@ def test_protocol_attributes_and_repeats(write, tmp_path, capsys):
     )
     log = write("events.csv", "user,item,time\n" + rows)
     items = write("items.csv", "sku,brand,price,title\n1,a,1,One\n2,a,2,\n3,b,3,\n4,b,4,\n77,b,5,\n")
-    arguments = ["log", log, "--out", tmp_path / "out", "--json", "--items", items, "--items-id", "sku"]
+    out = tmp_path / "out"
+    arguments = ["log", log, "--out", out, "--json", "--items", items, "--items-id", "sku"]
     arguments += ["--items-numbers", "price", "--items-fields", "brand", "--items-name", "title", "--merge-repeats"]
     result = run(*arguments, "--protocol", "leave-one-out", "--include-history", "--test-users", 4)
     body = json.loads(result.stdout.strip().splitlines()[-1])
@@ -83,6 +85,17 @@ def test_protocol_attributes_and_repeats(write, tmp_path, capsys):
     assert (protocol["split_time"], protocol["min_behaviors"], protocol["exclude_history"]) == ("2", 5, False)
     with pytest.raises(ConfigError, match="an --items- option is given without a table of items; give the table with"):
         run("log", log, "--items-numbers", "price")
+    with pytest.raises(ConfigError, match="a --profile- option is given without a table of users; give the table with"):
+        run("log", log, "--profile-numbers", "price")
+    leave_one_out = ["--protocol", "leave-one-out", "--include-history", "--json"]
+    body = json.loads(
+        run("log", log, "--out", out, *leave_one_out, "--test-users", "all").stdout.strip().splitlines()[-1]
+    )
+    assert body["counts"]["test_users"] == 9
+    with pytest.raises(ConfigError, match="test_users is most; expected at least 0, or all"):
+        run("log", log, "--out", out, *leave_one_out, "--test-users", "most")
+    with pytest.raises(ConfigError, match="test_users is -1; expected at least 0, or all"):
+        run("log", log, "--out", out, *leave_one_out, "--test-users", -1)
 
 
 def test_userbehavior_goes_to_the_default_folder(write, tmp_path, monkeypatch):

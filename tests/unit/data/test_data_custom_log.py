@@ -138,10 +138,14 @@ def test_users_are_numbers_only_if_all_are(write, scratch, users, expected):
 
 def test_unknown_columns_are_named_with_those_there_are(write, tmp_path, scratch):
     path = write("log.csv", "uid,sku,at\n1,2,3\n")
-    with pytest.raises(DataError, match=r"log.csv has no column 'user', 'time'; it has 'uid', 'sku', 'at'\. Name its"):
+    with pytest.raises(
+        DataError, match=r"log.csv has no column 'user' \(--user\), 'time' \(--time\); it has 'uid', 'sku'"
+    ):
         read_log([path], LogColumns(item="sku"), scratch)
     pl.DataFrame({"uid": [1]}).write_parquet(tmp_path / "log.parquet")
-    with pytest.raises(DataError, match=r"log.parquet has no column 'user', 'item', 'time'; it has 'uid'"):
+    with pytest.raises(
+        DataError, match=r"log.parquet has no column 'user' \(--user\), 'item' \(--item\), .*; it has 'uid'"
+    ):
         read_log([tmp_path / "log.parquet"], LogColumns(), scratch)
 
 
@@ -206,8 +210,8 @@ def test_profiles_become_codes_by_sorted_value(write, scratch):
     log = read_log([write("log.csv", LOG)], LogColumns(), scratch, profile=ProfileTable(users, "id"))
     assert log.profiles is not None
     assert log.profiles.fields == (
-        {"name": "town", "values": ["Bonn", "Oslo", "Rome"]},
-        {"name": "age", "values": ["19-24", "65+"]},
+        {"name": "town", "kind": "category", "values": ["Bonn", "Oslo", "Rome"]},
+        {"name": "age", "kind": "category", "values": ["19-24", "65+"]},
     )
     assert log.profiles.codes.sort("user").rows() == [(1, 2, 2), (2, 3, 0), (9, 1, 1)]
 
@@ -218,7 +222,7 @@ def test_profile_fields_can_be_chosen_and_have_no_value(write, tmp_path, scratch
     table = ProfileTable(users, fields=("none",))
     log = read_log([write("log.csv", LOG.replace("1,5,1", "u1,5,1"))], LogColumns(), scratch, profile=table)
     assert log.profiles is not None
-    assert log.profiles.fields == ({"name": "none", "values": []},)
+    assert log.profiles.fields == ({"name": "none", "kind": "category", "values": []},)
     assert log.profiles.codes.rows() == [("1", 0), ("2", 0)]
 
 
@@ -230,7 +234,7 @@ def test_profile_fields_can_be_chosen_and_have_no_value(write, tmp_path, scratch
         ("user,town\nx,a\n", "none of the 0 users of .* is in the log"),
         ("user,town\n", "has no rows; expected one row per user"),
         ("user,town\n1,a\n2\n", r"users.csv:3: wrong number of columns; correct the line"),
-        ("uid,town\n1,a\n", "has no column 'user'; it has 'uid', 'town'"),
+        ("uid,town\n1,a\n", r"has no column 'user' \(--profile-user\); it has 'uid', 'town'"),
     ],
 )
 def test_refuses_a_profile_table_that_does_not_fit(write, scratch, users, message):

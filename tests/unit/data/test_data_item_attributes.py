@@ -195,9 +195,9 @@ def test_tables_that_are_refused(tmp_path, write):
 
     with pytest.raises(DataError, match=r"items\.parquet has several rows for item 2; expected one row per item"):
         read(pl.concat([good, good[1:2]]))
-    with pytest.raises(DataError, match=r"items\.parquet has no column 'sku'; it has 'item', 'brand'"):
+    with pytest.raises(DataError, match=r"items\.parquet has no column 'sku' \(--items-id\); it has 'item', 'brand'"):
         read(good, item="sku")
-    with pytest.raises(DataError, match=r"items\.parquet has no column 'color', 'price'"):
+    with pytest.raises(DataError, match=r"items\.parquet has no column 'price' \(--items-numbers\), 'color'"):
         read(good, fields=("color",), numbers=("price",))
     with pytest.raises(DataError, match=r"items\.parquet has no rows; expected one row per item"):
         read(good.clear())

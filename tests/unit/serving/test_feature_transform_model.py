@@ -43,9 +43,9 @@ def test_requests_of_different_length_and_one_bad_one(model):
     assert {response.error().code() for response in (long, float_ids)} == {"INVALID_ARG"}
 
 
-def test_a_profile_where_the_data_set_has_none_is_ignored(model):
+def test_a_profile_where_the_model_knows_none_is_refused(model):
     (response,) = model.execute([ask([[100]], user_profile=np.array([[3, 4]]))])
-    np.testing.assert_array_equal(response.arrays()["profile_codes"], [[0]])
+    assert "user_profile came, and the model knows no user profile" in response.error().message()
 
 
 def test_the_key_of_a_request_goes_with_its_features(model):

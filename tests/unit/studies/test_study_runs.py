@@ -12,14 +12,14 @@ from nann.best_first_search import best_first_search
 from nann.errors import ConfigError
 from nann.exact_search import exact_search
 from nann.search_params import SearchParams
-from nann.training.checkpoint import Checkpoint
+from nann.training.checkpoint import CHECKPOINT_FILE, Checkpoint
 from nann.training.config import ValidationConfig
 from nann.training.reports.store import cached, digest
 from nann.training.search import measured_users
 from nann.training.studies import runs as runs_module
 from nann.training.studies.runs import Runs, data_fingerprint, describe, fit_params
 from nann.training.studies.settings import study_settings
-from nann.training.train import CHECKPOINT_FILE, train
+from nann.training.train import train
 
 pytestmark = pytest.mark.heavy
 

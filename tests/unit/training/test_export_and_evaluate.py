@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -18,7 +20,7 @@ from nann.training.export import onnx_export as export
 from nann.training.export.onnx_export import PARITY_SHAPES, export_to_bundle
 from nann.training.export.serving_modules import serving_modules
 from nann.training.scorers import OnnxScorer, OnnxUserEncoder, TorchScorer, encode_users_torch
-from nann.training.search.evaluate import evaluate_bundle
+from nann.training.search.evaluate import evaluate_bundle, note_evaluation
 from nann.training.search.pipeline import export_checkpoint, index_checkpoint
 from nann.training.train import train
 
@@ -78,6 +80,7 @@ def test_evaluation_of_a_generous_search_is_the_exhaustive_one(data, checkpoint,
     assert result.recall_retrieval == result.recall_all
     assert result.recall_delta == 0
     assert result.users == 20
+    note_evaluation(exported, result)
     assert exported.notes["metrics"]["test"]["recall_all"] == result.recall_all
     # recall-all from first principles
     queries = data.queries("test", 8)
@@ -96,6 +99,37 @@ def test_evaluation_says_what_is_missing(data, indexed, exported):
     other = data.__class__(**{**data.__dict__, "item_ids": data.item_ids + 1})
     with pytest.raises(DataError, match="use the data set the bundle was made from"):
         evaluate_bundle(exported, other)
+
+
+def test_evaluation_on_another_split_is_marked(data, exported):
+    """A user that trained is tested on: the same items, and other training rows."""
+    assert evaluate_bundle(exported, data).same_data is True
+    users = np.flatnonzero(data.user_train_end > data.user_first)[:20]
+    targets, train_end = data.user_targets["test"].copy(), data.user_train_end.copy()
+    targets[:] = -1
+    targets[users] = np.stack([data.user_end[users] - 1, data.user_end[users]], axis=1)
+    train_end[users] = data.user_first[users]
+    other = replace(data, user_targets={**data.user_targets, "test": targets}, user_train_end=train_end)
+    assert evaluate_bundle(exported, other).same_data is False
+    notes = exported.notes
+    try:
+        exported.note(provenance={"data": "unknown"}, baselines={"test": 5})
+        assert evaluate_bundle(exported, other).same_data is None
+    finally:
+        exported.note(provenance=notes["provenance"], baselines={})
+
+
+class Dropped(torch.nn.Module):
+    """Half of the scores are 0 while it trains."""
+
+    def forward(self, states, candidates):
+        return torch.nn.functional.dropout(torch.ones(candidates.shape), 0.5, self.training)
+
+
+def test_modules_left_in_training_are_scored_without_dropout():
+    candidates = np.zeros((2, 50), np.int32)
+    assert (TorchScorer(Dropped().train()).score(np.zeros((2, 3), np.float32), candidates) == 1).all()
+    assert (encode_users_torch(Dropped().train(), candidates, candidates) == 1).all()
 
 
 def test_a_graph_and_a_scorer_of_different_weights_are_refused(data, config, indexed, tmp_path):

@@ -128,7 +128,7 @@ def test_a_resumed_run_knows_its_best(data, config, tmp_path, recalls):
 
 def test_a_run_that_starts_afresh_leaves_no_best_of_the_one_before(data, config, tmp_path):
     assert train(data, watched(config, every=10), tmp_path).best_checkpoint.exists()
-    assert train(data, watched(config, every=0), tmp_path).best_checkpoint is None
+    assert train(data, watched(config, every=0), tmp_path, overwrite=True).best_checkpoint is None
     assert not (tmp_path / "best.pt").exists()
 
 
@@ -136,7 +136,7 @@ def test_without_validation_users_nothing_is_validated(data, config, tmp_path):
     nobody = replace(data, user_targets={**data.user_targets, "validation": np.full((data.user_count, 2), -1)})
     assert train(nobody, watched(config, every=1), tmp_path, stop_at_step=2).best is None
     with pytest.raises(DataError, match="no validation users"):
-        train(nobody, watched(config, every=1, patience=1), tmp_path, stop_at_step=2)
+        train(nobody, watched(config, every=1, patience=1), tmp_path, overwrite=True)
 
 
 def test_the_log_shows_validation_time_and_memory(data, config, tmp_path, capsys):
