@@ -14,8 +14,8 @@ from nann.python_backend.repository import configs as configurations
 from nann.python_backend.repository.configs import check_target, hand_written
 from nann.python_backend.repository.deploy import rollback_offline
 from nann.python_backend.repository.install import current_bundle, install_bundle, install_if_new
-from nann.python_backend.server.repository_lock import repository_lock
 from nann.python_backend.repository.versions import Versions
+from nann.python_backend.server.repository_lock import repository_lock
 from nann.python_backend.version_folder import TEMPLATE
 
 GRAPH = {f"layer{n}.{part}.npy" for n in (0, 1) for part in ("indptr", "neighbors")} | {"levels.npy"}
