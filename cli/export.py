@@ -56,8 +56,8 @@ def export(
         body |= _export_checkpoint(data, checkpoint, opened)
     elif not half:
         raise ConfigError(
-            f"{bundle} was not indexed from a checkpoint: export its modules in Python, with export_to_bundle "
-            "(docs/custom_scorer.md); --half then adds the scorer in half precision"
+            f"{bundle} was not indexed from a checkpoint: export its modules in Python, with "
+            "nann.training.export_to_bundle; --half then adds the scorer in half precision"
         )
     if half:
         from ..training.export.half_precision import export_half

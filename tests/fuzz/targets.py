@@ -197,7 +197,7 @@ def _check_answer(search: Search) -> None:
     (outcome,) = retriever().answer(DotScorer(whole().item_vectors), [search])
     if outcome.error is not None:
         raise outcome.error  # from nann.errors, which every target allows
-    ids, scores, scored, status = outcome.outputs.values()
+    ids, scores, scored, status, _key = outcome.outputs.values()
     assert np.isin(status, [STATUS_COMPLETE, STATUS_PARTIAL]).all()
     assert ids.shape == scores.shape == (len(search.users), search.params.top_k)
     assert search.params.top_k <= BOUNDS.max_top_k

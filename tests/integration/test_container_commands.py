@@ -87,4 +87,7 @@ def test_a_target_that_this_triton_has_no_backend_for(served, live_bundle_path, 
     command += ["--grpc-port", str(grpc), "--metrics-port", str(metrics)]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
     assert result.returncode == 2
-    assert "has no onnxruntime backend; serve with --target embedded or torch, or in the container" in result.stderr
+    assert (
+        "has no onnxruntime backend; serve with --target embedded or torch, or in a container of Triton"
+        in result.stderr
+    )

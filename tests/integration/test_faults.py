@@ -89,6 +89,7 @@ def test_a_tiny_shared_memory_is_refused_at_start(live_bundle_path, tmp_path):
 
 FILL = """
 import sys
+from pathlib import Path
 
 import numpy as np
 

@@ -54,14 +54,14 @@ def test_live_coverage_is_offline_coverage(healthy, bundle):
 
 
 def test_a_damaged_graph_shows(healthy, bundle, tmp_path):
-    """Most edges of the ground layer lead back to their node: all files are valid, but answers are worse."""
+    """Most edges of the ground layer lead to the next item: all files are valid, but answers are worse."""
     shutil.copytree(bundle.path, tmp_path / "bundle")
     file = next(name for name in bundle.manifest["files"] if name.startswith("layer0.neighbors"))
     neighbors = np.load(tmp_path / "bundle" / file)
     owners = np.repeat(np.arange(bundle.item_count, dtype=np.int32), np.diff(bundle.graph.layers[0].indptr))
     damaged = np.random.default_rng(0).random(len(neighbors)) < 0.8
     (tmp_path / "bundle" / file).unlink()
-    np.save(tmp_path / "bundle" / file, np.where(damaged, owners, neighbors))
+    np.save(tmp_path / "bundle" / file, np.where(damaged, (owners + 1) % bundle.item_count, neighbors))
     body = {key: value for key, value in bundle.manifest.items() if key not in ("files", "bundle_id")}
     write_manifest(tmp_path / "bundle", body, bundle.manifest["files"])
     _, metrics = ask_and_compare(tmp_path / "bundle", tmp_path / "server")

@@ -12,6 +12,7 @@ from support.live_bundle import ITEMS, SEEDED, item_ids
 from support.reference import OfflineEnsemble
 
 from nann.clients import RetrievalClient
+from nann.errors import RequestError
 from nann.search_params import SearchParams, SeedParams
 from nann.signature import PADDING_SCORE
 
@@ -139,11 +140,9 @@ def test_a_user_without_known_items_is_answered(client, offline):
         assert_same(client.retrieve(ids), 0, offline.retrieve(ids or [0]))
 
 
-def test_a_profile_is_optional_and_ignored_where_the_data_set_has_none(client):
-    users = random_users(2)
-    np.testing.assert_array_equal(
-        client.retrieve(users, user_profile=[[1, 2], [3, 4]]).item_ids, client.retrieve(users).item_ids
-    )
+def test_a_profile_is_refused_where_the_data_set_has_none(client):
+    with pytest.raises(RequestError, match="user_profile came, and the model knows no user profile"):
+        client.retrieve(random_users(2), user_profile=[[1, 2], [3, 4]])
 
 
 def test_concurrent_requests_with_different_parameters_each_get_theirs(server, offline):

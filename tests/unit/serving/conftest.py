@@ -45,7 +45,8 @@ def model(model_args, monkeypatch):
     monkeypatch.setattr(triton_fakes.InferenceRequest, "calls", [])
     model = TritonPythonModel()
     model.initialize(model_args("beam_retrieval", **SEARCH_PARAMETERS))
-    return model
+    yield model
+    model.finalize()  # its thread sends metrics no more
 
 
 @pytest.fixture
@@ -76,4 +77,5 @@ def seeded_model(tmp_path, monkeypatch):
             "model_config": json.dumps(config),
         }
     )
-    return model
+    yield model
+    model.finalize()

@@ -96,7 +96,7 @@ def test_evaluation_says_what_is_missing(data, indexed, exported):
         evaluate_bundle(indexed, data)
     with pytest.raises(ConfigError, match="expected validation or test"):
         evaluate_bundle(exported, data, split="train")
-    other = data.__class__(**{**data.__dict__, "item_ids": data.item_ids + 1})
+    other = replace(data, item_ids=data.item_ids + 1)
     with pytest.raises(DataError, match="use the data set the bundle was made from"):
         evaluate_bundle(exported, other)
 

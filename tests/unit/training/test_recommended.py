@@ -41,7 +41,7 @@ def test_what_is_asked_for_is_the_default_and_a_top_k_is_for_all():
         ({"items": 49}, ConfigError, "the data set has 49 items and top_k is 50"),
         ({"top_k": 101, "ef": (1, 1, 100)}, RequestError, "ef of the ground layer is 100 and top_k 101"),
         ({"entry": "seeds"}, RequestError, "this bundle's model has no light score"),
-        ({"light": True, "ef": (10, 30, 100)}, RequestError, "parameter ef is .*; expected 1 whole numbers"),
+        ({"light": True, "ef": (10, 30, 100)}, RequestError, "parameter ef is .*; expected one whole number"),
         ({"ef": (10, 30, 8960)}, BundleError, "recommends 8960 where the server's max_ef is 4000; recommend less"),
         ({"light": True, "seed_ef": 6080}, BundleError, "recommends 6080 where the server's max_ef is 4000"),
         ({"top_k": 1001}, BundleError, "recommends 1001 where the server's max_top_k is 1000"),
