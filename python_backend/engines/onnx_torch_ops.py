@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .onnx_torch_layers import batch_norm, conv, gemm, gru, layer_norm, lstm
+
 
 @dataclass(frozen=True)
 class Host:
@@ -108,6 +110,22 @@ def _gather(arguments: Arguments, attributes: dict[str, Any], device: torch.devi
     return table.index_select(axis, wrapped.reshape(-1)).reshape(shape)
 
 
+def _gather_nd(arguments: Arguments, attributes: dict[str, Any], device: torch.device) -> Tensor:
+    table, indices = (_on(argument, device) for argument in arguments)
+    batch = []
+    for axis, size in enumerate(table.shape[: attributes.get("batch_dims", 0)]):
+        shape = [size if place == axis else 1 for place in range(indices.ndim - 1)]
+        batch.append(torch.arange(size, device=table.device).reshape(shape))
+    chosen: Tensor = table[(*batch, *indices.unbind(-1))]
+    return chosen
+
+
+def _gather_elements(arguments: Arguments, attributes: dict[str, Any], device: torch.device) -> Tensor:
+    table, indices = (_on(argument, device) for argument in arguments)
+    axis = attributes.get("axis", 0)
+    return table.gather(axis, torch.where(indices < 0, indices + table.shape[axis], indices).long())
+
+
 def _reshape(arguments: Arguments, attributes: dict[str, Any], _: torch.device) -> Any:
     value, shape = arguments[0], _numbers(arguments[1])
     if isinstance(value, Host):
@@ -170,6 +188,21 @@ def _shape(arguments: Arguments, attributes: dict[str, Any], _: torch.device) ->
     return Host(torch.tensor(sizes, dtype=torch.int64))
 
 
+def _size(arguments: Arguments, _: dict[str, Any], __: torch.device) -> Host:
+    value = arguments[0].tensor if isinstance(arguments[0], Host) else arguments[0]
+    return Host(torch.tensor(value.numel(), dtype=torch.int64))
+
+
+def _trilu(arguments: Arguments, attributes: dict[str, Any], device: torch.device) -> Tensor:
+    diagonal = _numbers(arguments[1])[0] if len(arguments) > 1 and arguments[1] is not None else 0
+    return (torch.triu if attributes.get("upper", 1) else torch.tril)(_on(arguments[0], device), diagonal)
+
+
+def _top_k(arguments: Arguments, attributes: dict[str, Any], _: torch.device) -> Sequence[Tensor]:
+    largest = bool(attributes.get("largest", 1))
+    return torch.topk(arguments[0], _numbers(arguments[1])[0], attributes.get("axis", -1), largest)
+
+
 def _expand(arguments: Arguments, _: dict[str, Any], device: torch.device) -> Tensor:
     value = _on(arguments[0], device)
     return value.expand(torch.broadcast_shapes(value.shape, _numbers(arguments[1])))
@@ -190,22 +223,6 @@ def _constant_of_shape(arguments: Arguments, attributes: dict[str, Any], device:
 def _range(arguments: Arguments, _: dict[str, Any], device: torch.device) -> Tensor:
     start, limit, step = (_numbers(argument)[0] for argument in arguments)
     return torch.arange(start, limit, step, device=device)
-
-
-def _gemm(arguments: Arguments, attributes: dict[str, Any], _: torch.device) -> Tensor:
-    a, b = arguments[:2]
-    a, b = (a.T if attributes.get("transA") else a), (b.T if attributes.get("transB") else b)
-    product: Tensor = attributes.get("alpha", 1.0) * (a @ b)
-    if len(arguments) < 3 or arguments[2] is None:
-        return product
-    return product + attributes.get("beta", 1.0) * arguments[2]
-
-
-def _layer_norm(arguments: Arguments, attributes: dict[str, Any], _: torch.device) -> Tensor:
-    value, scale, *rest = arguments
-    shape = value.shape[attributes.get("axis", -1) :]
-    bias = rest[0].reshape(shape) if rest and rest[0] is not None else None
-    return functional.layer_norm(value, shape, scale.reshape(shape), bias, attributes.get("epsilon", 1e-5))
 
 
 def _clip(arguments: Arguments, _: dict[str, Any], device: torch.device) -> Tensor:
@@ -239,10 +256,6 @@ def _activation(function: Callable[..., Tensor], **names: tuple[str, Any]) -> Op
         return [function(arguments[0], **keywords)]
 
     return run
-
-
-def _gelu(arguments: Arguments, attributes: dict[str, Any], _: torch.device) -> Tensor:
-    return functional.gelu(arguments[0], approximate=attributes.get("approximate", "none"))
 
 
 _PLAIN: dict[str, Callable[..., Tensor]] = {
@@ -292,31 +305,45 @@ OPERATORS: dict[str, Operator] = {
     "ReduceMean": _reduction(torch.mean),
     "ReduceMin": _reduction(torch.amin),
     "ReduceSum": _reduction(torch.sum),
+    "ReduceL1": _reduction(lambda value, dim, keepdim: value.abs().sum(dim, keepdim)),
+    "ReduceLogSumExp": _reduction(torch.logsumexp),
+    "ReduceSumSquare": _reduction(lambda value, dim, keepdim: value.square().sum(dim, keepdim)),
     "ReduceL2": _reduction(torch.linalg.vector_norm),
     "Elu": _activation(functional.elu, alpha=("alpha", 1.0)),
     "LeakyRelu": _activation(functional.leaky_relu, negative_slope=("alpha", 0.01)),
-    "Gelu": _with(_gelu),
+    "Gelu": _activation(functional.gelu, approximate=("approximate", "none")),
+    "HardSwish": _activation(functional.hardswish),
+    "Mish": _activation(functional.mish),
     "LogSoftmax": _activation(torch.log_softmax, dim=("axis", -1)),
     "Softmax": _activation(torch.softmax, dim=("axis", -1)),
+    "BatchNormalization": _with(batch_norm),
     "Cast": _with(_cast),
     "Clip": _with(_clip),
     "Concat": _with(_concat),
     "Constant": _with(_constant),
+    "Conv": _with(conv),
     "ConstantOfShape": _with(_constant_of_shape),
     "CumSum": _with(lambda arguments, _, __: arguments[0].cumsum(_numbers(arguments[1])[0])),
     "Einsum": lambda arguments, attributes, _: [torch.einsum(attributes["equation"], *arguments)],
     "Expand": _with(_expand),
     "Flatten": _with(lambda arguments, attributes, _: arguments[0].flatten(attributes.get("axis", 1))),
     "Gather": _with(_gather),
-    "Gemm": _with(_gemm),
-    "LayerNormalization": _with(_layer_norm),
+    "GRU": gru,
+    "GatherElements": _with(_gather_elements),
+    "GatherND": _with(_gather_nd),
+    "Gemm": _with(gemm),
+    "LSTM": lstm,
+    "LayerNormalization": _with(layer_norm),
     "Range": _with(_range),
     "Reshape": _with(_reshape),
     "Shape": _with(_shape),
+    "Size": _with(_size),
     "Slice": _with(_slice),
     "Split": _split,
     "Squeeze": _with(_squeeze),
     "Tile": _with(lambda arguments, _, __: arguments[0].tile(_numbers(arguments[1]))),
+    "TopK": _top_k,
     "Transpose": _with(lambda arguments, attributes, _: arguments[0].permute(attributes["perm"])),
+    "Trilu": _with(_trilu),
     "Unsqueeze": _with(_unsqueeze),
 }

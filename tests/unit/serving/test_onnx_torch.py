@@ -28,7 +28,7 @@ def arrays(*values) -> list[np.ndarray]:
 
 # Operator -> further inputs (constants) and attributes; the first input is the user state, float32[B, 6].
 UNARY = ["Abs", "Ceil", "Cos", "Erf", "Exp", "Floor", "Identity", "Neg", "Relu", "Sigmoid", "Sign", "Sin", "Softplus",
-         "Tanh", "Elu", "Gelu", "LeakyRelu", "LogSoftmax", "Softmax", "Reciprocal"]  # fmt: skip
+         "Tanh", "Elu", "Gelu", "LeakyRelu", "LogSoftmax", "Softmax", "Reciprocal", "HardSwish", "Mish"]  # fmt: skip
 ROW = np.linspace(-2, 2.5, STATE, dtype=FLOAT)
 SQUARE = np.linspace(-1, 1, STATE * STATE, dtype=FLOAT).reshape(STATE, STATE)
 CASES = [
@@ -50,7 +50,10 @@ CASES = [
     ("Gather", arrays([0, -1, 3]), {"axis": 1}),
     ("CumSum", arrays(1), {}),
     ("Reshape", arrays([0, -1]), {}),
-    *((f"Reduce{name}", arrays([1]), {"keepdims": 1}) for name in ("Max", "Mean", "Min", "Sum", "L2")),
+    *(
+        (f"Reduce{name}", arrays([1]), {"keepdims": 1})
+        for name in ("Max", "Mean", "Min", "Sum", "L1", "L2", "LogSumExp", "SumSquare")
+    ),
     ("Cast", [], {"to": TensorProto.FLOAT}),
 ]
 # Operators that need another one before or after them: one graph each, in ONNX's text syntax.
@@ -70,6 +73,8 @@ GRAPHS = {
         "s = Shape<start=1, end=2>(user_state) n = Squeeze(s, zero_axis) r = Range(zero_index, n, one_index) "
         "f = Cast<to=1>(r) c = ConstantOfShape<value = float[1] {2.5}>(s) d = Mul(f, c) out = Add(user_state, d)"
     ),
+    "Size, on the host": "n = Size(user_state) t = Unsqueeze(n, zero_axis) f = Reshape(user_state, t) "
+    "out = Reshape(f, six)",
     "Split and Constant": (
         "a, b = Split<axis=1, num_outputs=2>(user_state) k = Constant<value = float[1] {0.5}>() c = Mul(a, k) "
         "out = Concat<axis=1>(c, b)"
@@ -84,7 +89,10 @@ CONSTANTS = {
     **{name: np.array(value, FLOAT) for name, value in {"zero": 0, "one": 1}.items()},
     **{name: np.array(value, INT) for name, value in {"zero_index": 0, "one_index": 1, "two": 2, "big": 1000}.items()},
     **{name: np.array([value], INT) for name, value in {"zero_axis": 0, "one_axis": 1, "minus": -1}.items()},
+    "six": np.array([-1, STATE], INT),
 }
+# test_onnx_torch_layers.py tests these.
+LAYERS = {"BatchNormalization", "Conv", "GRU", "GatherElements", "GatherND", "LSTM", "TopK", "Trilu"}
 
 
 def save(path: Path, nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]) -> Path:
@@ -139,7 +147,7 @@ def test_operators_together(tmp_path, name):
 def test_every_operator_is_tested():
     tested = {case[0] for case in CASES}
     tested |= {node.op_type for text in GRAPHS.values() for node in _parsed(text)}
-    assert set(OPERATORS) <= tested
+    assert set(OPERATORS) <= tested | LAYERS
 
 
 def _parsed(text: str) -> list[onnx.NodeProto]:
