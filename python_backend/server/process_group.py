@@ -99,6 +99,12 @@ class ProcessGroup:
         """Standard output and error of the whole group."""
         return cast(TextIO, self._process.stdout)
 
+    @property
+    def killed_by(self) -> str | None:
+        """Name of the signal that ended the child, if one did."""
+        code = self._process.poll()
+        return signal.Signals(-code).name if code is not None and code < 0 else None
+
     def is_alive(self) -> bool:
         """Whether the child is running."""
         return self._process.poll() is None

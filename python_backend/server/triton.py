@@ -179,9 +179,11 @@ class TritonServer:
             look_after()
             time.sleep(_POLL_S)
         group, self._group = self._group, None
+        end = None
         if group is not None:
             group.stop(0)  # its Python processes keep the log open
-        raise ServerError(self._failure("Triton stopped by itself"))
+            end = group.killed_by
+        raise ServerError(self._failure("Triton stopped by itself" if end is None else f"Triton was ended by {end}"))
 
     def set_ready(self, ready: bool) -> None:
         """Makes a running server say that it is not ready, or say again what Triton finds."""

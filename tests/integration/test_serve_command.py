@@ -160,7 +160,7 @@ def test_a_server_that_dies_is_reported(serve, tmp_path):
     os.kill(server, signal.SIGKILL)
     _, words = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert "Triton stopped by itself" in words
+    assert "Triton was ended by SIGKILL" in words
     assert "Traceback" not in words
     wait_until(lambda: not _processes(tmp_path), lambda: _processes(tmp_path))
 

@@ -134,7 +134,10 @@ def _canonical(raw: pl.DataFrame, named: dict[str, str], key_types: dict[str, pl
                 (pl.col(f"lost_{key}"), f"{key} (column {named[key]!r}) is neither a whole number nor text")
                 for key in lossy
             ),
-            (~(pl.col("item") > 0).fill_null(False), f"item (column {named['item']!r}) is not a positive whole number"),
+            (
+                ~(pl.col("item") > 0).fill_null(False),
+                f"item (column {named['item']!r}) is not a whole number from 1 to 2^63 - 1",
+            ),
             (pl.col("time").is_null(), f"time (column {named['time']!r}) is neither seconds nor an ISO timestamp"),
         ]
     )

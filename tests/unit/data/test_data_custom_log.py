@@ -45,7 +45,7 @@ def test_parquet_in_slices_with_all_kinds_of_columns(tmp_path, scratch):
     log = read_log([path], LogColumns("number", "text", "t", "c"), scratch, max_bad_share=1, batch_rows=1)
     assert rows_of(log, "user", "item", "category") == [(3, 1, "a"), (4, 2, "b")]
     assert log.rows.collect()["time"].diff().to_list() == [None, 86_400_000_000]
-    assert log.counts.bad_examples == ("log.parquet:3 (item (column 'text') is not a positive whole number)",)
+    assert log.counts.bad_examples == ("log.parquet:3 (item (column 'text') is not a whole number from 1 to 2^63 - 1)",)
 
 
 def test_csv_and_parquet_together(write, tmp_path, scratch):
@@ -84,11 +84,11 @@ def test_times(write, scratch, text, microseconds):
         ('"1",2', "wrong number of columns"),
         ('1,"2,3', "a quote that does not close on its line"),
         (" ,2,3", "empty user (column 'user')"),
-        ("1,,3", "item (column 'item') is not a positive whole number"),
-        ("1,sku-7,3", "item (column 'item') is not a positive whole number"),
-        ("1,0,3", "item (column 'item') is not a positive whole number"),
-        ("1,-1,3", "item (column 'item') is not a positive whole number"),
-        ("1,9223372036854775808,3", "item (column 'item') is not a positive whole number"),
+        ("1,,3", "item (column 'item') is not a whole number from 1 to 2^63 - 1"),
+        ("1,sku-7,3", "item (column 'item') is not a whole number from 1 to 2^63 - 1"),
+        ("1,0,3", "item (column 'item') is not a whole number from 1 to 2^63 - 1"),
+        ("1,-1,3", "item (column 'item') is not a whole number from 1 to 2^63 - 1"),
+        ("1,9223372036854775808,3", "item (column 'item') is not a whole number from 1 to 2^63 - 1"),
         ("1,2,soon", "time (column 'time') is neither seconds nor an ISO timestamp"),
         ("1,2,nan", "time (column 'time') is neither seconds nor an ISO timestamp"),
         ("1,2,inf", "time (column 'time') is neither seconds nor an ISO timestamp"),
