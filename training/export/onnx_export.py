@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from nann.score_agreement import MIN_ORDER, TOLERANCE, Agreement, typical_score
 from nann.scorer import Float32Array
 from nann.signature import SCORER, USER_ENCODER, ModelSpec
 
-from ..scorers import OnnxScorer, OnnxUserEncoder
+from ..scorers import OnnxScorer, OnnxUserEncoder, trained_attention
 from .model_contract import check_modules, example_candidates, example_users, plain_module, root_cause
 
 PARITY_SHAPES = ((1, 1), (1, 61), (2, 7), (3, 256), (16, 1000))
@@ -48,6 +49,7 @@ class ExportReport:
     shapes_checked: int
 
 
+@trained_attention()
 def export_to_bundle(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module) -> ExportReport:
     """Exports the two modules into the bundle, if onnxruntime agrees with torch; see docs/custom_scorer.md.
 
@@ -134,6 +136,11 @@ def check_parity(
             ) from error
         if got.shape != expected.shape:
             raise ScorerError(f"the exported scorer gives {got.shape} at {users} x {width}; torch {expected.shape}")
+        if np.isnan(got).any():  # torch gave none, or `_in_torch` would have raised
+            raise ScorerError(
+                f"at {users} users x {width} candidates the exported files give NaN where torch gives numbers: torch "
+                "makes a softmax over nothing but -inf 0; mask attention with -1e9, not with booleans or -inf"
+            )
         agreement = Agreement.of(got, expected, typical)
         if bundle.light_vectors is not None:
             light = Agreement.of(_light_scores(bundle, states), _light_scores(bundle, expected_states))
@@ -198,7 +205,7 @@ def export_module(
     except Exception as error:  # the exporter wraps any exception of the module or of torch.export in its own types
         raise ScorerError(
             f"{spec.name} can't be exported to ONNX: {root_cause(error)}; expected a module that torch.export can "
-            "trace: without branches on values, and with sizes taken from its inputs"
+            f"trace: without branches on values, and with sizes taken from its inputs{_mask_advice(module)}"
         ) from error
     assert program is not None
     model = program.model_proto
@@ -206,6 +213,13 @@ def export_module(
         part.ClearField("metadata_props")  # holds stack traces and paths of this machine
     _declare_signature(model, spec)
     _save(model, path)
+
+
+def _mask_advice(module: nn.Module) -> str:
+    """For modules of torch that look at the values of a mask to find out whether it is causal."""
+    if any(isinstance(part, nn.TransformerEncoder) for part in module.modules()):
+        return "; call nn.TransformerEncoder with is_causal=False (docs/custom_scorer.md, sequence encoders)"
+    return ""
 
 
 def external_data_file(name: str) -> str:
