@@ -164,9 +164,7 @@ def _check(encoder: str, items: int, users: int, steps: int, queries: int) -> No
         raise ConfigError(f"--queries is {queries}; expected at most {users}, the users of the log")
 
 
-def _train(
-    encoder: str, items: int, users: int, steps: int, seed: int, out: Path
-) -> tuple[SyntheticLog, Trained]:
+def _train(encoder: str, items: int, users: int, steps: int, seed: int, out: Path) -> tuple[SyntheticLog, Trained]:
     generator = torch.Generator().manual_seed(seed)
     log = make_log(items, users, BEHAVIORS, generator)
     with console.status("training ...") as status:

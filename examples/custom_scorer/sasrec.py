@@ -41,7 +41,7 @@ class SasrecEncoder(nn.Module):
         known = behaviors >= 0  # [B, L]
         embedded = functional.embedding(behaviors.clamp(min=0), self.items.weight) * known.unsqueeze(-1)  # [B, L, d]
         padding = torch.where(known, 0.0, MASKED)  # [B, L]
-        # is_causal=False: left out, torch compares the mask with a causal one, a branch on values that stops the export.
+        # Without is_causal=False torch compares the mask's values with those of a causal one, which stops the export.
         hidden = self.transformer(
             embedded + self.positions, mask=self.causal, src_key_padding_mask=padding, is_causal=False
         )  # [B, L, d]

@@ -107,7 +107,7 @@ def train(
     users, behaviors = log.behaviors.shape
     for step in range(1, steps + 1):
         chosen = torch.randint(users, (batch,), generator=generator)
-        ends = torch.randint(1, behaviors - TARGETS, (batch,), generator=generator)
+        ends = torch.randint(behaviors - TARGETS, (batch,), generator=generator)  # 0: a user without history
         positive = log.behaviors[chosen, ends].unsqueeze(1)
         others = torch.randint(log.item_count, (batch, negatives), generator=generator)
         state = user_encoder(histories(log, chosen, ends, sequence_length), torch.zeros(batch, 1, dtype=torch.int32))

@@ -120,7 +120,8 @@ def check_parity(
     try:
         onnx_encoder, onnx_scorer = OnnxUserEncoder(encoder_path), OnnxScorer(scorer_path)
     except BundleError as error:
-        raise ScorerError(f"onnxruntime refuses what torch exported: {root_cause(error)}") from error
+        advice = _half_advice(encoder_path, scorer_path)
+        raise ScorerError(f"onnxruntime refuses what torch exported: {root_cause(error)}{advice}") from error
     worst = Agreement(0.0)
     _, most = _in_torch(bundle, user_encoder, scorer, *PARITY_SHAPES[-1])
     typical = typical_score(most)  # one score alone may be near 0
@@ -149,9 +150,21 @@ def check_parity(
             raise ScorerError(
                 f"at {users} users x {width} candidates onnxruntime differs from torch {agreement}; expected at most "
                 f"{TOLERANCE:.0e} and at least {MIN_ORDER:.0%}: the export is not faithful and was not written"
+                f"{_half_advice(encoder_path, scorer_path)}"
             )
         worst = worst.joined(agreement)
     return worst
+
+
+def _half_advice(*paths: Path) -> str:
+    """For a file that computes in half precision: the module has such weights, or autocast inside."""
+    half = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    for path in paths:
+        values = onnx.load(str(path), load_external_data=False).graph.value_info
+        if any(value.type.tensor_type.elem_type in half for value in values):
+            name = path.stem.replace("_", " ")
+            return f"; the {name} computes in half precision inside: call .float() on the module, leave out autocast"
+    return ""
 
 
 def _in_torch(

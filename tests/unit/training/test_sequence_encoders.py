@@ -73,9 +73,7 @@ def test_the_exported_encoder_equals_the_module_for_histories_of_every_length(ex
     bundle, encoder = exported
     behaviors = some_histories(users)
     served = OnnxUserEncoder(bundle.path / "user_encoder.onnx").encode(behaviors, no_profile(users))
-    np.testing.assert_allclose(
-        served, encode_users_torch(encoder, behaviors, no_profile(users)), rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(served, encode_users_torch(encoder, behaviors, no_profile(users)), rtol=1e-4, atol=1e-5)
     for state, history in zip(served, behaviors, strict=True):
         if (history >= 0).any():
             expected = state_without_padding(encoder, history).detach().numpy()
