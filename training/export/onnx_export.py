@@ -127,21 +127,7 @@ def check_parity(
     typical = typical_score(most)  # one score alone may be near 0
     for users, width in PARITY_SHAPES:
         expected_states, expected = _in_torch(bundle, user_encoder, scorer, users, width)
-        try:
-            states = onnx_encoder.encode(*(tensor.numpy() for tensor in example_users(bundle, users)))
-            got = onnx_scorer.score(states, example_candidates(bundle, users, width).numpy())
-        except Exception as error:  # onnxruntime raises one type of its own per status code
-            raise ScorerError(
-                f"at {users} users x {width} candidates the exported files fail: {root_cause(error)}; "
-                "the modules must work for any number of users and candidates"
-            ) from error
-        if got.shape != expected.shape:
-            raise ScorerError(f"the exported scorer gives {got.shape} at {users} x {width}; torch {expected.shape}")
-        if np.isnan(got).any():  # torch gave none, or `_in_torch` would have raised
-            raise ScorerError(
-                f"at {users} users x {width} candidates the exported files give NaN where torch gives numbers: torch "
-                "makes a softmax over nothing but -inf 0; mask attention with -1e9, not with booleans or -inf"
-            )
+        states, got = _in_onnxruntime(bundle, onnx_encoder, onnx_scorer, users, width)
         agreement = Agreement.of(got, expected, typical)
         if bundle.light_vectors is not None:
             light = Agreement.of(_light_scores(bundle, states), _light_scores(bundle, expected_states))
@@ -184,6 +170,32 @@ def _in_torch(
             "history must give numbers"
         )
     return states.numpy(), scores.numpy()
+
+
+def _in_onnxruntime(
+    bundle: Bundle, encoder: OnnxUserEncoder, scorer: OnnxScorer, users: int, width: int
+) -> tuple[Float32Array, Float32Array]:
+    """User states `float32[users, S]` and scores `float32[users, width]` of the example users.
+
+    Raises:
+        ScorerError: if the exported files fail, or give another shape or NaN, which torch did not.
+    """
+    try:
+        states = encoder.encode(*(tensor.numpy() for tensor in example_users(bundle, users)))
+        scores = scorer.score(states, example_candidates(bundle, users, width).numpy())
+    except Exception as error:  # onnxruntime raises one type of its own per status code
+        raise ScorerError(
+            f"at {users} users x {width} candidates the exported files fail: {root_cause(error)}; "
+            "the modules must work for any number of users and candidates"
+        ) from error
+    if scores.shape != (users, width):
+        raise ScorerError(f"the exported scorer gives {scores.shape} at {users} x {width}")
+    if np.isnan(scores).any():
+        raise ScorerError(
+            f"at {users} users x {width} candidates the exported files give NaN where torch gives numbers: torch "
+            "makes a softmax over nothing but -inf 0; mask attention with -1e9, not with booleans or -inf"
+        )
+    return states, scores
 
 
 def _light_scores(bundle: Bundle, states: Float32Array) -> Float32Array:
