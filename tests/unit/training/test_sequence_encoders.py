@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from examples.custom_scorer.sasrec import InnerProductScorer, SasrecEncoder
 from nann.beam_search import beam_search
@@ -130,11 +131,21 @@ class BooleanEncoder(SasrecEncoder):
         return self.transformer(hidden, src_key_padding_mask=behaviors < 0, is_causal=False)[:, -1]
 
 
+class BooleanAttention(SasrecEncoder):
+    """For a user without behaviours torch gives zeros, and the exported file a mean."""
+
+    def forward(self, behaviors, profile_codes):
+        hidden = (self.items(behaviors.clamp(min=0)) + self.positions).unsqueeze(1)  # [B, 1, L, DIM]
+        known = (behaviors >= 0)[:, None, None]
+        return functional.scaled_dot_product_attention(hidden, hidden, hidden, attn_mask=known)[:, 0, -1]
+
+
 @pytest.mark.parametrize(
     ("encoder", "message"),
     [
         (GuessingEncoder, r"can't be exported .*data-dependent.*; call nn.TransformerEncoder with is_causal=False"),
         (BooleanEncoder, "at 2 users x 7 candidates the exported files give NaN where torch gives .* with -1e9, not"),
+        (BooleanAttention, "differs from torch by .*; only users without behaviours differ: mask attention with -1e9"),
     ],
 )
 def test_masks_that_do_not_export_are_named(tmp_path, encoder, message):
