@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,21 @@ _ONNX_BLOCK_PAIRS = 4_000
 one core 4,000 are 2.6 times as fast as 262,144."""
 
 
+@contextlib.contextmanager
+def trained_attention() -> Iterator[None]:
+    """Runs torch's attention as in training: without the fast path that it takes in evaluation mode.
+
+    The fast path of `nn.TransformerEncoder` and `nn.MultiheadAttention` takes any number but 0 in a float mask for
+    "masked", and gives NaN where everything is masked: another function than the one that was trained and is exported.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 class TorchScorer:
     """A Scorer around a torch module (user_state, candidates) -> scores, which is put in evaluation mode."""
 
@@ -31,6 +48,7 @@ class TorchScorer:
         self._device = tensors[0].device if tensors else torch.device("cpu")
 
     @torch.inference_mode()
+    @trained_attention()
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
         """See `nann.scorer.Scorer`."""
         return score_in_blocks(self._score_block, user_states, candidates, _BLOCK_PAIRS)
@@ -42,6 +60,7 @@ class TorchScorer:
 
 
 @torch.inference_mode()
+@trained_attention()
 def encode_users_torch(
     module: nn.Module, behaviors: Int32Array, profile_codes: Int32Array, block: int = 64
 ) -> Float32Array:

@@ -1,6 +1,7 @@
-"""Trains the modules of `model.py`, indexes, exports, evaluates and serves them, and sends requests.
+"""Trains the modules of `model.py` or `sasrec.py`, indexes, exports, evaluates and serves them, and sends requests.
 
     python -m examples.custom_scorer.run
+    python -m examples.custom_scorer.run --encoder sasrec
 
 Modules of your own need everything after `_train`, too.
 """
@@ -25,7 +26,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from examples.custom_scorer.train import TARGETS, SyntheticLog, Trained, histories, make_log, train
+from examples.custom_scorer.train import ENCODERS, TARGETS, SyntheticLog, Trained, histories, make_log, train
 from nann import Bundle, SearchResult, UserBatch, beam_search, coverage, exact_search, recall, share_scored
 from nann.clients import RetrievalClient
 from nann.durable_files import finite
@@ -74,7 +75,7 @@ def bundle_of(trained: Trained, out: Path) -> Bundle:
         sequence_length=SEQUENCE_LENGTH,
         index=IndexConfig(),
         search=SEARCH,
-        provenance={"model": "examples/custom_scorer/model.py"},
+        provenance={"model": "examples/custom_scorer"},
         threads=1,
     )
     export_to_bundle(bundle, trained.encoder, trained.scorer)
@@ -114,6 +115,7 @@ def serving(bundle: Path, repository: Path) -> Iterator[TritonServer]:
 
 
 def main(
+    encoder: Annotated[str, typer.Option(help=f"User encoder and its scorer: {' or '.join(ENCODERS)}.")] = ENCODERS[0],
     items: Annotated[int, typer.Option(help="Items of the synthetic corpus.")] = 10_000,
     users: Annotated[int, typer.Option(help="Users of the synthetic log.")] = 3_000,
     steps: Annotated[int, typer.Option(help="Training steps.")] = 800,
@@ -128,10 +130,10 @@ def main(
 
     The server is stopped at the end. Bundle, weights and model repository stay in OUT.
     """
-    _check(items, users, steps, queries)
+    _check(encoder, items, users, steps, queries)
     torch.set_num_threads(1)  # the tensors are small: threads would mostly wait for each other
     start = time.perf_counter()
-    log, trained = _train(items, users, steps, seed, out)
+    log, trained = _train(encoder, items, users, steps, seed, out)
     bundle = bundle_of(trained, out / "bundle")
     console.print(f"bundle of {bundle.item_count:,} items, layers {bundle.manifest['graph']['layer_sizes']}")
     asked = _queries(log, queries)
@@ -150,7 +152,9 @@ def main(
         raise ServerError("the served answers differ from the offline search or between gRPC and HTTP; see the table")
 
 
-def _check(items: int, users: int, steps: int, queries: int) -> None:
+def _check(encoder: str, items: int, users: int, steps: int, queries: int) -> None:
+    if encoder not in ENCODERS:
+        raise ConfigError(f"--encoder is {encoder!r}; expected {' or '.join(ENCODERS)}")
     if items < SEARCH.top_k:
         raise ConfigError(f"--items is {items}; expected at least {SEARCH.top_k}, the items to retrieve")
     for option, value in (("--users", users), ("--steps", steps), ("--queries", queries)):
@@ -160,12 +164,13 @@ def _check(items: int, users: int, steps: int, queries: int) -> None:
         raise ConfigError(f"--queries is {queries}; expected at most {users}, the users of the log")
 
 
-def _train(items: int, users: int, steps: int, seed: int, out: Path) -> tuple[SyntheticLog, Trained]:
+def _train(encoder: str, items: int, users: int, steps: int, seed: int, out: Path) -> tuple[SyntheticLog, Trained]:
     generator = torch.Generator().manual_seed(seed)
     log = make_log(items, users, BEHAVIORS, generator)
     with console.status("training ...") as status:
         trained = train(
             log,
+            encoder=encoder,
             steps=steps,
             sequence_length=SEQUENCE_LENGTH,
             generator=generator,

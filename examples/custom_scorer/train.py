@@ -1,4 +1,4 @@
-"""A synthetic log and a short training loop for the modules of `model.py`; imports torch, nothing of this project."""
+"""A synthetic log and a short training loop for the modules beside it; imports torch, nothing of this project."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from examples.custom_scorer.model import InterestEncoder, InterestScorer
+from examples.custom_scorer.sasrec import InnerProductScorer, SasrecEncoder
 
 TARGETS = 5
 """A user's last behaviours: the ground truth, to be predicted from the earlier ones."""
 _TASTES = 4
 _ITEMS_PER_GENRE = 50
+INTERESTS = 4
+ENCODERS = ("interests", "sasrec")
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,15 @@ class Trained:
     """The trained modules; they share `items`."""
 
     items: nn.Embedding
-    encoder: InterestEncoder
-    scorer: InterestScorer
+    encoder: nn.Module
+    scorer: nn.Module
+
+
+def make_modules(encoder: str, items: nn.Embedding, sequence_length: int) -> tuple[nn.Module, nn.Module]:
+    """The user encoder named in `ENCODERS` and the scorer that reads its states, untrained."""
+    if encoder == "sasrec":
+        return SasrecEncoder(items, sequence_length), InnerProductScorer(items)
+    return InterestEncoder(items, INTERESTS), InterestScorer(items, INTERESTS)
 
 
 def make_log(items: int, users: int, behaviors: int, generator: torch.Generator) -> SyntheticLog:
@@ -65,11 +75,11 @@ def histories(log: SyntheticLog, users: Tensor, ends: Tensor, length: int) -> Te
 def train(
     log: SyntheticLog,
     *,
+    encoder: str = "interests",
     steps: int,
     sequence_length: int,
     generator: torch.Generator,
     dim: int = 24,
-    interests: int = 4,
     batch: int = 128,
     negatives: int = 31,
     report: Callable[[int, float], None] = lambda step, loss: None,
@@ -78,11 +88,11 @@ def train(
 
     Args:
         log: all users; the last `TARGETS` behaviours of each are left out.
+        encoder: a name of `ENCODERS`.
         steps: training steps.
         sequence_length: how many behaviours the encoder reads.
         generator: source of all random numbers, so that a run can be repeated.
         dim: width of the item embedding.
-        interests: K.
         batch: examples per step.
         negatives: random items per example.
         report: called with step and loss every 50 steps.
@@ -90,17 +100,17 @@ def train(
     torch.manual_seed(generator.initial_seed())
     items = nn.Embedding(log.item_count, dim)
     nn.init.normal_(items.weight, std=0.3)
-    encoder, scorer = InterestEncoder(items, interests), InterestScorer(items, interests)
-    parameters = {*encoder.parameters(), *scorer.parameters()}
+    user_encoder, scorer = make_modules(encoder, items, sequence_length)
+    parameters = {*user_encoder.parameters(), *scorer.parameters()}
     optimizer = torch.optim.Adam(parameters, lr=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     users, behaviors = log.behaviors.shape
     for step in range(1, steps + 1):
         chosen = torch.randint(users, (batch,), generator=generator)
-        ends = torch.randint(1, behaviors - TARGETS, (batch,), generator=generator)
+        ends = torch.randint(behaviors - TARGETS, (batch,), generator=generator)  # 0: a user without history
         positive = log.behaviors[chosen, ends].unsqueeze(1)
         others = torch.randint(log.item_count, (batch, negatives), generator=generator)
-        state = encoder(histories(log, chosen, ends, sequence_length), torch.zeros(batch, 1, dtype=torch.int32))
+        state = user_encoder(histories(log, chosen, ends, sequence_length), torch.zeros(batch, 1, dtype=torch.int32))
         scores = scorer(state, torch.cat([positive, others], dim=1).int())  # [batch, 1 + negatives]
         loss = functional.cross_entropy(scores, torch.zeros(batch, dtype=torch.long))
         optimizer.zero_grad(set_to_none=True)
@@ -109,4 +119,4 @@ def train(
         schedule.step()
         if step % 50 == 0 or step == steps:
             report(step, loss.item())
-    return Trained(items.requires_grad_(False), encoder.eval(), scorer.eval())
+    return Trained(items.requires_grad_(False), user_encoder.eval(), scorer.eval())

@@ -114,7 +114,14 @@ def test_the_user_state_is_not_of_our_layout(example, trained):
         assert state.shape == (2, body["user_state_width"])
 
 
-@pytest.mark.parametrize(("name", "allowed"), [("model.py", set()), ("train.py", {"examples.custom_scorer.model"})])
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("model.py", set()),
+        ("sasrec.py", set()),
+        ("train.py", {"examples.custom_scorer.model", "examples.custom_scorer.sasrec"}),
+    ],
+)
 def test_the_user_imports_nothing_of_ours(name, allowed):
     tree = ast.parse((EXAMPLE / name).read_text(encoding="utf-8"))
     imports = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
@@ -142,6 +149,7 @@ def test_bad_sizes_end_with_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
+        ({"encoder": "bert"}, "--encoder is 'bert'; expected interests or sasrec"),
         ({"steps": 0}, "--steps is 0; expected at least 1"),
         ({"users": 0}, "--users is 0; expected at least 1"),
         ({"users": 5, "queries": 6}, "--queries is 6; expected at most 5, the users of the log"),

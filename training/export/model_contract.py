@@ -27,10 +27,19 @@ def check_modules(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module) ->
     except Exception as error:  # whatever the modules raise
         raise ScorerError(
             f"the modules fail on item indices 0 to {bundle.item_count - 1}: {root_cause(error)}; "
-            "expected a row for every item of the bundle in each item table"
+            + (_half_advice(user_encoder, scorer) or "expected a row for every item of the bundle in each item table")
         ) from error
     _check_independence(bundle, user_encoder, scorer)
     return state
+
+
+def _half_advice(*modules: nn.Module) -> str:
+    """What to do if a module has weights in half precision, else nothing."""
+    for module in modules:
+        for name, weight in module.state_dict().items():
+            if weight.dtype in (torch.float16, torch.bfloat16):
+                return f"{name} is {weight.dtype}; expected float32 weights: call .float() on both modules"
+    return ""
 
 
 def example_users(bundle: Bundle, users: int) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from nann.score_agreement import MIN_ORDER, TOLERANCE, Agreement, typical_score
 from nann.scorer import Float32Array
 from nann.signature import SCORER, USER_ENCODER, ModelSpec
 
-from ..scorers import OnnxScorer, OnnxUserEncoder
+from ..scorers import OnnxScorer, OnnxUserEncoder, trained_attention
 from .model_contract import check_modules, example_candidates, example_users, plain_module, root_cause
 
 PARITY_SHAPES = ((1, 1), (1, 61), (2, 7), (3, 256), (16, 1000))
@@ -48,6 +49,7 @@ class ExportReport:
     shapes_checked: int
 
 
+@trained_attention()
 def export_to_bundle(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module) -> ExportReport:
     """Exports the two modules into the bundle, if onnxruntime agrees with torch; see docs/custom_scorer.md.
 
@@ -118,33 +120,40 @@ def check_parity(
     try:
         onnx_encoder, onnx_scorer = OnnxUserEncoder(encoder_path), OnnxScorer(scorer_path)
     except BundleError as error:
-        raise ScorerError(f"onnxruntime refuses what torch exported: {root_cause(error)}") from error
+        advice = _half_advice(encoder_path, scorer_path)
+        raise ScorerError(f"onnxruntime refuses what torch exported: {root_cause(error)}{advice}") from error
     worst = Agreement(0.0)
     _, most = _in_torch(bundle, user_encoder, scorer, *PARITY_SHAPES[-1])
     typical = typical_score(most)  # one score alone may be near 0
     for users, width in PARITY_SHAPES:
         expected_states, expected = _in_torch(bundle, user_encoder, scorer, users, width)
-        try:
-            states = onnx_encoder.encode(*(tensor.numpy() for tensor in example_users(bundle, users)))
-            got = onnx_scorer.score(states, example_candidates(bundle, users, width).numpy())
-        except Exception as error:  # onnxruntime raises one type of its own per status code
-            raise ScorerError(
-                f"at {users} users x {width} candidates the exported files fail: {root_cause(error)}; "
-                "the modules must work for any number of users and candidates"
-            ) from error
-        if got.shape != expected.shape:
-            raise ScorerError(f"the exported scorer gives {got.shape} at {users} x {width}; torch {expected.shape}")
+        states, got = _in_onnxruntime(bundle, onnx_encoder, onnx_scorer, users, width)
         agreement = Agreement.of(got, expected, typical)
         if bundle.light_vectors is not None:
             light = Agreement.of(_light_scores(bundle, states), _light_scores(bundle, expected_states))
             agreement = agreement.joined(light)
         if not agreement.holds():
+            known = (example_users(bundle, users)[0] >= 0).any(dim=1).numpy()
+            advice = _half_advice(encoder_path, scorer_path)
+            if Agreement.of(got[known], expected[known], typical).holds():
+                advice = "; only users without behaviours differ: mask attention with -1e9, not with booleans or -inf"
             raise ScorerError(
                 f"at {users} users x {width} candidates onnxruntime differs from torch {agreement}; expected at most "
-                f"{TOLERANCE:.0e} and at least {MIN_ORDER:.0%}: the export is not faithful and was not written"
+                f"{TOLERANCE:.0e} and at least {MIN_ORDER:.0%}: the export is not faithful and was not written{advice}"
             )
         worst = worst.joined(agreement)
     return worst
+
+
+def _half_advice(*paths: Path) -> str:
+    """For a file that computes in half precision: the module has such weights, or autocast inside."""
+    half = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    for path in paths:
+        values = onnx.load(str(path), load_external_data=False).graph.value_info
+        if any(value.type.tensor_type.elem_type in half for value in values):
+            name = path.stem.replace("_", " ")
+            return f"; the {name} computes in half precision inside: call .float() on the module, leave out autocast"
+    return ""
 
 
 def _in_torch(
@@ -164,6 +173,32 @@ def _in_torch(
             "history must give numbers"
         )
     return states.numpy(), scores.numpy()
+
+
+def _in_onnxruntime(
+    bundle: Bundle, encoder: OnnxUserEncoder, scorer: OnnxScorer, users: int, width: int
+) -> tuple[Float32Array, Float32Array]:
+    """User states `float32[users, S]` and scores `float32[users, width]` of the example users.
+
+    Raises:
+        ScorerError: if the exported files fail, or give another shape or NaN, which torch did not.
+    """
+    try:
+        states = encoder.encode(*(tensor.numpy() for tensor in example_users(bundle, users)))
+        scores = scorer.score(states, example_candidates(bundle, users, width).numpy())
+    except Exception as error:  # onnxruntime raises one type of its own per status code
+        raise ScorerError(
+            f"at {users} users x {width} candidates the exported files fail: {root_cause(error)}; "
+            "the modules must work for any number of users and candidates"
+        ) from error
+    if scores.shape != (users, width):
+        raise ScorerError(f"the exported scorer gives {scores.shape} at {users} x {width}")
+    if np.isnan(scores).any():
+        raise ScorerError(
+            f"at {users} users x {width} candidates the exported files give NaN where torch gives numbers: torch "
+            "makes a softmax over nothing but -inf 0; mask attention with -1e9, not with booleans or -inf"
+        )
+    return states, scores
 
 
 def _light_scores(bundle: Bundle, states: Float32Array) -> Float32Array:
@@ -198,7 +233,7 @@ def export_module(
     except Exception as error:  # the exporter wraps any exception of the module or of torch.export in its own types
         raise ScorerError(
             f"{spec.name} can't be exported to ONNX: {root_cause(error)}; expected a module that torch.export can "
-            "trace: without branches on values, and with sizes taken from its inputs"
+            f"trace: without branches on values, and with sizes taken from its inputs{_mask_advice(module)}"
         ) from error
     assert program is not None
     model = program.model_proto
@@ -206,6 +241,13 @@ def export_module(
         part.ClearField("metadata_props")  # holds stack traces and paths of this machine
     _declare_signature(model, spec)
     _save(model, path)
+
+
+def _mask_advice(module: nn.Module) -> str:
+    """For modules of torch that look at the values of a mask to find out whether it is causal."""
+    if any(isinstance(part, nn.TransformerEncoder) for part in module.modules()):
+        return "; call nn.TransformerEncoder with is_causal=False, which still applies the mask"
+    return ""
 
 
 def external_data_file(name: str) -> str:

@@ -137,6 +137,21 @@ class Bfloat16Scorer(DotScorer):
         return super().forward(user_state, candidates).bfloat16()
 
 
+class AutocastScorer(DotScorer):
+    """In bfloat16 inside, which onnxruntime does not know on the CPU."""
+
+    def forward(self, user_state, candidates):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return super().forward(user_state, candidates).float()
+
+
+class HalfScorer(DotScorer):
+    """In float16 inside, which onnxruntime rounds elsewhere."""
+
+    def forward(self, user_state, candidates):
+        return ((self.items(candidates).half() / 3).square() @ user_state.half().unsqueeze(-1)).squeeze(-1).float()
+
+
 class NanScorer(DotScorer):
     def forward(self, user_state, candidates):
         return super().forward(user_state, candidates) / (candidates != 3)
@@ -209,6 +224,8 @@ def test_what_the_contract_allows(bundle_to_fill, scorer):
         (TupleEncoder, DotScorer, r"the user encoder returns tuple for 2 users; expected one tensor, float32\[2, S\]"),
         (MeanEncoder, SqueezingScorer, r"gives torch.float32\[\] for candidates \[1, 1\]; .*not .squeeze\(\)"),
         (MeanEncoder, Bfloat16Scorer, r"gives torch.bfloat16\[2, 3\] .*expected float32\[2, 3\]: call .float\(\)"),
+        (MeanEncoder, AutocastScorer, "onnxruntime refuses .*; the scorer computes in half precision inside: call"),
+        (MeanEncoder, HalfScorer, "differs from torch .*; the scorer computes in half precision inside: call"),
         (MeanEncoder, NanScorer, "NaN in torch: not the export's doing"),
         (MeanEncoder, PoolingScorer, "the score of a candidate changes by .* with the other candidates"),
         (MeanEncoder, BranchingScorer, "scorer can't be exported to ONNX: .*data-dependent expression"),
