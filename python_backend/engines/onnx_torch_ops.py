@@ -177,7 +177,8 @@ def _slice(arguments: Arguments, _: dict[str, Any], __: torch.device) -> Any:
         if step < 1:
             raise NotImplementedError(f"Slice with step {step}")
         places: list[Any] = [slice(None)] * value.ndim
-        places[axis] = slice(start, min(end, value.shape[axis]), step)  # "to the end" is the largest int64
+        size = value.shape[axis]  # "to the end" is the largest int64, "from the start" the least
+        places[axis] = slice(max(start, -size), min(end, size), step)
         value = value[tuple(places)]
     return Host(value) if on_host else value
 
