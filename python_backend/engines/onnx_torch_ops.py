@@ -116,7 +116,8 @@ def _gather_nd(arguments: Arguments, attributes: dict[str, Any], device: torch.d
     for axis, size in enumerate(table.shape[: attributes.get("batch_dims", 0)]):
         shape = [size if place == axis else 1 for place in range(indices.ndim - 1)]
         batch.append(torch.arange(size, device=table.device).reshape(shape))
-    chosen: Tensor = table[(*batch, *indices.unbind(-1))]
+    places = (*batch, *indices.unbind(-1))
+    chosen: Tensor = table[places]
     return chosen
 
 
