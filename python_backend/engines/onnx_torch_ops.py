@@ -190,9 +190,8 @@ def _shape(arguments: Arguments, attributes: dict[str, Any], _: torch.device) ->
     return Host(torch.tensor(sizes, dtype=torch.int64))
 
 
-def _size(arguments: Arguments, _: dict[str, Any], __: torch.device) -> Host:
-    value = arguments[0].tensor if isinstance(arguments[0], Host) else arguments[0]
-    return Host(torch.tensor(value.numel(), dtype=torch.int64))
+def _size(arguments: Arguments, _: dict[str, Any], device: torch.device) -> Host:
+    return Host(torch.tensor(_on(arguments[0], device).numel(), dtype=torch.int64))
 
 
 def _trilu(arguments: Arguments, attributes: dict[str, Any], device: torch.device) -> Tensor:
