@@ -260,7 +260,8 @@ def test_the_folder_holds_what_it_says(prepare_csv, tmp_path):
     manifest = json.loads((out / "manifest.json").read_text())
     assert (manifest["format_version"], manifest["name"]) == (2, "shop")
     assert manifest["protocol"]["min_behaviors"] == 4
-    assert manifest["rows"]["bad_examples"] == ["events.csv:20 (item (column 'item') is not a whole number from 1 to 2^63 - 1)"]
+    bad = "events.csv:20 (item (column 'item') is not a whole number from 1 to 2^63 - 1)"
+    assert manifest["rows"]["bad_examples"] == [bad]
     assert pl.read_parquet(out / "categories.parquet")["label"].to_list() == ["a", "b", "c"]
     assert pl.read_parquet(out / "behaviors.parquet").schema == {
         "user": pl.Int32,
