@@ -39,7 +39,7 @@ issues 7368 and 8034."""
 BAD = (
     ({"behavior_item_ids": [1060], "top_k": 1001}, "top_k: 1001 is out of bounds"),
     ({"behavior_item_ids": [1060], "ef": "1,2,3,4"}, "ef is '1,2,3,4'"),
-    ({"behavior_item_ids": [[1060]] * 17}, "batch-size must be <= 16"),
+    ({"behavior_item_ids": [1060], "user_profile": [[1]]}, "the model knows no user profile"),
     ({"behavior_item_ids": [1060] * 10_001}, "expected at most 10000"),
 )
 
