@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help demo experiments bench bench-check test test-fast test-slow test-gpu test-wheel soak fuzz sanitize audit check format serve clean
 
 help:
-	@echo "make demo         the whole way on Complete Journey: log -> scorer -> graph -> Triton -> answer (about 10 minutes)"
+	@echo "make demo         the whole way on Complete Journey: log -> scorer -> graph -> Triton -> answer (about 5 minutes)"
 	@echo "make serve        serve what the demo built, until Ctrl-C"
 	@echo "make experiments  the paper's experiments on Complete Journey, quick size"
 	@echo "make bench        serving speed through a live Triton, with perf_analyzer (an hour; best on an idle machine)"
