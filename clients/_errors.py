@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 
 from tritonclient.utils import InferenceServerException
 
@@ -43,12 +44,21 @@ def translate(error: InferenceServerException, url: str, timeout_s: float) -> Na
 
 
 @contextmanager
-def readable() -> Iterator[None]:
-    """Raises ServerError for whatever tritonclient meets in an answer that it can't read, such as one of wrong size."""
+def translated(url: str, timeout_s: float) -> Iterator[None]:
+    """Raises an error of this project for whatever tritonclient meets on a request to `url`, over either protocol.
+
+    What it meets in an answer that it can't read, such as one of wrong size, is a ServerError.
+    """
     try:
         yield
     except NannError:
         raise
+    except InferenceServerException as error:
+        raise translate(error, url, timeout_s) from error
+    except TimeoutError as error:
+        raise timed_out(url, timeout_s) from error
+    except (OSError, HTTPException) as error:
+        raise unavailable(url, error) from error
     except Exception as error:
         raise ServerError(f"no answer could be read: {error!r}; is it a server of nann at that address?") from error
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy.typing as npt
@@ -13,7 +12,7 @@ from tritonclient.utils import InferenceServerException
 from nann.signature import ENSEMBLE
 
 from ._codec import InferRequest
-from ._errors import readable, translate
+from ._errors import translated
 from ._infer import infer
 from ._tls import Tls
 
@@ -32,7 +31,7 @@ class GrpcTransport:
 
     def infer(self, request: InferRequest, timeout_s: float) -> Mapping[str, npt.NDArray[Any]]:
         """See `Transport.infer`."""
-        with self._errors(timeout_s):
+        with translated(self._url, timeout_s):
             return infer(triton, self._client, request, client_timeout=timeout_s)
 
     def is_ready(self, timeout_s: float) -> bool:
@@ -44,17 +43,9 @@ class GrpcTransport:
 
     def settings(self, timeout_s: float) -> Mapping[str, str]:
         """See `Transport.settings`."""
-        with self._errors(timeout_s):
+        with translated(self._url, timeout_s):
             answer = self._client.get_model_config(ENSEMBLE.name, client_timeout=timeout_s)
             return {name: each.string_value for name, each in answer.config.parameters.items()}
-
-    @contextmanager
-    def _errors(self, timeout_s: float) -> Iterator[None]:
-        with readable():
-            try:
-                yield
-            except InferenceServerException as error:
-                raise translate(error, self._url, timeout_s) from error
 
     def close(self) -> None:
         """See `Transport.close`."""

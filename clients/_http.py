@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from http.client import HTTPException
 from typing import Any
 
@@ -14,7 +13,7 @@ from tritonclient.utils import InferenceServerException
 from nann.signature import ENSEMBLE
 
 from ._codec import InferRequest
-from ._errors import readable, timed_out, translate, unavailable
+from ._errors import translated
 from ._infer import infer
 from ._tls import Tls
 
@@ -36,7 +35,7 @@ class HttpTransport:
 
     def infer(self, request: InferRequest, timeout_s: float) -> Mapping[str, npt.NDArray[Any]]:
         """See `Transport.infer`."""
-        with self._errors(timeout_s):
+        with translated(self._url, timeout_s):
             return infer(triton, self._client_with(timeout_s), request)
 
     def is_ready(self, timeout_s: float) -> bool:
@@ -48,21 +47,9 @@ class HttpTransport:
 
     def settings(self, timeout_s: float) -> Mapping[str, str]:
         """See `Transport.settings`."""
-        with self._errors(timeout_s):
+        with translated(self._url, timeout_s):
             config = self._client_with(timeout_s).get_model_config(ENSEMBLE.name)
             return {name: each["string_value"] for name, each in config.get("parameters", {}).items()}
-
-    @contextmanager
-    def _errors(self, timeout_s: float) -> Iterator[None]:
-        with readable():
-            try:
-                yield
-            except InferenceServerException as error:
-                raise translate(error, self._url, timeout_s) from error
-            except TimeoutError as error:
-                raise timed_out(self._url, timeout_s) from error
-            except (OSError, HTTPException) as error:
-                raise unavailable(self._url, error) from error
 
     def close(self) -> None:
         """See `Transport.close`."""

@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include "_preloaded.hpp"
+
 namespace {
 
 constexpr const char* kEnsemble = "nann";
@@ -19,7 +21,7 @@ constexpr int64_t kAnyVersion = -1;
 }  // namespace
 
 // Both protocols ask for readiness here. Returns Triton's error object, or nullptr.
-extern "C" __attribute__((visibility("default"))) void* TRITONSERVER_ServerIsReady(void* server, bool* ready) {
+EXPORTED void* TRITONSERVER_ServerIsReady(void* server, bool* ready) {
   static const char* const not_ready_file = std::getenv("NANN_NOT_READY_FILE");
   if (not_ready_file != nullptr && access(not_ready_file, F_OK) == 0) {
     *ready = false;

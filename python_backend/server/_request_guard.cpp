@@ -4,9 +4,8 @@
 // - Triton 2.51 multiplies the sizes of a shape without looking for overflow, and its HTTP server allocates the product
 //   before it looks at the data: 48 bytes can end a Python process or the server.
 // - Its gRPC server unpacks a compressed message to as much as 2 GB.
-// - Clients may call the ensemble alone. Its steps trust each other's tensors. Operators may call them over HTTP, with
-// the
-//   admin key.
+// - Clients may call the ensemble alone. Its steps trust each other's tensors. Operators may call them over HTTP with
+//   the admin key.
 //
 // The calls of models to models (BLS) come from the Python backend's library and pass.
 #include <link.h>
