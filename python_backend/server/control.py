@@ -77,13 +77,25 @@ class ModelControl:
         body: Mapping[str, Any] = json.loads(self._request(f"models/{model}/config", None, _TIMEOUT_S)[0])
         return body
 
+    def executions(self, model: str, version: int) -> int:
+        """How many batches a version of a model has executed since it was loaded."""
+        (stats,) = json.loads(self._request(f"models/{model}/versions/{version}/stats", None, _TIMEOUT_S)[0])[
+            "model_stats"
+        ]
+        return int(stats["execution_count"])
+
     def live(self, timeout_s: float) -> None:
         """Waits until the server answers at all.
 
         Raises:
             ServerUnavailable: if it does not within `timeout_s`.
         """
-        self._request("health/live", None, timeout_s)
+        try:
+            self._request("health/live", None, timeout_s)
+        except ServerUnavailable:
+            raise
+        except ServerError:
+            pass  # an error is an answer
 
     def load(self, model: str) -> None:
         """Loads the new and changed versions of a model, and unloads those that have no folder any more.

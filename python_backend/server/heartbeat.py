@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -39,7 +40,7 @@ class Heartbeat:
     """Asks once a second, in a thread of its own.
 
     Args:
-        ask: waits for an answer. `ServerUnavailable` means that none came; any other error of ours is an answer too.
+        ask: waits for an answer; raises an error of ours if none came.
     """
 
     def __init__(self, ask: Callable[[], object]) -> None:
@@ -63,13 +64,9 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._ended.wait(PERIOD_S):
-            try:
+            with contextlib.suppress(NannError):
                 self._ask()
-            except ServerUnavailable:
-                continue
-            except NannError:
-                pass
-            self.forgive()
+                self.forgive()
 
 
 class Restarts:
@@ -114,11 +111,22 @@ def model_heartbeat(
     spec = next(spec for spec in MODELS if spec.name == model)
     tensors = tiny_request(Bundle.open(version_folder, ()))
 
-    def ask(counted: Mapping[str, int]) -> None:
+    def send(counted: Mapping[str, int]) -> None:
         parameters = {RESTARTS: json.dumps(counted)} if spec is BEAM_RETRIEVAL else {}
         control.infer(spec, tensors, version, _ANSWER_TIMEOUT_S, HEARTBEAT_ID, parameters)
 
-    return Heartbeat((lambda: restarts.send(ask)) if spec is BEAM_RETRIEVAL else lambda: ask({}))
+    def ask() -> None:
+        executions = control.executions(model, version)
+        try:
+            restarts.send(send) if spec is BEAM_RETRIEVAL else send({})
+        except ServerUnavailable:
+            raise
+        except NannError:
+            # The process has failed, and lives; or Triton has refused, since the queue is full or moves too slowly.
+            if control.executions(model, version) == executions:
+                raise
+
+    return Heartbeat(ask)
 
 
 def tiny_request(bundle: Bundle) -> dict[TensorSpec, npt.NDArray[Any]]:

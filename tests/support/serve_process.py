@@ -40,6 +40,7 @@ class Serve:
     @property
     def triton(self) -> int:
         """Process id of tritonserver."""
+        self.check_runs()
         (triton,) = child_processes(self.process.pid)
         return triton
 
@@ -50,11 +51,22 @@ class Serve:
 
     def is_ready(self) -> bool:
         """Whether its health check says so."""
+        self.check_runs()
         try:
             with urllib.request.urlopen(f"http://{self.http_url}/v2/health/ready", timeout=10):
                 return True
         except urllib.error.HTTPError:
             return False
+        except OSError as error:
+            wait_until(lambda: self.process.poll() is not None, error)
+            self.check_runs()
+            raise
+
+    def check_runs(self) -> None:
+        """Fails with its last words if it has ended."""
+        if self.process.poll() is not None:
+            log = (self.folder / "log").read_text(errors="replace").splitlines()
+            raise AssertionError("\n".join([f"ended with {self.process.returncode}", self.words, *log[-60:]]))
 
     def wait(self) -> int:
         """Its exit code, once it has ended by itself."""
@@ -79,7 +91,7 @@ def serving(bundle: Path, folder: Path) -> Iterator[Serve]:
     serve = Serve(process, f"127.0.0.1:{http}", f"127.0.0.1:{grpc}", folder)
 
     def is_up() -> bool:
-        assert process.poll() is None, serve.words
+        serve.check_runs()
         return "Ctrl-C stops the server" in serve.words
 
     try:
