@@ -175,7 +175,7 @@ EXPORTED int sem_wait(sem_t* semaphore) {
 
 EXPORTED int pthread_mutex_timedlock(pthread_mutex_t* mutex, const timespec* deadline) {
   static const auto real = replaced<decltype(pthread_mutex_timedlock)>("pthread_mutex_timedlock");
-  const int result = real(mutex, deadline);
+  const int result = recovered(mutex, real(mutex, deadline));
   if (result == ETIMEDOUT) waited_in_vain = mutex;
   return result;
 }

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <semaphore.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <string>
 
@@ -13,6 +15,11 @@
 template <typename Function>
 Function* replaced(const char* name) {
   return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
+}
+
+// What taking a lock returned, if a lock whose owner died is taken as any other (`_dead_owners.cpp`).
+inline int recovered(pthread_mutex_t* mutex, int result) {
+  return result == EOWNERDEAD ? pthread_mutex_consistent(mutex) : result;
 }
 
 // Key of the restricted endpoints; `_hidden_key.cpp` sets it before main().

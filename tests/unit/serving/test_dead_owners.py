@@ -1,0 +1,59 @@
+"""Locks whose owner died, in the preloaded library (`_dead_owners.cpp`), in a process without Triton."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from nann.python_backend.server.hidden_key import hidden_key
+
+TAKE = """
+import ctypes, json, mmap, os, sys
+
+class Timespec(ctypes.Structure):
+    _fields_ = (("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long))
+
+SHARED, ROBUST = 1, 1
+process = ctypes.CDLL(None)
+memory = mmap.mmap(-1, 4096)
+mutex, attributes = ((ctypes.c_char * 64).from_buffer(memory, at) for at in (0, 64))
+process.pthread_mutexattr_init(attributes)
+process.pthread_mutexattr_setpshared(attributes, SHARED)
+process.pthread_mutexattr_setrobust(attributes, ROBUST)
+process.pthread_mutex_init(mutex, attributes)
+late = ctypes.byref(Timespec(2**40, 0))
+
+def die_with_it():
+    owner = os.fork()
+    if owner == 0:
+        process.pthread_mutex_lock(mutex)
+        os._exit(0)
+    os.waitpid(owner, 0)
+
+results = {}
+for name in ("lock", "trylock", "timedlock"):
+    die_with_it()
+    arguments = (mutex, late) if name == "timedlock" else (mutex,)
+    results[name] = getattr(process, f"pthread_mutex_{name}")(*arguments)
+    if results[name] == 0:
+        results["unlock"] = process.pthread_mutex_unlock(mutex)
+print(json.dumps(results))
+"""
+
+
+@pytest.mark.parametrize("preloaded", [True, False])
+def test_a_lock_whose_owner_died_is_taken_as_any_other(preloaded):
+    with hidden_key("thekey") as key:
+        environment = key.environment(os.environ) if preloaded else dict(os.environ)
+        command = [sys.executable, "-c", TAKE, key.placeholder]
+        done = subprocess.run(command, env=environment, pass_fds=[key.pipe], capture_output=True, text=True, check=True, timeout=60)
+    results = json.loads(done.stdout)
+    if preloaded:
+        assert set(results.values()) == {0}
+    else:
+        assert results["lock"] == errno.EOWNERDEAD, "as the backend gets it without the library"
