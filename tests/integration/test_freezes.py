@@ -18,6 +18,7 @@ import pytest
 from support.distinct_load import DistinctLoad
 from support.own_server import own_server
 from support.serve_process import serving, stubs
+from support.under_load import asked_for_readiness
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.triton
@@ -108,13 +109,20 @@ def test_freezes(alone, bundle, what, seconds, threads):
 def test_freezes_of_random_processes_for_random_times(live_bundle_path, bundle, tmp_path):
     rng, took_s = np.random.default_rng(1), []
     times = int(os.environ.get("NANN_FREEZES", "20"))
-    with serving(live_bundle_path, tmp_path) as serve, DistinctLoad(serve.grpc_url, bundle) as load:
+    with (
+        serving(live_bundle_path, tmp_path) as serve,
+        DistinctLoad(serve.grpc_url, bundle) as load,
+        asked_for_readiness(serve) as ready,
+    ):
         triton = serve.triton
         for number in range(times):
             what, seconds = str(rng.choice((*MODELS, EVERYTHING))), float(rng.uniform(0.5, 10))
+            before = len(ready)
             freeze(triton, what, seconds, [serve.process.pid])
             took_s.append(load.wait_for_answers(20))
             assert load.foreign == [], (number, what, seconds)
+            assert what == EVERYTHING or False in ready[before:], "not ready while a process was away"
+            wait_until(lambda: ready[-1], "ready again", timeout_s=WHOLE_AGAIN_S)
         assert serve.triton == triton
     print(
         f"\n{times} random freezes: 0 answers to another request, {load.right} right, {load.failures.total()} refused; "

@@ -53,7 +53,7 @@ class Serve:
         """Whether its health check says so."""
         self.check_runs()
         try:
-            with urllib.request.urlopen(f"http://{self.http_url}/v2/health/ready", timeout=10):
+            with urllib.request.urlopen(f"http://{self.http_url}/v2/health/ready", timeout=30):
                 return True
         except urllib.error.HTTPError:
             return False

@@ -17,6 +17,7 @@ from nann.errors import NannError
 from nann.python_backend.server.triton import TritonServer
 from support.live_bundle import ITEMS, item_ids
 from support.reference import OfflineEnsemble
+from support.serve_process import Serve
 from support.waiting import wait_until
 
 USERS = 6
@@ -97,7 +98,7 @@ class Load:
 
 
 @contextlib.contextmanager
-def asked_for_readiness(server: TritonServer) -> Iterator[list[bool]]:
+def asked_for_readiness(server: TritonServer | Serve) -> Iterator[list[bool]]:
     """The answers of /v2/health/ready, asked again and again while the context lasts."""
     answers: list[bool] = []
     stop = threading.Event()
