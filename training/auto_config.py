@@ -28,6 +28,9 @@ REPEATS = 0.05
 """From this share of repeated targets on, the score knows what a user had before. On the logs with repeats that were
 tried, heads found nothing more (docs/training.md), so there are none."""
 REPEATS_DROPOUT = 0.3
+RARE, RARE_SHARE, RARE_DISCOUNT = 10, 0.2, 0.2
+"""Where users come back to items, and at least this share of all targets are items that occur fewer than 10 times, the
+score leaves out a part of the popularity: without that, rare items are found less often than by ALS."""
 PASSES, TARGETS = 12, 5_000_000
 """Passes of the two-sided stage, fewer if they would exceed so many targets; at least one."""
 HEAD_PASSES, HEAD_TARGETS = 4, 500_000
@@ -63,10 +66,13 @@ def auto_config(data: PreparedData) -> Choice:
         kernel=KernelConfig(heads=0, repeats=True, dropout=REPEATS_DROPOUT) if repeats else KernelConfig(),
         profile=ProfileConfig() if data.profile_fields else None,
     )
+    rare = float(data.train_counts[data.train_counts < RARE].sum() / max(1, data.train_counts.sum()))
+    discount = RARE_DISCOUNT if repeats and rare >= RARE_SHARE else 0.0
     loss = LossConfig(
         nce="ranking",
         negatives=HEAD_BATCH,
         own_items="masked" if data.excludes_history else "kept",
+        popularity_discount=discount,
         auxiliary=AuxiliaryConfig(reading="none"),
     )
     config = TrainingConfig(model=model, loss=loss)
@@ -79,6 +85,8 @@ def auto_config(data: PreparedData) -> Choice:
             f"{targets:,} targets: {schedule}",
             f"{repeated:.0%} of the targets repeat an earlier item of their user"
             + (f": the score knows repeats, and a request ships {length} behaviours" if repeats else ""),
+            f"{rare:.0%} of the targets are items that occur fewer than {RARE} times"
+            + (f": the score leaves out {discount:.0%} of the log popularity" if discount else ""),
             "items are described by their ids"
             + (", categories" if data.category_count > 1 else "")
             + (f", {len(data.item_attributes.fields)} attributes" if data.item_attributes is not None else ""),

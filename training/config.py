@@ -93,6 +93,8 @@ class LossConfig(_Section):
     basket_power: float = Field(0.5, ge=0, le=1)
     """A basket weighs as much as size^power targets of `kernel`. At 0 all baskets count alike, as in recall, and items
     that are mainly in large ones, as most rare items are, learn too little; at 1 all targets do."""
+    popularity_discount: float = Field(0.0, ge=0, lt=1)
+    """`kernel` ranks by its score less this share of the log popularity (logit adjustment, arXiv 2007.07314)."""
     auxiliary: AuxiliaryConfig = AuxiliaryConfig()
 
 

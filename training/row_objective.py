@@ -29,11 +29,15 @@ class RowObjective(nn.Module):
         candidates = model.dropout(F.embedding(batch.candidates, embedded))
         vectors = model.to_vectors(candidates, batch.items[batch.candidates])
         scores = model.score_rows(batch.rows, behaviors, vectors).float()
-        nce = shared_softmax_loss(scores, batch, self.config)
+        nce = shared_softmax_loss(scores + self._discount(batch), batch, self.config)
         auxiliary = light = torch.zeros_like(nce)
         if batch.contexts is not None:
             auxiliary = self._auxiliary(batch.contexts, batch)
         return Losses(nce + self.config.auxiliary.weight * auxiliary, nce.detach(), auxiliary.detach(), light)
+
+    def _discount(self, batch: RowBatch) -> Tensor:
+        """What the score leaves out of the log odds that the loss fits, `float[C]`: a share of the log popularity."""
+        return self.config.popularity_discount * self.model.log_popularity[batch.items[batch.candidates]]
 
     def _auxiliary(self, contexts: Contexts, batch: RowBatch) -> Tensor:
         """L_AUX of some of the contexts."""
@@ -42,6 +46,7 @@ class RowObjective(nn.Module):
         items = batch.items[batch.candidates][contexts.candidates]
         correction = batch.log_expected[contexts.candidates]
         correction[:, 0] = 0  # a target is in its batch for certain
+        correction = correction - self._discount(batch)[contexts.candidates]
         return adversarial_loss(model, user, items, self.config, lambda clean: clean - correction)
 
 
