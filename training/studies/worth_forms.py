@@ -24,6 +24,7 @@ ABLATIONS = {
     "repeats": "without knowledge of repeats",
     "own_items": "with own items as negatives",
     "basket_power": "with a basket's targets weighing as much as any others",
+    "popularity_discount": "with all of the popularity in the score",
     "dropout": "without dropout",
     "start": "without the two-sided start, the same passes",
     "id_dropout": f"with id dropout {ID_DROPOUT}",
@@ -84,6 +85,8 @@ def ablated(auto: TrainingConfig, data: PreparedData) -> Iterator[Form]:
     first, end, _ = data.training_groups()
     if (end - first > 1).any():
         yield Form("basket_power", _with(auto, loss=_with(auto.loss, basket_power=1.0)), data)
+    if auto.loss.popularity_discount:
+        yield Form("popularity_discount", _with(auto, loss=_with(auto.loss, popularity_discount=0.0)), data)
     yield Form("dropout", _with_kernel(auto, dropout=0.0), data)
     if start is not None:
         steps = main.steps + round(start.steps * _main_steps_a_start_step(auto, data))

@@ -301,6 +301,10 @@ def test_an_ablation_changes_one_thing(second, study_data, tmp_path):
     auto = auto_config(baskets).config
     powers = {form.name: form.config.loss.basket_power for form in ablated(auto, baskets)}
     assert [name for name, power in powers.items() if power != auto.loss.basket_power] == ["basket_power"]
+    auto = auto.model_copy(update={"loss": auto.loss.model_copy(update={"popularity_discount": 0.2})})
+    assert [form.name for form in ablated(auto, baskets) if not form.config.loss.popularity_discount] == [
+        "popularity_discount"
+    ]
 
 
 @pytest.mark.parametrize("share", [0.0, 1.5])

@@ -38,6 +38,15 @@ def test_where_users_come_back_requests_ship_what_most_histories_hold(length, ch
     assert "the score knows repeats" in auto_config(data).reasons[1]
 
 
+@pytest.mark.parametrize(("rare", "discount"), [(2, 0.2), (0, 0.0)])
+def test_where_users_come_back_and_many_targets_are_rare_popularity_counts_for_less(rare, discount):
+    """Each user has 20 common items twice, and `rare` items twice that nobody else has."""
+    common, of_user = np.tile(np.arange(20), 2), lambda user: 20 + 10 * user + np.repeat(np.arange(5 * rare), 2)
+    choice = auto_config(data_of([np.concatenate([common, of_user(user)]) for user in range(10)]))
+    assert choice.config.loss.popularity_discount == discount
+    assert ("leaves out 20% of the log popularity" in choice.reasons[2]) == (discount > 0)
+
+
 def test_excluded_repeats_are_not_counted_on():
     data = data_of([np.arange(60) % 30 for _ in range(10)], excludes_history=True)
     assert not auto_config(data).config.model.kernel.repeats

@@ -144,6 +144,19 @@ def test_without_auxiliary_loss_no_contexts_are_made(data, rows_config):
     assert sampler_of(data, rows_config.model_copy(update={"loss": loss})).batch(0).contexts is None
 
 
+def test_a_discount_leaves_a_share_of_the_log_popularity_out_of_the_score(data, rows_config):
+    batch, loss = sampler_of(data, rows_config).batch(1), rows_config.loss
+    model = build_model(rows_config, data).eval()
+    discounted = RowObjective(model, loss.model_copy(update={"popularity_discount": 0.3}))(batch)
+    with torch.no_grad():
+        model.popularity += 0.3  # the share of the log popularity in the score
+    plain = RowObjective(model, loss)(batch)
+    assert float(discounted.nce) == pytest.approx(float(plain.nce), rel=1e-5)
+    assert float(discounted.nce) != pytest.approx(
+        float(RowObjective(model, loss)(sampler_of(data, rows_config).batch(2)).nce)
+    )
+
+
 def test_a_batch_moves_to_a_device(data, rows_config):
     batch = sampler_of(data, rows_config).batch(0)
     moved = batch.to(torch.device("meta"))
