@@ -70,6 +70,15 @@ void mark(Array2<uint64_t> visited, Array2<const int32_t> items) {
   nann::mark(matrix(visited), matrix(items));
 }
 
+NumpyArray1<int64_t> count(Array2<const uint64_t> item_sets) {
+  Result<int64_t> counts(1, item_sets.shape(0));
+  {
+    nb::gil_scoped_release release;
+    nann::count(matrix(item_sets), counts.matrix());
+  }
+  return counts.release_row();
+}
+
 NumpyArray2<int32_t> expand(Array1<const int32_t> indptr, Array1<const int32_t> neighbors, Array2<uint64_t> visited,
                             Array2<const int32_t> frontier, size_t threads) {
   const nann::Csr layer = csr(indptr, neighbors);
@@ -118,6 +127,7 @@ NB_MODULE(_kernels, module) {
   module.doc() = "Native kernels of the search; call them through `nann.kernels`, which checks and documents.";
 
   module.def("mark", &mark, "visited"_a.noconvert(), "items"_a.noconvert());
+  module.def("count", &count, "item_sets"_a.noconvert());
   module.def("expand", &expand, "indptr"_a.noconvert(), "neighbors"_a.noconvert(), "visited"_a.noconvert(),
              "frontier"_a.noconvert(), "threads"_a);
   module.def("merge_top", &merge_top, "items"_a.noconvert(), "scores"_a.noconvert(), "new_items"_a.noconvert(),

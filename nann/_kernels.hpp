@@ -22,6 +22,17 @@
 #define NANN_PREFETCH(address) ((void)(address))
 #endif
 
+// Where compiler and system support it, a function is compiled for several processors and the loader picks one.
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
+#define NANN_CLONES __attribute__((target_clones("avx2", "default")))
+#define NANN_POPCOUNT_CLONES __attribute__((target_clones("popcnt", "default")))
+#define NANN_ALWAYS_INLINE __attribute__((always_inline)) inline
+#else
+#define NANN_CLONES
+#define NANN_POPCOUNT_CLONES
+#define NANN_ALWAYS_INLINE inline
+#endif
+
 namespace nann {
 
 constexpr int32_t kPaddingItem = -1;
@@ -87,6 +98,16 @@ inline bool test_and_set(uint64_t* bits, uint32_t item) {
   const bool was_clear = (word & mask) == 0;
   word |= mask;
   return was_clear;
+}
+
+NANN_ALWAYS_INLINE int64_t bit_count(uint64_t word) {
+#if defined(__GNUC__) || defined(__clang__)
+  return __builtin_popcountll(word);
+#else
+  int64_t count = 0;
+  for (; word != 0; word &= word - 1) ++count;
+  return count;
+#endif
 }
 
 struct Range {
@@ -197,6 +218,16 @@ inline void mark(Matrix<uint64_t> visited, Matrix<const int32_t> items) {
       if (!detail::in_range(item, limit)) detail::bad_item("items", item, detail::items_below(limit) + ", or -1");
       detail::test_and_set(visited.row(r), static_cast<uint32_t>(item));
     }
+}
+
+// How many bits are set in each row; `counts` has one row.
+NANN_POPCOUNT_CLONES static void count(Matrix<const uint64_t> item_sets, Matrix<int64_t> counts) {
+  detail::require_rows("counts", counts.cols, item_sets.rows);
+  for (size_t r = 0; r < item_sets.rows; ++r) {
+    int64_t total = 0;
+    for (size_t word = 0; word < item_sets.cols; ++word) total += detail::bit_count(item_sets.row(r)[word]);
+    counts.data[r] = total;
+  }
 }
 
 // Per row: the unvisited neighbours of the frontier in order of first discovery, which become visited.

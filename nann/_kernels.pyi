@@ -1,3 +1,4 @@
+from nann.kernels_numpy import count as count
 from nann.kernels_numpy import expand as expand
 from nann.kernels_numpy import light_walk as light_walk
 from nann.kernels_numpy import mark as mark

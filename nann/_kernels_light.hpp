@@ -7,15 +7,6 @@
 #include "_kernels.hpp"
 #include "_kernels_threads.hpp"
 
-// Where compiler and system support it, a function is compiled for several vector widths and the loader picks one.
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
-#define NANN_VECTOR_CLONES __attribute__((target_clones("avx2", "default")))
-#define NANN_ALWAYS_INLINE __attribute__((always_inline)) inline
-#else
-#define NANN_VECTOR_CLONES
-#define NANN_ALWAYS_INLINE inline
-#endif
-
 namespace nann {
 
 // The layer to walk, and the users and vectors of the light score <user, vector>.
@@ -52,7 +43,7 @@ NANN_ALWAYS_INLINE float inner_product(const float* left, const float* right, si
 }
 
 // <user, vector> of `count` items. The bits are the same in every clone: lanes, and their order, do not change.
-NANN_VECTOR_CLONES static void inner_products(const float* user, Matrix<const float> vectors, const int32_t* items,
+NANN_CLONES static void inner_products(const float* user, Matrix<const float> vectors, const int32_t* items,
                                               size_t count, float* scores) {
   constexpr size_t kAhead = 8;
   const auto prefetch = [&](int32_t item) {

@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from nann.graph import HnswGraph
+from nann.item_sets import bitmap_words
 from nann.kernels import NATIVE, BoolArray, Int32Array, Kernels
-from nann.lockstep import Lockstep, bitmap_words, has_items, keep_rows, overlay
+from nann.lockstep import Lockstep, has_items, keep_rows, overlay
 from nann.scorer import Scorer
 from nann.search_input import UserBatch
 from nann.search_params import SearchParams

@@ -27,6 +27,7 @@ except ImportError as error:
 
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
+Int64Array = npt.NDArray[np.int64]
 Uint64Array = npt.NDArray[np.uint64]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -36,6 +37,9 @@ class Implementation(Protocol):
 
     def mark(self, visited: Uint64Array, items: Int32Array) -> None:
         """`Kernels.mark`, arrays already checked."""
+
+    def count(self, item_sets: Uint64Array) -> Int64Array:
+        """`Kernels.count`, arrays already checked."""
 
     def expand(
         self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array, threads: int
@@ -98,6 +102,22 @@ class Kernels:
         _check("visited", visited, np.uint64, 2, writeable=True)
         _check("items", items, np.int32, 2, rows=len(visited))
         self.implementation.mark(visited, items)
+
+    def count(self, item_sets: Uint64Array) -> Int64Array:
+        """How many bits are set in each row.
+
+        Args:
+            item_sets: `uint64[B, W]` bitmaps (`nann.item_sets`).
+
+        Returns:
+            `int64[B]`.
+
+        Raises:
+            TypeError: an array of another dtype, or not contiguous.
+            ValueError: an array of another shape.
+        """
+        _check("item_sets", item_sets, np.uint64, 2)
+        return self.implementation.count(item_sets)
 
     def expand(
         self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array, threads: int = 1

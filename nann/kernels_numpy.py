@@ -15,6 +15,7 @@ Float32Array = npt.NDArray[np.float32]
 Uint64Array = npt.NDArray[np.uint64]
 
 _LANES = 16
+_BITS_OF_BYTE = np.array([byte.bit_count() for byte in range(256)], np.int64)
 
 
 def mark(visited: Uint64Array, items: Int32Array) -> None:
@@ -22,6 +23,11 @@ def mark(visited: Uint64Array, items: Int32Array) -> None:
     _require_items("items", items, visited.shape[1] * 64)
     for bits, row in zip(visited, items, strict=True):
         _set_bits(bits, row[row != PADDING_ITEM])
+
+
+def count(item_sets: Uint64Array) -> npt.NDArray[np.int64]:
+    """How many bits are set in each row of `uint64[B, W]`: `int64[B]`."""
+    return np.asarray(_BITS_OF_BYTE[item_sets.view(np.uint8)].sum(axis=1), np.int64)
 
 
 def expand(

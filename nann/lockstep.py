@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from nann.errors import ScorerError
 from nann.graph import HnswGraph
+from nann.item_sets import bitmap_words
 from nann.kernels import BoolArray, Float32Array, Int32Array, Kernels, core_count
 from nann.scorer import Scorer
 from nann.search_result import SearchResult, fit
@@ -105,11 +106,6 @@ class Lockstep:
     def result(self, top_k: npt.NDArray[np.int64], width: int) -> SearchResult:
         """The top_k (`int64[B]`) best of each user's W, padded to `width`."""
         return SearchResult(*fit(self.items, self.scores, top_k, width), self._items_scored, self._rounds)
-
-
-def bitmap_words(item_count: int) -> int:
-    """How many 64-bit words hold one bit per item."""
-    return -(-item_count // 64)
 
 
 def keep_rows(items: Int32Array, users: BoolArray) -> Int32Array:

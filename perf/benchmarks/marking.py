@@ -17,8 +17,8 @@ import numpy as np
 
 from nann.beam_search import beam_search
 from nann.graph import HnswGraph, Layer
+from nann.item_sets import bitmap_words
 from nann.kernels import NATIVE, Float32Array, Int32Array, Kernels, Uint64Array
-from nann.lockstep import bitmap_words
 from nann.scorer import Scorer
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
