@@ -18,6 +18,7 @@ _LONGEST_MS = 10**12
 _MOST = 2**31 - 1
 """Of anything that is counted in items: their indices are int32."""
 _WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
+_FLAGS = {"true": True, "false": False}
 _NO_BOUNDS: Mapping[str, int] = MappingProxyType({})
 
 
@@ -27,11 +28,13 @@ class RequestParameter:
 
     Attributes:
         about: one line, for `nann query --help` and docs/operations.md.
-        default: who sets the value if the request does not: "bundle" or "server".
+        default: who sets the value if the request does not: "bundle" or "server"; "": nobody, it does nothing then.
         low: the smallest number.
         high: the largest: a number, or the name of the server's bound (`nann.search_requests.SearchBounds`).
         per_layer: takes one number per layer that the scorer walks, entry layer first.
         words: takes one of these, not a number.
+        flag: takes true or false.
+        text: takes any text but "".
     """
 
     about: str
@@ -40,6 +43,8 @@ class RequestParameter:
     high: int | str = 0
     per_layer: bool = False
     words: tuple[str, ...] = ()
+    flag: bool = False
+    text: bool = False
 
     def read(
         self, name: str, value: Any, bounds: Mapping[str, int] = _NO_BOUNDS, layers: int | None = None
@@ -48,7 +53,7 @@ class RequestParameter:
 
         Args:
             name: of the parameter, for messages.
-            value: a number may come as text; one number per layer as "100,200,400", as a sequence, or, where there is
+            value: a number, true or false may come as text; one number per layer as "100,200,400", as a sequence, or, where there is
                 one layer, as a plain number.
             bounds: the server's bounds by name; without an entry the bound is that of int32.
             layers: how many layers the scorer walks; None: not known.
@@ -59,6 +64,14 @@ class RequestParameter:
         if self.words:
             if not isinstance(value, str) or value not in self.words:
                 raise RequestError(f"parameter {name} is {value!r}; expected {either(self.words)}")
+            return value
+        if self.flag:
+            if str(value).lower() not in _FLAGS:
+                raise RequestError(f"parameter {name} is {value!r}; expected true or false")
+            return _FLAGS[str(value).lower()]
+        if self.text:
+            if not isinstance(value, str) or not value.strip():
+                raise RequestError(f"parameter {name} is {value!r}; expected text")
             return value
         high = bounds.get(self.high, _MOST) if isinstance(self.high, str) else self.high
         if not self.per_layer:
@@ -118,6 +131,15 @@ class SearchOptions:
         default="server",
         words=ON_DEADLINE,
     )
+    exclude_history: bool | None = _parameter(
+        "Return nothing of the request's own behavior_item_ids.", default="", flag=True
+    )
+    filter: str | None = _parameter(
+        'Return only items whose attributes fit: category in (3, 7) and not tag = "adult".', default="", text=True
+    )
+    filter_name: str | None = _parameter(
+        "Return only items of a filter that the bundle or an operator has named.", default="", text=True
+    )
 
     def __post_init__(self) -> None:
         for name, parameter in REQUEST_PARAMETERS.items():
@@ -142,7 +164,7 @@ class SearchOptions:
         named = {name: REQUEST_PARAMETERS[name] for name in REQUEST_PARAMETERS if name in asked}
         return cls(**{name: each.read(name, asked[name], bounds, layers) for name, each in named.items()})  # type: ignore[arg-type]
 
-    def to_parameters(self) -> dict[str, int | str]:
+    def to_parameters(self) -> dict[str, int | str | bool]:
         """These options as KServe parameters; a tuple becomes text, "100,200,400"."""
         asked = {name: getattr(self, name) for name in REQUEST_PARAMETERS}
         return {
@@ -160,6 +182,10 @@ SEARCH_PARAMETERS: Mapping[str, RequestParameter] = MappingProxyType(
     {name: parameter for name, parameter in REQUEST_PARAMETERS.items() if parameter.default == "bundle"}
 )
 """Those of the search itself; offline evaluation takes them too."""
+CONDITIONS: Mapping[str, RequestParameter] = MappingProxyType(
+    {name: parameter for name, parameter in REQUEST_PARAMETERS.items() if not parameter.default}
+)
+"""Those that say which items may be returned."""
 
 
 def either(words: Sequence[str]) -> str:

@@ -152,3 +152,13 @@ def request_key(text: str) -> int:
     if not isinstance(key, int) or isinstance(key, bool) or not -(2**63) <= key < 2**63:
         raise RequestError(f"{REQUEST_KEY.name} is {key!r}; expected a 64-bit signed number")
     return key
+
+
+def excludes_history(text: str) -> bool:
+    """Whether a request's parameters, which are JSON, have `exclude_history`.
+
+    Raises:
+        RequestError: if it is neither true nor false.
+    """
+    name = "exclude_history"
+    return name in text and bool(REQUEST_PARAMETERS[name].read(name, json.loads(text).get(name, False)))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from nann.beam_search import beam_search
 from nann.bundle import LIGHT_VECTORS_FILE, Bundle
 from nann.cheap_ranking import rank_by_light_score, rank_by_neighbourhood
+from nann.conditions import blocked, items_matching
 from nann.errors import (
     BundleError,
     DeadlineExceeded,
@@ -21,17 +22,18 @@ from nann.errors import (
     ScorerUnavailable,
     SearchStopped,
 )
-from nann.kernels import NATIVE
+from nann.kernels import NATIVE, Int32Array, Uint64Array
 from nann.light_walk import light_users
 from nann.scorer import Float32Array, Scorer
 from nann.search_input import UserBatch
-from nann.search_params import SearchParams
+from nann.search_params import SearchOptions, SearchParams
 from nann.search_requests import SearchBounds, TimeLimit, own_parameters, parse_search
 from nann.signature import (
     BEHAVIORS,
     DEADLINE_MESSAGE,
     ENTRY_SEEDS,
     ITEM_IDS,
+    ITEMS_MATCHING,
     ITEMS_SCORED,
     ON_DEADLINE_PARTIAL,
     PADDING_ITEM,
@@ -45,6 +47,7 @@ from nann.signature import (
     Tensors,
 )
 
+from ..origin import Origin
 from .clock import SearchClock
 from .outcomes import Kind, Outcome
 
@@ -105,6 +108,11 @@ class Retriever:
             raise BundleError(f"the bundle recommends entry {ENTRY_SEEDS!r} and has no {LIGHT_VECTORS_FILE}")
 
     @property
+    def item_count(self) -> int:
+        """N."""
+        return self._index.item_count
+
+    @property
     def light_width(self) -> int:
         """Width of w_u of the light score, which is at the end of a user state; 0 without a light score."""
         return self._index.light_width
@@ -114,8 +122,7 @@ class Retriever:
         user_states: npt.NDArray[Any],
         behaviors: npt.NDArray[Any],
         parameters: str,
-        arrived_ns: int | None = None,
-        key: int = 0,
+        origin: Origin | None = None,
     ) -> Search:
         """Checks one request.
 
@@ -123,8 +130,7 @@ class Retriever:
             user_states: `float32[B, S]`.
             behaviors: `int32[B, L]` item indices, -1 = padding.
             parameters: the request's parameters, as JSON.
-            arrived_ns: arrival, on the monotonic clock; None: now.
-            key: comes back with the answer.
+            origin: the request's arrival, key and lists; None: it arrives now, without lists.
 
         Raises:
             RequestError: naming the tensor or the parameter.
@@ -145,14 +151,20 @@ class Retriever:
         )
         if params.seeds is not None:
             light_users(user_states, self._index.light_width)  # an invalid state must fail only its own request
-        now_ns = time.monotonic_ns()
+        origin = origin or Origin(time.monotonic_ns(), 0)
         return Search(
-            UserBatch(user_states, behaviors),
+            UserBatch(user_states, behaviors, self._blocked(options, behaviors, origin)),
             params,
             self._limit.asked(options),
-            now_ns if arrived_ns is None else min(arrived_ns, now_ns),
-            key,
+            min(origin.arrived_ns, time.monotonic_ns()),
+            origin.key,
         )
+
+    def _blocked(self, options: SearchOptions, behaviors: Int32Array, origin: Origin) -> Uint64Array | None:
+        excluded = [behaviors] if options.exclude_history else []
+        if origin.excluded is not None:
+            excluded.append(origin.excluded)
+        return blocked(len(behaviors), self.item_count, allowed=origin.allowed, excluded=excluded)
 
     def answer(self, scorer: Scorer, searches: Sequence[Search], clock: SearchClock | None = None) -> list[Outcome]:
         """Searches for all users of all requests in lockstep, with one scorer call per round.
@@ -166,8 +178,8 @@ class Retriever:
 
         Returns:
             One outcome per request. Outputs are ITEM_IDS `int64[B, top_k]` padded with -1, SCORES `float32[B, top_k]`
-            padded with `PADDING_SCORE`, ITEMS_SCORED and STATUS `int32[B, 1]`, REQUEST_KEY `int64[B, 1]`; top_k is the
-            request's own.
+            padded with `PADDING_SCORE`, ITEMS_SCORED and STATUS `int32[B, 1]`, ITEMS_MATCHING and REQUEST_KEY
+            `int64[B, 1]`; top_k is the request's own.
         """
         if not searches:
             return []
@@ -204,7 +216,8 @@ class Retriever:
                 kind = Kind.PARTIAL
             scored = result.items_scored[rows]
             status = np.where(result.finished[rows], STATUS_COMPLETE, STATUS_PARTIAL)
-            outputs = self._outputs(search, result.items[rows], result.scores[rows], scored, status)
+            matching = result.items_matching[rows]
+            outputs = self._outputs(search, result.items[rows], result.scores[rows], scored, matching, status)
             outcomes.append(Outcome(kind, outputs, None, result.rounds[rows], scored))
         return outcomes
 
@@ -221,7 +234,8 @@ class Retriever:
         except ScorerError as ranking_error:
             return Outcome.of_error(ranking_error)
         none = np.zeros(users, np.int32)
-        outputs = self._outputs(search, *found, none, np.full(users, STATUS_DEGRADED))
+        matching = items_matching(search.users.blocked, users, self.item_count)
+        outputs = self._outputs(search, *found, none, matching, np.full(users, STATUS_DEGRADED))
         return Outcome(Kind.DEGRADED, outputs, error, none, none)
 
     def _outputs(
@@ -230,6 +244,7 @@ class Retriever:
         items: npt.NDArray[np.int32],
         scores: Float32Array,
         items_scored: npt.NDArray[np.int32],
+        matching: npt.NDArray[np.int64],
         status: npt.NDArray[np.int_],
     ) -> Tensors:
         top_k = search.params.top_k
@@ -238,6 +253,7 @@ class Retriever:
             ITEM_IDS: ids[:, :top_k],
             SCORES: scores[:, :top_k],
             ITEMS_SCORED: items_scored[:, None],  # [B] -> [B, 1]
+            ITEMS_MATCHING: matching[:, None],
             STATUS: status[:, None],
             REQUEST_KEY: np.full((len(ids), 1), search.key),
         }

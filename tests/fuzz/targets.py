@@ -197,10 +197,11 @@ def _check_answer(search: Search) -> None:
     (outcome,) = retriever().answer(DotScorer(whole().item_vectors), [search])
     if outcome.error is not None:
         raise outcome.error  # from nann.errors, which every target allows
-    ids, scores, scored, status, _key = outcome.outputs.values()
+    ids, scores, scored, matching, status, _key = outcome.outputs.values()
     assert np.isin(status, [STATUS_COMPLETE, STATUS_PARTIAL]).all()
     assert ids.shape == scores.shape == (len(search.users), search.params.top_k)
     assert search.params.top_k <= BOUNDS.max_top_k
     assert max(search.params.ef) <= BOUNDS.max_ef
     assert np.isin(ids, [-1, *whole().item_ids]).all()
     assert (scored <= 2 * ITEMS).all()
+    assert ((ids != -1).sum(axis=1) <= matching[:, 0]).all()
