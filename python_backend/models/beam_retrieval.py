@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from nann.bundle import Bundle, search_file_names
 from nann.errors import ConfigError
+from nann.filters import NamedFilters
 from nann.scorer import Float32Array
 from nann.search_requests import SearchBounds, TimeLimit, request_key
 from nann.signature import BEHAVIORS, HEARTBEAT_ID, ON_DEADLINE, ORIGIN, RESTARTS, USER_STATE
@@ -49,7 +50,8 @@ class TritonPythonModel:
         bounds = SearchBounds(*(config_int(config, key) for key in ("max_top_k", "max_ef", "max_rounds")))
         limit = TimeLimit(config_int(config, "deadline_ms"), config_choice(config, "on_deadline", ON_DEADLINE))
         degrade = config_choice(config, "on_scorer_failure", ON_SCORER_FAILURE) == "fallback"
-        self.retriever = Retriever(bundle, bounds, limit, degrade=degrade)
+        named = NamedFilters.of_repository(Path(args["model_repository"]).parent)
+        self.retriever = Retriever(bundle, bounds, limit, degrade=degrade, operator=named)
         self.version = int(args["model_version"])
         self.grid = bundle.shape_grid if config_flag(config, "pad_to_grid") else None
         self.in_process = None

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from nann.beam_search import beam_search
 from nann.bundle import LIGHT_VECTORS_FILE, Bundle
 from nann.cheap_ranking import rank_by_light_score, rank_by_neighbourhood
-from nann.conditions import blocked, items_matching
+from nann.request_conditions import RequestConditions, items_matching
 from nann.errors import (
     BundleError,
     DeadlineExceeded,
@@ -22,11 +22,12 @@ from nann.errors import (
     ScorerUnavailable,
     SearchStopped,
 )
-from nann.kernels import NATIVE, Int32Array, Uint64Array
+from nann.filters import NamedFilters
+from nann.kernels import NATIVE
 from nann.light_walk import light_users
 from nann.scorer import Float32Array, Scorer
 from nann.search_input import UserBatch
-from nann.search_params import SearchOptions, SearchParams
+from nann.search_params import SearchParams
 from nann.search_requests import SearchBounds, TimeLimit, own_parameters, parse_search
 from nann.signature import (
     BEHAVIORS,
@@ -91,12 +92,21 @@ class Retriever:
         bounds: the server's.
         limit: for requests that set none; no request may take longer.
         degrade: whether to answer with a cheap ranking if the scorer fails.
+        operator: filters that the server's operator has named; None: there are none.
 
     Raises:
         BundleError: if the bundle is inconsistent, or its search defaults exceed the server's bounds.
     """
 
-    def __init__(self, bundle: Bundle, bounds: SearchBounds, limit: TimeLimit, *, degrade: bool = False) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        bounds: SearchBounds,
+        limit: TimeLimit,
+        *,
+        degrade: bool = False,
+        operator: NamedFilters | None = None,
+    ) -> None:
         for params in bundle.search_by_entry.values():
             bounds.check_defaults(params)
         self._bundle = bundle
@@ -104,6 +114,7 @@ class Retriever:
         self._limit = limit
         self._degrade = degrade
         self._index = bundle.index
+        self._conditions = RequestConditions(bundle, operator)
         if self._index.light_vectors is None and ENTRY_SEEDS in bundle.search_by_entry:
             raise BundleError(f"the bundle recommends entry {ENTRY_SEEDS!r} and has no {LIGHT_VECTORS_FILE}")
 
@@ -152,19 +163,14 @@ class Retriever:
         if params.seeds is not None:
             light_users(user_states, self._index.light_width)  # an invalid state must fail only its own request
         origin = origin or Origin(time.monotonic_ns(), 0)
+        blocked = self._conditions.blocked(options, behaviors, excluded=origin.excluded, allowed=origin.allowed)
         return Search(
-            UserBatch(user_states, behaviors, self._blocked(options, behaviors, origin)),
+            UserBatch(user_states, behaviors, blocked),
             params,
             self._limit.asked(options),
             min(origin.arrived_ns, time.monotonic_ns()),
             origin.key,
         )
-
-    def _blocked(self, options: SearchOptions, behaviors: Int32Array, origin: Origin) -> Uint64Array | None:
-        excluded = [behaviors] if options.exclude_history else []
-        if origin.excluded is not None:
-            excluded.append(origin.excluded)
-        return blocked(len(behaviors), self.item_count, allowed=origin.allowed, excluded=excluded)
 
     def answer(self, scorer: Scorer, searches: Sequence[Search], clock: SearchClock | None = None) -> list[Outcome]:
         """Searches for all users of all requests in lockstep, with one scorer call per round.

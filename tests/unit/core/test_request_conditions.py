@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nann import item_sets
-from nann.conditions import blocked, items_matching
+from nann.request_conditions import blocked, items_matching
 
 
 @st.composite
