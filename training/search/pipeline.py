@@ -46,6 +46,7 @@ def index_checkpoint(
             asked=asked,
             light_vectors=None if light is None else light.numpy(),
             item_names=data.item_names,
+            attributes={} if data.attributes is None else data.attributes.to_dict(),
             profile_fields=data.profile_fields if config.model.profile else (),
             provenance={
                 "weights": weights_hash(checkpoint),
