@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -132,6 +133,22 @@ class _Compiled:
     allowed: Uint64Array
 
 
+class FilteredBundle(Protocol):
+    """What filters need of a `nann.bundle.Bundle`."""
+
+    @property
+    def filters(self) -> Mapping[str, str]:
+        """The filters that its maker has named: text by name."""
+
+    @property
+    def attributes(self) -> Catalogue | None:
+        """The items' attributes."""
+
+    @property
+    def features(self) -> FeatureTransform:
+        """Knows the items' ids."""
+
+
 class ServedFilters:
     """Filters by name for the items of one bundle: the operator's, and those of the bundle.
 
@@ -155,6 +172,11 @@ class ServedFilters:
         self._features = features
         self._compiled: dict[str, _Compiled] = {}
 
+    @classmethod
+    def of_bundle(cls, bundle: FilteredBundle, operator: NamedFilters | None = None) -> ServedFilters:
+        """Those of a bundle, and maybe an operator's."""
+        return cls(operator, bundle.filters, bundle.attributes, bundle.features)
+
     @property
     def names(self) -> list[str]:
         """All names, ascending."""
@@ -170,7 +192,7 @@ class ServedFilters:
         kept = self._compiled.get(name)
         if kept is not None and kept.version == version:
             return kept.allowed
-        allowed = self._compile(name, self._definition(name, version))
+        allowed = self.compiled(name, self._definition(name, version))
         # A filter that is replaced between the two looks is compiled again at the next request.
         self._compiled[name] = _Compiled(version, allowed)
         return allowed
@@ -183,7 +205,12 @@ class ServedFilters:
             raise FilterError(f"filter_name is {name!r}; expected one of: {_listed(self.names)}")
         return found
 
-    def _compile(self, name: str, definition: Definition) -> Uint64Array:
+    def compiled(self, name: str, definition: Definition) -> Uint64Array:
+        """The items that a filter allows, `uint64[W]`, read-only; `name` is for messages.
+
+        Raises:
+            FilterError: if it does not fit the bundle's attributes.
+        """
         if not isinstance(definition, str):
             allowed = item_sets.of_items(self._features.item_indices(definition), len(self._features.item_ids))
             allowed.flags.writeable = False

@@ -141,6 +141,8 @@ def checked_value(value: object, position: int | None = None) -> Value:
     Raises:
         FilterError: if it is of another type, or a number that is not finite.
     """
+    if type(value) is int and -_EXACT < value < _EXACT:  # most values, and lists may be long
+        return value
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     if isinstance(value, str):
