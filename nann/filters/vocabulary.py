@@ -1,0 +1,72 @@
+"""The values of a category: one line each in a text file, ascending, looked up in place."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from nann.errors import BundleError
+
+_NEWLINE = ord("\n")
+
+
+class Vocabulary(Sequence[bytes]):
+    """V different texts as UTF-8, ascending by their bytes, which stay in the file."""
+
+    def __init__(self, text: npt.NDArray[np.uint8]) -> None:
+        self._text = text
+        self._ends = np.flatnonzero(text == _NEWLINE)  # of each line
+
+    @classmethod
+    def of(cls, values: Sequence[str]) -> Vocabulary:
+        """From different texts without line breaks, ascending."""
+        return cls(np.frombuffer("".join(f"{value}\n" for value in values).encode(), np.uint8))
+
+    @classmethod
+    def load(cls, path: Path) -> Vocabulary:
+        """Memory-maps a file.
+
+        Raises:
+            BundleError: if it can't be read, its last line does not end, or its lines do not ascend.
+        """
+        try:
+            # An empty file can't be mapped.
+            text = np.memmap(path, np.uint8, "r").view(np.ndarray) if path.stat().st_size else np.zeros(0, np.uint8)
+        except OSError as error:
+            raise BundleError(f"{path} can't be read: {error}; make the bundle again") from error
+        vocabulary = cls(text)
+        if len(text) and text[-1] != _NEWLINE:
+            raise BundleError(f"{path} ends within a line; expected one value a line; make the bundle again")
+        lines = bytes(text).split(b"\n")[:-1]
+        if any(line >= following for line, following in pairwise(lines)):
+            raise BundleError(f"{path} has lines that do not ascend; make the bundle again")
+        return vocabulary
+
+    def save(self, path: Path) -> None:
+        """Writes the file."""
+        path.write_bytes(self._text.tobytes())
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, place: int) -> bytes: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[bytes]: ...
+    def __getitem__(self, place: int | slice) -> bytes | Sequence[bytes]:
+        if isinstance(place, slice):
+            return [self[each] for each in range(len(self))[place]]
+        begin = int(self._ends[place - 1]) + 1 if place else 0
+        return self._text[begin : self._ends[place]].tobytes()
+
+    def find(self, value: str) -> int | None:
+        """The place of a text, or None where it is none of these."""
+        wanted = value.encode("utf-8", "surrogatepass")
+        place = bisect_left(self, wanted)
+        return place if place < len(self) and self[place] == wanted else None
