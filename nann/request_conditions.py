@@ -12,7 +12,7 @@ import numpy as np
 
 from nann import item_sets
 from nann.errors import RequestError
-from nann.filters import NamedFilters, ServedFilters
+from nann.filters import NamedFilters, Predicate, ServedFilters
 from nann.kernels import NATIVE, Int32Array, Int64Array, Uint64Array
 from nann.search_params import SearchOptions
 
@@ -31,7 +31,7 @@ class RequestConditions:
     def __init__(self, bundle: Bundle, operator: NamedFilters | None = None) -> None:
         self._item_count = bundle.item_count
         self._attributes = bundle.attributes
-        self._named = ServedFilters(operator, bundle.filters, bundle.attributes, bundle.features)
+        self._named = ServedFilters.of_bundle(bundle, operator)
 
     def blocked(
         self,
@@ -62,7 +62,7 @@ class RequestConditions:
             matching.append(self._named.allowed(options.filter_name))
         return blocked(len(history), self._item_count, matching=matching, allowed=allowed, excluded=lists)
 
-    def _matching(self, text: str) -> Uint64Array:
+    def _matching(self, text: str | Predicate) -> Uint64Array:
         if self._attributes is None:
             raise RequestError("parameter filter came, and the items have no attributes here; leave it out")
         try:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nann.errors import RequestError
+from nann.filters.predicate import Predicate
 from nann.signature import ENTRIES, ENTRY_LAYERS, ENTRY_SEEDS, ON_DEADLINE
 
 _LONGEST_MS = 10**12
@@ -34,7 +35,7 @@ class RequestParameter:
         per_layer: takes one number per layer that the scorer walks, entry layer first.
         words: takes one of these, not a number.
         flag: takes true or false.
-        text: takes any text but "".
+        text: takes any text but "", or a filter that is built in Python.
     """
 
     about: str
@@ -53,8 +54,8 @@ class RequestParameter:
 
         Args:
             name: of the parameter, for messages.
-            value: a number, true or false may come as text; one number per layer as "100,200,400", as a sequence, or, where there is
-                one layer, as a plain number.
+            value: a number, true or false may come as text; one number per layer as "100,200,400", as a sequence, or,
+                where there is one layer, as a plain number.
             bounds: the server's bounds by name; without an entry the bound is that of int32.
             layers: how many layers the scorer walks; None: not known.
 
@@ -70,6 +71,7 @@ class RequestParameter:
                 raise RequestError(f"parameter {name} is {value!r}; expected true or false")
             return _FLAGS[str(value).lower()]
         if self.text:
+            value = value.text if isinstance(value, Predicate) else value
             if not isinstance(value, str) or not value.strip():
                 raise RequestError(f"parameter {name} is {value!r}; expected text")
             return value
@@ -134,7 +136,7 @@ class SearchOptions:
     exclude_history: bool | None = _parameter(
         "Return nothing of the request's own behavior_item_ids.", default="", flag=True
     )
-    filter: str | None = _parameter(
+    filter: str | Predicate | None = _parameter(  # noqa: RUF009 - it makes a field, as for the others
         'Return only items whose attributes fit: category in (3, 7) and not tag = "adult".', default="", text=True
     )
     filter_name: str | None = _parameter(

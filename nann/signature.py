@@ -8,8 +8,8 @@ dimension that varies between requests or between bundles.
       behavior_item_ids [, user_profile] [, exclude_item_ids] [, allow_item_ids]
                                           -> feature_transform -> behaviors, profile_codes, unknown_items, origin
       behaviors, profile_codes            -> user_encoder      -> user_state
-      user_state, behaviors [, origin]    -> beam_retrieval    -> item_ids, scores, items_scored, items_matching, status,
-                                             |                    request_key
+      user_state, behaviors [, origin]    -> beam_retrieval    -> item_ids, scores, items_scored, items_matching,
+                                             |                    status, request_key
                                              | per round: one BLS call for the whole batch
                                              +-> scorer: user_state, candidates -> candidate_scores
 """

@@ -74,5 +74,5 @@ class Origin:
                 f"{ORIGIN.name} holds item indices from {items.min()} to {items.max()}; expected {PADDING_ITEM} to "
                 f"{item_count - 1}: is feature_transform from the same bundle?"
             )
-        items, first = items.astype(np.int32), max(length, 0)
-        return cls(arrived_ns, key, items[:, first:], None if length == _NO_ALLOW_LIST else items[:, :first])
+        allowed, excluded = np.split(items.astype(np.int32), [max(length, 0)], axis=1)
+        return cls(arrived_ns, key, excluded, None if length == _NO_ALLOW_LIST else allowed)

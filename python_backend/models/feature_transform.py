@@ -116,7 +116,7 @@ class TritonPythonModel:
         if ids.shape[1] > self._max_list_length:
             raise RequestError(
                 f"{spec.name} has {ids.shape[1]} ids per user; expected at most {self._max_list_length}: "
-                "use a filter for more"
+                "name a set of items with `nann filters set --ids`"
             )
         items, real = self._features.item_indices(ids), ~is_padding(ids)
         self._listed_items.add(int(np.count_nonzero(real)))

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from nann.beam_search import beam_search
 from nann.bundle import LIGHT_VECTORS_FILE, Bundle
 from nann.cheap_ranking import rank_by_light_score, rank_by_neighbourhood
-from nann.request_conditions import RequestConditions, items_matching
 from nann.errors import (
     BundleError,
     DeadlineExceeded,
@@ -25,6 +24,7 @@ from nann.errors import (
 from nann.filters import NamedFilters
 from nann.kernels import NATIVE
 from nann.light_walk import light_users
+from nann.request_conditions import RequestConditions, items_matching
 from nann.scorer import Float32Array, Scorer
 from nann.search_input import UserBatch
 from nann.search_params import SearchParams

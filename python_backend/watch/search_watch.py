@@ -100,8 +100,7 @@ class SearchWatch:
         if self._monitor is not None:
             for search, outcome in zip(searches, outcomes, strict=True):
                 # A partial or degraded answer misses items for a known reason.
-                rows = self._monitor.draw(len(search.users)) if outcome.kind is Kind.COMPLETE else ()
-                if len(rows):
+                if outcome.kind is Kind.COMPLETE and len(rows := self._monitor.draw(len(search.users))):
                     users = search.users[rows]
                     users = replace(users, states=states_of(users.states), own_items=None)
                     self._monitor.offer(users, outcome.outputs[ITEM_IDS][rows])

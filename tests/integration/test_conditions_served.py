@@ -6,10 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from support.live_bundle import ITEMS, SEQUENCE_LENGTH, item_ids
+from support.live_bundle import ITEMS, SEQUENCE_LENGTH, attributes, item_ids
+from support.own_server import own_server
 from support.reference import OfflineEnsemble
 
-from nann.clients import RetrievalClient
+from nann.clients import RetrievalClient, where
+from nann.errors import RequestError
+from nann.filters import NamedFilters
 from nann.perf.servers.triton_counters import read_metrics
 from nann.signature import STATUS_COMPLETE
 
@@ -18,6 +21,7 @@ pytestmark = pytest.mark.triton
 ALL = item_ids()
 UNKNOWN = [5, 1001, -7]
 TOP_K = 20
+VALUES = attributes()
 
 
 @pytest.fixture(scope="module")
@@ -89,14 +93,69 @@ def test_a_list_of_nothing_that_is_known_allows_nothing(client, listed):
     assert result.status.tolist() == [STATUS_COMPLETE]
 
 
+def that(matches) -> list[int]:
+    """Ids of the items for which it is true, given the attributes' values in the order of `attributes`."""
+    rows = zip(*VALUES.values(), strict=True)
+    return [int(item) for item, row in zip(ALL, rows, strict=True) if matches(*row)]
+
+
+def within(low, price, high) -> bool:
+    """Whether there is a price, and it lies there."""
+    return price is not None and low <= price <= high
+
+
+@pytest.mark.parametrize(
+    ("text", "matches"),
+    [
+        ("price between 20 and 20.9", lambda d, price, a, t: within(20, price, 20.9)),
+        (
+            'not department in ("toys", "garden") and price <= 2',
+            lambda department, price, a, t: department == "grocery" and within(0, price, 2),
+        ),
+        ('tag = "new" and tag = "adult"', lambda d, p, a, tag: {"new", "adult"} <= set(tag)),
+        ("price >= 1000", lambda *_: False),
+    ],
+    ids=lambda value: value[:12] if isinstance(value, str) else "",
+)
+def test_a_filter_of_few_items_is_answered_exactly(client, offline, text, matches):
+    users, shown = [history(12), history(13)], that(matches)
+    assert len(shown) < 100
+    result = client.retrieve(users, filter=text)
+    for row, ids in enumerate(users):
+        assert_answer(result, row, offline.exhaustive(ids, shown, TOP_K), shown)
+
+
+def test_a_filter_of_many_items(client, offline):
+    ids, shown = history(14), that(lambda d, p, available, t: available)
+    expected, _, _ = offline.retrieve(ids, hidden=np.setdiff1d(ALL, shown).tolist())
+    assert_answer(client.retrieve(ids, filter="available"), 0, expected, shown)
+
+
+def test_a_filter_that_is_built_in_python(client, offline):
+    built = where("price").between(1, 2) & ~(where("department") == "toys")
+    shown = that(lambda department, price, a, t: within(1, price, 2) and department != "toys")
+    ids = history(15)
+    assert_answer(client.retrieve(ids, filter=built), 0, offline.exhaustive(ids, shown, TOP_K), shown)
+
+
 def test_all_conditions_hold_together(client, offline):
     ids = history(10, 2 * SEQUENCE_LENGTH)
-    shown = [*best(offline, ids, 50), *history(11, 100), *ids]
+    shown = [*best(offline, ids, 50), *ids]
     hidden = best(offline, ids, 10)
+    cheap = that(lambda d, price, available, t: within(0, price, 9.99) and available)
+    shown += cheap
     result = client.retrieve(
-        ids, exclude_history=True, exclude_item_ids=hidden, allow_item_ids=[*shown, *UNKNOWN], top_k=30
+        ids,
+        exclude_history=True,
+        exclude_item_ids=hidden,
+        allow_item_ids=[*shown, *UNKNOWN],
+        filter='department = "toys"',
+        filter_name="cheap",
+        top_k=30,
     )
-    left = set(shown) - set(hidden) - set(ids)
+    toys = that(lambda department, p, a, t: department == "toys")
+    left = set(shown) & set(cheap) & set(toys) - set(hidden) - set(ids)
+    assert len(left) > 30
     assert_answer(result, 0, offline.exhaustive(ids, left, 30), left)
 
 
@@ -125,3 +184,30 @@ def test_requests_with_and_without_conditions_share_batches(server, offline):
         else:
             left_out = ((), ids, hidden[number])[number % len(asked)]
             assert_answer(result, 0, offline.retrieve(ids, hidden=left_out)[0], without(left_out))
+
+
+def test_a_named_filter_is_replaced_while_the_server_answers_and_stays(live_bundle_path, tmp_path, offline):
+    ids = history(16)
+    named = NamedFilters.of_repository(tmp_path / "repository")
+
+    def check(client, shown):
+        assert_answer(client.retrieve(ids, filter_name="available_de"), 0, offline.exhaustive(ids, shown, TOP_K), shown)
+
+    with own_server(live_bundle_path, tmp_path) as server, RetrievalClient(server.grpc_url, timeout_s=30) as client:
+        with pytest.raises(RequestError, match="filter_name is 'available_de'; expected one of: cheap"):
+            client.retrieve(ids, filter_name="available_de")
+        for count in (30, 31, 5):
+            shown = history(17, count)
+            named.set("available_de", np.array([*shown, *UNKNOWN]))
+            check(client, set(shown))
+        named.set("available_de", "price < 0.5")
+        few = that(lambda d, price, a, t: within(0, price, 0.49))
+        check(client, few)
+        named.set("broken", "colour = 3")
+        with pytest.raises(RequestError, match="filter 'broken' does not fit this bundle: position 1: got 'colour'"):
+            client.retrieve(ids, filter_name="broken")
+    with own_server(live_bundle_path, tmp_path) as server, RetrievalClient(server.http_url, "http", 30) as client:
+        check(client, few)
+        named.remove("available_de")
+        with pytest.raises(RequestError, match="expected one of: broken, cheap"):
+            client.retrieve(ids, filter_name="available_de")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from nann.bundle import SCORER_FILE, Bundle
-from nann.request_conditions import RequestConditions, items_matching
 from nann.errors import ConfigError, DataError
+from nann.request_conditions import RequestConditions, items_matching
 from nann.search_params import CONDITIONS, SearchOptions, SeedParams
 from nann.search_requests import parse_search
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from nann.beam_search import beam_search
 from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, WARMUP_FILES, Bundle
-from nann.request_conditions import RequestConditions
 from nann.durable_files import new_file
 from nann.errors import DataError, NannError
 from nann.kernels import Uint64Array
+from nann.request_conditions import RequestConditions
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.search_input import UserBatch
 from nann.search_params import REQUEST_PARAMETERS, SearchParams

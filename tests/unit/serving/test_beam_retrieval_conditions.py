@@ -70,7 +70,12 @@ def test_where_nothing_matches_the_answer_is_complete_and_empty(model):
 
 
 def test_requests_of_a_batch_have_conditions_of_their_own(model):
-    requests = [ask(12), ask_conditions(12, excluded=[[12]]), ask(12, top_k=2), ask_conditions(3, 4, allowed=[[1], [2]])]
+    requests = [
+        ask(12),
+        ask_conditions(12, excluded=[[12]]),
+        ask(12, top_k=2),
+        ask_conditions(3, 4, allowed=[[1], [2]]),
+    ]
     alone = [answered(model, request) for request in requests]
     together = [response.arrays() for response in model.execute(requests)]
     for one, other in zip(together, alone, strict=True):
@@ -89,9 +94,7 @@ def test_a_late_answer_has_only_what_may_be_returned(model, monkeypatch):
 
     monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", slow)
     hidden = [[*range(8, 17)]]
-    request = ask_conditions(
-        12, arrived_ns=now_ns[0], excluded=hidden, deadline_ms=150, on_deadline="partial", top_k=5
-    )
+    request = ask_conditions(12, arrived_ns=now_ns[0], excluded=hidden, deadline_ms=150, on_deadline="partial", top_k=5)
     (outcome,) = model.outcomes([request])
     assert outcome.kind is Kind.PARTIAL
     found = set(outcome.outputs[ITEM_IDS][0].tolist()) - {-1}

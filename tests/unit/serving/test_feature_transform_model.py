@@ -92,6 +92,6 @@ def test_lists_that_are_none(model):
     long = triton_fakes.Request({"behavior_item_ids": np.array([[1]]), "allow_item_ids": np.zeros((1, 4), np.int64)})
     floats = triton_fakes.Request({"behavior_item_ids": np.array([[1]]), "exclude_item_ids": np.zeros((1, 1))})
     answers = [response.error() for response in model.execute([long, floats])]
-    assert "allow_item_ids has 4 ids per user; expected at most 3: use a filter for more" in answers[0].message()
+    assert "allow_item_ids has 4 ids per user; expected at most 3: name a set of items with" in answers[0].message()
     assert "exclude_item_ids has dtype float64; expected INT64" in answers[1].message()
     assert {error.code() for error in answers} == {"INVALID_ARG"}
