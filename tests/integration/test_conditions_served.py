@@ -107,12 +107,12 @@ def within(low, price, high) -> bool:
 @pytest.mark.parametrize(
     ("text", "matches"),
     [
-        ("price between 20 and 20.9", lambda d, price, a, t: within(20, price, 20.9)),
+        ("price between 20 and 20.9", lambda d, b, price, a, t: within(20, price, 20.9)),
         (
-            'not department in ("toys", "garden") and price <= 2',
-            lambda department, price, a, t: department == "grocery" and within(0, price, 2),
+            'not department in ("DRUG GM", "PRODUCE") and price <= 2',
+            lambda department, b, price, a, t: department == "GROCERY" and within(0, price, 2),
         ),
-        ('tag = "new" and tag = "adult"', lambda d, p, a, tag: {"new", "adult"} <= set(tag)),
+        ('tag = "new" and tag = "adult"', lambda d, b, p, a, tag: {"new", "adult"} <= set(tag)),
         ("price >= 1000", lambda *_: False),
     ],
     ids=lambda value: value[:12] if isinstance(value, str) else "",
@@ -126,14 +126,14 @@ def test_a_filter_of_few_items_is_answered_exactly(client, offline, text, matche
 
 
 def test_a_filter_of_many_items(client, offline):
-    ids, shown = history(14), that(lambda d, p, available, t: available)
+    ids, shown = history(14), that(lambda d, b, p, available, t: available)
     expected, _, _ = offline.retrieve(ids, hidden=np.setdiff1d(ALL, shown).tolist())
     assert_answer(client.retrieve(ids, filter="available"), 0, expected, shown)
 
 
 def test_a_filter_that_is_built_in_python(client, offline):
-    built = where("price").between(1, 2) & ~(where("department") == "toys")
-    shown = that(lambda department, price, a, t: within(1, price, 2) and department != "toys")
+    built = where("price").between(1, 2) & ~(where("department") == "DRUG GM")
+    shown = that(lambda department, b, price, a, t: within(1, price, 2) and department != "DRUG GM")
     ids = history(15)
     assert_answer(client.retrieve(ids, filter=built), 0, offline.exhaustive(ids, shown, TOP_K), shown)
 
@@ -142,18 +142,18 @@ def test_all_conditions_hold_together(client, offline):
     ids = history(10, 2 * SEQUENCE_LENGTH)
     shown = [*best(offline, ids, 50), *ids]
     hidden = best(offline, ids, 10)
-    cheap = that(lambda d, price, available, t: within(0, price, 9.99) and available)
+    cheap = that(lambda d, b, price, available, t: within(0, price, 9.99) and available)
     shown += cheap
     result = client.retrieve(
         ids,
         exclude_history=True,
         exclude_item_ids=hidden,
         allow_item_ids=[*shown, *UNKNOWN],
-        filter='department = "toys"',
-        filter_name="cheap",
+        filter='department = "DRUG GM"',
+        filter_name="available_de",
         top_k=30,
     )
-    toys = that(lambda department, p, a, t: department == "toys")
+    toys = that(lambda department, b, p, a, t: department == "DRUG GM")
     left = set(shown) & set(cheap) & set(toys) - set(hidden) - set(ids)
     assert len(left) > 30
     assert_answer(result, 0, offline.exhaustive(ids, left, 30), left)
@@ -191,23 +191,23 @@ def test_a_named_filter_is_replaced_while_the_server_answers_and_stays(live_bund
     named = NamedFilters.of_repository(tmp_path / "repository")
 
     def check(client, shown):
-        assert_answer(client.retrieve(ids, filter_name="available_de"), 0, offline.exhaustive(ids, shown, TOP_K), shown)
+        assert_answer(client.retrieve(ids, filter_name="stock"), 0, offline.exhaustive(ids, shown, TOP_K), shown)
 
     with own_server(live_bundle_path, tmp_path) as server, RetrievalClient(server.grpc_url, timeout_s=30) as client:
-        with pytest.raises(RequestError, match="filter_name is 'available_de'; expected one of: cheap"):
-            client.retrieve(ids, filter_name="available_de")
+        with pytest.raises(RequestError, match="filter_name is 'stock'; expected one of: available_de"):
+            client.retrieve(ids, filter_name="stock")
         for count in (30, 31, 5):
             shown = history(17, count)
-            named.set("available_de", np.array([*shown, *UNKNOWN]))
+            named.set("stock", np.array([*shown, *UNKNOWN]))
             check(client, set(shown))
-        named.set("available_de", "price < 0.5")
-        few = that(lambda d, price, a, t: within(0, price, 0.49))
+        named.set("stock", "price < 0.5")
+        few = that(lambda d, b, price, a, t: within(0, price, 0.49))
         check(client, few)
         named.set("broken", "colour = 3")
         with pytest.raises(RequestError, match="filter 'broken' does not fit this bundle: position 1: got 'colour'"):
             client.retrieve(ids, filter_name="broken")
     with own_server(live_bundle_path, tmp_path) as server, RetrievalClient(server.http_url, "http", 30) as client:
         check(client, few)
-        named.remove("available_de")
-        with pytest.raises(RequestError, match="expected one of: broken, cheap"):
-            client.retrieve(ids, filter_name="available_de")
+        named.remove("stock")
+        with pytest.raises(RequestError, match="expected one of: available_de, broken"):
+            client.retrieve(ids, filter_name="stock")

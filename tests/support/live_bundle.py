@@ -45,15 +45,16 @@ def attributes() -> dict[str, list]:
     """Values of each item, by attribute; every eleventh item has no price."""
     items = range(ITEMS)
     return {
-        "department": [("grocery", "garden", "toys")[item % 3] for item in items],
+        "department": [("GROCERY", "PRODUCE", "DRUG GM")[item % 3] for item in items],
+        "brand": [("National", "Private")[item % 4 == 3] for item in items],
         "price": [None if item % 11 == 0 else (item * 7 % 1000) / 10 for item in items],
         "available": [item % 2 == 0 for item in items],
         "tag": [["new"] * (item % 5 == 0) + ["adult"] * (item % 50 == 10) for item in items],
     }
 
 
-CHEAP = "price < 10 and available"
-"""The filter that the bundle offers as "cheap"."""
+NAMED = {"available_de": "price < 10 and available"}
+"""The filter that the bundle offers."""
 
 
 def make_bundle(path: Path, seed: int = 1) -> Bundle:
@@ -83,7 +84,7 @@ def make_bundle(path: Path, seed: int = 1) -> Bundle:
         "search": {"top_k": 20, "ef": [20, 40, 60][-layers:], "rounds": [1, 2, 4][-layers:]},
         "search_by_entry": {"seeds": search_to_json(SEEDED)},
         "attributes": columns,
-        "filters": {"cheap": CHEAP},
+        "filters": NAMED,
     }
     names = [
         *of_attributes,
