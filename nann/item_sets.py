@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nann.kernels import NATIVE, Int32Array, Uint64Array
+from nann.kernels import NATIVE, BoolArray, Int32Array, Uint64Array
 from nann.signature import PADDING_ITEM
 
 _WORD = 64
@@ -57,5 +57,14 @@ def count(item_set: Uint64Array) -> int:
 
 def members(item_set: Uint64Array) -> Int32Array:
     """The items of the set (`uint64[W]`), ascending: `int32[X]`."""
-    as_bytes = item_set.astype("<u8", copy=False).view(np.uint8)  # bit v of the set is bit v % 8 of byte v // 8
-    return np.flatnonzero(np.unpackbits(as_bytes, bitorder="little")).astype(np.int32)
+    words = np.flatnonzero(item_set)  # most sets are sparse
+    as_bytes = item_set[words].astype("<u8", copy=False).view(np.uint8)  # bit v of a word is bit v % 8 of byte v // 8
+    bits = np.flatnonzero(np.unpackbits(as_bytes, bitorder="little"))
+    return np.asarray(words[bits // _WORD] * _WORD + bits % _WORD, np.int32)
+
+
+def contains(item_sets: Uint64Array, items: Int32Array) -> BoolArray:
+    """Which items (`int32[B, X]`, -1 = none) are in the set of the same row (`uint64[B, W]`): `bool[B, X]`."""
+    words = item_sets[np.arange(len(items))[:, None], items >> 6]  # of -1 the last one; its bit is not looked at
+    found: BoolArray = (words >> (items & 63).astype(np.uint64) & np.uint64(1) == 1) & (items != PADDING_ITEM)
+    return found

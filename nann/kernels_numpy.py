@@ -34,17 +34,33 @@ def expand(
     indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array, threads: int = 1
 ) -> Int32Array:
     """Unvisited neighbours of `frontier` (`int32[B, F]`), which become visited (`uint64[B, W]`): `int32[B, C]`."""
-    item_count = indptr.shape[0] - 1
-    words = -(-item_count // 64)
-    if visited.shape[1] < words:
-        raise ValueError(
-            f"visited has {visited.shape[1]} words per row; expected at least {words} for {item_count} items"
-        )
+    _require_words("visited", visited, len(indptr) - 1)
     rows = [_expand_row(indptr, neighbors, bits, row) for bits, row in zip(visited, frontier, strict=True)]
-    found = np.full((len(rows), max(map(len, rows), default=0)), PADDING_ITEM, np.int32)
-    for padded, row in zip(found, rows, strict=True):
-        padded[: len(row)] = row
-    return found
+    return _padded(rows)
+
+
+def expand_through(
+    indptr: Int32Array,
+    neighbors: Int32Array,
+    visited: Uint64Array,
+    blocked: Uint64Array,
+    frontier: Int32Array,
+    threads: int = 1,
+) -> Int32Array:
+    """`expand` through items that are blocked (`uint64[B, V]`) to those behind them: `int32[B, C]`."""
+    _require_words("visited", visited, len(indptr) - 1)
+    _require_words("blocked", blocked, len(indptr) - 1)
+    words = -(-(len(indptr) - 1) // 64)
+    rows = []
+    for bits, hidden, row in zip(visited, blocked, frontier, strict=True):
+        found = _expand_row(indptr, neighbors, bits, row)
+        bridges = _is_set(hidden, found)
+        # As visited, blocked items are not found again; only what the search takes of the rest is marked.
+        skipped = bits[:words] | hidden[:words]
+        behind = _expand_row(indptr, neighbors, skipped, found[bridges])[: np.count_nonzero(bridges)]
+        _set_bits(bits, behind)
+        rows.append(np.concatenate([found[~bridges], behind]))
+    return _padded(rows)
 
 
 def merge_top(
@@ -87,6 +103,7 @@ def light_walk(
     width: int,
     ef: Int32Array,
     steps: Int32Array,
+    blocked: Uint64Array | None,
     threads: int,
 ) -> tuple[Int32Array, Float32Array, Int32Array]:
     """Best-first search by <user, vector>: items int32 and scores float32 `[B, width]`, count scored int32 `[B]`."""
@@ -94,25 +111,48 @@ def light_walk(
     items = np.full((len(users), width), PADDING_ITEM, np.int32)
     scores = np.full((len(users), width), PADDING_SCORE, np.float32)
     scored = np.zeros(len(users), np.int32)
+    if blocked is None:
+        blocked = np.zeros((len(users), -(-len(vectors) // 64)), np.uint64)
+    _require_words("blocked", blocked, len(vectors))
     none = np.empty((1, 0), np.int32)
     for row, user in enumerate(users):
         best, best_scores = none, none.astype(np.float32)  # W, as rows of one-row matrices
         visited = np.zeros((1, -(-len(vectors) // 64)), np.uint64)
-        expanded: set[int] = set()
+        open_items: list[tuple[np.float32, int]] = []  # (-score, item) of all scored and not expanded, best first
         candidates = entry_points[None, :]
         mark(visited, candidates)
-        while True:
+        for step in range(int(steps[row]) + 1):
             found = inner_products(user, vectors[candidates[0]])[None, :]
             scored[row] += candidates.shape[1]
-            best, best_scores, _ = merge_top(best, best_scores, candidates, found, ef[row : row + 1])
-            next_item = next((item for item in best[0].tolist() if item not in expanded), None)
-            if next_item is None or len(expanded) == steps[row]:
+            shown = np.where(_is_set(blocked[row], candidates), np.int32(PADDING_ITEM), candidates)
+            best, best_scores, _ = merge_top(best, best_scores, shown, found, ef[row : row + 1])
+            open_items = sorted([*open_items, *zip(-found[0], candidates[0].tolist(), strict=True)])
+            full = np.count_nonzero(best != PADDING_ITEM) == ef[row]
+            if not open_items or step == steps[row] or (full and open_items[0] > (-best_scores[0, -1], best[0, -1])):
                 break
-            expanded.add(next_item)
+            _, next_item = open_items.pop(0)
             candidates = expand(indptr, neighbors, visited, np.array([[next_item]], np.int32))
         kept = min(width, best.shape[1])
         items[row, :kept], scores[row, :kept] = best[0, :kept], best_scores[0, :kept]
     return items, scores, scored
+
+
+def light_scan(
+    vectors: Float32Array, users: Float32Array, blocked: Uint64Array, counts: Int32Array, threads: int
+) -> tuple[Int32Array, Float32Array]:
+    """The best by <user, vector> that are not blocked: items int32 and scores float32 `[B, max(counts)]`."""
+    _require_words("blocked", blocked, len(vectors))
+    width = max(0, int(counts.max(initial=0)))
+    items = np.full((len(users), width), PADDING_ITEM, np.int32)
+    scores = np.full((len(users), width), PADDING_SCORE, np.float32)
+    everything = np.arange(len(vectors), dtype=np.int32)
+    for row in np.flatnonzero(counts > 0):
+        allowed = everything[~_is_set(blocked[row], everything)][None, :]
+        found = inner_products(users[row], vectors[allowed[0]])[None, :]
+        empty = np.empty((1, 0), np.int32)
+        best, best_scores, _ = merge_top(empty, empty.astype(np.float32), allowed, found, counts[row : row + 1])
+        items[row, : best.shape[1]], scores[row, : best.shape[1]] = best[0], best_scores[0]
+    return items, scores
 
 
 def inner_products(user: Float32Array, vectors: Float32Array) -> Float32Array:
@@ -144,11 +184,31 @@ def _expand_row(indptr: Int32Array, neighbors: Int32Array, bits: Uint64Array, fr
     found = np.concatenate([np.empty(0, np.int32), *lists])
     if np.any(bad := (found < 0) | (found >= item_count)):
         raise IndexError(f"neighbors holds {found[bad][0]}; expected an item of 0 <= item < {item_count}")
-    fresh = found[bits[found >> 6] & _mask(found) == 0]
+    fresh = found[~_is_set(bits, found)]
     first = np.unique(fresh, return_index=True)[1]
     _set_bits(bits, fresh)
     in_order: npt.NDArray[np.int32] = fresh[np.sort(first)]
     return in_order
+
+
+def _padded(rows: list[Int32Array]) -> Int32Array:
+    found = np.full((len(rows), max(map(len, rows), default=0)), PADDING_ITEM, np.int32)
+    for padded, row in zip(found, rows, strict=True):
+        padded[: len(row)] = row
+    return found
+
+
+def _is_set(bits: Uint64Array, items: Int32Array) -> npt.NDArray[np.bool_]:
+    is_set: npt.NDArray[np.bool_] = bits[items >> 6] & _mask(items) != 0
+    return is_set
+
+
+def _require_words(name: str, bitmaps: Uint64Array, item_count: int) -> None:
+    words = -(-item_count // 64)
+    if bitmaps.shape[1] < words:
+        raise ValueError(
+            f"{name} has {bitmaps.shape[1]} words per row; expected at least {words} for {item_count} items"
+        )
 
 
 def _set_bits(bits: Uint64Array, items: Int32Array) -> None:

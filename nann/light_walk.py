@@ -15,15 +15,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from nann.conditions import Conditions
 from nann.errors import RequestError, ScorerError
 from nann.kernels import NATIVE, Float32Array, Int32Array, Kernels, core_count
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SeedParams
 from nann.search_result import fit
-from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS, PADDING_ITEM, USER_STATE
+from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS, PADDING_ITEM, PADDING_SCORE, USER_STATE
 
 _STEPS_PER_EF = 4
 """The most items that a walk expands, as a multiple of its ef: more than it needs, so that no walk is unbounded."""
+_SCANNED_PER_EF = 10
+"""How many items a scan scores in the time that a walk without conditions takes, as a multiple of its ef."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,14 +65,39 @@ def light_walk(
         RequestError: if the index has no light vectors, or the users' states are too narrow.
         ScorerError: if a w_u is not finite.
     """
-    graph, light_vectors = index.graph, index.light_vectors
-    if light_vectors is None:
+    if index.light_vectors is None:
         raise RequestError(
             f"entry is {ENTRY_SEEDS!r}; expected {ENTRY_LAYERS!r}: this bundle's model has no light score"
         )
+    states = light_users(users.states, index.light_width)
+    conditions = Conditions.of(users, index.item_count, kernels)
+    threads = threads or core_count()
+    if conditions is None:
+        seeds = _walk(index, states, params, None, kernels, threads)
+    else:
+        seeds = _under(conditions, index, states, params, kernels, threads)
+    found = int(np.count_nonzero(seeds.items != PADDING_ITEM, axis=1).max(initial=0))
+    return Seeds(
+        np.ascontiguousarray(seeds.items[:, :found]), np.ascontiguousarray(seeds.scores[:, :found]), seeds.light_scored
+    )
+
+
+def _walk(
+    index: SearchIndex,
+    states: Float32Array,
+    params: Sequence[SeedParams],
+    conditions: Conditions | None,
+    kernels: Kernels,
+    threads: int,
+) -> Seeds:
+    """The walk for w_u (`float32[B, d]`); at most so many more steps as there are items for each that may be shown."""
+    graph, light_vectors = index.graph, index.light_vectors
+    assert light_vectors is not None
     counts = np.array([min(one.count, graph.item_count) for one in params], np.int64)
     ef = np.array([min(one.ef, graph.item_count) for one in params], np.int32)
-    steps = np.minimum(_STEPS_PER_EF * ef.astype(np.int64), graph.item_count).astype(np.int32)
+    steps = _STEPS_PER_EF * ef.astype(np.int64)
+    if conditions is not None:
+        steps = steps * graph.item_count // np.maximum(conditions.matching, 1)
     width = int(counts.max(initial=0))
     ground = graph.layers[0]
     items, scores, scored = kernels.light_walk(
@@ -77,15 +105,45 @@ def light_walk(
         ground.neighbors,
         graph.entry_points,
         light_vectors,
-        light_users(users.states, index.light_width),
+        states,
         width,
         ef,
-        steps,
-        threads or core_count(),
+        np.minimum(steps, graph.item_count).astype(np.int32),
+        None if conditions is None else conditions.blocked,
+        threads,
     )
-    items, scores = fit(items, scores, counts, width)
-    found = int(np.count_nonzero(items != PADDING_ITEM, axis=1).max(initial=0))
-    return Seeds(np.ascontiguousarray(items[:, :found]), np.ascontiguousarray(scores[:, :found]), scored)
+    return Seeds(*fit(items, scores, counts, width), scored)
+
+
+def _under(
+    conditions: Conditions,
+    index: SearchIndex,
+    states: Float32Array,
+    params: Sequence[SeedParams],
+    kernels: Kernels,
+    threads: int,
+) -> Seeds:
+    """Seeds that may be shown: of a scan where that is cheaper than a walk, and where a walk found too few."""
+    assert index.light_vectors is not None
+    matching = conditions.matching
+    counts = np.minimum([one.count for one in params], matching)
+    walk_costs = _SCANNED_PER_EF * np.array([one.ef for one in params], np.int64)
+    # A walk must score N / matching times as many items as one without conditions, a scan only what matches.
+    scanned = conditions.restricted & (matching**2 <= walk_costs * index.item_count)
+    items = np.full((len(params), counts.max(initial=0)), PADDING_ITEM, np.int32)
+    scores = np.full(items.shape, PADDING_SCORE, np.float32)
+    scored = np.zeros(len(params), np.int32)
+    if len(rows := np.flatnonzero(~scanned)):
+        walked = _walk(index, states[rows], [params[row] for row in rows], conditions[rows], kernels, threads)
+        walked_items, walked_scores = fit(walked.items, walked.scores, counts[rows], items.shape[1])
+        items[rows], scores[rows], scored[rows] = walked_items, walked_scores, walked.light_scored
+        scanned[rows] = np.count_nonzero(walked_items != PADDING_ITEM, axis=1) < counts[rows]
+    if len(rows := np.flatnonzero(scanned)):
+        wanted = counts[rows].astype(np.int32)
+        found = kernels.light_scan(index.light_vectors, states[rows], conditions.blocked[rows], wanted, threads)
+        items[rows], scores[rows] = fit(*found, counts[rows], items.shape[1])
+        scored[rows] += matching[rows].astype(np.int32)
+    return Seeds(items, scores, scored)
 
 
 def light_users(user_states: Float32Array, width: int) -> Float32Array:

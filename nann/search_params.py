@@ -13,7 +13,7 @@ import numpy as np
 
 from nann.errors import RequestError
 from nann.filters.predicate import Predicate
-from nann.signature import ENTRIES, ENTRY_LAYERS, ENTRY_SEEDS, ON_DEADLINE
+from nann.signature import ENTRIES, ENTRY_ALL, ENTRY_LAYERS, ENTRY_SEEDS, ON_DEADLINE
 
 _LONGEST_MS = 10**12
 _MOST = 2**31 - 1
@@ -117,8 +117,8 @@ class SearchOptions:
         "Rounds of each layer, entry layer first: 1,1,3.", low=0, high="max_rounds", per_layer=True
     )
     entry: str | None = _parameter(
-        "Where the search enters the graph: layers (the paper's way), or seeds (entry points that a light walk finds; "
-        "ef and rounds then have one number each).",
+        "Where the search enters the graph: layers (the paper's way), seeds (entry points that a light walk finds; ef "
+        "and rounds then have one number each), or all (it scores all items, at most max_ef).",
         words=ENTRIES,
     )
     seeds: int | None = _parameter("With entry seeds: how many seeds the search starts from.", high="max_ef")
@@ -249,21 +249,26 @@ class SearchParams:
         rounds: per layer.
         seeds: None: the search starts at all items of the entry layer, as in the paper. Otherwise it starts on the
             ground layer, at the seeds that a light walk finds.
+        every_item: True: the search scores all items, so that its answer is exact; ef has one value, and there are no
+            rounds. For a small corpus.
     """
 
     top_k: int
     ef: tuple[int, ...]
     rounds: tuple[int, ...]
     seeds: SeedParams | None = None
+    every_item: bool = False
 
     @property
     def entry(self) -> str:
-        """The entry strategy, `ENTRY_LAYERS` or `ENTRY_SEEDS` of `nann.signature`."""
+        """The entry strategy, one of `ENTRIES` of `nann.signature`."""
+        if self.every_item:
+            return ENTRY_ALL
         return ENTRY_LAYERS if self.seeds is None else ENTRY_SEEDS
 
     def layer_count(self, entry_layer: int) -> int:
         """How many layers the scorer walks in a graph with this entry layer; ef and rounds need as many values."""
-        return entry_layer + 1 if self.seeds is None else 1
+        return entry_layer + 1 if self.entry == ENTRY_LAYERS else 1
 
     def asked(self, options: SearchOptions) -> SearchParams:
         """These parameters, replaced where `options` ask for others.
@@ -303,6 +308,11 @@ class SearchParams:
             raise RequestError(
                 f"ef of the ground layer is {self.ef[-1]} and top_k {self.top_k}; expected ef >= top_k: "
                 "raise the last value of ef or lower top_k"
+            )
+        if self.every_item and (len(self.ef) != 1 or any(self.rounds) or self.seeds is not None):
+            raise RequestError(
+                f'entry is "{ENTRY_ALL}", ef {list(self.ef)}, rounds {list(self.rounds)} and seeds {self.seeds}; '
+                "expected one ef, no rounds and no seeds: all items are scored at once"
             )
         if self.seeds is not None and len(self.ef) != 1:
             raise RequestError(

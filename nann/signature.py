@@ -158,7 +158,9 @@ ENTRY_LAYERS = "layers"
 """The paper's way: start at all items of the entry layer and descend layer by layer to the ground."""
 ENTRY_SEEDS = "seeds"
 """Our way: search only the ground layer, starting at seeds (entry points that a light walk finds) and own items."""
-ENTRIES = (ENTRY_LAYERS, ENTRY_SEEDS)
+ENTRY_ALL = "all"
+"""No walk: score all items, or all that a request's conditions leave. For a small corpus."""
+ENTRIES = (ENTRY_LAYERS, ENTRY_SEEDS, ENTRY_ALL)
 
 HEARTBEAT_ID = "nann-heartbeat"
 """Id of the requests by which `nann serve` sees that a process answers. beam_retrieval makes no search for them."""

@@ -54,8 +54,11 @@ class Expansion:
 class _Marks(ABC):
     """Visited marks of one user. In a search they stand in for the native kernel, and ignore the search's bitmap."""
 
+    count = staticmethod(NATIVE.implementation.count)
+    expand_through = staticmethod(NATIVE.implementation.expand_through)
     merge_top = staticmethod(NATIVE.implementation.merge_top)
     light_walk = staticmethod(NATIVE.implementation.light_walk)
+    light_scan = staticmethod(NATIVE.implementation.light_scan)
 
     def __init__(self, graph: HnswGraph) -> None:
         self._graph = graph

@@ -30,7 +30,7 @@ def test_the_public_contract():
     ]
     assert signature.ON_DEADLINE == ("error", "partial")
     assert (signature.STATUS_COMPLETE, signature.STATUS_PARTIAL, signature.STATUS_DEGRADED) == (0, 1, 2)
-    assert signature.ENTRIES == ("layers", "seeds")
+    assert signature.ENTRIES == ("layers", "seeds", "all")
     paddings = (signature.PADDING_ITEM, signature.PADDING_IDS, signature.PADDING_SCORE)
     assert paddings == (-1, (0, -1), np.finfo(np.float32).min)
 
