@@ -93,8 +93,8 @@ def test_a_late_answer_has_only_what_may_be_returned(model, monkeypatch):
         return score(call)
 
     monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", slow)
-    hidden = [[*range(8, 17)]]
-    request = ask_conditions(12, arrived_ns=now_ns[0], excluded=hidden, deadline_ms=150, on_deadline="partial", top_k=5)
+    hidden, bounds = [[11, 12]], {"deadline_ms": 50, "on_deadline": "partial", "top_k": 5, "ef": "1,5", "rounds": "1,1"}
+    request = ask_conditions(12, arrived_ns=now_ns[0], excluded=hidden, **bounds)
     (outcome,) = model.outcomes([request])
     assert outcome.kind is Kind.PARTIAL
     found = set(outcome.outputs[ITEM_IDS][0].tolist()) - {-1}
