@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from nann import item_sets
@@ -15,12 +12,12 @@ from nann.errors import FilterError
 from .columns import Column, Uint64Array, column_files, load_column
 from .parser import parse
 from .predicate import Comparison, Group, Negation, Predicate, at
+from .recent import Recent
 
 CACHE_BYTES = 64 << 20
-"""Compiled sets that are kept: 390 of a corpus of 1.3 million items."""
-_TEXTS = 1_024
-
-_parsed = lru_cache(maxsize=_TEXTS)(parse)
+"""Compiled sets that are kept: 400 of a corpus of 1.3 million items."""
+_TEXT_BYTES = 8 << 20
+"""Texts whose normal form is kept."""
 
 
 class Catalogue:
@@ -29,15 +26,14 @@ class Catalogue:
     Args:
         columns: by attribute name.
         item_count: N.
-        cache_bytes: how much memory compiled sets may take; the one that was not used for longest goes first.
+        cache_bytes: how much memory compiled sets may take.
     """
 
     def __init__(self, columns: Mapping[str, Column], item_count: int, cache_bytes: int = CACHE_BYTES) -> None:
         self.columns = dict(columns)
         self.item_count = item_count
-        self._kept: OrderedDict[str, Uint64Array] = OrderedDict()
-        self._limit = cache_bytes // max(8 * item_sets.bitmap_words(item_count), 1)
-        self._lock = Lock()
+        self._sets: Recent[Uint64Array] = Recent(cache_bytes)
+        self._normal_forms: Recent[str] = Recent(_TEXT_BYTES)
 
     @classmethod
     def load(cls, folder: Path, attributes: Mapping[str, Any], item_count: int) -> Catalogue:
@@ -67,40 +63,50 @@ class Catalogue:
     def compile(self, filter: str | Predicate) -> Uint64Array:
         """The items that a filter allows, `uint64[W]`, read-only.
 
-        A filter that was compiled before, also in other words with the same normal form, is looked up.
+        A filter that was compiled before, also in other words with the same normal form, is looked up; so is each
+        comparison in it.
 
         Raises:
             FilterError: if it can't be read, names an attribute that there is not, or compares one with a value of
                 another type.
         """
-        predicate = _parsed(filter) if isinstance(filter, str) else filter
-        with self._lock:
-            found = self._kept.get(predicate.text)
+        if isinstance(filter, str):
+            normal_form = self._normal_forms.get(filter)
+            found = None if normal_form is None else self._sets.get(normal_form)
             if found is not None:
-                self._kept.move_to_end(predicate.text)
                 return found
-        found = self._matching(predicate)
-        found.flags.writeable = False
-        with self._lock:
-            self._kept[predicate.text] = found
-            while len(self._kept) > self._limit:
-                self._kept.popitem(last=False)
+            predicate = parse(filter)
+            self._normal_forms.put(filter, predicate.text, len(filter) + len(predicate.text))
+        else:
+            predicate = filter
+        return self._kept(predicate)
+
+    def _kept(self, predicate: Predicate) -> Uint64Array:
+        found = self._sets.get(predicate.text)
+        if found is None:
+            found = self._matching(predicate)
+            found.flags.writeable = False
+            self._sets.put(predicate.text, found, found.nbytes)
         return found
 
     def _matching(self, predicate: Predicate) -> Uint64Array:
         if isinstance(predicate, Comparison):
             return self._column(predicate).matching(predicate)
         if isinstance(predicate, Negation):
-            return item_sets.invert(self._matching(predicate.part), self.item_count)
+            return item_sets.invert(self._part(predicate.part), self.item_count)
         assert isinstance(predicate, Group)
         first, *others = predicate.parts
-        result = self._matching(first).copy()
+        result = self._part(first).copy()
         for part in others:
             if predicate.operator == "and":
-                result &= self._matching(part)
+                result &= self._part(part)
             else:
-                result |= self._matching(part)
+                result |= self._part(part)
         return result
+
+    def _part(self, predicate: Predicate) -> Uint64Array:
+        """The items that match a part. Comparisons are kept, as other filters have them too."""
+        return self._kept(predicate) if isinstance(predicate, Comparison) else self._matching(predicate)
 
     def _column(self, comparison: Comparison) -> Column:
         column = self.columns.get(comparison.attribute)

@@ -20,8 +20,9 @@ class Vocabulary(Sequence[bytes]):
     """V different texts as UTF-8, ascending by their bytes, which stay in the file."""
 
     def __init__(self, text: npt.NDArray[np.uint8]) -> None:
-        self._text = text
-        self._ends = np.flatnonzero(text == _NEWLINE)  # of each line
+        # Views give bytes and ints several times as fast as arrays do.
+        self._text = text.data
+        self._ends = np.flatnonzero(text == _NEWLINE).astype(np.int64).data  # of each line
 
     @classmethod
     def of(cls, values: Sequence[str]) -> Vocabulary:
@@ -50,7 +51,7 @@ class Vocabulary(Sequence[bytes]):
 
     def save(self, path: Path) -> None:
         """Writes the file."""
-        path.write_bytes(self._text.tobytes())
+        path.write_bytes(self._text)
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -62,8 +63,8 @@ class Vocabulary(Sequence[bytes]):
     def __getitem__(self, place: int | slice) -> bytes | Sequence[bytes]:
         if isinstance(place, slice):
             return [self[each] for each in range(len(self))[place]]
-        begin = int(self._ends[place - 1]) + 1 if place else 0
-        return self._text[begin : self._ends[place]].tobytes()
+        begin = self._ends[place - 1] + 1 if place else 0
+        return bytes(self._text[begin : self._ends[place]])
 
     def find(self, value: str) -> int | None:
         """The place of a text, or None where it is none of these."""

@@ -64,7 +64,8 @@ def _column(name: str, values: Any, item_count: int) -> Column:
     try:
         series = pl.Series(name, values)
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"attribute {name!r} can't be read: {error}; expected values of one type") from error
+        why = str(error).splitlines()[0]
+        raise DataError(f"attribute {name!r} can't be read: {why}; expected values of one type") from error
     if len(series) != item_count:
         raise DataError(f"attribute {name!r} has {len(series):,} values; expected {item_count:,}, one an item")
     kind = series.dtype
