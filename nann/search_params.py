@@ -266,6 +266,10 @@ class SearchParams:
             return ENTRY_ALL
         return ENTRY_LAYERS if self.seeds is None else ENTRY_SEEDS
 
+    def scoring_all(self) -> SearchParams:
+        """A search with the same top_k that scores all items."""
+        return SearchParams(self.top_k, (self.top_k,), (0,), every_item=True)
+
     def layer_count(self, entry_layer: int) -> int:
         """How many layers the scorer walks in a graph with this entry layer; ef and rounds need as many values."""
         return entry_layer + 1 if self.entry == ENTRY_LAYERS else 1

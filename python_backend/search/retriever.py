@@ -160,6 +160,8 @@ class Retriever:
         options, params = parse_search(
             own_parameters(parameters), bundle.search_params, bundle.search_by_entry, self._bounds
         )
+        if params.every_item:
+            self._bounds.check_all(bundle.item_count)
         if params.seeds is not None:
             light_users(user_states, self._index.light_width)  # an invalid state must fail only its own request
         origin = origin or Origin(time.monotonic_ns(), 0)

@@ -111,7 +111,7 @@ def test_options_are_kept_in_one_form():
     assert SearchOptions().to_parameters() == {}
     assert options.to_parameters() == {"top_k": 5, "ef": "1,2,3", "rounds": "4,5,6", "seeds": 50}
     built = SearchOptions(filter=(where("price") < 20) & where("available").is_true())
-    assert built.filter == "available and price < 20"
+    assert built.filter == "available = true and price < 20"
     assert built.to_parameters() == {"filter": built.filter}
     for value, kept in ((True, True), (np.bool_(False), False), ("true", True), ("False", False)):
         assert SearchOptions(exclude_history=value).to_parameters() == {"exclude_history": kept}

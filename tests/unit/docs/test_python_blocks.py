@@ -30,6 +30,7 @@ class FakeTransport:
             "item_ids": np.full((users, width), 1001),
             "scores": np.ones((users, width), np.float32),
             **dict.fromkeys(("unknown_items", "items_scored", "status"), one),
+            "items_matching": one.astype(np.int64),
             "request_key": np.full((users, 1), request.key),
         }
 
