@@ -87,7 +87,7 @@ def beam_search(
     plan = Plan.of(params, len(users), index.graph)
     conditions = Conditions.of(users, index.item_count, kernels)
     if conditions is not None:
-        plan = plan.scoring_few(conditions.matching)
+        plan = plan.scoring_few(conditions.matching, index.graph)
     lockstep = Lockstep(index.graph, scorer, users.states, kernels, int(plan.ef.max(initial=1)), conditions)
     walk = _BeamWalk(index.graph, lockstep, plan, observer, stop)
     if len(users):

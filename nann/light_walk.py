@@ -25,8 +25,10 @@ from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS, PADDING_ITEM, PADDING_SCOR
 
 _STEPS_PER_EF = 4
 """The most items that a walk expands, as a multiple of its ef: more than it needs, so that no walk is unbounded."""
-_SCANNED_PER_EF = 10
-"""How many items a scan scores in the time that a walk without conditions takes, as a multiple of its ef."""
+_STEPS_UNDER = 2
+"""The same under conditions, where a walk must expand N / matching times as many items, if these are anywhere."""
+_SCANNED_PER_STEP = 8
+"""How many items a scan scores in the time of one step of a walk."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,14 +92,14 @@ def _walk(
     kernels: Kernels,
     threads: int,
 ) -> Seeds:
-    """The walk for w_u (`float32[B, d]`); at most so many more steps as there are items for each that may be shown."""
+    """The walks for w_u, `float32[B, d]`; under conditions without seeds for those that would be too long."""
     graph, light_vectors = index.graph, index.light_vectors
     assert light_vectors is not None
     counts = np.array([min(one.count, graph.item_count) for one in params], np.int64)
     ef = np.array([min(one.ef, graph.item_count) for one in params], np.int32)
     steps = _STEPS_PER_EF * ef.astype(np.int64)
     if conditions is not None:
-        steps = steps * graph.item_count // np.maximum(conditions.matching, 1)
+        steps = _STEPS_UNDER * ef * graph.item_count // np.maximum(conditions.matching, 1)
     width = int(counts.max(initial=0))
     ground = graph.layers[0]
     items, scores, scored = kernels.light_walk(
@@ -127,9 +129,8 @@ def _under(
     assert index.light_vectors is not None
     matching = conditions.matching
     counts = np.minimum([one.count for one in params], matching)
-    walk_costs = _SCANNED_PER_EF * np.array([one.ef for one in params], np.int64)
-    # A walk must score N / matching times as many items as one without conditions, a scan only what matches.
-    scanned = conditions.restricted & (matching**2 <= walk_costs * index.item_count)
+    steps = np.array([one.ef for one in params]) * (index.item_count / np.maximum(matching, 1))  # of a walk, about
+    scanned = conditions.restricted & (matching <= _SCANNED_PER_STEP * steps)
     items = np.full((len(params), counts.max(initial=0)), PADDING_ITEM, np.int32)
     scores = np.full(items.shape, PADDING_SCORE, np.float32)
     scored = np.zeros(len(params), np.int32)
