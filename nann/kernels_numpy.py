@@ -130,7 +130,11 @@ def light_walk(
         for step in range(int(steps[row]) + 1):
             found = inner_products(user, vectors[candidates[0]])[None, :]
             scored[row] += candidates.shape[1]
-            shown = candidates if blocked is None else np.where(_is_set(blocked[row], candidates), np.int32(PADDING_ITEM), candidates)
+            shown = (
+                candidates
+                if blocked is None
+                else np.where(_is_set(blocked[row], candidates), np.int32(PADDING_ITEM), candidates)
+            )
             best, best_scores, _ = merge_top(best, best_scores, shown, found, ef[row : row + 1])
             for negated, item in zip(-found[0], candidates[0].tolist(), strict=True):
                 heappush(unexpanded, (negated, item))

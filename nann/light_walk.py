@@ -125,24 +125,26 @@ def _under(
     kernels: Kernels,
     threads: int,
 ) -> Seeds:
-    """Seeds that may be shown: of a scan where that is cheaper than a walk, and where a walk found too few."""
+    """Seeds that may be shown: of a scan where that is cheaper than a walk, and where a walk would be too long."""
     assert index.light_vectors is not None
-    matching = conditions.matching
+    matching, restricted = conditions.matching, conditions.restricted
     counts = np.minimum([one.count for one in params], matching)
-    steps = np.array([one.ef for one in params]) * (index.item_count / np.maximum(matching, 1))  # of a walk, about
-    scanned = conditions.restricted & (matching <= _SCANNED_PER_STEP * steps)
     items = np.full((len(params), counts.max(initial=0)), PADDING_ITEM, np.int32)
     scores = np.full(items.shape, PADDING_SCORE, np.float32)
     scored = np.zeros(len(params), np.int32)
-    if len(rows := np.flatnonzero(~scanned)):
-        walked = _walk(index, states[rows], [params[row] for row in rows], conditions[rows], kernels, threads)
-        walked_items, walked_scores = fit(walked.items, walked.scores, counts[rows], items.shape[1])
-        items[rows], scores[rows], scored[rows] = walked_items, walked_scores, walked.light_scored
-        scanned[rows] = np.count_nonzero(walked_items != PADDING_ITEM, axis=1) < counts[rows]
-    if len(rows := np.flatnonzero(scanned)):
+    steps = np.array([one.ef for one in params]) * (index.item_count / np.maximum(matching, 1))  # of a walk, about
+    walking = restricted & (matching > _SCANNED_PER_STEP * steps)
+    for rows, among in ((np.flatnonzero(~restricted), None), (np.flatnonzero(walking), conditions)):
+        if len(rows):
+            some = among if among is None else among[rows]
+            found = _walk(index, states[rows], [params[row] for row in rows], some, kernels, threads)
+            items[rows], scores[rows] = fit(found.items, found.scores, counts[rows], items.shape[1])
+            scored[rows] = found.light_scored
+    too_few = np.count_nonzero(items != PADDING_ITEM, axis=1) < counts
+    if len(rows := np.flatnonzero(restricted & too_few)):
         wanted = counts[rows].astype(np.int32)
-        found = kernels.light_scan(index.light_vectors, states[rows], conditions.blocked[rows], wanted, threads)
-        items[rows], scores[rows] = fit(*found, counts[rows], items.shape[1])
+        best = kernels.light_scan(index.light_vectors, states[rows], conditions.blocked[rows], wanted, threads)
+        items[rows], scores[rows] = fit(*best, counts[rows], items.shape[1])
         scored[rows] += matching[rows].astype(np.int32)
     return Seeds(items, scores, scored)
 
