@@ -105,10 +105,10 @@ NumpyArray2<int32_t> expand(Array1<const int32_t> indptr, Array1<const int32_t> 
 
 NumpyArray2<int32_t> expand_through(Array1<const int32_t> indptr, Array1<const int32_t> neighbors,
                                     Array2<uint64_t> visited, Array2<const uint64_t> blocked,
-                                    Array2<const int32_t> frontier, size_t threads) {
+                                    Array2<const int32_t> frontier, size_t reach, size_t threads) {
   const nann::Csr layer = csr(indptr, neighbors);
   return padded(frontier.shape(0), [&] {
-    return nann::expand_through(layer, matrix(visited), matrix(blocked), matrix(frontier), threads);
+    return nann::expand_through(layer, matrix(visited), matrix(blocked), matrix(frontier), reach, threads);
   });
 }
 
@@ -169,7 +169,7 @@ NB_MODULE(_kernels, module) {
   module.def("expand", &expand, "indptr"_a.noconvert(), "neighbors"_a.noconvert(), "visited"_a.noconvert(),
              "frontier"_a.noconvert(), "threads"_a);
   module.def("expand_through", &expand_through, "indptr"_a.noconvert(), "neighbors"_a.noconvert(),
-             "visited"_a.noconvert(), "blocked"_a.noconvert(), "frontier"_a.noconvert(), "threads"_a);
+             "visited"_a.noconvert(), "blocked"_a.noconvert(), "frontier"_a.noconvert(), "reach"_a, "threads"_a);
   module.def("merge_top", &merge_top, "items"_a.noconvert(), "scores"_a.noconvert(), "new_items"_a.noconvert(),
              "new_scores"_a.noconvert(), "ef"_a.noconvert(), "threads"_a);
   module.def("light_walk", &light_walk, "indptr"_a.noconvert(), "neighbors"_a.noconvert(), "entry_points"_a.noconvert(),

@@ -141,18 +141,23 @@ inline size_t find_lists(const Csr& layer, const int32_t* frontier, size_t count
   return total;
 }
 
-// Calls `visit` with every neighbour in the lists, until it returns false.
-template <typename Visit>
-NANN_ALWAYS_INLINE void for_neighbors(const Csr& layer, const std::vector<Range>& lists, const Visit& visit) {
+struct Always {
+  bool operator()() const { return true; }
+};
+
+// Calls `visit` with every neighbour in the lists; asks before each list whether to go on.
+template <typename Visit, typename GoOn = Always>
+NANN_ALWAYS_INLINE void for_neighbors(const Csr& layer, const std::vector<Range>& lists, const Visit& visit,
+                                      const GoOn& go_on = {}) {
   constexpr size_t kAhead = 16;
   for (size_t i = 0; i < std::min(kAhead, lists.size()); ++i) prefetch_list(layer, lists[i]);
-  for (size_t i = 0; i < lists.size(); ++i) {
+  for (size_t i = 0; i < lists.size() && go_on(); ++i) {
     if (i + kAhead < lists.size()) prefetch_list(layer, lists[i + kAhead]);
     const Range list = lists[i];  // a copy: the compiler can't know that `visit` does not change it
     for (int32_t at = list.start; at < list.stop; ++at) {
       const int32_t item = layer.neighbors[at];
       if (!in_range(item, layer.item_count)) bad_item("neighbors", item, items_below(layer.item_count));
-      if (!visit(item)) return;
+      visit(item);
     }
   }
 }
@@ -164,7 +169,6 @@ inline size_t collect(const Csr& layer, const std::vector<Range>& lists, uint64_
   for_neighbors(layer, lists, [&](int32_t item) {
     out[count] = item;
     count += test_and_set(bits, static_cast<uint32_t>(item));
-    return true;
   });
   return count;
 }

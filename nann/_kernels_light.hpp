@@ -90,7 +90,8 @@ inline void write_best(std::vector<uint64_t>& keys, size_t most, Matrix<int32_t>
   }
 }
 
-// One user's walk; blocked items are scored and expanded as the others, but never in W. An object serves one user after the other and reuses its memory.
+// One user's walk; an object serves one user after the other and reuses its memory. Blocked items are scored and
+// expanded as the others, but W never holds them.
 //
 // W, the ef best scored items, is selected only at the end. Until then it would only tell when to stop: when ef items
 // are better than the best open (not yet expanded) one. Those are all expanded, as no open item is better than
@@ -111,7 +112,8 @@ class LightWalk {
     candidates_.assign(in_.entry_points.data, in_.entry_points.data + in_.entry_points.cols);
     for (int32_t item : candidates_) test_and_set(visited_.data(), static_cast<uint32_t>(item));
     score_candidates();
-    for (int32_t step = 0; step < in_.steps.data[user] && !open_.empty(); ++step) {
+    int32_t step = 0;
+    for (; step < in_.steps.data[user] && !open_.empty(); ++step) {
       std::pop_heap(open_.begin(), open_.end(), std::greater<>());
       const uint64_t next = open_.back();
       open_.pop_back();
@@ -119,6 +121,7 @@ class LightWalk {
       if (is_allowed(item_of(next))) note_expanded(next);
       expand(item_of(next));
     }
+    if (blocked_ != nullptr && step == in_.steps.data[user]) scored_.clear();  // too early: W may not hold the best
     write_best(scored_, ef_, out.items, out.scores, user);
     out.scored.data[user] = static_cast<int32_t>(count_);
   }

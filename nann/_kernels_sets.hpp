@@ -45,35 +45,53 @@ inline void append_allowed(const uint64_t* blocked, size_t first, size_t last, s
   }
 }
 
-// Appends the unvisited neighbours, which become visited, to `found`, or to `bridges` if they are blocked; returns how
-// many of each. Both arrays need room for all neighbours.
-inline std::pair<size_t, size_t> split(const Csr& layer, const std::vector<Range>& lists, uint64_t* visited,
-                                       const uint64_t* blocked, int32_t* found, int32_t* bridges) {
-  size_t allowed = 0, not_allowed = 0;
-  for_neighbors(layer, lists, [&](int32_t item) {
-    const auto bit = static_cast<uint32_t>(item);
-    const bool is_new = test_and_set(visited, bit), is_blocked = test(blocked, bit);
-    found[allowed] = bridges[not_allowed] = item;
-    allowed += is_new & !is_blocked;
-    not_allowed += is_new & is_blocked;
-    return true;
-  });
-  return {allowed, not_allowed};
-}
+// Finds the neighbours of one user's items, and what lies behind those that are blocked: the bridges.
+class Bridges {
+ public:
+  // Fills `found` with the unvisited neighbours that are not blocked, then with those of the bridges, one bridge after
+  // the other while `found` has fewer than `most`. All of them become visited, and so do all bridges.
+  void expand(const Csr& layer, const int32_t* frontier, size_t count, uint64_t* visited, const uint64_t* blocked,
+              size_t most, std::vector<int32_t>& found) {
+    const size_t neighbors = find_lists(layer, frontier, count, lists_);
+    found.resize(neighbors);
+    bridges_.resize(neighbors);
+    size_t allowed = 0, not_allowed = 0;
+    for_neighbors(layer, lists_, [&](int32_t item) {
+      const auto bit = static_cast<uint32_t>(item);
+      const bool is_new = test_and_set(visited, bit), is_blocked = test(blocked, bit);
+      found[allowed] = bridges_[not_allowed] = item;
+      allowed += is_new & !is_blocked;
+      not_allowed += is_new & is_blocked;
+    });
+    not_allowed = std::min(not_allowed, most);
+    constexpr size_t kAtOnce = 64;  // mostly a few bridges lead to as many items as are wanted
+    for (size_t at = 0; at < not_allowed && allowed < most; at += kAtOnce) {
+      found.resize(allowed + find_lists(layer, bridges_.data() + at, std::min(kAtOnce, not_allowed - at), lists_));
+      allowed = cross(layer, visited, blocked, most, allowed, found.data());
+    }
+    found.resize(allowed);
+  }
 
-// Appends the unvisited neighbours that are not blocked, which become visited, to the `count` items of `found`, until
-// there are `most`.
-inline size_t cross(const Csr& layer, const std::vector<Range>& lists, uint64_t* visited, const uint64_t* blocked,
-                    int32_t* found, size_t count, size_t most) {
-  if (count >= most) return count;
-  for_neighbors(layer, lists, [&](int32_t item) {
-    const auto bit = static_cast<uint32_t>(item);
-    found[count] = item;
-    if (!test(blocked, bit)) count += test_and_set(visited, bit);
-    return count < most;
-  });
-  return count;
-}
+ private:
+  // Appends to the `count` items of `found` what is behind the bridges whose lists were looked up.
+  size_t cross(const Csr& layer, uint64_t* visited, const uint64_t* blocked, size_t most, size_t count,
+               int32_t* found) const {
+    for_neighbors(
+        layer, lists_,
+        [&](int32_t item) {
+          const size_t word = static_cast<uint32_t>(item) >> 6;
+          const uint64_t allowed = uint64_t{1} << (item & 63) & ~blocked[word];
+          found[count] = item;
+          count += (allowed & ~visited[word]) != 0;
+          visited[word] |= allowed;
+        },
+        [&] { return count < most; });
+    return count;
+  }
+
+  std::vector<Range> lists_;
+  std::vector<int32_t> bridges_;
+};
 
 }  // namespace detail
 
@@ -88,25 +106,21 @@ NANN_POPCOUNT_CLONES static void count(Matrix<const uint64_t> item_sets, Matrix<
 }
 
 // Per row: the unvisited neighbours of the frontier that are not blocked, then those of its blocked neighbours, the
-// bridges. They become visited, and so do the bridges. A row has no more items than there were unvisited neighbours,
-// blocked ones included. At most `threads` threads share the rows.
+// bridges, until there are `reach` items for each of the frontier. They become visited, and so do the bridges.
+// At most `threads` threads share the rows.
 inline Ragged expand_through(const Csr& layer, Matrix<uint64_t> visited, Matrix<const uint64_t> blocked,
-                             Matrix<const int32_t> frontier, size_t threads) {
+                             Matrix<const int32_t> frontier, size_t reach, size_t threads) {
   detail::require_rows("frontier", frontier.rows, visited.rows);
   detail::require_rows("blocked", blocked.rows, visited.rows);
   detail::require_words("visited", visited.cols, layer.item_count);
   detail::require_words("blocked", blocked.cols, layer.item_count);
   Ragged found{std::vector<std::vector<int32_t>>(frontier.rows)};
   share_rows(frontier.rows, threads, [&] {
-    return [&, lists = std::vector<detail::Range>(), bridges = std::vector<int32_t>()](size_t r) mutable {
-      std::vector<int32_t>& row = found.rows[r];
-      uint64_t* seen = visited.row(r);
-      bridges.resize(detail::find_lists(layer, frontier.row(r), frontier.cols, lists));
-      row.resize(bridges.size());
-      const auto [allowed, not_allowed] = detail::split(layer, lists, seen, blocked.row(r), row.data(), bridges.data());
-      const size_t neighbors = detail::find_lists(layer, bridges.data(), not_allowed, lists);
-      row.resize(allowed + neighbors);
-      row.resize(detail::cross(layer, lists, seen, blocked.row(r), row.data(), allowed, allowed + not_allowed));
+    return [&, bridges = detail::Bridges()](size_t r) mutable {
+      const int32_t* items = frontier.row(r);
+      const auto padding = std::count(items, items + frontier.cols, kPaddingItem);
+      const size_t most = reach * (frontier.cols - static_cast<size_t>(padding));
+      bridges.expand(layer, items, frontier.cols, visited.row(r), blocked.row(r), most, found.rows[r]);
     };
   });
   return found;

@@ -87,7 +87,7 @@ def beam_search(
     plan = Plan.of(params, len(users), index.graph)
     conditions = Conditions.of(users, index.item_count, kernels)
     if conditions is not None:
-        plan = plan.scoring_few(conditions.matching)
+        plan = plan.under(conditions, index.graph)
     lockstep = Lockstep(index.graph, scorer, users.states, kernels, int(plan.ef.max(initial=1)), conditions)
     walk = _BeamWalk(index.graph, lockstep, plan, observer, stop)
     if len(users):
@@ -131,7 +131,7 @@ class _BeamWalk:
         W holds the best, so that no round could change W; `_rounds_left` stays 0.
         Seeds: the ground layer starts with all seeds visited, and with the ef best of them as W and frontier.
         """
-        candidates = self._of_the_rest(start.items)
+        candidates = self._of_the_rest(start.items) if start.items.shape[1] else None
         self._bridges = start.bridges
         if candidates is None:
             return

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from nann import item_sets
+from nann.graph import HnswGraph
 from nann.kernels import BoolArray, Int32Array, Int64Array, Kernels, Uint64Array
 from nann.search_input import UserBatch
 from nann.signature import PADDING_ITEM
+
+_NEW_NEIGHBORS = 1 / 3
+"""The share of an expanded item's neighbours that a search has not visited yet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +41,11 @@ class Conditions:
         """
         blocked = users.blocked_of(item_count)
         return None if blocked is None else cls(item_count, blocked, item_count - kernels.count(blocked))
+
+    @staticmethod
+    def reach(graph: HnswGraph, layer: int) -> int:
+        """How many new items an expanded item leads to in a search without conditions, about: `Kernels.expand_through`."""
+        return math.ceil(_NEW_NEIGHBORS * graph.mean_degrees[layer])
 
     def __getitem__(self, rows: npt.NDArray[np.intp]) -> Conditions:
         return Conditions(self.item_count, self.blocked[rows], self.matching[rows])

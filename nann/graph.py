@@ -84,6 +84,11 @@ class HnswGraph:
         """`int32[E]`, ascending: every item of the entry layer."""
         return np.flatnonzero(self.levels >= self.entry_layer).astype(np.int32)
 
+    @cached_property
+    def mean_degrees(self) -> tuple[float, ...]:
+        """How many neighbours an item has on each layer, ground first."""
+        return tuple(len(layer.neighbors) / size for layer, size in zip(self.layers, self.layer_sizes, strict=True))
+
     @property
     def layer_sizes(self) -> tuple[int, ...]:
         """How many items each layer holds, ground first."""

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 
-def check_threads(threads: int) -> None:
-    """Checks a number of threads.
+def check_at_least(name: str, value: int, least: int) -> None:
+    """Checks a number.
 
     Raises:
-        ValueError: if it is below 1.
+        ValueError: if it is below `least`.
     """
-    if threads < 1:
-        raise ValueError(f"threads is {threads}; expected at least 1")
+    if value < least:
+        raise ValueError(f"{name} is {value}; expected at least {least}")
 
 
 def check(

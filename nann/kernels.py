@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nann import kernels_numpy
-from nann.kernel_checks import check, check_threads
+from nann.kernel_checks import check, check_at_least
 
 try:
     from nann import _kernels
@@ -54,6 +54,7 @@ class Implementation(Protocol):
         visited: Uint64Array,
         blocked: Uint64Array,
         frontier: Int32Array,
+        reach: int,
         threads: int,
     ) -> Int32Array:
         """`Kernels.expand_through`, arrays already checked."""
@@ -170,13 +171,14 @@ class Kernels:
         visited: Uint64Array,
         blocked: Uint64Array,
         frontier: Int32Array,
+        reach: int,
         threads: int = 1,
     ) -> Int32Array:
         """`expand` where items are blocked: unvisited neighbours that are not, and what lies behind those that are.
 
         A blocked neighbour becomes visited and is a bridge: its own neighbours are found too, if they are neither
-        visited nor blocked, and become visited. A user finds no more items than there were unvisited neighbours of the
-        frontier, blocked ones included: so many are found without conditions.
+        visited nor blocked, and become visited. With F items in a user's frontier, at most `reach` F bridges are
+        crossed, in order of first discovery, and none once `reach` F items are found.
 
         Args:
             indptr: `int32[N + 1]` of one layer.
@@ -184,6 +186,7 @@ class Kernels:
             visited: `uint64[B, W]` bitmap, W >= N / 64, changed in place.
             blocked: `uint64[B, V]` bitmap, V >= N / 64.
             frontier: `int32[B, F]` items to expand, blocked or not, -1 ignored.
+            reach: as above; at least 0.
             threads: how many threads share the users.
 
         Returns:
@@ -197,7 +200,8 @@ class Kernels:
         """
         _check_expansion(indptr, neighbors, visited, frontier, threads)
         check("blocked", blocked, np.uint64, 2, rows=len(visited))
-        return self.implementation.expand_through(indptr, neighbors, visited, blocked, frontier, threads)
+        check_at_least("reach", reach, 0)
+        return self.implementation.expand_through(indptr, neighbors, visited, blocked, frontier, reach, threads)
 
     def merge_top(
         self,
@@ -240,7 +244,7 @@ class Kernels:
                     f"{name}items has shape {list(ids.shape)} and {name}scores {list(values.shape)}; "
                     "expected one score per item"
                 )
-        check_threads(threads)
+        check_at_least("threads", threads, 1)
         return self.implementation.merge_top(items, scores, new_items, new_scores, ef, threads)
 
     def light_walk(
@@ -262,8 +266,8 @@ class Kernels:
         none, or after `steps` steps. Inner products are summed in a fixed order, so that all implementations give the
         same bits.
 
-        Blocked items are scored, and expanded while they are better than the worst of a full W, but W never holds
-        them: the walk goes through them as far as it must.
+        Blocked items are scored and expanded as the others, but W never holds them: the walk goes through them while
+        they are better than the worst of a full W. If `steps` end it before, it has no result.
 
         Args:
             indptr: `int32[N + 1]` of the ground layer.
@@ -292,9 +296,8 @@ class Kernels:
         check("entry_points", entry_points, np.int32, 1)
         check("ef", ef, np.int32, 1, rows=len(users))
         check("steps", steps, np.int32, 1, rows=len(users))
-        if width < 0:
-            raise ValueError(f"width is {width}; expected at least 0")
-        check_threads(threads)
+        check_at_least("width", width, 0)
+        check_at_least("threads", threads, 1)
         if blocked is not None:
             check("blocked", blocked, np.uint64, 2, rows=len(users))
         return self.implementation.light_walk(
@@ -324,7 +327,7 @@ class Kernels:
         _check_light(vectors, users)
         check("blocked", blocked, np.uint64, 2, rows=len(users))
         check("counts", counts, np.int32, 1, rows=len(users))
-        check_threads(threads)
+        check_at_least("threads", threads, 1)
         return self.implementation.light_scan(vectors, users, blocked, counts, threads)
 
 
@@ -350,7 +353,7 @@ def _check_expansion(
     check("frontier", frontier, np.int32, 2, rows=len(visited))
     if len(indptr) == 0:
         raise ValueError("indptr is empty; expected one value more than items")
-    check_threads(threads)
+    check_at_least("threads", threads, 1)
 
 
 def _check_light(vectors: Float32Array, users: Float32Array) -> None:

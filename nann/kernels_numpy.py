@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
+
 import numpy as np
 import numpy.typing as npt
 
@@ -45,21 +47,26 @@ def expand_through(
     visited: Uint64Array,
     blocked: Uint64Array,
     frontier: Int32Array,
+    reach: int,
     threads: int = 1,
 ) -> Int32Array:
     """`expand` through items that are blocked (`uint64[B, V]`) to those behind them: `int32[B, C]`."""
     _require_words("visited", visited, len(indptr) - 1)
     _require_words("blocked", blocked, len(indptr) - 1)
-    words = -(-(len(indptr) - 1) // 64)
-    rows = []
+    words, rows = -(-(len(indptr) - 1) // 64), []
     for bits, hidden, row in zip(visited, blocked, frontier, strict=True):
-        found = _expand_row(indptr, neighbors, bits, row)
-        bridges = _is_set(hidden, found)
-        # As visited, blocked items are not found again; only what the search takes of the rest is marked.
-        skipped = bits[:words] | hidden[:words]
-        behind = _expand_row(indptr, neighbors, skipped, found[bridges])[: np.count_nonzero(bridges)]
-        _set_bits(bits, behind)
-        rows.append(np.concatenate([found[~bridges], behind]))
+        neighbors_found = _expand_row(indptr, neighbors, bits, row)
+        is_bridge = _is_set(hidden, neighbors_found)
+        found = neighbors_found[~is_bridge]
+        most = reach * np.count_nonzero(row != PADDING_ITEM)
+        for bridge in neighbors_found[is_bridge][:most]:
+            if len(found) >= most:
+                break
+            # As visited, blocked items are not found; they stay unmarked.
+            behind = _expand_row(indptr, neighbors, bits[:words] | hidden[:words], np.array([bridge]))
+            _set_bits(bits, behind)
+            found = np.concatenate([found, behind])
+        rows.append(found)
     return _padded(rows)
 
 
@@ -111,27 +118,33 @@ def light_walk(
     items = np.full((len(users), width), PADDING_ITEM, np.int32)
     scores = np.full((len(users), width), PADDING_SCORE, np.float32)
     scored = np.zeros(len(users), np.int32)
-    if blocked is None:
-        blocked = np.zeros((len(users), -(-len(vectors) // 64)), np.uint64)
-    _require_words("blocked", blocked, len(vectors))
+    if blocked is not None:
+        _require_words("blocked", blocked, len(vectors))
     none = np.empty((1, 0), np.int32)
     for row, user in enumerate(users):
         best, best_scores = none, none.astype(np.float32)  # W, as rows of one-row matrices
         visited = np.zeros((1, -(-len(vectors) // 64)), np.uint64)
-        open_items: list[tuple[np.float32, int]] = []  # (-score, item) of all scored and not expanded, best first
+        unexpanded: list[tuple[np.float32, int]] = []  # a heap of (-score, item)
         candidates = entry_points[None, :]
         mark(visited, candidates)
         for step in range(int(steps[row]) + 1):
             found = inner_products(user, vectors[candidates[0]])[None, :]
             scored[row] += candidates.shape[1]
-            shown = np.where(_is_set(blocked[row], candidates), np.int32(PADDING_ITEM), candidates)
+            shown = (
+                candidates
+                if blocked is None
+                else np.where(_is_set(blocked[row], candidates), np.int32(PADDING_ITEM), candidates)
+            )
             best, best_scores, _ = merge_top(best, best_scores, shown, found, ef[row : row + 1])
-            open_items = sorted([*open_items, *zip(-found[0], candidates[0].tolist(), strict=True)])
-            full = np.count_nonzero(best != PADDING_ITEM) == ef[row]
-            if not open_items or step == steps[row] or (full and open_items[0] > (-best_scores[0, -1], best[0, -1])):
+            for negated, item in zip(-found[0], candidates[0].tolist(), strict=True):
+                heappush(unexpanded, (negated, item))
+            is_full = np.count_nonzero(best != PADDING_ITEM) == ef[row]
+            if not unexpanded or (is_full and unexpanded[0] > (-best_scores[0, -1], best[0, -1])):
                 break
-            _, next_item = open_items.pop(0)
-            candidates = expand(indptr, neighbors, visited, np.array([[next_item]], np.int32))
+            if step == steps[row]:
+                best = best if blocked is None else none
+                break
+            candidates = expand(indptr, neighbors, visited, np.array([[heappop(unexpanded)[1]]], np.int32))
         kept = min(width, best.shape[1])
         items[row, :kept], scores[row, :kept] = best[0, :kept], best_scores[0, :kept]
     return items, scores, scored
@@ -185,10 +198,12 @@ def _expand_row(indptr: Int32Array, neighbors: Int32Array, bits: Uint64Array, fr
     if np.any(bad := (found < 0) | (found >= item_count)):
         raise IndexError(f"neighbors holds {found[bad][0]}; expected an item of 0 <= item < {item_count}")
     fresh = found[~_is_set(bits, found)]
-    first = np.unique(fresh, return_index=True)[1]
     _set_bits(bits, fresh)
-    in_order: npt.NDArray[np.int32] = fresh[np.sort(first)]
-    return in_order
+    return _distinct(fresh)
+
+
+def _distinct(items: Int32Array) -> Int32Array:
+    return items[np.sort(np.unique(items, return_index=True)[1])]
 
 
 def _padded(rows: list[Int32Array]) -> Int32Array:

@@ -25,8 +25,10 @@ from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS, PADDING_ITEM, PADDING_SCOR
 
 _STEPS_PER_EF = 4
 """The most items that a walk expands, as a multiple of its ef: more than it needs, so that no walk is unbounded."""
-_SCANNED_PER_EF = 10
-"""How many items a scan scores in the time that a walk without conditions takes, as a multiple of its ef."""
+_STEPS_UNDER = 2
+"""The same under conditions, where a walk must expand N / matching times as many items, if these are anywhere."""
+_SCANNED_PER_STEP = 8
+"""How many items a scan scores in the time of one step of a walk."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,14 +92,14 @@ def _walk(
     kernels: Kernels,
     threads: int,
 ) -> Seeds:
-    """The walk for w_u (`float32[B, d]`); at most so many more steps as there are items for each that may be shown."""
+    """The walks for w_u, `float32[B, d]`; under conditions without seeds for those that would be too long."""
     graph, light_vectors = index.graph, index.light_vectors
     assert light_vectors is not None
     counts = np.array([min(one.count, graph.item_count) for one in params], np.int64)
     ef = np.array([min(one.ef, graph.item_count) for one in params], np.int32)
     steps = _STEPS_PER_EF * ef.astype(np.int64)
     if conditions is not None:
-        steps = steps * graph.item_count // np.maximum(conditions.matching, 1)
+        steps = _STEPS_UNDER * ef * graph.item_count // np.maximum(conditions.matching, 1)
     width = int(counts.max(initial=0))
     ground = graph.layers[0]
     items, scores, scored = kernels.light_walk(
@@ -123,25 +125,26 @@ def _under(
     kernels: Kernels,
     threads: int,
 ) -> Seeds:
-    """Seeds that may be shown: of a scan where that is cheaper than a walk, and where a walk found too few."""
+    """Seeds that may be shown: of a scan where that is cheaper than a walk, and where a walk would be too long."""
     assert index.light_vectors is not None
-    matching = conditions.matching
+    matching, restricted = conditions.matching, conditions.restricted
     counts = np.minimum([one.count for one in params], matching)
-    walk_costs = _SCANNED_PER_EF * np.array([one.ef for one in params], np.int64)
-    # A walk must score N / matching times as many items as one without conditions, a scan only what matches.
-    scanned = conditions.restricted & (matching**2 <= walk_costs * index.item_count)
     items = np.full((len(params), counts.max(initial=0)), PADDING_ITEM, np.int32)
     scores = np.full(items.shape, PADDING_SCORE, np.float32)
     scored = np.zeros(len(params), np.int32)
-    if len(rows := np.flatnonzero(~scanned)):
-        walked = _walk(index, states[rows], [params[row] for row in rows], conditions[rows], kernels, threads)
-        walked_items, walked_scores = fit(walked.items, walked.scores, counts[rows], items.shape[1])
-        items[rows], scores[rows], scored[rows] = walked_items, walked_scores, walked.light_scored
-        scanned[rows] = np.count_nonzero(walked_items != PADDING_ITEM, axis=1) < counts[rows]
-    if len(rows := np.flatnonzero(scanned)):
+    steps = np.array([one.ef for one in params]) * (index.item_count / np.maximum(matching, 1))  # of a walk, about
+    walking = restricted & (matching > _SCANNED_PER_STEP * steps)
+    for rows, among in ((np.flatnonzero(~restricted), None), (np.flatnonzero(walking), conditions)):
+        if len(rows):
+            some = among if among is None else among[rows]
+            found = _walk(index, states[rows], [params[row] for row in rows], some, kernels, threads)
+            items[rows], scores[rows] = fit(found.items, found.scores, counts[rows], items.shape[1])
+            scored[rows] = found.light_scored
+    too_few = np.count_nonzero(items != PADDING_ITEM, axis=1) < counts
+    if len(rows := np.flatnonzero(restricted & too_few)):
         wanted = counts[rows].astype(np.int32)
-        found = kernels.light_scan(index.light_vectors, states[rows], conditions.blocked[rows], wanted, threads)
-        items[rows], scores[rows] = fit(*found, counts[rows], items.shape[1])
+        best = kernels.light_scan(index.light_vectors, states[rows], conditions.blocked[rows], wanted, threads)
+        items[rows], scores[rows] = fit(*best, counts[rows], items.shape[1])
         scored[rows] += matching[rows].astype(np.int32)
     return Seeds(items, scores, scored)
 

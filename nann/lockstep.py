@@ -72,8 +72,8 @@ class Lockstep:
         threads = self._threads(frontier, _EXPANDED_PER_THREAD)
         if self._conditions is None:
             return self._kernels.expand(csr.indptr, csr.neighbors, self._visited, frontier, threads)
-        blocked = self._conditions.blocked
-        return self._kernels.expand_through(csr.indptr, csr.neighbors, self._visited, blocked, frontier, threads)
+        blocked, reach = self._conditions.blocked, self._conditions.reach(self._graph, layer)
+        return self._kernels.expand_through(csr.indptr, csr.neighbors, self._visited, blocked, frontier, reach, threads)
 
     def score(self, candidates: Int32Array, ef: Int32Array) -> tuple[RowArray, BoolArray]:
         """One scorer call; then W of each user who has candidates becomes the ef best of W and candidates.

@@ -17,7 +17,8 @@ from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams, SeedParams
 from nann.signature import PADDING_ITEM
 
-_SCORED_PER_EXPANDED = 4
+_EXACT_WORTH = 1.5
+"""How many items all at once are scored in the time of a search that scores one, and expands, merges and walks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,15 +74,18 @@ class Plan:
         """`bool[B]`, who starts at seeds."""
         return np.array([one is not None for one in self.seeds], np.bool_)
 
-    @property
-    def evaluations(self) -> Int64Array:
-        """`int64[B]`, about how many items a search without conditions scores."""
-        expanded = (self.ef.astype(np.int64) * self.rounds).sum(axis=0)
-        return np.asarray(_SCORED_PER_EXPANDED * expanded)
+    def evaluations(self, graph: HnswGraph) -> Int64Array:
+        """`int64[B]`, about how many items each search scores without conditions."""
+        start = [len(graph.entry_points) if one is None else one.count for one in self.seeds]
+        reach = np.array([Conditions.reach(graph, layer) for layer in range(len(self.ef))])[:, None]  # [layers, 1]
+        sizes = np.array(graph.layer_sizes[: len(self.ef)])[:, None]
+        found = np.where(self.rounds > 0, np.minimum(self.ef * reach, sizes), 0)  # later rounds find few more
+        return np.asarray(start + found.sum(axis=0))
 
-    def scoring_few(self, matching: Int64Array) -> Plan:
-        """The plan under conditions: who has few items that match (`int64[B]`) scores all of them and walks nowhere."""
-        few = (matching <= np.maximum(self.evaluations, self.top_k)) | self.every
+    def under(self, conditions: Conditions, graph: HnswGraph) -> Plan:
+        """The plan under conditions: who has few items that may be shown scores all of them and walks nowhere."""
+        few = conditions.matching <= np.maximum(_EXACT_WORTH * self.evaluations(graph), self.top_k)
+        few = few & conditions.restricted | self.every
         seeds = tuple(None if alone else one for one, alone in zip(self.seeds, few, strict=True))
         ef = np.where(few, self.top_k, self.ef).astype(np.int32)
         return replace(self, seeds=seeds, every=few, ef=ef, rounds=np.where(few, 0, self.rounds).astype(np.int32))
@@ -196,13 +200,13 @@ def best_unscored(
         users: B of them.
         conditions: theirs.
         kernels: the inner loops.
-        counts: `int64[B]`, how many each user gets, if there are so many.
+        counts: `int64[B]`, how many each user gets, if there are so many; users whom nothing is blocked for get none.
         scored: `int32[B, X]`, items that are not asked for again, -1 ignored.
 
     Returns:
         `int32[B, any]`, padded with -1 at the end of each row.
     """
-    rows = np.flatnonzero(counts > 0)
+    rows = np.flatnonzero(conditions.restricted & (counts > 0))
     found = [np.empty(0, np.int32)] * len(users)
     if index.light_vectors is None:
         for row in rows.tolist():
