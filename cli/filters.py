@@ -104,6 +104,14 @@ def named_filters(given: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def warn_of_misfits(repository: Path) -> None:
+    """Says which of the operator's filters the current bundle of a repository can't use."""
+    bundle = _current(repository)
+    if bundle is not None:
+        for why in ServedFilters.of_bundle(bundle, NamedFilters.of_repository(repository)).misfits():
+            console.print(f"warning: {why}; requests that name it are refused", soft_wrap=True, markup=False)
+
+
 def _named(repository: Path) -> NamedFilters:
     if not repository.is_dir():
         raise ConfigError(f"{repository} is no model repository; `nann serve` makes one, or name it with --repository")

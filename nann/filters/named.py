@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from nann import item_sets
 from nann.durable_files import new_file
-from nann.errors import ConfigError, FilterError, RequestError
+from nann.errors import ConfigError, FilterError, InvalidInputError, RequestError
 from nann.features import FeatureTransform
 
 from .catalogue import Catalogue
@@ -196,6 +196,16 @@ class ServedFilters:
         # A filter that is replaced between the two looks is compiled again at the next request.
         self._compiled[name] = _Compiled(version, allowed)
         return allowed
+
+    def misfits(self) -> list[str]:
+        """A message for each of the operator's filters that can't be used with this bundle."""
+        found = []
+        for name in self._operator.names() if self._operator else ():
+            try:
+                self.allowed(name)
+            except InvalidInputError as error:  # noqa: PERF203
+                found.append(str(error))
+        return found
 
     def _definition(self, name: str, version: object) -> Definition:
         found = self._operator.read(name) if self._operator and version is not None else None

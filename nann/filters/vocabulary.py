@@ -14,6 +14,8 @@ import numpy.typing as npt
 from nann.errors import BundleError
 
 _NEWLINE = ord("\n")
+_CHECKED = 1 << 16
+"""Lines that are looked at together."""
 
 
 class Vocabulary(Sequence[bytes]):
@@ -44,9 +46,9 @@ class Vocabulary(Sequence[bytes]):
         vocabulary = cls(text)
         if len(text) and text[-1] != _NEWLINE:
             raise BundleError(f"{path} ends within a line; expected one value a line; make the bundle again")
-        lines = bytes(text).split(b"\n")[:-1]
-        if any(line >= following for line, following in pairwise(lines)):
-            raise BundleError(f"{path} has lines that do not ascend; make the bundle again")
+        for first in range(0, len(vocabulary), _CHECKED):
+            if any(line >= following for line, following in pairwise(vocabulary[first : first + _CHECKED + 1])):
+                raise BundleError(f"{path} has lines that do not ascend; make the bundle again")
         return vocabulary
 
     def save(self, path: Path) -> None:
@@ -62,9 +64,12 @@ class Vocabulary(Sequence[bytes]):
     def __getitem__(self, place: slice) -> Sequence[bytes]: ...
     def __getitem__(self, place: int | slice) -> bytes | Sequence[bytes]:
         if isinstance(place, slice):
-            return [self[each] for each in range(len(self))[place]]
-        begin = self._ends[place - 1] + 1 if place else 0
-        return bytes(self._text[begin : self._ends[place]])
+            first, last, step = place.indices(len(self))
+            return bytes(self._text[self._begin(first) : self._begin(last)]).split(b"\n")[:-1][::step]
+        return bytes(self._text[self._begin(place) : self._ends[place]])
+
+    def _begin(self, place: int) -> int:
+        return self._ends[place - 1] + 1 if place else 0
 
     def find(self, value: str) -> int | None:
         """The place of a text, or None where it is none of these."""

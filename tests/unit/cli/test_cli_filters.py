@@ -67,6 +67,19 @@ def test_before_a_bundle_is_installed(tmp_path):
     assert rows == [{"name": "a", "of": "operator", "filter": "price < 10"}]
 
 
+def test_a_rollback_warns_of_filters_that_do_not_fit(bundle, repository):
+    at = ("--repository", repository)
+    assert nann("filters", "set", "cheap", "price < 10", *at).code == 0
+    NamedFilters.of_repository(repository).set("red", 'color = "red"')
+    release_path(repository, 2).mkdir()
+    Versions((1, 2), {1: "x", 2: "y"}).write(repository)
+    ended = nann("rollback", "--offline", *at)
+    assert ended.code == 0, ended
+    (warning,) = (line for line in ended.stderr.splitlines() if line.startswith("warning"))
+    assert warning.startswith("warning: filter 'red' does not fit this bundle: position 1: got 'color'; expected an")
+    assert warning.endswith("price, shop; requests that name it are refused")
+
+
 def test_mistakes(repository, tmp_path):
     at = ("--repository", repository)
     assert "got 'color'; expected an attribute of the items: price, shop" in refused(
@@ -95,5 +108,6 @@ def test_the_bundle_of_nann_index_has_the_logs_category_and_names_filters(pipeli
     opened = Bundle.open(tmp_path / "bundle")
     assert opened.filters == {"one": "category = 1", "others": "not category = 1"}
     assert opened.attributes.names == ["category"]
+    assert Bundle.open(pipeline.bundle).attributes.names == ["category"]  # after the export
     assert "--named-filter is 'one'; expected NAME=FILTER" in refused("index", *made, "--named-filter", "one")
     assert "filter 'x': position 1: got 'color'" in refused("index", *made, "--named-filter", "x=color")

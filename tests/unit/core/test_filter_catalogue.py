@@ -14,6 +14,7 @@ from nann import item_sets
 from nann.errors import BundleError, DataError, FilterError
 from nann.filters import Catalogue, parse, where
 from nann.filters.catalogue import attribute_files
+from nann.filters.vocabulary import Vocabulary
 from nann.training.data.item_columns import catalogue_of
 
 N = len(ITEMS)
@@ -168,3 +169,19 @@ def test_a_damaged_column_is_refused(tmp_path, file, change, message):
     change(tmp_path / file)
     with pytest.raises(BundleError, match=message):
         Catalogue.load(tmp_path, entries, N)
+
+
+def test_a_vocabulary_is_checked_in_parts_and_looked_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("nann.filters.vocabulary._CHECKED", 2)
+    words = ["", "a", "ab", "b\r", "c", "é"]
+    Vocabulary.of(words).save(tmp_path / "words")
+    opened = Vocabulary.load(tmp_path / "words")
+    assert [each.decode() for each in opened] == [each.decode() for each in opened[:]] == words
+    assert [opened.find(word) for word in words] == list(range(6))
+    assert [opened.find(word) for word in ("A", "bb", "zz", "éé", "\ud800")] == [None] * 5
+    assert [each.decode() for each in opened[1:6:2]] == ["a", "b\r", "é"]
+    for swapped in range(5):
+        other = [*words[:swapped], words[swapped + 1], words[swapped], *words[swapped + 2 :]]
+        Vocabulary.of(other).save(tmp_path / "words")
+        with pytest.raises(BundleError, match="has lines that do not ascend"):
+            Vocabulary.load(tmp_path / "words")

@@ -76,6 +76,8 @@ def test_a_filter_that_does_not_fit_the_bundle_is_refused_and_not_forgotten(oper
     fits = ServedFilters(operator, {}, CATALOGUE, FEATURES)
     with pytest.raises(FilterError, match=r"filter 'red' does not fit this bundle: position 1: got 'color'; expected"):
         fits.allowed("red")
+    operator.set("cheap", "price < 2")
+    assert [line.split(":")[0] for line in fits.misfits()] == ["filter 'red' does not fit this bundle"]
     without = ServedFilters(operator, {}, None, FEATURES)
     with pytest.raises(
         FilterError, match=r"filter 'red' is 'color = \"red\"'; expected a bundle whose items have attr"
