@@ -99,8 +99,7 @@ NumpyArray2<int32_t> padded(size_t rows, const Find& find) {
 NumpyArray2<int32_t> expand(Array1<const int32_t> indptr, Array1<const int32_t> neighbors, Array2<uint64_t> visited,
                             Array2<const int32_t> frontier, size_t threads) {
   const nann::Csr layer = csr(indptr, neighbors);
-  return padded(frontier.shape(0),
-                [&] { return nann::expand(layer, matrix(visited), matrix(frontier), threads); });
+  return padded(frontier.shape(0), [&] { return nann::expand(layer, matrix(visited), matrix(frontier), threads); });
 }
 
 NumpyArray2<int32_t> expand_through(Array1<const int32_t> indptr, Array1<const int32_t> neighbors,

@@ -45,7 +45,7 @@ NANN_ALWAYS_INLINE float inner_product(const float* left, const float* right, si
 
 // <user, vector> of `count` items. The bits are the same in every clone: lanes, and their order, do not change.
 NANN_CLONES static void inner_products(const float* user, Matrix<const float> vectors, const int32_t* items,
-                                              size_t count, float* scores) {
+                                       size_t count, float* scores) {
   constexpr size_t kAhead = 8;
   const auto prefetch = [&](int32_t item) {
     constexpr size_t kLine = 64 / sizeof(float);

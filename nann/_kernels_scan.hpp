@@ -94,7 +94,8 @@ inline size_t scan_width(const ScanInput& in) {
   return static_cast<size_t>(widest);
 }
 
-// Per user: the `counts` best items that are not blocked, best first, padded. At most `threads` threads share the items.
+// Per user: the `counts` best items that are not blocked, best first, padded. At most `threads` threads share the
+// items.
 inline void light_scan(const ScanInput& in, const ScanOutput& out, size_t threads) {
   using namespace detail;
   check_scan(in, out);

@@ -40,8 +40,7 @@ inline void append_allowed(const uint64_t* blocked, size_t first, size_t last, s
   for (size_t word = first; word < last; ++word) {
     uint64_t allowed = ~blocked[word];
     if (word == item_count / 64) allowed &= (uint64_t{1} << item_count % 64) - 1;
-    for (; allowed != 0; allowed &= allowed - 1)
-      items.push_back(static_cast<int32_t>(word * 64) + lowest_bit(allowed));
+    for (; allowed != 0; allowed &= allowed - 1) items.push_back(static_cast<int32_t>(word * 64) + lowest_bit(allowed));
   }
 }
 

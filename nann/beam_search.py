@@ -25,6 +25,9 @@ from nann.search_result import SearchResult
 from nann.search_start import Plan, Start, best_unscored
 from nann.signature import PADDING_ITEM
 
+_BRIDGES = 4
+"""The share of ef, as its divisor, that bridges get in the first round of a layer even if W fills ef."""
+
 
 @dataclass(frozen=True, eq=False)
 class RoundTrace:
@@ -185,11 +188,17 @@ class _BeamWalk:
             self._report(rows, (self._plan.rounds[0] + 1)[rows])
 
     def _with_bridges(self, frontier: Int32Array, layer: int) -> Int32Array:
-        """`frontier` (`int32[B, F]`), and in a user's first round on the layer the bridges that ef has room for."""
+        """`frontier` (`int32[B, F]`), and in a user's first round on the layer the bridges that there is room for.
+
+        Many own items are among the best, so that they would be in W if they might be shown: they get what W leaves of
+        ef, and at least a quarter of it.
+        """
         if self._bridges is None:
             return frontier
         begins = self._rounds_left == self._plan.rounds[layer]
-        room = np.where(begins, self._plan.ef[layer] - np.count_nonzero(frontier != PADDING_ITEM, axis=1), 0)
+        ef = self._plan.ef[layer]
+        left = ef - np.count_nonzero(frontier != PADDING_ITEM, axis=1)
+        room = np.where(begins, np.maximum(left, ef // _BRIDGES), 0)
         bridges = keep_rows(self._bridges, has_items(frontier))
         bridges = np.where(np.arange(bridges.shape[1]) < room[:, None], bridges, np.int32(PADDING_ITEM))
         self.users.mark(bridges)

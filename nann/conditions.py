@@ -44,7 +44,7 @@ class Conditions:
 
     @staticmethod
     def reach(graph: HnswGraph, layer: int) -> int:
-        """How many new items an expanded item leads to in a search without conditions, about: `Kernels.expand_through`."""
+        """About how many new items an expanded item leads to without conditions; for `Kernels.expand_through`."""
         return math.ceil(_NEW_NEIGHBORS * graph.mean_degrees[layer])
 
     def __getitem__(self, rows: npt.NDArray[np.intp]) -> Conditions:

@@ -89,7 +89,7 @@ class HnswGraph:
         """How many neighbours an item has on each layer, ground first."""
         return tuple(len(layer.neighbors) / size for layer, size in zip(self.layers, self.layer_sizes, strict=True))
 
-    @property
+    @cached_property
     def layer_sizes(self) -> tuple[int, ...]:
         """How many items each layer holds, ground first."""
         return tuple(int(np.count_nonzero(self.levels >= layer)) for layer in range(len(self.layers)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 
 def check_at_least(name: str, value: int, least: int) -> None:
@@ -58,3 +59,38 @@ def check(
 
 def _described(dtype: type[np.generic], ndim: int) -> str:
     return f"{np.dtype(dtype)}[{ndim} dimensions]"
+
+
+def check_expansion(
+    indptr: npt.NDArray[np.int32],
+    neighbors: npt.NDArray[np.int32],
+    visited: npt.NDArray[np.uint64],
+    frontier: npt.NDArray[np.int32],
+    threads: int,
+) -> None:
+    """Checks what `Kernels.expand` and `Kernels.expand_through` share.
+
+    Raises:
+        TypeError: an array of another dtype, or not contiguous, or read-only where it is written.
+        ValueError: an array of another shape, or no threads.
+    """
+    check("indptr", indptr, np.int32, 1)
+    check("neighbors", neighbors, np.int32, 1)
+    check("visited", visited, np.uint64, 2, writeable=True)
+    check("frontier", frontier, np.int32, 2, rows=len(visited))
+    if len(indptr) == 0:
+        raise ValueError("indptr is empty; expected one value more than items")
+    check_at_least("threads", threads, 1)
+
+
+def check_light(vectors: npt.NDArray[np.float32], users: npt.NDArray[np.float32]) -> None:
+    """Checks what a light score multiplies: `float32[N, d]` and `float32[B, d]`.
+
+    Raises:
+        TypeError: an array of another dtype, or not contiguous.
+        ValueError: an array of another shape.
+    """
+    check("vectors", vectors, np.float32, 2)
+    check("users", users, np.float32, 2)
+    if users.shape[1] != vectors.shape[1]:
+        raise ValueError(f"users has {users.shape[1]} columns; expected {vectors.shape[1]}, as vectors")

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nann import kernels_numpy
-from nann.kernel_checks import check, check_at_least
+from nann.kernel_checks import check, check_at_least, check_expansion, check_light
 
 try:
     from nann import _kernels
@@ -161,7 +161,7 @@ class Kernels:
             ValueError: an array of another shape.
             IndexError: an item, or an indptr that was followed, out of range.
         """
-        _check_expansion(indptr, neighbors, visited, frontier, threads)
+        check_expansion(indptr, neighbors, visited, frontier, threads)
         return self.implementation.expand(indptr, neighbors, visited, frontier, threads)
 
     def expand_through(
@@ -198,7 +198,7 @@ class Kernels:
             ValueError: an array of another shape.
             IndexError: an item, or an indptr that was followed, out of range.
         """
-        _check_expansion(indptr, neighbors, visited, frontier, threads)
+        check_expansion(indptr, neighbors, visited, frontier, threads)
         check("blocked", blocked, np.uint64, 2, rows=len(visited))
         check_at_least("reach", reach, 0)
         return self.implementation.expand_through(indptr, neighbors, visited, blocked, frontier, reach, threads)
@@ -290,7 +290,7 @@ class Kernels:
             ValueError: an array of another shape, an ef below 1, or a score that is NaN.
             IndexError: an item, or an indptr that was followed, out of range.
         """
-        _check_light(vectors, users)
+        check_light(vectors, users)
         check("indptr", indptr, np.int32, 1, rows=len(vectors) + 1, each="item and one more")
         check("neighbors", neighbors, np.int32, 1)
         check("entry_points", entry_points, np.int32, 1)
@@ -324,7 +324,7 @@ class Kernels:
             TypeError: an array of another dtype, or not contiguous.
             ValueError: an array of another shape, or a score that is NaN.
         """
-        _check_light(vectors, users)
+        check_light(vectors, users)
         check("blocked", blocked, np.uint64, 2, rows=len(users))
         check("counts", counts, np.int32, 1, rows=len(users))
         check_at_least("threads", threads, 1)
@@ -342,22 +342,3 @@ def core_count() -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux: containers and taskset leave fewer than the machine has
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _check_expansion(
-    indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array, threads: int
-) -> None:
-    check("indptr", indptr, np.int32, 1)
-    check("neighbors", neighbors, np.int32, 1)
-    check("visited", visited, np.uint64, 2, writeable=True)
-    check("frontier", frontier, np.int32, 2, rows=len(visited))
-    if len(indptr) == 0:
-        raise ValueError("indptr is empty; expected one value more than items")
-    check_at_least("threads", threads, 1)
-
-
-def _check_light(vectors: Float32Array, users: Float32Array) -> None:
-    check("vectors", vectors, np.float32, 2)
-    check("users", users, np.float32, 2)
-    if users.shape[1] != vectors.shape[1]:
-        raise ValueError(f"users has {users.shape[1]} columns; expected {vectors.shape[1]}, as vectors")

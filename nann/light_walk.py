@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from nann.conditions import Conditions
 from nann.errors import RequestError, ScorerError
-from nann.kernels import NATIVE, Float32Array, Int32Array, Kernels, core_count
+from nann.kernels import NATIVE, Float32Array, Int32Array, Int64Array, Kernels, core_count
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SeedParams
-from nann.search_result import fit
+from nann.search_result import finite, fit
 from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS, PADDING_ITEM, PADDING_SCORE, USER_STATE
 
 _STEPS_PER_EF = 4
@@ -75,7 +75,8 @@ def light_walk(
     conditions = Conditions.of(users, index.item_count, kernels)
     threads = threads or core_count()
     if conditions is None:
-        seeds = _walk(index, states, params, None, kernels, threads)
+        counts = np.array([min(one.count, index.item_count) for one in params], np.int64)
+        seeds = _walk(index, states, params, counts, None, kernels, threads)
     else:
         seeds = _under(conditions, index, states, params, kernels, threads)
     found = int(np.count_nonzero(seeds.items != PADDING_ITEM, axis=1).max(initial=0))
@@ -88,14 +89,14 @@ def _walk(
     index: SearchIndex,
     states: Float32Array,
     params: Sequence[SeedParams],
+    counts: Int64Array,
     conditions: Conditions | None,
     kernels: Kernels,
     threads: int,
 ) -> Seeds:
-    """The walks for w_u, `float32[B, d]`; under conditions without seeds for those that would be too long."""
+    """`int64[B]` seeds of walks for w_u, `float32[B, d]`; none where a walk under conditions would be too long."""
     graph, light_vectors = index.graph, index.light_vectors
     assert light_vectors is not None
-    counts = np.array([min(one.count, graph.item_count) for one in params], np.int64)
     ef = np.array([min(one.ef, graph.item_count) for one in params], np.int32)
     steps = _STEPS_PER_EF * ef.astype(np.int64)
     if conditions is not None:
@@ -137,14 +138,17 @@ def _under(
     for rows, among in ((np.flatnonzero(~restricted), None), (np.flatnonzero(walking), conditions)):
         if len(rows):
             some = among if among is None else among[rows]
-            found = _walk(index, states[rows], [params[row] for row in rows], some, kernels, threads)
-            items[rows], scores[rows] = fit(found.items, found.scores, counts[rows], items.shape[1])
+            found = _walk(index, states[rows], [params[row] for row in rows], counts[rows], some, kernels, threads)
+            width = found.items.shape[1]
+            items[rows, :width], scores[rows, :width] = found.items, found.scores
             scored[rows] = found.light_scored
     too_few = np.count_nonzero(items != PADDING_ITEM, axis=1) < counts
     if len(rows := np.flatnonzero(restricted & too_few)):
         wanted = counts[rows].astype(np.int32)
-        best = kernels.light_scan(index.light_vectors, states[rows], conditions.blocked[rows], wanted, threads)
-        items[rows], scores[rows] = fit(*best, counts[rows], items.shape[1])
+        best, best_scores = kernels.light_scan(
+            index.light_vectors, states[rows], conditions.blocked[rows], wanted, threads
+        )
+        items[rows, : best.shape[1]], scores[rows, : best.shape[1]] = best, finite(best_scores)
         scored[rows] += matching[rows].astype(np.int32)
     return Seeds(items, scores, scored)
 

@@ -160,7 +160,7 @@ def test_a_stopped_search_keeps_what_it_has(case, after):
 @FEW
 @given(case=searches(), chunk=st.integers(1, 200))
 def test_exhaustive_search_under_conditions(case, chunk):
-    index, scorer, users, params = case
+    index, scorer, users, _ = case
     top_k, calls = min(7, index.item_count), []
     found = exact_search(
         scorer, users, index.item_count, top_k, chunk=chunk, user_block=2, progress=lambda *done: calls.append(done)
@@ -178,7 +178,7 @@ def test_exhaustive_search_under_conditions(case, chunk):
 @FEW
 @given(case=searches())
 def test_rankings_without_the_scorer(case):
-    index, _, users, params = case
+    index, _, users, _ = case
     rankings = [rank_by_neighbourhood(index, users, 8)]
     if index.light_vectors is not None:
         rankings.append(rank_by_light_score(index, users, [SearchParams(8, (8,), (0,))] * len(users)))
