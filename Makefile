@@ -70,7 +70,7 @@ soak: $(INSTALLED)
 	NANN_SOAK_S=$(SOAK_S) $(BIN)/python -m pytest -s tests/integration/test_soak.py
 
 FUZZ_S ?= 60
-FUZZ_TARGETS := parameters tensors features manifest array bundle_file
+FUZZ_TARGETS := parameters tensors features filter_text manifest array bundle_file
 fuzz: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[fuzz]"
 	for target in $(FUZZ_TARGETS); do \

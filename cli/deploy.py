@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .filters import warn_of_misfits
 from .support import DEFAULT_REPOSITORY, AdminKeyOption, JsonOption, RepositoryOption, console, print_json
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def deploy(
 
     control = _control(url, admin_key_file)
     _report(deploy_bundle(bundle, repository, control, version=version, plans=plans, keep=keep), json)
+    warn_of_misfits(repository)
 
 
 def rollback(
@@ -60,9 +62,11 @@ def rollback(
 
     if not offline:
         _report(rollback_online(repository, _control(url, admin_key_file), version), json)
+        warn_of_misfits(repository)
         return
     returned = rollback_offline(repository, version)
     console.print(f"version {returned} will answer at the next start")
+    warn_of_misfits(repository)
     if json:
         print_json({"version": returned})
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nann.search_params import SEARCH_PARAMETERS, SearchOptions
+from nann.search_params import CONDITIONS, SEARCH_PARAMETERS, SearchOptions
 
 from .support import (
     DEFAULT_BUNDLE,
@@ -22,7 +22,7 @@ from .support import (
 )
 
 
-@with_search_options(SEARCH_PARAMETERS)
+@with_search_options({**SEARCH_PARAMETERS, **CONDITIONS})
 def evaluate(
     data: Annotated[Path, typer.Option(help="Prepared data set, for its test users.")],
     bundle: BundleOption = DEFAULT_BUNDLE,
@@ -35,8 +35,9 @@ def evaluate(
 
     recall-all is the recall of scoring every item, recall-retrieval that of the search. coverage is the share of the
     exact top K that the search finds. If `nann baselines --bundle` has measured these users, the line below the table
-    says what the best method without a deep model reaches. The results are noted in the bundle's notes.json. A search
-    option that is not given has the value that the bundle recommends.
+    says what the best method without a deep model reaches. The results are noted in the bundle's notes.json, but not
+    those under a condition (--exclude-history, --filter, --filter-name): then the exact top K has only items that the
+    condition allows. A search option that is not given has the value that the bundle recommends.
     """
     from nann.bundle import Bundle
 
@@ -47,7 +48,8 @@ def evaluate(
     opened, prepared = Bundle.open(bundle), PreparedData.load(data)
     result = evaluate_bundle(opened, prepared, SearchOptions(**search), split=split, users=users)
     seeds = f"{result.seeds.count} seeds, " if result.seeds is not None else ""
-    settings = f"{seeds}top {result.top_k}, ef {list(result.ef)}, rounds {list(result.rounds)}"
+    allowed = f", {result.items_matching:,.0f} items matching" if result.conditions else ""
+    settings = f"{seeds}top {result.top_k}, ef {list(result.ef)}, rounds {list(result.rounds)}{allowed}"
     columns = ("recall-all", "recall-retrieval", "recall-Delta", "coverage", "share scored")
     output.print(make_table(f"{result.users} {split} users, {settings}", columns, [result.percentages()]))
     line = "does the deep model pay? `nann baselines` compares it with simple methods on these users"

@@ -10,6 +10,7 @@ COMMANDS = {
     **dict.fromkeys(("prepare", "train", "index", "export", "evaluate", "tune"), ("train",)),
     **dict.fromkeys(("plan-shapes", "experiments", "baselines"), ("train",)),
     "build-engine": (),  # TensorRT comes with the container
+    "filters": (),
     **dict.fromkeys(("deploy", "rollback"), ("deploy",)),
     "serve": ("serve",),
     "query": ("client",),

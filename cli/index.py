@@ -9,6 +9,7 @@ import typer
 
 from nann.search_params import SEARCH_PARAMETERS, SearchOptions
 
+from .filters import named_filters
 from .support import (
     DEFAULT_BUNDLE,
     DEFAULT_CHECKPOINT,
@@ -28,6 +29,12 @@ def index(
         Path, typer.Option(help="From `nann train`: checkpoint.pt of the last step, or best.pt.")
     ] = DEFAULT_CHECKPOINT,
     out: Annotated[Path, typer.Option(help="Folder of the bundle.")] = DEFAULT_BUNDLE,
+    named_filter: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A filter that the bundle offers to requests under a name; may be repeated.", metavar="NAME=FILTER"
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(help="hnswlib's threads. 1: a reproducible graph; -1: all cores.")] = -1,
     json: JsonOption = False,
     **search: Any,
@@ -48,7 +55,9 @@ def index(
     from ..training.search.tune import describe
 
     asked = SearchOptions(**search)
-    bundle = index_checkpoint(Checkpoint.load(checkpoint), PreparedData.load(data), out, asked=asked, threads=threads)
+    filters = named_filters(named_filter or [])
+    loaded = PreparedData.load(data)
+    bundle = index_checkpoint(Checkpoint.load(checkpoint), loaded, out, asked=asked, filters=filters, threads=threads)
     graph = bundle.manifest["graph"]
     console.print(
         f"bundle {out}: {bundle.item_count:,} items, layers {graph['layer_sizes']}, "

@@ -20,6 +20,7 @@ from .evaluate import evaluate
 from .experiments import experiments
 from .export import export
 from .extras import advice
+from .filters import app as filters_app
 from .index import index
 from .plan_shapes import plan_shapes
 from .prepare import app as prepare_app
@@ -59,6 +60,7 @@ def options(
 
 
 app.add_typer(prepare_app, name="prepare")
+app.add_typer(filters_app, name="filters")
 for command in (
     train,
     index,

@@ -38,6 +38,10 @@ def query(
     profile: Annotated[
         str | None, typer.Option(help="Codes of the user profile, one per field, if the data set has one.")
     ] = None,
+    exclude: Annotated[
+        str | None, typer.Option(help="Item ids that may not be returned to any of the users: 11,12.")
+    ] = None,
+    allow: Annotated[str | None, typer.Option(help="Return nothing but these item ids: 11,12.")] = None,
     bundle: Annotated[
         Path | None,
         typer.Option(help=f"Bundle to read item names from. Default: {DEFAULT_BUNDLE}, if it is the one that answers."),
@@ -69,6 +73,8 @@ def query(
             users,
             SearchOptions(**search),
             user_profile=None if codes is None else [codes] * len(users),
+            exclude_item_ids=parse_integers("--exclude", exclude),
+            allow_item_ids=parse_integers("--allow", allow),
             priority=priority,
         )
         names = {} if named is None else _item_names(named, client, chosen=bundle is not None)
@@ -91,6 +97,7 @@ def _answer(result: RetrievalResult, row: int, names: dict[int, str]) -> dict[st
         "items": items,
         "unknown_items": int(result.unknown_items[row]),
         "items_scored": int(result.items_scored[row]),
+        "items_matching": int(result.items_matching[row]),
         "status": STATUS_NAMES[result.status[row]],
     }
 
@@ -98,7 +105,8 @@ def _answer(result: RetrievalResult, row: int, names: dict[int, str]) -> dict[st
 def _print_answer(answer: dict[str, Any]) -> None:
     unknown = f", {answer['unknown_items']} ids unknown" if answer["unknown_items"] else ""
     status = "" if answer["status"] == STATUS_NAMES[STATUS_COMPLETE] else f", {answer['status']}"
-    table = Table(caption=f"{answer['items_scored']:,} items scored{unknown}{status}", caption_justify="left")
+    counts = f"{answer['items_scored']:,} of {answer['items_matching']:,} items scored"
+    table = Table(caption=f"{counts}{unknown}{status}", caption_justify="left")
     for heading in ("rank", "item id", "item", "score"):
         table.add_column(heading, justify="left" if heading == "item" else "right")
     for rank, item in enumerate(answer["items"], 1):

@@ -110,6 +110,13 @@ def parse_integers(option: str, text: str | None) -> tuple[int, ...] | None:
         raise ConfigError(f'{option} is "{text}"; expected integers as in "100,200,400"') from error
 
 
+def _option(name: str, parameter: RequestParameter) -> Any:
+    if parameter.flag:
+        return Annotated[bool | None, typer.Option(f"--{name.replace('_', '-')}", help=parameter.about)]
+    kind = str if parameter.words or parameter.per_layer or parameter.text else int
+    return Annotated[kind | None, typer.Option(help=parameter.about)]
+
+
 def with_search_options(parameters: Mapping[str, RequestParameter]) -> Callable[[Command], Command]:
     """Replaces a command's `**` argument by one option for each of these request parameters."""
     added = [
@@ -117,9 +124,7 @@ def with_search_options(parameters: Mapping[str, RequestParameter]) -> Callable[
             name,
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
-            annotation=Annotated[
-                (str if parameter.words or parameter.per_layer else int) | None, typer.Option(help=parameter.about)
-            ],
+            annotation=_option(name, parameter),
         )
         for name, parameter in parameters.items()
     ]

@@ -1,5 +1,6 @@
 """Clients of the served ensemble over gRPC and HTTP."""
 
+from nann.filters import where
 from nann.search_params import SearchOptions
 
 from ._client import DEFAULT_TIMEOUT_S, RetrievalClient
@@ -16,4 +17,5 @@ __all__ = [
     "SearchOptions",
     "Tls",
     "Transport",
+    "where",
 ]

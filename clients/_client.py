@@ -61,6 +61,8 @@ class RetrievalClient:
         options: SearchOptions | None = None,
         *,
         user_profile: ItemIds | None = None,
+        exclude_item_ids: ItemIds | None = None,
+        allow_item_ids: ItemIds | None = None,
         priority: int = 0,
         timeout_s: float | None = None,
         request_id: str = "",
@@ -80,6 +82,10 @@ class RetrievalClient:
                 server may work for nine tenths of `timeout_s`, so that it stops before the client gives up. With
                 `on_deadline` "partial", set a deadline below `timeout_s`, so that the answer has time to arrive.
             user_profile: one code per user profile field, for each user, if the data set has such fields.
+            exclude_item_ids: external ids that no user may get, or a list for each user. Unknown ids are ignored.
+            allow_item_ids: external ids that alone may be returned, or a list for each user; a user whose list has no
+                known id gets nothing. All conditions of a request hold together: these two, and `exclude_history`,
+                `filter` and `filter_name` of the options.
             priority: 1 high, 2 normal, 3 low; 0: the server's default, 2.
             timeout_s: how long to wait for the answer to each request; None: the client's.
             request_id: echoed by the server, for logs.
@@ -97,7 +103,13 @@ class RetrievalClient:
         if options.deadline_ms is None:
             options = replace(options, deadline_ms=max(1, int(_DEADLINE_SHARE * timeout_s * 1000)))
         request = encode_request(
-            behavior_item_ids, options, user_profile=user_profile, priority=priority, request_id=request_id
+            behavior_item_ids,
+            options,
+            user_profile=user_profile,
+            exclude_item_ids=exclude_item_ids,
+            allow_item_ids=allow_item_ids,
+            priority=priority,
+            request_id=request_id,
         )
         return join([self._ask(part, timeout_s) for part in split(request)])
 

@@ -15,9 +15,12 @@ from nann.errors import RequestError, ServerError
 from nann.search_params import RequestParameter, SearchOptions
 from nann.shape_grid import MAX_BATCH_SIZE
 from nann.signature import (
+    ALLOW_ITEM_IDS,
     BEHAVIOR_ITEM_IDS,
     ENSEMBLE,
+    EXCLUDE_ITEM_IDS,
     ITEM_IDS,
+    ITEMS_MATCHING,
     ITEMS_SCORED,
     PADDING_IDS,
     PADDING_ITEM,
@@ -53,7 +56,7 @@ class InferRequest:
     model: str
     inputs: Mapping[TensorSpec, npt.NDArray[Any]]
     outputs: Sequence[str]
-    parameters: Mapping[str, int | str] = field(default_factory=dict)
+    parameters: Mapping[str, int | str | bool] = field(default_factory=dict)
     request_id: str = ""
     priority: int = 0
     key: int = field(default_factory=lambda: 1 + secrets.randbelow(2**53 - 1), init=False)  # exact in JavaScript too
@@ -68,6 +71,7 @@ class RetrievalResult:
         scores: `float32[B, K]`, all finite, padded with the least float32, about -3.4e38 (JSON has no infinity).
         unknown_items: `int32[B]`, how many of each user's ids the bundle does not know.
         items_scored: `int32[B]`, how many candidates the scorer evaluated for each user.
+        items_matching: `int64[B]`, how many items the request's conditions let each user have; all where it has none.
         status: `int32[B]`, the kind of each answer: `STATUS_COMPLETE`, `STATUS_PARTIAL` (the deadline came
             before the last round) or `STATUS_DEGRADED` (ranked without the scorer) of `nann.signature`.
         latency_ms: from sending the request to having the answer.
@@ -77,6 +81,7 @@ class RetrievalResult:
     scores: npt.NDArray[np.float32]
     unknown_items: npt.NDArray[np.int32]
     items_scored: npt.NDArray[np.int32]
+    items_matching: npt.NDArray[np.int64]
     status: npt.NDArray[np.int32]
     latency_ms: float
 
@@ -86,6 +91,8 @@ def encode_request(
     options: SearchOptions | None = None,
     *,
     user_profile: ItemIds | None = None,
+    exclude_item_ids: ItemIds | None = None,
+    allow_item_ids: ItemIds | None = None,
     priority: int = 0,
     request_id: str = "",
 ) -> InferRequest:
@@ -105,6 +112,9 @@ def encode_request(
         if len(profile) != len(ids):
             raise RequestError(f"{USER_PROFILE.name} has {len(profile)} rows; expected {len(ids)}, one per user")
         inputs[USER_PROFILE] = profile
+    for spec, listed in ((EXCLUDE_ITEM_IDS, exclude_item_ids), (ALLOW_ITEM_IDS, allow_item_ids)):
+        if listed is not None:
+            inputs[spec] = _of_each_user(spec, listed, len(ids))
     parameters = {} if options is None else options.to_parameters()
     outputs = [spec.name for spec in ENSEMBLE.outputs]
     return InferRequest(ENSEMBLE.name, inputs, outputs, parameters, request_id, level)
@@ -150,6 +160,7 @@ def decode_result(request: InferRequest, outputs: Mapping[str, npt.NDArray[Any]]
         scores=arrays[SCORES],
         unknown_items=arrays[UNKNOWN_ITEMS][:, 0],  # [B, 1] -> [B]
         items_scored=arrays[ITEMS_SCORED][:, 0],
+        items_matching=arrays[ITEMS_MATCHING][:, 0],
         status=arrays[STATUS][:, 0],
         latency_ms=latency_ms,
     )
@@ -169,6 +180,7 @@ def join(results: Sequence[RetrievalResult]) -> RetrievalResult:
         scores=np.concatenate([padded(result.scores, PADDING_SCORE) for result in results]),
         unknown_items=np.concatenate([result.unknown_items for result in results]),
         items_scored=np.concatenate([result.items_scored for result in results]),
+        items_matching=np.concatenate([result.items_matching for result in results]),
         status=np.concatenate([result.status for result in results]),
         latency_ms=sum(result.latency_ms for result in results),
     )
@@ -183,6 +195,14 @@ def _rows(spec: TensorSpec, values: ItemIds) -> npt.NDArray[np.int64]:
     for place, row in enumerate(rows):
         padded[place, width - len(row) :] = row
     return padded
+
+
+def _of_each_user(spec: TensorSpec, values: ItemIds, users: int) -> npt.NDArray[np.int64]:
+    """`_rows` of one list for all users, or of a list for each."""
+    rows = _rows(spec, values)
+    if len(rows) not in (1, users):
+        raise RequestError(f"{spec.name} has {len(rows)} rows; expected 1, or {users}, one per user")
+    return np.repeat(rows, users // len(rows), axis=0)
 
 
 def _is_list(value: Any) -> bool:

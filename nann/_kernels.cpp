@@ -2,11 +2,15 @@
 // first, with clear messages; nanobind refuses other mismatches with a TypeError.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 
 #include <memory>
+#include <optional>
 
 #include "_kernels.hpp"
 #include "_kernels_light.hpp"
+#include "_kernels_scan.hpp"
+#include "_kernels_sets.hpp"
 
 namespace nb = nanobind;
 
@@ -70,17 +74,41 @@ void mark(Array2<uint64_t> visited, Array2<const int32_t> items) {
   nann::mark(matrix(visited), matrix(items));
 }
 
+NumpyArray1<int64_t> count(Array2<const uint64_t> item_sets) {
+  Result<int64_t> counts(1, item_sets.shape(0));
+  {
+    nb::gil_scoped_release release;
+    nann::count(matrix(item_sets), counts.matrix());
+  }
+  return counts.release_row();
+}
+
+// What `find` returns, padded to a matrix.
+template <typename Find>
+NumpyArray2<int32_t> padded(size_t rows, const Find& find) {
+  auto out = [&] {
+    nb::gil_scoped_release release;
+    const nann::Ragged found = find();
+    Result<int32_t> matrix(rows, found.longest_row());
+    found.copy_padded(matrix.matrix());
+    return matrix;
+  }();
+  return out.release();
+}
+
 NumpyArray2<int32_t> expand(Array1<const int32_t> indptr, Array1<const int32_t> neighbors, Array2<uint64_t> visited,
                             Array2<const int32_t> frontier, size_t threads) {
   const nann::Csr layer = csr(indptr, neighbors);
-  auto out = [&] {
-    nb::gil_scoped_release release;
-    const nann::Ragged found = nann::expand(layer, matrix(visited), matrix(frontier), threads);
-    Result<int32_t> padded(frontier.shape(0), found.longest_row());
-    found.copy_padded(padded.matrix());
-    return padded;
-  }();
-  return out.release();
+  return padded(frontier.shape(0), [&] { return nann::expand(layer, matrix(visited), matrix(frontier), threads); });
+}
+
+NumpyArray2<int32_t> expand_through(Array1<const int32_t> indptr, Array1<const int32_t> neighbors,
+                                    Array2<uint64_t> visited, Array2<const uint64_t> blocked,
+                                    Array2<const int32_t> frontier, size_t reach, size_t threads) {
+  const nann::Csr layer = csr(indptr, neighbors);
+  return padded(frontier.shape(0), [&] {
+    return nann::expand_through(layer, matrix(visited), matrix(blocked), matrix(frontier), reach, threads);
+  });
 }
 
 nb::tuple merge_top(Array2<const int32_t> items, Array2<const float> scores, Array2<const int32_t> new_items,
@@ -99,9 +127,14 @@ nb::tuple merge_top(Array2<const int32_t> items, Array2<const float> scores, Arr
 
 nb::tuple light_walk(Array1<const int32_t> indptr, Array1<const int32_t> neighbors, Array1<const int32_t> entry_points,
                      Array2<const float> vectors, Array2<const float> users, size_t width, Array1<const int32_t> ef,
-                     Array1<const int32_t> steps, size_t threads) {
-  const nann::LightInput in{csr(indptr, neighbors), row(entry_points), matrix(vectors),
-                            matrix(users),          row(ef),           row(steps)};
+                     Array1<const int32_t> steps, std::optional<Array2<const uint64_t>> blocked, size_t threads) {
+  const nann::LightInput in{csr(indptr, neighbors),
+                            row(entry_points),
+                            matrix(vectors),
+                            matrix(users),
+                            row(ef),
+                            row(steps),
+                            blocked ? matrix(*blocked) : nann::Matrix<const uint64_t>{}};
   Result<int32_t> items(users.shape(0), width), scored(1, users.shape(0));
   Result<float> scores(users.shape(0), width);
   {
@@ -111,6 +144,19 @@ nb::tuple light_walk(Array1<const int32_t> indptr, Array1<const int32_t> neighbo
   return nb::make_tuple(items.release(), scores.release(), scored.release_row());
 }
 
+nb::tuple light_scan(Array2<const float> vectors, Array2<const float> users, Array2<const uint64_t> blocked,
+                     Array1<const int32_t> counts, size_t threads) {
+  const nann::ScanInput in{matrix(vectors), matrix(users), matrix(blocked), row(counts)};
+  const size_t width = nann::scan_width(in);
+  Result<int32_t> items(users.shape(0), width);
+  Result<float> scores(users.shape(0), width);
+  {
+    nb::gil_scoped_release release;
+    nann::light_scan(in, {items.matrix(), scores.matrix()}, threads);
+  }
+  return nb::make_tuple(items.release(), scores.release());
+}
+
 }  // namespace
 
 NB_MODULE(_kernels, module) {
@@ -118,11 +164,16 @@ NB_MODULE(_kernels, module) {
   module.doc() = "Native kernels of the search; call them through `nann.kernels`, which checks and documents.";
 
   module.def("mark", &mark, "visited"_a.noconvert(), "items"_a.noconvert());
+  module.def("count", &count, "item_sets"_a.noconvert());
   module.def("expand", &expand, "indptr"_a.noconvert(), "neighbors"_a.noconvert(), "visited"_a.noconvert(),
              "frontier"_a.noconvert(), "threads"_a);
+  module.def("expand_through", &expand_through, "indptr"_a.noconvert(), "neighbors"_a.noconvert(),
+             "visited"_a.noconvert(), "blocked"_a.noconvert(), "frontier"_a.noconvert(), "reach"_a, "threads"_a);
   module.def("merge_top", &merge_top, "items"_a.noconvert(), "scores"_a.noconvert(), "new_items"_a.noconvert(),
              "new_scores"_a.noconvert(), "ef"_a.noconvert(), "threads"_a);
   module.def("light_walk", &light_walk, "indptr"_a.noconvert(), "neighbors"_a.noconvert(), "entry_points"_a.noconvert(),
              "vectors"_a.noconvert(), "users"_a.noconvert(), "width"_a, "ef"_a.noconvert(), "steps"_a.noconvert(),
-             "threads"_a);
+             "blocked"_a.noconvert().none(), "threads"_a);
+  module.def("light_scan", &light_scan, "vectors"_a.noconvert(), "users"_a.noconvert(), "blocked"_a.noconvert(),
+             "counts"_a.noconvert(), "threads"_a);
 }

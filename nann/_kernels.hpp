@@ -22,6 +22,15 @@
 #define NANN_PREFETCH(address) ((void)(address))
 #endif
 
+// Where compiler and system support it, a function is compiled for several processors and the loader picks one.
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
+#define NANN_CLONES __attribute__((target_clones("avx2", "default")))
+#define NANN_ALWAYS_INLINE __attribute__((always_inline)) inline
+#else
+#define NANN_CLONES
+#define NANN_ALWAYS_INLINE inline
+#endif
+
 namespace nann {
 
 constexpr int32_t kPaddingItem = -1;
@@ -80,6 +89,15 @@ inline void require_rows(const char* array, size_t rows, size_t expected) {
                                 std::to_string(expected) + ", one per user");
 }
 
+inline void require_words(const char* array, size_t words, size_t item_count) {
+  if (words * 64 < item_count)
+    throw std::invalid_argument(std::string(array) + " has " + std::to_string(words) +
+                                " words per row; expected at least " + std::to_string((item_count + 63) / 64) +
+                                " for " + std::to_string(item_count) + " items");
+}
+
+inline bool test(const uint64_t* bits, uint32_t item) { return (bits[item >> 6] >> (item & 63) & 1) != 0; }
+
 // Sets the item's bit; true if it was clear.
 inline bool test_and_set(uint64_t* bits, uint32_t item) {
   uint64_t& word = bits[item >> 6];
@@ -123,22 +141,35 @@ inline size_t find_lists(const Csr& layer, const int32_t* frontier, size_t count
   return total;
 }
 
-// Appends to `out` every neighbour whose bit was clear, and sets the bits; returns how many.
-// `out` needs room for all neighbours: each is written, and only a new one advances, so no branch can be mispredicted.
-inline size_t collect(const Csr& layer, const std::vector<Range>& lists, uint64_t* bits, int32_t* out) {
+struct Always {
+  bool operator()() const { return true; }
+};
+
+// Calls `visit` with every neighbour in the lists; asks before each list whether to go on.
+template <typename Visit, typename GoOn = Always>
+NANN_ALWAYS_INLINE void for_neighbors(const Csr& layer, const std::vector<Range>& lists, const Visit& visit,
+                                      const GoOn& go_on = {}) {
   constexpr size_t kAhead = 16;
-  size_t count = 0;
   for (size_t i = 0; i < std::min(kAhead, lists.size()); ++i) prefetch_list(layer, lists[i]);
-  for (size_t i = 0; i < lists.size(); ++i) {
+  for (size_t i = 0; i < lists.size() && go_on(); ++i) {
     if (i + kAhead < lists.size()) prefetch_list(layer, lists[i + kAhead]);
-    const Range list = lists[i];  // a copy: the compiler can't know that `out` does not overlap it
+    const Range list = lists[i];  // a copy: the compiler can't know that `visit` does not change it
     for (int32_t at = list.start; at < list.stop; ++at) {
       const int32_t item = layer.neighbors[at];
       if (!in_range(item, layer.item_count)) bad_item("neighbors", item, items_below(layer.item_count));
-      out[count] = item;
-      count += test_and_set(bits, static_cast<uint32_t>(item));
+      visit(item);
     }
   }
+}
+
+// Appends to `out` every neighbour whose bit was clear, and sets the bits; returns how many.
+// `out` needs room for all neighbours: each is written, and only a new one advances, so no branch can be mispredicted.
+inline size_t collect(const Csr& layer, const std::vector<Range>& lists, uint64_t* bits, int32_t* out) {
+  size_t count = 0;
+  for_neighbors(layer, lists, [&](int32_t item) {
+    out[count] = item;
+    count += test_and_set(bits, static_cast<uint32_t>(item));
+  });
   return count;
 }
 
@@ -203,10 +234,7 @@ inline void mark(Matrix<uint64_t> visited, Matrix<const int32_t> items) {
 // At most `threads` threads share the rows.
 inline Ragged expand(const Csr& layer, Matrix<uint64_t> visited, Matrix<const int32_t> frontier, size_t threads) {
   detail::require_rows("frontier", frontier.rows, visited.rows);
-  if (visited.cols * 64 < layer.item_count)
-    throw std::invalid_argument("visited has " + std::to_string(visited.cols) + " words per row; expected at least " +
-                                std::to_string((layer.item_count + 63) / 64) + " for " +
-                                std::to_string(layer.item_count) + " items");
+  detail::require_words("visited", visited.cols, layer.item_count);
   Ragged found{std::vector<std::vector<int32_t>>(frontier.rows)};
   share_rows(frontier.rows, threads, [&] {
     return [&, lists = std::vector<detail::Range>()](size_t r) mutable {

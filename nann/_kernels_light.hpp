@@ -7,15 +7,6 @@
 #include "_kernels.hpp"
 #include "_kernels_threads.hpp"
 
-// Where compiler and system support it, a function is compiled for several vector widths and the loader picks one.
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
-#define NANN_VECTOR_CLONES __attribute__((target_clones("avx2", "default")))
-#define NANN_ALWAYS_INLINE __attribute__((always_inline)) inline
-#else
-#define NANN_VECTOR_CLONES
-#define NANN_ALWAYS_INLINE inline
-#endif
-
 namespace nann {
 
 // The layer to walk, and the users and vectors of the light score <user, vector>.
@@ -26,6 +17,7 @@ struct LightInput {
   Matrix<const float> users;
   Matrix<const int32_t> ef;  // one row, as the next
   Matrix<const int32_t> steps;
+  Matrix<const uint64_t> blocked;  // a row per user, or no rows: nothing is blocked
 };
 
 struct LightOutput {
@@ -52,8 +44,8 @@ NANN_ALWAYS_INLINE float inner_product(const float* left, const float* right, si
 }
 
 // <user, vector> of `count` items. The bits are the same in every clone: lanes, and their order, do not change.
-NANN_VECTOR_CLONES static void inner_products(const float* user, Matrix<const float> vectors, const int32_t* items,
-                                              size_t count, float* scores) {
+NANN_CLONES static void inner_products(const float* user, Matrix<const float> vectors, const int32_t* items,
+                                       size_t count, float* scores) {
   constexpr size_t kAhead = 8;
   const auto prefetch = [&](int32_t item) {
     constexpr size_t kLine = 64 / sizeof(float);
@@ -78,7 +70,28 @@ inline float score_of(uint64_t key) {
   return score;
 }
 
-// One user's walk; an object serves one user after the other and reuses its memory.
+// `sort_key` of a light score.
+inline uint64_t key_of(float score, int32_t item) {
+  if (std::isnan(score))
+    throw std::invalid_argument("the score of item " + std::to_string(item) + " is NaN; expected a number");
+  return sort_key(score, item);
+}
+
+// Sorts the `most` best of the keys, and writes them into one row, padded.
+inline void write_best(std::vector<uint64_t>& keys, size_t most, Matrix<int32_t> items, Matrix<float> scores,
+                       size_t row) {
+  const size_t width = items.cols, kept = std::min({most, width, keys.size()});
+  const auto end = keys.begin() + static_cast<std::ptrdiff_t>(kept);
+  if (kept < keys.size()) std::nth_element(keys.begin(), end, keys.end());
+  std::sort(keys.begin(), end);  // smaller keys are better
+  for (size_t i = 0; i < width; ++i) {
+    items.row(row)[i] = i < kept ? item_of(keys[i]) : kPaddingItem;
+    scores.row(row)[i] = i < kept ? score_of(keys[i]) : kPaddingScore;
+  }
+}
+
+// One user's walk; an object serves one user after the other and reuses its memory. Blocked items are scored and
+// expanded as the others, but W never holds them.
 //
 // W, the ef best scored items, is selected only at the end. Until then it would only tell when to stop: when ef items
 // are better than the best open (not yet expanded) one. Those are all expanded, as no open item is better than
@@ -89,6 +102,8 @@ class LightWalk {
 
   void run(size_t user, const LightOutput& out) {
     user_ = in_.users.row(user);
+    blocked_ = in_.blocked.rows == 0 ? nullptr : in_.blocked.row(user);
+    count_ = 0;
     ef_ = static_cast<size_t>(in_.ef.data[user]);
     scored_.clear();
     open_.clear();
@@ -97,19 +112,23 @@ class LightWalk {
     candidates_.assign(in_.entry_points.data, in_.entry_points.data + in_.entry_points.cols);
     for (int32_t item : candidates_) test_and_set(visited_.data(), static_cast<uint32_t>(item));
     score_candidates();
-    for (int32_t step = 0; step < in_.steps.data[user] && !open_.empty(); ++step) {
+    int32_t step = 0;
+    for (; step < in_.steps.data[user] && !open_.empty(); ++step) {
       std::pop_heap(open_.begin(), open_.end(), std::greater<>());
       const uint64_t next = open_.back();
       open_.pop_back();
       if (expanded_.size() == ef_ && next > expanded_.front()) break;
-      note_expanded(next);
+      if (is_allowed(item_of(next))) note_expanded(next);
       expand(item_of(next));
     }
-    write(out.items.row(user), out.scores.row(user), out.items.cols);
-    out.scored.data[user] = static_cast<int32_t>(scored_.size());
+    if (blocked_ != nullptr && step == in_.steps.data[user]) scored_.clear();  // too early: W may not hold the best
+    write_best(scored_, ef_, out.items, out.scores, user);
+    out.scored.data[user] = static_cast<int32_t>(count_);
   }
 
  private:
+  bool is_allowed(int32_t item) const { return blocked_ == nullptr || !test(blocked_, static_cast<uint32_t>(item)); }
+
   void expand(int32_t item) {
     // The best open item is likely to be the next: prefetch its list while this one's candidates are scored.
     if (!open_.empty()) NANN_PREFETCH(in_.ground.indptr + item_of(open_.front()));
@@ -124,14 +143,12 @@ class LightWalk {
 
   // Scores the candidates; all of them are open.
   void score_candidates() {
+    count_ += candidates_.size();
     scores_.resize(candidates_.size());
     inner_products(user_, in_.vectors, candidates_.data(), candidates_.size(), scores_.data());
     for (size_t i = 0; i < candidates_.size(); ++i) {
-      if (std::isnan(scores_[i]))
-        throw std::invalid_argument("the score of item " + std::to_string(candidates_[i]) +
-                                    " is NaN; expected a number");
-      const uint64_t key = sort_key(scores_[i], candidates_[i]);
-      scored_.push_back(key);
+      const uint64_t key = key_of(scores_[i], candidates_[i]);
+      if (is_allowed(candidates_[i])) scored_.push_back(key);
       open_.push_back(key);
       std::push_heap(open_.begin(), open_.end(), std::greater<>());
     }
@@ -146,32 +163,28 @@ class LightWalk {
     std::push_heap(expanded_.begin(), expanded_.end());
   }
 
-  void write(int32_t* items, float* scores, size_t width) {
-    const size_t kept = std::min({ef_, width, scored_.size()});
-    if (kept < scored_.size()) std::nth_element(scored_.begin(), scored_.begin() + kept, scored_.end());
-    std::sort(scored_.begin(), scored_.begin() + kept);  // smaller keys are better
-    for (size_t i = 0; i < width; ++i) {
-      items[i] = i < kept ? item_of(scored_[i]) : kPaddingItem;
-      scores[i] = i < kept ? score_of(scored_[i]) : kPaddingScore;
-    }
-  }
-
   const LightInput& in_;
   const float* user_ = nullptr;
+  const uint64_t* blocked_ = nullptr;
+  size_t count_ = 0;  // of scored items
   size_t ef_ = 0;
   std::vector<uint64_t> visited_;
   std::vector<Range> lists_;
   std::vector<int32_t> candidates_;
   std::vector<float> scores_;       // of the candidates
-  std::vector<uint64_t> scored_;    // sort keys of all scored items
+  std::vector<uint64_t> scored_;    // sort keys of all scored items that are not blocked
   std::vector<uint64_t> open_;      // not yet expanded, the best on top
-  std::vector<uint64_t> expanded_;  // the ef best expanded items, the worst on top
+  std::vector<uint64_t> expanded_;  // the ef best of those that are not blocked, the worst on top
 };
 
+inline void require_columns(Matrix<const float> users, Matrix<const float> vectors) {
+  if (users.cols != vectors.cols)
+    throw std::invalid_argument("users has " + std::to_string(users.cols) + " columns; expected " +
+                                std::to_string(vectors.cols) + ", as vectors");
+}
+
 inline void check_light(const LightInput& in, const LightOutput& out) {
-  if (in.vectors.cols != in.users.cols)
-    throw std::invalid_argument("users has " + std::to_string(in.users.cols) + " columns; expected " +
-                                std::to_string(in.vectors.cols) + ", as vectors");
+  require_columns(in.users, in.vectors);
   if (in.ground.item_count != in.vectors.rows)
     throw std::invalid_argument("the layer has " + std::to_string(in.ground.item_count) + " items; expected " +
                                 std::to_string(in.vectors.rows) + ", as vectors");
@@ -181,6 +194,10 @@ inline void check_light(const LightInput& in, const LightOutput& out) {
   require_rows("ef", in.ef.cols, in.users.rows);
   require_rows("steps", in.steps.cols, in.users.rows);
   require_rows("items", out.items.rows, in.users.rows);
+  if (in.blocked.rows != 0) {
+    require_rows("blocked", in.blocked.rows, in.users.rows);
+    require_words("blocked", in.blocked.cols, in.ground.item_count);
+  }
   for (size_t i = 0; i < in.ef.cols; ++i)
     if (in.ef.data[i] < 1)
       throw std::invalid_argument("ef holds " + std::to_string(in.ef.data[i]) + "; expected at least 1");

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from nann.errors import RequestError
+from nann.conditions import Conditions
 from nann.graph import HnswGraph
-from nann.kernels import NATIVE, BoolArray, Int32Array, Kernels
-from nann.light_walk import light_walk
-from nann.lockstep import Lockstep, has_items, keep_rows, overlay, take_rows
+from nann.kernels import NATIVE, BoolArray, Int32Array, Int64Array, Kernels
+from nann.lockstep import Lockstep, has_items, keep_rows, overlay
 from nann.scorer import Scorer
 from nann.search_input import SearchIndex, UserBatch
-from nann.search_params import SearchParams, SeedParams
+from nann.search_params import SearchParams
 from nann.search_result import SearchResult
+from nann.search_start import Plan, Start, best_unscored
 from nann.signature import PADDING_ITEM
+
+_BRIDGES = 4
+"""The share of ef, as its divisor, that bridges get in the first round of a layer even if W fills ef."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,73 +87,20 @@ def beam_search(
         ScorerError: if the scorer's answer has the wrong shape or dtype or holds NaN, or a user's vector for the light
             score is not finite.
     """
-    plan = _Plan.of(params, len(users), index.graph)
-    lockstep = Lockstep(index.graph, scorer, users.states, kernels, int(plan.ef.max(initial=1)))
+    plan = Plan.of(params, len(users), index.graph)
+    conditions = Conditions.of(users, index.item_count, kernels)
+    if conditions is not None:
+        plan = plan.under(conditions, index.graph)
+    lockstep = Lockstep(index.graph, scorer, users.states, kernels, int(plan.ef.max(initial=1)), conditions)
     walk = _BeamWalk(index.graph, lockstep, plan, observer, stop)
     if len(users):
-        walk.enter(_seeds(index, users, plan.seeds, kernels))
+        walk.enter(Start.of(index, users, plan, conditions, kernels))
         while (candidates := walk.next_candidates()) is not None:
             walk.advance(candidates)
+        if conditions is not None:
+            walk.top_up(partial(best_unscored, index, users, conditions, kernels))
     result = lockstep.result(plan.top_k, plan.width)
     return result if stop is None else replace(result, finished=walk.finished)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """The parameters of B users: `top_k` is `int64[B]`, `ef` and `rounds` are `int32[layers, B]`, ground first.
-
-    For users with seeds ef is 1 and rounds is 0 on the layers above the ground, which they do not walk. `width` is the
-    result's K, kept apart because a batch may have no users.
-
-    Both are cut to N, which changes no result: W holds distinct items, and every round but the last finds a new one.
-    """
-
-    top_k: npt.NDArray[np.int64]
-    width: int
-    ef: Int32Array
-    rounds: Int32Array
-    seeds: tuple[SeedParams | None, ...]
-
-    @classmethod
-    def of(cls, params: SearchParams | Sequence[SearchParams], users: int, graph: HnswGraph) -> _Plan:
-        each = [params] * users if isinstance(params, SearchParams) else list(params)
-        if len(each) != users:
-            raise RequestError(f"got {len(each)} search parameters for {users} users; expected one, or one per user")
-        for one in each:
-            if len(one.ef) != (layers := one.layer_count(graph.entry_layer)):
-                raise RequestError(
-                    f"ef and rounds have {len(one.ef)} values; expected {layers}, "
-                    f"one per layer from layer {layers - 1} down to the ground"
-                )
-        top_k = np.array([one.top_k for one in each], np.int64)
-        width = params.top_k if isinstance(params, SearchParams) else int(top_k.max(initial=0))
-        ef, rounds = (np.full((graph.entry_layer + 1, users), unused, np.int32) for unused in (1, 0))
-        for row, one in enumerate(each):
-            for array, values in ((ef, one.ef), (rounds, one.rounds)):
-                array[: len(values), row] = [min(value, graph.item_count) for value in reversed(values)]
-        return cls(top_k, width, ef, rounds, tuple(one.seeds for one in each))
-
-
-def _seeds(index: SearchIndex, users: UserBatch, params: Sequence[SeedParams | None], kernels: Kernels) -> Int32Array:
-    """Seeds and own items of the users whose search starts there: `int32[B, n]`, padded with -1; n may be 0."""
-    wanted = [one for one in params if one is not None]
-    if not wanted:
-        return np.empty((len(params), 0), np.int32)
-    rows = np.array([row for row, one in enumerate(params) if one is not None], np.intp)
-    walkers = UserBatch(take_rows(users.states, rows), None)  # a light walk does not read own items
-    found = light_walk(index, walkers, wanted, kernels=kernels).items
-    seeds = np.full((len(params), found.shape[1]), PADDING_ITEM, np.int32)
-    seeds[rows] = found
-    return seeds if users.own_items is None else _with_own(seeds, users.own_items, params)
-
-
-def _with_own(seeds: Int32Array, own_items: Int32Array, params: Sequence[SeedParams | None]) -> Int32Array:
-    """Seeds (`int32[B, n]`) and, for users with seeds, own items (`int32[B, L]`): distinct, padded at the end."""
-    own = keep_rows(own_items, np.array([one is not None for one in params], np.bool_))
-    merged = -np.sort(-np.concatenate([seeds, own], axis=1), axis=1)  # descending: padding comes last
-    merged[:, 1:][merged[:, 1:] == merged[:, :-1]] = PADDING_ITEM
-    merged = -np.sort(-merged, axis=1)
-    return np.ascontiguousarray(merged[:, : np.count_nonzero(merged != PADDING_ITEM, axis=1).max(initial=0)])
 
 
 class _BeamWalk:
@@ -161,45 +112,38 @@ class _BeamWalk:
     """
 
     def __init__(
-        self, graph: HnswGraph, users: Lockstep, plan: _Plan, observer: Observer | None, stop: Stop | None
+        self, graph: HnswGraph, users: Lockstep, plan: Plan, observer: Observer | None, stop: Stop | None
     ) -> None:
         self.users = users
         self.finished = np.ones(len(plan.top_k), np.bool_)
         self._graph = graph
         self._plan = plan
+        self._bridges: Int32Array | None = None
         self._observer = observer
         self._stop = stop
         self._everyone = np.arange(len(plan.top_k))
-        self._seeded = np.array([one is not None for one in plan.seeds], np.bool_)
-        self._layer = np.where(self._seeded, 0, graph.entry_layer).astype(np.int32)
+        self._on_ground = plan.seeded | plan.every
+        self._layer = np.where(self._on_ground, 0, graph.entry_layer).astype(np.int32)
         self._rounds_left = np.zeros(len(plan.top_k), np.int32)
         self._frontier = np.full_like(users.items, PADDING_ITEM)
 
-    def enter(self, seeds: Int32Array) -> None:
-        """The start, one scorer call for all: scores every item of the entry layer, or a user's seeds (`int32[B, n]`).
+    def enter(self, start: Start) -> None:
+        """The start, one scorer call for all: scores every item of the entry layer, or what a user starts with instead.
 
         Entry layer (Algorithm 1): the start also completes this layer, whatever its T. All of its items are scored and
         W holds the best, so that no round could change W; `_rounds_left` stays 0.
         Seeds: the ground layer starts with all seeds visited, and with the ef best of them as W and frontier.
         """
-        everything = overlay([*self._entry_points(), seeds])
-        assert everything is not None  # the entry layer has items, and a light walk starts at them
-        candidates = self._of_the_rest(everything)
+        candidates = self._of_the_rest(start.items) if start.items.shape[1] else None
+        self._bridges = start.bridges
         if candidates is None:
             return
         rows, _ = self.users.score(candidates, self._plan.ef[self._layer, self._everyone])
         self._report(rows, rounds=np.zeros_like(rows, np.int32))
-        if self._seeded.any():
-            self.users.mark(seeds)
-            self._rounds_left[self._seeded] = self._plan.rounds[0, self._seeded]
-            self._frontier[self._seeded] = self.users.items[self._seeded]
-
-    def _entry_points(self) -> list[Int32Array]:
-        """`int32[B, E]` for the users who start at the entry layer; an empty list if nobody does."""
-        if self._seeded.all():
-            return []
-        entry_points = np.tile(self._graph.entry_points, (len(self._everyone), 1))  # [B, E]
-        return [keep_rows(entry_points, ~self._seeded)]
+        if self._on_ground.any():
+            self.users.mark(start.items)
+            self._rounds_left[self._on_ground] = self._plan.rounds[0, self._on_ground]
+            self._frontier[self._on_ground] = self.users.items[self._on_ground]
 
     def next_candidates(self) -> Int32Array | None:
         """The unvisited neighbours of every user's frontier, `int32[B, C]`; None if all users are done.
@@ -211,7 +155,7 @@ class _BeamWalk:
             here = self._layer == layer
             expanding = here & (self._rounds_left > 0)
             if expanding.any():
-                candidates = self.users.expand(layer, keep_rows(self._frontier, expanding))
+                candidates = self.users.expand(layer, self._with_bridges(keep_rows(self._frontier, expanding), layer))
                 stuck = expanding & ~has_items(candidates)
                 # N is empty. If C is not, this round still cuts W to ef; if C is empty, W has been cut already.
                 self.users.truncate(stuck, self._plan.ef[layer])
@@ -227,6 +171,38 @@ class _BeamWalk:
         self._rounds_left[rows] -= 1
         self._frontier[rows] = np.where(is_new, self.users.items[rows], PADDING_ITEM)
         self._report(rows, (self._plan.rounds[self._layer, self._everyone] - self._rounds_left)[rows])
+
+    def top_up(self, unscored: Callable[[Int64Array, Int32Array], Int32Array]) -> None:
+        """One more step for users who have found fewer than top_k items although there are more that match.
+
+        Args:
+            unscored: which they score: called with how many each user wants, `int64[B]`, and W, `int32[B, width]`.
+        """
+        found = np.count_nonzero(self.users.items != PADDING_ITEM, axis=1)  # [B]
+        short = self.finished & (found < self._plan.top_k)
+        candidates = unscored(np.where(short, self._plan.ef[0] - found, 0), self.users.items)
+        self._layer[has_items(candidates)] = 0
+        left = self._of_the_rest(candidates) if candidates.shape[1] else None
+        if left is not None:
+            rows, _ = self.users.score(left, self._plan.ef[0])
+            self._report(rows, (self._plan.rounds[0] + 1)[rows])
+
+    def _with_bridges(self, frontier: Int32Array, layer: int) -> Int32Array:
+        """`frontier` (`int32[B, F]`), and in a user's first round on the layer the bridges that there is room for.
+
+        Many own items are among the best, so that they would be in W if they might be shown: they get what W leaves of
+        ef, and at least a quarter of it.
+        """
+        if self._bridges is None:
+            return frontier
+        begins = self._rounds_left == self._plan.rounds[layer]
+        ef = self._plan.ef[layer]
+        left = ef - np.count_nonzero(frontier != PADDING_ITEM, axis=1)
+        room = np.where(begins, np.maximum(left, ef // _BRIDGES), 0)
+        bridges = keep_rows(self._bridges, has_items(frontier))
+        bridges = np.where(np.arange(bridges.shape[1]) < room[:, None], bridges, np.int32(PADDING_ITEM))
+        self.users.mark(bridges)
+        return np.concatenate([frontier, bridges], axis=1)
 
     def _of_the_rest(self, candidates: Int32Array) -> Int32Array | None:
         """`candidates` (`int32[B, C]`) without those of users whose search `stop` ends; None if none are left."""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from nann.errors import RequestError
 from nann.graph import HnswGraph
+from nann.item_sets import bitmap_words, contains
 from nann.kernels import NATIVE, BoolArray, Int32Array, Kernels
-from nann.lockstep import Lockstep, bitmap_words, has_items, keep_rows, overlay
+from nann.lockstep import Lockstep, has_items, keep_rows, overlay
 from nann.scorer import Scorer
 from nann.search_input import UserBatch
 from nann.search_params import SearchParams
@@ -34,10 +36,12 @@ def best_first_search(
         kernels: the inner loops.
 
     Raises:
-        RequestError: if ef is below top_k.
+        RequestError: if ef is below top_k, or items are blocked, which this study does not support.
         ScorerError: if the scorer's answer has the wrong shape or dtype, or holds NaN.
     """
     SearchParams(top_k, (ef,), (0,))  # checks both
+    if users.blocked is not None:
+        raise RequestError("users have blocked items; expected none: this search has no conditions, use beam_search")
     ef = min(ef, graph.item_count)
     walk = _BestFirstWalk(graph, Lockstep(graph, scorer, users.states, kernels, ef), kernels, ef)
     if len(users):
@@ -90,11 +94,13 @@ class _BestFirstWalk:
     def _best_unexpanded(self, users: BoolArray) -> Int32Array:
         """The best unexpanded member of W of these users (`bool[B]`), now expanded; `int32[B, 1]`, -1 = none."""
         items = self.users.items
-        row = np.arange(len(items))[:, None]
-        expanded = self._expanded[row, items >> 6] >> (items & 63).astype(np.uint64) & np.uint64(1) == 1
-        open_places = (items != PADDING_ITEM) & ~expanded & users[:, None]  # [B, width]
+        open_places = (items != PADDING_ITEM) & ~contains(self._expanded, items) & users[:, None]  # [B, width]
         first = open_places.argmax(axis=1)[:, None]  # W is sorted, best first
-        best = np.where(np.take_along_axis(open_places, first, axis=1), items[row, first], np.int32(PADDING_ITEM))
+        best = np.where(
+            np.take_along_axis(open_places, first, axis=1),
+            np.take_along_axis(items, first, axis=1),
+            np.int32(PADDING_ITEM),
+        )
         self._kernels.mark(self._expanded, best)
         return best
 

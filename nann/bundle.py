@@ -8,6 +8,7 @@
     levels.npy, layerN.*.npy the HNSW graph (`nann.graph`)
     light_vectors.npy        optional: float32[N, d'], the items' vectors for the light score (`nann.light_walk`)
     item_names.txt           optional: one line per item, for people
+    attributeC.*             optional: columns of the items' attributes, for filters (`nann.filters.columns`)
     user_encoder.onnx, scorer.onnx
     scorer.fp16.onnx         optional: the scorer in half precision, for GPUs (`nann export --half`)
     warmup.*.npy             optional: one real request's tensors, to warm up with (`nann plan-shapes`)
@@ -32,6 +33,7 @@ from nann.bundle_notes import NOTES_FILE, read_notes, without_notes
 from nann.durable_files import write_json
 from nann.errors import BundleError
 from nann.features import FeatureTransform, profile_codes
+from nann.filters.catalogue import Catalogue, attribute_files
 from nann.graph import HnswGraph, graph_files, load_array
 from nann.manifest import FORMAT_VERSION, MANIFEST_FILE, read_manifest, require_inside, search_from_json
 from nann.search_input import SearchIndex
@@ -224,6 +226,17 @@ class Bundle:
         return SearchIndex(self.graph, self.light_vectors)
 
     @cached_property
+    def attributes(self) -> Catalogue | None:
+        """The items' attributes, which compile filters; None where the bundle has none."""
+        listed = self.manifest.get("attributes", {})
+        return Catalogue.load(self.path, listed, self.item_count) if listed else None
+
+    @property
+    def filters(self) -> Mapping[str, str]:
+        """The filters that the bundle's maker has named: text by name."""
+        return dict(self.manifest.get("filters", {}))
+
+    @cached_property
     def features(self) -> FeatureTransform:
         """Maps requests to the user encoder's inputs."""
         sizes = tuple(len(field["values"]) + 1 for field in self.manifest["profile_fields"])
@@ -233,7 +246,8 @@ class Bundle:
 def search_file_names(manifest: Mapping[str, Any]) -> list[str]:
     """Names of the files that a search reads in a bundle with this manifest."""
     light = [LIGHT_VECTORS_FILE] if LIGHT_VECTORS_FILE in manifest["files"] else []
-    return [ITEM_IDS_FILE, *graph_files(int(manifest["graph"]["layer_count"])), *light]
+    graph = graph_files(int(manifest["graph"]["layer_count"]))
+    return [ITEM_IDS_FILE, *graph, *light, *attribute_files(manifest.get("attributes", {}))]
 
 
 def search_to_json(params: SearchParams) -> dict[str, Any]:

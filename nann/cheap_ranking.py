@@ -11,8 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from nann import item_sets
+from nann.conditions import Conditions
 from nann.graph import Layer
-from nann.kernels import Float32Array, Int32Array
+from nann.kernels import NATIVE, Float32Array, Int32Array
 from nann.light_walk import light_walk
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams, SeedParams
@@ -30,7 +32,7 @@ _CONTINUE = 0.5
 def rank_by_light_score(
     index: SearchIndex, users: UserBatch, params: Sequence[SearchParams]
 ) -> tuple[Int32Array, Float32Array]:
-    """The items with the best light score that a light walk finds.
+    """The items with the best light score that a light walk finds; none that is blocked.
 
     Args:
         index: with light vectors; the ground layer of its graph is walked.
@@ -55,7 +57,8 @@ def rank_by_light_score(
 def rank_by_neighbourhood(index: SearchIndex, users: UserBatch, top_k: int) -> tuple[Int32Array, Float32Array]:
     """The items that a random walk of a few steps on the ground layer, from a user's own items, most often visits.
 
-    A user's own items come first, the most frequent ones before the others, since the walk starts there.
+    A user's own items come first, the most frequent ones before the others, since the walk starts there. It walks
+    through blocked items, which are not returned; if it visits too few others, any follow that may be shown.
 
     Args:
         index: the ground layer of its graph is walked.
@@ -68,12 +71,26 @@ def rank_by_neighbourhood(index: SearchIndex, users: UserBatch, top_k: int) -> t
     """
     items = np.full((len(users), top_k), PADDING_ITEM, np.int32)
     scores = np.full((len(users), top_k), PADDING_SCORE, np.float32)
-    for row, own in enumerate(() if users.own_items is None else users.own_items):
+    conditions = Conditions.of(users, index.item_count, NATIVE)
+    for row in range(len(users)):
+        own = np.empty(0, np.int32) if users.own_items is None else users.own_items[row]
         visited, visits = _expected_visits(index.graph.layers[0], own[own != PADDING_ITEM])
+        if conditions is not None and conditions.restricted[row]:
+            visited, visits = _shown(conditions, row, visited, visits, top_k)
         best = np.lexsort((visited, -visits))[:top_k]
         items[row, : len(best)] = visited[best]
         scores[row, : len(best)] = visits[best]
     return items, scores
+
+
+def _shown(
+    conditions: Conditions, row: int, visited: Int32Array, visits: npt.NDArray[np.float64], top_k: int
+) -> tuple[Int32Array, npt.NDArray[np.float64]]:
+    """The visited items that may be shown, and others, without visits, if those are fewer than top_k."""
+    shown = ~item_sets.contains(conditions.blocked[row : row + 1], visited[None])[0]
+    visited, visits = visited[shown], visits[shown]
+    others = conditions.some(row, max(0, top_k - len(visited)), visited)
+    return np.concatenate([visited, others]), np.concatenate([visits, np.zeros(len(others))])
 
 
 def _expected_visits(ground: Layer, start: Int32Array) -> tuple[Int32Array, npt.NDArray[np.float64]]:

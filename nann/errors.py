@@ -6,6 +6,7 @@ NannError
  |    +-- ConfigError         a configuration file or command line option
  |    +-- BundleError         a bundle folder: missing, changed or inconsistent files
  |    +-- RequestError        a request to the server (Triton: INVALID_ARGUMENT)
+ |         +-- FilterError    its filter: not in the language, or not about these items' attributes
  +-- ScorerError              the scorer failed or broke its contract
  |    +-- ScorerUnavailable   not loaded, or its process died: no call can succeed now
  +-- SearchStopped            a search ended before its last round, and no partial result was asked for
@@ -45,6 +46,10 @@ class BundleError(InvalidInputError):
 
 class RequestError(InvalidInputError):
     """A request can't be answered as it was asked; becomes Triton's INVALID_ARGUMENT."""
+
+
+class FilterError(RequestError):
+    """A filter can't be read, or compares an attribute that the items lack or that is of another type."""
 
 
 class ScorerError(NannError):

@@ -84,7 +84,12 @@ class HnswGraph:
         """`int32[E]`, ascending: every item of the entry layer."""
         return np.flatnonzero(self.levels >= self.entry_layer).astype(np.int32)
 
-    @property
+    @cached_property
+    def mean_degrees(self) -> tuple[float, ...]:
+        """How many neighbours an item has on each layer, ground first."""
+        return tuple(len(layer.neighbors) / size for layer, size in zip(self.layers, self.layer_sizes, strict=True))
+
+    @cached_property
     def layer_sizes(self) -> tuple[int, ...]:
         """How many items each layer holds, ground first."""
         return tuple(int(np.count_nonzero(self.levels >= layer)) for layer in range(len(self.layers)))

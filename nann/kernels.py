@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from nann import kernels_numpy
+from nann.kernel_checks import check, check_at_least, check_expansion, check_light
 
 try:
     from nann import _kernels
@@ -27,6 +28,7 @@ except ImportError as error:
 
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
+Int64Array = npt.NDArray[np.int64]
 Uint64Array = npt.NDArray[np.uint64]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -37,10 +39,25 @@ class Implementation(Protocol):
     def mark(self, visited: Uint64Array, items: Int32Array) -> None:
         """`Kernels.mark`, arrays already checked."""
 
+    def count(self, item_sets: Uint64Array) -> Int64Array:
+        """`Kernels.count`, arrays already checked."""
+
     def expand(
         self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array, threads: int
     ) -> Int32Array:
         """`Kernels.expand`, arrays already checked."""
+
+    def expand_through(
+        self,
+        indptr: Int32Array,
+        neighbors: Int32Array,
+        visited: Uint64Array,
+        blocked: Uint64Array,
+        frontier: Int32Array,
+        reach: int,
+        threads: int,
+    ) -> Int32Array:
+        """`Kernels.expand_through`, arrays already checked."""
 
     def merge_top(
         self,
@@ -63,9 +80,15 @@ class Implementation(Protocol):
         width: int,
         ef: Int32Array,
         steps: Int32Array,
+        blocked: Uint64Array | None,
         threads: int,
     ) -> tuple[Int32Array, Float32Array, Int32Array]:
         """`Kernels.light_walk`, arrays already checked."""
+
+    def light_scan(
+        self, vectors: Float32Array, users: Float32Array, blocked: Uint64Array, counts: Int32Array, threads: int
+    ) -> tuple[Int32Array, Float32Array]:
+        """`Kernels.light_scan`, arrays already checked."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +118,25 @@ class Kernels:
             ValueError: an array of another shape.
             IndexError: an item out of range.
         """
-        _check("visited", visited, np.uint64, 2, writeable=True)
-        _check("items", items, np.int32, 2, rows=len(visited))
+        check("visited", visited, np.uint64, 2, writeable=True)
+        check("items", items, np.int32, 2, rows=len(visited))
         self.implementation.mark(visited, items)
+
+    def count(self, item_sets: Uint64Array) -> Int64Array:
+        """How many bits are set in each row.
+
+        Args:
+            item_sets: `uint64[B, W]` bitmaps (`nann.item_sets`).
+
+        Returns:
+            `int64[B]`.
+
+        Raises:
+            TypeError: an array of another dtype, or not contiguous.
+            ValueError: an array of another shape.
+        """
+        check("item_sets", item_sets, np.uint64, 2)
+        return self.implementation.count(item_sets)
 
     def expand(
         self, indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array, threads: int = 1
@@ -122,14 +161,47 @@ class Kernels:
             ValueError: an array of another shape.
             IndexError: an item, or an indptr that was followed, out of range.
         """
-        _check("indptr", indptr, np.int32, 1)
-        _check("neighbors", neighbors, np.int32, 1)
-        _check("visited", visited, np.uint64, 2, writeable=True)
-        _check("frontier", frontier, np.int32, 2, rows=len(visited))
-        if len(indptr) == 0:
-            raise ValueError("indptr is empty; expected one value more than items")
-        _check_threads(threads)
+        check_expansion(indptr, neighbors, visited, frontier, threads)
         return self.implementation.expand(indptr, neighbors, visited, frontier, threads)
+
+    def expand_through(
+        self,
+        indptr: Int32Array,
+        neighbors: Int32Array,
+        visited: Uint64Array,
+        blocked: Uint64Array,
+        frontier: Int32Array,
+        reach: int,
+        threads: int = 1,
+    ) -> Int32Array:
+        """`expand` where items are blocked: unvisited neighbours that are not, and what lies behind those that are.
+
+        A blocked neighbour becomes visited and is a bridge: its own neighbours are found too, if they are neither
+        visited nor blocked, and become visited. With F items in a user's frontier, at most `reach` F bridges are
+        crossed, in order of first discovery, and none once `reach` F items are found.
+
+        Args:
+            indptr: `int32[N + 1]` of one layer.
+            neighbors: `int32[E]` of that layer, all in 0..N-1.
+            visited: `uint64[B, W]` bitmap, W >= N / 64, changed in place.
+            blocked: `uint64[B, V]` bitmap, V >= N / 64.
+            frontier: `int32[B, F]` items to expand, blocked or not, -1 ignored.
+            reach: as above; at least 0.
+            threads: how many threads share the users.
+
+        Returns:
+            `int32[B, C]`, padded with -1, without duplicates: first the frontier's neighbours, then those of the
+            bridges, each in order of first discovery. A row of `blocked` without bits gives what `expand` gives.
+
+        Raises:
+            TypeError: an array of another dtype, or not contiguous, or read-only where it is written.
+            ValueError: an array of another shape.
+            IndexError: an item, or an indptr that was followed, out of range.
+        """
+        check_expansion(indptr, neighbors, visited, frontier, threads)
+        check("blocked", blocked, np.uint64, 2, rows=len(visited))
+        check_at_least("reach", reach, 0)
+        return self.implementation.expand_through(indptr, neighbors, visited, blocked, frontier, reach, threads)
 
     def merge_top(
         self,
@@ -161,18 +233,18 @@ class Kernels:
             ValueError: an array of another shape, an ef below 1, or an item whose score is NaN.
             IndexError: an item below -1.
         """
-        _check("items", items, np.int32, 2)
-        _check("scores", scores, np.float32, 2)
-        _check("new_items", new_items, np.int32, 2, rows=len(items))
-        _check("new_scores", new_scores, np.float32, 2)
-        _check("ef", ef, np.int32, 1, rows=len(items))
+        check("items", items, np.int32, 2)
+        check("scores", scores, np.float32, 2)
+        check("new_items", new_items, np.int32, 2, rows=len(items))
+        check("new_scores", new_scores, np.float32, 2)
+        check("ef", ef, np.int32, 1, rows=len(items))
         for name, ids, values in (("", items, scores), ("new_", new_items, new_scores)):
             if ids.shape != values.shape:
                 raise ValueError(
                     f"{name}items has shape {list(ids.shape)} and {name}scores {list(values.shape)}; "
                     "expected one score per item"
                 )
-        _check_threads(threads)
+        check_at_least("threads", threads, 1)
         return self.implementation.merge_top(items, scores, new_items, new_scores, ef, threads)
 
     def light_walk(
@@ -185,6 +257,7 @@ class Kernels:
         width: int,
         ef: Int32Array,
         steps: Int32Array,
+        blocked: Uint64Array | None = None,
         threads: int = 1,
     ) -> tuple[Int32Array, Float32Array, Int32Array]:
         """Best-first search on the ground layer under the score <user, vector>, from all entry points.
@@ -192,6 +265,9 @@ class Kernels:
         W holds the ef best items scored so far. A step expands the best unexpanded item of W. The walk ends when W has
         none, or after `steps` steps. Inner products are summed in a fixed order, so that all implementations give the
         same bits.
+
+        Blocked items are scored and expanded as the others, but W never holds them: the walk goes through them while
+        they are better than the worst of a full W. If `steps` end it before, it has no result.
 
         Args:
             indptr: `int32[N + 1]` of the ground layer.
@@ -202,6 +278,7 @@ class Kernels:
             width: columns of the results; a longer W is cut off.
             ef: `int32[B]`, length of W; at least 1.
             steps: `int32[B]`, the most items to expand.
+            blocked: `uint64[B, V]` bitmap, V >= N / 64; None: no item is.
             threads: how many threads share the users.
 
         Returns:
@@ -213,22 +290,45 @@ class Kernels:
             ValueError: an array of another shape, an ef below 1, or a score that is NaN.
             IndexError: an item, or an indptr that was followed, out of range.
         """
-        item_count = len(vectors)
-        _check("indptr", indptr, np.int32, 1, rows=item_count + 1, each="item and one more")
-        _check("neighbors", neighbors, np.int32, 1)
-        _check("entry_points", entry_points, np.int32, 1)
-        _check("vectors", vectors, np.float32, 2)
-        _check("users", users, np.float32, 2)
-        if users.shape[1] != vectors.shape[1]:
-            raise ValueError(f"users has {users.shape[1]} columns; expected {vectors.shape[1]}, as vectors")
-        _check("ef", ef, np.int32, 1, rows=len(users))
-        _check("steps", steps, np.int32, 1, rows=len(users))
-        if width < 0:
-            raise ValueError(f"width is {width}; expected at least 0")
-        _check_threads(threads)
+        check_light(vectors, users)
+        check("indptr", indptr, np.int32, 1, rows=len(vectors) + 1, each="item and one more")
+        check("neighbors", neighbors, np.int32, 1)
+        check("entry_points", entry_points, np.int32, 1)
+        check("ef", ef, np.int32, 1, rows=len(users))
+        check("steps", steps, np.int32, 1, rows=len(users))
+        check_at_least("width", width, 0)
+        check_at_least("threads", threads, 1)
+        if blocked is not None:
+            check("blocked", blocked, np.uint64, 2, rows=len(users))
         return self.implementation.light_walk(
-            indptr, neighbors, entry_points, vectors, users, width, ef, steps, threads
+            indptr, neighbors, entry_points, vectors, users, width, ef, steps, blocked, threads
         )
+
+    def light_scan(
+        self, vectors: Float32Array, users: Float32Array, blocked: Uint64Array, counts: Int32Array, threads: int = 1
+    ) -> tuple[Int32Array, Float32Array]:
+        """The best of all items that are not blocked, under the score of `light_walk`.
+
+        Args:
+            vectors: `float32[N, d]`.
+            users: `float32[B, d]`.
+            blocked: `uint64[B, V]` bitmap, V >= N / 64.
+            counts: `int32[B]`, how many items each user gets; none if below 1.
+            threads: how many threads share the items.
+
+        Returns:
+            `int32[B, max(counts)]` items, best first, equal scores by smaller item, padded with -1, and as many
+            scores, padded with `PADDING_SCORE`.
+
+        Raises:
+            TypeError: an array of another dtype, or not contiguous.
+            ValueError: an array of another shape, or a score that is NaN.
+        """
+        check_light(vectors, users)
+        check("blocked", blocked, np.uint64, 2, rows=len(users))
+        check("counts", counts, np.int32, 1, rows=len(users))
+        check_at_least("threads", threads, 1)
+        return self.implementation.light_scan(vectors, users, blocked, counts, threads)
 
 
 NATIVE = Kernels("native", _kernels)
@@ -242,36 +342,3 @@ def core_count() -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux: containers and taskset leave fewer than the machine has
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _check_threads(threads: int) -> None:
-    if threads < 1:
-        raise ValueError(f"threads is {threads}; expected at least 1")
-
-
-def _check(
-    name: str,
-    array: Any,
-    dtype: type[np.generic],
-    ndim: int,
-    rows: int | None = None,
-    writeable: bool = False,
-    each: str = "user",
-) -> None:
-    # Messages are formatted only on failure: this runs for every array of every call, and formatting costs more.
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} is a {type(array).__name__}; expected a NumPy array {_described(dtype, ndim)}")
-    if array.dtype != dtype:
-        raise TypeError(f"{name} is {array.dtype}; expected {_described(dtype, ndim)}")
-    if array.ndim != ndim:
-        raise ValueError(f"{name} has shape {list(array.shape)}; expected {_described(dtype, ndim)}")
-    if not array.flags.c_contiguous:
-        raise TypeError(f"{name} is not C-contiguous; pass np.ascontiguousarray({name})")
-    if writeable and not array.flags.writeable:
-        raise TypeError(f"{name} is read-only; expected an array that can be changed in place")
-    if rows is not None and len(array) != rows:
-        raise ValueError(f"{name} has {len(array)} rows; expected {rows}, one per {each}")
-
-
-def _described(dtype: type[np.generic], ndim: int) -> str:
-    return f"{np.dtype(dtype)}[{ndim} dimensions]"

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +17,7 @@ Float32Array = npt.NDArray[np.float32]
 Uint64Array = npt.NDArray[np.uint64]
 
 _LANES = 16
+_BITS_OF_BYTE = np.array([byte.bit_count() for byte in range(256)], np.int64)
 
 
 def mark(visited: Uint64Array, items: Int32Array) -> None:
@@ -24,21 +27,47 @@ def mark(visited: Uint64Array, items: Int32Array) -> None:
         _set_bits(bits, row[row != PADDING_ITEM])
 
 
+def count(item_sets: Uint64Array) -> npt.NDArray[np.int64]:
+    """How many bits are set in each row of `uint64[B, W]`: `int64[B]`."""
+    return np.asarray(_BITS_OF_BYTE[item_sets.view(np.uint8)].sum(axis=1), np.int64)
+
+
 def expand(
     indptr: Int32Array, neighbors: Int32Array, visited: Uint64Array, frontier: Int32Array, threads: int = 1
 ) -> Int32Array:
     """Unvisited neighbours of `frontier` (`int32[B, F]`), which become visited (`uint64[B, W]`): `int32[B, C]`."""
-    item_count = indptr.shape[0] - 1
-    words = -(-item_count // 64)
-    if visited.shape[1] < words:
-        raise ValueError(
-            f"visited has {visited.shape[1]} words per row; expected at least {words} for {item_count} items"
-        )
+    _require_words("visited", visited, len(indptr) - 1)
     rows = [_expand_row(indptr, neighbors, bits, row) for bits, row in zip(visited, frontier, strict=True)]
-    found = np.full((len(rows), max(map(len, rows), default=0)), PADDING_ITEM, np.int32)
-    for padded, row in zip(found, rows, strict=True):
-        padded[: len(row)] = row
-    return found
+    return _padded(rows)
+
+
+def expand_through(
+    indptr: Int32Array,
+    neighbors: Int32Array,
+    visited: Uint64Array,
+    blocked: Uint64Array,
+    frontier: Int32Array,
+    reach: int,
+    threads: int = 1,
+) -> Int32Array:
+    """`expand` through items that are blocked (`uint64[B, V]`) to those behind them: `int32[B, C]`."""
+    _require_words("visited", visited, len(indptr) - 1)
+    _require_words("blocked", blocked, len(indptr) - 1)
+    words, rows = -(-(len(indptr) - 1) // 64), []
+    for bits, hidden, row in zip(visited, blocked, frontier, strict=True):
+        neighbors_found = _expand_row(indptr, neighbors, bits, row)
+        is_bridge = _is_set(hidden, neighbors_found)
+        found = neighbors_found[~is_bridge]
+        most = reach * np.count_nonzero(row != PADDING_ITEM)
+        for bridge in neighbors_found[is_bridge][:most]:
+            if len(found) >= most:
+                break
+            # As visited, blocked items are not found; they stay unmarked.
+            behind = _expand_row(indptr, neighbors, bits[:words] | hidden[:words], np.array([bridge]))
+            _set_bits(bits, behind)
+            found = np.concatenate([found, behind])
+        rows.append(found)
+    return _padded(rows)
 
 
 def merge_top(
@@ -81,6 +110,7 @@ def light_walk(
     width: int,
     ef: Int32Array,
     steps: Int32Array,
+    blocked: Uint64Array | None,
     threads: int,
 ) -> tuple[Int32Array, Float32Array, Int32Array]:
     """Best-first search by <user, vector>: items int32 and scores float32 `[B, width]`, count scored int32 `[B]`."""
@@ -88,25 +118,54 @@ def light_walk(
     items = np.full((len(users), width), PADDING_ITEM, np.int32)
     scores = np.full((len(users), width), PADDING_SCORE, np.float32)
     scored = np.zeros(len(users), np.int32)
+    if blocked is not None:
+        _require_words("blocked", blocked, len(vectors))
     none = np.empty((1, 0), np.int32)
     for row, user in enumerate(users):
         best, best_scores = none, none.astype(np.float32)  # W, as rows of one-row matrices
         visited = np.zeros((1, -(-len(vectors) // 64)), np.uint64)
-        expanded: set[int] = set()
+        unexpanded: list[tuple[np.float32, int]] = []  # a heap of (-score, item)
         candidates = entry_points[None, :]
         mark(visited, candidates)
-        while True:
+        for step in range(int(steps[row]) + 1):
             found = inner_products(user, vectors[candidates[0]])[None, :]
             scored[row] += candidates.shape[1]
-            best, best_scores, _ = merge_top(best, best_scores, candidates, found, ef[row : row + 1])
-            next_item = next((item for item in best[0].tolist() if item not in expanded), None)
-            if next_item is None or len(expanded) == steps[row]:
+            shown = (
+                candidates
+                if blocked is None
+                else np.where(_is_set(blocked[row], candidates), np.int32(PADDING_ITEM), candidates)
+            )
+            best, best_scores, _ = merge_top(best, best_scores, shown, found, ef[row : row + 1])
+            for negated, item in zip(-found[0], candidates[0].tolist(), strict=True):
+                heappush(unexpanded, (negated, item))
+            is_full = np.count_nonzero(best != PADDING_ITEM) == ef[row]
+            if not unexpanded or (is_full and unexpanded[0] > (-best_scores[0, -1], best[0, -1])):
                 break
-            expanded.add(next_item)
-            candidates = expand(indptr, neighbors, visited, np.array([[next_item]], np.int32))
+            if step == steps[row]:
+                best = best if blocked is None else none
+                break
+            candidates = expand(indptr, neighbors, visited, np.array([[heappop(unexpanded)[1]]], np.int32))
         kept = min(width, best.shape[1])
         items[row, :kept], scores[row, :kept] = best[0, :kept], best_scores[0, :kept]
     return items, scores, scored
+
+
+def light_scan(
+    vectors: Float32Array, users: Float32Array, blocked: Uint64Array, counts: Int32Array, threads: int
+) -> tuple[Int32Array, Float32Array]:
+    """The best by <user, vector> that are not blocked: items int32 and scores float32 `[B, max(counts)]`."""
+    _require_words("blocked", blocked, len(vectors))
+    width = max(0, int(counts.max(initial=0)))
+    items = np.full((len(users), width), PADDING_ITEM, np.int32)
+    scores = np.full((len(users), width), PADDING_SCORE, np.float32)
+    everything = np.arange(len(vectors), dtype=np.int32)
+    for row in np.flatnonzero(counts > 0):
+        allowed = everything[~_is_set(blocked[row], everything)][None, :]
+        found = inner_products(users[row], vectors[allowed[0]])[None, :]
+        empty = np.empty((1, 0), np.int32)
+        best, best_scores, _ = merge_top(empty, empty.astype(np.float32), allowed, found, counts[row : row + 1])
+        items[row, : best.shape[1]], scores[row, : best.shape[1]] = best[0], best_scores[0]
+    return items, scores
 
 
 def inner_products(user: Float32Array, vectors: Float32Array) -> Float32Array:
@@ -138,11 +197,33 @@ def _expand_row(indptr: Int32Array, neighbors: Int32Array, bits: Uint64Array, fr
     found = np.concatenate([np.empty(0, np.int32), *lists])
     if np.any(bad := (found < 0) | (found >= item_count)):
         raise IndexError(f"neighbors holds {found[bad][0]}; expected an item of 0 <= item < {item_count}")
-    fresh = found[bits[found >> 6] & _mask(found) == 0]
-    first = np.unique(fresh, return_index=True)[1]
+    fresh = found[~_is_set(bits, found)]
     _set_bits(bits, fresh)
-    in_order: npt.NDArray[np.int32] = fresh[np.sort(first)]
-    return in_order
+    return _distinct(fresh)
+
+
+def _distinct(items: Int32Array) -> Int32Array:
+    return items[np.sort(np.unique(items, return_index=True)[1])]
+
+
+def _padded(rows: list[Int32Array]) -> Int32Array:
+    found = np.full((len(rows), max(map(len, rows), default=0)), PADDING_ITEM, np.int32)
+    for padded, row in zip(found, rows, strict=True):
+        padded[: len(row)] = row
+    return found
+
+
+def _is_set(bits: Uint64Array, items: Int32Array) -> npt.NDArray[np.bool_]:
+    is_set: npt.NDArray[np.bool_] = bits[items >> 6] & _mask(items) != 0
+    return is_set
+
+
+def _require_words(name: str, bitmaps: Uint64Array, item_count: int) -> None:
+    words = -(-item_count // 64)
+    if bitmaps.shape[1] < words:
+        raise ValueError(
+            f"{name} has {bitmaps.shape[1]} words per row; expected at least {words} for {item_count} items"
+        )
 
 
 def _set_bits(bits: Uint64Array, items: Int32Array) -> None:

@@ -15,15 +15,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from nann.conditions import Conditions
 from nann.errors import RequestError, ScorerError
-from nann.kernels import NATIVE, Float32Array, Int32Array, Kernels, core_count
+from nann.kernels import NATIVE, Float32Array, Int32Array, Int64Array, Kernels, core_count
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SeedParams
-from nann.search_result import fit
-from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS, PADDING_ITEM, USER_STATE
+from nann.search_result import finite, fit
+from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS, PADDING_ITEM, PADDING_SCORE, USER_STATE
 
 _STEPS_PER_EF = 4
 """The most items that a walk expands, as a multiple of its ef: more than it needs, so that no walk is unbounded."""
+_STEPS_UNDER = 2
+"""The same under conditions, where a walk must expand N / matching times as many items, if these are anywhere."""
+_SCANNED_PER_STEP = 8
+"""How many items a scan scores in the time of one step of a walk."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,14 +67,40 @@ def light_walk(
         RequestError: if the index has no light vectors, or the users' states are too narrow.
         ScorerError: if a w_u is not finite.
     """
-    graph, light_vectors = index.graph, index.light_vectors
-    if light_vectors is None:
+    if index.light_vectors is None:
         raise RequestError(
             f"entry is {ENTRY_SEEDS!r}; expected {ENTRY_LAYERS!r}: this bundle's model has no light score"
         )
-    counts = np.array([min(one.count, graph.item_count) for one in params], np.int64)
+    states = light_users(users.states, index.light_width)
+    conditions = Conditions.of(users, index.item_count, kernels)
+    threads = threads or core_count()
+    if conditions is None:
+        counts = np.array([min(one.count, index.item_count) for one in params], np.int64)
+        seeds = _walk(index, states, params, counts, None, kernels, threads)
+    else:
+        seeds = _under(conditions, index, states, params, kernels, threads)
+    found = int(np.count_nonzero(seeds.items != PADDING_ITEM, axis=1).max(initial=0))
+    return Seeds(
+        np.ascontiguousarray(seeds.items[:, :found]), np.ascontiguousarray(seeds.scores[:, :found]), seeds.light_scored
+    )
+
+
+def _walk(
+    index: SearchIndex,
+    states: Float32Array,
+    params: Sequence[SeedParams],
+    counts: Int64Array,
+    conditions: Conditions | None,
+    kernels: Kernels,
+    threads: int,
+) -> Seeds:
+    """`int64[B]` seeds of walks for w_u, `float32[B, d]`; none where a walk under conditions would be too long."""
+    graph, light_vectors = index.graph, index.light_vectors
+    assert light_vectors is not None
     ef = np.array([min(one.ef, graph.item_count) for one in params], np.int32)
-    steps = np.minimum(_STEPS_PER_EF * ef.astype(np.int64), graph.item_count).astype(np.int32)
+    steps = _STEPS_PER_EF * ef.astype(np.int64)
+    if conditions is not None:
+        steps = _STEPS_UNDER * ef * graph.item_count // np.maximum(conditions.matching, 1)
     width = int(counts.max(initial=0))
     ground = graph.layers[0]
     items, scores, scored = kernels.light_walk(
@@ -77,15 +108,49 @@ def light_walk(
         ground.neighbors,
         graph.entry_points,
         light_vectors,
-        light_users(users.states, index.light_width),
+        states,
         width,
         ef,
-        steps,
-        threads or core_count(),
+        np.minimum(steps, graph.item_count).astype(np.int32),
+        None if conditions is None else conditions.blocked,
+        threads,
     )
-    items, scores = fit(items, scores, counts, width)
-    found = int(np.count_nonzero(items != PADDING_ITEM, axis=1).max(initial=0))
-    return Seeds(np.ascontiguousarray(items[:, :found]), np.ascontiguousarray(scores[:, :found]), scored)
+    return Seeds(*fit(items, scores, counts, width), scored)
+
+
+def _under(
+    conditions: Conditions,
+    index: SearchIndex,
+    states: Float32Array,
+    params: Sequence[SeedParams],
+    kernels: Kernels,
+    threads: int,
+) -> Seeds:
+    """Seeds that may be shown: of a scan where that is cheaper than a walk, and where a walk would be too long."""
+    assert index.light_vectors is not None
+    matching, restricted = conditions.matching, conditions.restricted
+    counts = np.minimum([one.count for one in params], matching)
+    items = np.full((len(params), counts.max(initial=0)), PADDING_ITEM, np.int32)
+    scores = np.full(items.shape, PADDING_SCORE, np.float32)
+    scored = np.zeros(len(params), np.int32)
+    steps = np.array([one.ef for one in params]) * (index.item_count / np.maximum(matching, 1))  # of a walk, about
+    walking = restricted & (matching > _SCANNED_PER_STEP * steps)
+    for rows, among in ((np.flatnonzero(~restricted), None), (np.flatnonzero(walking), conditions)):
+        if len(rows):
+            some = among if among is None else among[rows]
+            found = _walk(index, states[rows], [params[row] for row in rows], counts[rows], some, kernels, threads)
+            width = found.items.shape[1]
+            items[rows, :width], scores[rows, :width] = found.items, found.scores
+            scored[rows] = found.light_scored
+    too_few = np.count_nonzero(items != PADDING_ITEM, axis=1) < counts
+    if len(rows := np.flatnonzero(restricted & too_few)):
+        wanted = counts[rows].astype(np.int32)
+        best, best_scores = kernels.light_scan(
+            index.light_vectors, states[rows], conditions.blocked[rows], wanted, threads
+        )
+        items[rows, : best.shape[1]], scores[rows, : best.shape[1]] = best, finite(best_scores)
+        scored[rows] += matching[rows].astype(np.int32)
+    return Seeds(items, scores, scored)
 
 
 def light_users(user_states: Float32Array, width: int) -> Float32Array:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nann.conditions import Conditions
 from nann.errors import ScorerError
 from nann.graph import HnswGraph
+from nann.item_sets import bitmap_words
 from nann.kernels import BoolArray, Float32Array, Int32Array, Kernels, core_count
 from nann.scorer import Scorer
 from nann.search_result import SearchResult, fit
@@ -31,7 +33,13 @@ class Lockstep:
     """
 
     def __init__(
-        self, graph: HnswGraph, scorer: Scorer, user_states: Float32Array, kernels: Kernels, width: int
+        self,
+        graph: HnswGraph,
+        scorer: Scorer,
+        user_states: Float32Array,
+        kernels: Kernels,
+        width: int,
+        conditions: Conditions | None = None,
     ) -> None:
         users = len(user_states)
         self.items = np.full((users, width), PADDING_ITEM, np.int32)
@@ -44,6 +52,7 @@ class Lockstep:
         self._visited = np.zeros((users, bitmap_words(graph.item_count)), np.uint64)
         self._items_scored = np.zeros(users, np.int32)
         self._rounds = np.zeros(users, np.int32)
+        self._conditions = conditions
 
     def start_layer(self, users: BoolArray) -> None:
         """Forgets what these users (`bool[B]`) visited on the layer above; only their W counts as visited."""
@@ -55,10 +64,16 @@ class Lockstep:
         self._kernels.mark(self._visited, items)
 
     def expand(self, layer: int, frontier: Int32Array) -> Int32Array:
-        """Unvisited neighbours of `frontier` (`int32[B, F]`) on one layer, now visited: `int32[B, C]`."""
+        """Unvisited neighbours of `frontier` (`int32[B, F]`) on one layer, now visited: `int32[B, C]`.
+
+        Under conditions only those that may be shown, and those behind the others (`Kernels.expand_through`).
+        """
         csr = self._graph.layers[layer]
         threads = self._threads(frontier, _EXPANDED_PER_THREAD)
-        return self._kernels.expand(csr.indptr, csr.neighbors, self._visited, frontier, threads)
+        if self._conditions is None:
+            return self._kernels.expand(csr.indptr, csr.neighbors, self._visited, frontier, threads)
+        blocked, reach = self._conditions.blocked, self._conditions.reach(self._graph, layer)
+        return self._kernels.expand_through(csr.indptr, csr.neighbors, self._visited, blocked, frontier, reach, threads)
 
     def score(self, candidates: Int32Array, ef: Int32Array) -> tuple[RowArray, BoolArray]:
         """One scorer call; then W of each user who has candidates becomes the ef best of W and candidates.
@@ -104,12 +119,12 @@ class Lockstep:
 
     def result(self, top_k: npt.NDArray[np.int64], width: int) -> SearchResult:
         """The top_k (`int64[B]`) best of each user's W, padded to `width`."""
-        return SearchResult(*fit(self.items, self.scores, top_k, width), self._items_scored, self._rounds)
-
-
-def bitmap_words(item_count: int) -> int:
-    """How many 64-bit words hold one bit per item."""
-    return -(-item_count // 64)
+        items, scores = fit(self.items, self.scores, top_k, width)
+        if self._conditions is None:
+            matching = np.full(len(items), self._graph.item_count, np.int64)
+        else:
+            matching = self._conditions.matching
+        return SearchResult(items, scores, self._items_scored, self._rounds, matching)
 
 
 def keep_rows(items: Int32Array, users: BoolArray) -> Int32Array:

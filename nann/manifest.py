@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from nann.errors import BundleError, ConfigError, RequestError
+from nann.filters.columns import TYPES
+from nann.filters.named import NAME
 from nann.search_params import SearchParams, SeedParams
 from nann.shape_grid import ShapeGrid
 
@@ -122,6 +124,14 @@ def _is_profile_field(field: Any) -> bool:
     )
 
 
+def _is_attribute(entry: Any) -> bool:
+    return isinstance(entry, dict) and entry.get("type") in TYPES and _is_whole(entry.get("column"), 0)
+
+
+def _is_named_filter(name: str, text: Any) -> bool:
+    return NAME.fullmatch(name) is not None and isinstance(text, str)
+
+
 _FILE_RULES = {
     "sha256": _Rule("64 hex digits", lambda value: isinstance(value, str) and _SHA256.fullmatch(value) is not None),
     "bytes": _whole(0, 2**63 - 1),
@@ -147,6 +157,16 @@ _RULES = {
     "files": _Rule("an object", lambda value: isinstance(value, dict)),
     "search_by_entry": _Rule("an object", lambda value: isinstance(value, dict), optional=True),
     "export": _object({"user_state_width": _whole(1, 1 << 24)}, optional=True),
+    "attributes": _Rule(
+        f"an object of objects, each with a column number and a type out of {', '.join(TYPES)}",
+        lambda value: isinstance(value, dict) and all(map(_is_attribute, value.values())),
+        optional=True,
+    ),
+    "filters": _Rule(
+        "an object of texts, under names of letters, digits, '_', '-' and '.'",
+        lambda value: isinstance(value, dict) and all(_is_named_filter(*item) for item in value.items()),
+        optional=True,
+    ),
     "shape_grid": _object(_GRID_RULES, optional=True),
 }
 

@@ -1,20 +1,22 @@
 """What every search reads: the index that it walks, and the users that it searches for.
 
 Light vectors and own items may be None, but have no default, so that nobody leaves them out by mistake: without them
-a search finds other items than the served one.
+a search finds other items than the served one. Most searches have no conditions, so that `blocked` has a default.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nann.errors import BundleError, RequestError
 from nann.graph import HnswGraph
-from nann.kernels import Float32Array, Int32Array
+from nann.item_sets import bitmap_words
+from nann.kernels import Float32Array, Int32Array, Uint64Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,8 @@ class UserBatch:
         own_items: `int32[B, L]`, items of the users' histories, -1 = padding; None: unknown. Searches from seeds start
             at them too: a scorer that has learned repeat purchases scores them far above the items around them, so a
             walk from elsewhere may miss them.
+        blocked: `uint64[B, W]`, items that the user may not be shown (`nann.item_sets`): they are neither scored nor
+            returned, own items among them; a search may walk through them. None: all items may be shown to all users.
 
     Raises:
         RequestError: if an array has another dtype or shape, or they disagree on the number of users.
@@ -68,9 +72,10 @@ class UserBatch:
 
     states: Float32Array
     own_items: Int32Array | None
+    blocked: Uint64Array | None = None
 
     def __post_init__(self) -> None:
-        states, own = self.states, self.own_items
+        states, own, blocked = self.states, self.own_items, self.blocked
         if states.ndim != 2 or states.dtype != np.float32:
             raise RequestError(
                 f"user_states is {states.dtype}{list(states.shape)}; expected float32[B, S], one row per user"
@@ -79,16 +84,58 @@ class UserBatch:
             raise RequestError(
                 f"own_items is {own.dtype}{list(own.shape)}; expected int32[{len(states)}, L], one row per user"
             )
+        if blocked is not None and (blocked.ndim != 2 or len(blocked) != len(states) or blocked.dtype != np.uint64):
+            raise RequestError(
+                f"blocked is {blocked.dtype}{list(blocked.shape)}; expected uint64[{len(states)}, W], one row per user"
+            )
 
     def __len__(self) -> int:
         return len(self.states)
 
     def __getitem__(self, rows: slice | npt.NDArray[np.intp]) -> UserBatch:
-        return UserBatch(self.states[rows], None if self.own_items is None else self.own_items[rows])
+        return UserBatch(self.states[rows], _rows(self.own_items, rows), _rows(self.blocked, rows))
+
+    def blocked_of(self, item_count: int) -> Uint64Array | None:
+        """`blocked`, C-contiguous, for a corpus of N items.
+
+        Raises:
+            RequestError: if it is made for another N.
+        """
+        blocked = self.blocked
+        if blocked is None:
+            return None
+        words = bitmap_words(item_count)
+        if blocked.shape[1] != words:
+            raise RequestError(
+                f"blocked has {blocked.shape[1]} words per user; expected {words}, a bit for each of {item_count} items"
+            )
+        if item_count % 64 and (blocked[:, -1] >> np.uint64(item_count % 64)).any():
+            raise RequestError(f"blocked holds an item of {item_count} or above; expected items below {item_count}")
+        return np.ascontiguousarray(blocked)
 
     @classmethod
     def concatenate(cls, batches: Sequence[UserBatch]) -> UserBatch:
-        """Joins one or more batches of equal widths; the result has own items if all of them do."""
+        """Joins one or more batches of equal widths.
+
+        The result has own items if all of them do, and blocked items if any of them does.
+        """
         own = [batch.own_items for batch in batches if batch.own_items is not None]
         states = np.concatenate([batch.states for batch in batches])  # [sum of B, S]
-        return cls(states, np.concatenate(own) if len(own) == len(batches) else None)
+        return cls(states, np.concatenate(own) if len(own) == len(batches) else None, _joined_blocked(batches))
+
+
+def _rows(array: npt.NDArray[Any] | None, rows: slice | npt.NDArray[np.intp]) -> npt.NDArray[Any] | None:
+    return None if array is None else array[rows]
+
+
+def _joined_blocked(batches: Sequence[UserBatch]) -> Uint64Array | None:
+    widths = [batch.blocked.shape[1] for batch in batches if batch.blocked is not None]
+    if not widths:
+        return None
+    joined = np.zeros((sum(map(len, batches)), widths[0]), np.uint64)  # pages that nobody writes to cost nothing
+    row = 0
+    for batch in batches:
+        if batch.blocked is not None:
+            joined[row : row + len(batch)] = batch.blocked
+        row += len(batch)
+    return joined

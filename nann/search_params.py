@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from nann.errors import RequestError
-from nann.signature import ENTRIES, ENTRY_LAYERS, ENTRY_SEEDS, ON_DEADLINE
+from nann.filters.predicate import Predicate
+from nann.signature import ENTRIES, ENTRY_ALL, ENTRY_LAYERS, ENTRY_SEEDS, ON_DEADLINE
 
 _LONGEST_MS = 10**12
 _MOST = 2**31 - 1
 """Of anything that is counted in items: their indices are int32."""
 _WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
+_FLAGS = {"true": True, "false": False}
 _NO_BOUNDS: Mapping[str, int] = MappingProxyType({})
 
 
@@ -27,11 +29,13 @@ class RequestParameter:
 
     Attributes:
         about: one line, for `nann query --help` and docs/operations.md.
-        default: who sets the value if the request does not: "bundle" or "server".
+        default: who sets the value if the request does not: "bundle" or "server"; "": nobody, it does nothing then.
         low: the smallest number.
         high: the largest: a number, or the name of the server's bound (`nann.search_requests.SearchBounds`).
         per_layer: takes one number per layer that the scorer walks, entry layer first.
         words: takes one of these, not a number.
+        flag: takes true or false.
+        text: takes any text but "", or a filter that is built in Python.
     """
 
     about: str
@@ -40,6 +44,8 @@ class RequestParameter:
     high: int | str = 0
     per_layer: bool = False
     words: tuple[str, ...] = ()
+    flag: bool = False
+    text: bool = False
 
     def read(
         self, name: str, value: Any, bounds: Mapping[str, int] = _NO_BOUNDS, layers: int | None = None
@@ -48,8 +54,8 @@ class RequestParameter:
 
         Args:
             name: of the parameter, for messages.
-            value: a number may come as text; one number per layer as "100,200,400", as a sequence, or, where there is
-                one layer, as a plain number.
+            value: a number, true or false may come as text; one number per layer as "100,200,400", as a sequence, or,
+                where there is one layer, as a plain number.
             bounds: the server's bounds by name; without an entry the bound is that of int32.
             layers: how many layers the scorer walks; None: not known.
 
@@ -59,6 +65,15 @@ class RequestParameter:
         if self.words:
             if not isinstance(value, str) or value not in self.words:
                 raise RequestError(f"parameter {name} is {value!r}; expected {either(self.words)}")
+            return value
+        if self.flag:
+            if str(value).lower() not in _FLAGS:
+                raise RequestError(f"parameter {name} is {value!r}; expected true or false")
+            return _FLAGS[str(value).lower()]
+        if self.text:
+            value = value.text if isinstance(value, Predicate) else value
+            if not isinstance(value, str) or not value.strip():
+                raise RequestError(f"parameter {name} is {value!r}; expected text")
             return value
         high = bounds.get(self.high, _MOST) if isinstance(self.high, str) else self.high
         if not self.per_layer:
@@ -102,8 +117,8 @@ class SearchOptions:
         "Rounds of each layer, entry layer first: 1,1,3.", low=0, high="max_rounds", per_layer=True
     )
     entry: str | None = _parameter(
-        "Where the search enters the graph: layers (the paper's way), or seeds (entry points that a light walk finds; "
-        "ef and rounds then have one number each).",
+        "Where the search enters the graph: layers (the paper's way), seeds (entry points that a light walk finds; ef "
+        "and rounds then have one number each), or all (it scores all items, at most max_ef).",
         words=ENTRIES,
     )
     seeds: int | None = _parameter("With entry seeds: how many seeds the search starts from.", high="max_ef")
@@ -117,6 +132,15 @@ class SearchOptions:
         "The answer if the deadline comes before the last round: error, or partial (the best items so far).",
         default="server",
         words=ON_DEADLINE,
+    )
+    exclude_history: bool | None = _parameter(
+        "Return nothing of the request's own behavior_item_ids.", default="", flag=True
+    )
+    filter: str | Predicate | None = _parameter(  # noqa: RUF009 - it makes a field, as for the others
+        'Return only items whose attributes fit: category in (3, 7) and not tag = "adult".', default="", text=True
+    )
+    filter_name: str | None = _parameter(
+        "Return only items of a filter that the bundle or an operator has named.", default="", text=True
     )
 
     def __post_init__(self) -> None:
@@ -142,7 +166,7 @@ class SearchOptions:
         named = {name: REQUEST_PARAMETERS[name] for name in REQUEST_PARAMETERS if name in asked}
         return cls(**{name: each.read(name, asked[name], bounds, layers) for name, each in named.items()})  # type: ignore[arg-type]
 
-    def to_parameters(self) -> dict[str, int | str]:
+    def to_parameters(self) -> dict[str, int | str | bool]:
         """These options as KServe parameters; a tuple becomes text, "100,200,400"."""
         asked = {name: getattr(self, name) for name in REQUEST_PARAMETERS}
         return {
@@ -160,6 +184,10 @@ SEARCH_PARAMETERS: Mapping[str, RequestParameter] = MappingProxyType(
     {name: parameter for name, parameter in REQUEST_PARAMETERS.items() if parameter.default == "bundle"}
 )
 """Those of the search itself; offline evaluation takes them too."""
+CONDITIONS: Mapping[str, RequestParameter] = MappingProxyType(
+    {name: parameter for name, parameter in REQUEST_PARAMETERS.items() if not parameter.default}
+)
+"""Those that say which items may be returned."""
 
 
 def either(words: Sequence[str]) -> str:
@@ -221,21 +249,30 @@ class SearchParams:
         rounds: per layer.
         seeds: None: the search starts at all items of the entry layer, as in the paper. Otherwise it starts on the
             ground layer, at the seeds that a light walk finds.
+        every_item: True: the search scores all items, so that its answer is exact; ef has one value, and there are no
+            rounds. For a small corpus.
     """
 
     top_k: int
     ef: tuple[int, ...]
     rounds: tuple[int, ...]
     seeds: SeedParams | None = None
+    every_item: bool = False
 
     @property
     def entry(self) -> str:
-        """The entry strategy, `ENTRY_LAYERS` or `ENTRY_SEEDS` of `nann.signature`."""
+        """The entry strategy, one of `ENTRIES` of `nann.signature`."""
+        if self.every_item:
+            return ENTRY_ALL
         return ENTRY_LAYERS if self.seeds is None else ENTRY_SEEDS
+
+    def scoring_all(self) -> SearchParams:
+        """A search with the same top_k that scores all items."""
+        return SearchParams(self.top_k, (self.top_k,), (0,), every_item=True)
 
     def layer_count(self, entry_layer: int) -> int:
         """How many layers the scorer walks in a graph with this entry layer; ef and rounds need as many values."""
-        return entry_layer + 1 if self.seeds is None else 1
+        return entry_layer + 1 if self.entry == ENTRY_LAYERS else 1
 
     def asked(self, options: SearchOptions) -> SearchParams:
         """These parameters, replaced where `options` ask for others.
@@ -275,6 +312,11 @@ class SearchParams:
             raise RequestError(
                 f"ef of the ground layer is {self.ef[-1]} and top_k {self.top_k}; expected ef >= top_k: "
                 "raise the last value of ef or lower top_k"
+            )
+        if self.every_item and (len(self.ef) != 1 or any(self.rounds) or self.seeds is not None):
+            raise RequestError(
+                f'entry is "{ENTRY_ALL}", ef {list(self.ef)}, rounds {list(self.rounds)} and seeds {self.seeds}; '
+                "expected one ef, no rounds and no seeds: all items are scored at once"
             )
         if self.seeds is not None and len(self.ef) != 1:
             raise RequestError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from nann.errors import BundleError, RequestError
 from nann.search_params import REQUEST_PARAMETERS, SearchOptions, SearchParams, either
-from nann.signature import ENTRY_SEEDS, ON_DEADLINE_ERROR, REQUEST_KEY
+from nann.signature import ENTRY_ALL, ENTRY_SEEDS, ON_DEADLINE_ERROR, REQUEST_KEY
 
 # Parameters that Triton, its clients and those of other KServe servers add to a request for their own use.
 _RESERVED = frozenset(
@@ -53,6 +53,18 @@ class SearchBounds:
                     f"the bundle recommends {value} where the server's {name} is {bound}; recommend less, or "
                     f"raise {name} in config.pbtxt of beam_retrieval"
                 )
+
+    def check_all(self, item_count: int) -> None:
+        """Checks whether a request may have all of N items scored.
+
+        Raises:
+            RequestError: if there are more than `max_ef`.
+        """
+        if item_count > self.max_ef:
+            raise RequestError(
+                f'entry "{ENTRY_ALL}" would score all {item_count:,} items; expected a corpus of at most '
+                f"{self.max_ef:,}: ask for another entry, or raise max_ef in config.pbtxt of beam_retrieval"
+            )
 
     def of_corpus(self, item_count: int) -> SearchBounds:
         """These bounds for a corpus of `item_count` items; a search returns no more items than that, or than its ef."""
@@ -118,7 +130,8 @@ def parse_search(
     Args:
         asked: the request's parameters by name; other names are ignored.
         defaults: the parameters of a request that asks for none.
-        by_entry: the defaults for each entry strategy that the bundle can serve, for a request that names one.
+        by_entry: the defaults for each entry strategy that the bundle can serve, for a request that names one; to score
+            all items needs none.
         bounds: the server's; None: no bounds.
 
     Returns:
@@ -130,6 +143,7 @@ def parse_search(
     if "entry" in asked:
         entry = REQUEST_PARAMETERS["entry"].read("entry", asked["entry"])
         by_entry = {**by_entry, defaults.entry: defaults}
+        by_entry.setdefault(ENTRY_ALL, defaults.scoring_all())
         if entry not in by_entry:
             why = ": this bundle's model has no light score" if entry == ENTRY_SEEDS else ""
             raise RequestError(f"parameter entry is {entry!r}; expected {either(list(by_entry))}{why}")
@@ -152,3 +166,13 @@ def request_key(text: str) -> int:
     if not isinstance(key, int) or isinstance(key, bool) or not -(2**63) <= key < 2**63:
         raise RequestError(f"{REQUEST_KEY.name} is {key!r}; expected a 64-bit signed number")
     return key
+
+
+def excludes_history(text: str) -> bool:
+    """Whether a request's parameters, which are JSON, have `exclude_history`.
+
+    Raises:
+        RequestError: if it is neither true nor false.
+    """
+    name = "exclude_history"
+    return name in text and bool(REQUEST_PARAMETERS[name].read(name, json.loads(text).get(name, False)))

@@ -24,6 +24,8 @@ class SearchResult:
         items_scored: `int32[B]`, how many candidates the scorer evaluated for each user.
         rounds: `int32[B]`, how many scorer calls each user took part in, with the one for the entry points. The search
             made as many calls as the largest of these.
+        items_matching: `int64[B]`, how many items the user may be shown: N, less the blocked ones. There are never
+            fewer results than the smaller of this and top_k, unless a `stop` ended the search.
         finished: `bool[B]`, False where a `stop` ended the search before its last round; None: it had none.
     """
 
@@ -31,12 +33,13 @@ class SearchResult:
     scores: npt.NDArray[np.float32]
     items_scored: npt.NDArray[np.int32]
     rounds: npt.NDArray[np.int32]
+    items_matching: npt.NDArray[np.int64]
     finished: npt.NDArray[np.bool_] | None = None
 
     @classmethod
     def concatenate(cls, parts: Sequence[SearchResult]) -> SearchResult:
         """Results of the same width for several batches, which nothing could stop, as one; at least one."""
-        arrays = ((part.items, part.scores, part.items_scored, part.rounds) for part in parts)
+        arrays = ((part.items, part.scores, part.items_scored, part.rounds, part.items_matching) for part in parts)
         return cls(*(np.concatenate(each) for each in zip(*arrays, strict=True)))
 
 

@@ -5,9 +5,11 @@ compares each config with this file. Shapes leave out the batch dimension, which
 dimension that varies between requests or between bundles.
 
     nann (ensemble)
-      behavior_item_ids [, user_profile]  -> feature_transform -> behaviors, profile_codes, unknown_items, origin
+      behavior_item_ids [, user_profile] [, exclude_item_ids] [, allow_item_ids]
+                                          -> feature_transform -> behaviors, profile_codes, unknown_items, origin
       behaviors, profile_codes            -> user_encoder      -> user_state
-      user_state, behaviors [, origin]    -> beam_retrieval    -> item_ids, scores, items_scored, status, request_key
+      user_state, behaviors [, origin]    -> beam_retrieval    -> item_ids, scores, items_scored, items_matching,
+                                             |                    status, request_key
                                              | per round: one BLS call for the whole batch
                                              +-> scorer: user_state, candidates -> candidate_scores
 """
@@ -66,6 +68,11 @@ BEHAVIOR_ITEM_IDS = _spec("behavior_item_ids", np.int64, -1)
 """External item ids, oldest first; 0 and -1 are padding; unknown ids are dropped and counted."""
 USER_PROFILE = _spec("user_profile", np.int64, -1)
 """Optional. One code per user profile field of the data set, 0 = unknown."""
+EXCLUDE_ITEM_IDS = _spec("exclude_item_ids", np.int64, -1)
+"""Optional. External ids that may not be returned; 0 and -1 are padding; unknown ids are ignored."""
+ALLOW_ITEM_IDS = _spec("allow_item_ids", np.int64, -1)
+"""Optional. External ids: no other item may be returned; 0 and -1 are padding; unknown ids are ignored. A user without
+a known id among them gets nothing."""
 ITEM_IDS = _spec("item_ids", np.int64, -1)
 """External ids of the retrieved items, best first, padded with -1."""
 SCORES = _spec("scores", np.float32, -1)
@@ -74,6 +81,8 @@ UNKNOWN_ITEMS = _spec("unknown_items", np.int32, 1)
 """How many of the request's ids the bundle does not know."""
 ITEMS_SCORED = _spec("items_scored", np.int32, 1)
 """How many candidates the scorer evaluated for the user."""
+ITEMS_MATCHING = _spec("items_matching", np.int64, 1)
+"""How many items the request's conditions let the user have; all of them where it has no conditions."""
 STATUS = _spec("status", np.int32, 1)
 """The kind of answer: `STATUS_COMPLETE`, `STATUS_PARTIAL` or `STATUS_DEGRADED`."""
 REQUEST_KEY = _spec("request_key", np.int64, 1)
@@ -96,9 +105,9 @@ PROFILE_CODES = _spec("profile_codes", np.int32, -1)
 USER_STATE = _spec("user_state", np.float32, -1)
 """What the scorer needs to know about the user; only user_encoder and scorer know the layout. If the bundle has a
 light score, the last d numbers are the user's vector for it, d being the width of its item table: `nann.light_walk`."""
-ORIGIN = _spec("origin", np.int64, 2)
-"""Optional. When the request reached feature_transform, in ns on the machine's monotonic clock, where deadlines start;
-and its `REQUEST_KEY`."""
+ORIGIN = _spec("origin", np.int64, -1)
+"""Optional. What beam_retrieval must know of a request beside its features, in one tensor, since each costs time:
+its arrival, its `REQUEST_KEY`, and the items that its lists name; `python_backend/origin.py` has the columns."""
 CANDIDATES = _spec("candidates", np.int32, -1)
 """Item indices to score, -1 = padding."""
 CANDIDATE_SCORES = _spec("candidate_scores", np.float32, -1)
@@ -118,15 +127,16 @@ class ModelSpec:
     outputs: tuple[TensorSpec, ...]
 
 
+_ASKED = (BEHAVIOR_ITEM_IDS, USER_PROFILE, EXCLUDE_ITEM_IDS, ALLOW_ITEM_IDS)
 ENSEMBLE = ModelSpec(
-    "nann", (BEHAVIOR_ITEM_IDS, USER_PROFILE), (ITEM_IDS, SCORES, UNKNOWN_ITEMS, ITEMS_SCORED, STATUS, REQUEST_KEY)
+    "nann", _ASKED, (ITEM_IDS, SCORES, UNKNOWN_ITEMS, ITEMS_SCORED, ITEMS_MATCHING, STATUS, REQUEST_KEY)
 )
-FEATURE_TRANSFORM = ModelSpec(
-    "feature_transform", (BEHAVIOR_ITEM_IDS, USER_PROFILE), (BEHAVIORS, PROFILE_CODES, UNKNOWN_ITEMS, ORIGIN)
-)
+FEATURE_TRANSFORM = ModelSpec("feature_transform", _ASKED, (BEHAVIORS, PROFILE_CODES, UNKNOWN_ITEMS, ORIGIN))
 USER_ENCODER = ModelSpec("user_encoder", (BEHAVIORS, PROFILE_CODES), (USER_STATE,))
 BEAM_RETRIEVAL = ModelSpec(
-    "beam_retrieval", (USER_STATE, BEHAVIORS, ORIGIN), (ITEM_IDS, SCORES, ITEMS_SCORED, STATUS, REQUEST_KEY)
+    "beam_retrieval",
+    (USER_STATE, BEHAVIORS, ORIGIN),
+    (ITEM_IDS, SCORES, ITEMS_SCORED, ITEMS_MATCHING, STATUS, REQUEST_KEY),
 )
 SCORER = ModelSpec("scorer", (USER_STATE, CANDIDATES), (CANDIDATE_SCORES,))
 
@@ -148,7 +158,9 @@ ENTRY_LAYERS = "layers"
 """The paper's way: start at all items of the entry layer and descend layer by layer to the ground."""
 ENTRY_SEEDS = "seeds"
 """Our way: search only the ground layer, starting at seeds (entry points that a light walk finds) and own items."""
-ENTRIES = (ENTRY_LAYERS, ENTRY_SEEDS)
+ENTRY_ALL = "all"
+"""No walk: score all items, or all that a request's conditions leave. For a small corpus."""
+ENTRIES = (ENTRY_LAYERS, ENTRY_SEEDS, ENTRY_ALL)
 
 HEARTBEAT_ID = "nann-heartbeat"
 """Id of the requests by which `nann serve` sees that a process answers. beam_retrieval makes no search for them."""

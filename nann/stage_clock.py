@@ -11,7 +11,15 @@ from nann.scorer import Float32Array, Int32Array, Scorer
 
 STAGES = ("light_walk", "mark", "expand", "score", "select")
 """The stages of a search, in the order of a round; the rest of its time is spent in Python."""
-_STAGE_OF = {"light_walk": "light_walk", "mark": "mark", "expand": "expand", "merge_top": "select"}
+_STAGE_OF = {
+    "light_walk": "light_walk",
+    "light_scan": "light_walk",
+    "mark": "mark",
+    "count": "mark",
+    "expand": "expand",
+    "expand_through": "expand",
+    "merge_top": "select",
+}
 
 
 @dataclass

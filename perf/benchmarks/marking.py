@@ -17,8 +17,8 @@ import numpy as np
 
 from nann.beam_search import beam_search
 from nann.graph import HnswGraph, Layer
+from nann.item_sets import bitmap_words
 from nann.kernels import NATIVE, Float32Array, Int32Array, Kernels, Uint64Array
-from nann.lockstep import bitmap_words
 from nann.scorer import Scorer
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
@@ -54,8 +54,11 @@ class Expansion:
 class _Marks(ABC):
     """Visited marks of one user. In a search they stand in for the native kernel, and ignore the search's bitmap."""
 
+    count = staticmethod(NATIVE.implementation.count)
+    expand_through = staticmethod(NATIVE.implementation.expand_through)
     merge_top = staticmethod(NATIVE.implementation.merge_top)
     light_walk = staticmethod(NATIVE.implementation.light_walk)
+    light_scan = staticmethod(NATIVE.implementation.light_scan)
 
     def __init__(self, graph: HnswGraph) -> None:
         self._graph = graph

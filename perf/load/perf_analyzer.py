@@ -111,7 +111,7 @@ def run_perf_analyzer(
     histories: Sequence[Sequence[int]],
     load: Load,
     window_s: float,
-    parameters: Mapping[str, int | str] | None = None,
+    parameters: Mapping[str, int | str | bool] | None = None,
     *,
     calls_scorer: bool = True,
 ) -> LoadPoint:
@@ -137,7 +137,8 @@ def run_perf_analyzer(
         *load.options(),
     ]
     for name, value in (parameters or {}).items():
-        options.append(f"--request-parameter={name}:{value}:{'int' if isinstance(value, int) else 'string'}")
+        kind = {bool: "bool", int: "int"}.get(type(value), "string")
+        options.append(f"--request-parameter={name}:{str(value).lower() if kind == 'bool' else value}:{kind}")
     with tempfile.TemporaryDirectory(prefix="nann-perf-analyzer-") as folder:
         requests, export = Path(folder) / "requests.json", Path(folder) / "export.json"
         requests.write_text(json.dumps(perf_analyzer_input(histories)), encoding="utf-8")

@@ -12,6 +12,7 @@ from nann.signature import (
     BEHAVIORS,
     FEATURE_TRANSFORM,
     ITEM_IDS,
+    ITEMS_MATCHING,
     ITEMS_SCORED,
     ORIGIN,
     PROFILE_CODES,
@@ -54,7 +55,14 @@ def empty(repository: Path, bundle: Bundle, calls: list[Calls], *, calls_scorer:
             ORIGIN: 2,
         },
         USER_ENCODER: {USER_STATE: states.shape[1]},
-        BEAM_RETRIEVAL: {ITEM_IDS: top_k, SCORES: top_k, ITEMS_SCORED: 1, STATUS: 1, REQUEST_KEY: 1},
+        BEAM_RETRIEVAL: {
+            ITEM_IDS: top_k,
+            SCORES: top_k,
+            ITEMS_SCORED: 1,
+            ITEMS_MATCHING: 1,
+            STATUS: 1,
+            REQUEST_KEY: 1,
+        },
         SCORER: {},
     }
     for model, outputs in columns.items():

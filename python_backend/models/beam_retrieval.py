@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from nann.bundle import Bundle, search_file_names
-from nann.errors import ConfigError, ServerError
+from nann.errors import ConfigError
+from nann.filters import NamedFilters
 from nann.scorer import Float32Array
 from nann.search_requests import SearchBounds, TimeLimit, request_key
 from nann.signature import BEHAVIORS, HEARTBEAT_ID, ON_DEADLINE, ORIGIN, RESTARTS, USER_STATE
 
+from ..origin import Origin
 from ..search.bls_scorer import BlsScorer
 from ..search.outcomes import HEARTBEAT, Outcome
 from ..search.retriever import Retriever, Search
@@ -47,7 +49,8 @@ class TritonPythonModel:
         bounds = SearchBounds(*(config_int(config, key) for key in ("max_top_k", "max_ef", "max_rounds")))
         limit = TimeLimit(config_int(config, "deadline_ms"), config_choice(config, "on_deadline", ON_DEADLINE))
         degrade = config_choice(config, "on_scorer_failure", ON_SCORER_FAILURE) == "fallback"
-        self.retriever = Retriever(bundle, bounds, limit, degrade=degrade)
+        named = NamedFilters.of_repository(Path(args["model_repository"]).parent)
+        self.retriever = Retriever(bundle, bounds, limit, degrade=degrade, operator=named)
         self.version = int(args["model_version"])
         self.grid = bundle.shape_grid if config_flag(config, "pad_to_grid") else None
         self.in_process = None
@@ -102,30 +105,14 @@ class TritonPythonModel:
             if origin is None and request.request_id() == HEARTBEAT_ID:  # clients' requests come from the ensemble
                 self.watch.restarted(json.loads(json.loads(parameters)[RESTARTS]))
                 return HEARTBEAT
-            key = request_key(parameters)
-            check_origin(origin, key)
-            return self.retriever.parse(
-                self.read_states(request),
-                read_tensor(request, BEHAVIORS),
-                parameters,
-                None if origin is None else int(origin[:, 0].min()),  # only the ensemble states when a request arrived
-                key,
-            )
+            states, behaviors = self.read_states(request), read_tensor(request, BEHAVIORS)
+            if origin is None:  # a direct call
+                asked = Origin(time.monotonic_ns(), request_key(parameters))
+            else:
+                asked = Origin.unpack(origin, len(states), self.retriever.item_count, request_key(parameters))
+            return self.retriever.parse(states, behaviors, parameters, asked)
         except Exception as error:  # a Python model must never raise out of execute()
             return Outcome.of_error(error)
-
-
-def check_origin(origin: npt.NDArray[np.int64] | None, key: int) -> None:
-    """Checks that the features of a request are its own: `origin` `int64[B, 2]` holds the key that they were made for.
-
-    Raises:
-        ServerError: if they were made for another request.
-    """
-    if origin is not None and (origin[:, 1] != key).any():
-        raise ServerError(
-            f"the features are those of another request (request_key {origin[0, 1]}, expected {key}); "
-            "nothing was searched: send the request again"
-        )
 
 
 def _load_in_process(repository: Path, version: int, threads: int) -> Callable[[], InProcessScorer]:

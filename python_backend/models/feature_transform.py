@@ -14,17 +14,23 @@ import numpy.typing as npt
 from nann.bundle import ITEM_IDS_FILE, Bundle
 from nann.errors import RequestError
 from nann.features import FeatureTransform, is_padding
-from nann.search_requests import request_key
+from nann.kernels import Int32Array
+from nann.search_requests import excludes_history, request_key
 from nann.signature import (
+    ALLOW_ITEM_IDS,
     BEHAVIOR_ITEM_IDS,
     BEHAVIORS,
+    EXCLUDE_ITEM_IDS,
     ORIGIN,
+    PADDING_ITEM,
     PROFILE_CODES,
     UNKNOWN_ITEMS,
     USER_PROFILE,
     Tensors,
+    TensorSpec,
 )
 
+from ..origin import Origin
 from ..settings import config_int
 from ..tensors import answer_each, read_optional_tensor, read_parameters, read_tensor
 from ..watch.publisher import MetricsPublisher
@@ -63,11 +69,19 @@ class TritonPythonModel:
         """Opens and verifies the bundle's files in the version folder."""
         folder = Path(args["model_repository"]) / args["model_version"]
         self._features = Bundle.open(folder, FILES).features
-        self._max_request_length = config_int(json.loads(args["model_config"]), "max_request_length")
+        config = json.loads(args["model_config"])
+        self._max_request_length = config_int(config, "max_request_length")
+        self._max_list_length = config_int(config, "max_list_length")
         self._publisher = MetricsPublisher(args)
         self._items = self._publisher.counter("nann_behavior_items_total", "Item ids in requests, without padding")
         self._unknown_items = self._publisher.counter(
             "nann_unknown_items_total", "Item ids in requests that the bundle does not know"
+        )
+        self._listed_items = self._publisher.counter(
+            "nann_listed_items_total", "Item ids in exclude_item_ids and allow_item_ids, without padding"
+        )
+        self._unknown_listed_items = self._publisher.counter(
+            "nann_unknown_listed_items_total", "Those of them that the bundle does not know"
         )
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
@@ -85,5 +99,26 @@ class TritonPythonModel:
         outputs = transform(self._features, ids, profile, self._max_request_length)
         self._items.add(int(np.count_nonzero(~is_padding(ids))))
         self._unknown_items.add(int(outputs[UNKNOWN_ITEMS].sum()))
-        origin = [arrived_ns, request_key(read_parameters(request))]
-        return {**outputs, ORIGIN: np.tile(np.array(origin), (len(ids), 1))}
+        parameters = read_parameters(request)
+        excluded = self._listed(request, EXCLUDE_ITEM_IDS)
+        if ids.shape[1] > self._features.sequence_length and excludes_history(parameters):
+            # beam_retrieval knows only the behaviours that the model reads.
+            history = self._features.item_indices(ids)
+            excluded = history if excluded is None else np.concatenate([excluded, history], axis=1)
+        origin = Origin(arrived_ns, request_key(parameters), excluded, self._listed(request, ALLOW_ITEM_IDS))
+        return {**outputs, ORIGIN: origin.pack(len(ids))}
+
+    def _listed(self, request: Any, spec: TensorSpec) -> Int32Array | None:
+        """The items of an optional list of ids, `int32[B, any]`, -1 = padding or unknown; None: there is no list."""
+        ids = read_optional_tensor(request, spec)
+        if ids is None:
+            return None
+        if ids.shape[1] > self._max_list_length:
+            raise RequestError(
+                f"{spec.name} has {ids.shape[1]} ids per user; expected at most {self._max_list_length}: "
+                "name a set of items with `nann filters set --ids`"
+            )
+        items, real = self._features.item_indices(ids), ~is_padding(ids)
+        self._listed_items.add(int(np.count_nonzero(real)))
+        self._unknown_listed_items.add(int(np.count_nonzero(real & (items == PADDING_ITEM))))
+        return items

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nann.errors import DeadlineExceeded, RequestError
-from nann.signature import ITEM_IDS, ITEMS_SCORED, REQUEST_KEY, SCORES, STATUS, Tensors
+from nann.signature import ITEM_IDS, ITEMS_MATCHING, ITEMS_SCORED, REQUEST_KEY, SCORES, STATUS, Tensors
 
 
 class Kind(str, enum.Enum):
@@ -65,6 +65,7 @@ HEARTBEAT = Outcome(
         ITEM_IDS: np.zeros((1, 0), ITEM_IDS.dtype),
         SCORES: np.zeros((1, 0), SCORES.dtype),
         ITEMS_SCORED: np.zeros((1, 1), ITEMS_SCORED.dtype),
+        ITEMS_MATCHING: np.zeros((1, 1), ITEMS_MATCHING.dtype),
         STATUS: np.zeros((1, 1), STATUS.dtype),
         REQUEST_KEY: np.zeros((1, 1), REQUEST_KEY.dtype),
     },

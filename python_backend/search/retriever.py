@@ -21,8 +21,10 @@ from nann.errors import (
     ScorerUnavailable,
     SearchStopped,
 )
+from nann.filters import NamedFilters
 from nann.kernels import NATIVE
 from nann.light_walk import light_users
+from nann.request_conditions import RequestConditions, items_matching
 from nann.scorer import Float32Array, Scorer
 from nann.search_input import UserBatch
 from nann.search_params import SearchParams
@@ -32,6 +34,7 @@ from nann.signature import (
     DEADLINE_MESSAGE,
     ENTRY_SEEDS,
     ITEM_IDS,
+    ITEMS_MATCHING,
     ITEMS_SCORED,
     ON_DEADLINE_PARTIAL,
     PADDING_ITEM,
@@ -45,6 +48,7 @@ from nann.signature import (
     Tensors,
 )
 
+from ..origin import Origin
 from .clock import SearchClock
 from .outcomes import Kind, Outcome
 
@@ -88,12 +92,21 @@ class Retriever:
         bounds: the server's.
         limit: for requests that set none; no request may take longer.
         degrade: whether to answer with a cheap ranking if the scorer fails.
+        operator: filters that the server's operator has named; None: there are none.
 
     Raises:
         BundleError: if the bundle is inconsistent, or its search defaults exceed the server's bounds.
     """
 
-    def __init__(self, bundle: Bundle, bounds: SearchBounds, limit: TimeLimit, *, degrade: bool = False) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        bounds: SearchBounds,
+        limit: TimeLimit,
+        *,
+        degrade: bool = False,
+        operator: NamedFilters | None = None,
+    ) -> None:
         for params in bundle.search_by_entry.values():
             bounds.check_defaults(params)
         self._bundle = bundle
@@ -101,8 +114,14 @@ class Retriever:
         self._limit = limit
         self._degrade = degrade
         self._index = bundle.index
+        self._conditions = RequestConditions(bundle, operator)
         if self._index.light_vectors is None and ENTRY_SEEDS in bundle.search_by_entry:
             raise BundleError(f"the bundle recommends entry {ENTRY_SEEDS!r} and has no {LIGHT_VECTORS_FILE}")
+
+    @property
+    def item_count(self) -> int:
+        """N."""
+        return self._index.item_count
 
     @property
     def light_width(self) -> int:
@@ -114,8 +133,7 @@ class Retriever:
         user_states: npt.NDArray[Any],
         behaviors: npt.NDArray[Any],
         parameters: str,
-        arrived_ns: int | None = None,
-        key: int = 0,
+        origin: Origin | None = None,
     ) -> Search:
         """Checks one request.
 
@@ -123,8 +141,7 @@ class Retriever:
             user_states: `float32[B, S]`.
             behaviors: `int32[B, L]` item indices, -1 = padding.
             parameters: the request's parameters, as JSON.
-            arrived_ns: arrival, on the monotonic clock; None: now.
-            key: comes back with the answer.
+            origin: the request's arrival, key and lists; None: it arrives now, without lists.
 
         Raises:
             RequestError: naming the tensor or the parameter.
@@ -143,15 +160,18 @@ class Retriever:
         options, params = parse_search(
             own_parameters(parameters), bundle.search_params, bundle.search_by_entry, self._bounds
         )
+        if params.every_item:
+            self._bounds.check_all(bundle.item_count)
         if params.seeds is not None:
             light_users(user_states, self._index.light_width)  # an invalid state must fail only its own request
-        now_ns = time.monotonic_ns()
+        origin = origin or Origin(time.monotonic_ns(), 0)
+        blocked = self._conditions.blocked(options, behaviors, excluded=origin.excluded, allowed=origin.allowed)
         return Search(
-            UserBatch(user_states, behaviors),
+            UserBatch(user_states, behaviors, blocked),
             params,
             self._limit.asked(options),
-            now_ns if arrived_ns is None else min(arrived_ns, now_ns),
-            key,
+            min(origin.arrived_ns, time.monotonic_ns()),
+            origin.key,
         )
 
     def answer(self, scorer: Scorer, searches: Sequence[Search], clock: SearchClock | None = None) -> list[Outcome]:
@@ -166,8 +186,8 @@ class Retriever:
 
         Returns:
             One outcome per request. Outputs are ITEM_IDS `int64[B, top_k]` padded with -1, SCORES `float32[B, top_k]`
-            padded with `PADDING_SCORE`, ITEMS_SCORED and STATUS `int32[B, 1]`, REQUEST_KEY `int64[B, 1]`; top_k is the
-            request's own.
+            padded with `PADDING_SCORE`, ITEMS_SCORED and STATUS `int32[B, 1]`, ITEMS_MATCHING and REQUEST_KEY
+            `int64[B, 1]`; top_k is the request's own.
         """
         if not searches:
             return []
@@ -204,7 +224,8 @@ class Retriever:
                 kind = Kind.PARTIAL
             scored = result.items_scored[rows]
             status = np.where(result.finished[rows], STATUS_COMPLETE, STATUS_PARTIAL)
-            outputs = self._outputs(search, result.items[rows], result.scores[rows], scored, status)
+            matching = result.items_matching[rows]
+            outputs = self._outputs(search, result.items[rows], result.scores[rows], scored, matching, status)
             outcomes.append(Outcome(kind, outputs, None, result.rounds[rows], scored))
         return outcomes
 
@@ -221,7 +242,8 @@ class Retriever:
         except ScorerError as ranking_error:
             return Outcome.of_error(ranking_error)
         none = np.zeros(users, np.int32)
-        outputs = self._outputs(search, *found, none, np.full(users, STATUS_DEGRADED))
+        matching = items_matching(search.users.blocked, users, self.item_count)
+        outputs = self._outputs(search, *found, none, matching, np.full(users, STATUS_DEGRADED))
         return Outcome(Kind.DEGRADED, outputs, error, none, none)
 
     def _outputs(
@@ -230,6 +252,7 @@ class Retriever:
         items: npt.NDArray[np.int32],
         scores: Float32Array,
         items_scored: npt.NDArray[np.int32],
+        matching: npt.NDArray[np.int64],
         status: npt.NDArray[np.int_],
     ) -> Tensors:
         top_k = search.params.top_k
@@ -238,6 +261,7 @@ class Retriever:
             ITEM_IDS: ids[:, :top_k],
             SCORES: scores[:, :top_k],
             ITEMS_SCORED: items_scored[:, None],  # [B] -> [B, 1]
+            ITEMS_MATCHING: matching[:, None],
             STATUS: status[:, None],
             REQUEST_KEY: np.full((len(ids), 1), search.key),
         }

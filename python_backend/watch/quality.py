@@ -16,6 +16,7 @@ from nann.errors import NannError
 from nann.exact_search import exact_search
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.search_input import UserBatch
+from nann.signature import PADDING_ITEM
 
 from .publisher import MetricsPublisher
 
@@ -25,9 +26,9 @@ _BLOCK_ITEMS = 512  # a served round waits for at most one block of the monitor
 
 @dataclass(frozen=True)
 class _Sample:
-    """A user's state, `float32[S]`, and the external ids of the answer, `int64[K]`."""
+    """A user (a batch of one, their state in host memory), and the external ids of the answer, `int64[K]`."""
 
-    user_state: npt.NDArray[np.float32]
+    user: UserBatch
     item_ids: npt.NDArray[np.int64]
 
 
@@ -74,19 +75,19 @@ class QualityMonitor:
         """Draws which of a number of answered users to offer."""
         return np.array([user for user in range(users) if self._random.random() < self._share], np.intp)
 
-    def offer(self, user_states: Float32Array, item_ids: npt.NDArray[np.int64]) -> None:
+    def offer(self, users: UserBatch, item_ids: npt.NDArray[np.int64]) -> None:
         """Queues answered users for comparison; never waits.
 
         Args:
-            user_states: `float32[B, S]`.
+            users: B users, their states in host memory.
             item_ids: `int64[B, K]`, their answers, padded with -1.
         """
-        for state, answered in zip(user_states, item_ids, strict=True):
+        for row, answered in enumerate(item_ids):
             if self._samples.full():
                 self._users["dropped"].add(1)
             else:
-                # No other thread adds samples. A view would keep its whole batch in memory.
-                self._samples.put_nowait(_Sample(state.copy(), answered.copy()))
+                # No other thread adds samples. A view would keep its whole batch in memory: an array of rows copies.
+                self._samples.put_nowait(_Sample(users[np.array([row])], answered.copy()))
 
     def close(self) -> None:
         """Ends the thread, within one scorer call."""
@@ -102,15 +103,15 @@ class QualityMonitor:
     def _compare(self, sample: _Sample) -> None:
         top_k = min(len(sample.item_ids), len(self._item_ids))
         try:
-            user = UserBatch(sample.user_state[None], None)
-            exact = exact_search(self._scorer, user, len(self._item_ids), top_k, chunk=_BLOCK_ITEMS)
+            exact = exact_search(self._scorer, sample.user, len(self._item_ids), top_k, chunk=_BLOCK_ITEMS)
         except _ClosedError:
             return
         except Exception:  # the thread goes on while the scorer fails, and counts it
             self._users["failed"].add(1)
             return
-        self._found.add(int(np.isin(self._item_ids[exact.items[0]], sample.item_ids).sum()))
-        self._wanted.add(top_k)
+        wanted = exact.items[0][exact.items[0] != PADDING_ITEM]  # fewer than K where fewer items match
+        self._found.add(int(np.isin(self._item_ids[wanted], sample.item_ids).sum()))
+        self._wanted.add(len(wanted))
         self._users["compared"].add(1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nann.bundle import Bundle
@@ -99,9 +100,10 @@ class SearchWatch:
         if self._monitor is not None:
             for search, outcome in zip(searches, outcomes, strict=True):
                 # A partial or degraded answer misses items for a known reason.
-                rows = self._monitor.draw(len(search.users)) if outcome.kind is Kind.COMPLETE else ()
-                if len(rows):
-                    self._monitor.offer(states_of(search.users.states[rows]), outcome.outputs[ITEM_IDS][rows])
+                if outcome.kind is Kind.COMPLETE and len(rows := self._monitor.draw(len(search.users))):
+                    users = search.users[rows]
+                    users = replace(users, states=states_of(users.states), own_items=None)
+                    self._monitor.offer(users, outcome.outputs[ITEM_IDS][rows])
 
     def close(self) -> None:
         """Reports what is left and ends all threads."""

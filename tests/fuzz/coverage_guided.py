@@ -25,6 +25,7 @@ def write_first_inputs(name: str, folder: Path) -> None:
             b'{"top_k": 3, "ef": "10,20", "rounds": "1,2"}',
             b'{"entry": "seeds", "seeds": 4, "seed_ef": 9, "ef": 20}',
         ],
+        "filter_text": [text.encode() for text in targets.FILTERS.values()],
         "manifest": [json.dumps(whole.manifest).encode()],
         "array": [(whole.path / file).read_bytes() for file in ("layer1.indptr.npy", "light_vectors.npy")],
     }.get(name, [bytes(range(64))])

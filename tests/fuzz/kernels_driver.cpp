@@ -4,6 +4,7 @@
 // indptr and ef of any value. They may be refused, but only with the two exceptions that _kernels.hpp names.
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <memory>
 #include <random>
 #include <type_traits>
@@ -11,6 +12,8 @@
 
 #include "_kernels.hpp"
 #include "_kernels_light.hpp"
+#include "_kernels_scan.hpp"
+#include "_kernels_sets.hpp"
 
 namespace {
 
@@ -68,6 +71,17 @@ std::vector<float> floats(Random& random, size_t count, bool wild) {
   return values;
 }
 
+std::vector<uint64_t> bitmaps(Random& random, size_t words) {
+  std::vector<uint64_t> values(words);
+  for (uint64_t& value : values) value = below(random, 3) == 0 ? 0 : uint64_t{random()} << 32 | random();
+  return values;
+}
+
+// How many words a bitmap has: what the items need, or one more; in wild calls perhaps too few.
+size_t word_count(Random& random, size_t items, bool wild) {
+  return wild ? static_cast<size_t>(below(random, 5)) : (items + 63) / 64 + static_cast<size_t>(below(random, 2));
+}
+
 size_t threads(Random& random) { return 1 + static_cast<size_t>(below(random, 3)); }
 
 void mark_and_expand(Random& random, bool wild) {
@@ -84,6 +98,35 @@ void mark_and_expand(Random& random, bool wild) {
       nann::expand(graph.csr, visited, matrix<const int32_t>(frontier, users, width), threads(random));
   std::vector<int32_t> out;
   found.copy_padded(matrix<int32_t>(out, users, found.longest_row()));
+}
+
+void expand_through(Random& random, bool wild) {
+  const Graph graph = make_graph(random, wild);
+  const int items = static_cast<int>(graph.csr.item_count);
+  const size_t users = static_cast<size_t>(below(random, 5)), width = static_cast<size_t>(below(random, 20));
+  const size_t seen_words = word_count(random, graph.csr.item_count, wild);
+  const size_t blocked_words = word_count(random, graph.csr.item_count, wild);
+  std::vector<uint64_t> seen = bitmaps(random, users * seen_words), blocked = bitmaps(random, users * blocked_words);
+  std::vector<int32_t> frontier = ids(random, users * width, items, wild), out;
+  std::vector<int64_t> counts;
+  nann::count(matrix<const uint64_t>(blocked, users, blocked_words), matrix<int64_t>(counts, 1, users));
+  const nann::Ragged found = nann::expand_through(
+      graph.csr, matrix<uint64_t>(seen, users, seen_words), matrix<const uint64_t>(blocked, users, blocked_words),
+      matrix<const int32_t>(frontier, users, width), random() % 9, threads(random));
+  found.copy_padded(matrix<int32_t>(out, users, found.longest_row()));
+}
+
+void light_scan(Random& random, bool wild) {
+  const size_t items = static_cast<size_t>(below(random, 300)), users = static_cast<size_t>(below(random, 5));
+  const size_t dim = static_cast<size_t>(below(random, 40)), words = word_count(random, items, wild);
+  std::vector<float> vectors = floats(random, items * dim, wild), states = floats(random, users * dim, wild), scores;
+  std::vector<uint64_t> blocked = bitmaps(random, users * words);
+  std::vector<int32_t> counts(users), out;
+  for (int32_t& count : counts) count = below(random, 30) - 2;
+  const nann::ScanInput in{matrix<const float>(vectors, items, dim), matrix<const float>(states, users, dim),
+                           matrix<const uint64_t>(blocked, users, words), matrix<const int32_t>(counts, 1, users)};
+  const size_t width = nann::scan_width(in);
+  nann::light_scan(in, {matrix<int32_t>(out, users, width), matrix<float>(scores, users, width)}, threads(random));
 }
 
 void merge(Random& random, bool wild) {
@@ -122,13 +165,18 @@ void light_walk(Random& random, bool wild) {
     steps[user] = wild ? number(random, 50, true) : below(random, 50);
   }
   std::vector<float> out_scores;
+  const bool under = below(random, 2) == 0;  // some items are blocked
+  const size_t words = under ? word_count(random, items, wild) : 0;
+  std::vector<uint64_t> blocked = bitmaps(random, users * words);
   nann::light_walk({graph.csr, matrix<const int32_t>(entries, 1, entry_count), matrix<const float>(vectors, items, dim),
                     matrix<const float>(states, users, dim), matrix<const int32_t>(ef, 1, users),
-                    matrix<const int32_t>(steps, 1, users)},
+                    matrix<const int32_t>(steps, 1, users), matrix<const uint64_t>(blocked, under ? users : 0, words)},
                    {matrix<int32_t>(out_items, users, width), matrix<float>(out_scores, users, width),
                     matrix<int32_t>(scored, 1, users)},
                    threads(random));
 }
+
+constexpr void (*kCalls[])(Random&, bool) = {mark_and_expand, expand_through, merge, light_walk, light_scan};
 
 }  // namespace
 
@@ -140,7 +188,7 @@ int main(int argc, char** argv) {
   for (long call = 0; call < calls; ++call) {
     const bool wild = call % 2 != 0;
     try {
-      (call / 2 % 3 == 0 ? mark_and_expand : call / 2 % 3 == 1 ? merge : light_walk)(random, wild);
+      kCalls[call / 2 % static_cast<long>(std::size(kCalls))](random, wild);
     } catch (const std::out_of_range&) {
       ++refused;
       if (!wild) return std::fprintf(stderr, "call %ld is valid and was refused\n", call), 1;

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nann import item_sets
 from nann.bundle import (
     ITEM_IDS_FILE,
     ITEM_NAMES_FILE,
@@ -25,15 +26,24 @@ from nann.bundle import (
     sha256_of,
     write_manifest,
 )
-from nann.errors import NannError
+from nann.errors import FilterError, NannError
 from nann.features import FeatureTransform
+from nann.filters import ServedFilters, parse
 from nann.graph import HnswGraph, Layer, load_array
 from nann.python_backend.search.outcomes import Kind
 from nann.python_backend.search.retriever import Retriever, Search
 from nann.search_requests import SearchBounds, TimeLimit
 from nann.signature import STATUS_COMPLETE, STATUS_PARTIAL
+from nann.training.data.item_columns import catalogue_of
 
 ITEMS, DIM, SEQUENCE_LENGTH = 40, 3, 4
+ATTRIBUTES = {
+    "price": [None if item == 3 else item / 4 for item in range(ITEMS)],
+    "year": [1990 + item % 7 for item in range(ITEMS)],
+    "tags": [[f"t{item % 3}", "all"] for item in range(ITEMS)],
+    "available": [item % 2 == 0 for item in range(ITEMS)],
+}
+FILTERS = {"cheap": "price < 3", "old": 'year <= 1992 and not tags = "t1" or available'}
 BOUNDS = SearchBounds(max_top_k=50, max_ef=60, max_rounds=5)
 LIMIT = TimeLimit(60_000)
 
@@ -54,18 +64,20 @@ def make_bundle(folder: Path) -> Bundle:
         layers.append(Layer(np.concatenate([[0], degrees.cumsum()]).astype(np.int32), neighbors))
     levels = (np.arange(ITEMS) % 4 == 0).astype(np.uint8)
     files = HnswGraph(tuple(layers), levels, 1, 0).save(folder)
+    attributes, of_attributes = catalogue_of(ATTRIBUTES, ITEMS).save(folder)
     manifest = {
         "item_count": ITEMS,
         "sequence_length": SEQUENCE_LENGTH,
         "profile_fields": [{"name": "age", "values": ["9", "10"]}],
         "graph": {"layer_count": 2, "entry_layer": 1, "hnsw_entry_point": 0},
         "export": {"user_state_width": DIM},
+        "attributes": attributes,
+        "filters": FILTERS,
         "search": {"top_k": 5, "ef": [10, 20], "rounds": [1, 2]},
         "search_by_entry": {"seeds": {"top_k": 5, "ef": [20], "rounds": [2], "seeds": {"count": 5, "ef": 10}}},
     }
-    return write_manifest(
-        folder, manifest, [ITEM_IDS_FILE, ITEM_VECTORS_FILE, LIGHT_VECTORS_FILE, ITEM_NAMES_FILE, *files]
-    )
+    arrays = [ITEM_IDS_FILE, ITEM_VECTORS_FILE, LIGHT_VECTORS_FILE, ITEM_NAMES_FILE]
+    return write_manifest(folder, manifest, [*arrays, *files, *of_attributes])
 
 
 class DotScorer:
@@ -102,6 +114,10 @@ def use(folder: Path) -> None:
     bundle = Bundle.open(folder)
     _ = bundle.notes
     assert bundle.item_names is None or len(bundle.item_names) == bundle.item_count
+    for name in bundle.filters:
+        with contextlib.suppress(FilterError):  # one that does not fit the attributes is told when it is used
+            members = item_sets.members(ServedFilters.of_bundle(bundle).allowed(name))
+            assert members.max(initial=0) < ITEMS
     states = np.ones((2, DIM), np.float32)
     behaviors, _ = bundle.features.behaviors(np.array([[10, 12], [14, 5]]))
     opened = Retriever(bundle, BOUNDS, LIMIT)
@@ -109,6 +125,18 @@ def use(folder: Path) -> None:
         search = opened.parse(states, behaviors, json.dumps({"entry": entry}))
         (outcome,) = opened.answer(DotScorer(whole().item_vectors), [search])
         assert outcome.kind is Kind.COMPLETE, outcome.error
+
+
+def filter_text(data: bytes) -> None:
+    """A filter of any content: read, compiled, and the same again from its normal form."""
+    with contextlib.suppress(FilterError):
+        text = data.decode("utf-8", "replace")
+        predicate = parse(text)
+        assert str(parse(str(predicate))) == str(predicate)
+        catalogue = whole().attributes
+        assert catalogue is not None
+        matching = catalogue.compile(text)
+        assert item_sets.count(matching) + item_sets.count(catalogue.compile(~predicate)) == ITEMS
 
 
 def parameters(data: bytes) -> None:
@@ -183,7 +211,7 @@ def bundle_file(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (parameters, tensors, features, manifest, array, bundle_file)
+    target.__name__: target for target in (parameters, tensors, features, filter_text, manifest, array, bundle_file)
 }
 
 
@@ -197,10 +225,11 @@ def _check_answer(search: Search) -> None:
     (outcome,) = retriever().answer(DotScorer(whole().item_vectors), [search])
     if outcome.error is not None:
         raise outcome.error  # from nann.errors, which every target allows
-    ids, scores, scored, status, _key = outcome.outputs.values()
+    ids, scores, scored, matching, status, _key = outcome.outputs.values()
     assert np.isin(status, [STATUS_COMPLETE, STATUS_PARTIAL]).all()
     assert ids.shape == scores.shape == (len(search.users), search.params.top_k)
     assert search.params.top_k <= BOUNDS.max_top_k
     assert max(search.params.ef) <= BOUNDS.max_ef
     assert np.isin(ids, [-1, *whole().item_ids]).all()
     assert (scored <= 2 * ITEMS).all()
+    assert ((ids != -1).sum(axis=1) <= matching[:, 0]).all()

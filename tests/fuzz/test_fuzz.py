@@ -45,6 +45,33 @@ def test_parameters_of_any_bytes(data):
     targets.parameters(data)
 
 
+WORDS = [
+    *'()=<>,"',
+    "!=",
+    "price",
+    "tags",
+    "year",
+    "available",
+    "x",
+    " and ",
+    " or ",
+    "not ",
+    " in ",
+    " between ",
+    '"t1"',
+    "5",
+]
+
+
+@FORM
+@given(st.lists(st.sampled_from(WORDS), max_size=12).map("".join) | st.text(max_size=40) | st.just("(" * 9000))
+@example("not " * 4000 + "x")
+@example('"' + "\\" * 8000)
+@example("year = " + "9" * 5000)
+def test_filters(text):
+    targets.filter_text(text.encode())
+
+
 @FORM
 @given(st.binary(max_size=300))
 def test_tensors(data):

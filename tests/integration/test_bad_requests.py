@@ -29,10 +29,12 @@ def raw(request, server):
     module, url = {"grpc": (triton_grpc, server.grpc_url), "http": (triton_http, server.http_url)}[request.param]
     client = module.InferenceServerClient(url)
 
-    def ask(ids, name="behavior_item_ids", **options):
-        tensor = module.InferInput(name, list(ids.shape), np_to_triton_dtype(ids.dtype))
-        tensor.set_data_from_numpy(ids)
-        return client.infer("nann", [tensor], **options)
+    def ask(ids, name="behavior_item_ids", others=None, **options):
+        tensors = []
+        for each, array in {name: ids, **(others or {})}.items():
+            tensors.append(module.InferInput(each, list(array.shape), np_to_triton_dtype(array.dtype)))
+            tensors[-1].set_data_from_numpy(array)
+        return client.infer("nann", tensors, **options)
 
     def refused(ids, **options):
         with pytest.raises(InferenceServerException) as caught:
@@ -67,6 +69,23 @@ def test_tensors(raw, ids, message):
     assert message in came
 
 
+@pytest.mark.parametrize("name", ["exclude_item_ids", "allow_item_ids"])
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        (GOOD.astype(np.float32), "'{}' data-type is 'FP32', but model 'nann' expects 'INT64'"),
+        (GOOD[None], "unexpected shape for input '{}'"),
+        (np.tile(GOOD, (2, 1)), "batch size does not match other inputs for 'nann'"),
+        (np.zeros((1, 10_001), np.int64), "{} has 10001 ids per user; expected at most 10000: name a set of items"),
+    ],
+    ids=["type", "shape", "users", "length"],
+)
+def test_lists(raw, name, listed, message):
+    status, came = raw(GOOD, others={name: listed})
+    assert status == INVALID[raw.protocol]
+    assert message.format(name) in came
+
+
 def test_another_tensor(raw):
     status, came = raw(GOOD, name="items")
     assert status == INVALID[raw.protocol]
@@ -95,9 +114,36 @@ def test_another_tensor(raw):
         ({"on_deadline": "wait"}, 'on_deadline is \'wait\'; expected "error" or "partial"'),
         ({"seeds": 4001, "entry": "seeds"}, "seeds: 4001 is out of bounds; expected 1 to 4000"),
         ({"seed_ef": 4001, "entry": "seeds"}, "seed_ef: 4001 is out of bounds; expected 1 to 4000"),
+        ({"exclude_history": 1}, "exclude_history is 1; expected true or false"),
+        ({"exclude_history": "perhaps"}, "exclude_history is 'perhaps'; expected true or false"),
+        ({"filter": ""}, "filter is ''; expected text"),
+        ({"filter": 5}, "filter is 5; expected text"),
+        ({"filter": "price <"}, 'parameter filter: position 8: got the end; expected a number with "<"'),
+        ({"filter": "price < 5 price"}, 'position 11: got "price"; expected "and", "or" or the end'),
+        ({"filter": "price < 5; x"}, "position 10: got ';'; expected a name, a value, an operator, a comma or a paren"),
+        (
+            {"filter": 'tag = "x'},
+            "position 9: got the end within the text that begins at position 7; expected a closing",
+        ),
+        (
+            {"filter": "colour = 3"},
+            "position 1: got 'colour'; expected an attribute of the items: department, brand, price",
+        ),
+        (
+            {"filter": 'price = "cheap"'},
+            'attribute price is a number; got = "cheap"; expected a comparison with numbers',
+        ),
+        ({"filter": "department < 3"}, "attribute department is a category; got < 3; expected a"),
+        ({"filter": "(" * 40 + "available" + ")" * 40}, "position 33: got more than 32 levels of parentheses"),
+        ({"filter": " and ".join(["price < 5"] * 100)}, "got more than 64 comparisons; expected at most 64"),
+        ({"filter": f"price in ({', '.join(map(str, range(1001)))})"}, "a list of more than 1,000 values; expected at"),
+        ({"filter": "available " * 2000}, "the filter has 20,000 characters; expected at most 16,384"),
+        ({"filter_name": "dear"}, "filter_name is 'dear'; expected one of: available_de"),
+        ({"filter_name": "../cheap"}, "filter_name is '../cheap'; expected one of: available_de"),
+        ({"filter_name": True}, "filter_name is True; expected text"),
         ({"topk": 5}, "unknown request parameter 'topk'; known are top_k, ef, rounds"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
 def test_parameters(raw, parameters, message):
     status, came = raw(GOOD, parameters=parameters)

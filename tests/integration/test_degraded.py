@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from support.bundles import without_light
-from support.live_bundle import FAILING_INDEX, NAN_INDEX, item_ids
+from support.live_bundle import FAILING_INDEX, NAN_INDEX, attributes, item_ids
 from support.own_server import control, own_server
 from support.reference import OfflineEnsemble
 
@@ -54,6 +54,10 @@ def test_without_a_scorer_the_light_score_ranks_and_with_it_all_is_as_before(
     with without_scorer(degrading_server):
         degraded = degrading_client.retrieve(IDS, top_k=10)
         several = degrading_client.retrieve([IDS, []], top_k=10)
+        hidden = degraded.item_ids[0, 3:6].tolist()
+        filtered = degrading_client.retrieve(
+            IDS, top_k=10, exclude_history=True, exclude_item_ids=hidden, filter='brand = "National"'
+        )
     assert degraded.status.tolist() == [STATUS_DEGRADED]
     assert degraded.items_scored.tolist() == [0]
     exhaustive = (OfflineEnsemble(bundle).user_states(IDS) @ bundle.light_vectors.T)[0]  # [N]
@@ -63,6 +67,10 @@ def test_without_a_scorer_the_light_score_ranks_and_with_it_all_is_as_before(
     assert len(np.intersect1d(found, np.argsort(-exhaustive)[:10])) >= 8  # a walk, not a scan
     assert several.status.tolist() == [STATUS_DEGRADED] * 2
     np.testing.assert_array_equal(several.item_ids[0], degraded.item_ids[0])
+    assert filtered.status.tolist() == [STATUS_DEGRADED]
+    shown = set(item_ids()[np.array(attributes()["brand"]) == "National"].tolist()) - {*IDS, *hidden}
+    assert filtered.items_matching.tolist() == [len(shown)]
+    assert len({*filtered.item_ids[0].tolist()} & shown) == 10
     after = degrading_client.retrieve(IDS)
     np.testing.assert_array_equal(after.item_ids, before.item_ids)
     assert after.status.tolist() == [STATUS_COMPLETE]

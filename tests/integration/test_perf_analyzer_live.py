@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.live_bundle import item_ids
+from support.live_bundle import attributes, item_ids
 
 from nann.errors import ConfigError, ServerError
 from nann.perf.load.perf_analyzer import Load, run_perf_analyzer
@@ -46,10 +46,14 @@ def test_closed_loop_answers_are_the_servers(tool, server, histories):
 
 
 def test_open_loop_with_parameters(tool, server, histories):
-    parameters = {"top_k": 5, "entry": "seeds"}
+    parameters = {"top_k": 5, "entry": "seeds", "exclude_history": True, "filter": "price < 50"}
     point = run_perf_analyzer(tool, server.grpc_url, histories, Load(request_rate=20.0), WINDOW_S, parameters)
     assert (point.mode, point.value) == ("request_rate", 20)
     assert {len(answer.item_ids) for answer in point.answers} == {5}
+    prices = zip(item_ids().tolist(), attributes()["price"], strict=True)
+    affordable = {item for item, price in prices if price is not None and price < 50}
+    for answer in point.answers:
+        assert set(answer.item_ids) <= affordable - set(answer.behavior_item_ids)
 
 
 def test_a_refused_request_fails_with_the_reason(tool, server, histories):

@@ -32,24 +32,53 @@ def here(text: str, server) -> str:
     return text
 
 
+def plain_and_conditions(found: list[str]) -> tuple[str, str]:
+    """The example without conditions and the one with."""
+    conditions, plain = sorted(found, key=lambda text: "exclude_history" not in text)
+    return plain, conditions
+
+
+def curl_commands() -> list[str]:
+    return re.findall(r"^```\n(curl .*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def asked_with_curl(command: str, server) -> dict:
+    ended = subprocess.run(["bash", "-c", here(command, server)], capture_output=True, text=True, check=True)
+    return json.loads(ended.stdout)
+
+
 def test_over_http_and_grpc_the_answer_is_that_of_our_client(server, client):
     expected = client.retrieve(IDS, top_k=10)
-    (command,) = re.findall(r"^```\n(curl .*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    ended = subprocess.run(["bash", "-c", here(command, server)], capture_output=True, text=True, check=True)
-    answer = json.loads(ended.stdout)
+    answer = asked_with_curl(plain_and_conditions(curl_commands())[0], server)
     outputs = {tensor["name"]: tensor for tensor in answer["outputs"]}
     assert answer["id"] == "r-17"
     assert outputs.keys() == {"item_ids", "scores", "status"}
     assert outputs["item_ids"]["data"] == expected.item_ids[0].tolist()
     np.testing.assert_allclose(outputs["scores"]["data"], expected.scores[0], rtol=1e-6)
 
-    (block,) = python_blocks(PAGE)
+    block, _ = plain_and_conditions(python_blocks(PAGE))
     names: dict[str, object] = {}
     exec(compile(here(block, server), PAGE.name, "exec"), names)
     np.testing.assert_array_equal(names["item_ids"], expected.item_ids[0])
     np.testing.assert_array_equal(names["scores"], expected.scores[0])
     assert names["answer"].id == "r-17"
     assert names["service_pb2"].DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name in PAGE.read_text()
+
+
+def test_the_conditions_of_the_page(server, client):
+    text = 'department in ("GROCERY", "PRODUCE") and not brand = "Private"'
+    expected = client.retrieve(IDS, exclude_history=True, exclude_item_ids=IDS[1:], filter=text)
+    answer = asked_with_curl(plain_and_conditions(curl_commands())[1], server)
+    outputs = {tensor["name"]: tensor["data"] for tensor in answer["outputs"]}
+    assert outputs["item_ids"] == expected.item_ids[0].tolist()
+    assert outputs["items_matching"] == expected.items_matching.tolist()
+
+    names: dict[str, object] = {}
+    exec(compile(here(plain_and_conditions(python_blocks(PAGE))[1], server), PAGE.name, "exec"), names)
+    expected = client.retrieve(
+        IDS, exclude_history=True, exclude_item_ids=IDS[1:2], filter=text, filter_name="available_de"
+    )
+    np.testing.assert_array_equal(names["shown"].item_ids, expected.item_ids)
 
 
 def test_a_history_of_length_0_over_grpc(server, client):

@@ -2,7 +2,7 @@
 
 user_state = mean of the behaviours' vectors; score = dot product; light score = dot product
 with blurred item vectors. Two items cause errors on purpose: a user with only `NAN_INDEX` in the history gets NaN
-scores, and a user with only `FAILING_INDEX` makes the scorer fail.
+scores, and a user with only `FAILING_INDEX` makes the scorer fail. Items have attributes, for filters.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from nann.bundle import (
 )
 from nann.search_params import SearchParams, SeedParams
 from nann.training.config import IndexConfig
+from nann.training.data.item_columns import catalogue_of
 from nann.training.search.index import build_hnsw, graph_from_hnswlib
 
 ITEMS = 4000
@@ -40,6 +41,22 @@ def item_ids() -> np.ndarray:
     return np.arange(ITEMS, dtype=np.int64) * 3 + 1000
 
 
+def attributes() -> dict[str, list]:
+    """Values of each item, by attribute; every eleventh item has no price."""
+    items = range(ITEMS)
+    return {
+        "department": [("GROCERY", "PRODUCE", "DRUG GM")[item % 3] for item in items],
+        "brand": [("National", "Private")[item % 4 == 3] for item in items],
+        "price": [None if item % 11 == 0 else (item * 7 % 1000) / 10 for item in items],
+        "available": [item % 2 == 0 for item in items],
+        "tag": [["new"] * (item % 5 == 0) + ["adult"] * (item % 50 == 10) for item in items],
+    }
+
+
+NAMED = {"available_de": "price < 10 and available"}
+"""The filter that the bundle offers."""
+
+
 def make_bundle(path: Path, seed: int = 1) -> Bundle:
     path.mkdir(parents=True)
     vectors = np.random.default_rng(seed).normal(size=(ITEMS, DIM)).astype(np.float32)
@@ -52,6 +69,7 @@ def make_bundle(path: Path, seed: int = 1) -> Bundle:
     onnx.save(user_encoder(vectors), path / "user_encoder.onnx")
     onnx.save(scorer(vectors), path / "scorer.onnx")
     layers = graph.entry_layer + 1
+    columns, of_attributes = catalogue_of(attributes(), ITEMS).save(path)
     manifest = {
         "item_count": ITEMS,
         "vector_dim": DIM,
@@ -65,8 +83,18 @@ def make_bundle(path: Path, seed: int = 1) -> Bundle:
         "export": {"user_state_width": DIM + 1},
         "search": {"top_k": 20, "ef": [20, 40, 60][-layers:], "rounds": [1, 2, 4][-layers:]},
         "search_by_entry": {"seeds": search_to_json(SEEDED)},
+        "attributes": columns,
+        "filters": NAMED,
     }
-    names = [ITEM_IDS_FILE, ITEM_VECTORS_FILE, ITEM_NAMES_FILE, LIGHT_VECTORS_FILE, "user_encoder.onnx", "scorer.onnx"]
+    names = [
+        *of_attributes,
+        ITEM_IDS_FILE,
+        ITEM_VECTORS_FILE,
+        ITEM_NAMES_FILE,
+        LIGHT_VECTORS_FILE,
+        "user_encoder.onnx",
+        "scorer.onnx",
+    ]
     write_manifest(path, manifest, [*names, *graph.save(path)]).note(created="2026-01-02T03:04:05+00:00")
     return Bundle.open(path)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import onnxruntime
@@ -38,10 +38,23 @@ class OfflineEnsemble:
         return self._scorer.run(None, {"user_state": user_states, "candidates": candidates})[0]
 
     def retrieve(
-        self, ids: list[int], params: SearchParams | None = None, profile: list[int] | None = None
+        self,
+        ids: list[int],
+        params: SearchParams | None = None,
+        profile: list[int] | None = None,
+        hidden: Collection[int] = (),
     ) -> tuple[np.ndarray, np.ndarray, int]:
-        """`int64[top_k]` item ids, `float32[top_k]` scores, and how many items were scored."""
-        return self._search(ids, params or self._bundle.search_params, profile=profile)
+        """`int64[top_k]` item ids, `float32[top_k]` scores, and how many items were scored; without `hidden` ids."""
+        return self._search(ids, params or self._bundle.search_params, profile=profile, hidden=hidden)
+
+    def exhaustive(self, ids: list[int], shown: Collection[int], top_k: int) -> np.ndarray:
+        """`int64[top_k]`: the best of the ids that may be shown, by scoring each of them, padded with -1."""
+        items = np.flatnonzero(np.isin(self._bundle.item_ids, list(shown))).astype(np.int32)
+        found = np.full(top_k, -1)
+        if len(items):
+            order = np.argsort(-self.score(self.user_states(ids), items[None])[0], kind="stable")[:top_k]
+            found[: len(order)] = self._bundle.item_ids[items[order]]
+        return found
 
     def after_each_call(self, ids: list[int], params: SearchParams) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
         """The answers of searches stopped after one scorer call, two, and so on; the last one is the full answer."""
@@ -53,15 +66,27 @@ class OfflineEnsemble:
                 return
 
     def _search(
-        self, ids: list[int], params: SearchParams, most_calls: int | None = None, profile: list[int] | None = None
+        self,
+        ids: list[int],
+        params: SearchParams,
+        most_calls: int | None = None,
+        profile: list[int] | None = None,
+        hidden: Collection[int] = (),
     ) -> tuple[np.ndarray, np.ndarray, int]:
         bundle, calls = self._bundle, itertools.count()
         behaviors, _ = bundle.features.behaviors(np.array([ids], np.int64))
         result = beam_search(
             bundle.index,
             self,
-            UserBatch(self.user_states(ids, profile), behaviors),
+            UserBatch(self.user_states(ids, profile), behaviors, self._blocked(hidden) if hidden else None),
             params,
             stop=None if most_calls is None else lambda: np.array([next(calls) >= most_calls]),
         )
         return bundle.external_ids(result.items[0]), result.scores[0], int(result.items_scored[0])
+
+    def _blocked(self, hidden: Collection[int]) -> np.ndarray:
+        """The ids as a bitmap, `uint64[1, W]`; bits written one by one."""
+        words = np.zeros((1, -(-self._bundle.item_count // 64)), np.uint64)
+        for item in np.flatnonzero(np.isin(self._bundle.item_ids, list(hidden))).tolist():
+            words[0, item // 64] |= np.uint64(1 << item % 64)
+        return words

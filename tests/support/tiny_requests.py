@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 
+from nann.python_backend.origin import Origin
 from support import tiny_bundle, triton_fakes
 
 
@@ -25,9 +26,24 @@ def nothing(users):
     return np.full((users, tiny_bundle.LENGTH), -1, np.int32)
 
 
-def nearest(place, count):
-    order = sorted(range(tiny_bundle.ITEMS), key=lambda item: (abs(item - place), item))
-    return tiny_bundle.item_ids()[order[:count]]
+def nearest(place, count, hidden=()):
+    """The ids of the best items that are not hidden (places), padded with -1."""
+    shown = set(range(tiny_bundle.ITEMS)) - set(hidden)
+    order = sorted(shown, key=lambda item: (abs(item - place), item))[:count]
+    return np.pad(tiny_bundle.item_ids()[order], (0, count - len(order)), constant_values=-1)
+
+
+def ask_conditions(*places, own=(), arrived_ns=2**62, excluded=None, allowed=None, **parameters):
+    """Users with the same history (places) and with lists of places for each."""
+    request = ask(*places, **parameters)
+    behaviors, origin = request.inputs()[1].as_numpy(), Origin(arrived_ns, 0, _places(excluded), _places(allowed))
+    behaviors[:, : len(own)] = own
+    request.inputs().append(triton_fakes.Tensor("origin", origin.pack(len(places))))
+    return request
+
+
+def _places(each):
+    return None if each is None else np.array(each, np.int32)
 
 
 def ask_light(place, light_place=None, own=(), **parameters):

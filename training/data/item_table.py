@@ -42,7 +42,8 @@ class ItemValues:
 
     Attributes:
         frame: `item` (Int64, unique) and per field `field_0`, `field_1`, ...: List(String), without empty values, or
-            Float64, null if unknown. And `name` (String) if the table has names.
+            Float64, null if unknown. And `name` (String) if the table has names. Of a column of whole numbers or true
+            and false that is a category to the model, `exact_0`, ... has the values as they are: Int64 or Boolean.
         fields: the fields' names.
         source: the table's name, for messages.
         conversions: how many ids and numbers could not be read as such, a line each.
@@ -74,6 +75,7 @@ def read_items(table: ItemTable, separator: str = ",") -> ItemValues:
     raw = whole_table(path, wanted, separator, "item")
     columns = [integer_column(table.item, raw.schema, path).alias("item")]
     columns += [_values(name, raw, table).alias(f"field_{i}") for i, name in enumerate(fields)]
+    columns += [_exact(name, raw).alias(f"exact_{i}") for i, name in enumerate(fields) if _has_exact(raw.schema[name])]
     if table.name:
         columns.append(_text(pl.col(table.name)).alias("name"))
     whole = raw.select(columns)
@@ -120,6 +122,16 @@ def _values(name: str, raw: pl.DataFrame, table: ItemTable) -> pl.Expr:
         f"column {name!r} of {table.path} has type {kind}; expected numbers, text, or lists of whole numbers or text: "
         "name the columns to read with --items-fields"
     )
+
+
+def _has_exact(kind: pl.DataType) -> bool:
+    return kind == pl.Boolean or kind.is_integer()
+
+
+def _exact(name: str, raw: pl.DataFrame) -> pl.Expr:
+    """A column of whole numbers, or of true and false, as it is; numbers beyond int64 are unknown."""
+    column = pl.col(name)
+    return column if raw.schema[name] == pl.Boolean else column.cast(pl.Int64, strict=False)
 
 
 def _text(column: pl.Expr) -> pl.Expr:

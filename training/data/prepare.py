@@ -3,6 +3,7 @@
 manifest.json        format version, sources, protocol, counts, warnings, profile fields, fields of item attributes
 items.parquet        item_id int64 ascending, category int32, train_count int64, name, and attributes list[int32] with a
                      table of items: row number = item index
+attributes.parquet   the attributes as they are, for filters; only if the log has any: row number = item index
 categories.parquet   label: row number = category
 behaviors.parquet    user int32, item int32, group_first int64: sorted by user and time
 users.parquet        user_id, first, end, train_end, validation_first, validation_end, test_first, test_end, profile_0,
@@ -25,6 +26,7 @@ import polars as pl
 
 from .columns import MICROSECONDS
 from .item_attributes import EncodedItems, encode_items
+from .item_columns import kept_columns
 from .numbering import (
     KeptUsers,
     distinct_items,
@@ -43,6 +45,7 @@ from .splits import Groups, Split, like_the_row_before, split_rows, without_know
 
 FORMAT_VERSION = 2
 ITEMS_FILE = "items.parquet"
+ATTRIBUTES_FILE = "attributes.parquet"
 CATEGORIES_FILE = "categories.parquet"
 BEHAVIORS_FILE = "behaviors.parquet"
 USERS_FILE = "users.parquet"
@@ -91,11 +94,14 @@ def _write(
     kept = rows if protocol.whole_corpus else rows.join(users.frame.lazy(), on="user", how="semi")
     items = numbered_items(kept, log.items)
     attributes = None if log.attributes is None else encode_items(log.attributes, items["item"])
+    kept_as_they_are = kept_columns(items, log.attributes, with_category="category" in rows.collect_schema())
     on_step("Sorting behaviours by user and time")
     behaviors = ordered_behaviors(rows, users, items, _late_from(protocol, log.ticks_per_s))
     groups = Groups.of(behaviors["group_first"].to_numpy(), users)
     split, found = _split(behaviors, groups, protocol)
     on_step("Writing")
+    if kept_as_they_are is not None:
+        kept_as_they_are.write_parquet(folder / ATTRIBUTES_FILE)
     behaviors.drop("late").write_parquet(folder / BEHAVIORS_FILE)
     unknown_users = _write_users(folder, users, split, log.profiles)
     train_rows = rows_before(users.first, split.train_end, users.end)

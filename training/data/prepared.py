@@ -19,7 +19,7 @@ from nann.signature import PADDING_ITEM
 
 from .item_attributes import ItemAttributes
 from .output_folder import KIND, MANIFEST_FILE
-from .prepare import BEHAVIORS_FILE, CATEGORIES_FILE, FORMAT_VERSION, ITEMS_FILE, USERS_FILE
+from .prepare import ATTRIBUTES_FILE, BEHAVIORS_FILE, CATEGORIES_FILE, FORMAT_VERSION, ITEMS_FILE, USERS_FILE
 from .protocol import NO_TARGET, TARGETS
 from .row_ranges import rows_before, to_csr, unique_pairs
 
@@ -89,6 +89,8 @@ class PreparedData:
         excludes_history: items of a user's history are never the answer, and not part of the ground truth.
         user_profiles: `int32[U, P]` codes; 0 = unknown.
         profile_fields: `{"name": ..., "values": [...]}` per field; code i + 1 stands for `values[i]`.
+        attributes: the items' attributes as they are, for filters: one row an item, one column an attribute; None
+            without any.
     """
 
     item_ids: npt.NDArray[np.int64]
@@ -108,6 +110,7 @@ class PreparedData:
     user_profiles: npt.NDArray[np.int32]
     profile_fields: tuple[Mapping[str, Any], ...]
     manifest: Mapping[str, Any]
+    attributes: pl.DataFrame | None = None
 
     @classmethod
     def load(cls, path: Path | str) -> PreparedData:
@@ -146,6 +149,7 @@ class PreparedData:
             user_profiles=_profiles(users, len(fields)),
             profile_fields=fields,
             manifest=manifest,
+            attributes=_read(path, ATTRIBUTES_FILE) if (path / ATTRIBUTES_FILE).exists() else None,
         )
 
     @property

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from nann.bundle import SCORER_FILE, Bundle
 from nann.errors import ConfigError, DataError
-from nann.search_params import SearchOptions, SeedParams
+from nann.request_conditions import RequestConditions, items_matching
+from nann.search_params import CONDITIONS, SearchOptions, SeedParams
 from nann.search_requests import parse_search
 
 from ..baselines.compare import BASELINES, best_baseline
@@ -30,6 +31,8 @@ class Evaluation:
         coverage: share of the exhaustive top K that the search returned.
         share_scored: items scored / items in the corpus.
         items_scored: mean number of scorer evaluations per user.
+        conditions: those of every request, by name; the exact top K has only items that they allow.
+        items_matching: mean number of items that they allow.
         best_baseline, best_baseline_recall: the method without a deep model whose top K has the best recall for the
             same users, if `nann baselines` measured them for this bundle; else None.
         same_data: whether the model was trained on this very data set, so that it has seen none of the ground truth.
@@ -48,6 +51,8 @@ class Evaluation:
     coverage: float
     share_scored: float
     items_scored: float
+    conditions: dict[str, Any]
+    items_matching: float
     best_baseline: str | None
     best_baseline_recall: float | None
     same_data: bool | None
@@ -71,12 +76,13 @@ def evaluate_bundle(
     Args:
         bundle: complete, with its ONNX files.
         data: the data set it was made from.
-        options: search parameters; None: those the bundle recommends.
+        options: search parameters and conditions; None: the parameters that the bundle recommends. With
+            `exclude_history` the history is what the model reads of it.
         split: "validation" or "test".
         users: how many users; None: all.
 
     Raises:
-        ConfigError: if there is no such split, or top_k exceeds the number of items.
+        ConfigError: if there is no such split, top_k exceeds the number of items, or the conditions allow a user none.
         RequestError: if the bundle can't be searched with the options.
         DataError: if bundle and data set do not have the same items.
         BundleError: if the bundle was not exported.
@@ -92,6 +98,12 @@ def evaluate_bundle(
     notes = bundle.notes  # before minutes of scoring: they may be damaged
     trained_on = _entry(notes, "provenance", "data").get("identity")
     queries, batch = bundle_users(bundle, data, split, users)
+    batch = replace(batch, blocked=RequestConditions(bundle).blocked(options or SearchOptions(), queries.behaviors))
+    matching = items_matching(batch.blocked, len(batch), bundle.item_count)
+    if not matching.all():
+        raise ConfigError(
+            f"the conditions allow {np.count_nonzero(matching == 0)} of {len(batch)} users no item; ask for less"
+        )
     scorer = OnnxScorer(bundle.path / SCORER_FILE)
     measured = MeasuredUsers.of(scorer, batch, queries, bundle.item_count, params.top_k)
     metrics = measured.measure(bundle.index, scorer, params)
@@ -104,6 +116,8 @@ def evaluate_bundle(
         rounds=params.rounds,
         seeds=params.seeds,
         **metrics,
+        conditions={name: value for name, value in asked.items() if name in CONDITIONS},
+        items_matching=float(matching.mean()),
         best_baseline=name,
         best_baseline_recall=best,
         same_data=None if trained_on is None else trained_on == data.identity,
@@ -111,7 +125,9 @@ def evaluate_bundle(
 
 
 def note_evaluation(bundle: Bundle, result: Evaluation) -> None:
-    """Writes the metrics into the bundle's notes."""
+    """Writes the metrics into the bundle's notes; those under conditions are not noted."""
+    if result.conditions:
+        return
     bundle.note(metrics={**bundle.notes.get("metrics", {}), result.split: asdict(result)})
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import hnswlib
@@ -25,6 +26,7 @@ from nann.bundle import (
 from nann.bundle_check import check_searches
 from nann.durable_files import entries, new_folder
 from nann.errors import BundleError, DataError
+from nann.filters.named import check_named
 from nann.graph import HnswGraph, Layer
 from nann.manifest import MANIFEST_FILE
 from nann.reachability import Reachability
@@ -34,6 +36,7 @@ from nann.search_params import SearchOptions
 from nann.search_requests import SERVED_BOUNDS, SearchBounds
 
 from ..config import IndexConfig, SearchConfig
+from ..data.item_columns import catalogue_of
 from .copies import Copies
 from .recommended import fitted, recommended_searches
 
@@ -43,6 +46,7 @@ _LARGEST_ID = int(np.iinfo(np.int64).max)
 _DEFAULT_INDEX = IndexConfig()
 _DEFAULT_SEARCH = SearchConfig()
 _NOTHING_ASKED = SearchOptions()
+_NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
 
 
 def build_hnsw(
@@ -131,6 +135,8 @@ def create_bundle(
     asked: SearchOptions = _NOTHING_ASKED,
     light_vectors: npt.NDArray[np.float32] | None = None,
     item_names: Sequence[str] | None = None,
+    attributes: Mapping[str, Any] = _NO_ATTRIBUTES,
+    filters: Mapping[str, str] = _NO_ATTRIBUTES,
     profile_fields: Sequence[Mapping[str, Any]] = (),
     provenance: Mapping[str, Any] | None = None,
     bounds: SearchBounds = SERVED_BOUNDS,
@@ -151,6 +157,9 @@ def create_bundle(
         light_vectors: `float32[N, d']`, item vectors of a light score (docs/custom_scorer.md). None: the bundle has no
             light score, and every search enters by the layers, as in the paper.
         item_names: one name per item, for people.
+        attributes: for filters (docs/filters.md), by name: N values, None where an item has none. Booleans are a flag,
+            whole numbers and floats a number, texts a category, lists of texts or whole numbers several categories.
+        filters: filters to offer under a name: text by name.
         profile_fields: name and values of each user profile field.
         provenance: anything else for the notes, such as data set and training configuration.
         bounds: the most that the server's requests may ask for, and so the most to recommend.
@@ -158,9 +167,11 @@ def create_bundle(
         progress: shows a bar if given.
 
     Raises:
-        DataError: if the ids are not valid, their number is not that of the vectors, or a vector is not finite.
+        DataError: if the ids are not valid, their number is not that of the vectors, a vector is not finite, or the
+            values of an attribute are not one of an item each, or of another type.
         ConfigError: if there are fewer items than the recommended top_k, or `search` lacks values for a layer.
         RequestError: if `asked` does not fit together.
+        FilterError: if a named filter does not fit the attributes.
         BundleError: if `out` exists and is not a bundle, no search could reach more than 5% of the items, or a
             recommended search exceeds the bounds or leaves places of a result empty.
     """
@@ -168,6 +179,8 @@ def create_bundle(
     vectors = _checked_vectors("item_vectors", item_vectors)
     ids = _checked_ids(item_ids, len(vectors))
     light = None if light_vectors is None else _checked_vectors("light_vectors", light_vectors, ids)
+    catalogue = catalogue_of(attributes, len(ids))
+    check_named(filters, catalogue)
     searches = recommended_searches(search, asked, len(ids), light=light is not None, bounds=bounds)
     copies = Copies.of(vectors)
     graph = build_graph(vectors, copies, index, threads=threads, progress=progress)
@@ -194,6 +207,11 @@ def create_bundle(
     }
     with new_folder(out) as folder:
         files = _save(folder, arrays, graph, item_names)
+        if catalogue.names:
+            manifest["attributes"], of_attributes = catalogue.save(folder)
+            files += of_attributes
+        if filters:
+            manifest["filters"] = dict(filters)
         write_manifest(folder, manifest, files).note(**notes)
     return Bundle.open(out, files=[])
 

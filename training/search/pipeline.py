@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from rich.console import Console
 from rich.progress import Progress
@@ -20,15 +22,22 @@ from .index import create_bundle
 
 
 def index_checkpoint(
-    checkpoint: Checkpoint, data: PreparedData, out: Path, *, asked: SearchOptions | None = None, threads: int = -1
+    checkpoint: Checkpoint,
+    data: PreparedData,
+    out: Path,
+    *,
+    asked: SearchOptions | None = None,
+    filters: Mapping[str, str] = MappingProxyType({}),
+    threads: int = -1,
 ) -> Bundle:
     """Builds a bundle with the item vectors of a trained scorer and their HNSW graph.
 
     `asked` is what the bundle's default search has instead of the configuration's. If it is more than a top_k, the
-    bundle counts as tuned: `nann export` measures no other search.
+    bundle counts as tuned: `nann export` measures no other search. `filters` are those that it offers under a name.
 
     Raises:
         ConfigError, DataError: if the checkpoint was not trained on the data, or there are fewer items than top_k.
+        FilterError: if a filter does not fit the items' attributes.
     """
     checkpoint.check_trained_on(data)
     model = checkpoint.restore(data)
@@ -46,6 +55,8 @@ def index_checkpoint(
             asked=asked,
             light_vectors=None if light is None else light.numpy(),
             item_names=data.item_names,
+            attributes={} if data.attributes is None else data.attributes.to_dict(),
+            filters=filters,
             profile_fields=data.profile_fields if config.model.profile else (),
             provenance={
                 "weights": weights_hash(checkpoint),

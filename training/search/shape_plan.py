@@ -15,15 +15,20 @@ from nann.beam_search import beam_search
 from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, WARMUP_FILES, Bundle
 from nann.durable_files import new_file
 from nann.errors import DataError, NannError
+from nann.kernels import Uint64Array
+from nann.request_conditions import RequestConditions
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.search_input import UserBatch
 from nann.search_params import REQUEST_PARAMETERS, SearchParams
 from nann.search_requests import parse_search
 from nann.shape_grid import DEFAULT_GRID, ShapeGrid, plan_grid
 from nann.signature import (
+    ALLOW_ITEM_IDS,
     BEHAVIOR_ITEM_IDS,
     BEHAVIORS,
     CANDIDATES,
+    ENSEMBLE,
+    EXCLUDE_ITEM_IDS,
     PADDING_ITEM,
     PROFILE_CODES,
     USER_PROFILE,
@@ -43,11 +48,13 @@ class Requests:
         behaviors: `int32[R, L]`, as the user encoder reads them.
         profiles: `int32[R, P]`, codes of the user profiles.
         params: each request's search parameters.
+        blocked: `uint64[1, W]`, items that each request's conditions forbid; None: it has no conditions.
     """
 
     behaviors: Int32Array
     profiles: Int32Array
     params: Sequence[SearchParams]
+    blocked: Sequence[Uint64Array | None]
 
 
 @dataclass(frozen=True)
@@ -102,14 +109,15 @@ class _RecordingScorer:
 def data_requests(data: PreparedData, bundle: Bundle, users: int) -> Requests:
     """Requests of `users` validation users, with the bundle's search parameters."""
     queries = data.queries("validation", bundle.sequence_length, users)
-    return Requests(queries.behaviors, queries.profiles, [bundle.search_params] * len(queries.users))
+    each = len(queries.users)
+    return Requests(queries.behaviors, queries.profiles, [bundle.search_params] * each, [None] * each)
 
 
 def read_requests(path: Path, bundle: Bundle) -> Requests:
     """Requests from a log of one JSON object per line, as clients send them.
 
     `{"behavior_item_ids": [11, 12], "user_profile": [3], "top_k": 50, "ef": [61, 60, 300], "rounds": [1, 3, 5]}`; only
-    `behavior_item_ids` is required.
+    `behavior_item_ids` is required. Of named filters only the bundle's are known.
 
     Raises:
         DataError: if a line is no such object (the message names the line), or the log is empty or can't be read.
@@ -121,8 +129,8 @@ def read_requests(path: Path, bundle: Bundle) -> Requests:
     each = list(_parsed_lines(path, lines, bundle))
     if not each:
         raise DataError(f"{path} holds no requests; expected one JSON object per line")
-    behaviors, profiles, params = zip(*each, strict=True)
-    return Requests(np.concatenate(behaviors), np.concatenate(profiles), params)
+    behaviors, profiles, params, blocked = zip(*each, strict=True)
+    return Requests(np.concatenate(behaviors), np.concatenate(profiles), params, blocked)
 
 
 def plan_shapes(bundle: Bundle, requests: Requests, width_count: int) -> ShapePlan:
@@ -137,12 +145,15 @@ def plan_shapes(bundle: Bundle, requests: Requests, width_count: int) -> ShapePl
     """
     require_exported(bundle)
     states = OnnxUserEncoder(bundle.path / USER_ENCODER_FILE).encode(requests.behaviors, requests.profiles)
-    users = UserBatch(states, requests.behaviors)
+    users = [
+        UserBatch(states[row : row + 1], requests.behaviors[row : row + 1], blocked)
+        for row, blocked in enumerate(requests.blocked)
+    ]
     scorer = _RecordingScorer(OnnxScorer(bundle.path / SCORER_FILE))
     for batch_size in DEFAULT_GRID.batch_sizes:
         for start in range(0, len(states), batch_size):
             batch = slice(start, start + batch_size)
-            beam_search(bundle.index, scorer, users[batch], requests.params[batch])
+            beam_search(bundle.index, scorer, UserBatch.concatenate(users[batch]), requests.params[batch])
     calls = np.array(scorer.calls, np.int64)
     grid = plan_grid(calls, width_count)
     _write(bundle, grid, requests, states, scorer.widest)
@@ -171,8 +182,9 @@ def _write(bundle: Bundle, grid: ShapeGrid, requests: Requests, states: Float32A
 
 def _parsed_lines(
     path: Path, lines: Sequence[str], bundle: Bundle
-) -> Iterator[tuple[Int32Array, Int32Array, SearchParams]]:
-    known = {BEHAVIOR_ITEM_IDS.name, USER_PROFILE.name, *REQUEST_PARAMETERS}
+) -> Iterator[tuple[Int32Array, Int32Array, SearchParams, Uint64Array | None]]:
+    known = {*(spec.name for spec in ENSEMBLE.inputs), *REQUEST_PARAMETERS}
+    conditions, features = RequestConditions(bundle), bundle.features
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -182,8 +194,14 @@ def _parsed_lines(
                 raise ValueError(f"expected an object with {BEHAVIOR_ITEM_IDS.name} and perhaps {sorted(known)}")
             ids = np.array([request[BEHAVIOR_ITEM_IDS.name] or [0]], np.int64)
             codes = request.get(USER_PROFILE.name)
-            _, params = parse_search(request, bundle.search_params, bundle.search_by_entry)
-            profile = bundle.features.profile(None if codes is None else np.array([codes], np.int64), 1)
-            yield bundle.features.behaviors(ids)[0], profile, params
+            options, params = parse_search(request, bundle.search_params, bundle.search_by_entry)
+            profile = features.profile(None if codes is None else np.array([codes], np.int64), 1)
+            excluded, allowed = (
+                features.item_indices(np.array([request[spec.name]], np.int64)) if spec.name in request else None
+                for spec in (EXCLUDE_ITEM_IDS, ALLOW_ITEM_IDS)
+            )
+            history = features.item_indices(ids)
+            blocked = conditions.blocked(options, history, excluded=excluded, allowed=allowed)
+            yield features.behaviors(ids)[0], profile, params, blocked
         except (ValueError, TypeError, OverflowError, NannError) as error:
             raise DataError(f"{path}, line {number}: {error}") from error

@@ -26,6 +26,7 @@ class FakeTransport:
             "scores": np.ones((users, width), np.float32),
             "unknown_items": np.zeros((users, 1), np.int32),
             "items_scored": np.ones((users, 1), np.int32),
+            "items_matching": np.ones((users, 1), np.int64),
             "status": np.zeros((users, 1), np.int32),
             "request_key": np.full((users, 1), request.key),
         }

@@ -5,7 +5,7 @@ import torch
 from nann.clients._codec import decode_result, encode_request, join, split
 from nann.errors import RequestError, ServerError
 from nann.search_params import SearchOptions
-from nann.signature import BEHAVIOR_ITEM_IDS, PADDING_SCORE, USER_PROFILE
+from nann.signature import ALLOW_ITEM_IDS, BEHAVIOR_ITEM_IDS, EXCLUDE_ITEM_IDS, PADDING_SCORE, USER_PROFILE
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,32 @@ def test_parameters_are_sent_only_where_given():
     assert request.parameters == {**layers, "entry": "seeds", "seeds": 50, "seed_ef": 100}
     assert request.request_id == "r1"
     assert request.model == "nann"
-    assert request.outputs == ["item_ids", "scores", "unknown_items", "items_scored", "status", "request_key"]
+    assert request.outputs == [
+        "item_ids", "scores", "unknown_items", "items_scored", "items_matching", "status", "request_key"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("spec", [EXCLUDE_ITEM_IDS, ALLOW_ITEM_IDS], ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    ("listed", "rows"),
+    [
+        ([5, 6], [[5, 6], [5, 6]]),
+        ([[5], [6, 7]], [[0, 5], [6, 7]]),
+        ([], [[0], [0]]),
+        ([[], [6]], [[0], [6]]),
+    ],
+)
+def test_lists_are_those_of_all_users_or_of_each(spec, listed, rows):
+    request = encode_request([[1], [2]], **{spec.name: listed})
+    np.testing.assert_array_equal(request.inputs[spec], rows)
+    assert len(request.inputs) == 2
+
+
+def test_lists_of_other_users_are_refused():
+    with pytest.raises(RequestError, match="allow_item_ids has 3 rows; expected 1, or 2, one per user"):
+        encode_request([[1], [2]], allow_item_ids=[[1], [2], [3]])
+    with pytest.raises(RequestError, match=r"exclude_item_ids holds float64\[1\]; expected whole numbers"):
+        encode_request([1], exclude_item_ids=[1.5])
 
 
 def test_a_profile_has_a_row_for_each_user():
@@ -113,6 +138,7 @@ def decoded(request=None, latency_ms=1.0, **changes):
         "scores": np.array([[0.5, PADDING_SCORE]], np.float32),
         "unknown_items": np.array([[1]], np.int32),
         "items_scored": np.array([[9]], np.int32),
+        "items_matching": np.array([[7]]),
         "status": np.array([[1]], np.int32),
         "request_key": np.array([[request.key]]),
     }
@@ -126,6 +152,7 @@ def test_a_result():
     np.testing.assert_array_equal(result.scores, np.array([[0.5, PADDING_SCORE]], np.float32))
     np.testing.assert_array_equal(result.unknown_items, [1])
     np.testing.assert_array_equal(result.items_scored, [9])
+    np.testing.assert_array_equal(result.items_matching, [7])
     np.testing.assert_array_equal(result.status, [1])
     assert result.latency_ms == 1.5
 

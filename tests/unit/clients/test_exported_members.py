@@ -11,5 +11,6 @@ def test_the_public_api_is_pinned():
         "SearchOptions",
         "Tls",
         "Transport",
+        "where",
     ]
     assert all(hasattr(clients, name) for name in clients.__all__)

@@ -41,6 +41,7 @@ def ask(monkeypatch, tmp_path):
                 scores=np.tile(np.array([[2.5, 1, PADDING_SCORE]], np.float32), (users, 1)),
                 unknown_items=np.full(users, 2, np.int32),
                 items_scored=np.full(users, 1234, np.int32),
+                items_matching=np.full(users, 5678),
                 status=np.zeros(users, np.int32),
                 latency_ms=3.25,
             )
@@ -74,7 +75,7 @@ def test_a_table_with_names(ask, tmp_path):
     assert asked["ids"] == [[10, 20]]
     assert asked["options"] == clients.SearchOptions(top_k=3, ef=(1, 2, 3), rounds=(1, 1, 1))
     assert (asked["url"], asked["protocol"]) == ("127.0.0.1:8001", "grpc")
-    for words in ("soap", "milk", "2.5000", "1,234 items scored, 2 ids unknown", "over grpc in 3.2 ms"):
+    for words in ("soap", "milk", "2.5000", "1,234 of 5,678 items scored, 2 ids", "over grpc in 3.2 ms"):
         assert words in result.output
     assert "e38" not in result.output
     assert "-1" not in result.output.split()
@@ -113,6 +114,7 @@ def test_json_for_programs(ask):
         "items": [{"item_id": 30, "name": None, "score": 2.5}, {"item_id": 10, "name": None, "score": 1.0}],
         "unknown_items": 2,
         "items_scored": 1234,
+        "items_matching": 5678,
         "status": "complete",
     }
 
@@ -131,6 +133,15 @@ def test_entry_by_seeds(ask):
     result, asked = ask("--ids", "10", *options)
     assert result.exit_code == 0, result.output
     assert asked["options"] == clients.SearchOptions(entry="seeds", seeds=50, seed_ef=100, ef=(60,))
+
+
+def test_conditions(ask):
+    options = ("--exclude-history", "--exclude", "5,6", "--allow", "7", "--filter", "price < 3", "--filter-name", "de")
+    result, asked = ask("--ids", "10", "--ids", "11", *options)
+    assert result.exit_code == 0, result.output
+    assert asked["options"] == clients.SearchOptions(exclude_history=True, filter="price < 3", filter_name="de")
+    assert (asked["exclude_item_ids"], asked["allow_item_ids"]) == ((5, 6), (7,))
+    assert "--exclude" in str(ask("--ids", "1", "--exclude", "x")[0].exception)
 
 
 def test_each_request_parameter_is_an_option(ask):

@@ -251,4 +251,4 @@ def test_arrays_that_do_not_fit(kernel, changed, error, message):
 ])  # fmt: skip
 def test_the_native_function_alone_stays_within_its_arrays(changed, message):
     with pytest.raises(ValueError, match=message):
-        _kernels.light_walk(**arguments(**changed))
+        _kernels.light_walk(blocked=None, **arguments(**changed))

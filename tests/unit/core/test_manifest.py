@@ -138,6 +138,17 @@ def test_a_manifest_that_leads_outside(tmp_path):
             "shape_grid: batch_sizes of the padding grid end with 1",
         ),
         ({"export": {}}, "export is {}; expected an object with user_state_width"),
+        (
+            {"attributes": {"a": {"type": "date", "column": 0}}},
+            "a type out of category, categories, integer, number, flag",
+        ),
+        (
+            {"attributes": {"a": {"type": "flag", "column": "../0"}}},
+            "expected an object of objects, each with a column",
+        ),
+        ({"attributes": ["a"]}, "attributes is ['a']; expected an object"),
+        ({"filters": {"../a": "x"}}, "expected an object of texts, under names of letters, digits"),
+        ({"filters": {"a": 3}}, "filters is {'a': 3}; expected an object of texts"),
     ],
     ids=str,
 )

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import nann
+import nann.filters
 import nann.python_backend
 import nann.training
 
@@ -13,10 +14,14 @@ CORE = ["Bundle", "Scorer", "SearchIndex", "SearchParams", "SearchResult", "Seed
         "coverage", "exact_search", "recall", "recall_delta", "share_scored"]  # fmt: skip
 TRAINING = ["IndexConfig", "OnnxScorer", "OnnxUserEncoder", "SearchConfig", "TorchScorer", "create_bundle",
             "encode_users_torch", "export_half", "export_to_bundle"]  # fmt: skip
+FILTERS = ["Catalogue", "NamedFilters", "Predicate", "ServedFilters", "parse", "where"]
 SERVER = ["ServerOptions", "TritonServer", "free_ports", "install_bundle"]
 
 
-@pytest.mark.parametrize(("package", "names"), [(nann, CORE), (nann.training, TRAINING), (nann.python_backend, SERVER)])
+@pytest.mark.parametrize(
+    ("package", "names"),
+    [(nann, CORE), (nann.filters, FILTERS), (nann.training, TRAINING), (nann.python_backend, SERVER)],
+)
 def test_the_public_api_is_pinned(package, names):
     assert package.__all__ == names
     assert all(callable(getattr(package, name)) for name in names)

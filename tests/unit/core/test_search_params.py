@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from nann.errors import RequestError
+from nann.filters import where
 from nann.search_params import PAPER_SEARCH_PARAMS, REQUEST_PARAMETERS, SearchOptions, SearchParams, SeedParams
 
 
@@ -109,6 +110,11 @@ def test_options_are_kept_in_one_form():
     assert SearchOptions(ef=60) == SearchOptions(ef=np.array([60])) == SearchOptions(ef=(60,))
     assert SearchOptions().to_parameters() == {}
     assert options.to_parameters() == {"top_k": 5, "ef": "1,2,3", "rounds": "4,5,6", "seeds": 50}
+    built = SearchOptions(filter=(where("price") < 20) & where("available").is_true())
+    assert built.filter == "available = true and price < 20"
+    assert built.to_parameters() == {"filter": built.filter}
+    for value, kept in ((True, True), (np.bool_(False), False), ("true", True), ("False", False)):
+        assert SearchOptions(exclude_history=value).to_parameters() == {"exclude_history": kept}
 
 
 @pytest.mark.parametrize(
@@ -127,6 +133,10 @@ def test_options_are_kept_in_one_form():
         ({"rounds": "1,x"}, "rounds is '1,x'; expected whole numbers separated by commas"),
         ({"ef": {"2": 20}}, "ef is {'2': 20}; expected whole numbers"),
         ({"entry": "top"}, 'entry is \'top\'; expected "layers" or "seeds"'),
+        ({"exclude_history": 1}, "exclude_history is 1; expected true or false"),
+        ({"exclude_history": "yes"}, "exclude_history is 'yes'; expected true or false"),
+        ({"filter": 5}, "filter is 5; expected text"),
+        ({"filter_name": " "}, "filter_name is ' '; expected text"),
         ({"on_deadline": ["error"]}, r'on_deadline is \[\'error\'\]; expected "error" or "partial"'),
     ],
 )
@@ -140,8 +150,10 @@ def test_the_documented_table_has_each_parameter():
     rows = []
     for name, parameter in REQUEST_PARAMETERS.items():
         high = f"`{parameter.high}`" if isinstance(parameter.high, str) else f"{parameter.high:,}"
-        takes = " or ".join(parameter.words) or f"{parameter.low} to {high}" + ", per layer" * parameter.per_layer
-        rows.append(f"| `{name}` | {takes} | the {parameter.default}'s | {parameter.about} |")
+        words = ("true", "false") if parameter.flag else ("text",) if parameter.text else parameter.words
+        takes = " or ".join(words) or f"{parameter.low} to {high}" + ", per layer" * parameter.per_layer
+        default = f"the {parameter.default}'s" if parameter.default else "none"
+        rows.append(f"| `{name}` | {takes} | {default} | {parameter.about} |")
     documented = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
     table = "\n".join(["| parameter | takes | default | what |", "|---|---|---|---|", *rows])
     assert f"\n{table}\n\n" in documented, f"docs/operations.md lacks this table:\n{table}"

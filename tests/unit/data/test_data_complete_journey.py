@@ -3,11 +3,14 @@ from __future__ import annotations
 import importlib.util
 
 import numpy as np
+import polars as pl
 import pytest
 
+from nann import item_sets
 from nann.errors import DataError
 from nann.training.data import complete_journey
 from nann.training.data.complete_journey import ITEM_FIELDS, PROFILE_FIELDS, read_complete_journey
+from nann.training.data.item_columns import catalogue_of
 from nann.training.data.prepare import prepare
 from nann.training.data.prepared import PreparedData
 from nann.training.data.protocol import Protocol
@@ -73,6 +76,12 @@ def test_the_product_table_gives_attributes(data):
         for field, code in zip(attributes.fields, attributes.codes[: attributes.indptr[1]], strict=True)
         if code > field["first_code"]
     }
+    assert data.attributes.columns == list(ITEM_FIELDS)
+    catalogue = catalogue_of(data.attributes.to_dict(), data.item_count)
+    products = pl.read_parquet(complete_journey._data_folder() / "products.parquet")
+    of_brand = products.filter(department="GROCERY", brand="National")["product_id"].to_numpy()
+    members = item_sets.members(catalogue.compile('department = "GROCERY" and brand = "National"'))
+    assert data.item_ids[members].tolist() == np.intersect1d(of_brand, data.item_ids).tolist()
     # National is the brand of more than half of the products.
     assert attributes.fields[1]["left_out"] == ["National"]
     assert first == {

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nann import item_sets
 from nann.errors import DataError
 from nann.training.data.item_attributes import ItemAttributes, encode_items
+from nann.training.data.item_columns import catalogue_of
 from nann.training.data.item_table import ItemTable, ItemValues, read_items
 from nann.training.data.protocol import Protocol
 
@@ -231,6 +233,61 @@ def test_attributes_come_through(prepare_csv, tmp_path):
     assert [labels(attributes, item)[0][1] for item in range(8)] == ["a", "b", None, None, None, None, "a", "b"]
     assert attributes.count == 3
     assert data.item_names == ["A", "item 2", *[f"item {item}" for item in range(3, 7)], "G", "H"]
+    assert data.attributes.to_dict(as_series=False) == {"brand": [["a"], ["b"], None, None, None, None, ["a"], ["b"]]}
     assert data.manifest["counts"]["item_rows_not_in_log"] == 1
     assert data.manifest["reader"]["items"]["path"] == str(path)
     assert prepare_csv(text, Protocol(3, 1, 1)).item_attributes is None
+
+
+def test_filters_have_the_columns_as_they_are(prepare_csv, tmp_path):
+    items = range(1, 6)
+    text = "user,item,time,category\n" + "".join(
+        f"{user},{item},{item},{item % 2 + 7}\n" for user in (1, 2, 3) for item in items
+    )
+    frame = pl.DataFrame(
+        {
+            "item": [5, 1, 2, 3, 99],
+            "title": ["e", "a", "b", "c", "?"],  # tells no items apart, so the model leaves it out
+            "large": [2**62 + 1, 3, 3, None, 0],
+            "on": [True, False, None, True, True],
+            "tags": [["x", "y"], [], ["x"], None, ["z"]],
+            "price": [1.5, float("nan"), 2.0, None, 0.0],
+            "year": [1999, 2000, 2000, 1999, 1],
+        }
+    )
+    path = table(tmp_path / "items.parquet", frame)
+    data = prepare_csv(text, Protocol(3, 1, 1), items=ItemTable(path, numbers=("year",)))
+    kept = data.attributes.with_columns(pl.col("tags").list.sort())
+    assert kept.to_dict(as_series=False) == {
+        "title": [["a"], ["b"], ["c"], None, ["e"]],
+        "large": [3, 3, None, None, 2**62 + 1],
+        "on": [False, None, True, None, True],
+        "tags": [[], ["x"], [], None, ["x", "y"]],
+        "price": [None, 2.0, None, None, 1.5],
+        "year": [2000, 2000, 1999, None, 1999],
+        "category": ["8", "7", "8", "7", "8"],
+    }
+    catalogue = catalogue_of(data.attributes.to_dict(), data.item_count)
+    assert {name: column.type for name, column in catalogue.columns.items()} == {
+        "title": "category", "large": "integer", "on": "flag", "tags": "categories", "price": "number",
+        "year": "integer", "category": "category"}  # fmt: skip
+    for filter_, expected in {
+        f"large = {2**62 + 1}": [4],
+        f"large <= {2**62}": [0, 1],
+        "category in (8) and not on": [0],
+        'tags = "y" or title = "b"': [1, 4],
+    }.items():
+        assert item_sets.members(catalogue.compile(filter_)).tolist() == expected
+    own = frame.select("item", pl.lit("own").alias("category"), pl.col("title").alias("t"))
+    own = own.with_columns(pl.Series("brand", list("aabbc")))
+    data = prepare_csv(text, Protocol(3, 1, 1), items=ItemTable(table(path, own)))
+    assert data.attributes["category"].to_list() == [["own"], ["own"], ["own"], None, ["own"]]
+
+
+def test_a_category_of_the_log_is_an_attribute_by_itself(prepare_csv):
+    text = "user,item,time,category\n" + "".join(
+        f"{user},{item},{item},s{item}\n" for user in (1, 2, 3) for item in (1, 2, 3)
+    )
+    data = prepare_csv(text, Protocol(3, 1, 1))
+    assert data.attributes.to_dict(as_series=False) == {"category": ["s1", "s2", "s3"]}
+    assert prepare_csv(text.replace("category", "shelf"), Protocol(3, 1, 1)).attributes is None

@@ -251,6 +251,7 @@ def test_the_folder_holds_what_it_says(prepare_csv, tmp_path):
     data = prepare_csv(ITEM_LOG + "10,oops,1,a\n", Protocol(4, 1, 1), max_bad_share=0.1, name="shop")
     out = tmp_path / "out"
     assert sorted(path.name for path in out.iterdir()) == [
+        "attributes.parquet",
         "behaviors.parquet",
         "categories.parquet",
         "items.parquet",

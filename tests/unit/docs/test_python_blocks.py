@@ -11,6 +11,10 @@ import nann.clients
 import nann.python_backend
 import nann.training
 from nann.bundle import Bundle
+from nann.errors import FilterError
+from nann.filters import parse
+from nann.filters.catalogue import CACHE_BYTES
+from nann.filters.parser import MAX_DEPTH, MAX_LENGTH, MAX_TERMS, MAX_VALUES
 
 pytestmark = pytest.mark.heavy
 API = ROOT / "docs/python_api.md"
@@ -26,6 +30,7 @@ class FakeTransport:
             "item_ids": np.full((users, width), 1001),
             "scores": np.ones((users, width), np.float32),
             **dict.fromkeys(("unknown_items", "items_scored", "status"), one),
+            "items_matching": one.astype(np.int64),
             "request_key": np.full((users, 1), request.key),
         }
 
@@ -81,6 +86,22 @@ def test_the_custom_scorer_page_runs(api_names, tmp_path, monkeypatch):
     assert names["found"].items.shape == (2, 50)
     assert isinstance(names["bundle"], Bundle)
     assert Bundle.open("build/bundle").user_state_width == torch.as_tensor(names["vectors"]).shape[1]
+
+
+def test_the_filters_page_runs_and_says_the_languages_bounds(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page, names = ROOT / "docs/filters.md", {}
+    run_blocks(page, python_blocks(page), names)
+    printed, matching = capsys.readouterr().out.splitlines()
+    text = page.read_text(encoding="utf-8")
+    assert f"print(cheap)  # {printed}\n" in text
+    assert matching == "30 [22 24 26]"  # the prices 5 to 20 are those of items 21 to 81; the even ones are available
+    bounds = (f"{MAX_LENGTH:,} characters", f"{MAX_TERMS} comparisons", f"{MAX_VALUES:,} values", f"{MAX_DEPTH} levels")
+    for words in (*bounds, f"{CACHE_BYTES >> 20} MiB"):
+        assert words in text, words
+    with pytest.raises(FilterError) as caught:
+        parse("price <")
+    assert str(caught.value) in " ".join(text.split())
 
 
 def test_the_readme_asks_the_server(fake_server, capsys):

@@ -39,6 +39,21 @@ def test_a_batch_with_different_parameters_shares_its_scorer_calls(model):
             np.testing.assert_array_equal(array, other.arrays()[name], err_msg=name)
 
 
+def test_all_items_are_scored_where_a_request_says_so_and_the_corpus_is_small(model_args, model):
+    from nann.python_backend.models.beam_retrieval import TritonPythonModel
+
+    (refused,) = model.execute([ask(12, entry="all")])
+    assert 'entry "all" would score all 30 items; expected a corpus of at most 25' in refused.error().message()
+    roomy = TritonPythonModel()
+    roomy.initialize(model_args("beam_retrieval", **{**SEARCH_PARAMETERS, "max_ef": "30"}))
+    alone, *together = roomy.execute([ask(12, entry="all", top_k=20)]) + roomy.execute([ask(3), ask(12, entry="all")])
+    arrays = alone.arrays()
+    np.testing.assert_array_equal(arrays["item_ids"], [nearest(12, 20)])
+    assert arrays["items_scored"].tolist() == [[30]]
+    np.testing.assert_array_equal(together[1].arrays()["item_ids"], [nearest(12, 3)])
+    roomy.finalize()
+
+
 def test_short_results_are_padded(model):
     (response,) = model.execute([ask(12, top_k=20, ef="3,20", rounds="0,0")])
     arrays = response.arrays()

@@ -51,7 +51,10 @@ def test_a_light_part_that_is_no_number_fails_its_request_alone(seeded_model):
 
 def test_without_a_light_score_seeds_are_refused(model):
     (response,) = model.execute([ask(3, entry="seeds")])
-    assert "entry is 'seeds'; expected \"layers\": this bundle's model has no light score" in response.error().message()
+    assert (
+        'entry is \'seeds\'; expected "layers" or "all": this bundle\'s model has no light'
+        in response.error().message()
+    )
 
 
 def test_a_bundle_that_recommends_seeds_without_a_light_score_does_not_load(tmp_path):

@@ -8,7 +8,7 @@ def model(model_args):
     from nann.python_backend.models.feature_transform import TritonPythonModel
 
     model = TritonPythonModel()
-    model.initialize(model_args("feature_transform", max_request_length="6"))
+    model.initialize(model_args("feature_transform", max_request_length="9", max_list_length="3"))
     return model
 
 
@@ -31,13 +31,13 @@ def test_requests_of_different_length_and_one_bad_one(model):
     good, long, empty, float_ids = model.execute(
         [
             ask([[100]]),
-            ask([[100] * 7]),
+            ask([[100] * 10]),
             ask(np.zeros((1, 0))),
             triton_fakes.Request({"behavior_item_ids": np.ones((1, 2))}),
         ]
     )
     assert not good.has_error()
-    assert "behavior_item_ids has 7 ids per user; expected at most 6" in long.error().message()
+    assert "behavior_item_ids has 10 ids per user; expected at most 9" in long.error().message()
     np.testing.assert_array_equal(empty.arrays()["behaviors"], [[-1] * 4])
     assert "behavior_item_ids has dtype float64" in float_ids.error().message()
     assert {response.error().code() for response in (long, float_ids)} == {"INVALID_ARG"}
@@ -56,3 +56,42 @@ def test_the_key_of_a_request_goes_with_its_features(model):
         (refused,) = model.execute([triton_fakes.Request({"behavior_item_ids": behaviors}, f'{{"request_key":{bad}}}')])
         assert "request_key is" in refused.error().message()
         assert "expected a 64-bit signed number" in refused.error().message()
+
+
+def origin_of(model, ids, parameters="{}", **lists):
+    """The tensor `origin` of a request, without arrival and key."""
+    tensors = {name: np.array(rows, np.int64) for name, rows in lists.items()}
+    request = triton_fakes.Request({"behavior_item_ids": np.array(ids, np.int64), **tensors}, parameters)
+    return model.execute([request])[0].arrays()["origin"][:, 2:].tolist()
+
+
+def test_lists_go_on_as_item_indices(model):
+    ids = tiny_bundle.item_ids()
+    two = [[ids[3]], [ids[4]]]
+    assert origin_of(model, two) == [[], []]
+    assert origin_of(model, two, exclude_item_ids=[[ids[5], 7], [0, ids[6]]]) == [[-1, 5, -1], [-1, -1, 6]]
+    assert origin_of(model, two, allow_item_ids=[[ids[5], 7], [0, ids[6]]]) == [[2, 5, -1], [2, -1, 6]]
+    both = {"exclude_item_ids": [[ids[1]], [ids[2]]], "allow_item_ids": np.zeros((2, 0))}
+    assert origin_of(model, two, **both) == [[0, 1], [0, 2]]
+    model.finalize()
+    values = triton_fakes.Metric.values
+    assert (values["nann_listed_items_total"], values["nann_unknown_listed_items_total"]) == (8, 2)
+
+
+def test_excluding_the_history_excludes_what_the_model_does_not_read(model):
+    """tiny_bundle's model reads 4 items; what it reads, beam_retrieval excludes by itself."""
+    ids = tiny_bundle.item_ids()[:6]
+    asked = '{"exclude_history": true}'
+    assert origin_of(model, [ids], asked) == [[-1, 0, 1, 2, 3, 4, 5]]
+    assert origin_of(model, [ids], asked, exclude_item_ids=[[ids[0]]]) == [[-1, 0, 0, 1, 2, 3, 4, 5]]
+    assert origin_of(model, [ids], '{"exclude_history": false}') == [[]]
+    assert origin_of(model, [ids[:4]], asked) == [[]]
+
+
+def test_lists_that_are_none(model):
+    long = triton_fakes.Request({"behavior_item_ids": np.array([[1]]), "allow_item_ids": np.zeros((1, 4), np.int64)})
+    floats = triton_fakes.Request({"behavior_item_ids": np.array([[1]]), "exclude_item_ids": np.zeros((1, 1))})
+    answers = [response.error() for response in model.execute([long, floats])]
+    assert "allow_item_ids has 4 ids per user; expected at most 3: name a set of items with" in answers[0].message()
+    assert "exclude_item_ids has dtype float64; expected INT64" in answers[1].message()
+    assert {error.code() for error in answers} == {"INVALID_ARG"}

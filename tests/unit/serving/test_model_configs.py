@@ -21,10 +21,12 @@ from nann.python_backend.version_folder import TEMPLATE
 from nann.search_requests import SERVED_BOUNDS
 from nann.shape_grid import MAX_BATCH_SIZE, ShapeGrid
 from nann.signature import (
+    ALLOW_ITEM_IDS,
     BEAM_RETRIEVAL,
     BEHAVIORS,
     CANDIDATES,
     ENSEMBLE,
+    EXCLUDE_ITEM_IDS,
     FEATURE_TRANSFORM,
     MODELS,
     ORIGIN,
@@ -39,6 +41,7 @@ SPECS = {spec.name: spec for spec in MODELS}
 # Additions are parts of a configuration; tests parse the files that are made from them.
 FILES = [path for path in hand_written(TEMPLATE) if path.parent.name != "additions"]
 GRID = ShapeGrid((1, 4, 16), (8, 20))
+OPTIONAL = (USER_PROFILE, EXCLUDE_ITEM_IDS, ALLOW_ITEM_IDS, ORIGIN)
 GPU_MODELS = (USER_ENCODER, SCORER)
 
 
@@ -85,7 +88,10 @@ def test_what_passes_the_ensemble_passes_everywhere(path):
     config = parse(path)
     assert config.max_batch_size == MAX_BATCH_SIZE
     optional = [tensor.name for tensor in config.input if tensor.optional]
-    assert optional == [spec.name for spec in SPECS[config.name].inputs if spec in (USER_PROFILE, ORIGIN)]
+    assert optional == [spec.name for spec in SPECS[config.name].inputs if spec in OPTIONAL]
+    # Requests that differ in the inputs or shapes that a batch must share are searched one after the other.
+    if config.name in (FEATURE_TRANSFORM.name, BEAM_RETRIEVAL.name):
+        assert all(tensor.allow_ragged_batch for tensor in config.input if tensor.optional)
 
 
 @pytest.mark.parametrize("path", FILES, ids=label)

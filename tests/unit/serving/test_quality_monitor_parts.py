@@ -10,6 +10,9 @@ import pytest
 from support import triton_fakes
 from support.waiting import wait_until
 
+from nann import item_sets
+from nann.search_input import UserBatch
+
 IDS = np.arange(100, 3100, dtype=np.int64)
 
 
@@ -28,6 +31,10 @@ class Scorer:
             raise RuntimeError("no scorer")
         self.widths.append(candidates.shape[1])
         return -np.abs(candidates - user_states).astype(np.float32)
+
+
+def users(*places, blocked=None) -> UserBatch:
+    return UserBatch(np.array(places, np.float32)[:, None], None, blocked)
 
 
 @pytest.fixture
@@ -60,10 +67,17 @@ def values(name):
 
 def test_it_counts_what_the_answer_has_of_the_exact_one(make, scorer):
     answered = np.array([[110, 109, 111, 500, -1]])  # exact: 110, 109, 111, 108, 112
-    make().offer(np.array([[10.0]], np.float32), answered)
+    make().offer(users(10), answered)
     wait_until(lambda: values("items_wanted") == 5 and values("items_found") == 3)
     assert max(scorer.widths) == 512, "a block at a time"
     assert sum(scorer.widths) == len(IDS)
+
+
+def test_items_that_the_user_may_not_get_are_not_missed(make):
+    allowed = item_sets.of_items(np.array([3, 5, 20], np.int32), len(IDS))
+    blocked = item_sets.invert(allowed, len(IDS))[None]
+    make().offer(users(10, blocked=blocked), np.array([[103, 105, 110, -1, -1]]))
+    wait_until(lambda: values("items_wanted") == 3 and values("items_found") == 2)
 
 
 def test_the_share_that_is_drawn(make):
@@ -72,7 +86,7 @@ def test_the_share_that_is_drawn(make):
 
 
 def test_a_scorer_that_fails_is_counted_and_survived(make, scorer):
-    monitor, states, answered = make(), np.array([[10.0]], np.float32), np.array([[110]])
+    monitor, states, answered = make(), users(10), np.array([[110]])
     scorer.failing = True
     monitor.offer(states, answered)
     wait_until(lambda: values("users") == 1)
@@ -85,7 +99,7 @@ def test_a_scorer_that_fails_is_counted_and_survived(make, scorer):
 def test_it_never_waits_and_never_keeps_more_than_its_queue(make, scorer):
     monitor = make()
     scorer.go.clear()
-    monitor.offer(np.zeros((60, 1), np.float32), np.full((60, 1), 100))
+    monitor.offer(users(*[0] * 60), np.full((60, 1), 100))
     wait_until(lambda: values("users") >= 60 - 17)
     scorer.go.set()
     wait_until(lambda: values("users") == 60 and values("items_wanted") in (16, 17))
@@ -99,7 +113,7 @@ def test_it_pauses_for_its_share_of_the_time_and_a_pause_ends_when_it_closes(mak
     monitor = make(load=0.001)
     pauses_s, wait = [], monitor._closing.wait
     monkeypatch.setattr(monitor._closing, "wait", lambda seconds: pauses_s.append(seconds) or wait(seconds))
-    monitor.offer(np.array([[10.0]], np.float32), np.array([[110]]))
+    monitor.offer(users(10), np.array([[110]]))
     wait_until(lambda: pauses_s)
     monitor.close()
     assert pauses_s == [pytest.approx(9990)]

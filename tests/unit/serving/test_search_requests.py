@@ -184,6 +184,18 @@ def test_without_bounds_and_with_names_of_other_things():
     assert (options, params) == (SearchOptions(top_k=5000), SearchParams(5000, (10, 30, 5000), (1, 2, 3)))
 
 
+def test_all_items_may_be_scored_where_they_are_few():
+    assert parse(entry="all") == SearchParams(20, (20,), (0,), every_item=True)
+    assert parse(entry="all", top_k=30) == SearchParams(30, (30,), (0,), every_item=True)
+    with pytest.raises(RequestError, match=r'entry is "all", ef .*; expected one ef, no rounds and no seeds'):
+        parse(entry="all", rounds=2)
+    BOUNDS.check_all(400)
+    with pytest.raises(RequestError, match='entry "all" would score all 401 items; expected a corpus of at most 400'):
+        BOUNDS.check_all(401)
+
+
 def test_an_entry_that_the_bundle_can_not_serve():
-    with pytest.raises(RequestError, match="entry is 'seeds'; expected \"layers\": this bundle's model has no light"):
+    with pytest.raises(
+        RequestError, match='entry is \'seeds\'; expected "layers" or "all": this bundle\'s model has no'
+    ):
         parse(entry="seeds")

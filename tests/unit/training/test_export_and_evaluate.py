@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,13 +10,14 @@ import torch
 from support.bundles import without_light
 
 from nann.bundle import Bundle
-from nann.errors import BundleError, ConfigError, DataError, ScorerError
+from nann.errors import BundleError, ConfigError, DataError, RequestError, ScorerError
 from nann.exact_search import exact_search
 from nann.search_input import UserBatch
 from nann.search_params import SearchOptions
 from nann.signature import SCORER, USER_ENCODER
 from nann.training.checkpoint import Checkpoint
 from nann.training.config import ModelConfig
+from nann.training.data.item_columns import catalogue_of
 from nann.training.export import onnx_export as export
 from nann.training.export.onnx_export import PARITY_SHAPES, export_to_bundle
 from nann.training.export.serving_modules import serving_modules
@@ -89,6 +91,63 @@ def test_evaluation_of_a_generous_search_is_the_exhaustive_one(data, checkpoint,
     top = exact_search(TorchScorer(scorer), UserBatch(states, queries.behaviors), data.item_count, 10).items
     hits = [np.isin(queries.targets_of(q), top[q]).mean() for q in range(20)]
     assert result.recall_all == pytest.approx(np.mean(hits))
+
+
+@pytest.fixture
+def filterable(exported, tmp_path):
+    """The bundle with attributes and a named filter."""
+    copy = Bundle.open(shutil.copytree(exported.path, tmp_path / "copy"))
+    columns, files = catalogue_of({"odd": [item % 2 == 1 for item in range(copy.item_count)]}, copy.item_count).save(
+        copy.path
+    )
+    return copy.change(written=files, attributes=columns, filters={"even": "not odd"})
+
+
+GENEROUS = {"ef": (300, 300), "rounds": (1, 50), "entry": "layers"}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "odd"),
+    [
+        ({"exclude_history": True}, (False, True)),
+        ({"filter": "odd"}, (True,)),
+        ({"exclude_history": True, "filter_name": "even"}, (False,)),
+    ],
+    ids=str,
+)
+def test_evaluation_under_conditions_is_against_the_exact_list_under_them(
+    data, checkpoint, exported, filterable, conditions, odd
+):
+    result = evaluate_bundle(filterable, data, SearchOptions(**GENEROUS, **conditions))
+    assert (result.coverage, result.conditions) == (1, conditions)
+    queries = data.queries("test", 8)
+    user_encoder, scorer = serving_modules(checkpoint.restore(data))
+    states = encode_users_torch(user_encoder, queries.behaviors, queries.profiles)
+    every = np.tile(np.arange(data.item_count, dtype=np.int32), (len(states), 1))
+    scores = TorchScorer(scorer).score(states, every)
+    scores[~np.isin(every % 2 == 1, odd)] = -np.inf
+    if conditions.get("exclude_history"):
+        for row, own in zip(scores, queries.behaviors, strict=True):
+            row[own[own != -1]] = -np.inf
+    top = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+    assert result.recall_all == pytest.approx(
+        np.mean([np.isin(queries.targets_of(q), top[q]).mean() for q in range(20)])
+    )
+    assert result.items_matching == np.isfinite(scores).sum(axis=1).mean()
+    before = filterable.notes.get("metrics")
+    note_evaluation(filterable, result)
+    assert filterable.notes.get("metrics") == before, "recall under conditions is another figure"
+
+
+def test_evaluation_under_conditions_that_it_can_not_have(data, exported, filterable):
+    with pytest.raises(
+        RequestError, match="parameter filter came, and the items have no attributes here; leave it out"
+    ):
+        evaluate_bundle(exported, data, SearchOptions(filter="odd"))
+    with pytest.raises(RequestError, match="filter_name is 'x'; expected one of: even"):
+        evaluate_bundle(filterable, data, SearchOptions(filter_name="x"))
+    with pytest.raises(ConfigError, match="the conditions allow 20 of 20 users no item; ask for less"):
+        evaluate_bundle(filterable, data, SearchOptions(filter="odd", filter_name="even"))
 
 
 def test_evaluation_says_what_is_missing(data, indexed, exported):

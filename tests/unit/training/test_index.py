@@ -6,9 +6,10 @@ import hnswlib
 import numpy as np
 import pytest
 
+from nann import item_sets
 from nann.best_first_search import best_first_search
-from nann.bundle import Bundle
-from nann.errors import BundleError, ConfigError, DataError
+from nann.bundle import Bundle, search_file_names
+from nann.errors import BundleError, ConfigError, DataError, FilterError
 from nann.reachability import Reachability
 from nann.search_input import UserBatch
 from nann.search_params import SearchOptions, SearchParams
@@ -197,3 +198,37 @@ def test_the_notes_count_equal_vectors_and_unreachable_items(tmp_path):
     bundle = make_bundle(tmp_path / "bundle", vectors)
     expected = {"items_with_another_items_vector": 999, **Reachability.of(bundle.graph).summary()}
     assert bundle.notes["reachability"] == expected
+
+
+def test_attributes_and_named_filters_come_into_the_bundle(tmp_path, vectors):
+    attributes = {
+        "price": np.arange(3000) / 100,
+        "tags": [["even", "any"] if item % 2 == 0 else ["any"] for item in range(3000)],
+        "available": [None if item == 5 else item < 10 for item in range(3000)],
+    }
+    filters = {"few": "available and price < 0.055"}
+    bundle = make_bundle(tmp_path / "bundle", vectors, attributes=attributes, filters=filters)
+    assert bundle.manifest["attributes"] == {
+        "price": {"type": "number", "column": 0},
+        "tags": {"type": "categories", "column": 1},
+        "available": {"type": "flag", "column": 2},
+    }
+    opened = Bundle.open(bundle.path)
+    assert opened.filters == filters
+    assert opened.attributes.names == ["price", "tags", "available"]
+    few = opened.attributes.compile(opened.filters["few"])
+    assert item_sets.members(few).tolist() == [0, 1, 2, 3, 4]
+    assert item_sets.count(opened.attributes.compile('tags = "even"')) == 1500
+    listed = {name for name in opened.manifest["files"] if name.startswith("attribute")}
+    assert listed == set(search_file_names(opened.manifest)) & listed
+    assert len(listed) == 6
+    plain = make_bundle(tmp_path / "plain", vectors)
+    assert (plain.attributes, plain.filters) == (None, {})
+    assert not {"attributes", "filters"} & set(plain.manifest)
+
+
+def test_attributes_and_named_filters_that_do_not_fit(tmp_path, vectors):
+    with pytest.raises(DataError, match="attribute 'price' has 2 values; expected 3,000"):
+        make_bundle(tmp_path / "bundle", vectors, attributes={"price": [1, 2]})
+    with pytest.raises(FilterError, match="filter 'few': position 1: got 'price'; expected an attribute"):
+        make_bundle(tmp_path / "bundle", vectors, filters={"few": "price < 2"})

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nann import item_sets
 from nann.beam_search import beam_search
 from nann.bundle import Bundle
 from nann.errors import DataError
@@ -87,16 +88,21 @@ def test_a_log_of_requests(bundle, tmp_path):
         {"behavior_item_ids": []},
         {"behavior_item_ids": ids[5:7].tolist(), "top_k": 4, "entry": "layers", "ef": [5, 20], "rounds": [1, 2]},
         {"behavior_item_ids": ids[:1].tolist(), "entry": "seeds", "seeds": 30, "ef": "25"},
+        {"behavior_item_ids": ids[:20].tolist(), "exclude_history": True, "exclude_item_ids": ids[30:32].tolist()},
+        {"behavior_item_ids": [], "allow_item_ids": [*ids[50:55].tolist(), -9]},
     ]
     path = tmp_path / "requests.jsonl"
     path.write_text("\n".join([*map(json.dumps, lines), ""]))
     requests = read_requests(path, bundle)
     np.testing.assert_array_equal(requests.behaviors[0, -3:], [0, 1, 2])
     np.testing.assert_array_equal(requests.behaviors[1], np.full(bundle.sequence_length, -1))
-    np.testing.assert_array_equal(requests.profiles, [[1, 1], [0, 0], [0, 0], [0, 0]])
+    np.testing.assert_array_equal(requests.profiles, [[1, 1]] + [[0, 0]] * 5)
     default = bundle.search_params
     by_seeds = replace(default, ef=(25,), seeds=replace(default.seeds, count=30))
-    assert list(requests.params) == [default, default, SearchParams(4, (5, 20), (1, 2)), by_seeds]
+    assert list(requests.params) == [default, default, SearchParams(4, (5, 20), (1, 2)), by_seeds, default, default]
+    blocked = [None if each is None else item_sets.members(each[0]).tolist() for each in requests.blocked]
+    assert blocked[:5] == [None] * 4 + [[*range(20), 30, 31]]
+    assert set(range(bundle.item_count)) - set(blocked[5]) == set(range(50, 55))
     assert plan_shapes(bundle, requests, 3).calls > 0
 
 

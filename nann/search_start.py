@@ -1,0 +1,222 @@
+"""What a search does for each user: its parameters by layer, and the items that it starts with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nann.conditions import Conditions, packed, padded
+from nann.errors import RequestError
+from nann.graph import HnswGraph
+from nann.kernels import BoolArray, Int32Array, Int64Array, Kernels, core_count
+from nann.light_walk import light_users, light_walk
+from nann.lockstep import keep_rows, overlay, take_rows
+from nann.search_input import SearchIndex, UserBatch
+from nann.search_params import SearchParams, SeedParams
+from nann.signature import PADDING_ITEM
+
+_EXACT_WORTH = 1.5
+"""How many items all at once are scored in the time of a search that scores one, and expands, merges and walks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The parameters of B users, who may enter the graph in different ways.
+
+    Where ef or rounds say nothing of a layer that a user does not walk, they are 1 and 0. Both are cut to N, which
+    changes no result: W holds distinct items, and every round but the last finds a new one.
+
+    Attributes:
+        top_k: `int64[B]`.
+        width: the result's K, kept apart because a batch may have no users.
+        ef: `int32[layers, B]`, ground first.
+        rounds: `int32[layers, B]`.
+        seeds: the light walk of each user who starts at seeds.
+        every: `bool[B]`, True: all items that may be shown are scored at the start, and there are no rounds.
+    """
+
+    top_k: Int64Array
+    width: int
+    ef: Int32Array
+    rounds: Int32Array
+    seeds: tuple[SeedParams | None, ...]
+    every: BoolArray
+
+    @classmethod
+    def of(cls, params: SearchParams | Sequence[SearchParams], users: int, graph: HnswGraph) -> Plan:
+        """The plan for B users.
+
+        Raises:
+            RequestError: if the parameters do not fit the users or the graph.
+        """
+        each = [params] * users if isinstance(params, SearchParams) else list(params)
+        if len(each) != users:
+            raise RequestError(f"got {len(each)} search parameters for {users} users; expected one, or one per user")
+        for one in each:
+            if len(one.ef) != (layers := one.layer_count(graph.entry_layer)):
+                raise RequestError(
+                    f"ef and rounds have {len(one.ef)} values; expected {layers}, "
+                    f"one per layer from layer {layers - 1} down to the ground"
+                )
+        top_k = np.array([one.top_k for one in each], np.int64)
+        width = params.top_k if isinstance(params, SearchParams) else int(top_k.max(initial=0))
+        ef, rounds = (np.full((graph.entry_layer + 1, users), unused, np.int32) for unused in (1, 0))
+        for row, one in enumerate(each):
+            for array, values in ((ef, one.ef), (rounds, one.rounds)):
+                array[: len(values), row] = [min(value, graph.item_count) for value in reversed(values)]
+        every = np.array([one.every_item for one in each], np.bool_)
+        return cls(top_k, width, ef, rounds, tuple(one.seeds for one in each), every)
+
+    @property
+    def seeded(self) -> BoolArray:
+        """`bool[B]`, who starts at seeds."""
+        return np.array([one is not None for one in self.seeds], np.bool_)
+
+    def evaluations(self, graph: HnswGraph) -> Int64Array:
+        """`int64[B]`, about how many items each search scores without conditions."""
+        start = [len(graph.entry_points) if one is None else one.count for one in self.seeds]
+        reach = np.array([Conditions.reach(graph, layer) for layer in range(len(self.ef))])[:, None]  # [layers, 1]
+        sizes = np.array(graph.layer_sizes[: len(self.ef)])[:, None]
+        found = np.where(self.rounds > 0, np.minimum(self.ef * reach, sizes), 0)  # later rounds find few more
+        return np.asarray(start + found.sum(axis=0))
+
+    def under(self, conditions: Conditions, graph: HnswGraph) -> Plan:
+        """The plan under conditions: who has few items that may be shown scores all of them and walks nowhere."""
+        few = conditions.matching <= np.maximum(_EXACT_WORTH * self.evaluations(graph), self.top_k)
+        few = few & conditions.restricted | self.every
+        seeds = tuple(None if alone else one for one, alone in zip(self.seeds, few, strict=True))
+        ef = np.where(few, self.top_k, self.ef).astype(np.int32)
+        return replace(self, seeds=seeds, every=few, ef=ef, rounds=np.where(few, 0, self.rounds).astype(np.int32))
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where B users start.
+
+    Attributes:
+        items: `int32[B, n]`, scored first; each row is padded with -1 at its end.
+        bridges: `int32[B, m]`, items that may not be shown: the first round on each layer walks through them too, the
+            most promising first, as far as ef has room for them beside W. None: there are no conditions.
+    """
+
+    items: Int32Array
+    bridges: Int32Array | None
+
+    @classmethod
+    def of(
+        cls, index: SearchIndex, users: UserBatch, plan: Plan, conditions: Conditions | None, kernels: Kernels
+    ) -> Start:
+        """Entry points, seeds and own items, or all items that may be shown: what a user's plan says.
+
+        Raises:
+            RequestError: if somebody starts at seeds, and the index has no light vectors.
+            ScorerError: if a user's vector for the light score is not finite.
+        """
+        entering = ~plan.seeded & ~plan.every
+        own = np.empty((len(users), 0), np.int32) if users.own_items is None else users.own_items
+        own = keep_rows(own, plan.seeded)
+        entry_points = np.empty((len(users), 0), np.int32)
+        if entering.any():
+            entry_points = keep_rows(np.tile(index.graph.entry_points, (len(users), 1)), entering)  # [B, E]
+        bridges = None
+        if conditions is not None:
+            own, own_blocked = conditions.split(own)
+            entry_points, entry_blocked = conditions.split(entry_points)
+            bridges = padded(
+                [
+                    np.fromiter(dict.fromkeys([*recent[::-1].tolist(), *entry.tolist(), PADDING_ITEM]), np.int32)[:-1]
+                    for recent, entry in zip(packed(own_blocked), packed(entry_blocked), strict=True)
+                ]
+            )
+            entry_points = _topped_up(packed(entry_points), entering, conditions, index.graph)
+        seeds = _with_own(_seeds(index, users, plan.seeds, conditions, kernels), own)
+        items = overlay([entry_points, seeds, _all_that_match(plan.every, index.item_count, conditions)])
+        return cls(np.empty((len(users), 0), np.int32) if items is None else items, bridges)
+
+
+def _seeds(
+    index: SearchIndex,
+    users: UserBatch,
+    params: Sequence[SeedParams | None],
+    conditions: Conditions | None,
+    kernels: Kernels,
+) -> Int32Array:
+    """Seeds of the users who start there: `int32[B, n]`, padded with -1; n may be 0."""
+    wanted = [one for one in params if one is not None]
+    if not wanted:
+        return np.empty((len(params), 0), np.int32)
+    rows = np.array([row for row, one in enumerate(params) if one is not None], np.intp)
+    blocked = None if conditions is None else take_rows(conditions.blocked, rows)
+    walkers = UserBatch(take_rows(users.states, rows), None, blocked)  # a light walk does not read own items
+    found = light_walk(index, walkers, wanted, kernels=kernels).items
+    seeds = np.full((len(params), found.shape[1]), PADDING_ITEM, np.int32)
+    seeds[rows] = found
+    return seeds
+
+
+def _with_own(seeds: Int32Array, own: Int32Array) -> Int32Array:
+    """Seeds (`int32[B, n]`) and own items (`int32[B, L]`): distinct, padded at the end."""
+    if own.shape[1] == 0:
+        return seeds
+    merged = -np.sort(-np.concatenate([seeds, own], axis=1), axis=1)  # descending: padding comes last
+    merged[:, 1:][merged[:, 1:] == merged[:, :-1]] = PADDING_ITEM
+    merged = -np.sort(-merged, axis=1)
+    return np.ascontiguousarray(merged[:, : np.count_nonzero(merged != PADDING_ITEM, axis=1).max(initial=0)])
+
+
+def _topped_up(entry_points: Int32Array, entering: BoolArray, conditions: Conditions, graph: HnswGraph) -> Int32Array:
+    """Entry points that may be shown, with as many other items that may be shown in place of those that may not."""
+    rows = [row[row != PADDING_ITEM] for row in entry_points]
+    for user in np.flatnonzero(entering & conditions.restricted):
+        missing = len(graph.entry_points) - len(rows[user])
+        rows[user] = np.concatenate([rows[user], conditions.some(int(user), missing, rows[user])])
+    return padded(rows)
+
+
+def _all_that_match(every: BoolArray, item_count: int, conditions: Conditions | None) -> Int32Array:
+    """All items that these users (`bool[B]`) may be shown: `int32[B, any]`."""
+    nothing = np.empty(0, np.int32)
+    if conditions is not None:
+        return padded([conditions.members(row) if all_of_them else nothing for row, all_of_them in enumerate(every)])
+    if not every.any():
+        return np.empty((len(every), 0), np.int32)
+    return keep_rows(np.tile(np.arange(item_count, dtype=np.int32), (len(every), 1)), every)
+
+
+def best_unscored(
+    index: SearchIndex,
+    users: UserBatch,
+    conditions: Conditions,
+    kernels: Kernels,
+    counts: Int64Array,
+    scored: Int32Array,
+) -> Int32Array:
+    """More items that may be shown: those with the best light scores, or, without light vectors, any.
+
+    Args:
+        index: with or without light vectors.
+        users: B of them.
+        conditions: theirs.
+        kernels: the inner loops.
+        counts: `int64[B]`, how many each user gets, if there are so many; users whom nothing is blocked for get none.
+        scored: `int32[B, X]`, items that are not asked for again, -1 ignored.
+
+    Returns:
+        `int32[B, any]`, padded with -1 at the end of each row.
+    """
+    rows = np.flatnonzero(conditions.restricted & (counts > 0))
+    found = [np.empty(0, np.int32)] * len(users)
+    if index.light_vectors is None:
+        for row in rows.tolist():
+            found[row] = conditions.some(row, int(counts[row]), scored[row][scored[row] != PADDING_ITEM])
+        return padded(found)
+    blocked = conditions.blocked[rows]  # a copy
+    kernels.mark(blocked, scored[rows])
+    states = light_users(users.states[rows], index.light_width)
+    wanted = counts[rows].astype(np.int32)
+    best, _ = kernels.light_scan(index.light_vectors, states, blocked, wanted, core_count())
+    for row, items in zip(rows.tolist(), best, strict=True):
+        found[row] = items[items != PADDING_ITEM]
+    return padded(found)

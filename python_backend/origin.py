@@ -1,0 +1,78 @@
+"""The tensor `origin`: what feature_transform tells beam_retrieval of a request beside its features.
+
+One tensor carries it all. Each tensor costs a request time; and Triton puts only requests with the same inputs into a
+batch, so a tensor that some requests lack would divide the batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nann.errors import RequestError, ServerError
+from nann.kernels import Int32Array
+from nann.signature import ORIGIN, PADDING_ITEM
+
+_HEAD = 2
+_NO_ALLOW_LIST = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """A request for B users.
+
+    Attributes:
+        arrived_ns: when it reached feature_transform, on the monotonic clock.
+        key: its `request_key`.
+        excluded: `int32[B, X]` items that the users may not get, -1 = padding.
+        allowed: `int32[B, A]`, the only items that the users may get, -1 = padding; None: all.
+    """
+
+    arrived_ns: int
+    key: int
+    excluded: Int32Array | None = None
+    allowed: Int32Array | None = None
+
+    def pack(self, users: int) -> npt.NDArray[np.int64]:
+        """The tensor for B users, `int64[B, any]`: arrival and key; with lists also A, A allowed and X excluded items.
+
+        Without an allow list A is -1.
+        """
+        head = [self.arrived_ns, self.key]
+        if self.excluded is None and self.allowed is None:
+            return np.tile(np.array(head), (users, 1))
+        none = np.zeros((users, 0), np.int32)
+        allowed, excluded = (none if items is None else items for items in (self.allowed, self.excluded))
+        head.append(_NO_ALLOW_LIST if self.allowed is None else allowed.shape[1])
+        return np.concatenate([np.tile(np.array(head), (users, 1)), allowed, excluded], axis=1)
+
+    @classmethod
+    def unpack(cls, tensor: npt.NDArray[np.int64], users: int, item_count: int, key: int) -> Origin:
+        """Reads `pack`'s tensor for a request with this `request_key`; it may come from another model's mistake.
+
+        Raises:
+            RequestError: if it is no such tensor for so many users and a corpus of `item_count` items.
+            ServerError: if the features were made for another request.
+        """
+        if tensor.ndim != 2 or len(tensor) != users or tensor.shape[1] < _HEAD:
+            raise RequestError(f"{ORIGIN.name} has shape {list(tensor.shape)}; expected [{users}, {_HEAD} or more]")
+        if (tensor[:, 1] != key).any():
+            raise ServerError(
+                f"the features are those of another request (request_key {tensor[0, 1]}, expected {key}); "
+                "nothing was searched: send the request again"
+            )
+        arrived_ns = int(tensor[:, 0].min())
+        if tensor.shape[1] == _HEAD:
+            return cls(arrived_ns, key)
+        length, items = int(tensor[0, _HEAD]), tensor[:, _HEAD + 1 :]
+        if not _NO_ALLOW_LIST <= length <= items.shape[1]:
+            raise RequestError(f"{ORIGIN.name} has {items.shape[1]} items of which {length} are allowed")
+        if items.size and not PADDING_ITEM <= items.min() <= items.max() < item_count:
+            raise RequestError(
+                f"{ORIGIN.name} holds item indices from {items.min()} to {items.max()}; expected {PADDING_ITEM} to "
+                f"{item_count - 1}: is feature_transform from the same bundle?"
+            )
+        allowed, excluded = np.split(items.astype(np.int32), [max(length, 0)], axis=1)
+        return cls(arrived_ns, key, excluded, None if length == _NO_ALLOW_LIST else allowed)
