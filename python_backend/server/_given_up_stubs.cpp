@@ -189,6 +189,9 @@ EXPORTED int sem_init(sem_t* semaphore, int shared, unsigned int value) {
 
 EXPORTED TRITONSERVER_Error* TRITONSERVER_ErrorNew(int code, const char* message) {
   static const auto real = replaced<decltype(TRITONSERVER_ErrorNew)>("TRITONSERVER_ErrorNew");
-  if (gives_up(message)) give_up_stub();
+  if (gives_up(message)) {
+    give_up_stub();
+    lose_factories();
+  }
   return real(code, message);
 }

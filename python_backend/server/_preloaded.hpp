@@ -40,6 +40,9 @@ struct Range {
 // Where the shared memory that holds the address is mapped; `name` becomes its name below /dev/shm.
 bool find_region(const void* address, Range* range, std::string* name);
 
+// Says that the stub to which this thread gives requests is dead (`_lost_factories.cpp`).
+void lose_factories();
+
 // Says that this thread makes a queue, and so loads a model.
 void begin_queue(const void* semaphore);
 

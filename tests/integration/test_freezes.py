@@ -21,6 +21,8 @@ from support.serve_process import serving, stubs
 from support.under_load import asked_for_readiness
 from support.waiting import wait_until
 
+from nann.python_backend.server.processes import DEAD, child_processes
+
 pytestmark = pytest.mark.triton
 
 EVERYTHING = "everything"
@@ -95,6 +97,21 @@ def test_thousands_of_requests_to_a_dead_process_block_nothing(alone, bundle, mo
         os.utime(folder / "repository" / model / "1")
         server.control.load(model)
         load.wait_for_answers(100)
+    assert load.foreign == []
+
+
+def test_a_model_whose_process_died_under_load_is_unloaded(alone, bundle):
+    """Its process stays a zombie until then; without the preloaded library for good, with all threads of the model."""
+    server, folder = alone
+    with DistinctLoad(server.grpc_url, bundle) as load:
+        for model in ("feature_transform", "beam_retrieval"):
+            failed = load.failures.total()
+            os.kill(stubs(server.pid)[model], signal.SIGKILL)
+            wait_until(lambda before=failed: load.failures.total() > before)
+            os.utime(folder / "repository" / model / "1")
+            server.control.load(model)
+            load.wait_for_answers(20)
+        wait_until(lambda: DEAD not in child_processes(server.pid).values())
     assert load.foreign == []
 
 
