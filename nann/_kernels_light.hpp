@@ -112,16 +112,18 @@ class LightWalk {
     candidates_.assign(in_.entry_points.data, in_.entry_points.data + in_.entry_points.cols);
     for (int32_t item : candidates_) test_and_set(visited_.data(), static_cast<uint32_t>(item));
     score_candidates();
-    int32_t step = 0;
-    for (; step < in_.steps.data[user] && !open_.empty(); ++step) {
+    const auto ends = [&] { return open_.empty() || (expanded_.size() == ef_ && open_.front() > expanded_.front()); };
+    for (int32_t step = 0; !ends(); ++step) {
+      if (step >= in_.steps.data[user]) {
+        if (blocked_ != nullptr) scored_.clear();  // W may not hold the best
+        break;
+      }
       std::pop_heap(open_.begin(), open_.end(), std::greater<>());
       const uint64_t next = open_.back();
       open_.pop_back();
-      if (expanded_.size() == ef_ && next > expanded_.front()) break;
       if (is_allowed(item_of(next))) note_expanded(next);
       expand(item_of(next));
     }
-    if (blocked_ != nullptr && step == in_.steps.data[user]) scored_.clear();  // too early: W may not hold the best
     write_best(scored_, ef_, out.items, out.scores, user);
     out.scored.data[user] = static_cast<int32_t>(count_);
   }

@@ -23,7 +23,7 @@ from nann.scorer import Scorer
 from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
 from nann.search_requests import SERVED_BOUNDS, SearchBounds
-from nann.signature import ENTRIES, ENTRY_LAYERS, ENTRY_SEEDS
+from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS
 
 from ..data.prepared import PreparedData
 from ..export.onnx_export import require_exported
@@ -217,8 +217,7 @@ def entries_to_tune(bundle: Bundle, wanted: str | None = None) -> list[str]:
     Raises:
         ConfigError: if the bundle can't serve it.
     """
-    known = [entry for entry in ENTRIES if entry == ENTRY_LAYERS or bundle.light_vectors is not None]
-    known.sort(key=lambda entry: entry == ENTRY_LAYERS)
+    known = [ENTRY_LAYERS] if bundle.light_vectors is None else [ENTRY_SEEDS, ENTRY_LAYERS]
     if wanted is None:
         return known
     if wanted not in known:

@@ -100,3 +100,9 @@ def test_a_scorer_that_breaks_its_contract_is_named(answer, message):
         best_first_search(
             make_graph([[[], []]], [0, 0]), BrokenScorer(answer), UserBatch(np.zeros((2, 1), np.float32), None), 1, 1
         )
+
+
+def test_blocked_items_are_refused():
+    users = UserBatch(np.zeros((1, 1), np.float32), None, np.zeros((1, 1), np.uint64))
+    with pytest.raises(RequestError, match="users have blocked items; expected none: this search has no conditions"):
+        best_first_search(make_graph([[[]]], [0]), TableScorer([[0]]), users, 1, 1)

@@ -61,3 +61,16 @@ def test_several_batches_as_one():
     np.testing.assert_array_equal(whole.states, [[0], [1], [2]])
     np.testing.assert_array_equal(whole.own_items, [[4, -1]] * 3)
     assert UserBatch.concatenate([batch(2), UserBatch(batch(1).states, None)]).own_items is None
+
+
+@pytest.mark.parametrize("blocked", [np.zeros((1, 4), np.uint64), np.zeros((2, 4), np.int64), np.zeros(2, np.uint64)])
+def test_blocked_items_need_one_row_a_user(blocked):
+    with pytest.raises(RequestError, match=r"blocked is u?int64.*; expected uint64\[2, W\], one row per user"):
+        UserBatch(np.zeros((2, 3), np.float32), None, blocked)
+
+
+def test_blocked_items_of_several_batches():
+    some = UserBatch(batch(2).states, None, np.array([[1], [2]], np.uint64))
+    np.testing.assert_array_equal(some[1:].blocked, [[2]])
+    np.testing.assert_array_equal(UserBatch.concatenate([batch(1), some]).blocked, [[0], [1], [2]])
+    assert UserBatch.concatenate([batch(1), batch(2)]).blocked is None

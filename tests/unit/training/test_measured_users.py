@@ -42,7 +42,9 @@ def test_a_search_that_finds_everything(users):
 
 
 def test_what_a_search_misses(users):
-    found = SearchResult(np.int32([[2, -1], [0, 3]]), np.zeros((2, 2), np.float32), np.int32([1, 3]), np.int32([1, 1]))
+    found = SearchResult(
+        np.int32([[2, -1], [0, 3]]), np.zeros((2, 2), np.float32), np.int32([1, 3]), np.int32([1, 1]), np.int64([4, 4])
+    )
     measures = users.measures(found, 4)
     assert (measures["coverage"], measures["recall_retrieval"], measures["recall_delta"]) == (0.5, 0.5, -1.0)
     assert users.point(found.items, 5) == {"evaluations": 5.0, "recall": 0.5, "coverage": 0.5}
