@@ -33,7 +33,7 @@ class WorthSettings:
 
     steps: int | None = None
     users: int = 2000
-    coverage: float = 0.99
+    coverage: float = 0.995
     max_share: float = DEFAULT_MAX_SHARE
     ablations: float | None = None
 
