@@ -14,6 +14,8 @@ from typing import TextIO, cast
 
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 0.02
+_KILLED_S = 2.0
+"""How long a killed process may take to die."""
 # In the background, since it is no child of this process that others should find. It reads the group's id, then a line
 # that says that all is done. The end of the input instead is the end of this process. "$1" is the group's folder, "$2"
 # the beginning of the paths of its shared memory.
@@ -110,17 +112,21 @@ class ProcessGroup:
         return self._process.poll() is None
 
     def stop(self, grace_s: float) -> None:
-        """Asks the child to stop; when it has stopped, or after `grace_s`, kills the rest of the group."""
+        """Asks the child to stop; when it has stopped, or after `grace_s`, kills the rest of the group.
+
+        A process that is frozen, or waits for a disk that does not answer, dies later; nobody waits for it.
+        """
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(grace_s)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_KILLED_S)
         with contextlib.suppress(BrokenPipeError):  # somebody killed it
             os.write(self._cleaner, b"done\n")
         os.close(self._cleaner)
-        deadline = time.monotonic() + 2
+        deadline = time.monotonic() + _KILLED_S
         while _group_lives(self.pid) and time.monotonic() < deadline:
             time.sleep(_POLL_S)
 

@@ -35,6 +35,7 @@ _RESTRICTED_APIS = "shared-memory,model-repository,trace,logging"
 # Verifying the hashes of a large bundle can take longer than the Python backend's default of 30 s.
 _STUB_TIMEOUT_S = 300
 _POLL_S = 0.05
+_LIVE_TIMEOUT_S = 2.0
 NOT_READY_VARIABLE = "NANN_NOT_READY_FILE"
 """While the file that it names exists, the preloaded library says that the server is not ready (_readiness.cpp)."""
 # How long something that keeps the server from getting ready may last: Triton should say more and end by itself.
@@ -215,6 +216,7 @@ class TritonServer:
     def _drain(self) -> None:
         """Unloads the ensemble first: on a signal, Triton at once refuses the scorer calls of searches under way."""
         with contextlib.suppress(NannError):
+            self.control.live(_LIVE_TIMEOUT_S)  # whoever hangs drains nothing
             self.control.unload(ENSEMBLE.name, self.options.stop_grace_s)
             deadline = time.monotonic() + self.options.stop_grace_s
             while self.control.loaded_versions(ENSEMBLE.name) and time.monotonic() < deadline:
