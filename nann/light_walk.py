@@ -100,7 +100,7 @@ def _walk(
     ef = np.array([min(one.ef, graph.item_count) for one in params], np.int32)
     steps = _STEPS_PER_EF * ef.astype(np.int64)
     if conditions is not None:
-        steps = _STEPS_UNDER * ef * graph.item_count // np.maximum(conditions.matching, 1)
+        steps = _STEPS_UNDER * ef.astype(np.int64) * graph.item_count // np.maximum(conditions.matching, 1)
     width = int(counts.max(initial=0))
     ground = graph.layers[0]
     items, scores, scored = kernels.light_walk(

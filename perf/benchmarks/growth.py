@@ -22,7 +22,7 @@ from ...training.reports.plots import COLORS, MARKERS, figure, plain_log
 from ...training.reports.text import listing
 from ..alternate import alternate
 from ..benchmark import Benchmark, BenchSettings, Json, Say
-from ..corpora.planted import (
+from ...training.search.planted import (
     EF_CONSTRUCTION,
     LARGEST_ENTRY_LAYER,
     WIDTH,

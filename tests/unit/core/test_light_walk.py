@@ -16,9 +16,10 @@ from support.searching import (
     walks,
 )
 
-from nann import _kernels
+from nann import _kernels, item_sets
 from nann.beam_search import beam_search
 from nann.errors import RequestError, ScorerError
+from nann.graph import HnswGraph, Layer
 from nann.kernels import NATIVE, NUMPY
 from nann.kernels_numpy import inner_products
 from nann.light_walk import light_users, light_walk
@@ -252,3 +253,18 @@ def test_arrays_that_do_not_fit(kernel, changed, error, message):
 def test_the_native_function_alone_stays_within_its_arrays(changed, message):
     with pytest.raises(ValueError, match=message):
         _kernels.light_walk(blocked=None, **arguments(**changed))
+
+
+def test_a_long_walk_under_conditions_of_a_large_corpus():
+    """2 ef N is more than an int32 holds."""
+    count, ef = 100_000, 12_000
+    links = Layer(np.arange(count + 1, dtype=np.int32), np.maximum(np.arange(count, dtype=np.int32) - 1, 0))
+    top = Layer(np.zeros(count + 1, np.int32), np.zeros(0, np.int32))
+    graph = HnswGraph((links, top), np.r_[np.zeros(count - 1, np.uint8), np.uint8(1)], 1, count - 1)
+    light = np.linspace(0, 1, count, dtype=np.float32)[:, None]  # each item leads to the next worse
+    blocked = item_sets.of_items(np.array([count - 2], np.int32), count)[None]
+    found = light_walk(
+        SearchIndex(graph, light), UserBatch(np.ones((1, 1), np.float32), None, blocked), [SeedParams(100, ef)]
+    )
+    assert found.items[0].tolist() == [count - 1, *range(count - 3, count - 102, -1)]
+    assert found.light_scored[0] < 2 * ef, "a walk, no scan"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nann.perf.corpora.offline import OfflineUsers
-from nann.perf.corpora.planted import PlantedCorpus, PlantedScorer, planted_vectors
+from nann.training.search.planted import PlantedCorpus, PlantedScorer, planted_vectors
 from nann.search_input import UserBatch
 from nann.training.config import IndexConfig, SearchConfig
 from nann.training.data.prepared import Queries

@@ -12,7 +12,7 @@ from support.written import drawn, lines, tables
 from nann.exact_search import exact_search
 from nann.perf.benchmarks import growth, index_load, lockstep, retrieval
 from nann.perf.corpora.offline import OfflineUsers
-from nann.perf.corpora.planted import LARGEST_ENTRY_LAYER, PlantedCorpus, PlantedScorer, planted_vectors
+from nann.training.search.planted import LARGEST_ENTRY_LAYER, PlantedCorpus, PlantedScorer, planted_vectors
 from nann.training.reports.text import MISSING
 
 

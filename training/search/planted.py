@@ -15,8 +15,8 @@ from nann.durable_files import new_folder
 from nann.graph import HnswGraph, load_array
 from nann.scorer import Float32Array, Int32Array
 
-from ...training.config import IndexConfig
-from ...training.search.index import build_hnsw, graph_from_hnswlib
+from ..config import IndexConfig
+from .index import build_hnsw, graph_from_hnswlib
 
 WIDTH = 16
 """Of the vectors: narrow, so that ten million items are indexed in minutes."""
@@ -25,6 +25,7 @@ LARGEST_ENTRY_LAYER = 4096
 """Most items of the entry layer: all of them are scored, and a layer of fixed number would grow with the corpus."""
 _CLUSTERS, _SPREAD, _HIDDEN, _BEND = 1000, 0.6, 32, 0.05
 _BLOCK = 1 << 20
+_FITTED = 4096
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,25 @@ class PlantedScorer:
         self._out = _BEND * rng.standard_normal(_HIDDEN, np.float32)
 
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
-        """See `nann.scorer.Scorer`; `user_states` is `float32[B, WIDTH]`."""
+        """See `nann.scorer.Scorer`; `user_states` is `float32[B, WIDTH]`, more columns are not read."""
         scores = np.empty(candidates.shape, np.float32)
-        for row, (user, items) in enumerate(zip(user_states, candidates, strict=True)):
+        for row, (user, items) in enumerate(zip(user_states[:, :WIDTH], candidates, strict=True)):
             vectors = self._vectors.take(items, axis=0, mode="wrap")  # [C, WIDTH]
             hidden = vectors @ self._item_weights
             hidden += user @ self._user_weights
             scores[row] = vectors @ user + np.maximum(hidden, 0, out=hidden) @ self._out
         return scores
+
+    def with_light(self, users: Float32Array) -> Float32Array:
+        """The users (`float32[B, WIDTH]`), followed by vectors whose inner products with items' come near the scores.
+
+        They are fitted to each user's scores of a sample of the items, which are the light vectors: `float32[B, 2 WIDTH]`.
+        """
+        sample = np.random.default_rng(2).choice(len(self._vectors), min(_FITTED, len(self._vectors)), replace=False)
+        sample = sample.astype(np.int32)
+        features = np.column_stack([self._vectors[sample], np.ones(len(sample))])  # the 1 for each user's mean
+        fitted, *_ = np.linalg.lstsq(features, self.score(users, np.tile(sample, (len(users), 1))).T, rcond=None)
+        return np.hstack([users, fitted[:-1].T.astype(np.float32)])
 
 
 def planted_vectors(start: int, stop: int, seed: int = 0) -> Float32Array:
