@@ -20,8 +20,6 @@ from nann.search_result import SearchResult
 
 from ...training.reports.plots import COLORS, MARKERS, figure, plain_log
 from ...training.reports.text import listing
-from ..alternate import alternate
-from ..benchmark import Benchmark, BenchSettings, Json, Say
 from ...training.search.planted import (
     EF_CONSTRUCTION,
     LARGEST_ENTRY_LAYER,
@@ -31,6 +29,8 @@ from ...training.search.planted import (
     PlantedScorer,
     planted_vectors,
 )
+from ..alternate import alternate
+from ..benchmark import Benchmark, BenchSettings, Json, Say
 
 ITEMS = (10_000, 100_000, 1_000_000, 10_000_000)
 _TOP_K, _EF, _GROUND_EF, _GROUND_ROUNDS = 200, 200, 500, 3

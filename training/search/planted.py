@@ -79,7 +79,7 @@ class PlantedScorer:
     def with_light(self, users: Float32Array) -> Float32Array:
         """The users (`float32[B, WIDTH]`), followed by vectors whose inner products with items' come near the scores.
 
-        They are fitted to each user's scores of a sample of the items, which are the light vectors: `float32[B, 2 WIDTH]`.
+        They are fitted to each user's scores of a sample of the items: `float32[B, 2 WIDTH]`.
         """
         sample = np.random.default_rng(2).choice(len(self._vectors), min(_FITTED, len(self._vectors)), replace=False)
         sample = sample.astype(np.int32)

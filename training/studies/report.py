@@ -11,6 +11,7 @@ from . import (
     figure6,
     figure7,
     figures3_4,
+    filters,
     growth,
     readings,
     seeds,
@@ -34,6 +35,7 @@ STUDIES: tuple[Study, ...] = (
     seeds.STUDY,
     equal_vectors.STUDY,
     worth.STUDY,
+    filters.STUDY,
 )
 """In the order of the report. A new study is a module with a `Study`, and a line here."""
 

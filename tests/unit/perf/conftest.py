@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from nann.perf.corpora.offline import OfflineUsers
-from nann.training.search.planted import PlantedCorpus, PlantedScorer, planted_vectors
 from nann.search_input import UserBatch
 from nann.training.config import IndexConfig, SearchConfig
 from nann.training.data.prepared import Queries
 from nann.training.search.index import create_bundle
+from nann.training.search.planted import PlantedCorpus, PlantedScorer, planted_vectors
 
 ITEMS, USERS = 3000, 6
 

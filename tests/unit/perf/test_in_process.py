@@ -12,8 +12,8 @@ from support.written import drawn, lines, tables
 from nann.exact_search import exact_search
 from nann.perf.benchmarks import growth, index_load, lockstep, retrieval
 from nann.perf.corpora.offline import OfflineUsers
-from nann.training.search.planted import LARGEST_ENTRY_LAYER, PlantedCorpus, PlantedScorer, planted_vectors
 from nann.training.reports.text import MISSING
+from nann.training.search.planted import LARGEST_ENTRY_LAYER, PlantedCorpus, PlantedScorer, planted_vectors
 
 
 def test_planted_corpora_are_kept_and_begin_alike(corpus: PlantedCorpus, planted_cache: Path) -> None:

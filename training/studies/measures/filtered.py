@@ -1,13 +1,14 @@
 """Searches under filters, against exhaustive scoring of the items that match.
 
-Filters are drawn: at a share of the items, and with or without regard to what the user likes. All items have a score for
-every user, so the exact filtered list and the filter's correlation with the user's taste are known.
+Filters are drawn: at a share of the items, and with or without regard to what the user likes. All items have a score
+for every user, so the exact filtered list and the filter's correlation with the user's taste are known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from time import process_time
 
 import numpy as np
@@ -49,12 +50,12 @@ class DrawnFilter:
     kind: str
     share: float
 
-    def matching(self, scores: Float32Array) -> BoolArray:
-        """Which items match for a user who gives them these scores, `float32[N]`: `bool[N]`, at least one of them."""
+    def matching(self, places: Float32Array) -> BoolArray:
+        """Which items match for a user, `bool[N]`, at least one; `places` as in `FilteredSearch`, `float32[N]`."""
         if self.kind not in (AND, OPPOSED):
-            return _drawn(self.kind, self.share, scores, 0)
+            return _drawn(self.kind, self.share, places, 0)
         kinds = (UNCORRELATED, UNCORRELATED) if self.kind == AND else (POSITIVE, NEGATIVE)
-        first, second = (_drawn(kind, self.share, scores, number) for number, kind in enumerate(kinds))
+        first, second = (_drawn(kind, self.share, places, number) for number, kind in enumerate(kinds))
         return first & second
 
 
@@ -64,17 +65,21 @@ def drawn_filters(selectivities: Sequence[float]) -> list[DrawnFilter]:
     return [*each, DrawnFilter(AND, BROAD), DrawnFilter(OPPOSED, BROAD)]
 
 
-def _drawn(kind: str, share: float, scores: Float32Array, number: int) -> BoolArray:
+def _drawn(kind: str, share: float, places: Float32Array, number: int) -> BoolArray:
     """A weighted sample of round(share N) items without replacement; the same numbers are drawn for all users."""
-    count = len(scores)
-    weights = np.ones(count)
+    count = len(places)
+    keys = _exponential(number, count)
     if kind != UNCORRELATED:
-        weights[np.argsort(-scores, kind="stable")] = np.arange(count) / count + _LIKED  # 0.01 for the best item
-        weights = 1 / weights if kind == POSITIVE else weights
-    keys = np.random.default_rng((number, round(1 / share))).exponential(size=count) / weights
+        weights = places + np.float32(_LIKED)  # 0.01 for the best item
+        keys = keys * weights if kind == POSITIVE else keys / weights
     found = np.zeros(count, np.bool_)
     found[np.argpartition(keys, (wanted := max(round(share * count), 1)) - 1)[:wanted]] = True
     return found
+
+
+@lru_cache(maxsize=2)
+def _exponential(number: int, count: int) -> Float32Array:
+    return np.random.default_rng(number).exponential(size=count).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +92,7 @@ class FilteredSearch:
         users: without conditions.
         params: the search.
         scores: `float32[U, N]`.
+        places: `float32[U, N]`, the place of each item in the user's order by score, 0 = best, divided by N.
         plain: what it finds for each user without conditions.
     """
 
@@ -95,6 +101,7 @@ class FilteredSearch:
     users: UserBatch
     params: SearchParams
     scores: Float32Array
+    places: Float32Array
     plain: list[SearchResult]
 
     @classmethod
@@ -106,8 +113,18 @@ class FilteredSearch:
                 items = np.arange(first, min(first + _CHUNK, index.item_count), dtype=np.int32)[None]
                 found = score_candidates(scorer, users.states[row : row + 1], items)
                 scores[row, first : first + _CHUNK] = found[0]
+        places = np.empty_like(scores)
+        for row in range(len(users)):
+            places[row, np.argsort(-scores[row], kind="stable")] = np.arange(index.item_count) / index.item_count
         plain = [beam_search(index, scorer, user, params) for user in _one_by_one(users)]
-        return cls(index, scorer, users, params, scores, plain)
+        return cls(index, scorer, users, params, scores, places, plain)
+
+    def taken(self, count: int) -> FilteredSearch:
+        """For the first users alone."""
+        few = slice(count)
+        return replace(
+            self, users=self.users[few], scores=self.scores[few], places=self.places[few], plain=self.plain[few]
+        )
 
     @property
     def unfiltered(self) -> Json:
@@ -125,12 +142,12 @@ class FilteredSearch:
         """The measures of the search under each user's filter, and how many items were scored: `int32[U]`.
 
         Args:
-            matching: which items match for a user with these scores, `float32[N]`.
+            matching: which items match, `bool[N]`, for a user with these `places`, `float32[N]`.
             repeats: how often each user's search is timed, with and without the filter in turn; the fastest counts.
         """
         found, exact, shares, times = [], [], [], []
         for row, user in enumerate(_one_by_one(self.users)):
-            allowed = matching(self.scores[row])
+            allowed = matching(self.places[row])
             under = UserBatch(user.states, user.own_items, blocked(allowed)[None])
             found.append(beam_search(self.index, self.scorer, under, self.params))
             exact.append(self.exact(row, allowed))

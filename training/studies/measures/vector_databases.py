@@ -7,17 +7,17 @@ them. Those that are not installed are left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from nann.scorer import Float32Array, Int32Array
+from nann.signature import PADDING_ITEM
 
 M, EF_CONSTRUCTION = 32, 200
 """Of each graph."""
@@ -155,3 +155,50 @@ DATABASES: Mapping[str, tuple[str, Callable[[Float32Array, Tags, Path], Database
     "milvus-lite": ("milvus_lite", MilvusLite),
 }
 """By the name of the package: the module it is imported by, and how it is filled."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What the databases are asked for, for U users under F filters.
+
+    Attributes:
+        users: `float32[U, d]`.
+        filters: F of `bool[U or 1, N]`, which items match; 1: the same for all users.
+        counts: `int64[F, U]`, how many items.
+    """
+
+    users: Float32Array
+    filters: Sequence[npt.NDArray[np.bool_]]
+    counts: npt.NDArray[np.int64]
+
+
+def installed() -> list[str]:
+    """The packages of `DATABASES` that are installed."""
+    return [name for name, (module, _) in DATABASES.items() if find_spec(module) is not None]
+
+
+def found_by(name: str, vectors: Float32Array, asked: Asked, folder: Path) -> Iterator[tuple[Int32Array, float]]:
+    """The items that a database finds under one filter after the other, and its milliseconds per user (p50).
+
+    Args:
+        name: of `DATABASES`.
+        vectors: `float32[N, d]` of all items.
+        asked: what it is asked for.
+        folder: a new folder for its files.
+
+    Yields:
+        `int32[U, n]`, padded with -1; only items that match.
+    """
+    first_numbers = np.cumsum([0, *(len(each) for each in asked.filters)])
+    tags = Tags.of([row for each in asked.filters for row in each])
+    database = DATABASES[name][1](vectors, tags, folder)
+    for number, each, counts in zip(first_numbers, asked.filters, asked.counts, strict=False):
+        found = np.full((len(asked.users), int(counts.max())), PADDING_ITEM, np.int32)
+        times = []
+        for user, (vector, count) in enumerate(zip(asked.users, counts, strict=True)):
+            row = user % len(each)
+            start = perf_counter()
+            items = database.search(vector, int(count), int(number + row), each[row])
+            times.append(1000 * (perf_counter() - start))
+            found[user, : len(items)] = items
+        yield found, float(np.median(times))
