@@ -72,7 +72,7 @@ class WorthModels:
         def measure() -> Json:
             checkpoint, training = self._trained(form)
             bundle = self._bundle(checkpoint, form)
-            self.runs.say(f"{_words(form)}: tuning for {percent(coverage, 0)} coverage")
+            self.runs.say(f"{_words(form)}: tuning for {percent(coverage, 1)} coverage")
             params = tune_bundle(bundle, form.data, Aim(coverage=coverage), max_share=max_share).params
             self.runs.say(f"{_words(form)}: scoring every item for {self.users:,} users")
             queries, batch = bundle_users(bundle, form.data, SPLIT, self.users)

@@ -50,7 +50,7 @@ def _sentences(one: Json) -> str:
             f"{_times(deep, simple, metric)} its two-sided form's ({_points(margins['two_sided'])})."
         )
     lines.append(
-        f"- The walk, tuned on validation users for a coverage of {percent(walk['wanted'], 0)}, covers "
+        f"- The walk, tuned on validation users for a coverage of {percent(walk['wanted'], 1)}, covers "
         f"{percent(walk['coverage'])} of the exact top 200 and scores {percent(walk['share_scored'])} of the items; "
         f"recall-Δ is {percent(walk['recall_delta'])}."
     )
