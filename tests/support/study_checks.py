@@ -231,6 +231,23 @@ def _equal(result: Any, found: Tables, figures: Figures) -> None:
             assert row[f"{words}: unreachable"] == f"{numbers['unreachable_items']:,}"
 
 
+def _filters(result: Any, found: Tables, figures: Figures) -> None:
+    compared = result["databases"]["rows"]
+    parts = [part for corpus in result["corpora"] for part in (corpus["entries"], corpus["attributes"]) if part]
+    top_k = result["top_k"]
+    for rows, entries in zip(found, [*parts, compared], strict=True):
+        for row, entry in zip(rows, entries, strict=True):
+            ours = entry.get("ours", entry)
+            assert row.get(f"coverage@{top_k}", row.get("ours")) == percents(ours, "coverage")[0]
+            assert row["evaluations"] == f"{ours['evaluations']:,.0f}"
+            for name in result["databases"]["versions"]:
+                assert entry is ours or row[name] == percents(entry[name], "coverage")[0]
+    coverages = figures["filters.png"].axes[0]
+    for corpus in result["corpora"]:
+        points = [each for each in corpus["entries"] if each["correlation"] == "negative"]
+        assert curve(coverages, f"{corpus['corpus']}, negative") == points_of(points, "selectivity", "coverage", 100)
+
+
 _CHECKS: dict[str, Callable[[Any, Tables, Figures], None]] = {
     "table3": _table3,
     "figure3": _figures3_4,
@@ -245,4 +262,5 @@ _CHECKS: dict[str, Callable[[Any, Tables, Figures], None]] = {
     "seeded": _seeded,
     "equal": _equal,
     "worth": _worth,
+    "filters": _filters,
 }

@@ -63,8 +63,8 @@ class FilterSettings:
     users: int = 200
     planted_items: int = ONE_MILLION
     planted_users: int = 50
-    compared: tuple[float, ...] = (0.5, 0.2, 0.1, 0.04)
-    compared_users: int = 10
+    compared: tuple[float, ...] = (0.2, 0.04)
+    compared_users: int = 5
     repeats: int = 3
 
 
@@ -126,12 +126,12 @@ def _attribute_filters(data: PreparedData, bundle: Bundle) -> dict[str, Uint64Ar
     """Filters over the items' own attributes, by their texts: a frequent value of each of some, and several of one."""
     if data.attributes is None or bundle.attributes is None:
         return {}
-    texts = data.attributes.select(cs.string())
-    frequent = {
-        name: texts[name].drop_nulls().value_counts(sort=True)[name].head(1 + _SEVERAL).to_list()
-        for name in texts.columns
-    }
-    frequent = {name: values for name, values in frequent.items() if values}
+    frequent: dict[str, list[str]] = {}
+    for name, kind in data.attributes.schema.items():
+        if kind in (pl.String, pl.List(pl.String)):
+            values = data.attributes[name] if kind == pl.String else data.attributes[name].explode()
+            counted = values.drop_nulls().value_counts(sort=True)
+            frequent |= {name: counted[name].head(1 + _SEVERAL).to_list()} if len(counted) else {}
     chosen = [where(name) == values[0] for name, values in list(frequent.items())[:_ATTRIBUTES]]
     chosen += [where(name).is_in(values[1:]) for name, values in frequent.items() if len(values) > _SEVERAL][-1:]
     return {str(each): bundle.attributes.compile(each) for each in chosen}
