@@ -180,6 +180,8 @@ class _BeamWalk:
         """
         found = np.count_nonzero(self.users.items != PADDING_ITEM, axis=1)  # [B]
         short = self.finished & (found < self._plan.top_k)
+        if not short.any():
+            return
         candidates = unscored(np.where(short, self._plan.ef[0] - found, 0), self.users.items)
         self._layer[has_items(candidates)] = 0
         left = self._of_the_rest(candidates) if candidates.shape[1] else None
