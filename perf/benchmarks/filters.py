@@ -253,9 +253,9 @@ def _markdown(result: Json) -> str:
     header = ["conditions", "items matching", "items scored", "p50 ms", "p99 ms", "ratio"]
     return (
         f"{result['items']:,} items, {result['search']}, as installed by default. One client: each user asks under "
-        "each of the conditions in turn. A latency is divided by the one without conditions beside it, and the ratio is the "
-        "median. Without conditions is measured twice: the second ratio says how much is chance. A filter is a list of "
-        f"values of a category, compiled before.\n\n{table(header, alone)}\n\n"
+        "each of the conditions in turn. A latency is divided by the one without conditions beside it; the ratio is "
+        "the median. Without conditions is measured twice: the second ratio says how much is chance. A filter is a "
+        f"list of values of a category, compiled before.\n\n{table(header, alone)}\n\n"
         f"{result['clients']} clients in a closed loop, in windows that take turns; in parentheses the median ratio to "
         f"the window without conditions. A filter matches about {_TOGETHER:.0%} of the items; either all clients have "
         "the same one, or each its own.\n\n"

@@ -332,9 +332,7 @@ def test_one_entry_can_be_chosen(data, bundle):
     assert set(report.record["by_entry"]) == {"seeds"}
     assert report.params.entry == "seeds"
     assert Bundle.open(bundle.path).search_by_entry["layers"].ef == (10, 40)  # as the index recommended
-    with pytest.raises(
-        ConfigError, match='entry is "top"; expected seeds or layers or all, which this bundle can serve'
-    ):
+    with pytest.raises(ConfigError, match='entry is "top"; expected seeds or layers or all, which this bundle can'):
         tune_bundle(bundle, data, Aim(0.8), entry="top")
 
 
