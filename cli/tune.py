@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from nann.errors import ConfigError
 
@@ -25,13 +26,29 @@ def tune(
         ),
     ] = 0.005,
     max_share: Annotated[
-        float, typer.Option(help="Largest share of the items that a search may score.", min=0.0, max=1.0)
-    ] = 0.25,
+        float | None,
+        typer.Option(
+            help="Largest share of the items that a search may score. Default: 0.25, or 1 where entry all is served.",
+            min=0.0,
+            max=1.0,
+            show_default=False,
+        ),
+    ] = None,
     top_k: Annotated[int | None, typer.Option(min=1, help="How many items to retrieve. Default: the bundle's.")] = None,
     users: Annotated[int, typer.Option(min=1, help="Tune on at most this many validation users.")] = 256,
     entry: Annotated[
         str | None,
-        typer.Option(help="Tune for one entry strategy: layers (the paper's) or seeds. Default: the cheaper one."),
+        typer.Option(
+            help="Tune for one entry strategy: layers (the paper's), seeds, or all, which scores all of at most max_ef "
+            "items. Default: the cheapest."
+        ),
+    ] = None,
+    filter: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A filter that a share of the requests has; may be repeated. The users take turns in asking without a "
+            "filter and with each.",
+        ),
     ] = None,
     seconds: Annotated[
         float | None, typer.Option(min=0, help="Try no more settings after so many seconds. Default: no limit.")
@@ -59,6 +76,9 @@ def tune(
     where these are few it is mostly chance. So it is shown with its standard error, and must reach the aim with it:
     few targets need a coverage near 100%. With --aim recall raise --users.
 
+    With --filter the aim is for the mean over all users, and a second table shows what the recommended search finds and
+    costs under each filter. Give filters as requests have them, also rare ones.
+
     Example: nann tune --data build/data/complete_journey --coverage 0.99 --max-share 0.07
     """
     from nann.bundle import Bundle, search_to_json
@@ -79,6 +99,7 @@ def tune(
         users=users,
         max_share=max_share,
         entry=entry,
+        filters=filter or (),
         repair=repair,
         plot=plot,
         seconds=seconds,
@@ -93,6 +114,8 @@ def tune(
         rows.append([style + cell for cell in (*cells, "recommended" if picked else "")])
     title = f"frontier on {record['users']} validation users, top {report.params.top_k}"
     output.print(make_table(title, ("search", "share scored", "coverage", "recall-Delta", ""), rows))
+    if filter:
+        output.print(_under_each(record))
     console.print(_rests_on(record), highlight=False)
     missed = (
         f"{record['unreachable_items']:,} items can't be reached, {record['items_without_in_links']:,} have no links"
@@ -109,6 +132,21 @@ def tune(
         opened = Bundle.open(bundle, files=[])
         found = {"search": search_to_json(report.params), "plot": str(report.plot), "tuning": record}
         print_json({"bundle_id": opened.bundle_id, **found})
+
+
+def _under_each(record: Mapping[str, Any]) -> Table:
+    rows = [
+        (
+            one["filter"] or "none",
+            f"{one['users']:,}",
+            f"{one['items_matching']:,}",
+            f"{one['coverage']:.2%}",
+            f"{one['items_scored']:,.0f}",
+        )
+        for one in record["by_filter"]
+    ]
+    columns = ("filter", "users", "items matching", "coverage", "items scored")
+    return make_table("the recommended search under each filter", columns, rows)
 
 
 def _rests_on(record: Mapping[str, Any]) -> str:

@@ -255,6 +255,8 @@ def search_to_json(params: SearchParams) -> dict[str, Any]:
     body: dict[str, Any] = {"top_k": params.top_k, "ef": list(params.ef), "rounds": list(params.rounds)}
     if params.seeds is not None:
         body["seeds"] = asdict(params.seeds)
+    if params.every_item:
+        body["every_item"] = True
     return body
 
 

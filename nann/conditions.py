@@ -48,6 +48,9 @@ class Conditions:
         return math.ceil(_NEW_NEIGHBORS * graph.mean_degrees[layer])
 
     def __getitem__(self, rows: npt.NDArray[np.intp]) -> Conditions:
+        """Those of these users, ascending and distinct; nothing is copied if that is all of them."""
+        if len(rows) == len(self.matching):
+            return self
         return Conditions(self.item_count, self.blocked[rows], self.matching[rows])
 
     @property

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from nann.conditions import Conditions
 from nann.errors import RequestError, ScorerError
 from nann.kernels import NATIVE, Float32Array, Int32Array, Int64Array, Kernels, core_count
+from nann.lockstep import take_rows
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SeedParams
 from nann.search_result import finite, fit
@@ -138,7 +139,8 @@ def _under(
     for rows, among in ((np.flatnonzero(~restricted), None), (np.flatnonzero(walking), conditions)):
         if len(rows):
             some = among if among is None else among[rows]
-            found = _walk(index, states[rows], [params[row] for row in rows], counts[rows], some, kernels, threads)
+            chosen = take_rows(states, rows), [params[row] for row in rows], counts[rows]
+            found = _walk(index, *chosen, some, kernels, threads)
             width = found.items.shape[1]
             items[rows, :width], scores[rows, :width] = found.items, found.scores
             scored[rows] = found.light_scored

@@ -74,7 +74,8 @@ def require_inside(path: Path) -> None:
 def search_from_json(body: Mapping[str, Any]) -> SearchParams:
     """Search parameters from the manifest's JSON."""
     seeds = SeedParams(**body["seeds"]) if "seeds" in body else None
-    return SearchParams(int(body["top_k"]), tuple(body["ef"]), tuple(body["rounds"]), seeds)
+    ef, rounds = tuple(body["ef"]), tuple(body["rounds"])
+    return SearchParams(int(body["top_k"]), ef, rounds, seeds, every_item=body.get("every_item", False))
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,12 @@ _FILE_RULES = {
     "bytes": _whole(0, 2**63 - 1),
 }
 _SEED_RULES = {"count": _whole(1), "ef": _whole(1)}
-_SEARCH_RULES = {"top_k": _whole(1), "ef": _numbers(1), "rounds": _numbers(0)}
+_SEARCH_RULES = {
+    "top_k": _whole(1),
+    "ef": _numbers(1),
+    "rounds": _numbers(0),
+    "every_item": _Rule("true or false", lambda value: isinstance(value, bool), optional=True),
+}
 _GRAPH_RULES = {
     "layer_count": _whole(1, MAX_LAYERS),
     "entry_layer": _whole(0, MAX_LAYERS - 1),

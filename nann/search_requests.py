@@ -35,16 +35,17 @@ class SearchBounds:
     max_ef: int
     max_rounds: int
 
-    def check_defaults(self, params: SearchParams) -> None:
-        """Checks the parameters that a bundle recommends: when they are found, at installation and at load.
+    def check_defaults(self, params: SearchParams, item_count: int) -> None:
+        """Checks the parameters that a bundle of N items recommends: when they are found, at installation and at load.
 
         Raises:
             BundleError: naming the bound to raise.
         """
         seeds = () if params.seeds is None else (params.seeds,)
+        scored = item_count if params.every_item else 0
         asked = (
             ("max_top_k", params.top_k, self.max_top_k),
-            ("max_ef", max(*params.ef, *(walk.ef for walk in seeds), 0), self.max_ef),
+            ("max_ef", max(*params.ef, *(walk.ef for walk in seeds), scored), self.max_ef),
             ("max_rounds", max(params.rounds), self.max_rounds),
         )
         for name, value, bound in asked:

@@ -17,7 +17,7 @@ from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams, SeedParams
 from nann.signature import PADDING_ITEM
 
-_EXACT_WORTH = 1.5
+EXACT_WORTH = 1.5
 """How many items all at once are scored in the time of a search that scores one, and expands, merges and walks."""
 
 
@@ -84,7 +84,7 @@ class Plan:
 
     def under(self, conditions: Conditions, graph: HnswGraph) -> Plan:
         """The plan under conditions: who has few items that may be shown scores all of them and walks nowhere."""
-        few = conditions.matching <= np.maximum(_EXACT_WORTH * self.evaluations(graph), self.top_k)
+        few = conditions.matching <= np.maximum(EXACT_WORTH * self.evaluations(graph), self.top_k)
         few = few & conditions.restricted | self.every
         seeds = tuple(None if alone else one for one, alone in zip(self.seeds, few, strict=True))
         ef = np.where(few, self.top_k, self.ef).astype(np.int32)
@@ -117,23 +117,24 @@ class Start:
         entering = ~plan.seeded & ~plan.every
         own = np.empty((len(users), 0), np.int32) if users.own_items is None else users.own_items
         own = keep_rows(own, plan.seeded)
-        entry_points = np.empty((len(users), 0), np.int32)
+        entry_points = entry_blocked = np.empty((len(users), 0), np.int32)
         if entering.any():
             entry_points = keep_rows(np.tile(index.graph.entry_points, (len(users), 1)), entering)  # [B, E]
         bridges = None
         if conditions is not None:
             own, own_blocked = conditions.split(own)
-            entry_points, entry_blocked = conditions.split(entry_points)
-            bridges = padded(
-                [
-                    np.fromiter(dict.fromkeys([*recent[::-1].tolist(), *entry.tolist(), PADDING_ITEM]), np.int32)[:-1]
-                    for recent, entry in zip(packed(own_blocked), packed(entry_blocked), strict=True)
-                ]
-            )
-            entry_points = _topped_up(packed(entry_points), entering, conditions, index.graph)
+            if entering.any():
+                entry_points, entry_blocked = conditions.split(entry_points)
+                entry_points = _topped_up(packed(entry_points), entering, conditions, index.graph)
+            first = np.concatenate([own_blocked[:, ::-1], entry_blocked], axis=1)  # own items with the latest first
+            bridges = padded([_distinct(row[row != PADDING_ITEM]) for row in first])
         seeds = _with_own(_seeds(index, users, plan.seeds, conditions, kernels), own)
         items = overlay([entry_points, seeds, _all_that_match(plan.every, index.item_count, conditions)])
         return cls(np.empty((len(users), 0), np.int32) if items is None else items, bridges)
+
+
+def _distinct(items: Int32Array) -> Int32Array:
+    return np.array(list(dict.fromkeys(items.tolist())), np.int32)
 
 
 def _seeds(
@@ -178,10 +179,10 @@ def _topped_up(entry_points: Int32Array, entering: BoolArray, conditions: Condit
 def _all_that_match(every: BoolArray, item_count: int, conditions: Conditions | None) -> Int32Array:
     """All items that these users (`bool[B]`) may be shown: `int32[B, any]`."""
     nothing = np.empty(0, np.int32)
-    if conditions is not None:
-        return padded([conditions.members(row) if all_of_them else nothing for row, all_of_them in enumerate(every)])
     if not every.any():
         return np.empty((len(every), 0), np.int32)
+    if conditions is not None:
+        return padded([conditions.members(row) if all_of_them else nothing for row, all_of_them in enumerate(every)])
     return keep_rows(np.tile(np.arange(item_count, dtype=np.int32), (len(every), 1)), every)
 
 
@@ -208,6 +209,8 @@ def best_unscored(
     """
     rows = np.flatnonzero(conditions.restricted & (counts > 0))
     found = [np.empty(0, np.int32)] * len(users)
+    if not len(rows):
+        return padded(found)
     if index.light_vectors is None:
         for row in rows.tolist():
             found[row] = conditions.some(row, int(counts[row]), scored[row][scored[row] != PADDING_ITEM])

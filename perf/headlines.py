@@ -31,6 +31,8 @@ HEADLINES = (
     Headline("extra_instance_pss_mb", "memory of a further instance, PSS [MB]", "at most 100"),
     Headline("cost_10m_over_100k", "cost of a search at 10 million items / at 100 thousand", "at most 2"),
     Headline("two_instances_over_one", "throughput of two instances, two cores / one, one core", "at least 1.7"),
+    Headline("exclude_history_over_none", "served latency with exclude_history / without", "at most 1.02"),
+    Headline("filter_each_over_none", "served p50 of 8 clients with a filter each / without", "at most 1.5"),
     Headline("start_s", "from process start to ready at 1.3 million items [s]", "at most 5"),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..training.reports.report import Report
 from ..training.reports.text import table
 from .benchmark import Benchmark, Json
-from .benchmarks import gate, growth, index_load, instances, lockstep, marking, retrieval, served, start
+from .benchmarks import filters, gate, growth, index_load, instances, lockstep, marking, retrieval, served, start
 from .benchmarks import load as latency_curve
 from .benchmarks import scorer as scorer_bench
 from .headlines import measured_headlines
@@ -17,6 +17,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     retrieval.BENCHMARK,
     served.BENCHMARK,
     latency_curve.BENCHMARK,
+    filters.BENCHMARK,
     instances.BENCHMARK,
     index_load.BENCHMARK,
     start.BENCHMARK,

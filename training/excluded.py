@@ -1,6 +1,6 @@
 """Items that are no answer for a user: the history, where the data set's protocol leaves it out of every list.
 
-A search has no filters. It asks for more items than it needs, and those that are excluded are dropped here.
+A search is asked for more items than needed, and those that are excluded are dropped here.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def check_new(bundle: Bundle, repository: Path) -> None:
     check_servable(bundle)
     bounds = search_bounds(repository)
     for params in bundle.search_by_entry.values():
-        bounds.check_defaults(params)
+        bounds.check_defaults(params, bundle.item_count)
 
 
 def choose_version(

@@ -107,15 +107,16 @@ class Retriever:
         degrade: bool = False,
         operator: NamedFilters | None = None,
     ) -> None:
-        for params in bundle.search_by_entry.values():
-            bounds.check_defaults(params)
+        self._params, self._by_entry = bundle.search_params, bundle.search_by_entry
+        for params in self._by_entry.values():
+            bounds.check_defaults(params, bundle.item_count)
         self._bundle = bundle
         self._bounds = bounds.of_corpus(bundle.item_count)
         self._limit = limit
         self._degrade = degrade
         self._index = bundle.index
         self._conditions = RequestConditions(bundle, operator)
-        if self._index.light_vectors is None and ENTRY_SEEDS in bundle.search_by_entry:
+        if self._index.light_vectors is None and ENTRY_SEEDS in self._by_entry:
             raise BundleError(f"the bundle recommends entry {ENTRY_SEEDS!r} and has no {LIGHT_VECTORS_FILE}")
 
     @property
@@ -157,9 +158,7 @@ class Retriever:
                 f"{BEHAVIORS.name} holds item indices from {behaviors.min()} to {behaviors.max()}; expected "
                 f"{PADDING_ITEM} to {bundle.item_count - 1}: is feature_transform from the same bundle?"
             )
-        options, params = parse_search(
-            own_parameters(parameters), bundle.search_params, bundle.search_by_entry, self._bounds
-        )
+        options, params = parse_search(own_parameters(parameters), self._params, self._by_entry, self._bounds)
         if params.every_item:
             self._bounds.check_all(bundle.item_count)
         if params.seeds is not None:

@@ -8,6 +8,7 @@ import pytest
 from support import observed
 from support.live_bundle import FAILING_INDEX, item_ids
 from support.own_server import own_server
+from support.waiting import wait_until
 
 from nann.clients import RetrievalClient
 from nann.errors import NannError
@@ -44,6 +45,8 @@ def test_everything_is_counted(fresh, bundle):
     for ids, parameters in ((histories[0], {"top_k": 5000}), ([int(item_ids()[FAILING_INDEX])], {})):
         with pytest.raises(NannError):
             client.retrieve(ids, **parameters)
+    ids = sum(map(len, [*histories, *histories[:16], *histories[:1] * 3])) + 2 + 1
+    wait_until(lambda: observed.Metrics.of(server)("nann_behavior_items_total") == ids)  # of another process
     metrics = settled(server, 25)
 
     assert metrics("nann_requests_total", outcome="complete") == 23
@@ -57,8 +60,6 @@ def test_everything_is_counted(fresh, bundle):
     assert metrics("nann_scorer_places_total") > metrics("nann_items_scored_total")  # users of one batch differ
     assert metrics("nann_rounds_total") > metrics("nann_scorer_calls_total") > 23
     assert metrics("nann_unknown_items_total", model="feature_transform") == 2
-    ids = sum(map(len, [*histories, *histories[:16], *histories[:1] * 3]))
-    assert metrics("nann_behavior_items_total") == ids + 2 + 1
     assert metrics("nann_bundle_info", bundle=bundle.bundle_id) == 1
     assert metrics("nann_bundle_created_timestamp_seconds") == 1767323045
 

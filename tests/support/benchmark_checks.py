@@ -177,6 +177,18 @@ def _growth(result: Any, found: Tables, figures: Figures) -> None:
         assert list(line.get_ydata()) == [point[key] for point in result["points"]]
 
 
+def _filters(result: Any, found: Tables, figures: Figures) -> None:
+    alone, together = found
+    for row, (name, one) in zip(alone, result["one"].items(), strict=True):
+        counts = [f"{one[key]:,.0f}" for key in ("items_matching", "items_scored")]
+        times = [f"{one[key]:.2f}" for key in ("p50_ms", "p99_ms")]
+        assert list(row.values()) == [name, *counts, *times, f"{one['ratio']:.3f}"]
+    for row, (name, one) in zip(together, result["together"].items(), strict=True):
+        assert row["conditions"] == name
+        assert row["QPS"] == f"{one['qps']:.1f} ({one['qps_ratio']:.2f})"
+        assert row["p50 ms"] == f"{one['p50_ms']:.1f} ({one['p50_ms_ratio']:.2f})"
+
+
 def _gate(result: Any, found: Tables, figures: Figures) -> None:
     (rows,) = found
     assert [row["ratio"].strip("`") for row in rows] == [one.key for one in gate.GATED]
@@ -192,6 +204,7 @@ _CHECKS: dict[str, Callable[[Any, Tables, Figures], None]] = {
     "served": _served,
     "load": _load,
     "instances": _instances,
+    "filters": _filters,
     "index_load": _index_load,
     "start": _start,
     "growth": _growth,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from nann.beam_search import RoundTrace, beam_search
+from nann.request_conditions import items_matching
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
@@ -45,8 +47,31 @@ def search_by_ground_round(
     affordable = np.count_nonzero(recorder.items_scored.mean(axis=1) <= most_scored)  # cost rises with the rounds
     items = np.empty((affordable, len(users), params.top_k), np.int32)
     for place in range(affordable):
+        _top_up(index, scorer, users, replace(params, rounds=_cut(params.rounds, place)), recorder, place)
         items[place] = excluded.without(recorder.items[place], params.top_k)
     return GroundRounds(items, recorder.items_scored[:affordable])
+
+
+def _cut(rounds: tuple[int, ...], place: int) -> tuple[int, ...]:
+    return (*rounds[:-1], min(place + 1, rounds[-1]))
+
+
+def _top_up(
+    index: SearchIndex, scorer: Scorer, users: MeasuredUsers, params: SearchParams, recorder: _Recorder, place: int
+) -> None:
+    """Searches again for users with too short a list: under conditions, a search ends with one more step for them."""
+    if users.batch.blocked is None:
+        return
+    matching = items_matching(users.batch.blocked, len(users), index.item_count)
+    searches = users.excluded.widened(params)
+    found = np.count_nonzero(recorder.items[place] != PADDING_ITEM, axis=1)
+    wanted = np.minimum([one.top_k for one in searches], matching)
+    rows = np.flatnonzero((found < wanted) & (matching < index.item_count))
+    if len(rows):
+        again = beam_search(index, scorer, users.batch[rows], [searches[row] for row in rows])
+        recorder.items[place, rows] = PADDING_ITEM
+        recorder.items[place, rows, : again.items.shape[1]] = again.items
+        recorder.items_scored[place, rows] = again.items_scored
 
 
 class _OnlyTooExpensiveRemainsError(Exception):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nann.errors import ConfigError
 from nann.search_params import SearchOptions, SearchParams, SeedParams
 from nann.search_requests import SearchBounds, parse_search
@@ -45,7 +47,7 @@ def recommended_searches(
     _, first = parse_search(asked.to_parameters(), next(iter(by_entry.values())), by_entry)
     found = [first, *(one for one in by_entry.values() if one.entry != first.entry)]
     for params in found:
-        bounds.check_defaults(params)
+        bounds.check_defaults(params, item_count)
     return found
 
 
@@ -60,4 +62,4 @@ def fitted(params: SearchParams, entry_layer: int) -> SearchParams:
         raise ConfigError(
             f"search.ef has {len(params.ef)} values and the graph {layers} layers; give one value per layer"
         )
-    return SearchParams(params.top_k, params.ef[-layers:], params.rounds[-layers:], params.seeds)
+    return replace(params, ef=params.ef[-layers:], rounds=params.rounds[-layers:])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -23,16 +23,17 @@ from nann.scorer import Scorer
 from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
 from nann.search_requests import SERVED_BOUNDS, SearchBounds
-from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS
+from nann.signature import ENTRY_ALL, ENTRY_LAYERS, ENTRY_SEEDS
 
 from ..data.prepared import PreparedData
 from ..export.onnx_export import require_exported
 from ..reports.plots import COLORS, GREY, figure, plain_log
 from ..scorers import OnnxScorer
 from .evaluate import check_same_items
+from .filter_mix import FilterMix
 from .measured_users import MeasuredUsers, bundle_users
 from .repair import LINKS, link_orphans
-from .tuning_search import Aim, SearchTuning, Trial, merged, tune_search
+from .tuning_search import Aim, SearchTuning, Trial, merged, tune_all, tune_search
 
 SPLIT = "validation"
 DEFAULT_USERS = 256
@@ -63,8 +64,9 @@ def tune_bundle(
     *,
     top_k: int | None = None,
     users: int | None = DEFAULT_USERS,
-    max_share: float = DEFAULT_MAX_SHARE,
+    max_share: float | None = None,
     entry: str | None = None,
+    filters: Sequence[str] = (),
     repair: bool = False,
     plot: Path | None = None,
     seconds: float | None = None,
@@ -73,7 +75,8 @@ def tune_bundle(
     """Finds the cheapest search that reaches a coverage or a recall-Delta, and makes it the bundle's default.
 
     Entry by seeds is tuned first, since it is usually the cheapest. Entry by layers is then tuned only as far as it
-    could be cheaper still, unless it is the only one.
+    could be cheaper still, unless it is the only one. In a corpus of which a request may have all items scored, that is
+    recommended where it is the cheapest.
 
     Only validation users are read. The bundle's id changes only if a repair adds links, since no other file changes.
     Nothing is written before everything has been measured.
@@ -84,8 +87,11 @@ def tune_bundle(
         wanted: what to reach: coverage@top_k above 0 and at most 1, or recall-Delta from 0 to below 1.
         top_k: None: the bundle's.
         users: how many validation users at most; None: all.
-        max_share: largest share of the corpus that a search may score.
+        max_share: largest share of the corpus that a search may score; None: a quarter, or all where a request may
+            have all items scored.
         entry: the only entry strategy to tune; None: all of them.
+        filters: texts of filters. The users take turns in asking without a filter and with each of these, and the aim
+            is for the mean over all users.
         repair: whether to link items that no search reaches, and items without a link to them.
         plot: where to write the plot; None: beside the bundle.
         seconds: try no more settings after so many seconds, counted from the start; None: no limit.
@@ -94,16 +100,20 @@ def tune_bundle(
     Raises:
         ConfigError: if no setting within the bounds reaches the aim; the message names the best one found. If the aim
             is a recall-Delta, and scoring every item finds nothing that the users did next.
+        RequestError: if a filter can't be read, or the bundle's items have no attributes.
         DataError: if bundle and data set do not have the same items, or there are no validation users.
         BundleError: if the bundle was not exported.
     """
     start = monotonic()
     top_k = bundle.search_params.top_k if top_k is None else top_k
+    entries = entries_to_tune(bundle, entry, most=bounds.max_ef)
+    if max_share is None:
+        max_share = 1.0 if ENTRY_ALL in entries else DEFAULT_MAX_SHARE
     _check(bundle, wanted, max_share, top_k, bounds)
-    entries = entries_to_tune(bundle, entry)
     require_exported(bundle)
     check_same_items(bundle, data)
     queries, batch = bundle_users(bundle, data, SPLIT, users)
+    mix, batch = FilterMix.under(filters, bundle, batch)
     scorer = OnnxScorer(bundle.path / SCORER_FILE)
     missed = Reachability.of(bundle.graph)
     vectors = np.asarray(bundle.item_vectors)
@@ -116,10 +126,12 @@ def tune_bundle(
     tuning = merged(list(by_entry.values()))
     best = _require_best(tuning, missed, max_share, len(batch), repair, seconds)
     frontier = tuning.thinned
+    found = measured.search(index, scorer, best.params)
     record = {
         "by": "nann tune",
         **tuning_record(measured, by_entry, max_share),
-        **measured.measure(index, scorer, best.params),
+        **measured.measures(found, index.item_count),
+        "by_filter": mix.measures(measured, found),
         **missed.summary(),
         "frontier": [trial.summary() for trial in frontier],
     }
@@ -128,9 +140,9 @@ def tune_bundle(
         record["repair"] = _repair_record(bundle.graph, graph, missed, before)
     path = plot or bundle.path.with_name(f"{bundle.path.name}.tuning.png")
     plot_frontier(tuning, bundle.item_count, len(batch), path)
-    found = [each.best.params for each in by_entry.values() if each.best is not None]
+    others = [each.best.params for each in by_entry.values() if each.best is not None]
     record["seconds"] = round(monotonic() - start, 1)
-    write_tuning(bundle, graph, best.params, found, record)
+    write_tuning(bundle, graph, best.params, others, record)
     return TuningReport(best.params, record, tuple(frontier), path)
 
 
@@ -148,6 +160,9 @@ def tune_entries(
     with Progress(console=Console(stderr=True)) as bar:
         for entry in entries:
             task = bar.add_task(f"trying entry {entry}", total=None)
+            if entry == ENTRY_ALL:
+                found[entry] = tune_all(users, wanted, index.item_count, max_share)
+                continue
             best = merged(list(found.values())).best if found else None
             most = max_share if best is None else best.share_scored
             update = partial(_update, bar, task)
@@ -184,7 +199,7 @@ def plot_frontier(tuning: SearchTuning, item_count: int, users: int, path: Path)
     top_k = tuning.trials[0].params.top_k
     frontier, best = tuning.frontier, tuning.best
     with figure(path) as (axis,):
-        for entry, color in ((ENTRY_LAYERS, GREY), (ENTRY_SEEDS, COLORS[2])):
+        for entry, color in ((ENTRY_LAYERS, GREY), (ENTRY_SEEDS, COLORS[2]), (ENTRY_ALL, COLORS[3])):
             tried = [trial for trial in tuning.trials if trial.params.entry == entry]
             x, y = ([100 * getattr(trial, name) for trial in tried] for name in ("share_scored", "coverage"))
             if tried:
@@ -206,22 +221,31 @@ def plot_frontier(tuning: SearchTuning, item_count: int, users: int, path: Path)
 
 def describe(params: SearchParams) -> str:
     """Search parameters in a few words."""
+    if params.every_item:
+        return "all items"
     ef, rounds = (",".join(map(str, values)) for values in (params.ef, params.rounds))
     seeds = "" if params.seeds is None else f"{params.seeds.count} seeds (ef {params.seeds.ef}), "
     return f"{seeds}ef {ef}, rounds {rounds}"
 
 
-def entries_to_tune(bundle: Bundle, wanted: str | None = None) -> list[str]:
-    """The entry strategies to tune for, the usually cheapest first; `wanted` names the only one.
+def entries_to_tune(bundle: Bundle, wanted: str | None = None, *, most: int = 0) -> list[str]:
+    """The entry strategies to tune for, those that walk first, and of them the usually cheapest.
+
+    Args:
+        bundle: to tune.
+        wanted: the only one to tune; None: all.
+        most: of how many items a request may have all scored.
 
     Raises:
         ConfigError: if the bundle can't serve it.
     """
-    known = [ENTRY_LAYERS] if bundle.light_vectors is None else [ENTRY_SEEDS, ENTRY_LAYERS]
+    served = {ENTRY_SEEDS: bundle.light_vectors is not None, ENTRY_LAYERS: True, ENTRY_ALL: bundle.item_count <= most}
+    known = [entry for entry, fits in served.items() if fits]
     if wanted is None:
         return known
     if wanted not in known:
-        raise ConfigError(f'entry is "{wanted}"; expected {" or ".join(known)}, which this bundle can serve')
+        what = f" (all is for at most max_ef items, {most:,} here)" if wanted == ENTRY_ALL else ""
+        raise ConfigError(f'entry is "{wanted}"; expected {" or ".join(known)}, which this bundle can serve{what}')
     return [wanted]
 
 

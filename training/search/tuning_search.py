@@ -19,11 +19,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nann.bundle import search_to_json
-from nann.metrics import coverage
-from nann.scorer import Scorer
+from nann.metrics import IntArray, coverage
+from nann.request_conditions import items_matching
+from nann.scorer import Int32Array, Scorer
 from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
 from nann.search_requests import SERVED_BOUNDS
+from nann.search_start import EXACT_WORTH
 from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS
 
 from .ground_rounds import search_by_ground_round
@@ -59,6 +61,20 @@ class Trial:
         """The trial without its top_k, for JSON."""
         params = {name: value for name, value in search_to_json(self.params).items() if name != "top_k"}
         return {"entry": self.params.entry, **params, **self.measures}
+
+    @classmethod
+    def of(
+        cls, users: MeasuredUsers, params: SearchParams, items: Int32Array, items_scored: IntArray, item_count: int
+    ) -> Trial:
+        """The trial of a search that found `items` (`int32[U, K]`) with `items_scored` (`int[U]`) evaluations."""
+        covered, scored = coverage(items, users.exact), float(items_scored.mean())
+        lost = users.recall_delta(items), users.recall_error(covered)
+        return cls(params, covered, *lost, scored, scored / item_count)
+
+    @property
+    def cost(self) -> float:
+        """`items_scored`, as many as a search from round to round scores in the same time."""
+        return self.items_scored / EXACT_WORTH if self.params.every_item else self.items_scored
 
     @property
     def reached(self) -> str:
@@ -184,9 +200,21 @@ def tune_search(
     return SearchTuning(wanted, tuner.best, tuple(tuner.trials.values()), len(tuner.walked))
 
 
+def tune_all(users: MeasuredUsers, wanted: Aim, item_count: int, max_share: float) -> SearchTuning:
+    """The search that scores all items that may be shown: its list is the exact one, so that nothing is walked."""
+    params = SearchParams(users.top_k, (users.top_k,), (0,), every_item=True)
+    matching = items_matching(users.batch.blocked, len(users), item_count)
+    trial = Trial.of(users, params, users.exact, matching, item_count)
+    return (
+        SearchTuning(wanted, trial, (trial,), 0)
+        if trial.share_scored <= max_share
+        else SearchTuning(wanted, None, (), 0)
+    )
+
+
 def merged(tunings: Sequence[SearchTuning]) -> SearchTuning:
     """One result from tunings of several entry strategies for the same aim; needs at least one."""
-    best = min((one.best for one in tunings if one.best), key=lambda trial: trial.items_scored, default=None)
+    best = min((one.best for one in tunings if one.best), key=lambda trial: trial.cost, default=None)
     trials = tuple(trial for one in tunings for trial in one.trials)
     return SearchTuning(tunings[0].wanted, best, trials, sum(one.walks for one in tunings))
 
@@ -303,10 +331,7 @@ class _Tuner:
         found = search_by_ground_round(self.index, self.scorer, self.users, params, most)
         for place, (items, items_scored) in enumerate(zip(found.items, found.items_scored, strict=True)):
             setting = replace(params, rounds=(*params.rounds[:-1], min(place + 1, params.rounds[-1])))
-            cost = float(items_scored.mean())
-            covered = coverage(items, self.users.exact)
-            lost = self.users.recall_delta(items), self.users.recall_error(covered)
-            trial = Trial(setting, covered, *lost, cost, cost / self.index.item_count)
+            trial = Trial.of(self.users, setting, items, items_scored, self.index.item_count)
             self.trials[setting] = trial
             cheaper = self.best is None or trial.items_scored < self.best.items_scored
             if cheaper and not self.wanted.shortfall(trial):

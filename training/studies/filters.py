@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from nann import item_sets
 from nann.bundle import SCORER_FILE, Bundle, search_to_json

@@ -74,7 +74,7 @@ def ways(draw, graph, with_seeds):
 def walking(request, monkeypatch):
     """On graphs of this size everything would be scored or scanned; the searches must be right without that too."""
     if request.param == "always walking":
-        monkeypatch.setattr(search_start, "_EXACT_WORTH", 0)
+        monkeypatch.setattr(search_start, "EXACT_WORTH", 0)
         monkeypatch.setattr(light_walk, "_SCANNED_PER_STEP", 0)
 
 

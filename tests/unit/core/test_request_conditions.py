@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import tiny_bundle
 
 from nann import item_sets
-from nann.request_conditions import blocked, items_matching
+from nann.errors import RequestError
+from nann.request_conditions import RequestConditions, blocked, items_matching
+from nann.search_params import SearchOptions
 
 
 @st.composite
@@ -53,6 +56,14 @@ def test_without_conditions_all_items_match():
 
 def test_an_allow_list_of_length_0_allows_nothing():
     assert items_matching(blocked(1, 70, allowed=np.zeros((1, 0), np.int32)), 1, 70).tolist() == [0]
+
+
+def test_a_filter_needs_attributes(tmp_path):
+    conditions = RequestConditions(tiny_bundle.make_bundle(tmp_path / "bundle"))
+    with pytest.raises(
+        RequestError, match="parameter filter came, and the items have no attributes here; leave it out"
+    ):
+        conditions.blocked(SearchOptions(filter="a = 1"), np.zeros((1, 1), np.int32))
 
 
 def test_what_filters_match_is_not_changed():

@@ -93,9 +93,9 @@ def test_bad_parameters(parameters, message):
     ],
 )
 def test_a_bundle_may_not_recommend_more_than_the_server_allows(params, bound):
-    BOUNDS.check_defaults(DEFAULTS)
+    BOUNDS.check_defaults(DEFAULTS, 1000)
     with pytest.raises(BundleError, match=bound):
-        BOUNDS.check_defaults(params)
+        BOUNDS.check_defaults(params, 1000)
 
 
 def test_entry_by_seeds_has_defaults_of_its_own():
@@ -140,9 +140,9 @@ def test_bad_seeds(parameters, message):
 
 
 def test_seeds_are_within_the_bounds_too():
-    BOUNDS.check_defaults(SEEDED)
+    BOUNDS.check_defaults(SEEDED, 1000)
     with pytest.raises(BundleError, match="max_ef is 400"):
-        BOUNDS.check_defaults(SearchParams(20, (40,), (3,), SeedParams(60, 500)))
+        BOUNDS.check_defaults(SearchParams(20, (40,), (3,), SeedParams(60, 500)), 1000)
 
 
 def test_no_more_items_than_the_largest_ef_can_be_asked_for():

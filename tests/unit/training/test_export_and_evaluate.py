@@ -140,9 +140,7 @@ def test_evaluation_under_conditions_is_against_the_exact_list_under_them(
 
 
 def test_evaluation_under_conditions_that_it_can_not_have(data, exported, filterable):
-    with pytest.raises(
-        RequestError, match="parameter filter came, and the items have no attributes here; leave it out"
-    ):
+    with pytest.raises(RequestError, match="got 'odd'; expected an attribute of the items: category"):
         evaluate_bundle(exported, data, SearchOptions(filter="odd"))
     with pytest.raises(RequestError, match="filter_name is 'x'; expected one of: even"):
         evaluate_bundle(filterable, data, SearchOptions(filter_name="x"))

@@ -267,9 +267,9 @@ def test_repair_goes_into_the_bundle_with_what_it_changed(data, bundle, users):
     write_manifest(bundle.path, bundle.manifest, bundle.manifest["files"])
     broken = Bundle.open(bundle.path)
     with pytest.raises(ConfigError, match=r"1 items have no link to them or can't be reached: try --repair"):
-        tune_bundle(broken, data, Aim(1.0), max_share=1.0)
+        tune_bundle(broken, data, Aim(1.0), max_share=1.0, entry="layers")
     assert Bundle.open(bundle.path).bundle_id == broken.bundle_id
-    report = tune_bundle(broken, data, Aim(1.0), max_share=1.0, repair=True)
+    report = tune_bundle(broken, data, Aim(1.0), max_share=1.0, entry="layers", repair=True)
     repair = report.record["repair"]
     assert report.record["unreachable_items"] == 1
     assert repair["items_linked"] == 1
@@ -332,7 +332,7 @@ def test_one_entry_can_be_chosen(data, bundle):
     assert set(report.record["by_entry"]) == {"seeds"}
     assert report.params.entry == "seeds"
     assert Bundle.open(bundle.path).search_by_entry["layers"].ef == (10, 40)  # as the index recommended
-    with pytest.raises(ConfigError, match='entry is "top"; expected seeds or layers, which this bundle can serve'):
+    with pytest.raises(ConfigError, match='entry is "top"; expected seeds or layers or all, which this bundle can'):
         tune_bundle(bundle, data, Aim(0.8), entry="top")
 
 

@@ -29,4 +29,4 @@ def test_no_setting_is_beyond_the_bounds(space_type, top_k):
     tried += list(chain.from_iterable(map(space.with_less_light, tried)))
     assert max(params.ef[-1] for params in tried) == BOUNDS.max_ef
     for params in tried:
-        BOUNDS.check_defaults(params)
+        BOUNDS.check_defaults(params, 10_000)
