@@ -208,7 +208,7 @@ def found_by(name: str, vectors: Float32Array, asked: Asked, folder: Path) -> It
 def by_distance(vectors: Float32Array, users: Float32Array) -> tuple[Float32Array, Float32Array]:
     """Vectors of one more number, the nearest of which by L2 have the largest inner products (Bachrach et al. 2014).
 
-    A graph by inner products finds half of a long list. Items get the same norm; `float32[N, d + 1], float32[U, d + 1]`.
+    A graph by inner products finds half of a long list. Now all items have one norm; `float32[N or U, d + 1]`.
     """
     norms = np.linalg.norm(vectors, axis=1)
     rest = np.sqrt(np.maximum(norms.max() ** 2 - norms**2, 0))
