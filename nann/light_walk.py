@@ -28,7 +28,7 @@ _STEPS_PER_EF = 4
 """The most items that a walk expands, as a multiple of its ef: more than it needs, so that no walk is unbounded."""
 _STEPS_UNDER = 2
 """The same under conditions, where a walk must expand N / matching times as many items, if these are anywhere."""
-_SCANNED_PER_STEP = 8
+_SCANNED_PER_STEP = 16
 """How many items a scan scores in the time of one step of a walk."""
 
 
