@@ -243,6 +243,7 @@ def _markdown(result: Json) -> str:
     together = [
         [
             name,
+            f"{one['requests']:,.0f}",
             f"{one['users_per_search']:.1f}",
             f"{one['items_scored']:,.0f}",
             f"{one['qps']:.1f} ({one['qps_ratio']:.2f})",
@@ -256,10 +257,11 @@ def _markdown(result: Json) -> str:
         "each of the conditions in turn. A latency is divided by the one without conditions beside it; the ratio is "
         "the median. Without conditions is measured twice: the second ratio says how much is chance. A filter is a "
         f"list of values of a category, compiled before.\n\n{table(header, alone)}\n\n"
-        f"{result['clients']} clients in a closed loop, in windows that take turns; in parentheses the median ratio to "
+        f"{result['clients']} clients in a closed loop, in windows that take turns. Requests are those of a window; in "
+        "parentheses the median ratio to "
         f"the window without conditions. A filter matches about {_TOGETHER:.0%} of the items; either all clients have "
         "the same one, or each its own.\n\n"
-        f"{table(['conditions', 'users per search', 'items scored', 'QPS', 'p50 ms'], together)}"
+        f"{table(['conditions', 'requests', 'users per search', 'items scored', 'QPS', 'p50 ms'], together)}"
     )
 
 

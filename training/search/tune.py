@@ -281,7 +281,7 @@ def _require_best(
     if tuning.best is not None:
         return tuning.best
     nearest = tuning.nearest
-    if nearest is None and not tuning.walks:
+    if nearest is None and not tuning.walks and seconds is not None:
         raise ConfigError(
             f"no search was tried within {seconds} seconds, since scoring every item took longer; raise --seconds or "
             "lower --users"
