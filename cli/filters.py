@@ -63,7 +63,8 @@ def set_filter(
         allowed = ServedFilters.of_bundle(bundle).compiled(name, definition)
         named.set(name, definition)
         matching = item_sets.count(allowed)
-        console.print(f"filter {name} allows {matching:,} of {bundle.item_count:,} items", highlight=False)
+        unknown = "" if isinstance(definition, str) else f"; {len(np.unique(definition)) - matching:,} ids are unknown"
+        console.print(f"filter {name} allows {matching:,} of {bundle.item_count:,} items{unknown}", highlight=False)
     if json:
         print_json({"name": name, "items_matching": matching})
 
@@ -130,15 +131,26 @@ def _current(repository: Path) -> Bundle | None:
 
 
 def _described(named: NamedFilters, name: str) -> str:
-    definition = named.read(name)
-    return definition if isinstance(definition, str) else f"{0 if definition is None else len(definition):,} items"
+    try:
+        definition = named.read(name)
+    except ConfigError as error:
+        return str(error)
+    return definition if isinstance(definition, str) else f"{0 if definition is None else len(definition):,} ids"
 
 
 def _ids(path: Path) -> npt.NDArray[np.int64]:
     try:
-        lines = path.read_text(encoding="utf-8").split()
-        return np.array([int(line) for line in lines], np.int64)
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError as error:
         raise ConfigError(f"{path} is missing; expected a file with the id of one item a line") from error
-    except (ValueError, OverflowError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} can't be read: {error}; expected the id of one item a line") from error
+    ids = []
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if line:
+            if not (line.isdecimal() and 0 < int(line) < 2**63):
+                raise ConfigError(f"line {number} of {path} is {line[:30]!r}; expected the id of one item")
+            ids.append(int(line))
+    if not ids:
+        raise ConfigError(f"{path} holds no ids; expected the id of one item a line: a filter must allow something")
+    return np.array(ids, np.int64)

@@ -72,8 +72,8 @@ class RequestParameter:
             return _FLAGS[str(value).lower()]
         if self.text:
             value = value.text if isinstance(value, Predicate) else value
-            if not isinstance(value, str) or not value.strip():
-                raise RequestError(f"parameter {name} is {value!r}; expected text")
+            if not isinstance(value, str) or not value.strip() or "\0" in value:  # Triton ends a text at a NUL
+                raise RequestError(f"parameter {name} is {value!r}; expected text without NUL")
             return value
         high = bounds.get(self.high, _MOST) if isinstance(self.high, str) else self.high
         if not self.per_layer:

@@ -109,6 +109,8 @@ class NamedFilters:
         """
         path = self._path(name)
         try:
+            if not path.is_file() and path.exists():  # a named pipe would never end
+                raise ConfigError(f"{path} is no file; set the filter again with `nann filters set`")
             with path.open("rb") as stream:
                 begin = stream.read(len(_NPY))
                 stream.seek(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from support.cli_commands import nann, refused
@@ -47,10 +49,12 @@ def test_set_list_and_remove(repository, tmp_path):
     assert ended.json == {"name": "cheap", "items_matching": 5}
     assert "filter cheap allows 5 of 100 items" in ended.stderr
     (tmp_path / "ids.txt").write_text("12\n10\n7\n")
-    assert nann("filters", "set", "both", "--ids", tmp_path / "ids.txt", *at, "--json").json["items_matching"] == 2
+    ended = nann("filters", "set", "both", "--ids", tmp_path / "ids.txt", *at, "--json")
+    assert ended.json["items_matching"] == 2
+    assert "filter both allows 2 of 100 items; 1 ids are unknown" in ended.stderr
     listed = nann("filters", "list", *at, "--json")
     assert listed.json["filters"] == [
-        {"name": "both", "of": "operator", "filter": "3 items"},
+        {"name": "both", "of": "operator", "filter": "3 ids"},
         {"name": "cheap", "of": "operator", "filter": 'price < 10 and shop = "a"'},
         {"name": "of_bundle", "of": "bundle", "filter": "price < 3"},
     ]
@@ -80,6 +84,16 @@ def test_a_rollback_warns_of_filters_that_do_not_fit(bundle, repository):
     assert warning.endswith("price, shop; requests that name it are refused")
 
 
+def test_what_is_no_file_is_listed_as_such(repository):
+    os.mkfifo(repository / ".filters" / "pipe.filter")
+    (listed,) = (
+        row["filter"]
+        for row in nann("filters", "list", "--repository", repository, "--json").json["filters"]
+        if row["name"] == "pipe"
+    )
+    assert "pipe.filter is no file; set the filter again with `nann filters set`" in listed
+
+
 def test_mistakes(repository, tmp_path):
     at = ("--repository", repository)
     assert "got 'color'; expected an attribute of the items: price, shop" in refused(
@@ -90,9 +104,16 @@ def test_mistakes(repository, tmp_path):
     assert "came with both a text and --ids" in refused("filters", "set", "a", "price", "--ids", tmp_path / "x", *at)
     assert "x is missing; expected a file with the id" in refused("filters", "set", "a", "--ids", tmp_path / "x", *at)
     (tmp_path / "x").write_text("1\nmilk\n")
-    assert "x can't be read: invalid literal" in refused("filters", "set", "a", "--ids", tmp_path / "x", *at)
-    (tmp_path / "x").write_text(f"{2**70}\n")
+    assert "line 2 of" in (words := refused("filters", "set", "a", "--ids", tmp_path / "x", *at))
+    assert "x is 'milk'; expected the id of one item" in words
+    (tmp_path / "x").write_text("\n")
+    assert "x holds no ids; expected the id of one item a line" in refused(
+        "filters", "set", "a", "--ids", tmp_path / "x", *at
+    )
+    (tmp_path / "x").write_bytes(b"\xff\n")
     assert "x can't be read: " in refused("filters", "set", "a", "--ids", tmp_path / "x", *at)
+    (tmp_path / "x").write_text(f"{2**70}\n")
+    assert "; expected the id of one item" in refused("filters", "set", "a", "--ids", tmp_path / "x", *at)
     assert "there is no filter 'a' to remove" in refused("filters", "remove", "a", *at)
     assert "a filter's name is '../a'" in refused("filters", "set", "../a", "price < 1", *at)
     nowhere = ("--repository", tmp_path / "nowhere")

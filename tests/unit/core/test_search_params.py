@@ -137,6 +137,7 @@ def test_options_are_kept_in_one_form():
         ({"exclude_history": "yes"}, "exclude_history is 'yes'; expected true or false"),
         ({"filter": 5}, "filter is 5; expected text"),
         ({"filter_name": " "}, "filter_name is ' '; expected text"),
+        ({"filter": "available\0 and stock > 0"}, "expected text without NUL"),
         ({"on_deadline": ["error"]}, r'on_deadline is \[\'error\'\]; expected "error" or "partial"'),
     ],
 )
