@@ -17,8 +17,11 @@ from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams, SeedParams
 from nann.signature import PADDING_ITEM
 
-EXACT_WORTH = 1.5
-"""How many items all at once are scored in the time of a search that scores one, and expands, merges and walks."""
+EXACT_WORTH, EXACT_WORTH_BY_LAYERS = 1.5, 2.5
+"""How many items all at once are scored in the time of a search that scores one, and expands, merges and walks.
+
+By layers a search under conditions is slower, as more of what it walks through is bridges, and finds less.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +87,8 @@ class Plan:
 
     def under(self, conditions: Conditions, graph: HnswGraph) -> Plan:
         """The plan under conditions: who has few items that may be shown scores all of them and walks nowhere."""
-        few = conditions.matching <= np.maximum(EXACT_WORTH * self.evaluations(graph), self.top_k)
+        worth = np.where(self.seeded, EXACT_WORTH, EXACT_WORTH_BY_LAYERS)
+        few = conditions.matching <= np.maximum(worth * self.evaluations(graph), self.top_k)
         few = few & conditions.restricted | self.every
         seeds = tuple(None if alone else one for one, alone in zip(self.seeds, few, strict=True))
         ef = np.where(few, self.top_k, self.ef).astype(np.int32)

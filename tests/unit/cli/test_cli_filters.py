@@ -85,6 +85,7 @@ def test_a_rollback_warns_of_filters_that_do_not_fit(bundle, repository):
 
 
 def test_what_is_no_file_is_listed_as_such(repository):
+    (repository / ".filters").mkdir(exist_ok=True)
     os.mkfifo(repository / ".filters" / "pipe.filter")
     (listed,) = (
         row["filter"]

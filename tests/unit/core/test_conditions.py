@@ -75,6 +75,7 @@ def walking(request, monkeypatch):
     """On graphs of this size everything would be scored or scanned; the searches must be right without that too."""
     if request.param == "always walking":
         monkeypatch.setattr(search_start, "EXACT_WORTH", 0)
+        monkeypatch.setattr(search_start, "EXACT_WORTH_BY_LAYERS", 0)
         monkeypatch.setattr(light_walk, "_SCANNED_PER_STEP", 0)
 
 
