@@ -22,6 +22,7 @@ DISTRIBUTIONS = {
     "google": "protobuf",
     "opentelemetry": "opentelemetry-sdk",
     "pytriton": "nvidia-pytriton",
+    "qdrant_edge": "qdrant-edge-py",
     "yaml": "pyyaml",
 }
 """Module -> its package, where their names differ."""

@@ -15,7 +15,8 @@ that the user's best item matches 100 times as often as the worst (positive), or
 "and" joins two uncorrelated filters of 20% each; "and, opposed" a positive and a negative one of 20% each. Coverage is
 that of the exact list of the items that match. Evaluations are scorer calls per item, and times are of the processor,
 one user at a time, each beside the same search without a filter; the filter's set is compiled before. Where all
-items that match are scored, the answer is exact."""
+items that match are scored, the answer is exact. The model of the log is that of `nann train --config auto`, in all of
+its steps; the planted corpus has a scorer of its own."""
 
 
 def markdown(result: Json) -> str:

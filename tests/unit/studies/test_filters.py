@@ -77,7 +77,7 @@ def test_a_search_under_a_filter_is_measured(search):
 def test_a_database_finds_the_best_that_match(search, name, tmp_path):
     module, _ = DATABASES[name]
     if name not in vector_databases.installed():
-        pytest.skip(f"{module} is not installed")
+        pytest.skip(f"no vector database: {module} is not installed")
     vectors = search.index.light_vectors
     sets = [np.stack([DrawnFilter(POSITIVE, 0.1).matching(places) for places in search.places])]
     sets.append(DrawnFilter(UNCORRELATED, 0.3).matching(search.places[0])[None])
