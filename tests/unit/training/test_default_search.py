@@ -178,8 +178,8 @@ def test_without_recall_there_is_nothing_to_aim_at(data, bundle):
 
 
 def test_the_time_is_limited(data, bundle, users):
+    few = replace(SERVED_BOUNDS, max_ef=bundle.item_count - 1)  # so that to score all is no choice
     with pytest.raises(ConfigError, match=r"no search was tried within 0 seconds.*raise --seconds or lower --users"):
-        few = replace(SERVED_BOUNDS, max_ef=bundle.item_count - 1)  # so that to score all is no choice
         tune_bundle(bundle, data, Aim(0.9), seconds=0, bounds=few)
     scorer, measured = users
     assert tune_search(bundle.index, scorer, measured, Aim(0.9), until=0.0).trials == ()
