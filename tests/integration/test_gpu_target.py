@@ -76,3 +76,7 @@ def test_served_with_user_states_on_the_gpu(repository, bundle, tmp_path):
                 items, scores, _ = offline.retrieve(ids)
                 np.testing.assert_allclose(result.scores[row], scores, rtol=TOLERANCE, atol=TOLERANCE)
                 assert np.isin(result.item_ids[row], items).mean() > 0.9  # items with nearly equal scores may swap
+            shown = client.retrieve(asked, exclude_history=True, filter="price < 20")
+            for row, ids in enumerate(asked):
+                assert not np.isin(shown.item_ids[row], ids).any()
+            assert (shown.items_matching < result.items_matching).all()
