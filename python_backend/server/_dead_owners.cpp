@@ -4,11 +4,33 @@
 // (EOWNERDEAD). Boost takes that for a failure and throws, in threads that catch nothing, so tritonserver aborts.
 // Triton 2.51 does that. Here the lock is taken as any other. What it protects is read no more than needed to end the
 // requests of the dead stub: the model is loaded again with new shared memory (stub_supervisor.py).
+//
+// Nor does a dead stub wake anybody. The threads of its scorer calls would wait until their memory is gone, which ends
+// tritonserver too, so they go on once the stub was given up, as if woken for no reason (_given_up_stubs.cpp).
 #include <pthread.h>
 
+#include <cerrno>
 #include <ctime>
 
 #include "_preloaded.hpp"
+
+namespace {
+
+constexpr int kRobust = 16;  // in the kind of a mutex: PTHREAD_MUTEX_ROBUST_NORMAL_NP of glibc
+constexpr long kLookNs = 100'000'000;
+
+bool lies_in_shared_memory(const pthread_mutex_t* mutex) { return (mutex->__data.__kind & kRobust) != 0; }
+
+timespec soon() {
+  timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  time.tv_nsec += kLookNs;
+  time.tv_sec += time.tv_nsec / 1'000'000'000;
+  time.tv_nsec %= 1'000'000'000;
+  return time;
+}
+
+}  // namespace
 
 EXPORTED int pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {
   static const auto real = replaced<int(pthread_mutex_t*) noexcept>("pthread_mutex_lock");
@@ -22,7 +44,14 @@ EXPORTED int pthread_mutex_trylock(pthread_mutex_t* mutex) noexcept {
 
 EXPORTED int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex) {
   static const auto real = replaced<decltype(pthread_cond_wait)>("pthread_cond_wait");
-  return recovered(mutex, real(condition, mutex));
+  static const auto wait_until = replaced<decltype(pthread_cond_clockwait)>("pthread_cond_clockwait");
+  if (!lies_in_shared_memory(mutex)) return real(condition, mutex);
+  for (;;) {
+    const timespec look = soon();
+    const int result = recovered(mutex, wait_until(condition, mutex, CLOCK_MONOTONIC, &look));
+    if (result != ETIMEDOUT) return result;
+    if (is_given_up(mutex)) return 0;
+  }
 }
 
 EXPORTED int pthread_cond_timedwait(pthread_cond_t* condition, pthread_mutex_t* mutex, const timespec* deadline) {

@@ -51,14 +51,6 @@ int64_t now_ns(clockid_t clock) {
 
 timespec to_timespec(int64_t ns) { return {static_cast<time_t>(ns / kSecond), static_cast<long>(ns % kSecond)}; }
 
-bool is_given_up(const void* address) {
-  if (!any_given_up.load(std::memory_order_acquire)) return false;
-  const std::lock_guard<std::mutex> lock(given_up_mutex);
-  for (const Range& range : given_up)
-    if (range.holds(address)) return true;
-  return false;
-}
-
 // A new stub's shared memory may lie where that of a killed one was.
 void forget(const void* address) {
   if (!any_given_up.load(std::memory_order_acquire)) return;
@@ -130,6 +122,14 @@ int wait_until(sem_t* semaphore, int64_t until_ns) {
 }
 
 }  // namespace
+
+bool is_given_up(const void* address) {
+  if (!any_given_up.load(std::memory_order_acquire)) return false;
+  const std::lock_guard<std::mutex> lock(given_up_mutex);
+  for (const Range& range : given_up)
+    if (range.holds(address)) return true;
+  return false;
+}
 
 bool find_region(const void* address, Range* range, std::string* name) {
   std::ifstream maps("/proc/self/maps");

@@ -40,6 +40,9 @@ struct Range {
 // Where the shared memory that holds the address is mapped; `name` becomes its name below /dev/shm.
 bool find_region(const void* address, Range* range, std::string* name);
 
+// Whether the address lies in the shared memory of a stub that was killed (`_given_up_stubs.cpp`).
+bool is_given_up(const void* address);
+
 // Says that the stub to which this thread gives requests is dead (`_lost_factories.cpp`).
 void lose_factories();
 
