@@ -117,16 +117,7 @@ def tune(
     if filter:
         output.print(_under_each(record))
     console.print(_rests_on(record), highlight=False)
-    missed = (
-        f"{record['unreachable_items']:,} items can't be reached, {record['items_without_in_links']:,} have no links"
-    )
-    if "repair" in record:
-        before = record["repair"]["before"]
-        missed += (
-            f"; {record['repair']['items_linked']:,} were linked: coverage {before['coverage']:.2%} -> "
-            f"{record['coverage']:.2%}, share scored {before['share_scored']:.2%} -> {record['share_scored']:.2%}"
-        )
-    console.print(f"{missed}; plot: {report.plot}", highlight=False)
+    console.print(f"{_missed(record)}; plot: {report.plot}", highlight=False)
     console.print(f"{record['walks']} walks; {record['seconds']:.0f} s in all", highlight=False)
     if json:
         opened = Bundle.open(bundle, files=[])
@@ -147,6 +138,20 @@ def _under_each(record: Mapping[str, Any]) -> Table:
     ]
     columns = ("filter", "users", "items matching", "coverage", "items scored")
     return make_table("the recommended search under each filter", columns, rows)
+
+
+def _missed(record: Mapping[str, Any]) -> str:
+    """What no search reaches, and what linking it has changed, in words."""
+    missed = (
+        f"{record['unreachable_items']:,} items can't be reached, {record['items_without_in_links']:,} have no links"
+    )
+    if "repair" not in record:
+        return missed
+    before = record["repair"]["before"]
+    return (
+        f"{missed}; {record['repair']['items_linked']:,} were linked: coverage {before['coverage']:.2%} -> "
+        f"{record['coverage']:.2%}, share scored {before['share_scored']:.2%} -> {record['share_scored']:.2%}"
+    )
 
 
 def _rests_on(record: Mapping[str, Any]) -> str:

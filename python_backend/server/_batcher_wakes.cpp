@@ -16,15 +16,12 @@
 
 namespace {
 
-constexpr int64_t kMs = 1'000'000, kSecond = 1000 * kMs;
 // The batcher passes an absolute time, and some of the 500 ms may be over already.
 constexpr int64_t kLongestNs = 500 * kMs, kShortestNs = 400 * kMs;
 constexpr int64_t kInsteadNs = 5 * kMs;
 
 // The end of this thread's last shortened wait, as the batcher asked for it: an idle batcher waits for it again.
 thread_local int64_t shortened_until = 0;
-
-int64_t nanoseconds(const timespec& time) { return time.tv_sec * kSecond + time.tv_nsec; }
 
 }  // namespace
 
@@ -33,14 +30,11 @@ int64_t nanoseconds(const timespec& time) { return time.tv_sec * kSecond + time.
 EXPORTED int pthread_cond_clockwait(pthread_cond_t* condition, pthread_mutex_t* mutex, clockid_t clock,
                                     const timespec* deadline) {
   static const auto wait = replaced<decltype(pthread_cond_clockwait)>("pthread_cond_clockwait");
-  timespec now;
-  clock_gettime(clock, &now);
-  const int64_t until = nanoseconds(*deadline), left = until - nanoseconds(now);
+  const int64_t now = now_ns(clock), until = to_ns(*deadline), left = until - now;
   const bool is_batchers = (kShortestNs < left && left <= kLongestNs) || until == shortened_until;
   if (!is_batchers || left <= kInsteadNs) return wait(condition, mutex, clock, deadline);
   shortened_until = until;
-  const int64_t sooner = nanoseconds(now) + kInsteadNs;
-  const timespec end{static_cast<time_t>(sooner / kSecond), static_cast<long>(sooner % kSecond)};
+  const timespec end = to_timespec(now + kInsteadNs);
   const int result = wait(condition, mutex, clock, &end);
   return result == ETIMEDOUT ? 0 : result;
 }

@@ -17,18 +17,8 @@
 namespace {
 
 constexpr int kRobust = 16;  // in the kind of a mutex: PTHREAD_MUTEX_ROBUST_NORMAL_NP of glibc
-constexpr long kLookNs = 100'000'000;
 
 bool lies_in_shared_memory(const pthread_mutex_t* mutex) { return (mutex->__data.__kind & kRobust) != 0; }
-
-timespec soon() {
-  timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  time.tv_nsec += kLookNs;
-  time.tv_sec += time.tv_nsec / 1'000'000'000;
-  time.tv_nsec %= 1'000'000'000;
-  return time;
-}
 
 }  // namespace
 
@@ -47,7 +37,7 @@ EXPORTED int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex
   static const auto wait_until = replaced<decltype(pthread_cond_clockwait)>("pthread_cond_clockwait");
   if (!lies_in_shared_memory(mutex)) return real(condition, mutex);
   for (;;) {
-    const timespec look = soon();
+    const timespec look = next_look();
     const int result = recovered(mutex, wait_until(condition, mutex, CLOCK_MONOTONIC, &look));
     if (result != ETIMEDOUT) return result;
     if (is_given_up(mutex)) return 0;

@@ -33,7 +33,6 @@ struct Queue {
 };
 constexpr uint64_t kLongestQueue = 1 << 20;
 constexpr uintptr_t kAlignment = 16;  // of what is allocated in the shared memory
-constexpr long kLookNs = 100'000'000;
 
 std::mutex stubs_mutex;
 // The stub that answers in the queue of each semaphore.
@@ -103,12 +102,8 @@ int wait_for_answer(sem_t* semaphore) {
   std::string region;
   if (!find_region(semaphore, &range, &region) || stub == 0) return real(semaphore);
   for (;;) {
-    timespec next_look;
-    clock_gettime(CLOCK_MONOTONIC, &next_look);
-    next_look.tv_nsec += kLookNs;
-    next_look.tv_sec += next_look.tv_nsec / 1'000'000'000;
-    next_look.tv_nsec %= 1'000'000'000;
-    const int result = sem_clockwait(semaphore, CLOCK_MONOTONIC, &next_look);
+    const timespec look = next_look();
+    const int result = sem_clockwait(semaphore, CLOCK_MONOTONIC, &look);
     if (result == 0 || errno != ETIMEDOUT) return result;
     if (!has_ended(stub)) continue;
     if (sem_trywait(semaphore) == 0) return 0;  // it answered, then it ended

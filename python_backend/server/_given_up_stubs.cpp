@@ -33,7 +33,6 @@ struct TRITONSERVER_Error;
 
 namespace {
 
-constexpr int64_t kMs = 1'000'000, kSecond = 1000 * kMs;
 constexpr int64_t kFrozenNs = 100 * kMs;
 constexpr const char* kSharedMemory = "/dev/shm/";
 
@@ -42,14 +41,6 @@ std::vector<Range> given_up;              // shared memory of stubs that were ki
 std::atomic<bool> any_given_up{false};    // spares a healthy server the lock
 thread_local const void* waited_in_vain;  // the semaphore or lock of this thread's last wait, if its time ran out
 thread_local bool talks_to_stub = false;  // whether this thread gives requests to a stub: only these threads wait so
-
-int64_t now_ns(clockid_t clock) {
-  timespec time;
-  clock_gettime(clock, &time);
-  return time.tv_sec * kSecond + time.tv_nsec;
-}
-
-timespec to_timespec(int64_t ns) { return {static_cast<time_t>(ns / kSecond), static_cast<long>(ns % kSecond)}; }
 
 // A new stub's shared memory may lie where that of a killed one was.
 void forget(const void* address) {
@@ -154,7 +145,7 @@ EXPORTED int sem_timedwait(sem_t* semaphore, const timespec* deadline) {
     return -1;
   }
   // On the monotonic clock, so that setting the machine's clock ends no wait.
-  const int64_t left = deadline->tv_sec * kSecond + deadline->tv_nsec - now_ns(CLOCK_REALTIME);
+  const int64_t left = to_ns(*deadline) - now_ns(CLOCK_REALTIME);
   const int64_t until = now_ns(CLOCK_MONOTONIC) + left;
   int result = wait_until(semaphore, until);
   // If this process stood still too, as in a paused container, the stub had no time to answer.

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <ctime>
 #include <string>
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
@@ -16,6 +17,21 @@ template <typename Function>
 Function* replaced(const char* name) {
   return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
 }
+
+constexpr int64_t kMs = 1'000'000, kSecond = 1000 * kMs;  // in nanoseconds
+
+inline int64_t to_ns(const timespec& time) { return time.tv_sec * kSecond + time.tv_nsec; }
+
+inline timespec to_timespec(int64_t ns) { return {static_cast<time_t>(ns / kSecond), static_cast<long>(ns % kSecond)}; }
+
+inline int64_t now_ns(clockid_t clock) {
+  timespec time;
+  clock_gettime(clock, &time);
+  return to_ns(time);
+}
+
+// When a thread that waits for a stub looks next whether the stub lives, on the monotonic clock.
+inline timespec next_look() { return to_timespec(now_ns(CLOCK_MONOTONIC) + 100 * kMs); }
 
 // What taking a lock returned, if a lock whose owner died is taken as any other (`_dead_owners.cpp`).
 inline int recovered(pthread_mutex_t* mutex, int result) {
