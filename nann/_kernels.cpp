@@ -144,17 +144,16 @@ nb::tuple light_walk(Array1<const int32_t> indptr, Array1<const int32_t> neighbo
   return nb::make_tuple(items.release(), scores.release(), scored.release_row());
 }
 
-nb::tuple light_scan(Array2<const float> vectors, Array2<const float> users, Array2<const uint64_t> blocked,
+nb::tuple light_scan(Array2<const int8_t> codes, Array2<const int16_t> users, Array2<const uint64_t> blocked,
                      Array1<const int32_t> counts, size_t threads) {
-  const nann::ScanInput in{matrix(vectors), matrix(users), matrix(blocked), row(counts)};
+  const nann::ScanInput in{matrix(codes), matrix(users), matrix(blocked), row(counts)};
   const size_t width = nann::scan_width(in);
-  Result<int32_t> items(users.shape(0), width);
-  Result<float> scores(users.shape(0), width);
+  Result<int32_t> items(users.shape(0), width), products(users.shape(0), width);
   {
     nb::gil_scoped_release release;
-    nann::light_scan(in, {items.matrix(), scores.matrix()}, threads);
+    nann::light_scan(in, {items.matrix(), products.matrix()}, threads);
   }
-  return nb::make_tuple(items.release(), scores.release());
+  return nb::make_tuple(items.release(), products.release());
 }
 
 }  // namespace
@@ -174,6 +173,6 @@ NB_MODULE(_kernels, module) {
   module.def("light_walk", &light_walk, "indptr"_a.noconvert(), "neighbors"_a.noconvert(), "entry_points"_a.noconvert(),
              "vectors"_a.noconvert(), "users"_a.noconvert(), "width"_a, "ef"_a.noconvert(), "steps"_a.noconvert(),
              "blocked"_a.noconvert().none(), "threads"_a);
-  module.def("light_scan", &light_scan, "vectors"_a.noconvert(), "users"_a.noconvert(), "blocked"_a.noconvert(),
+  module.def("light_scan", &light_scan, "codes"_a.noconvert(), "users"_a.noconvert(), "blocked"_a.noconvert(),
              "counts"_a.noconvert(), "threads"_a);
 }

@@ -24,7 +24,9 @@
 
 // Where compiler and system support it, a function is compiled for several processors and the loader picks one.
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
+#include <immintrin.h>
 #define NANN_CLONES __attribute__((target_clones("avx2", "default")))
+#define NANN_AVX2 __attribute__((target("avx2")))
 #define NANN_ALWAYS_INLINE __attribute__((always_inline)) inline
 #else
 #define NANN_CLONES

@@ -87,10 +87,8 @@ def beam_search(
         ScorerError: if the scorer's answer has the wrong shape or dtype or holds NaN, or a user's vector for the light
             score is not finite.
     """
-    plan = Plan.of(params, len(users), index.graph)
     conditions = Conditions.of(users, index.item_count, kernels)
-    if conditions is not None:
-        plan = plan.under(conditions, index.graph)
+    plan = Plan.of(params, len(users), index.graph, conditions)
     lockstep = Lockstep(index.graph, scorer, users.states, kernels, int(plan.ef.max(initial=1)), conditions)
     walk = _BeamWalk(index.graph, lockstep, plan, observer, stop)
     if len(users):

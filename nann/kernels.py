@@ -26,6 +26,8 @@ except ImportError as error:
         "run `pip install .` in the repository (it needs a C++ compiler)"
     ) from error
 
+Int8Array = npt.NDArray[np.int8]
+Int16Array = npt.NDArray[np.int16]
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
 Int64Array = npt.NDArray[np.int64]
@@ -86,8 +88,8 @@ class Implementation(Protocol):
         """`Kernels.light_walk`, arrays already checked."""
 
     def light_scan(
-        self, vectors: Float32Array, users: Float32Array, blocked: Uint64Array, counts: Int32Array, threads: int
-    ) -> tuple[Int32Array, Float32Array]:
+        self, codes: Int8Array, users: Int16Array, blocked: Uint64Array, counts: Int32Array, threads: int
+    ) -> tuple[Int32Array, Int32Array]:
         """`Kernels.light_scan`, arrays already checked."""
 
 
@@ -305,30 +307,31 @@ class Kernels:
         )
 
     def light_scan(
-        self, vectors: Float32Array, users: Float32Array, blocked: Uint64Array, counts: Int32Array, threads: int = 1
-    ) -> tuple[Int32Array, Float32Array]:
-        """The best of all items that are not blocked, under the score of `light_walk`.
+        self, codes: Int8Array, users: Int16Array, blocked: Uint64Array, counts: Int32Array, threads: int = 1
+    ) -> tuple[Int32Array, Int32Array]:
+        """The items with the greatest inner products of all that are not blocked (`nann.light_codes`).
 
         Args:
-            vectors: `float32[N, d]`.
-            users: `float32[B, d]`.
+            codes: `int8[N, D]`, D a multiple of 16.
+            users: `int16[B, D]`.
             blocked: `uint64[B, V]` bitmap, V >= N / 64.
             counts: `int32[B]`, how many items each user gets; none if below 1.
             threads: how many threads share the items.
 
         Returns:
-            `int32[B, max(counts)]` items, best first, equal scores by smaller item, padded with -1, and as many
-            scores, padded with `PADDING_SCORE`.
+            `int32[B, max(counts)]` items, the greatest product first, equal ones by smaller item, padded with -1, and
+            as many products, padded with the smallest int32.
 
         Raises:
             TypeError: an array of another dtype, or not contiguous.
-            ValueError: an array of another shape, or a score that is NaN.
+            ValueError: an array of another shape.
         """
-        check_light(vectors, users)
+        check("codes", codes, np.int8, 2)
+        check("users", users, np.int16, 2)
         check("blocked", blocked, np.uint64, 2, rows=len(users))
         check("counts", counts, np.int32, 1, rows=len(users))
         check_at_least("threads", threads, 1)
-        return self.implementation.light_scan(vectors, users, blocked, counts, threads)
+        return self.implementation.light_scan(codes, users, blocked, counts, threads)
 
 
 NATIVE = Kernels("native", _kernels)

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from nann.signature import PADDING_ITEM, PADDING_SCORE
 
+Int8Array = npt.NDArray[np.int8]
+Int16Array = npt.NDArray[np.int16]
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
 Uint64Array = npt.NDArray[np.uint64]
@@ -151,21 +153,24 @@ def light_walk(
 
 
 def light_scan(
-    vectors: Float32Array, users: Float32Array, blocked: Uint64Array, counts: Int32Array, threads: int
-) -> tuple[Int32Array, Float32Array]:
-    """The best by <user, vector> that are not blocked: items int32 and scores float32 `[B, max(counts)]`."""
-    _require_words("blocked", blocked, len(vectors))
+    codes: Int8Array, users: Int16Array, blocked: Uint64Array, counts: Int32Array, threads: int
+) -> tuple[Int32Array, Int32Array]:
+    """The greatest <user, code> that are not blocked: items and products, int32 `[B, max(counts)]`."""
+    _require_words("blocked", blocked, len(codes))
+    if codes.shape[1] % _LANES:
+        raise ValueError(f"codes has {codes.shape[1]} columns; expected a multiple of {_LANES}")
+    if codes.shape[1] != users.shape[1]:
+        raise ValueError(f"users has {users.shape[1]} columns; expected {codes.shape[1]}, as codes")
     width = max(0, int(counts.max(initial=0)))
     items = np.full((len(users), width), PADDING_ITEM, np.int32)
-    scores = np.full((len(users), width), PADDING_SCORE, np.float32)
-    everything = np.arange(len(vectors), dtype=np.int32)
+    products = np.full((len(users), width), np.iinfo(np.int32).min, np.int32)
+    everything = np.arange(len(codes), dtype=np.int32)
     for row in np.flatnonzero(counts > 0):
-        allowed = everything[~_is_set(blocked[row], everything)][None, :]
-        found = inner_products(users[row], vectors[allowed[0]])[None, :]
-        empty = np.empty((1, 0), np.int32)
-        best, best_scores, _ = merge_top(empty, empty.astype(np.float32), allowed, found, counts[row : row + 1])
-        items[row, : best.shape[1]], scores[row, : best.shape[1]] = best[0], best_scores[0]
-    return items, scores
+        allowed = everything[~_is_set(blocked[row], everything)]
+        found = codes[allowed].astype(np.int32) @ users[row].astype(np.int32)
+        best = np.lexsort((allowed, -found.astype(np.int64)))[: counts[row]]
+        items[row, : len(best)], products[row, : len(best)] = allowed[best], found[best]
+    return items, products
 
 
 def inner_products(user: Float32Array, vectors: Float32Array) -> Float32Array:

@@ -17,18 +17,18 @@ import numpy.typing as npt
 
 from nann.conditions import Conditions
 from nann.errors import RequestError, ScorerError
-from nann.kernels import NATIVE, Float32Array, Int32Array, Int64Array, Kernels, core_count
+from nann.kernels import NATIVE, Float32Array, Int32Array, Int64Array, Kernels, Uint64Array, core_count
 from nann.lockstep import take_rows
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SeedParams
-from nann.search_result import finite, fit
+from nann.search_result import fit
 from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS, PADDING_ITEM, PADDING_SCORE, USER_STATE
 
 _STEPS_PER_EF = 4
 """The most items that a walk expands, as a multiple of its ef: more than it needs, so that no walk is unbounded."""
-_STEPS_UNDER = 2
+_STEPS_UNDER = 1.3
 """The same under conditions, where a walk must expand N / matching times as many items, if these are anywhere."""
-_SCANNED_PER_STEP = 16
+_SCANNED_PER_STEP = 100
 """How many items a scan scores in the time of one step of a walk."""
 
 
@@ -101,7 +101,7 @@ def _walk(
     ef = np.array([min(one.ef, graph.item_count) for one in params], np.int32)
     steps = _STEPS_PER_EF * ef.astype(np.int64)
     if conditions is not None:
-        steps = _STEPS_UNDER * ef.astype(np.int64) * graph.item_count // np.maximum(conditions.matching, 1)
+        steps = _STEPS_UNDER * ef * graph.item_count / np.maximum(conditions.matching, 1)
     width = int(counts.max(initial=0))
     ground = graph.layers[0]
     items, scores, scored = kernels.light_walk(
@@ -134,8 +134,8 @@ def _under(
     items = np.full((len(params), counts.max(initial=0)), PADDING_ITEM, np.int32)
     scores = np.full(items.shape, PADDING_SCORE, np.float32)
     scored = np.zeros(len(params), np.int32)
-    steps = np.array([one.ef for one in params]) * (index.item_count / np.maximum(matching, 1))  # of a walk, about
-    walking = restricted & (matching > _SCANNED_PER_STEP * steps)
+    cheaper = [scan_is_cheaper(one, int(some), index.item_count) for one, some in zip(params, matching, strict=True)]
+    walking = restricted & ~np.array(cheaper, np.bool_)
     for rows, among in ((np.flatnonzero(~restricted), None), (np.flatnonzero(walking), conditions)):
         if len(rows):
             some = among if among is None else among[rows]
@@ -146,13 +146,51 @@ def _under(
             scored[rows] = found.light_scored
     too_few = np.count_nonzero(items != PADDING_ITEM, axis=1) < counts
     if len(rows := np.flatnonzero(restricted & too_few)):
-        wanted = counts[rows].astype(np.int32)
-        best, best_scores = kernels.light_scan(
-            index.light_vectors, states[rows], conditions.blocked[rows], wanted, threads
-        )
-        items[rows, : best.shape[1]], scores[rows, : best.shape[1]] = best, finite(best_scores)
+        best, best_scores = light_scan(index, states[rows], conditions.blocked[rows], counts[rows], kernels, threads)
+        items[rows, : best.shape[1]], scores[rows, : best.shape[1]] = best, best_scores
         scored[rows] += matching[rows].astype(np.int32)
     return Seeds(items, scores, scored)
+
+
+def scan_is_cheaper(params: SeedParams, matching: int, item_count: int) -> bool:
+    """Whether a scan of the `matching` of N items costs less than a light walk under conditions.
+
+    A walk expands N / matching times as many items where the user's taste does not matter, and more where it is for
+    items that do not match: the square stands between both.
+    """
+    steps = params.ef * (item_count / max(matching, 1)) ** 2
+    return matching <= _SCANNED_PER_STEP * steps
+
+
+def light_scan(
+    index: SearchIndex,
+    user_states: Float32Array,
+    blocked: Uint64Array,
+    counts: Int64Array,
+    kernels: Kernels = NATIVE,
+    threads: int | None = None,
+) -> tuple[Int32Array, Float32Array]:
+    """The best of all items by light score, as exact as eight bits are (`nann.light_codes`), without a walk.
+
+    Args:
+        index: with light vectors.
+        user_states: `float32[B, S]`, whose last columns are w_u.
+        blocked: `uint64[B, W]`, items that are left out.
+        counts: `int64[B]`, how many items each user gets.
+        kernels: the inner loops.
+        threads: how many threads share the items; None: as many as this process has cores.
+
+    Returns:
+        `int32[B, max(counts)]` items, best first, padded with -1, and about their light scores, padded.
+
+    Raises:
+        RequestError: if the states are too narrow.
+        ScorerError: if a w_u is not finite.
+    """
+    codes = index.light_codes
+    users, steps = codes.of_users(light_users(user_states, index.light_width))
+    items, products = kernels.light_scan(codes.codes, users, blocked, counts.astype(np.int32), threads or core_count())
+    return items, np.where(items == PADDING_ITEM, PADDING_SCORE, products * steps[:, None]).astype(np.float32)
 
 
 def light_users(user_states: Float32Array, width: int) -> Float32Array:

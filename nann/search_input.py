@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from nann.errors import BundleError, RequestError
 from nann.graph import HnswGraph
 from nann.item_sets import bitmap_words
 from nann.kernels import Float32Array, Int32Array, Uint64Array
+from nann.light_codes import LightCodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,12 @@ class SearchIndex:
     def item_count(self) -> int:
         """N."""
         return self.graph.item_count
+
+    @cached_property
+    def light_codes(self) -> LightCodes:
+        """Of the light vectors, which must be there; what a scan under conditions reads. Made at the first use."""
+        assert self.light_vectors is not None
+        return LightCodes.of(self.light_vectors)
 
     @property
     def light_width(self) -> int:

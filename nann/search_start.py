@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from nann.conditions import Conditions, packed, padded
 from nann.errors import RequestError
 from nann.graph import HnswGraph
-from nann.kernels import BoolArray, Int32Array, Int64Array, Kernels, core_count
-from nann.light_walk import light_users, light_walk
+from nann.kernels import BoolArray, Int32Array, Int64Array, Kernels
+from nann.light_walk import light_scan, light_walk, scan_is_cheaper
 from nann.lockstep import keep_rows, overlay, take_rows
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams, SeedParams
@@ -36,8 +36,10 @@ class Plan:
         width: the result's K, kept apart because a batch may have no users.
         ef: `int32[layers, B]`, ground first.
         rounds: `int32[layers, B]`.
-        seeds: the light walk of each user who starts at seeds.
+        seeds: the light walk of each user who starts at seeds, whether or not a scan takes its place.
         every: `bool[B]`, True: all items that may be shown are scored at the start, and there are no rounds.
+        scanned: `int64[B]`, not 0: so many seeds are the best of all items that may be shown by light score, in place
+            of those of a light walk, and there are no rounds.
     """
 
     top_k: Int64Array
@@ -46,9 +48,16 @@ class Plan:
     rounds: Int32Array
     seeds: tuple[SeedParams | None, ...]
     every: BoolArray
+    scanned: Int64Array
 
     @classmethod
-    def of(cls, params: SearchParams | Sequence[SearchParams], users: int, graph: HnswGraph) -> Plan:
+    def of(
+        cls,
+        params: SearchParams | Sequence[SearchParams],
+        users: int,
+        graph: HnswGraph,
+        conditions: Conditions | None = None,
+    ) -> Plan:
         """The plan for B users.
 
         Raises:
@@ -66,33 +75,48 @@ class Plan:
         top_k = np.array([one.top_k for one in each], np.int64)
         width = params.top_k if isinstance(params, SearchParams) else int(top_k.max(initial=0))
         ef, rounds = (np.full((graph.entry_layer + 1, users), unused, np.int32) for unused in (1, 0))
+        scanned, every = np.zeros(users, np.int64), np.zeros(users, np.bool_)
+        matching = [graph.item_count] * users if conditions is None else conditions.matching.tolist()
         for row, one in enumerate(each):
+            every[row], scanned[row] = _at_once(one, matching[row], graph)
+            if every[row] or scanned[row]:
+                ef[0, row] = min(one.top_k, graph.item_count)
+                continue
             for array, values in ((ef, one.ef), (rounds, one.rounds)):
                 array[: len(values), row] = [min(value, graph.item_count) for value in reversed(values)]
-        every = np.array([one.every_item for one in each], np.bool_)
-        return cls(top_k, width, ef, rounds, tuple(one.seeds for one in each), every)
+        seeds = tuple(None if alone else one.seeds for one, alone in zip(each, every, strict=True))
+        return cls(top_k, width, ef, rounds, seeds, every, scanned)
 
     @property
     def seeded(self) -> BoolArray:
         """`bool[B]`, who starts at seeds."""
         return np.array([one is not None for one in self.seeds], np.bool_)
 
-    def evaluations(self, graph: HnswGraph) -> Int64Array:
-        """`int64[B]`, about how many items each search scores without conditions."""
-        start = [len(graph.entry_points) if one is None else one.count for one in self.seeds]
-        reach = np.array([Conditions.reach(graph, layer) for layer in range(len(self.ef))])[:, None]  # [layers, 1]
-        sizes = np.array(graph.layer_sizes[: len(self.ef)])[:, None]
-        found = np.where(self.rounds > 0, np.minimum(self.ef * reach, sizes), 0)  # later rounds find few more
-        return np.asarray(start + found.sum(axis=0))
 
-    def under(self, conditions: Conditions, graph: HnswGraph) -> Plan:
-        """The plan under conditions: who has few items that may be shown scores all of them and walks nowhere."""
-        worth = np.where(self.seeded, EXACT_WORTH, EXACT_WORTH_BY_LAYERS)
-        few = conditions.matching <= np.maximum(worth * self.evaluations(graph), self.top_k)
-        few = few & conditions.restricted | self.every
-        seeds = tuple(None if alone else one for one, alone in zip(self.seeds, few, strict=True))
-        ef = np.where(few, self.top_k, self.ef).astype(np.int32)
-        return replace(self, seeds=seeds, every=few, ef=ef, rounds=np.where(few, 0, self.rounds).astype(np.int32))
+def _at_once(params: SearchParams, matching: int, graph: HnswGraph) -> tuple[bool, int]:
+    """`Plan.every` and `Plan.scanned` of a user who may be shown `matching` items.
+
+    Who has few scores all of them and walks nowhere. Nor do those who start at seeds, where a scan of all that may be
+    shown costs less than a light walk: they score as many of its best as the search scores without conditions, and
+    find more than walks among items that may not be shown.
+    """
+    if params.every_item or matching == graph.item_count:
+        return params.every_item, 0
+    evaluations = max(expected_evaluations(params, graph), params.top_k)
+    if matching <= (EXACT_WORTH_BY_LAYERS if params.seeds is None else EXACT_WORTH) * evaluations:
+        return True, 0
+    scans = params.seeds is not None and scan_is_cheaper(params.seeds, matching, graph.item_count)
+    return False, min(evaluations, matching) if scans else 0
+
+
+def expected_evaluations(params: SearchParams, graph: HnswGraph) -> int:
+    """About how many items a search scores without conditions."""
+    start = len(graph.entry_points) if params.seeds is None else params.seeds.count
+    layers = zip(reversed(params.ef), reversed(params.rounds), graph.layer_sizes, strict=False)
+    found = [
+        min(ef * Conditions.reach(graph, layer), size) for layer, (ef, rounds, size) in enumerate(layers) if rounds
+    ]
+    return start + sum(found)  # later rounds find few more
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +156,7 @@ class Start:
                 entry_points = _topped_up(packed(entry_points), entering, conditions, index.graph)
             first = np.concatenate([own_blocked[:, ::-1], entry_blocked], axis=1)  # own items with the latest first
             bridges = padded([_distinct(row[row != PADDING_ITEM]) for row in first])
-        seeds = _with_own(_seeds(index, users, plan.seeds, conditions, kernels), own)
+        seeds = _with_own(_seeds(index, users, plan, conditions, kernels), own)
         items = overlay([entry_points, seeds, _all_that_match(plan.every, index.item_count, conditions)])
         return cls(np.empty((len(users), 0), np.int32) if items is None else items, bridges)
 
@@ -142,22 +166,23 @@ def _distinct(items: Int32Array) -> Int32Array:
 
 
 def _seeds(
-    index: SearchIndex,
-    users: UserBatch,
-    params: Sequence[SeedParams | None],
-    conditions: Conditions | None,
-    kernels: Kernels,
+    index: SearchIndex, users: UserBatch, plan: Plan, conditions: Conditions | None, kernels: Kernels
 ) -> Int32Array:
     """Seeds of the users who start there: `int32[B, n]`, padded with -1; n may be 0."""
-    wanted = [one for one in params if one is not None]
-    if not wanted:
-        return np.empty((len(params), 0), np.int32)
-    rows = np.array([row for row, one in enumerate(params) if one is not None], np.intp)
-    blocked = None if conditions is None else take_rows(conditions.blocked, rows)
-    walkers = UserBatch(take_rows(users.states, rows), None, blocked)  # a light walk does not read own items
-    found = light_walk(index, walkers, wanted, kernels=kernels).items
-    seeds = np.full((len(params), found.shape[1]), PADDING_ITEM, np.int32)
-    seeds[rows] = found
+    scanning = plan.scanned > 0
+    found = []
+    if len(rows := np.flatnonzero(plan.seeded & ~scanning)):
+        blocked = None if conditions is None else take_rows(conditions.blocked, rows)
+        walkers = UserBatch(take_rows(users.states, rows), None, blocked)  # a light walk does not read own items
+        params = [one for one, scans in zip(plan.seeds, scanning, strict=True) if one is not None and not scans]
+        found.append((rows, light_walk(index, walkers, params, kernels=kernels).items))
+    if len(rows := np.flatnonzero(scanning)):
+        assert conditions is not None
+        items, _ = light_scan(index, users.states[rows], conditions.blocked[rows], plan.scanned[rows], kernels)
+        found.append((rows, items))
+    seeds = np.full((len(users), max((items.shape[1] for _, items in found), default=0)), PADDING_ITEM, np.int32)
+    for rows, items in found:
+        seeds[rows, : items.shape[1]] = items
     return seeds
 
 
@@ -221,9 +246,7 @@ def best_unscored(
         return padded(found)
     blocked = conditions.blocked[rows]  # a copy
     kernels.mark(blocked, scored[rows])
-    states = light_users(users.states[rows], index.light_width)
-    wanted = counts[rows].astype(np.int32)
-    best, _ = kernels.light_scan(index.light_vectors, states, blocked, wanted, core_count())
+    best, _ = light_scan(index, users.states[rows], blocked, counts[rows], kernels)
     for row, items in zip(rows.tolist(), best, strict=True):
         found[row] = items[items != PADDING_ITEM]
     return padded(found)

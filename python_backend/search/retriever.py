@@ -118,6 +118,8 @@ class Retriever:
         self._conditions = RequestConditions(bundle, operator)
         if self._index.light_vectors is None and ENTRY_SEEDS in self._by_entry:
             raise BundleError(f"the bundle recommends entry {ENTRY_SEEDS!r} and has no {LIGHT_VECTORS_FILE}")
+        if self._index.light_vectors is not None:
+            _ = self._index.light_codes  # made now, so that the first request under a filter does not wait for them
 
     @property
     def item_count(self) -> int:

@@ -118,15 +118,19 @@ void expand_through(Random& random, bool wild) {
 
 void light_scan(Random& random, bool wild) {
   const size_t items = static_cast<size_t>(below(random, 300)), users = static_cast<size_t>(below(random, 5));
-  const size_t dim = static_cast<size_t>(below(random, 40)), words = word_count(random, items, wild);
-  std::vector<float> vectors = floats(random, items * dim, wild), states = floats(random, users * dim, wild), scores;
+  const size_t dim = wild ? static_cast<size_t>(below(random, 40)) : 16 * static_cast<size_t>(below(random, 4));
+  const size_t words = word_count(random, items, wild);
+  std::vector<int8_t> codes(items * dim);
+  std::vector<int16_t> states(users * dim);
+  for (int8_t& code : codes) code = static_cast<int8_t>(random());
+  for (int16_t& code : states) code = static_cast<int16_t>(random());
   std::vector<uint64_t> blocked = bitmaps(random, users * words);
-  std::vector<int32_t> counts(users), out;
+  std::vector<int32_t> counts(users), out, products;
   for (int32_t& count : counts) count = below(random, 30) - 2;
-  const nann::ScanInput in{matrix<const float>(vectors, items, dim), matrix<const float>(states, users, dim),
+  const nann::ScanInput in{matrix<const int8_t>(codes, items, dim), matrix<const int16_t>(states, users, dim),
                            matrix<const uint64_t>(blocked, users, words), matrix<const int32_t>(counts, 1, users)};
   const size_t width = nann::scan_width(in);
-  nann::light_scan(in, {matrix<int32_t>(out, users, width), matrix<float>(scores, users, width)}, threads(random));
+  nann::light_scan(in, {matrix<int32_t>(out, users, width), matrix<int32_t>(products, users, width)}, threads(random));
 }
 
 void merge(Random& random, bool wild) {

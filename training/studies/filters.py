@@ -65,7 +65,7 @@ class FilterSettings:
     planted_items: int = ONE_MILLION
     planted_users: int = 50
     compared: tuple[float, ...] = (0.2, 0.04)
-    compared_users: int = 5
+    compared_users: int = 20
     repeats: int = 3
 
 

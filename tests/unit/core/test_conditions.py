@@ -70,13 +70,13 @@ def ways(draw, graph, with_seeds):
     return replace(params, seeds=SeedParams(count, count + draw(st.integers(0, 8)))) if entry == "seeds" else params
 
 
-@pytest.fixture(params=["as tuned", "always walking"])
+@pytest.fixture(params=["as tuned", "always scanning", "always walking"])
 def walking(request, monkeypatch):
-    """On graphs of this size everything would be scored or scanned; the searches must be right without that too."""
-    if request.param == "always walking":
+    """On graphs of this size everything would be scored; the searches must be right without that too."""
+    if request.param != "as tuned":
         monkeypatch.setattr(search_start, "EXACT_WORTH", 0)
         monkeypatch.setattr(search_start, "EXACT_WORTH_BY_LAYERS", 0)
-        monkeypatch.setattr(light_walk, "_SCANNED_PER_STEP", 0)
+        monkeypatch.setattr(light_walk, "_SCANNED_PER_STEP", 0 if request.param == "always walking" else 1e9)
 
 
 def assert_same(left, right):

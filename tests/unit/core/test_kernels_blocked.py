@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from nann import _kernels, item_sets
 from nann.kernels import NATIVE, NUMPY
-from nann.signature import PADDING_SCORE
 
 BOTH = pytest.mark.parametrize("kernel", [NATIVE, NUMPY], ids=lambda kernel: kernel.name)
 FEW = settings(max_examples=100)
@@ -81,31 +80,33 @@ def test_expansion_without_blocked_items_is_the_plain_one(kernel, case):
 
 @st.composite
 def scans(draw):
-    """Vectors of small whole numbers, so that sums are exact and many scores tie; counts from below 1 to beyond N."""
+    """Codes of small numbers, so that many products tie, and of the largest; counts from below 1 to beyond N."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    item_count, users, width = draw(st.integers(1, 3000)), draw(st.integers(0, 4)), draw(st.integers(1, 20))
-    vectors, states = (rng.integers(-3, 4, (rows, width)).astype(np.float32) for rows in (item_count, users))
+    item_count, users, width = draw(st.integers(1, 9000)), draw(st.integers(0, 4)), draw(st.sampled_from([16, 32, 80]))
+    most, most_of_users = draw(st.sampled_from([(2, 2), (127, 32767)]))
+    codes = rng.integers(-most, most + 1, (item_count, width)).astype(np.int8)
+    states = rng.integers(-most_of_users, most_of_users + 1, (users, width)).astype(np.int16)
     share = draw(st.sampled_from([0, 0.5, 0.99, 1]))
     blocked = rng.random((users, item_count)) < share
     bits = np.array([item_sets.of_items(np.flatnonzero(row).astype(np.int32), item_count) for row in blocked])
     bits = bits.reshape(users, item_sets.bitmap_words(item_count)).astype(np.uint64)
-    return vectors, states, bits, blocked, rng.integers(-1, 40, users).astype(np.int32)
+    return codes, states, bits, blocked, rng.integers(-1, 40, users).astype(np.int32)
 
 
 @BOTH
 @FEW
 @given(case=scans(), threads=st.integers(1, 3))
 def test_light_scan(kernel, case, threads):
-    vectors, states, bits, blocked, counts = case
-    items, scores = kernel.light_scan(vectors, states, bits, counts, threads)
-    assert items.shape == scores.shape == (len(states), max(0, counts.max(initial=0)))
+    codes, states, bits, blocked, counts = case
+    items, products = kernel.light_scan(codes, states, bits, counts, threads)
+    assert items.shape == products.shape == (len(states), max(0, counts.max(initial=0)))
     for row, state in enumerate(states):
-        exact = vectors @ state
+        exact = codes.astype(np.int64) @ state.astype(np.int64)
         allowed = np.flatnonzero(~blocked[row])
         best = allowed[np.lexsort((allowed, -exact[allowed]))][: max(0, counts[row])]
         np.testing.assert_array_equal(items[row], np.pad(best, (0, items.shape[1] - len(best)), constant_values=-1))
-        np.testing.assert_array_equal(scores[row, : len(best)], exact[best])
-        assert (scores[row, len(best) :] == PADDING_SCORE).all()
+        np.testing.assert_array_equal(products[row, : len(best)], exact[best])
+        assert (products[row, len(best) :] == np.iinfo(np.int32).min).all()
 
 
 @st.composite
@@ -177,18 +178,19 @@ def test_arrays_that_do_not_fit(kernel, changed, error, message):
 
 @BOTH
 @pytest.mark.parametrize(("changed", "error", "message"), [
-    ({"users": np.ones((1, 2), np.float32)}, ValueError, "users has 2 columns; expected 3, as vectors"),
+    ({"users": np.ones((1, 32), np.int16)}, ValueError, "users has 32 columns; expected 16, as codes"),
+    ({"codes": np.ones((2, 3), np.int8)}, ValueError, "codes has 3 columns; expected a multiple of 16"),
     ({"blocked": np.zeros((2, 1), np.uint64)}, ValueError, "blocked has 2 rows; expected 1, one per user"),
     ({"blocked": np.zeros((1, 0), np.uint64)}, ValueError,
      "blocked has 0 words per row; expected at least 1 for 2 items"),
     ({"counts": np.array([1, 1], np.int32)}, ValueError, "counts has 2 rows; expected 1, one per user"),
-    ({"users": np.full((1, 3), np.nan, np.float32)}, ValueError, "the score of item 0 is NaN"),
+    ({"codes": np.ones((2, 16), np.int16)}, TypeError, "codes is int16; expected int8"),
     ({"threads": 0}, ValueError, "threads is 0; expected at least 1"),
 ])  # fmt: skip
 def test_scans_of_arrays_that_do_not_fit(kernel, changed, error, message):
     values = {
-        "vectors": np.ones((2, 3), np.float32),
-        "users": np.ones((1, 3), np.float32),
+        "codes": np.ones((2, 16), np.int8),
+        "users": np.ones((1, 16), np.int16),
         "blocked": np.zeros((1, 1), np.uint64),
         "counts": np.array([1], np.int32),
         "threads": 1,

@@ -255,9 +255,10 @@ def test_the_native_function_alone_stays_within_its_arrays(changed, message):
         _kernels.light_walk(blocked=None, **arguments(**changed))
 
 
-def test_a_long_walk_under_conditions_of_a_large_corpus():
-    """2 ef N is more than an int32 holds."""
-    count, ef = 200_000, 6_000
+def test_a_long_walk_under_conditions_of_a_large_corpus(monkeypatch):
+    """ef N is more than an int32 holds."""
+    monkeypatch.setattr("nann.light_walk._SCANNED_PER_STEP", 0)
+    count, ef = 200_000, 12_000
     links = Layer(np.arange(count + 1, dtype=np.int32), np.maximum(np.arange(count, dtype=np.int32) - 1, 0))
     top = Layer(np.zeros(count + 1, np.int32), np.zeros(0, np.int32))
     graph = HnswGraph((links, top), np.r_[np.zeros(count - 1, np.uint8), np.uint8(1)], 1, count - 1)

@@ -28,7 +28,7 @@ from ...reports.store import Json
 
 BoolArray = npt.NDArray[np.bool_]
 
-SELECTIVITIES = (0.5, 0.2, 0.1, 0.04, 0.01, 0.003, 0.001, 0.0001)
+SELECTIVITIES = (0.9, 0.5, 0.2, 0.1, 0.04, 0.01, 0.003, 0.001, 0.0001)
 BROAD = 0.2
 """The share of each of the two filters that are joined by "and"."""
 UNCORRELATED, POSITIVE, NEGATIVE = "uncorrelated", "positive", "negative"
