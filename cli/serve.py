@@ -146,7 +146,8 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 def _look_after(server: TritonServer) -> Callable[[], None]:
     """What to call repeatedly while the server runs."""
-    from ..python_backend.repository.versions import Versions, models_locked
+    from ..python_backend.history import Versions
+    from ..python_backend.repository.versions import models_locked
     from ..python_backend.server.stub_supervisor import StubSupervisor
 
     if (pid := server.pid) is None:  # it has stopped already: `wait` says so

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nann import item_sets
-from nann.durable_files import new_file
+from nann.durable_files import new_file, remove_file
 from nann.errors import ConfigError, FilterError, InvalidInputError, RequestError
 from nann.features import FeatureTransform
 
@@ -81,7 +81,7 @@ class NamedFilters:
             os.utime(temporary, ns=(now := time.time_ns(), now))  # a file system's own clock may tick in milliseconds
 
     def remove(self, name: str) -> None:
-        """Removes a filter.
+        """Removes a filter, and so that it stays removed after a crash.
 
         Raises:
             ConfigError: if there is none of this name.
@@ -89,7 +89,7 @@ class NamedFilters:
         path = self._path(name)
         if not path.is_file():
             raise ConfigError(f"there is no filter {name!r} to remove; there are: {_listed(self.names())}")
-        path.unlink()
+        remove_file(path)
 
     def version(self, name: str) -> object | None:
         """What changes when the filter is replaced: one look at its file. None: there is none of this name."""

@@ -17,8 +17,8 @@ from support.waiting import wait_until
 
 from nann.bundle import Bundle
 from nann.errors import DeployError, NannError
+from nann.python_backend.history import Versions
 from nann.python_backend.repository.deploy import deploy
-from nann.python_backend.repository.versions import Versions
 from nann.python_backend.server.control import ModelControl
 from nann.python_backend.server.processes import DEAD, child_processes, served_model
 from nann.signature import MODELS

@@ -14,8 +14,9 @@ from support.waiting import wait_until
 
 from nann.bundle import Bundle
 from nann.errors import ServerError, ServerUnavailable
+from nann.python_backend.history import Versions
 from nann.python_backend.repository.install import install_bundle
-from nann.python_backend.repository.versions import Versions, models_locked
+from nann.python_backend.repository.versions import models_locked
 from nann.python_backend.server import stub_supervisor
 from nann.python_backend.server.heartbeat import Heartbeat, Restarts, tiny_request
 from nann.python_backend.server.processes import DEAD, child_processes, process_state, served_model
