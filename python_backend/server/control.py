@@ -21,6 +21,8 @@ from .log import without_call_stack
 
 READY, UNAVAILABLE = "READY", "UNAVAILABLE"
 CHANGING = frozenset(("LOADING", "UNLOADING"))
+_WITHOUT_KEY = "was called without the admin key"
+"""In the message of `_request_guard.cpp`."""
 _LOAD_TIMEOUT_S = 600.0
 _TIMEOUT_S = 30.0
 # The server is on this machine, or near: a proxy that the environment names is not asked.
@@ -202,7 +204,7 @@ class ModelControl:
             message = json.loads(message)["error"]
         except (ValueError, KeyError, TypeError):
             message = message or error.reason
-        if error.code == http.HTTPStatus.FORBIDDEN:
+        if error.code == http.HTTPStatus.FORBIDDEN or _WITHOUT_KEY in message:
             return ConfigError(
                 f"the server at {self.url} refused the admin key; pass the file that `nann serve --admin-key-file` "
                 f"uses, or set {ADMIN_KEY_VARIABLE}"

@@ -84,7 +84,7 @@ def test_a_signal_stops_everything(serve, tmp_path, number):
     # Shared memory is named after the server's temporary folder, which is in ours.
     regions = [path.name for path in tmp_path.glob("nann-triton-*")]
     assert _shared_memory(regions)
-    assert len(_processes(tmp_path)) == 5, "tritonserver and four stubs"
+    assert len(_processes(tmp_path)) == 6, "tritonserver and five stubs"
     with RetrievalClient(url) as client:
         assert client.retrieve(item_ids()[20:25], top_k=3).item_ids.shape == (1, 3)
     process.send_signal(number)

@@ -46,11 +46,11 @@ def test_set_list_and_remove(repository, tmp_path):
     at = ("--repository", repository)
     ended = nann("filters", "set", "cheap", 'price < 10 and shop = "a"', *at, "--json")
     assert ended.code == 0, ended
-    assert ended.json == {"name": "cheap", "items_matching": 5}
+    assert ended.json == {"name": "cheap", "items_matching": 5, "item_count": 100, "unknown_ids": None}
     assert "filter cheap allows 5 of 100 items" in ended.stderr
     (tmp_path / "ids.txt").write_text("12\n10\n7\n")
     ended = nann("filters", "set", "both", "--ids", tmp_path / "ids.txt", *at, "--json")
-    assert ended.json["items_matching"] == 2
+    assert (ended.json["items_matching"], ended.json["unknown_ids"]) == (2, 1)
     assert "filter both allows 2 of 100 items; 1 ids are unknown" in ended.stderr
     listed = nann("filters", "list", *at, "--json")
     assert listed.json["filters"] == [
@@ -65,7 +65,7 @@ def test_set_list_and_remove(repository, tmp_path):
 
 def test_before_a_bundle_is_installed(tmp_path):
     ended = nann("filters", "set", "a", "price < 10", "--repository", tmp_path, "--json")
-    assert ended.json == {"name": "a", "items_matching": None}
+    assert ended.json == {"name": "a", "items_matching": None, "item_count": None, "unknown_ids": None}
     assert "no bundle is installed in the repository yet" in ended.stderr
     rows = nann("filters", "list", "--repository", tmp_path, "--json").json["filters"]
     assert rows == [{"name": "a", "of": "operator", "filter": "price < 10"}]
@@ -119,6 +119,7 @@ def test_mistakes(repository, tmp_path):
     assert "a filter's name is '../a'" in refused("filters", "set", "../a", "price < 1", *at)
     nowhere = ("--repository", tmp_path / "nowhere")
     assert "nowhere is no model repository; `nann serve` makes one" in refused("filters", "list", *nowhere)
+    assert "--admin-key-file came without --url" in refused("filters", "list", *at, "--admin-key-file", tmp_path / "x")
     assert NamedFilters.of_repository(repository).names() == []
 
 
