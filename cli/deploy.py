@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .filters import warn_of_misfits
-from .support import DEFAULT_REPOSITORY, AdminKeyOption, JsonOption, RepositoryOption, console, print_json
+from .support import (
+    DEFAULT_REPOSITORY,
+    DEFAULT_URL,
+    AdminKeyOption,
+    JsonOption,
+    RepositoryOption,
+    UrlOption,
+    console,
+    model_control,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from ..python_backend.repository.deploy import Change
-    from ..python_backend.server.control import ModelControl
-
-UrlOption = Annotated[str, typer.Option(help="HTTP address of the server, host:port.")]
-DEFAULT_URL = "127.0.0.1:8000"
 
 
 def deploy(
@@ -40,7 +46,7 @@ def deploy(
     """
     from ..python_backend.repository.deploy import deploy as deploy_bundle
 
-    control = _control(url, admin_key_file)
+    control = model_control(url, admin_key_file)
     _report(deploy_bundle(bundle, repository, control, version=version, plans=plans, keep=keep), json)
     warn_of_misfits(repository)
 
@@ -61,7 +67,7 @@ def rollback(
     from ..python_backend.repository.deploy import rollback_offline, rollback_online
 
     if not offline:
-        _report(rollback_online(repository, _control(url, admin_key_file), version), json)
+        _report(rollback_online(repository, model_control(url, admin_key_file), version), json)
         warn_of_misfits(repository)
         return
     returned = rollback_offline(repository, version)
@@ -69,13 +75,6 @@ def rollback(
     warn_of_misfits(repository)
     if json:
         print_json({"version": returned})
-
-
-def _control(url: str, admin_key_file: Path | None) -> ModelControl:
-    from ..python_backend.server.admin_key import read_admin_key
-    from ..python_backend.server.control import ModelControl
-
-    return ModelControl(url, read_admin_key(admin_key_file))
 
 
 def _report(change: Change, json: bool) -> None:

@@ -10,14 +10,23 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from nann import item_sets
 from nann.errors import ConfigError
-from nann.filters import NamedFilters, ServedFilters
+from nann.signature import LIST_FILTERS, REMOVE_FILTER, SET_FILTER
 
-from .support import DEFAULT_REPOSITORY, JsonOption, RepositoryOption, console, make_table, output, print_json
+from .support import (
+    DEFAULT_REPOSITORY,
+    AdminKeyOption,
+    JsonOption,
+    RepositoryOption,
+    console,
+    make_table,
+    model_control,
+    output,
+    print_json,
+)
 
 if TYPE_CHECKING:
-    from nann.bundle import Bundle
+    from ..python_backend.operator_filters import OperatorFilters
 
 app = typer.Typer(
     name="filters",
@@ -25,10 +34,18 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Filters with a name, for requests with the parameter `filter_name`.\n\n"
     "They belong to a model repository: its running servers follow with the next request, and they stay when a server "
-    "starts again or another bundle is deployed.",
+    "starts again or another bundle is deployed.\n\n"
+    "With `--url` a running server changes its own repository, for whoever has its admin key; else this command does, "
+    "which must be allowed to write there.",
 )
 
 NameArgument = Annotated[str, typer.Argument(help="The filter's name.", metavar="NAME")]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--url", help="HTTP address of a running server, host:port, which then uses its own repository.", metavar="URL"
+    ),
+]
 
 
 @app.command("set")
@@ -41,6 +58,8 @@ def set_filter(
         Path | None, typer.Option(help="Instead: a file with the id of one item a line, of those that are allowed.")
     ] = None,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
+    url: ServerOption = None,
+    admin_key_file: AdminKeyOption = None,
     json: JsonOption = False,
 ) -> None:
     """Set a filter, or replace the one that has the name.
@@ -53,40 +72,52 @@ def set_filter(
         raise ConfigError(
             f"filter {name!r} came with {'neither' if text is None else 'both'} a text and --ids; give one"
         )
-    definition = _ids(ids) if ids is not None else str(text)
-    named, bundle = _named(repository), _current(repository)
-    if bundle is None:
-        named.set(name, definition)
-        console.print("no bundle is installed in the repository yet: attributes are checked when it is used")
-        matching = None
+    listed = None if ids is None else _ids(ids)
+    if url is None:
+        answer = _operator_filters(repository, admin_key_file).set(name, str(text) if listed is None else listed)
     else:
-        allowed = ServedFilters.of_bundle(bundle).compiled(name, definition)
-        named.set(name, definition)
-        matching = item_sets.count(allowed)
-        unknown = "" if isinstance(definition, str) else f"; {len(np.unique(definition)) - matching:,} ids are unknown"
-        console.print(f"filter {name} allows {matching:,} of {bundle.item_count:,} items{unknown}", highlight=False)
+        given = {} if text is None else {"filter": text}
+        answer = model_control(url, admin_key_file).catalog(SET_FILTER, listed, name=name, **given)
+    if answer["item_count"] is None:
+        console.print("no bundle is installed in the repository yet: attributes are checked when it is used")
+    else:
+        unknown = "" if answer["unknown_ids"] is None else f"; {answer['unknown_ids']:,} ids are unknown"
+        items = f"{answer['items_matching']:,} of {answer['item_count']:,} items"
+        console.print(f"filter {name} allows {items}{unknown}", highlight=False)
     if json:
-        print_json({"name": name, "items_matching": matching})
+        print_json(answer)
 
 
 @app.command("list")
-def list_filters(repository: RepositoryOption = DEFAULT_REPOSITORY, json: JsonOption = False) -> None:
+def list_filters(
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    url: ServerOption = None,
+    admin_key_file: AdminKeyOption = None,
+    json: JsonOption = False,
+) -> None:
     """Show the filters of a repository: the operator's, and those of its current bundle."""
-    named, bundle = _named(repository), _current(repository)
-    own = {name: _described(named, name) for name in named.names()}
-    rows = [(name, "operator", text) for name, text in own.items()]
-    of_bundle = {} if bundle is None else bundle.filters
-    rows += [(name, "bundle", text) for name, text in of_bundle.items() if name not in own]
-    output.print(make_table("Filters", ("name", "of", "filter"), sorted(rows)))
+    if url is None:
+        answer = _operator_filters(repository, admin_key_file).listed()
+    else:
+        answer = model_control(url, admin_key_file).catalog(LIST_FILTERS)
+    columns = ("name", "of", "filter")
+    output.print(make_table("Filters", columns, ([each[column] for column in columns] for each in answer["filters"])))
     if json:
-        keys = ("name", "of", "filter")
-        print_json({"filters": [dict(zip(keys, row, strict=True)) for row in sorted(rows)]})
+        print_json(answer)
 
 
 @app.command("remove")
-def remove_filter(name: NameArgument, repository: RepositoryOption = DEFAULT_REPOSITORY) -> None:
+def remove_filter(
+    name: NameArgument,
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    url: ServerOption = None,
+    admin_key_file: AdminKeyOption = None,
+) -> None:
     """Remove an operator's filter; requests that name it are refused, unless the bundle has one of this name."""
-    _named(repository).remove(name)
+    if url is None:
+        _operator_filters(repository, admin_key_file).remove(name)
+    else:
+        model_control(url, admin_key_file).catalog(REMOVE_FILTER, name=name)
     console.print(f"filter {name} is removed", highlight=False)
 
 
@@ -107,35 +138,20 @@ def named_filters(given: Iterable[str]) -> dict[str, str]:
 
 def warn_of_misfits(repository: Path) -> None:
     """Says which of the operator's filters the current bundle of a repository can't use."""
-    bundle = _current(repository)
-    if bundle is not None:
-        for why in ServedFilters.of_bundle(bundle, NamedFilters.of_repository(repository)).misfits():
-            console.print(f"warning: {why}; requests that name it are refused", soft_wrap=True, markup=False)
+    from ..python_backend.operator_filters import OperatorFilters
+
+    for why in OperatorFilters(repository).misfits():
+        console.print(f"warning: {why}; requests that name it are refused", soft_wrap=True, markup=False)
 
 
-def _named(repository: Path) -> NamedFilters:
+def _operator_filters(repository: Path, admin_key_file: Path | None) -> OperatorFilters:
+    from ..python_backend.operator_filters import OperatorFilters
+
+    if admin_key_file is not None:
+        raise ConfigError("--admin-key-file came without --url; name the server with --url, or leave both out")
     if not repository.is_dir():
         raise ConfigError(f"{repository} is no model repository; `nann serve` makes one, or name it with --repository")
-    return NamedFilters.of_repository(repository)
-
-
-def _current(repository: Path) -> Bundle | None:
-    """The part of the repository's current bundle that searches use."""
-    from nann.bundle import Bundle
-    from nann.signature import BEAM_RETRIEVAL
-
-    from ..python_backend.repository.versions import Versions, release_path
-
-    version = Versions.read(repository).current
-    return None if version is None else Bundle.open(release_path(repository, version) / BEAM_RETRIEVAL.name, ())
-
-
-def _described(named: NamedFilters, name: str) -> str:
-    try:
-        definition = named.read(name)
-    except ConfigError as error:
-        return str(error)
-    return definition if isinstance(definition, str) else f"{0 if definition is None else len(definition):,} ids"
+    return OperatorFilters(repository)
 
 
 def _ids(path: Path) -> npt.NDArray[np.int64]:

@@ -112,10 +112,11 @@ def serve(
         line = f"version {version} of {repository}: bundle {opened.bundle_id} ({opened.item_count:,} items)"
         console.print(line, soft_wrap=True)
         with TritonServer(options) as server:
+            look_after = _look_after(server)  # asks the server, so before anybody is told to rely on it
             _welcome(server, opened)
             if json:
                 print_json(_described(server, version, opened))
-            server.wait(_look_after(server))
+            server.wait(look_after)
     except _Stopped:
         console.print("stopped")
 
@@ -146,7 +147,8 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 def _look_after(server: TritonServer) -> Callable[[], None]:
     """What to call repeatedly while the server runs."""
-    from ..python_backend.repository.versions import Versions, models_locked
+    from ..python_backend.history import Versions
+    from ..python_backend.repository.versions import models_locked
     from ..python_backend.server.stub_supervisor import StubSupervisor
 
     if (pid := server.pid) is None:  # it has stopped already: `wait` says so

@@ -21,6 +21,8 @@ from nann.search_params import RequestParameter
 if TYPE_CHECKING:
     from nann.bundle import Bundle
 
+    from ..python_backend.server.control import ModelControl
+
 Command = TypeVar("Command", bound=Callable[..., None])
 
 DEFAULT_BUNDLE = Path("build/bundle")
@@ -34,11 +36,14 @@ DEFAULT_REPOSITORY = Path("build/model_repository")
 AdminKeyOption = Annotated[
     Path | None,
     typer.Option(
-        help="File with the key for model control, which `nann deploy` and `nann rollback` need; only its owner may be "
-        "able to read it. Default: the environment variable NANN_ADMIN_KEY, else a random key that is not shown.",
+        help="File with the admin key, which `nann deploy`, `nann rollback` and `nann filters --url` need; only its "
+        "owner may be able to read it. Default: the environment variable NANN_ADMIN_KEY, else a random key that is not "
+        "shown.",
         show_default=False,
     ),
 ]
+UrlOption = Annotated[str, typer.Option(help="HTTP address of the server, host:port.")]
+DEFAULT_URL = "127.0.0.1:8000"
 
 console = Console(stderr=True)
 """Progress and remarks, on standard error."""
@@ -80,6 +85,14 @@ def as_typed(command: str, **options: str | int | float | None) -> str:
     """The command line; only the last part of a path is kept, since the rest means nothing on another machine."""
     given = ((name.replace("_", "-"), value) for name, value in options.items() if value is not None)
     return " ".join([command, *(f"--{name} {Path(str(value)).name}" for name, value in given)])
+
+
+def model_control(url: str, admin_key_file: Path | None) -> ModelControl:
+    """Control of a running server, with the key from this file or from the environment."""
+    from ..python_backend.server.admin_key import read_admin_key
+    from ..python_backend.server.control import ModelControl
+
+    return ModelControl(url, read_admin_key(admin_key_file))
 
 
 def find_serving() -> None:

@@ -51,6 +51,12 @@ def new_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
         _sync(path.parent)
 
 
+def remove_file(path: Path) -> None:
+    """Removes a file; a crash does not bring it back."""
+    path.unlink()
+    _sync(path.parent)
+
+
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Writes a whole file as `new_file` does, UTF-8."""
     with new_file(path, durable=durable) as temporary:

@@ -12,6 +12,8 @@ dimension that varies between requests or between bundles.
                                              |                    status, request_key
                                              | per round: one BLS call for the whole batch
                                              +-> scorer: user_state, candidates -> candidate_scores
+
+    catalog (operators alone): operation [, allow_item_ids] -> answer
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ class TensorSpec:
     @property
     def config_dtype(self) -> str:
         """The name of the dtype in `config.pbtxt`, as in `TYPE_INT64`."""
-        return f"TYPE_{self.triton_dtype}"
+        return "TYPE_STRING" if self.triton_dtype == "BYTES" else f"TYPE_{self.triton_dtype}"
 
 
 _TRITON_DTYPES = {
@@ -56,6 +58,7 @@ _TRITON_DTYPES = {
     np.dtype(np.int64): "INT64",
     np.dtype(np.float16): "FP16",
     np.dtype(np.float32): "FP32",
+    np.dtype(np.object_): "BYTES",
 }
 
 
@@ -113,6 +116,13 @@ CANDIDATES = _spec("candidates", np.int32, -1)
 CANDIDATE_SCORES = _spec("candidate_scores", np.float32, -1)
 """One score per candidate; scores at padded positions are ignored."""
 
+# Operators alone.
+OPERATION = _spec("operation", np.object_, 1)
+"""What `CATALOG` is to do, one of the following; the request's parameters say the rest."""
+SET_FILTER, REMOVE_FILTER, LIST_FILTERS = "set_filter", "remove_filter", "list_filters"
+ANSWER = _spec("answer", np.object_, 1)
+"""What `CATALOG` did, as a JSON object."""
+
 
 Tensors = Mapping[TensorSpec, npt.NDArray[Any]]
 """Arrays with the batch dimension first, by their spec."""
@@ -139,8 +149,13 @@ BEAM_RETRIEVAL = ModelSpec(
     (ITEM_IDS, SCORES, ITEMS_SCORED, ITEMS_MATCHING, STATUS, REQUEST_KEY),
 )
 SCORER = ModelSpec("scorer", (USER_STATE, CANDIDATES), (CANDIDATE_SCORES,))
+CATALOG = ModelSpec("catalog", (OPERATION, ALLOW_ITEM_IDS), (ANSWER,))
+"""Changes what is served, for operators with the admin key. It belongs to a repository, and has one version."""
 
 MODELS = (ENSEMBLE, FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL, SCORER)
+"""Those that answer together: each version of a repository has all of them."""
+PROCESSES = (FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL, SCORER, CATALOG)
+"""Those that compute something, and so may have processes of their own."""
 
 BUNDLE_SETTING = "bundle"
 """Parameter in the served ensemble's configuration: the bundle_id of the bundle that answers."""

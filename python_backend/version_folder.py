@@ -27,6 +27,8 @@ PLAN_FILE = "model.plan"
 """Triton's name for a TensorRT plan in a version folder."""
 MODEL_FILES = {USER_ENCODER.name: USER_ENCODER_FILE, SCORER.name: SCORER_FILE}
 """Name of each model's ONNX file in the bundle."""
+CATALOG_VERSION = 1
+"""The only version of the model `catalog`."""
 TENSORRT, TORCH = "tensorrt", "torch"
 """Triton targets whose configurations are made at installation."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nann.signature import ENSEMBLE, MODELS
+from nann.signature import PROCESSES
 
 _PROC = Path("/proc")
 
@@ -15,7 +15,7 @@ def model_pss_mb(server_pid: int) -> dict[str, float]:
     Args:
         server_pid: of tritonserver, which leads the process group.
     """
-    found = {spec.name: 0.0 for spec in MODELS if spec is not ENSEMBLE}  # the ensemble has no process
+    found = {spec.name: 0.0 for spec in PROCESSES}  # the ensemble has no process
     for folder in _PROC.iterdir():
         if not folder.name.isdigit():
             continue

@@ -9,15 +9,14 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from nann.bundle import Bundle
 from nann.durable_files import write_text
 from nann.errors import ConfigError
 from nann.search_requests import SERVED_BOUNDS, SearchBounds
-from nann.signature import BEAM_RETRIEVAL, BUNDLE_SETTING, ENSEMBLE, SCORER, USER_ENCODER
+from nann.signature import BEAM_RETRIEVAL, BUNDLE_SETTING, CATALOG, ENSEMBLE, SCORER, USER_ENCODER
 
-from ..version_folder import TEMPLATE, TENSORRT, TORCH
+from ..history import VERSIONS_FOLDER, bundle_of, release_path
+from ..version_folder import CATALOG_VERSION, TEMPLATE, TENSORRT, TORCH
 from .tensorrt_configs import WARMUP_FOLDER
-from .versions import VERSIONS_FOLDER, release_path
 
 MADE_CONFIGS = frozenset(
     (
@@ -43,14 +42,16 @@ def hand_written(repository: Path) -> list[Path]:
 
 
 def copy_template(repository: Path) -> None:
-    """Copies the hand-written configurations to another repository.
+    """Copies the hand-written configurations, and the model `catalog`, to another repository.
 
     A copy that was changed there stays as it is. Any other copy is updated to the template of a new release.
     """
     record = repository / VERSIONS_FOLDER / _COPIED_FILE
     text = record.read_text(encoding="utf-8") if record.exists() else ""
     copied: dict[str, str] = json.loads(text or "{}")
-    for source in hand_written(TEMPLATE):
+    # The files of the other models are in their versions.
+    catalog = TEMPLATE / CATALOG.name / str(CATALOG_VERSION) / "model.py"
+    for source in (*hand_written(TEMPLATE), catalog):
         name = str(source.relative_to(TEMPLATE))
         target, text = repository / name, source.read_text(encoding="utf-8")
         present = target.read_text(encoding="utf-8") if target.exists() else ""  # empty: a crash lost the content
@@ -133,7 +134,7 @@ def pin_ensemble(repository: Path, version: int) -> None:
         raise ConfigError(f"{source} has no step with `{_LATEST}`; restore it, since nann sets the versions")
     pinned = text.replace(_LATEST, f"model_version: {version}")
     pinned += f"\n# Made from ../config.pbtxt.\nversion_policy {{ specific {{ versions: [ {version} ] }} }}\n"
-    bundle_id = Bundle.open(release_path(repository, version) / BEAM_RETRIEVAL.name, ()).bundle_id
+    bundle_id = bundle_of(repository, version).bundle_id
     pinned += f'parameters {{ key: "{BUNDLE_SETTING}" value {{ string_value: "{bundle_id}" }} }}\n'
     targets = {path.stem for path in (repository / SCORER.name / "configs").glob("*.pbtxt")} | {TENSORRT}
     for target in sorted(targets):

@@ -20,6 +20,7 @@ from pathlib import Path
 from nann.errors import DeployError, NannError
 from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, FEATURE_TRANSFORM, SCORER, USER_ENCODER
 
+from ..history import Versions, release_path
 from ..server.control import CHANGING, READY, ModelControl
 from ..server.repository_lock import repository_lock
 from .answer_check import check_release
@@ -27,11 +28,9 @@ from .configs import made_configs, pin_ensemble, write_made_configs
 from .install import check_new, choose_version, open_artefacts
 from .versions import (
     DEFAULT_KEPT_VERSIONS,
-    Versions,
     locked,
     models_locked,
     prune,
-    release_path,
     remove_leftovers,
     set_live,
     write_release,

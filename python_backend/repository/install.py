@@ -10,19 +10,17 @@ from nann.bundle import Bundle
 from nann.bundle_check import check_servable
 from nann.errors import BundleError, ConfigError
 from nann.plans import Plans
-from nann.signature import BEAM_RETRIEVAL
 
+from ..history import Versions, bundle_of, release_path
 from ..server.repository_lock import repository_lock
 from ..version_folder import TEMPLATE, TENSORRT, bundle_artefacts
 from .configs import copy_template, pin_ensemble, search_bounds, write_made_configs
 from .versions import (
     DEFAULT_KEPT_VERSIONS,
-    Versions,
     identity_of,
     locked,
     prune,
     recover,
-    release_path,
     write_release,
 )
 
@@ -104,7 +102,7 @@ def current_bundle(repository: Path) -> Bundle:
     current = Versions.read(repository).current
     if current is None:
         raise ConfigError(f"{repository} has no version; install a bundle with `nann serve --bundle`")
-    return Bundle.open(release_path(repository, current) / BEAM_RETRIEVAL.name, ())
+    return bundle_of(repository, current)
 
 
 def open_artefacts(bundle: Path | str, plans: Path | str | None) -> tuple[Bundle, Plans | None]:

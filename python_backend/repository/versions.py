@@ -14,91 +14,25 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import py_compile
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nann.bundle import Bundle
 from nann.bundle_notes import NOTES_FILE
-from nann.durable_files import link_or_copy, new_folder, write_json
+from nann.durable_files import link_or_copy, new_folder
 from nann.errors import ConfigError, DeployError
 from nann.plans import PLANNED_MODELS, PLANS_FILE, Plans, plan_file
 from nann.signature import BEAM_RETRIEVAL, MODELS
 
+from ..history import VERSIONS_FOLDER, Versions, release_path, versions_folder
 from ..version_folder import PLAN_FILE, TEMPLATE, TENSORRT, bundle_artefacts
 from .tensorrt_configs import WARMUP_FOLDER, tensorrt_addition, write_warmup
 
-VERSIONS_FOLDER = ".versions"
-VERSIONS_FILE = "versions.json"
-FORMAT_VERSION = 1
 DEFAULT_KEPT_VERSIONS = 3
 """How many versions stay on disk, the current one among them."""
-
-
-@dataclass(frozen=True)
-class Versions:
-    """The content of `versions.json`.
-
-    Attributes:
-        history: the versions that were current, oldest first, each once. The last one is current; rollback removes it.
-        identities: `identity_of` the bundle (and plans) of every version that ever was current, by version: a number is
-            never used for two bundles.
-    """
-
-    history: tuple[int, ...] = ()
-    identities: Mapping[int, str] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, repository: Path) -> Versions:
-        """Reads those of a repository; none if nothing was installed yet.
-
-        Raises:
-            DeployError: if the file is not valid.
-        """
-        path = _store(repository) / VERSIONS_FILE
-        if not path.exists():
-            return cls()
-        try:
-            body = json.loads(path.read_text(encoding="utf-8"))
-            if body["format_version"] != FORMAT_VERSION:
-                raise ValueError(f"format version {body['format_version']}")
-            return cls(tuple(body["history"]), {int(number): name for number, name in body["identities"].items()})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DeployError(f"{path} can't be read: {error}; install a bundle in another repository") from error
-
-    def write(self, repository: Path) -> None:
-        """Writes them to the repository, atomically: at this moment a version becomes current."""
-        identities = {str(number): name for number, name in sorted(self.identities.items())}
-        body = {"format_version": FORMAT_VERSION, "history": list(self.history), "identities": identities}
-        write_json(_store(repository) / VERSIONS_FILE, body)
-
-    @property
-    def current(self) -> int | None:
-        """The version that answers; None before the first installation."""
-        return self.history[-1] if self.history else None
-
-    @property
-    def next(self) -> int:
-        """The number for a new version."""
-        return max(self.identities, default=0) + 1
-
-    def with_current(self, version: int, identity: str) -> Versions:
-        """Makes `version` current; a rollback returns to the version before it."""
-        history = (*(number for number in self.history if number != version), version)
-        return Versions(history, {**self.identities, version: identity})
-
-    def rolled_back_to(self, version: int) -> Versions:
-        """Makes an earlier `version` current again; later ones leave the history."""
-        return Versions(self.history[: self.history.index(version) + 1], self.identities)
-
-
-def release_path(repository: Path, version: int) -> Path:
-    """Folder with all files of a version, one folder per model."""
-    return _store(repository) / str(version)
 
 
 def identity_of(bundle: Bundle, plans: Plans | None = None) -> str:
@@ -116,7 +50,7 @@ def locked(repository: Path) -> Iterator[None]:
     Raises:
         DeployError: if another process holds the lock.
     """
-    store = _store(repository)
+    store = versions_folder(repository)
     store.mkdir(parents=True, exist_ok=True)
     lock = store / ".lock"
     # A start on a read-only disk has nothing to write.
@@ -135,7 +69,7 @@ def models_locked(repository: Path) -> Iterator[None]:
 
     A deploy and the supervisor that restarts processes would otherwise load the same model at the same time.
     """
-    with (_store(repository) / ".models").open("w") as stream:
+    with (versions_folder(repository) / ".models").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
@@ -215,7 +149,7 @@ def recover(repository: Path) -> Versions:
 def remove_leftovers(repository: Path, versions: Versions) -> None:
     """Removes temporary folders, and versions that are neither in the history nor visible to Triton."""
     live = live_versions(repository)
-    for path in _store(repository).iterdir():
+    for path in versions_folder(repository).iterdir():
         number = int(path.name) if path.name.isdecimal() else None
         unused = number is not None and number not in versions.history and number not in live
         if path.is_dir() and (unused or path.name.startswith(".")):
@@ -237,7 +171,3 @@ def _copy_model_files(model: str, folder: Path) -> None:
         # Otherwise the stub writes the bytecode into the version folder. Triton then sees a changed version, and loads
         # it again at the next deploy.
         py_compile.compile(str(model_file), doraise=True)
-
-
-def _store(repository: Path) -> Path:
-    return repository / VERSIONS_FOLDER

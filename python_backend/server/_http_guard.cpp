@@ -133,14 +133,6 @@ class Connection {
     return true;
   }
 
-  // In a time that does not tell how much of it is right.
-  static bool is_admin_key(const std::string& text) {
-    const std::string key = admin_key;
-    int difference = text.size() == key.size() ? 0 : 1;
-    for (size_t i = 0; i < text.size(); ++i) difference |= text[i] ^ key[i % key.size()];
-    return difference == 0;
-  }
-
   bool is_shallow(const char* json, size_t size) {
     for (size_t i = 0; i < size; ++i) {
       if (escaped_)

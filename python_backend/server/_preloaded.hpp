@@ -38,8 +38,8 @@ inline int recovered(pthread_mutex_t* mutex, int result) {
   return result == EOWNERDEAD ? pthread_mutex_consistent(mutex) : result;
 }
 
-// Key of the restricted endpoints; `_hidden_key.cpp` sets it before main().
-extern const char* admin_key;
+// Whether a text is the admin key, found in a time that does not tell how much of it is right (`_hidden_key.cpp`).
+bool is_admin_key(const std::string& text);
 
 // Whether the HTTP request that this thread has read last carries the key; `_http_guard.cpp` sets it.
 extern thread_local bool http_request_has_key;

@@ -5,20 +5,25 @@
 //   before it looks at the data: 48 bytes can end a Python process or the server.
 // - Its gRPC server unpacks a compressed message to as much as 2 GB.
 // - Clients may call the ensemble alone. Its steps trust each other's tensors. Operators may call them over HTTP with
-//   the admin key.
+//   the admin key, and `catalog`, which changes what is served, over both protocols. gRPC's metadata come as parameters
+//   of the request (--grpc-header-forward-pattern); the key is taken out here, so that no model ever gets it.
 //
 // The calls of models to models (BLS) come from the Python backend's library and pass.
 #include <link.h>
 
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <string>
+#include <unordered_set>
 
 #include "_preloaded.hpp"
 
 struct TRITONSERVER_Error;
 struct TRITONSERVER_InferenceRequest;
+struct TRITONSERVER_InferenceTrace;
 struct TRITONSERVER_Server;
 extern "C" TRITONSERVER_Error* TRITONSERVER_ErrorNew(int code, const char* message);
 
@@ -29,6 +34,8 @@ constexpr int kInvalidArgument = 3;
 constexpr uint64_t kMostElements = 1 << 22;
 constexpr uint64_t kMostUnpacked = 16 << 20;
 constexpr const char* kPublicModel = "nann";
+constexpr const char* kCatalog = "catalog";
+constexpr const char* kAdminMetadata = "triton-grpc-protocol-nann-admin-key";
 
 // The begin of zlib's z_stream, and its Z_DATA_ERROR.
 struct Stream {
@@ -82,6 +89,37 @@ TRITONSERVER_Error* invalid(const std::string& message) {
   return TRITONSERVER_ErrorNew(kInvalidArgument, message.c_str());
 }
 
+// Requests to the catalog that have not shown the admin key yet. Nearly always empty, which costs other requests nothing.
+class Unproven {
+ public:
+  void add(const void* request) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    requests_.insert(request);
+    count_ = requests_.size();
+  }
+  void remove(const void* request) {
+    if (count_ == 0) return;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    requests_.erase(request);
+    count_ = requests_.size();
+  }
+  bool holds(const void* request) {
+    if (count_ == 0) return false;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return requests_.count(request) != 0;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::unordered_set<const void*> requests_;
+  std::atomic<size_t> count_{0};
+};
+
+Unproven& unproven() {
+  static auto* all = new Unproven;  // never destroyed: threads use it until the process ends
+  return *all;
+}
+
 }  // namespace
 
 EXPORTED TRITONSERVER_Error* TRITONSERVER_InferenceRequestAddInput(TRITONSERVER_InferenceRequest* request,
@@ -102,9 +140,42 @@ EXPORTED TRITONSERVER_Error* TRITONSERVER_InferenceRequestNew(TRITONSERVER_Infer
                                                               TRITONSERVER_Server* server, const char* model,
                                                               int64_t version) {
   static const auto real = replaced<decltype(TRITONSERVER_InferenceRequestNew)>("TRITONSERVER_InferenceRequestNew");
-  if (is_program(__builtin_return_address(0)) && std::strcmp(model, kPublicModel) != 0 && !http_request_has_key)
+  if (!is_program(__builtin_return_address(0)) || std::strcmp(model, kPublicModel) == 0 || http_request_has_key)
+    return real(request, server, model, version);
+  if (std::strcmp(model, kCatalog) != 0)
     return invalid("model " + std::string(model) + " can't be called from outside; send requests to " + kPublicModel);
-  return real(request, server, model, version);
+  TRITONSERVER_Error* error = real(request, server, model, version);
+  if (error == nullptr) unproven().add(*request);
+  return error;
+}
+
+EXPORTED TRITONSERVER_Error* TRITONSERVER_InferenceRequestSetStringParameter(TRITONSERVER_InferenceRequest* request,
+                                                                             const char* key, const char* value) {
+  static const auto real = replaced<decltype(TRITONSERVER_InferenceRequestSetStringParameter)>(
+      "TRITONSERVER_InferenceRequestSetStringParameter");
+  if (!is_program(__builtin_return_address(0)) || std::strcmp(key, kAdminMetadata) != 0)
+    return real(request, key, value);
+  if (is_admin_key(value)) unproven().remove(request);
+  return nullptr;
+}
+
+EXPORTED TRITONSERVER_Error* TRITONSERVER_InferenceRequestDelete(TRITONSERVER_InferenceRequest* request) {
+  static const auto real =
+      replaced<decltype(TRITONSERVER_InferenceRequestDelete)>("TRITONSERVER_InferenceRequestDelete");
+  unproven().remove(request);
+  return real(request);
+}
+
+EXPORTED TRITONSERVER_Error* TRITONSERVER_ServerInferAsync(TRITONSERVER_Server* server,
+                                                           TRITONSERVER_InferenceRequest* request,
+                                                           TRITONSERVER_InferenceTrace* trace) {
+  static const auto real = replaced<decltype(TRITONSERVER_ServerInferAsync)>("TRITONSERVER_ServerInferAsync");
+  if (unproven().holds(request))
+    return invalid(std::string("model ") + kCatalog +
+                   " was called without the admin key, or with another one; it belongs in the HTTP header "
+                   "nann-admin-key, or in the gRPC metadata " +
+                   kAdminMetadata);
+  return real(server, request, trace);
 }
 
 // zlib's. Both servers unpack with it; the HTTP guard lets no compressed body pass.

@@ -14,13 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from nann.errors import ConfigError, ServerError, ServerUnavailable
-from nann.signature import ModelSpec, TensorSpec
+from nann.signature import ALLOW_ITEM_IDS, ANSWER, CATALOG, OPERATION, ModelSpec, TensorSpec
 
 from .admin_key import ADMIN_HEADER, ADMIN_KEY_VARIABLE
 from .log import without_call_stack
 
 READY, UNAVAILABLE = "READY", "UNAVAILABLE"
 CHANGING = frozenset(("LOADING", "UNLOADING"))
+_WITHOUT_KEY = "was called without the admin key"
+"""In the message of `_request_guard.cpp`."""
 _LOAD_TIMEOUT_S = 600.0
 _TIMEOUT_S = 30.0
 # The server is on this machine, or near: a proxy that the environment names is not asked.
@@ -152,11 +154,33 @@ class ModelControl:
         outputs, at = {}, length
         for tensor in answer["outputs"]:
             size = tensor["parameters"]["binary_data_size"]
-            outputs[tensor["name"]] = np.frombuffer(content[at : at + size], dtypes[tensor["name"]]).reshape(
-                tensor["shape"]
-            )
+            data, dtype = content[at : at + size], dtypes[tensor["name"]]
+            flat = _texts(data) if dtype.kind == "O" else np.frombuffer(data, dtype)
+            outputs[tensor["name"]] = flat.reshape(tensor["shape"])
             at += size
         return outputs, int(answer["model_version"])
+
+    def catalog(self, operation: str, ids: npt.NDArray[Any] | None = None, **parameters: str) -> dict[str, Any]:
+        """Sends a request to the model `catalog`.
+
+        Args:
+            operation: one that it has.
+            ids: `int64[X]`, ids of items; None: none.
+            parameters: that the operation takes.
+
+        Returns:
+            What it answers.
+
+        Raises:
+            ConfigError: if the server refuses the admin key.
+            ServerError: with the reason why nothing was changed.
+        """
+        inputs = {OPERATION: np.array([[operation]], object)}
+        if ids is not None:
+            inputs[ALLOW_ITEM_IDS] = ids[None]
+        outputs, _ = self.infer(CATALOG, inputs, parameters=parameters)
+        answer: dict[str, Any] = json.loads(outputs[ANSWER.name].item())
+        return answer
 
     def _post(self, path: str, body: Mapping[str, Any], timeout_s: float = _TIMEOUT_S) -> bytes:
         return self._request(path, body, timeout_s)[0]
@@ -180,9 +204,19 @@ class ModelControl:
             message = json.loads(message)["error"]
         except (ValueError, KeyError, TypeError):
             message = message or error.reason
-        if error.code == http.HTTPStatus.FORBIDDEN:
+        if error.code == http.HTTPStatus.FORBIDDEN or _WITHOUT_KEY in message:
             return ConfigError(
                 f"the server at {self.url} refused the admin key; pass the file that `nann serve --admin-key-file` "
                 f"uses, or set {ADMIN_KEY_VARIABLE}"
             )
         return ServerError(without_call_stack(message))
+
+
+def _texts(data: bytes) -> npt.NDArray[np.object_]:
+    """The elements of a tensor of texts, each of which follows its length in bytes."""
+    found, at = [], 0
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4], "little")
+        found.append(data[at + 4 : at + 4 + length].decode())
+        at += 4 + length
+    return np.array(found, object)

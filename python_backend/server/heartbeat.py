@@ -22,8 +22,10 @@ from nann.signature import (
     BEHAVIORS,
     CANDIDATES,
     HEARTBEAT_ID,
-    MODELS,
+    LIST_FILTERS,
+    OPERATION,
     PADDING_ITEM,
+    PROCESSES,
     PROFILE_CODES,
     RESTARTS,
     USER_STATE,
@@ -108,7 +110,7 @@ def model_heartbeat(
     Raises:
         BundleError: if the manifest can't be read.
     """
-    spec = next(spec for spec in MODELS if spec.name == model)
+    spec = next(spec for spec in PROCESSES if spec.name == model)
     tensors = tiny_request(Bundle.open(version_folder, ()))
 
     def send(counted: Mapping[str, int]) -> None:
@@ -138,4 +140,5 @@ def tiny_request(bundle: Bundle) -> dict[TensorSpec, npt.NDArray[Any]]:
         PROFILE_CODES: np.zeros((1, bundle.profile_width), PROFILE_CODES.dtype),
         USER_STATE: np.zeros((1, bundle.user_state_width), USER_STATE.dtype),
         CANDIDATES: np.zeros((1, width), CANDIDATES.dtype),
+        OPERATION: np.array([[LIST_FILTERS]], OPERATION.dtype),
     }

@@ -14,6 +14,7 @@ _SHOWN_LINES = 12
 # "E1122 12:30:00.123456 4242 model_lifecycle.cc:642] message"
 _ERROR_LINE = re.compile(r'^E\d{4} [\d:.]+ \d+ \S+\] "?(.*)')
 # The log escapes line ends within a message.
+_AFTER_MESSAGE = '";\n '
 _CALL_STACK = re.compile(r"(\\n|\n)+At:")
 NO_GPU_LINES = re.compile("CudaDriverHelper|CUDA driver version is insufficient")
 """What Triton logs as errors on every machine without a GPU."""
@@ -65,7 +66,8 @@ class LogRelay:
 
 def without_call_stack(message: str) -> str:
     """Triton's message about a Python model, without Python's call stack."""
-    return _CALL_STACK.split(message)[0].rstrip('";\n ')
+    text, *stack = _CALL_STACK.split(message, maxsplit=1)
+    return text.rstrip(_AFTER_MESSAGE) if stack else text
 
 
 def failure_lines(lines: Iterable[str]) -> list[str]:
@@ -77,7 +79,7 @@ def failure_lines(lines: Iterable[str]) -> list[str]:
     """
     lines = list(lines)
     matches = (_ERROR_LINE.match(line) for line in lines)
-    messages = [without_call_stack(match.group(1)) for match in matches if match]
+    messages = [without_call_stack(match.group(1)).rstrip(_AFTER_MESSAGE) for match in matches if match]
     errors = [message for message in dict.fromkeys(messages) if not NO_GPU_LINES.search(message)]
     loads = [message for message in errors if message.startswith(_LOAD_FAILED)]
     return (loads or errors)[:_SHOWN_LINES] or lines[-_SHOWN_LINES:]

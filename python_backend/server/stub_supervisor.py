@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nann.errors import NannError, ServerError
-from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, MODELS, SCORER
+from nann.signature import BEAM_RETRIEVAL, CATALOG, PROCESSES, SCORER
 
+from ..version_folder import CATALOG_VERSION
 from .control import ModelControl
 from .heartbeat import Heartbeat, Restarts, model_heartbeat
 from .processes import DEAD, STOPPED, child_processes, process_state, served_model
@@ -97,12 +98,11 @@ class StubSupervisor:
 
     def __post_init__(self) -> None:
         """Starts the heartbeat of the server; those of models start when their processes are seen."""
-        configs = {spec.name: self.control.config(spec.name) for spec in MODELS if spec is not ENSEMBLE}
+        configs = {spec.name: self.control.config(spec.name) for spec in PROCESSES}
         for model, config in configs.items():
             if config["backend"] == "python":
-                self._most[model, str(self.current_version())] = sum(
-                    group["count"] for group in config["instance_group"]
-                )
+                version = CATALOG_VERSION if model == CATALOG.name else self.current_version()
+                self._most[model, str(version)] = sum(group["count"] for group in config["instance_group"])
         parameters = configs[BEAM_RETRIEVAL.name].get("parameters", {})
         deadline_ms = float(parameters.get("deadline_ms", {}).get("string_value", 0))
         self.hang_s = deadline_ms / 1000 + _HANG_MARGIN_S
@@ -226,7 +226,9 @@ class StubSupervisor:
                 self._stubs[pid] = _Stub(*missing.pop())
 
     def _is_missed(self, stub: _Stub) -> bool:
-        """Whether requests fail while this stub is away."""
+        """Whether requests for items fail while this stub is away."""
+        if stub.model == CATALOG.name:
+            return False
         return stub.version == str(self.current_version()) and not (stub.model == SCORER.name and self._may_miss_scorer)
 
     def _is_due(self, stub: _Stub) -> bool:
@@ -237,7 +239,8 @@ class StubSupervisor:
         for key in self._heartbeats.keys() - alive:
             self._heartbeats.pop(key).close()
         for model, version in alive - self._heartbeats.keys():
-            folder = self.repository / BEAM_RETRIEVAL.name / version
+            bundle_version = self.current_version() if model == CATALOG.name else version
+            folder = self.repository / BEAM_RETRIEVAL.name / str(bundle_version)
             with contextlib.suppress(NannError):  # a version that is being removed
                 self._heartbeats[model, version] = model_heartbeat(
                     self.control, model, int(version), folder, self._restarts

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nann.errors import ConfigError, NannError, ServerError
-from nann.signature import ENSEMBLE, SCORER
+from nann.signature import CATALOG, ENSEMBLE, SCORER
 
 from ..tracing import triton_trace_options
-from .admin_key import ADMIN_HEADER
+from .admin_key import ADMIN_HEADER, GRPC_ADMIN_HEADER
 from .control import ModelControl
 from .hidden_key import hidden_key
 from .install import TritonInstall, find_triton, has_gpu
@@ -301,7 +301,7 @@ def server_command(
         # `nann deploy` loads and unloads versions. A model that does not load stops the start. The ensemble loads the
         # models of its steps.
         "--model-control-mode=explicit",
-        *(f"--load-model={spec.name}" for spec in (ENSEMBLE, SCORER)),
+        *(f"--load-model={spec.name}" for spec in (ENSEMBLE, SCORER, CATALOG)),
         "--exit-on-error=true",
         "--disable-auto-complete-config",
         f"--exit-timeout-secs={max(1, round(options.stop_grace_s))}",
@@ -313,6 +313,7 @@ def server_command(
         f"--metrics-port={options.metrics_port}",
         f"--http-restricted-api={_RESTRICTED_APIS}{'' if options.http_inference else ',inference'}:{admin}",
         f"--grpc-restricted-protocol={_RESTRICTED_APIS}:{admin}",
+        f"--grpc-header-forward-pattern=^{GRPC_ADMIN_HEADER}$",  # as far as _request_guard.cpp
         f"--backend-config=python,stub-timeout-seconds={_STUB_TIMEOUT_S}",
         f"--backend-config=python,shm-region-prefix-name={region}",
         *(() if has_gpu() else ("--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0")),

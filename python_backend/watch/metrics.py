@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from nann.bundle import Bundle
-from nann.signature import ENSEMBLE, MODELS
+from nann.signature import PROCESSES
 
 from ..search.clock import SearchClock
 from ..search.outcomes import Kind, Outcome
@@ -48,8 +48,7 @@ class SearchMetrics:
             spec.name: counter(
                 "nann_process_restarts_total", "Processes that died or hung and were loaded again", process=spec.name
             )
-            for spec in MODELS
-            if spec is not ENSEMBLE
+            for spec in PROCESSES
         }
         # Made last, and so sent last: when a request is counted, its other metrics have arrived.
         self._requests: dict[Kind, Counter] = {

@@ -11,7 +11,7 @@ from support.cli_commands import nann, refused
 from nann.bundle import Bundle
 from nann.durable_files import link_or_copy
 from nann.filters import NamedFilters
-from nann.python_backend.repository.versions import Versions, release_path
+from nann.python_backend.history import Versions, release_path
 from nann.signature import BEAM_RETRIEVAL
 from nann.training import IndexConfig, SearchConfig, create_bundle
 
@@ -46,11 +46,11 @@ def test_set_list_and_remove(repository, tmp_path):
     at = ("--repository", repository)
     ended = nann("filters", "set", "cheap", 'price < 10 and shop = "a"', *at, "--json")
     assert ended.code == 0, ended
-    assert ended.json == {"name": "cheap", "items_matching": 5}
+    assert ended.json == {"name": "cheap", "items_matching": 5, "item_count": 100, "unknown_ids": None}
     assert "filter cheap allows 5 of 100 items" in ended.stderr
     (tmp_path / "ids.txt").write_text("12\n10\n7\n")
     ended = nann("filters", "set", "both", "--ids", tmp_path / "ids.txt", *at, "--json")
-    assert ended.json["items_matching"] == 2
+    assert (ended.json["items_matching"], ended.json["unknown_ids"]) == (2, 1)
     assert "filter both allows 2 of 100 items; 1 ids are unknown" in ended.stderr
     listed = nann("filters", "list", *at, "--json")
     assert listed.json["filters"] == [
@@ -65,7 +65,7 @@ def test_set_list_and_remove(repository, tmp_path):
 
 def test_before_a_bundle_is_installed(tmp_path):
     ended = nann("filters", "set", "a", "price < 10", "--repository", tmp_path, "--json")
-    assert ended.json == {"name": "a", "items_matching": None}
+    assert ended.json == {"name": "a", "items_matching": None, "item_count": None, "unknown_ids": None}
     assert "no bundle is installed in the repository yet" in ended.stderr
     rows = nann("filters", "list", "--repository", tmp_path, "--json").json["filters"]
     assert rows == [{"name": "a", "of": "operator", "filter": "price < 10"}]
@@ -119,6 +119,7 @@ def test_mistakes(repository, tmp_path):
     assert "a filter's name is '../a'" in refused("filters", "set", "../a", "price < 1", *at)
     nowhere = ("--repository", tmp_path / "nowhere")
     assert "nowhere is no model repository; `nann serve` makes one" in refused("filters", "list", *nowhere)
+    assert "--admin-key-file came without --url" in refused("filters", "list", *at, "--admin-key-file", tmp_path / "x")
     assert NamedFilters.of_repository(repository).names() == []
 
 
@@ -131,5 +132,9 @@ def test_the_bundle_of_nann_index_has_the_logs_category_and_names_filters(pipeli
     assert opened.filters == {"one": "category = 1", "others": "not category = 1"}
     assert opened.attributes.names == ["category"]
     assert Bundle.open(pipeline.bundle).attributes.names == ["category"]  # after the export
+    NamedFilters.of_repository(tmp_path / "repository").set("own", "not category = 1")
+    evaluate = ("evaluate", "--data", pipeline.data, "--bundle", pipeline.bundle, "--filter-name", "own", "--users", 5)
+    assert nann(*evaluate, "--repository", tmp_path / "repository").code == 0
+    assert "filter_name is 'own'; expected one of: none" in refused(*evaluate)
     assert "--named-filter is 'one'; expected NAME=FILTER" in refused("index", *made, "--named-filter", "one")
     assert "filter 'x': position 1: got 'color'" in refused("index", *made, "--named-filter", "x=color")

@@ -25,6 +25,7 @@ from nann.signature import (
     BEAM_RETRIEVAL,
     BEHAVIORS,
     CANDIDATES,
+    CATALOG,
     ENSEMBLE,
     EXCLUDE_ITEM_IDS,
     FEATURE_TRANSFORM,
@@ -37,7 +38,7 @@ from nann.signature import (
     USER_STATE,
 )
 
-SPECS = {spec.name: spec for spec in MODELS}
+SPECS = {spec.name: spec for spec in (*MODELS, CATALOG)}
 # Additions are parts of a configuration; tests parse the files that are made from them.
 FILES = [path for path in hand_written(TEMPLATE) if path.parent.name != "additions"]
 GRID = ShapeGrid((1, 4, 16), (8, 20))
@@ -68,6 +69,7 @@ def test_every_model_has_a_configuration_for_every_target():
     of_targets = {"config.pbtxt", "embedded.pbtxt", "onnxruntime.pbtxt", "torch.pbtxt"}
     assert by_model == {
         ENSEMBLE.name: {"config.pbtxt"},
+        CATALOG.name: {"config.pbtxt"},
         FEATURE_TRANSFORM.name: {"config.pbtxt"},
         BEAM_RETRIEVAL.name: {"config.pbtxt"},
         USER_ENCODER.name: of_targets,
@@ -86,7 +88,7 @@ def test_names_dtypes_and_shapes_are_the_signatures(path):
 @pytest.mark.parametrize("path", FILES, ids=label)
 def test_what_passes_the_ensemble_passes_everywhere(path):
     config = parse(path)
-    assert config.max_batch_size == MAX_BATCH_SIZE
+    assert config.max_batch_size == (MAX_BATCH_SIZE if model_of(path) != CATALOG.name else 1)
     optional = [tensor.name for tensor in config.input if tensor.optional]
     assert optional == [spec.name for spec in SPECS[config.name].inputs if spec in OPTIONAL]
     # Requests that differ in the inputs or shapes that a batch must share are searched one after the other.
@@ -153,7 +155,7 @@ def test_queues_are_bounded(path):
 def test_all_versions_that_are_there_are_loaded(path):
     """Deploys need it: the folders alone decide which versions are loaded."""
     config = parse(path)
-    assert config.version_policy.HasField("all") == (config.name != ENSEMBLE.name)
+    assert config.version_policy.HasField("all") == (config.name not in (ENSEMBLE.name, CATALOG.name))
 
 
 # What installation makes
@@ -267,6 +269,7 @@ def test_what_triton_loads_is_one_import_of_a_class_that_may_run_inside_it():
     files = sorted(TEMPLATE.glob("*/1/*.py"))
     assert {path.parts[-3] for path in files} == {
         BEAM_RETRIEVAL.name,
+        CATALOG.name,
         FEATURE_TRANSFORM.name,
         SCORER.name,
         USER_ENCODER.name,

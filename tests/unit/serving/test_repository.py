@@ -10,11 +10,11 @@ from support import golden, tiny_bundle
 from nann import durable_files
 from nann.bundle import Bundle, write_manifest
 from nann.errors import BundleError, ConfigError
+from nann.python_backend.history import Versions
 from nann.python_backend.repository import configs as configurations
 from nann.python_backend.repository.configs import check_target, hand_written
 from nann.python_backend.repository.deploy import rollback_offline
 from nann.python_backend.repository.install import current_bundle, install_bundle, install_if_new
-from nann.python_backend.repository.versions import Versions
 from nann.python_backend.server.repository_lock import repository_lock
 from nann.python_backend.version_folder import TEMPLATE
 

@@ -1,5 +1,6 @@
 """The supervisor of a server's Python processes, with real processes: a parent that starts children as it is told."""
 
+import contextlib
 import json
 import os
 import signal
@@ -14,13 +15,14 @@ from support.waiting import wait_until
 
 from nann.bundle import Bundle
 from nann.errors import ServerError, ServerUnavailable
+from nann.python_backend.history import Versions
 from nann.python_backend.repository.install import install_bundle
-from nann.python_backend.repository.versions import Versions, models_locked
+from nann.python_backend.repository.versions import models_locked
 from nann.python_backend.server import stub_supervisor
 from nann.python_backend.server.heartbeat import Heartbeat, Restarts, tiny_request
 from nann.python_backend.server.processes import DEAD, child_processes, process_state, served_model
 from nann.python_backend.server.stub_supervisor import StubSupervisor
-from nann.signature import BEAM_RETRIEVAL, FEATURE_TRANSFORM, HEARTBEAT_ID, MODELS, RESTARTS
+from nann.signature import BEAM_RETRIEVAL, CATALOG, FEATURE_TRANSFORM, HEARTBEAT_ID, PROCESSES, RESTARTS
 
 PARENT = """
 import subprocess, sys
@@ -72,7 +74,8 @@ class FakeServer:
 
     def close(self):
         for pid in self.stubs.values():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # one that died unseen
+                os.kill(pid, signal.SIGKILL)
         self.process.kill()
         self.process.communicate()
 
@@ -114,10 +117,10 @@ def repository(tmp_path):
 def watched(repository):
     server = FakeServer()
     try:
-        for spec in MODELS[1:]:
+        for spec in PROCESSES:
             server.start(spec.name)
         watched = Watched(server, repository)
-        watched.until(lambda: len(watched.supervisor._heartbeats) == 4)
+        watched.until(lambda: len(watched.supervisor._heartbeats) == len(PROCESSES))
         yield watched
         watched.supervisor.close()
         if watched.supervisor._repair is not None:
@@ -189,7 +192,7 @@ def test_after_a_pause_of_everything_nobody_is_killed(watched):
     """The supervisor stood still as well, so it can't tell who did."""
     server = watched.server
     watched.supervisor.hang_s = 0.5
-    server.hung |= {spec.name for spec in MODELS}
+    server.hung |= {spec.name for spec in PROCESSES}
     for pid in (*server.stubs.values(), server.process.pid):
         os.kill(pid, signal.SIGSTOP)
     watched.supervisor.check()
@@ -292,6 +295,13 @@ def test_without_its_scorer_a_server_that_degrades_is_ready(watched):
     watched.until(lambda: watched.ready[-1] is False)
 
 
+def test_without_the_catalog_a_server_is_ready_and_the_catalog_is_loaded_again(watched, repository):
+    os.kill(watched.server.stubs[CATALOG.name], signal.SIGKILL)
+    watched.until(lambda: watched.words)
+    assert watched.words[0].startswith("the process of catalog version 1 died; it was loaded again in ")
+    assert set(watched.ready) == {True}
+
+
 def test_heartbeats_go_to_every_process_and_tell_beam_retrieval_of_restarts(watched):
     os.kill(watched.server.stubs["scorer"], signal.SIGKILL)
 
@@ -299,7 +309,7 @@ def test_heartbeats_go_to_every_process_and_tell_beam_retrieval_of_restarts(watc
         return [json.loads(beat[3][RESTARTS]) for beat in watched.server.beats if beat[0] == BEAM_RETRIEVAL.name]
 
     watched.until(lambda: {"scorer": 1} in told())
-    watched.until(lambda: len({beat[0] for beat in watched.server.beats}) == 4)
+    watched.until(lambda: len({beat[0] for beat in watched.server.beats}) == len(PROCESSES))
     assert {beat[1:3] for beat in watched.server.beats} == {(1, HEARTBEAT_ID)}
 
 

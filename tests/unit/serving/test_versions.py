@@ -7,17 +7,16 @@ import pytest
 from support import tiny_bundle
 
 from nann.errors import BundleError, ConfigError, DeployError
+from nann.python_backend.history import Versions, release_path
 from nann.python_backend.repository import deploy as deployment
 from nann.python_backend.repository.answer_check import Answers, compare
 from nann.python_backend.repository.deploy import rollback_offline
 from nann.python_backend.repository.install import current_bundle, install_bundle, install_if_new
 from nann.python_backend.repository.versions import (
-    Versions,
     live_versions,
     locked,
     models_locked,
     prune,
-    release_path,
     set_live,
 )
 from nann.python_backend.server.admin_key import read_admin_key

@@ -1,0 +1,1 @@
+from nann.python_backend.models.catalog import TritonPythonModel

@@ -1,0 +1,96 @@
+"""The model `catalog`: changes what a running server may return.
+
+Only requests with the admin key reach it: the preloaded library checks that (`server/_request_guard.cpp`), and no model
+ever sees the key. It belongs to the repository and not to a version, so that all changes have one writer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nann.errors import InvalidInputError, RequestError, ServerError
+from nann.features import is_padding
+from nann.filters.named import Definition
+from nann.search_params import either
+from nann.signature import (
+    ALLOW_ITEM_IDS,
+    ANSWER,
+    HEARTBEAT_ID,
+    LIST_FILTERS,
+    OPERATION,
+    REMOVE_FILTER,
+    SET_FILTER,
+    Tensors,
+)
+
+from ..operator_filters import OperatorFilters
+from ..tensors import answer_each, read_optional_tensor, read_parameters, read_tensor
+
+
+class TritonPythonModel:
+    """Triton's view of the catalog."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Finds the repository that the server serves."""
+        self._repository = Path(args["model_repository"]).parent
+        self._filters = OperatorFilters(self._repository)
+        self._operations = {
+            SET_FILTER: lambda request, asked: self._filters.set(_name(asked), _definition(request, asked)),
+            REMOVE_FILTER: lambda _, asked: self._filters.remove(_name(asked)),
+            LIST_FILTERS: lambda *_: self._filters.listed(),
+        }
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Does what each request asks for, one after the other; it is done, and durable, when the answer comes."""
+        return answer_each(requests, self._answer)
+
+    def _answer(self, request: Any) -> Tensors:
+        if request.request_id() == HEARTBEAT_ID:
+            return _answer_of({})
+        name = b" ".join(read_tensor(request, OPERATION).ravel()).decode(errors="replace")
+        operation = self._operations.get(name)
+        if operation is None:
+            raise RequestError(f"{OPERATION.name} is {name!r}; expected {either(tuple(self._operations))}")
+        try:
+            answer = operation(request, json.loads(read_parameters(request)))
+        except OSError as error:
+            raise ServerError(
+                f"{self._repository.resolve()} can't be written: {error.strerror}; nothing was changed: the user who "
+                "runs the server needs a repository on a disk that may be written"
+            ) from error
+        except InvalidInputError as error:  # of any kind: the request is to blame
+            raise RequestError(str(error)) from error
+        return _answer_of(answer)
+
+
+def _answer_of(answer: Mapping[str, Any]) -> Tensors:
+    return {ANSWER: np.array([[json.dumps(answer)]], object)}
+
+
+def _name(asked: Mapping[str, Any]) -> str:
+    name = asked.get("name")
+    if not isinstance(name, str):
+        raise RequestError(f"parameter name is {name!r}; expected the name of a filter")
+    return name
+
+
+def _definition(request: Any, asked: Mapping[str, Any]) -> Definition:
+    text, ids = asked.get("filter"), read_optional_tensor(request, ALLOW_ITEM_IDS)
+    if (text is None) == (ids is None):
+        raise RequestError(
+            f"filter {asked['name']!r} came with {'neither' if text is None else 'both'} parameter filter and "
+            f"{ALLOW_ITEM_IDS.name}; send one"
+        )
+    if ids is None:
+        if not isinstance(text, str):
+            raise RequestError(f"parameter filter is {text!r}; expected the text of a filter")
+        return text
+    known = ids[~is_padding(ids)]
+    if not len(known):
+        raise RequestError(f"{ALLOW_ITEM_IDS.name} holds no ids; a filter must allow something")
+    return known
