@@ -17,7 +17,7 @@ dimension that varies between requests or between bundles.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,14 @@ place is padded, its item says."""
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor: `shape` leaves out the batch dimension; -1 is a dimension that varies."""
+    """One tensor: `shape` leaves out the batch dimension; -1 is a dimension that varies.
+
+    A tensor of item ids is int64, or object where a bundle's ids are text (`nann.item_ids.IdKind.spec`). Both compare
+    as equal.
+    """
 
     name: str
-    dtype: np.dtype[Any]
+    dtype: np.dtype[Any] = field(compare=False)
     shape: tuple[int, ...]
 
     @property
@@ -48,7 +52,7 @@ class TensorSpec:
     @property
     def config_dtype(self) -> str:
         """The name of the dtype in `config.pbtxt`, as in `TYPE_INT64`."""
-        return f"TYPE_{self.triton_dtype}"
+        return "TYPE_STRING" if self.dtype == object else f"TYPE_{self.triton_dtype}"
 
 
 _TRITON_DTYPES = {
@@ -56,6 +60,7 @@ _TRITON_DTYPES = {
     np.dtype(np.int64): "INT64",
     np.dtype(np.float16): "FP16",
     np.dtype(np.float32): "FP32",
+    np.dtype(object): "BYTES",
 }
 
 
