@@ -13,6 +13,8 @@ A bundle has ids of one kind. A text id of a request that breaks the rules is li
 
 from __future__ import annotations
 
+import csv
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nann.errors import BundleError, DataError
+from nann.errors import BundleError, DataError, RequestError
 from nann.graph import load_array
 from nann.kernels import Int32Array
 from nann.signature import PADDING_IDS, PADDING_ITEM, TensorSpec
@@ -66,11 +68,49 @@ class IdKind(ABC):
 
     @abstractmethod
     def indices(self, table: Ids, ids: Ids) -> Int32Array:
-        """Place of each id in a bundle's ids, `table`, strictly ascending; -1 if unknown or padding; any shape."""
+        """Place of each id in a bundle's ids, `table`, strictly ascending; -1 if unknown or padding; any shape.
+
+        Raises:
+            RequestError: if the ids are of the other kind.
+        """
 
     @abstractmethod
     def external(self, table: Ids, items: Int32Array, padding: int | str) -> Ids:
         """The ids in `table` of item indices; -1 becomes `padding`; any shape."""
+
+    @abstractmethod
+    def row(self, ids: Sequence[Any]) -> Ids:
+        """One user's ids, as JSON has them, as a request's tensor: `[1, L]` with L >= 1.
+
+        Raises:
+            ValueError, TypeError, OverflowError: if they are not of this kind.
+        """
+
+    @abstractmethod
+    def parse(self, text: str) -> list[Any]:
+        """Reads ids that a person has typed, separated by commas.
+
+        Raises:
+            ValueError: if they are not of this kind.
+        """
+
+    def typed(self, ids: Sequence[Any]) -> str:
+        """Ids as a person types them: what `parse` reads."""
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(ids)
+        return line.getvalue()
+
+    @abstractmethod
+    def readable(self, ids: Ids) -> Ids:
+        """Ids of any shape as answers hold them: `dtype`, of text ids str.
+
+        Raises:
+            UnicodeDecodeError: if a text is no UTF-8; a checked bundle has none.
+        """
+
+    def plain(self, ids: Ids) -> list[Any]:
+        """Ids of any shape as lists of Python's int or str."""
+        return list(self.readable(ids).tolist())
 
     @abstractmethod
     def stored(self, given: GivenIds) -> Ids:
@@ -108,12 +148,23 @@ class _Numbers(IdKind):
         return padding
 
     def indices(self, table: Ids, ids: Ids) -> Int32Array:
+        if ids.dtype.kind not in "iu":
+            raise RequestError(f"item ids came as {ids.dtype}; expected {self.words}, as in the bundle")
         place = np.minimum(np.searchsorted(table, ids), table.shape[0] - 1)
         known = (table[place] == ids) & ~self.is_padding(ids)
         return np.where(known, place, PADDING_ITEM).astype(np.int32)
 
     def external(self, table: Ids, items: Int32Array, padding: int | str) -> Ids:
         return np.where(items == PADDING_ITEM, np.int64(padding), table[items])
+
+    def row(self, ids: Sequence[Any]) -> Ids:
+        return np.array([ids or [self.request_padding]], np.int64)
+
+    def parse(self, text: str) -> list[Any]:
+        return [int(part) for part in text.split(",")]
+
+    def readable(self, ids: Ids) -> Ids:
+        return ids
 
     def stored(self, given: GivenIds) -> Ids:
         ids = np.asarray(given)
@@ -144,6 +195,8 @@ class _Text(IdKind):
         return np.fromiter((not each for each in ids.ravel().tolist()), bool, ids.size).reshape(ids.shape)
 
     def indices(self, table: Ids, ids: Ids) -> Int32Array:
+        if ids.dtype.kind not in "OSU":
+            raise RequestError(f"item ids came as {ids.dtype}; expected {self.words}, as in the bundle")
         width = table.dtype.itemsize
         each = list(map(as_bytes, ids.ravel().tolist()))
         # An array of S cuts what is longer, and ignores NULs at the end. Of the width of the table: otherwise NumPy
@@ -155,11 +208,20 @@ class _Text(IdKind):
         return np.where(known, place, PADDING_ITEM).astype(np.int32).reshape(ids.shape)
 
     def external(self, table: Ids, items: Int32Array, padding: int | str) -> Ids:
-        # No id is empty, so that an empty text marks the padding.
-        texts = np.where(items == PADDING_ITEM, b"", table[items]).ravel().tolist()
-        ids = np.empty(items.size, object)
-        ids[:] = [text.decode() or padding for text in texts]
-        return ids.reshape(items.shape)
+        return self.readable(np.where(items == PADDING_ITEM, b"", table[items]))
+
+    def row(self, ids: Sequence[Any]) -> Ids:
+        if isinstance(ids, str) or not all(isinstance(each, str) for each in ids):
+            raise TypeError(f"item ids are {shown(ids)}; expected a list of texts")
+        return np.array([ids or [self.request_padding]], object)
+
+    def parse(self, text: str) -> list[Any]:
+        return next(csv.reader([text]), [])
+
+    def readable(self, ids: Ids) -> Ids:
+        texts = np.empty(ids.size, object)
+        texts[:] = [as_bytes(each).decode() for each in ids.ravel().tolist()]
+        return texts.reshape(ids.shape)
 
     def stored(self, given: GivenIds) -> Ids:
         each = np.asarray(given, object)
@@ -194,9 +256,9 @@ KINDS = {kind.name: kind for kind in (NUMBERS, TEXT)}
 
 
 def kind_of(ids: GivenIds) -> IdKind:
-    """The kind that some ids are of: text where any of them is text."""
-    if isinstance(ids, np.ndarray) and ids.dtype.kind != "O":
-        return TEXT if ids.dtype.kind in "SU" else NUMBERS
+    """The kind of some ids: of a list, text where any of them is text; of an array, as its dtype says."""
+    if isinstance(ids, np.ndarray):
+        return TEXT if ids.dtype.kind in "OSU" else NUMBERS
     return TEXT if any(isinstance(each, str | bytes) for each in ids) else NUMBERS
 
 

@@ -258,7 +258,7 @@ def test_without_plans_there_is_no_tensorrt_target(tmp_path):
     for given in (plans, None):
         install_bundle(bundle.path, tmp_path / "repository", plans=given)
         exists = [(tmp_path / "repository" / name).exists() for name in sorted(MADE_CONFIGS) if "tensorrt" in name]
-        assert exists == [given is not None] * 3
+        assert exists == [given is not None] * len(exists)
     assert json.loads((plans / "plans.json").read_text())["plans"]
 
 
