@@ -53,7 +53,7 @@ def code_rows(spec: TensorSpec, values: ItemIds) -> npt.NDArray[np.int64]:
     return _padded(spec, _split(values))
 
 
-def _split(values: ItemIds) -> Sequence[Any]:
+def _split(values: Any) -> Sequence[Any]:
     several = _is_list(values) and len(values) > 0 and all(map(_is_list, values))
     return values if several else [values]
 

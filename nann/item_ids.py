@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ _CHUNK = 1 << 18
 
 Ids = npt.NDArray[Any]
 """External ids: int64, or of text S (in a bundle) or object (in requests and answers)."""
-GivenIds = Sequence[int] | Sequence[str] | npt.NDArray[Any]
+GivenIds = Sequence[Any] | npt.NDArray[Any]
 """External ids as people give them."""
 
 
@@ -92,6 +92,14 @@ class IdKind(ABC):
 
         Raises:
             ValueError: if they are not of this kind.
+        """
+
+    @abstractmethod
+    def item(self, text: str) -> int | str:
+        """Reads the id of one item, a line of a file.
+
+        Raises:
+            ValueError: if it is none of this kind.
         """
 
     def typed(self, ids: Sequence[Any]) -> str:
@@ -163,6 +171,11 @@ class _Numbers(IdKind):
     def parse(self, text: str) -> list[Any]:
         return [int(part) for part in text.split(",")]
 
+    def item(self, text: str) -> int | str:
+        if not (text.strip().isdecimal() and 0 < int(text) <= _LARGEST):
+            raise ValueError(f"{shown(text)} is no whole number from 1 to {_LARGEST}")
+        return int(text)
+
     def readable(self, ids: Ids) -> Ids:
         return ids
 
@@ -197,15 +210,19 @@ class _Text(IdKind):
     def indices(self, table: Ids, ids: Ids) -> Int32Array:
         if ids.dtype.kind not in "OSU":
             raise RequestError(f"item ids came as {ids.dtype}; expected {self.words}, as in the bundle")
-        width = table.dtype.itemsize
-        each = list(map(as_bytes, ids.ravel().tolist()))
         # An array of S cuts what is longer, and ignores NULs at the end. Of the width of the table: otherwise NumPy
         # would copy the whole table to compare them.
-        exact = np.fromiter((0 < len(one) <= width and one[-1] != 0 for one in each), bool, len(each))
-        keys = np.array(each, table.dtype)
+        if ids.dtype.kind == "S":
+            keys = ids.astype(table.dtype)
+            exact = (keys == ids) & (ids != b"")
+        else:
+            each = list(map(as_bytes, ids.ravel().tolist()))
+            width = table.dtype.itemsize
+            exact = np.fromiter((0 < len(one) <= width and one[-1] != 0 for one in each), bool, len(each))
+            exact, keys = exact.reshape(ids.shape), np.array(each, table.dtype).reshape(ids.shape)
         place = np.minimum(np.searchsorted(table, keys), table.shape[0] - 1)
         known = exact & (table[place] == keys)
-        return np.where(known, place, PADDING_ITEM).astype(np.int32).reshape(ids.shape)
+        return np.where(known, place, PADDING_ITEM).astype(np.int32)
 
     def external(self, table: Ids, items: Int32Array, padding: int | str) -> Ids:
         return self.readable(np.where(items == PADDING_ITEM, b"", table[items]))
@@ -217,6 +234,11 @@ class _Text(IdKind):
 
     def parse(self, text: str) -> list[Any]:
         return next(csv.reader([text]), [])
+
+    def item(self, text: str) -> int | str:
+        if (why := why_no_text_id(text)) is not None:
+            raise ValueError(f"{shown(text)} is no item id: expected {why}")
+        return text
 
     def readable(self, ids: Ids) -> Ids:
         texts = np.empty(ids.size, object)
@@ -260,6 +282,12 @@ def kind_of(ids: GivenIds) -> IdKind:
     if isinstance(ids, np.ndarray):
         return TEXT if ids.dtype.kind in "OSU" else NUMBERS
     return TEXT if any(isinstance(each, str | bytes) for each in ids) else NUMBERS
+
+
+def kind_of_typed(texts: Iterable[str]) -> IdKind:
+    """The kind that typed ids seem to be of: numbers if all are written as numbers are, without leading zeros."""
+    numbers = all(len(text) < 20 and text.isdecimal() and text == str(int(text)) for text in texts)
+    return NUMBERS if numbers else TEXT
 
 
 def as_bytes(text: str | bytes) -> bytes:
