@@ -200,6 +200,20 @@ def test_malformed_texts_are_refused_and_the_server_goes_on(text_server, name, c
     assert set(child_processes(text_server.pid)) == before
 
 
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_huge_text_is_refused(text_server, raw):
+    request = service_pb2.ModelInferRequest(model_name="nann")
+    tensor = request.inputs.add(name="behavior_item_ids", datatype="BYTES", shape=[1, 1])
+    if raw:
+        request.raw_input_contents.append(binary(bytes(64 << 20)))
+    else:
+        tensor.contents.bytes_contents.append(bytes(64 << 20))
+    with grpc.insecure_channel(text_server.grpc_url) as channel, pytest.raises(grpc.RpcError) as caught:
+        service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=60)
+    words = "behavior_item_ids has 67108868 bytes; expected at most 50331648"
+    assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, words)
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"\xed\xa0\x80", b"a\0", b"\0"], ids=str)
 def test_bytes_that_are_no_text_are_unknown_ids(text_server, content):
     request = service_pb2.ModelInferRequest(model_name="nann")
