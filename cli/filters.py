@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import numpy.typing as npt
 import typer
 
 from nann.errors import ConfigError
@@ -72,9 +70,10 @@ def set_filter(
         raise ConfigError(
             f"filter {name!r} came with {'neither' if text is None else 'both'} a text and --ids; give one"
         )
-    listed = None if ids is None else _ids(ids)
+    listed = None if ids is None else _listed(ids)
     if url is None:
-        answer = _operator_filters(repository, admin_key_file).set(name, str(text) if listed is None else listed)
+        filters = _operator_filters(repository, admin_key_file)
+        answer = filters.set(name, str(text) if listed is None else filters.ids(listed))
     else:
         given = {} if text is None else {"filter": text}
         answer = model_control(url, admin_key_file).catalog(SET_FILTER, listed, name=name, **given)
@@ -154,19 +153,12 @@ def _operator_filters(repository: Path, admin_key_file: Path | None) -> Operator
     return OperatorFilters(repository)
 
 
-def _ids(path: Path) -> npt.NDArray[np.int64]:
+def _listed(path: Path) -> list[str]:
+    """The ids in a file."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError as error:
         raise ConfigError(f"{path} is missing; expected a file with the id of one item a line") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} can't be read: {error}; expected the id of one item a line") from error
-    ids = []
-    for number, line in enumerate(map(str.strip, lines), 1):
-        if line:
-            if not (line.isdecimal() and 0 < int(line) < 2**63):
-                raise ConfigError(f"line {number} of {path} is {line[:30]!r}; expected the id of one item")
-            ids.append(int(line))
-    if not ids:
-        raise ConfigError(f"{path} holds no ids; expected the id of one item a line: a filter must allow something")
-    return np.array(ids, np.int64)
+    return [line.strip() for line in lines if line.strip()]

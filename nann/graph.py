@@ -151,9 +151,9 @@ def load_array(path: Path, dtype: type, ndim: int) -> npt.NDArray[Any]:
         array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # broken bytes can make NumPy raise anything
         raise BundleError(f"{path} can't be read as a NumPy array: {error}; make the bundle again") from error
-    if array.dtype != dtype or array.ndim != ndim:
+    if array.dtype.type is not dtype or not array.dtype.isnative or array.ndim != ndim:
         raise BundleError(
-            f"{path} holds {array.dtype}[{array.ndim} dimensions]; expected {np.dtype(dtype)}[{ndim}]; "
+            f"{path} holds {array.dtype}[{array.ndim} dimensions]; expected {dtype.__name__}[{ndim}]; "
             "make the bundle again"
         )
     if not array.flags.c_contiguous:

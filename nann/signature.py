@@ -19,7 +19,7 @@ dimension that varies between requests or between bundles.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,10 +36,14 @@ place is padded, its item says."""
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor: `shape` leaves out the batch dimension; -1 is a dimension that varies."""
+    """One tensor: `shape` leaves out the batch dimension; -1 is a dimension that varies.
+
+    A tensor of item ids is int64, or object where a bundle's ids are text (`nann.item_ids.IdKind.spec`). Both compare
+    as equal.
+    """
 
     name: str
-    dtype: np.dtype[Any]
+    dtype: np.dtype[Any] = field(compare=False)
     shape: tuple[int, ...]
 
     @property
@@ -50,7 +54,7 @@ class TensorSpec:
     @property
     def config_dtype(self) -> str:
         """The name of the dtype in `config.pbtxt`, as in `TYPE_INT64`."""
-        return "TYPE_STRING" if self.triton_dtype == "BYTES" else f"TYPE_{self.triton_dtype}"
+        return "TYPE_STRING" if self.dtype == object else f"TYPE_{self.triton_dtype}"
 
 
 _TRITON_DTYPES = {
@@ -58,7 +62,7 @@ _TRITON_DTYPES = {
     np.dtype(np.int64): "INT64",
     np.dtype(np.float16): "FP16",
     np.dtype(np.float32): "FP32",
-    np.dtype(np.object_): "BYTES",
+    np.dtype(object): "BYTES",
 }
 
 
@@ -119,6 +123,8 @@ CANDIDATE_SCORES = _spec("candidate_scores", np.float32, -1)
 # Operators alone.
 OPERATION = _spec("operation", np.object_, 1)
 """What `CATALOG` is to do, one of the following; the request's parameters say the rest."""
+FILTER_ITEM_IDS = _spec("allow_item_ids", np.object_, -1)
+"""External ids of the items that a filter allows, as people type them: the catalog serves bundles of both kinds."""
 SET_FILTER, REMOVE_FILTER, LIST_FILTERS = "set_filter", "remove_filter", "list_filters"
 ANSWER = _spec("answer", np.object_, 1)
 """What `CATALOG` did, as a JSON object."""
@@ -149,7 +155,7 @@ BEAM_RETRIEVAL = ModelSpec(
     (ITEM_IDS, SCORES, ITEMS_SCORED, ITEMS_MATCHING, STATUS, REQUEST_KEY),
 )
 SCORER = ModelSpec("scorer", (USER_STATE, CANDIDATES), (CANDIDATE_SCORES,))
-CATALOG = ModelSpec("catalog", (OPERATION, ALLOW_ITEM_IDS), (ANSWER,))
+CATALOG = ModelSpec("catalog", (OPERATION, FILTER_ITEM_IDS), (ANSWER,))
 """Changes what is served, for operators with the admin key. It belongs to a repository, and has one version."""
 
 MODELS = (ENSEMBLE, FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL, SCORER)
@@ -157,8 +163,13 @@ MODELS = (ENSEMBLE, FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL, SCORER)
 PROCESSES = (FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL, SCORER, CATALOG)
 """Those that compute something, and so may have processes of their own."""
 
+ITEM_ID_TENSORS = (BEHAVIOR_ITEM_IDS, EXCLUDE_ITEM_IDS, ALLOW_ITEM_IDS, ITEM_IDS)
+"""INT64, or BYTES where the bundle's item ids are text."""
+
 BUNDLE_SETTING = "bundle"
 """Parameter in the served ensemble's configuration: the bundle_id of the bundle that answers."""
+ID_KIND_SETTING = "item_id_kind"
+"""Another: the kind of its item ids, by its name in `nann.item_ids`."""
 
 DEADLINE_MESSAGE = "the search did not end within its deadline"
 """How the server's message to a late request begins. Over HTTP its status is 400, as for a bad request."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from nann.bundle import Bundle
 from nann.errors import ConfigError
 from nann.filters import NamedFilters, ServedFilters
 from nann.filters.named import Definition
+from nann.item_ids import Ids, kind_of_typed
 
 from .history import Versions, bundle_of
 
@@ -24,6 +26,24 @@ class OperatorFilters:
         self._named = NamedFilters.of_repository(repository)
         self._version: int | None = None
         self._bundle: Bundle | None = None
+
+    def ids(self, typed: Sequence[str]) -> Ids:
+        """The ids of a filter, as people type them: of the kind of the bundle that answers.
+
+        Raises:
+            ConfigError: if there are none, or one is of the other kind.
+        """
+        bundle = self._current_bundle()
+        kind = kind_of_typed(typed) if bundle is None else bundle.id_kind
+        ids = []
+        for number, text in enumerate(typed, 1):
+            try:
+                ids.append(kind.item(text))
+            except ValueError as error:  # noqa: PERF203
+                raise ConfigError(f"id {number} of the filter: {error}; expected the id of an item") from error
+        if not ids:
+            raise ConfigError("the list holds no ids; a filter must allow something")
+        return kind.stored(ids)
 
     def set(self, name: str, definition: Definition) -> dict[str, Any]:
         """Writes a filter as `NamedFilters.set` does.

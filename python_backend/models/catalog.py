@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 
 from nann.errors import InvalidInputError, RequestError, ServerError
-from nann.features import is_padding
 from nann.filters.named import Definition
 from nann.search_params import either
 from nann.signature import (
-    ALLOW_ITEM_IDS,
     ANSWER,
+    FILTER_ITEM_IDS,
     HEARTBEAT_ID,
     LIST_FILTERS,
     OPERATION,
@@ -40,7 +39,7 @@ class TritonPythonModel:
         self._repository = Path(args["model_repository"]).parent
         self._filters = OperatorFilters(self._repository)
         self._operations = {
-            SET_FILTER: lambda request, asked: self._filters.set(_name(asked), _definition(request, asked)),
+            SET_FILTER: lambda request, asked: self._filters.set(_name(asked), self._definition(request, asked)),
             REMOVE_FILTER: lambda _, asked: self._filters.remove(_name(asked)),
             LIST_FILTERS: lambda *_: self._filters.listed(),
         }
@@ -67,6 +66,19 @@ class TritonPythonModel:
             raise RequestError(str(error)) from error
         return _answer_of(answer)
 
+    def _definition(self, request: Any, asked: Mapping[str, Any]) -> Definition:
+        text, ids = asked.get("filter"), read_optional_tensor(request, FILTER_ITEM_IDS)
+        if (text is None) == (ids is None):
+            raise RequestError(
+                f"filter {asked['name']!r} came with {'neither' if text is None else 'both'} parameter filter and "
+                f"{FILTER_ITEM_IDS.name}; send one"
+            )
+        if ids is not None:
+            return self._filters.ids([each.decode(errors="replace") for each in ids.ravel()])
+        if not isinstance(text, str):
+            raise RequestError(f"parameter filter is {text!r}; expected the text of a filter")
+        return text
+
 
 def _answer_of(answer: Mapping[str, Any]) -> Tensors:
     return {ANSWER: np.array([[json.dumps(answer)]], object)}
@@ -77,20 +89,3 @@ def _name(asked: Mapping[str, Any]) -> str:
     if not isinstance(name, str):
         raise RequestError(f"parameter name is {name!r}; expected the name of a filter")
     return name
-
-
-def _definition(request: Any, asked: Mapping[str, Any]) -> Definition:
-    text, ids = asked.get("filter"), read_optional_tensor(request, ALLOW_ITEM_IDS)
-    if (text is None) == (ids is None):
-        raise RequestError(
-            f"filter {asked['name']!r} came with {'neither' if text is None else 'both'} parameter filter and "
-            f"{ALLOW_ITEM_IDS.name}; send one"
-        )
-    if ids is None:
-        if not isinstance(text, str):
-            raise RequestError(f"parameter filter is {text!r}; expected the text of a filter")
-        return text
-    known = ids[~is_padding(ids)]
-    if not len(known):
-        raise RequestError(f"{ALLOW_ITEM_IDS.name} holds no ids; a filter must allow something")
-    return known

@@ -6,7 +6,7 @@ import http.client
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nann.errors import ConfigError, ServerError, ServerUnavailable
-from nann.signature import ALLOW_ITEM_IDS, ANSWER, CATALOG, OPERATION, ModelSpec, TensorSpec
+from nann.signature import ANSWER, CATALOG, FILTER_ITEM_IDS, OPERATION, ModelSpec, TensorSpec
 
 from .admin_key import ADMIN_HEADER, ADMIN_KEY_VARIABLE
 from .log import without_call_stack
@@ -153,19 +153,19 @@ class ModelControl:
         dtypes = {tensor.name: tensor.dtype for tensor in spec.outputs}
         outputs, at = {}, length
         for tensor in answer["outputs"]:
-            size = tensor["parameters"]["binary_data_size"]
-            data, dtype = content[at : at + size], dtypes[tensor["name"]]
-            flat = _texts(data) if dtype.kind == "O" else np.frombuffer(data, dtype)
-            outputs[tensor["name"]] = flat.reshape(tensor["shape"])
+            name, size = tensor["name"], tensor["parameters"]["binary_data_size"]
+            part = content[at : at + size]
+            array = _texts(part) if tensor["datatype"] == "BYTES" else np.frombuffer(part, dtypes[name])
+            outputs[name] = array.reshape(tensor["shape"])
             at += size
         return outputs, int(answer["model_version"])
 
-    def catalog(self, operation: str, ids: npt.NDArray[Any] | None = None, **parameters: str) -> dict[str, Any]:
+    def catalog(self, operation: str, ids: Sequence[str] | None = None, **parameters: str) -> dict[str, Any]:
         """Sends a request to the model `catalog`.
 
         Args:
             operation: one that it has.
-            ids: `int64[X]`, ids of items; None: none.
+            ids: of items, as people type them; None: none.
             parameters: that the operation takes.
 
         Returns:
@@ -177,7 +177,7 @@ class ModelControl:
         """
         inputs = {OPERATION: np.array([[operation]], object)}
         if ids is not None:
-            inputs[ALLOW_ITEM_IDS] = ids[None]
+            inputs[FILTER_ITEM_IDS] = np.array([ids], object)
         outputs, _ = self.infer(CATALOG, inputs, parameters=parameters)
         answer: dict[str, Any] = json.loads(outputs[ANSWER.name].item())
         return answer
@@ -212,11 +212,11 @@ class ModelControl:
         return ServerError(without_call_stack(message))
 
 
-def _texts(data: bytes) -> npt.NDArray[np.object_]:
-    """The elements of a tensor of texts, each of which follows its length in bytes."""
-    found, at = [], 0
-    while at < len(data):
-        length = int.from_bytes(data[at : at + 4], "little")
-        found.append(data[at + 4 : at + 4 + length].decode())
-        at += 4 + length
-    return np.array(found, object)
+def _texts(content: bytes) -> npt.NDArray[Any]:
+    """The elements of a BYTES tensor, each behind its length, as `object` array of str."""
+    texts, at = [], 0
+    while at < len(content):
+        begin = at + 4
+        at = begin + int.from_bytes(content[at:begin], "little")
+        texts.append(content[begin:at].decode())
+    return np.array(texts, object)

@@ -45,8 +45,8 @@ class OverGrpc:
         sent = [triton_grpc.InferInput("operation", [1, 1], "BYTES")]
         sent[0].set_data_from_numpy(np.array([[operation]], object))
         if ids is not None:
-            sent.append(triton_grpc.InferInput("allow_item_ids", [1, len(ids)], "INT64"))
-            sent[1].set_data_from_numpy(ids[None])
+            sent.append(triton_grpc.InferInput("allow_item_ids", [1, len(ids)], "BYTES"))
+            sent[1].set_data_from_numpy(np.array([ids], object))
         answer = self._client.infer("catalog", sent, parameters=parameters, headers=self._headers)
         return json.loads(answer.as_numpy("answer").item())
 
@@ -101,7 +101,7 @@ def test_the_key_alone_opens_it_and_the_next_request_follows(access, client):
     with pytest.raises((ServerError, InferenceServerException), match=r"position 8: got the end; expected a number"):
         catalog.catalog("set_filter", name="stock", filter="price <")
     assert matching(client, "stock") == below(2), "the old one stays"
-    assert catalog.catalog("set_filter", np.array([*ALL[:4], 5]), name="few")["unknown_ids"] == 1
+    assert catalog.catalog("set_filter", [str(each) for each in (*ALL[:4], 5)], name="few")["unknown_ids"] == 1
     assert matching(client, "few") == 4
     names = [each["name"] for each in catalog.catalog("list_filters")["filters"]]
     assert names == ["available_de", "few", "stock"]

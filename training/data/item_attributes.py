@@ -81,7 +81,7 @@ def encode_items(values: ItemValues, items: pl.Series) -> EncodedItems:
 
     Args:
         values: what the table says.
-        items: the items' ids, Int64, unique. An item that the table lacks is unknown in every field.
+        items: the items' ids, Int64 or String, unique. An item that the table lacks is unknown in every field.
 
     Raises:
         DataError: if the table has none of the items, or no field with a code.

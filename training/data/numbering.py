@@ -9,6 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from nann.errors import DataError
+from nann.item_ids import MAX_ID_BYTES, shown, why_no_text_id
 
 NO_CATEGORY = "(none)"
 """The only category of a log without categories."""
@@ -72,8 +73,11 @@ def numbered_items(rows: pl.LazyFrame, table: pl.LazyFrame | None) -> pl.DataFra
         table: `item` and optionally `category` and `name`, one row per item.
 
     Returns:
-        `item` (Int64, ascending), and if the log has them `category`, `several` (whether the rows give the item more
-        than one category) and `name`.
+        `item` (Int64, or String by its UTF-8 bytes; ascending), and if the log has them `category`, `several` (whether
+        the rows give the item more than one category) and `name`.
+
+    Raises:
+        DataError: if a text can't be an item's id.
     """
     if "category" in rows.collect_schema():
         # An item with several categories gets the smallest, which does not depend on the order of the rows.
@@ -86,7 +90,16 @@ def numbered_items(rows: pl.LazyFrame, table: pl.LazyFrame | None) -> pl.DataFra
         items = items.join(table, on="item", how="left")
         if "name" in table.collect_schema():
             items = items.with_columns(pl.col("name").fill_null(pl.format("item {}", "item")))
-    return collect(items).sort("item")
+    return _checked(collect(items).sort("item"))
+
+
+def _checked(items: pl.DataFrame) -> pl.DataFrame:
+    if items.schema["item"] == pl.String:
+        item = pl.col("item")
+        fits = item.str.len_bytes().is_between(1, MAX_ID_BYTES) & ~item.str.contains("\0", literal=True)
+        if bad := items.filter(~fits).head(1)["item"].to_list():
+            raise DataError(f"the log has the item id {shown(bad[0])}; expected {why_no_text_id(bad[0])}")
+    return items
 
 
 def distinct_items(rows: pl.LazyFrame) -> int:

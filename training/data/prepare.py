@@ -1,8 +1,8 @@
 """From a canonical log to the prepared data set folder; the only place that maps external item ids to item indices.
 
 manifest.json        format version, sources, protocol, counts, warnings, profile fields, fields of item attributes
-items.parquet        item_id int64 ascending, category int32, train_count int64, name, and attributes list[int32] with a
-                     table of items: row number = item index
+items.parquet        item_id int64, or text by its UTF-8 bytes, ascending, category int32, train_count int64, name, and
+                     attributes list[int32] with a table of items: row number = item index
 attributes.parquet   the attributes as they are, for filters; only if the log has any: row number = item index
 categories.parquet   label: row number = category
 behaviors.parquet    user int32, item int32, group_first int64: sorted by user and time

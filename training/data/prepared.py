@@ -15,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from nann.errors import DataError
+from nann.item_ids import NUMBERS, TEXT, IdKind, Ids, kind_of
 from nann.signature import PADDING_ITEM
 
 from .item_attributes import ItemAttributes
@@ -22,9 +23,6 @@ from .output_folder import KIND, MANIFEST_FILE
 from .prepare import ATTRIBUTES_FILE, BEHAVIORS_FILE, CATEGORIES_FILE, FORMAT_VERSION, ITEMS_FILE, USERS_FILE
 from .protocol import NO_TARGET, TARGETS
 from .row_ranges import rows_before, to_csr, unique_pairs
-
-EXTERNAL_PADDING = 0
-"""Pads the behaviour sequence of a request."""
 
 _QUERY_ORDER_SEED = 0
 
@@ -35,7 +33,7 @@ class Queries:
 
     Attributes:
         behaviors: `int32[Q, length]` item indices, oldest first, padded on the left with -1.
-        external_ids: `int64[Q, length]`, the same as external ids, padded with 0.
+        external_ids: `[Q, length]`, the same as external ids: int64 padded with 0, or texts (object) padded with "".
         profiles: `int32[Q, max(P, 1)]` user profile codes; a column of zeros without profile fields.
         target_indptr: `int64[Q + 1]`, query q's ground truth is at `target_indptr[q]:target_indptr[q + 1]`.
         target_items: `int32[T]` item indices, ascending and unique within a query.
@@ -46,7 +44,7 @@ class Queries:
     """
 
     behaviors: npt.NDArray[np.int32]
-    external_ids: npt.NDArray[np.int64]
+    external_ids: Ids
     profiles: npt.NDArray[np.int32]
     target_indptr: npt.NDArray[np.int64]
     target_items: npt.NDArray[np.int32]
@@ -73,7 +71,7 @@ class PreparedData:
     A group is a basket, or one behaviour if the log has no baskets.
 
     Attributes:
-        item_ids: `int64[N]`, ascending: item index -> external id.
+        item_ids: `int64[N]`, or `S[N]` of text ids, ascending: item index -> external id.
         item_categories: `int32[N]`, below `category_count`.
         item_attributes: codes of each item's attributes; None without a table of items.
         train_counts: `int64[N]`, occurrences of each item in the training rows.
@@ -93,7 +91,7 @@ class PreparedData:
             without any.
     """
 
-    item_ids: npt.NDArray[np.int64]
+    item_ids: Ids
     item_categories: npt.NDArray[np.int32]
     category_count: int
     item_attributes: ItemAttributes | None
@@ -132,7 +130,7 @@ class PreparedData:
                 )
         fields, attributes = tuple(manifest["profile_fields"]), manifest["item_attributes"]
         return cls(
-            item_ids=_array(items, "item_id", np.int64),
+            item_ids=_item_ids(items["item_id"]),
             item_categories=_array(items, "category", np.int32),
             category_count=_read(path, CATEGORIES_FILE).height,
             item_attributes=ItemAttributes.of(items["attributes"], attributes) if attributes else None,
@@ -156,6 +154,11 @@ class PreparedData:
     def item_count(self) -> int:
         """The number of items, N."""
         return int(self.item_ids.shape[0])
+
+    @property
+    def id_kind(self) -> IdKind:
+        """Whether the items' ids are numbers or text."""
+        return kind_of(self.item_ids)
 
     @property
     def user_count(self) -> int:
@@ -223,8 +226,7 @@ class PreparedData:
         users = self._query_users(split, limit)
         first, rows = self.user_first[users], self.user_targets[split][users]
         behaviors = self.contexts(first, rows[:, 0], length)
-        padding = behaviors == PADDING_ITEM
-        external_ids = np.where(padding, np.int64(EXTERNAL_PADDING), self.item_ids[np.where(padding, 0, behaviors)])
+        external_ids = self.id_kind.external(self.item_ids, behaviors, self.id_kind.request_padding)
         targets = unique_pairs(self.behavior_items, rows[:, 0], rows[:, 1], self.item_count)
         excluded = np.zeros(0, np.int64)
         if self.excludes_history:
@@ -282,6 +284,10 @@ def _read(path: Path, name: str, columns: list[str] | None = None) -> pl.DataFra
 
 def _array(frame: pl.DataFrame, column: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return np.ascontiguousarray(frame[column].to_numpy(), dtype=dtype)
+
+
+def _item_ids(ids: pl.Series) -> Ids:
+    return TEXT.stored(ids.to_list()) if ids.dtype == pl.String else NUMBERS.stored(ids.to_numpy())
 
 
 def _target_rows(users: pl.DataFrame, split: str) -> npt.NDArray[np.int64]:

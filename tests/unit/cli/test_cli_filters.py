@@ -105,16 +105,14 @@ def test_mistakes(repository, tmp_path):
     assert "came with both a text and --ids" in refused("filters", "set", "a", "price", "--ids", tmp_path / "x", *at)
     assert "x is missing; expected a file with the id" in refused("filters", "set", "a", "--ids", tmp_path / "x", *at)
     (tmp_path / "x").write_text("1\nmilk\n")
-    assert "line 2 of" in (words := refused("filters", "set", "a", "--ids", tmp_path / "x", *at))
-    assert "x is 'milk'; expected the id of one item" in words
+    words = refused("filters", "set", "a", "--ids", tmp_path / "x", *at)
+    assert "id 2 of the filter: 'milk' is no whole number from 1 to 9223372036854775807; expected the id of an" in words
     (tmp_path / "x").write_text("\n")
-    assert "x holds no ids; expected the id of one item a line" in refused(
-        "filters", "set", "a", "--ids", tmp_path / "x", *at
-    )
+    assert "holds no ids; a filter must allow something" in refused("filters", "set", "a", "--ids", tmp_path / "x", *at)
     (tmp_path / "x").write_bytes(b"\xff\n")
     assert "x can't be read: " in refused("filters", "set", "a", "--ids", tmp_path / "x", *at)
     (tmp_path / "x").write_text(f"{2**70}\n")
-    assert "; expected the id of one item" in refused("filters", "set", "a", "--ids", tmp_path / "x", *at)
+    assert "; expected the id of an item" in refused("filters", "set", "a", "--ids", tmp_path / "x", *at)
     assert "there is no filter 'a' to remove" in refused("filters", "remove", "a", *at)
     assert "a filter's name is '../a'" in refused("filters", "set", "../a", "price < 1", *at)
     nowhere = ("--repository", tmp_path / "nowhere")

@@ -40,7 +40,7 @@ def ask(model, operation, ids=None, request_id="", **parameters):
     """What the model answers, or the code and the message of its error."""
     tensors = {} if operation is None else {"operation": np.array([[operation.encode()]], object)}
     if ids is not None:
-        tensors["allow_item_ids"] = np.array(ids)
+        tensors["allow_item_ids"] = np.array([[str(each).encode() for each in ids]], object)
     (response,) = model.execute([triton_fakes.Request(tensors, json.dumps(parameters), request_id)])
     if response.has_error():
         return response.error().code(), response.error().message()
@@ -105,7 +105,7 @@ REFUSED = {
     "filter 'a' came with neither parameter filter and allow_item_ids; send one": ("set_filter", {"name": "a"}),
     "filter 'a' came with both parameter filter and allow_item_ids; send one": (
         "set_filter",
-        {"name": "a", "filter": "price < 1", "ids": [[1000]]},
+        {"name": "a", "filter": "price < 1", "ids": [1000]},
     ),
     "parameter filter is 3; expected the text of a filter": ("set_filter", {"name": "a", "filter": 3}),
     "filter 'a' does not fit this bundle: position 8: got the end": ("set_filter", {"name": "a", "filter": "price <"}),
@@ -113,8 +113,8 @@ REFUSED = {
         "set_filter",
         {"name": "a", "filter": "colour = 3"},
     ),
-    "allow_item_ids holds no ids; a filter must allow something": ("set_filter", {"name": "a", "ids": [[0, -1]]}),
-    "allow_item_ids has dtype float64; expected INT64": ("set_filter", {"name": "a", "ids": [[1.5]]}),
+    "the list holds no ids; a filter must allow something": ("set_filter", {"name": "a", "ids": []}),
+    "id 2 of the filter: 'sku-1' is no whole number": ("set_filter", {"name": "a", "ids": [7, "sku-1"]}),
     "there is no filter 'a' to remove; there are: none": ("remove_filter", {"name": "a"}),
 }
 
