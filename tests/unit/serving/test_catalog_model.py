@@ -55,14 +55,14 @@ def test_filters_are_set_listed_and_removed(model, repository, bundle):
         "item_count": ITEMS,
         "unknown_ids": None,
     }
-    asked = [[0, *IDS[:3], 5, -1, IDS[0]]]
+    asked = [*IDS[:3], 5, IDS[0]]
     assert ask(model, "set_filter", asked, name="few") == {
         "name": "few",
         "items_matching": 3,
         "item_count": ITEMS,
         "unknown_ids": 1,
     }
-    assert NamedFilters.of_repository(repository).read("few").tolist() == [5, *IDS[:3]], "without padding, ascending"
+    assert NamedFilters.of_repository(repository).read("few").tolist() == [5, *IDS[:3]], "distinct, ascending"
     listed = [
         {"name": "available_de", "of": "bundle", "filter": bundle.filters["available_de"]},
         {"name": "few", "of": "operator", "filter": "4 ids"},
