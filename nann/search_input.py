@@ -22,7 +22,7 @@ from nann.light_codes import LightCodes
 
 
 @dataclass(frozen=True, eq=False)
-class AddedItems:
+class UnlinkedItems:
     """Items that joined a corpus after its graph was built: they are in no list of neighbours, and have none.
 
     The items between those of the graph and `first` are nobody's, and must be blocked for every user.
@@ -66,7 +66,7 @@ class SearchIndex:
 
     graph: HnswGraph
     light_vectors: Float32Array | None
-    added: AddedItems | None = None
+    added: UnlinkedItems | None = None
 
     def __post_init__(self) -> None:
         light, count = self.light_vectors, self.graph.item_count

@@ -14,7 +14,7 @@ from nann.graph import HnswGraph
 from nann.kernels import BoolArray, Int32Array, Int64Array, Kernels
 from nann.light_walk import light_scan, light_walk, scan_is_cheaper
 from nann.lockstep import keep_rows, overlay, take_rows
-from nann.search_input import AddedItems, SearchIndex, UserBatch
+from nann.search_input import SearchIndex, UnlinkedItems, UserBatch
 from nann.search_params import SearchParams, SeedParams
 from nann.signature import PADDING_ITEM
 
@@ -200,7 +200,7 @@ def _seeds(
 
 
 def _best_added(
-    added: AddedItems, users: UserBatch, plan: Plan, conditions: Conditions, kernels: Kernels
+    added: UnlinkedItems, users: UserBatch, plan: Plan, conditions: Conditions, kernels: Kernels
 ) -> Int32Array:
     """Added items that are scored at the start, since no walk leads to them: `int32[B, any]`, padded with -1.
 

@@ -14,7 +14,7 @@ from nann.cheap_ranking import rank_by_light_score, rank_by_neighbourhood
 from nann.exact_search import exact_search
 from nann.kernels import NATIVE, NUMPY
 from nann.light_codes import LightCodes
-from nann.search_input import AddedItems, SearchIndex, UserBatch
+from nann.search_input import SearchIndex, UnlinkedItems, UserBatch
 from nann.search_params import SearchParams, SeedParams
 from nann.signature import PADDING_SCORE
 
@@ -46,7 +46,7 @@ def searches(draw):
         rng, draw(st.integers(1, 150)), layer_count, draw(st.integers(0, 6)), draw(st.integers(0, layer_count - 1))
     )
     light = rng.integers(-3, 4, (graph.item_count, width)).astype(np.float32) if draw(st.booleans()) else None
-    added = draw(added_items(rng, graph.item_count, light)) if draw(st.booleans()) else None
+    added = draw(unlinked_items(rng, graph.item_count, light)) if draw(st.booleans()) else None
     index = SearchIndex(graph, light, added)
     table = rng.integers(0, draw(st.sampled_from([2, 10_000])), (users, index.item_count))
     shares = [draw(st.sampled_from([0, 0, 0.1, 0.5, 0.9, 0.98, 1])) for _ in range(users)]
@@ -61,13 +61,13 @@ def searches(draw):
 
 
 @st.composite
-def added_items(draw, rng, item_count, light):
-    first, count = AddedItems.first_after(item_count), draw(st.integers(1, 80))
+def unlinked_items(draw, rng, item_count, light):
+    first, count = UnlinkedItems.first_after(item_count), draw(st.integers(1, 80))
     if light is None:
-        return AddedItems(first, count, None)
+        return UnlinkedItems(first, count, None)
     codes = LightCodes.of(np.concatenate([light, np.zeros((first + count - item_count, light.shape[1]), np.float32)]))
     codes.write(first, rng.integers(-3, 4, (count, light.shape[1])).astype(np.float32))
-    return AddedItems(first, count, codes)
+    return UnlinkedItems(first, count, codes)
 
 
 @st.composite
