@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nann.conditions import Conditions
+from nann.errors import RequestError
 from nann.graph import HnswGraph
 from nann.kernels import NATIVE, BoolArray, Int32Array, Int64Array, Kernels
 from nann.lockstep import Lockstep, has_items, keep_rows, overlay
@@ -83,12 +84,14 @@ def beam_search(
         The items; rows of users with a smaller top_k than the largest, or with too few reachable items, are padded.
 
     Raises:
-        RequestError: if `params` do not fit the batch or the index.
+        RequestError: if `params` do not fit the batch or the index, or nothing is blocked where items were added.
         ScorerError: if the scorer's answer has the wrong shape or dtype or holds NaN, or a user's vector for the light
             score is not finite.
     """
     conditions = Conditions.of(users, index.item_count, kernels)
-    plan = Plan.of(params, len(users), index.graph, conditions)
+    if index.added is not None and conditions is None:
+        raise RequestError("the corpus has added items and nothing is blocked; expected at least the gap before them")
+    plan = Plan.of(params, len(users), index, conditions)
     lockstep = Lockstep(index.graph, scorer, users.states, kernels, int(plan.ef.max(initial=1)), conditions)
     walk = _BeamWalk(index.graph, lockstep, plan, observer, stop)
     if len(users):

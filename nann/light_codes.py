@@ -31,35 +31,44 @@ class LightCodes:
     Attributes:
         codes: `int8[N, D]`, D >= d.
         scales: `float32[C]`, s, one for each column of `codes` but padding: C = d, or 2 d where there is room.
+        width: d.
     """
 
     codes: Int8Array
     scales: Float32Array
+    width: int
 
     @classmethod
     def of(cls, vectors: Float32Array) -> LightCodes:
         """Those of `float32[N, d]`, all finite."""
-        count, width = vectors.shape
+        width = vectors.shape[1]
         largest = np.zeros(width, np.float32)
-        for start in range(0, count, _BLOCK_ITEMS):
+        for start in range(0, len(vectors), _BLOCK_ITEMS):
             largest = np.maximum(largest, np.abs(vectors[start : start + _BLOCK_ITEMS]).max(axis=0))
         first = np.where(largest > 0, largest / _LARGEST_CODE, 1).astype(np.float32)
         levels = [first, first / _FINER] if 2 * width <= _ALIGNED else [first]
-        codes = np.zeros((count, -(-width // _ALIGNED) * _ALIGNED), np.int8)
-        for start in range(0, count, _BLOCK_ITEMS):
-            left = np.array(vectors[start : start + _BLOCK_ITEMS])
+        codes = np.zeros((len(vectors), -(-width // _ALIGNED) * _ALIGNED), np.int8)
+        made = cls(codes, np.concatenate(levels), width)
+        made.write(0, vectors)
+        return made
+
+    def write(self, start: int, vectors: Float32Array) -> None:
+        """Makes the codes from row `start` on those of `float32[X, d]`; numbers beyond the scales' reach are cut."""
+        levels = self.scales.reshape(-1, self.width)
+        for first in range(0, len(vectors), _BLOCK_ITEMS):
+            left = np.array(vectors[first : first + _BLOCK_ITEMS])
+            rows = slice(start + first, start + first + len(left))
             for level, scales in enumerate(levels):
                 found = np.clip(np.rint(left / scales), -_LARGEST_CODE, _LARGEST_CODE)
-                codes[start : start + _BLOCK_ITEMS, level * width : (level + 1) * width] = found
+                self.codes[rows, level * self.width : (level + 1) * self.width] = found
                 left -= found * scales
-        return cls(codes, np.concatenate(levels))
 
     def of_users(self, users: Float32Array) -> tuple[Int16Array, npt.NDArray[np.float64]]:
         """a_u of `float32[B, d]`, all finite, as `int16[B, D]`, and `float64[B]`, step.
 
         No sum of products with a row of `codes` exceeds int32.
         """
-        scaled = np.tile(users, (1, len(self.scales) // max(users.shape[1], 1))).astype(np.float64) * self.scales
+        scaled = np.tile(users, (1, len(self.scales) // self.width)).astype(np.float64) * self.scales
         most = min(np.iinfo(np.int16).max, np.iinfo(np.int32).max // (_LARGEST_CODE * max(self.codes.shape[1], 1)))
         largest = np.abs(scaled).max(axis=1, initial=0)
         steps = np.where(largest > 0, largest / most, 1)

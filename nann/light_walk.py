@@ -18,6 +18,7 @@ import numpy.typing as npt
 from nann.conditions import Conditions
 from nann.errors import RequestError, ScorerError
 from nann.kernels import NATIVE, Float32Array, Int32Array, Int64Array, Kernels, Uint64Array, core_count
+from nann.light_codes import LightCodes
 from nann.lockstep import take_rows
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SeedParams
@@ -146,7 +147,8 @@ def _under(
             scored[rows] = found.light_scored
     too_few = np.count_nonzero(items != PADDING_ITEM, axis=1) < counts
     if len(rows := np.flatnonzero(restricted & too_few)):
-        best, best_scores = light_scan(index, states[rows], conditions.blocked[rows], counts[rows], kernels, threads)
+        codes, blocked = index.light_codes, conditions.blocked[rows]
+        best, best_scores = light_scan(codes, states[rows], blocked, counts[rows], kernels, threads)
         items[rows, : best.shape[1]], scores[rows, : best.shape[1]] = best, best_scores
         scored[rows] += matching[rows].astype(np.int32)
     return Seeds(items, scores, scored)
@@ -163,7 +165,7 @@ def scan_is_cheaper(params: SeedParams, matching: int, item_count: int) -> bool:
 
 
 def light_scan(
-    index: SearchIndex,
+    codes: LightCodes,
     user_states: Float32Array,
     blocked: Uint64Array,
     counts: Int64Array,
@@ -173,8 +175,8 @@ def light_scan(
     """The best of all items by light score, as exact as eight bits are (`nann.light_codes`), without a walk.
 
     Args:
-        index: with light vectors.
-        user_states: `float32[B, S]`, whose last columns are w_u.
+        codes: of the items' light vectors.
+        user_states: `float32[B, S]`, whose last d columns are w_u.
         blocked: `uint64[B, W]`, items that are left out.
         counts: `int64[B]`, how many items each user gets.
         kernels: the inner loops.
@@ -187,8 +189,7 @@ def light_scan(
         RequestError: if the states are too narrow.
         ScorerError: if a w_u is not finite.
     """
-    codes = index.light_codes
-    users, steps = codes.of_users(light_users(user_states, index.light_width))
+    users, steps = codes.of_users(light_users(user_states, codes.width))
     items, products = kernels.light_scan(codes.codes, users, blocked, counts.astype(np.int32), threads or core_count())
     return items, np.where(items == PADDING_ITEM, PADDING_SCORE, products * steps[:, None]).astype(np.float32)
 

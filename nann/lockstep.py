@@ -49,7 +49,9 @@ class Lockstep:
         self._user_states = np.ascontiguousarray(user_states)
         self._kernels = kernels
         self._cores = core_count()
-        self._visited = np.zeros((users, bitmap_words(graph.item_count)), np.uint64)
+        item_count = graph.item_count if conditions is None else conditions.item_count
+        self._visited = np.zeros((users, bitmap_words(item_count)), np.uint64)
+        self._all_linked = item_count == graph.item_count
         self._items_scored = np.zeros(users, np.int32)
         self._rounds = np.zeros(users, np.int32)
         self._conditions = conditions
@@ -69,6 +71,8 @@ class Lockstep:
         Under conditions only those that may be shown, and those behind the others (`Kernels.expand_through`).
         """
         csr = self._graph.layers[layer]
+        if not self._all_linked:  # items that joined after the graph was built have no neighbours
+            frontier = np.where(frontier < self._graph.item_count, frontier, np.int32(PADDING_ITEM))
         threads = self._threads(frontier, _EXPANDED_PER_THREAD)
         if self._conditions is None:
             return self._kernels.expand(csr.indptr, csr.neighbors, self._visited, frontier, threads)

@@ -22,6 +22,35 @@ from nann.light_codes import LightCodes
 
 
 @dataclass(frozen=True, eq=False)
+class UnlinkedItems:
+    """Items that joined a corpus after its graph was built: they are in no list of neighbours, and have none.
+
+    The items between those of the graph and `first` are nobody's, and must be blocked for every user.
+
+    Attributes:
+        first: index of the first one, a multiple of 64: sets of items are those of the graph, and then of these.
+        count: D, how many there are, those that were deleted since among them.
+        light_codes: of all `first + count` items; None: there is no light score.
+
+    Raises:
+        BundleError: if `first` is no multiple of 64.
+    """
+
+    first: int
+    count: int
+    light_codes: LightCodes | None
+
+    def __post_init__(self) -> None:
+        if self.first % 64:
+            raise BundleError(f"the first added item is {self.first}; expected a multiple of 64")
+
+    @staticmethod
+    def first_after(item_count: int) -> int:
+        """`first` of the items that join the N of a graph."""
+        return 64 * bitmap_words(item_count)
+
+
+@dataclass(frozen=True, eq=False)
 class SearchIndex:
     """The corpus as a search sees it; `Bundle.index` is that of a bundle.
 
@@ -29,6 +58,7 @@ class SearchIndex:
         graph: the layers to walk.
         light_vectors: `float32[N, d]`, the items' vectors for the light score (`nann.light_walk`); None: the model has
             no light score, and no search may start from seeds.
+        added: items beside those of the graph; None: there are none. With them, every search must say what is blocked.
 
     Raises:
         BundleError: if `light_vectors` is not `float32[N, d]`.
@@ -36,23 +66,26 @@ class SearchIndex:
 
     graph: HnswGraph
     light_vectors: Float32Array | None
+    added: UnlinkedItems | None = None
 
     def __post_init__(self) -> None:
-        light = self.light_vectors
-        if light is not None and (light.ndim != 2 or len(light) != self.item_count or light.dtype != np.float32):
+        light, count = self.light_vectors, self.graph.item_count
+        if light is not None and (light.ndim != 2 or len(light) != count or light.dtype != np.float32):
             raise BundleError(
-                f"light_vectors is {light.dtype}{list(light.shape)}; expected float32[{self.item_count}, d], "
+                f"light_vectors is {light.dtype}{list(light.shape)}; expected float32[{count}, d], "
                 "one row per item of the graph"
             )
 
     @property
     def item_count(self) -> int:
-        """N."""
-        return self.graph.item_count
+        """N, or one more than the index of the last added item."""
+        return self.graph.item_count if self.added is None else self.added.first + self.added.count
 
     @cached_property
     def light_codes(self) -> LightCodes:
         """Of the light vectors, which must be there; what a scan under conditions reads. Made at the first use."""
+        if self.added is not None and self.added.light_codes is not None:
+            return self.added.light_codes
         assert self.light_vectors is not None
         return LightCodes.of(self.light_vectors)
 

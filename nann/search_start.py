@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nann import item_sets
 from nann.conditions import Conditions, packed, padded
 from nann.errors import RequestError
 from nann.graph import HnswGraph
 from nann.kernels import BoolArray, Int32Array, Int64Array, Kernels
 from nann.light_walk import light_scan, light_walk, scan_is_cheaper
 from nann.lockstep import keep_rows, overlay, take_rows
-from nann.search_input import SearchIndex, UserBatch
+from nann.search_input import SearchIndex, UnlinkedItems, UserBatch
 from nann.search_params import SearchParams, SeedParams
 from nann.signature import PADDING_ITEM
 
@@ -55,7 +56,7 @@ class Plan:
         cls,
         params: SearchParams | Sequence[SearchParams],
         users: int,
-        graph: HnswGraph,
+        index: SearchIndex,
         conditions: Conditions | None = None,
     ) -> Plan:
         """The plan for B users.
@@ -63,6 +64,7 @@ class Plan:
         Raises:
             RequestError: if the parameters do not fit the users or the graph.
         """
+        graph = index.graph
         each = [params] * users if isinstance(params, SearchParams) else list(params)
         if len(each) != users:
             raise RequestError(f"got {len(each)} search parameters for {users} users; expected one, or one per user")
@@ -76,14 +78,14 @@ class Plan:
         width = params.top_k if isinstance(params, SearchParams) else int(top_k.max(initial=0))
         ef, rounds = (np.full((graph.entry_layer + 1, users), unused, np.int32) for unused in (1, 0))
         scanned, every = np.zeros(users, np.int64), np.zeros(users, np.bool_)
-        matching = [graph.item_count] * users if conditions is None else conditions.matching.tolist()
+        matching = [index.item_count] * users if conditions is None else conditions.matching.tolist()
         for row, one in enumerate(each):
-            every[row], scanned[row] = _at_once(one, matching[row], graph)
+            every[row], scanned[row] = _at_once(one, matching[row], index)
             if every[row] or scanned[row]:
-                ef[0, row] = min(one.top_k, graph.item_count)
+                ef[0, row] = min(one.top_k, index.item_count)
                 continue
             for array, values in ((ef, one.ef), (rounds, one.rounds)):
-                array[: len(values), row] = [min(value, graph.item_count) for value in reversed(values)]
+                array[: len(values), row] = [min(value, index.item_count) for value in reversed(values)]
         seeds = tuple(None if alone else one.seeds for one, alone in zip(each, every, strict=True))
         return cls(top_k, width, ef, rounds, seeds, every, scanned)
 
@@ -93,19 +95,19 @@ class Plan:
         return np.array([one is not None for one in self.seeds], np.bool_)
 
 
-def _at_once(params: SearchParams, matching: int, graph: HnswGraph) -> tuple[bool, int]:
+def _at_once(params: SearchParams, matching: int, index: SearchIndex) -> tuple[bool, int]:
     """`Plan.every` and `Plan.scanned` of a user who may be shown `matching` items.
 
     Who has few scores all of them and walks nowhere. Nor do those who start at seeds, where a scan of all that may be
     shown costs less than a light walk: they score as many of its best as the search scores without conditions, and
     find more than walks among items that may not be shown.
     """
-    if params.every_item or matching == graph.item_count:
+    if params.every_item or matching == index.item_count:
         return params.every_item, 0
-    evaluations = max(expected_evaluations(params, graph), params.top_k)
+    evaluations = max(expected_evaluations(params, index.graph), params.top_k)
     if matching <= (EXACT_WORTH_BY_LAYERS if params.seeds is None else EXACT_WORTH) * evaluations:
         return True, 0
-    scans = params.seeds is not None and scan_is_cheaper(params.seeds, matching, graph.item_count)
+    scans = params.seeds is not None and scan_is_cheaper(params.seeds, matching, index.item_count)
     return False, min(evaluations, matching) if scans else 0
 
 
@@ -156,7 +158,12 @@ class Start:
                 entry_points = _topped_up(packed(entry_points), entering, conditions, index.graph)
             first = np.concatenate([own_blocked[:, ::-1], entry_blocked], axis=1)  # own items with the latest first
             bridges = padded([_distinct(row[row != PADDING_ITEM]) for row in first])
-        seeds = _with_own(_seeds(index, users, plan, conditions, kernels), own)
+        seeds = _seeds(index, users, plan, conditions, kernels)
+        seeds = seeds if own.shape[1] == 0 else _distinct_rows(seeds, own)
+        if index.added is not None:
+            assert conditions is not None
+            added = _best_added(index.added, users, plan, conditions, kernels)
+            entry_points, seeds = _distinct_rows(entry_points, seeds, added), seeds[:, :0]
         items = overlay([entry_points, seeds, _all_that_match(plan.every, index.item_count, conditions)])
         return cls(np.empty((len(users), 0), np.int32) if items is None else items, bridges)
 
@@ -178,7 +185,13 @@ def _seeds(
         found.append((rows, light_walk(index, walkers, params, kernels=kernels).items))
     if len(rows := np.flatnonzero(scanning)):
         assert conditions is not None
-        items, _ = light_scan(index, users.states[rows], conditions.blocked[rows], plan.scanned[rows], kernels)
+        items, _ = light_scan(
+            index.light_codes,
+            users.states[rows],
+            conditions.blocked[rows],
+            plan.scanned[rows],
+            kernels,
+        )
         found.append((rows, items))
     seeds = np.full((len(users), max((items.shape[1] for _, items in found), default=0)), PADDING_ITEM, np.int32)
     for rows, items in found:
@@ -186,11 +199,31 @@ def _seeds(
     return seeds
 
 
-def _with_own(seeds: Int32Array, own: Int32Array) -> Int32Array:
-    """Seeds (`int32[B, n]`) and own items (`int32[B, L]`): distinct, padded at the end."""
-    if own.shape[1] == 0:
-        return seeds
-    merged = -np.sort(-np.concatenate([seeds, own], axis=1), axis=1)  # descending: padding comes last
+def _best_added(
+    added: UnlinkedItems, users: UserBatch, plan: Plan, conditions: Conditions, kernels: Kernels
+) -> Int32Array:
+    """Added items that are scored at the start, since no walk leads to them: `int32[B, any]`, padded with -1.
+
+    The top_k best by light score, or the latest without one. Users whose start holds all, or the best of all, get none.
+    """
+    rows = np.flatnonzero(~plan.every & (plan.scanned == 0))
+    items = np.full((len(users), min(int(plan.top_k.max(initial=0)), added.count)), PADDING_ITEM, np.int32)
+    blocked = np.ascontiguousarray(conditions.blocked[rows, added.first // 64 :])
+    wanted = np.minimum(plan.top_k[rows], added.count)
+    if added.light_codes is None:
+        for row, latest in zip(rows, blocked, strict=True):
+            found = item_sets.members(item_sets.invert(latest, added.count))[::-1][: plan.top_k[row]]
+            items[row, : len(found)] = added.first + found
+        return items
+    newer = replace(added.light_codes, codes=added.light_codes.codes[added.first :])
+    found, _ = light_scan(newer, users.states[rows], blocked, wanted, kernels)
+    items[rows, : found.shape[1]] = np.where(found == PADDING_ITEM, PADDING_ITEM, added.first + found)
+    return items
+
+
+def _distinct_rows(*parts: Int32Array) -> Int32Array:
+    """The items of these arrays (`int32[B, any]`): distinct, padded at the end."""
+    merged = -np.sort(-np.concatenate(parts, axis=1), axis=1)  # descending: padding comes last
     merged[:, 1:][merged[:, 1:] == merged[:, :-1]] = PADDING_ITEM
     merged = -np.sort(-merged, axis=1)
     return np.ascontiguousarray(merged[:, : np.count_nonzero(merged != PADDING_ITEM, axis=1).max(initial=0)])
@@ -246,7 +279,7 @@ def best_unscored(
         return padded(found)
     blocked = conditions.blocked[rows]  # a copy
     kernels.mark(blocked, scored[rows])
-    best, _ = light_scan(index, users.states[rows], blocked, counts[rows], kernels)
+    best, _ = light_scan(index.light_codes, users.states[rows], blocked, counts[rows], kernels)
     for row, items in zip(rows.tolist(), best, strict=True):
         found[row] = items[items != PADDING_ITEM]
     return padded(found)

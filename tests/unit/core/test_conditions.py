@@ -13,7 +13,8 @@ from nann.beam_search import beam_search
 from nann.cheap_ranking import rank_by_light_score, rank_by_neighbourhood
 from nann.exact_search import exact_search
 from nann.kernels import NATIVE, NUMPY
-from nann.search_input import SearchIndex, UserBatch
+from nann.light_codes import LightCodes
+from nann.search_input import SearchIndex, UnlinkedItems, UserBatch
 from nann.search_params import SearchParams, SeedParams
 from nann.signature import PADDING_SCORE
 
@@ -45,18 +46,28 @@ def searches(draw):
         rng, draw(st.integers(1, 150)), layer_count, draw(st.integers(0, 6)), draw(st.integers(0, layer_count - 1))
     )
     light = rng.integers(-3, 4, (graph.item_count, width)).astype(np.float32) if draw(st.booleans()) else None
-    table = rng.integers(0, draw(st.sampled_from([2, 10_000])), (users, graph.item_count))
+    added = draw(unlinked_items(rng, graph.item_count, light)) if draw(st.booleans()) else None
+    index = SearchIndex(graph, light, added)
+    table = rng.integers(0, draw(st.sampled_from([2, 10_000])), (users, index.item_count))
     shares = [draw(st.sampled_from([0, 0, 0.1, 0.5, 0.9, 0.98, 1])) for _ in range(users)]
-    blocked = np.stack(
-        [
-            item_sets.of_items(np.flatnonzero(rng.random(graph.item_count) < share).astype(np.int32), graph.item_count)
-            for share in shares
-        ]
-    )
+    taken = rng.random((users, index.item_count)) < np.array(shares)[:, None]
+    if added is not None:
+        taken[:, graph.item_count : added.first] = True
+    blocked = np.stack([item_sets.of_items(np.flatnonzero(row).astype(np.int32), index.item_count) for row in taken])
     own = rng.integers(-1, graph.item_count, (users, 4)).astype(np.int32) if draw(st.booleans()) else None
     states = np.column_stack([np.arange(users), rng.integers(-3, 4, (users, width))]).astype(np.float32)
     params = [draw(ways(graph, light is not None)) for _ in range(users)]
-    return SearchIndex(graph, light), Scorer(table, blocked), UserBatch(states, own, blocked), params
+    return index, Scorer(table, blocked), UserBatch(states, own, blocked), params
+
+
+@st.composite
+def unlinked_items(draw, rng, item_count, light):
+    first, count = UnlinkedItems.first_after(item_count), draw(st.integers(1, 80))
+    if light is None:
+        return UnlinkedItems(first, count, None)
+    codes = LightCodes.of(np.concatenate([light, np.zeros((first + count - item_count, light.shape[1]), np.float32)]))
+    codes.write(first, rng.integers(-3, 4, (count, light.shape[1])).astype(np.float32))
+    return UnlinkedItems(first, count, codes)
 
 
 @st.composite
@@ -111,7 +122,7 @@ class TestEverySearch:
         index, scorer, users, params = case
         found = beam_search(index, scorer, users, params, kernels=kernel)
         for row in np.flatnonzero(found.items_matching == index.item_count):
-            alone = replace(users[row : row + 1], blocked=None)
+            alone = replace(users[row : row + 1], blocked=None) if index.added is None else users[row : row + 1]
             plain = beam_search(index, scorer, alone, [params[row]], kernels=kernel)
             top_k = params[row].top_k
             np.testing.assert_array_equal(found.items[row, :top_k], plain.items[0])
