@@ -28,6 +28,10 @@ def evaluate(
     bundle: BundleOption = DEFAULT_BUNDLE,
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
     users: Annotated[int | None, typer.Option(min=1, help="Evaluate only this many users.")] = None,
+    repository: Annotated[
+        Path | None,
+        typer.Option(help="Model repository, for --filter-name: a filter that its operator has set, not the bundle's."),
+    ] = None,
     json: JsonOption = False,
     **search: Any,
 ) -> None:
@@ -40,13 +44,15 @@ def evaluate(
     condition allows. A search option that is not given has the value that the bundle recommends.
     """
     from nann.bundle import Bundle
+    from nann.filters import NamedFilters
 
     from ..training.baselines.compare import LABELS
     from ..training.data.prepared import PreparedData
     from ..training.search.evaluate import evaluate_bundle, note_evaluation
 
     opened, prepared = Bundle.open(bundle), PreparedData.load(data)
-    result = evaluate_bundle(opened, prepared, SearchOptions(**search), split=split, users=users)
+    operator = None if repository is None else NamedFilters.of_repository(repository)
+    result = evaluate_bundle(opened, prepared, SearchOptions(**search), split=split, users=users, operator=operator)
     seeds = f"{result.seeds.count} seeds, " if result.seeds is not None else ""
     allowed = f", {result.items_matching:,.0f} items matching" if result.conditions else ""
     settings = f"{seeds}top {result.top_k}, ef {list(result.ef)}, rounds {list(result.rounds)}{allowed}"

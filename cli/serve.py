@@ -112,10 +112,11 @@ def serve(
         line = f"version {version} of {repository}: bundle {opened.bundle_id} ({opened.item_count:,} items)"
         console.print(line, soft_wrap=True)
         with TritonServer(options) as server:
+            look_after = _look_after(server)  # asks the server, so before anybody is told to rely on it
             _welcome(server, opened)
             if json:
                 print_json(_described(server, version, opened))
-            server.wait(_look_after(server))
+            server.wait(look_after)
     except _Stopped:
         console.print("stopped")
 

@@ -41,8 +41,8 @@ class Reachability:
         return cls(np.flatnonzero(~reachable_items(graph)), np.flatnonzero(in_degree == 0))
 
     @classmethod
-    def require(cls, graph: HnswGraph) -> Reachability:
-        """That of a graph to be served; logs a warning if some items can't be reached.
+    def require(cls, graph: HnswGraph, *, warn: bool = True) -> Reachability:
+        """That of a graph to be served; logs a warning, unless it was said before, if some items can't be reached.
 
         Raises:
             BundleError: if these are more than `MAX_UNREACHABLE` of all.
@@ -52,7 +52,7 @@ class Reachability:
         said = f"no search can reach {missed:,} of the {graph.item_count:,} items ({missed / graph.item_count:.2%})"
         if missed > MAX_UNREACHABLE * graph.item_count:
             raise BundleError(f"{said}; expected at most {MAX_UNREACHABLE:.0%}: {_ADVICE}")
-        if missed:
+        if missed and warn:
             _log.warning("%s: %s", said, _ADVICE)
         return found
 

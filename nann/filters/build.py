@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from nann.errors import FilterError
+
 from .predicate import Comparison, Predicate, Value
 
 
 def where(attribute: str) -> Attribute:
-    """An attribute to compare: `where("price").between(5, 20) & ~(where("tag") == "adult")`; `str()` gives the text."""
+    """An attribute to compare: `where("price").between(5, 20) & ~(where("tag") == "adult")`; `str()` gives the text.
+
+    Raises:
+        FilterError: if the name is no text; from a comparison, if it is none that a filter may have.
+    """
+    if not isinstance(attribute, str):
+        raise FilterError(f"where got {attribute!r}; expected the name of an attribute")
     return Attribute(attribute)
 
 
@@ -19,6 +27,9 @@ class Attribute:
 
     def __init__(self, name: str) -> None:
         self._name = name
+
+    def __repr__(self) -> str:
+        return f"where({self._name!r})"
 
     def __eq__(self, value: Value) -> Predicate:  # type: ignore[override]
         return Comparison(self._name, "=", [value])
@@ -59,4 +70,8 @@ class Attribute:
         return Comparison(self._name, "=", [False])
 
     def _listed(self, operator: str, values: Iterable[Value]) -> Predicate:
+        if isinstance(values, str) or not isinstance(values, Iterable):
+            raise FilterError(
+                f'{self!r} got {values!r} with "{operator}"; expected a list of values, as in [{values!r}]'
+            )
         return Comparison(self._name, operator, values)

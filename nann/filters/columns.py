@@ -229,6 +229,8 @@ def _check(
     is_ordering = comparison.operator in ORDERING and not isinstance(column, NumberColumn)
     if wrong or is_ordering:
         got = f"{comparison.operator} {value_text((wrong or comparison.values)[0])}"
+        if comparison.is_name_alone:
+            got = "its name alone, which is for flags"
         raise FilterError(
             f"{at(comparison.position)}attribute {name_text(comparison.attribute)} is {column.about}; "
             f"got {got}; expected {column.expected}"

@@ -26,6 +26,7 @@ from nann.features import FeatureTransform
 from .catalogue import Catalogue
 from .columns import Uint64Array
 from .parser import MAX_LENGTH, parse
+from .predicate import Predicate
 
 FOLDER = ".filters"
 """In a model repository. Triton does not look into it."""
@@ -236,23 +237,28 @@ class ServedFilters:
             raise FilterError(f"filter {name!r} does not fit this bundle: {error}") from error
 
 
-def check_named(filters: Mapping[str, str], catalogue: Catalogue) -> None:
-    """Checks filters that a bundle is to offer.
+def checked_named(filters: Mapping[str, str | Predicate], catalogue: Catalogue) -> dict[str, str]:
+    """The texts of filters that a bundle is to offer.
 
     Raises:
         ConfigError: if a name is not valid.
-        FilterError: if a text can't be read, or does not fit the attributes.
+        FilterError: if one is no filter, can't be read, or does not fit the attributes.
     """
-    for name, text in filters.items():
+    for name, each in filters.items():
         _check_name(name)
+        if not isinstance(each, (str, Predicate)):
+            raise FilterError(
+                f"filter {name!r} is {each!r}; expected text, or a comparison that is built with nann.filters.where"
+            )
         try:
-            catalogue.compile(text)
+            catalogue.compile(each)
         except FilterError as error:
             raise FilterError(f"filter {name!r}: {error}") from error
+    return {name: str(each) for name, each in filters.items()}
 
 
 def _check_name(name: str) -> None:
-    if NAME.fullmatch(name) is None:
+    if not isinstance(name, str) or NAME.fullmatch(name) is None:
         raise ConfigError(
             f"a filter's name is {name!r}; expected at most {MAX_NAME} letters, digits, '_', '-' and '.', the first a "
             "letter or a digit"

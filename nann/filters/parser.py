@@ -194,7 +194,7 @@ class _Parser:
             raise self._unexpected('"in" after "not"')
         if not (self._token.kind == _END or self._token.is_keyword("and", "or") or self._token.is_symbol(")")):
             raise self._unexpected(f'{_OPERATORS}, "and", "or" or the end')
-        return Comparison(name, "=", [True], position)
+        return Comparison(name, "=", [True], position, is_name_alone=True)
 
     def _list(self) -> list[Value]:
         self._require_symbol("(", '"(" and a list of values')

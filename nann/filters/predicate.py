@@ -74,12 +74,21 @@ class Comparison(Predicate):
         operator: one of = != < <= > >= in, not in, between.
         values: one; two for "between"; for "in" and "not in" at least two, in a fixed order and without repetition.
         position: where it begins in the filter's text, from 1; None if it comes from no text.
+        is_name_alone: it was written without operator and value, as a flag is.
 
     Raises:
         FilterError: for no value at all, one that is no `Value`, and an operator of numbers with another value.
     """
 
-    def __init__(self, attribute: str, operator: str, values: Iterable[object], position: int | None = None) -> None:
+    def __init__(
+        self,
+        attribute: str,
+        operator: str,
+        values: Iterable[object],
+        position: int | None = None,
+        *,
+        is_name_alone: bool = False,
+    ) -> None:
         found = tuple(checked_value(value, position) for value in values)
         if not found:
             raise FilterError(f"{at(position)}got {name_text(attribute)} {operator} an empty list; expected a value")
@@ -93,6 +102,7 @@ class Comparison(Predicate):
         self.operator = operator
         self.values = found
         self.position = position
+        self.is_name_alone = is_name_alone
         texts = [value_text(value) for value in found]
         listed = f"({', '.join(texts)})" if operator in LISTS else " and ".join(texts)
         super().__init__(f"{name_text(attribute)} {operator} {listed}")

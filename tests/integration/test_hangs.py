@@ -13,10 +13,11 @@ from support.serve_process import serving
 from support.under_load import MIXED, Load
 from support.waiting import wait_until
 
+from nann import signature
 from nann.errors import RequestTimeout, ServerError
 from nann.python_backend.repository.install import install_bundle
 from nann.python_backend.server.processes import DEAD, process_state
-from nann.signature import BEAM_RETRIEVAL, MODELS
+from nann.signature import BEAM_RETRIEVAL
 
 pytestmark = pytest.mark.triton
 
@@ -39,7 +40,7 @@ class TritonPythonModel(Model):
         wait_while("executing-{model}")
         return super().execute(requests)
 """
-PROCESSES = [spec.name for spec in MODELS[1:]]
+PROCESSES = [spec.name for spec in signature.PROCESSES]
 HANG_S = 6.0
 """Deadline and margin."""
 

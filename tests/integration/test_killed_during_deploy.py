@@ -21,14 +21,14 @@ from nann.python_backend.history import Versions
 from nann.python_backend.repository.deploy import deploy
 from nann.python_backend.server.control import ModelControl
 from nann.python_backend.server.processes import DEAD, child_processes, served_model
-from nann.signature import MODELS
+from nann.signature import MODELS, PROCESSES
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow, pytest.mark.timeout(7200)]
 
 ROUNDS = int(os.environ.get("NANN_KILLS", "100"))
 STEP_S = 0.1
 LONGEST_DEPLOY_S = 120.0
-PROCESSES = [spec.name for spec in MODELS[1:]]
+VERSIONED = [spec.name for spec in MODELS[1:]]
 KEY = "aKeyForThisTest"
 
 
@@ -66,7 +66,7 @@ def test_no_deploy_hangs_and_the_next_one_works(live_bundle_path, tmp_path, monk
 
         assert change()  # from now on the versions are 1 and 2
         for number in range(ROUNDS):
-            model, new = PROCESSES[number % 4], bool(number // 4 % 2)
+            model, new = VERSIONED[number % 4], bool(number // 4 % 2)
             version, ended = (2 - current if new else 1 + current), threading.Event()
             arguments = (serve, model, version, STEP_S * (number // 8), ended)
             killer = threading.Thread(target=kill, args=arguments)
@@ -75,7 +75,9 @@ def test_no_deploy_hangs_and_the_next_one_works(live_bundle_path, tmp_path, monk
             ended.set()
             killer.join()
             print(f"{number}: {model}, {'new' if new else 'old'} version: {took_s[-1]:.1f} s")
-            wait_until(lambda: serve.is_ready() and set(serve.stubs) == set(PROCESSES), lambda: serve.words)
+            wait_until(
+                lambda: serve.is_ready() and set(serve.stubs) == {spec.name for spec in PROCESSES}, lambda: serve.words
+            )
             if not changed:
                 failed += 1
                 wait_until(change, "no later deploy works")

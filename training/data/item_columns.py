@@ -47,11 +47,11 @@ def catalogue_of(attributes: Mapping[str, Any], item_count: int) -> Catalogue:
 
     Args:
         attributes: by name, one value an item, None where an item has none. Booleans are a flag, whole numbers and
-            floats a number (NaN and infinity: no value), texts a category, and lists of texts or whole numbers several.
+            floats a number (NaN: no value), texts a category, and lists of texts or whole numbers several.
         item_count: N.
 
     Raises:
-        DataError: naming the attribute, if its values are not N, or of another type.
+        DataError: naming the attribute, if its values are not N, or of another type, or a number is infinite.
     """
     if len(attributes) > MAX_ATTRIBUTES:
         raise DataError(f"got {len(attributes):,} attributes; expected at most {MAX_ATTRIBUTES:,}")
@@ -59,8 +59,10 @@ def catalogue_of(attributes: Mapping[str, Any], item_count: int) -> Catalogue:
 
 
 def _column(name: str, values: Any, item_count: int) -> Column:
-    if not 0 < len(name) <= _MAX_NAME:
-        raise DataError(f"an attribute has the name {name[:_MAX_NAME]!r}; expected 1 to {_MAX_NAME} characters")
+    if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME:
+        raise DataError(
+            f"an attribute has the name {str(name)[:_MAX_NAME]!r}; expected text, 1 to {_MAX_NAME} characters"
+        )
     try:
         series = pl.Series(name, values)
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
@@ -75,6 +77,12 @@ def _column(name: str, values: Any, item_count: int) -> Column:
     if kind.is_integer() and _fits(series):
         return _numbers(series.cast(pl.Int64), item_count)
     if kind.is_float() or kind.is_decimal():
+        infinite = series.cast(pl.Float64).is_infinite().fill_null(False).arg_true()
+        if len(infinite):
+            raise DataError(
+                f"attribute {name!r} is {series[infinite[0]]} for item index {infinite[0]}; expected a finite number, "
+                "or None where an item has none"
+            )
         return _numbers(series.cast(pl.Float64), item_count)
     texts = _texts(series)
     if texts is None:

@@ -13,6 +13,7 @@ from .columns import integer_column
 from .tables import check_columns, table_schema, whole_table
 
 VALUE_SEPARATOR = "|"
+_TEXTS = (pl.String, pl.Categorical, pl.Enum)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class ItemValues:
             and false that is a category to the model, `exact_0`, ... has the values as they are: Int64 or Boolean.
         fields: the fields' names.
         source: the table's name, for messages.
-        conversions: how many ids and numbers could not be read as such, a line each.
+        conversions: how many values were read in another way than they are written, a line each.
     """
 
     frame: pl.DataFrame
@@ -84,6 +85,10 @@ def read_items(table: ItemTable, separator: str = ",") -> ItemValues:
     for name, column in zip(fields, whole.select(pl.selectors.starts_with("field_")), strict=True):
         if column.dtype == pl.Float64:
             said.append(not_numbers(raw[name], column, path))
+        else:
+            said.append(spaces_around(raw[name], path, table.value_separator))
+    if table.name:
+        said.append(spaces_around(raw[table.name], path))
     repeated = frame.filter(pl.col("item").is_duplicated())
     if repeated.height:
         raise DataError(f"{path} has several rows for item {repeated['item'][0]}; expected one row per item")
@@ -102,21 +107,35 @@ def not_numbers(raw: pl.Series, numbers: pl.Series, path: Path | str) -> str:
     return f"{count:,} values of column {raw.name!r} of {path} are no numbers: unknown" if count else ""
 
 
+def spaces_around(raw: pl.Series, path: Path | str, value_separator: str = "") -> str:
+    """A line about the texts of a column that have spaces around them; empty if there are none."""
+    several = isinstance(raw.dtype, (pl.List, pl.Array))
+    texts = raw.cast(pl.List(raw.dtype.inner)).explode() if several else raw  # type: ignore[attr-defined]
+    if texts.dtype not in _TEXTS:
+        return ""
+    texts = texts.cast(pl.String)
+    if value_separator and not several:
+        texts = texts.str.split(value_separator).explode()
+    stripped = texts.str.strip_chars()
+    count = int(((stripped != texts) & (stripped != "")).sum())
+    where = f"column {raw.name!r} of {path}"
+    return f"{count:,} values of {where} have spaces around them; the spaces were left out" if count else ""
+
+
 def _values(name: str, raw: pl.DataFrame, table: ItemTable) -> pl.Expr:
     """A column as List(String) or Float64."""
     column, kind = pl.col(name), raw.schema[name]
-    texts = (pl.String, pl.Categorical, pl.Enum)
     if kind.is_float() or kind.is_decimal() or name in table.numbers:
         return _numbers(name, raw, table.path)
     if isinstance(kind, (pl.List, pl.Array)):
         inner = kind.inner
-        if inner.is_integer() or inner == pl.Boolean or inner in texts:
+        if inner.is_integer() or inner == pl.Boolean or inner in _TEXTS:
             values = column.cast(pl.List(inner)).list.eval(_text(pl.element()))
             return values.list.drop_nulls().list.unique().fill_null([])
-    elif kind in texts and table.value_separator:
+    elif kind in _TEXTS and table.value_separator:
         values = column.cast(pl.String).str.split(table.value_separator).list.eval(_text(pl.element()))
         return values.list.drop_nulls().list.unique().fill_null([])
-    elif kind.is_integer() or kind in (*texts, pl.Boolean):
+    elif kind.is_integer() or kind in (*_TEXTS, pl.Boolean):
         return pl.concat_list(_text(column)).list.drop_nulls()
     raise DataError(
         f"column {name!r} of {table.path} has type {kind}; expected numbers, text, or lists of whole numbers or text: "

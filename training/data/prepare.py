@@ -160,7 +160,7 @@ def _warnings(counts: dict[str, int]) -> list[str]:
 
 def _conversions(log: InteractionLog) -> list[str]:
     """What was read in another way than it is written."""
-    spaces = f"{log.counts.trimmed:,} rows have spaces around a user, a category or a basket; they were left out"
+    spaces = f"{log.counts.trimmed:,} rows have spaces around a user, a category or a basket; the spaces were left out"
     return [*([spaces] if log.counts.trimmed else []), *log.conversions]
 
 

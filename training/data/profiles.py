@@ -19,7 +19,7 @@ from nann.errors import DataError
 
 from .columns import key_column
 from .item_attributes import CATEGORY, NUMBER, bin_edges
-from .item_table import left_out, not_numbers
+from .item_table import left_out, not_numbers, spaces_around
 
 MANY_VALUES = 1_000
 """A category with more values is pointed out: it may be a number."""
@@ -79,6 +79,7 @@ def encode_profiles(
     if not known.height:
         raise DataError(f"none of the {frame.height:,} users of {source} is in the log; check its column {user!r}")
     said = [left_out(table.height - frame.height, "rows", f"{source} have no user as the log has them in {user!r}")]
+    said += [spaces_around(table[name], source) for name in (user, *fields)]
     coded, described = [], []
     for i, (name, column) in enumerate(zip(fields, columns, strict=True)):
         field, codes = _coded(known[f"profile_{i}"], frame[f"profile_{i}"])

@@ -64,7 +64,7 @@ def export_to_bundle(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module)
             left without the ONNX files.
         BundleError: if no search can reach more than 5% of the items.
     """
-    reachability = Reachability.require(bundle.graph)
+    reachability = Reachability.require(bundle.graph, warn=False)  # `create_bundle` has said it
     user_encoder, scorer = plain_module(user_encoder), plain_module(scorer)
     behaviors, profiles = example_users(bundle, 2)
     candidates = example_candidates(bundle, 2, 3)

@@ -9,6 +9,7 @@ import numpy as np
 
 from nann.bundle import SCORER_FILE, Bundle
 from nann.errors import ConfigError, DataError
+from nann.filters import NamedFilters
 from nann.request_conditions import RequestConditions, items_matching
 from nann.search_params import CONDITIONS, SearchOptions, SeedParams
 from nann.search_requests import parse_search
@@ -70,6 +71,7 @@ def evaluate_bundle(
     *,
     split: str = "test",
     users: int | None = None,
+    operator: NamedFilters | None = None,
 ) -> Evaluation:
     """Evaluates a bundle with its exported models. `note_evaluation` keeps the result with the bundle.
 
@@ -80,6 +82,7 @@ def evaluate_bundle(
             `exclude_history` the history is what the model reads of it.
         split: "validation" or "test".
         users: how many users; None: all.
+        operator: an operator's filters, which `filter_name` may name beside the bundle's.
 
     Raises:
         ConfigError: if there is no such split, top_k exceeds the number of items, or the conditions allow a user none.
@@ -98,7 +101,8 @@ def evaluate_bundle(
     notes = bundle.notes  # before minutes of scoring: they may be damaged
     trained_on = _entry(notes, "provenance", "data").get("identity")
     queries, batch = bundle_users(bundle, data, split, users)
-    batch = replace(batch, blocked=RequestConditions(bundle).blocked(options or SearchOptions(), queries.behaviors))
+    conditions = RequestConditions(bundle, operator)
+    batch = replace(batch, blocked=conditions.blocked(options or SearchOptions(), queries.behaviors))
     matching = items_matching(batch.blocked, len(batch), bundle.item_count)
     if not matching.all():
         raise ConfigError(

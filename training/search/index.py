@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import hnswlib
@@ -26,7 +25,8 @@ from nann.bundle import (
 from nann.bundle_check import check_searches
 from nann.durable_files import entries, new_folder
 from nann.errors import BundleError, DataError
-from nann.filters.named import check_named
+from nann.filters.named import checked_named
+from nann.filters.predicate import Predicate
 from nann.graph import HnswGraph, Layer
 from nann.manifest import MANIFEST_FILE
 from nann.reachability import Reachability
@@ -46,7 +46,6 @@ _LARGEST_ID = int(np.iinfo(np.int64).max)
 _DEFAULT_INDEX = IndexConfig()
 _DEFAULT_SEARCH = SearchConfig()
 _NOTHING_ASKED = SearchOptions()
-_NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
 
 
 def build_hnsw(
@@ -135,8 +134,8 @@ def create_bundle(
     asked: SearchOptions = _NOTHING_ASKED,
     light_vectors: npt.NDArray[np.float32] | None = None,
     item_names: Sequence[str] | None = None,
-    attributes: Mapping[str, Any] = _NO_ATTRIBUTES,
-    filters: Mapping[str, str] = _NO_ATTRIBUTES,
+    attributes: Mapping[str, Any] | None = None,
+    filters: Mapping[str, str | Predicate] | None = None,
     profile_fields: Sequence[Mapping[str, Any]] = (),
     provenance: Mapping[str, Any] | None = None,
     bounds: SearchBounds = SERVED_BOUNDS,
@@ -159,7 +158,7 @@ def create_bundle(
         item_names: one name per item, for people.
         attributes: for filters (docs/filters.md), by name: N values, None where an item has none. Booleans are a flag,
             whole numbers and floats a number, texts a category, lists of texts or whole numbers several categories.
-        filters: filters to offer under a name: text by name.
+        filters: filters to offer under a name: by name a text, or what is built with `nann.filters.where`.
         profile_fields: name and values of each user profile field.
         provenance: anything else for the notes, such as data set and training configuration.
         bounds: the most that the server's requests may ask for, and so the most to recommend.
@@ -168,10 +167,10 @@ def create_bundle(
 
     Raises:
         DataError: if the ids are not valid, their number is not that of the vectors, a vector is not finite, or the
-            values of an attribute are not one of an item each, or of another type.
+            values of an attribute are not one of an item each, of another type, or infinite.
         ConfigError: if there are fewer items than the recommended top_k, or `search` lacks values for a layer.
         RequestError: if `asked` does not fit together.
-        FilterError: if a named filter does not fit the attributes.
+        FilterError: if a named filter can't be read, or does not fit the attributes.
         BundleError: if `out` exists and is not a bundle, no search could reach more than 5% of the items, or a
             recommended search exceeds the bounds or leaves places of a result empty.
     """
@@ -179,8 +178,8 @@ def create_bundle(
     vectors = _checked_vectors("item_vectors", item_vectors)
     ids = _checked_ids(item_ids, len(vectors))
     light = None if light_vectors is None else _checked_vectors("light_vectors", light_vectors, ids)
-    catalogue = catalogue_of(attributes, len(ids))
-    check_named(filters, catalogue)
+    catalogue = catalogue_of(attributes or {}, len(ids))
+    named = checked_named(filters or {}, catalogue)
     searches = recommended_searches(search, asked, len(ids), light=light is not None, bounds=bounds)
     copies = Copies.of(vectors)
     graph = build_graph(vectors, copies, index, threads=threads, progress=progress)
@@ -210,8 +209,8 @@ def create_bundle(
         if catalogue.names:
             manifest["attributes"], of_attributes = catalogue.save(folder)
             files += of_attributes
-        if filters:
-            manifest["filters"] = dict(filters)
+        if named:
+            manifest["filters"] = named
         write_manifest(folder, manifest, files).note(**notes)
     return Bundle.open(out, files=[])
 

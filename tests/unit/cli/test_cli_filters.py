@@ -132,5 +132,9 @@ def test_the_bundle_of_nann_index_has_the_logs_category_and_names_filters(pipeli
     assert opened.filters == {"one": "category = 1", "others": "not category = 1"}
     assert opened.attributes.names == ["category"]
     assert Bundle.open(pipeline.bundle).attributes.names == ["category"]  # after the export
+    NamedFilters.of_repository(tmp_path / "repository").set("own", "not category = 1")
+    evaluate = ("evaluate", "--data", pipeline.data, "--bundle", pipeline.bundle, "--filter-name", "own", "--users", 5)
+    assert nann(*evaluate, "--repository", tmp_path / "repository").code == 0
+    assert "filter_name is 'own'; expected one of: none" in refused(*evaluate)
     assert "--named-filter is 'one'; expected NAME=FILTER" in refused("index", *made, "--named-filter", "one")
     assert "filter 'x': position 1: got 'color'" in refused("index", *made, "--named-filter", "x=color")

@@ -83,6 +83,12 @@ def test_a_built_filter_is_no_truth_value():
         (lambda: where("a") == 10**400, "got a number that is too large; expected a finite number"),
         (lambda: where("a").is_in([]), "got a in an empty list; expected a value"),
         (lambda: where("a") < "b", 'expected numbers with "<"'),
+        (lambda: where("a").is_in(5), """where('a') got 5 with "in"; expected a list of values, as in [5]"""),
+        (
+            lambda: where("a").not_in("b"),
+            """where('a') got 'b' with "not in"; expected a list of values, as in ['b']""",
+        ),
+        (lambda: where(3), "where got 3; expected the name of an attribute"),
     ],
 )
 def test_what_can_not_be_built(build, message):

@@ -14,8 +14,8 @@ import pytest
 from nann import item_sets
 from nann.errors import ConfigError, FilterError
 from nann.features import FeatureTransform
-from nann.filters import NamedFilters, ServedFilters
-from nann.filters.named import MAX_NAME, check_named
+from nann.filters import NamedFilters, ServedFilters, where
+from nann.filters.named import MAX_NAME, checked_named
 from nann.training.data.item_columns import catalogue_of
 
 IDS = np.arange(10, 110, dtype=np.int64)
@@ -95,7 +95,7 @@ def test_names_that_may_not_be(operator, served, name):
     with pytest.raises(ConfigError, match=f"expected at most {MAX_NAME} letters"):
         operator.set(name, "a")
     with pytest.raises(ConfigError, match="a filter's name is"):
-        check_named({name: "price > 1"}, CATALOGUE)
+        checked_named({name: "price > 1"}, CATALOGUE)
     with pytest.raises(FilterError, match=f"filter_name is {re.escape(repr(name))}"):
         served.allowed(name)
 
@@ -115,9 +115,16 @@ def test_what_may_not_be_set(operator, definition, error, message):
 
 
 def test_a_filter_of_a_bundle_must_fit_it():
-    check_named({"a": "price > 1"}, CATALOGUE)
+    given = {"a": "price > 1", "b": where("price").between(1, 3)}
+    assert checked_named(given, CATALOGUE) == {"a": "price > 1", "b": "price between 1 and 3"}
     with pytest.raises(FilterError, match="filter 'a': position 1: got 'color'"):
-        check_named({"a": "color"}, CATALOGUE)
+        checked_named({"a": "color"}, CATALOGUE)
+    with pytest.raises(
+        FilterError, match=r"filter 'a' is where\('price'\); expected text, or a comparison that is built"
+    ):
+        checked_named({"a": where("price")}, CATALOGUE)
+    with pytest.raises(ConfigError, match="a filter's name is 3; expected at most"):
+        checked_named({3: "price > 1"}, CATALOGUE)
 
 
 def test_removing_what_is_not_there(operator):

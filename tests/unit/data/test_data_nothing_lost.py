@@ -78,7 +78,10 @@ def test_spaces_around_keys_are_counted(write, prepare_csv):
     )
     assert data.user_count == 2
     assert data.manifest["rows"]["trimmed"] == 6
-    assert "6 rows have spaces around a user, a category or a basket; they were left out" in data.manifest["warnings"]
+    assert (
+        "6 rows have spaces around a user, a category or a basket; the spaces were left out"
+        in data.manifest["warnings"]
+    )
 
 
 log_rows = st.lists(
@@ -207,6 +210,26 @@ def test_items_without_an_id_and_values_without_a_number_are_counted(write, scra
         "2 rows of items.csv have no whole number in column 'item': left out",
         "2 values of column 'price' of items.csv are no numbers: unknown",
     ]
+
+
+def test_spaces_around_the_texts_of_items_and_users_are_counted(write, tmp_path, scratch):
+    log = write("log.csv", HEADER + "1,1,1\n1,2,1\n")
+    text = "item,brand,tags,size,title\n1, Acme,new | red|, 3 ,Milk \n2,Acme,new|  ,4,Tea\n"
+    items = ItemTable(write("items.csv", text), numbers=("size",), name="title")
+    profile = ProfileTable(write("users.csv", "user,town\n1, Bonn \n"))
+    read = read_log([log], LogColumns(), scratch, items=items, profile=profile)
+    assert [line.replace(str(scratch.parent) + "/", "") for line in read.conversions] == [
+        "1 values of column 'town' of users.csv have spaces around them; the spaces were left out",
+        "1 values of column 'brand' of items.csv have spaces around them; the spaces were left out",
+        "2 values of column 'tags' of items.csv have spaces around them; the spaces were left out",
+        "1 values of column 'title' of items.csv have spaces around them; the spaces were left out",
+    ]
+    lists = pl.DataFrame({"item": [1, 2], "tags": [["a ", "b"], [" a"]], "shelves": [[1], [2, 3]]})
+    lists.write_parquet(tmp_path / "items.parquet")
+    (scratch / "again").mkdir()
+    again = read_log([log], LogColumns(), scratch / "again", items=ItemTable(tmp_path / "items.parquet"))
+    (line,) = again.conversions
+    assert line.startswith("2 values of column 'tags' of ")
 
 
 def test_a_missing_column_names_its_option(write, scratch):

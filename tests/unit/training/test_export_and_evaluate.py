@@ -12,6 +12,7 @@ from support.bundles import without_light
 from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError, DataError, RequestError, ScorerError
 from nann.exact_search import exact_search
+from nann.filters import NamedFilters
 from nann.search_input import UserBatch
 from nann.search_params import SearchOptions
 from nann.signature import SCORER, USER_ENCODER
@@ -137,6 +138,13 @@ def test_evaluation_under_conditions_is_against_the_exact_list_under_them(
     before = filterable.notes.get("metrics")
     note_evaluation(filterable, result)
     assert filterable.notes.get("metrics") == before, "recall under conditions is another figure"
+
+
+def test_evaluation_under_an_operators_filter(data, filterable, tmp_path):
+    operator = NamedFilters(tmp_path / "filters")
+    operator.set("odd_ones", "odd")
+    result = evaluate_bundle(filterable, data, SearchOptions(**GENEROUS, filter_name="odd_ones"), operator=operator)
+    assert (result.coverage, result.items_matching) == (1, filterable.item_count // 2)
 
 
 def test_evaluation_under_conditions_that_it_can_not_have(data, exported, filterable):

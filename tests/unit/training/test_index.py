@@ -10,6 +10,7 @@ from nann import item_sets
 from nann.best_first_search import best_first_search
 from nann.bundle import Bundle, search_file_names
 from nann.errors import BundleError, ConfigError, DataError, FilterError
+from nann.filters import where
 from nann.reachability import Reachability
 from nann.search_input import UserBatch
 from nann.search_params import SearchOptions, SearchParams
@@ -227,8 +228,19 @@ def test_attributes_and_named_filters_come_into_the_bundle(tmp_path, vectors):
     assert not {"attributes", "filters"} & set(plain.manifest)
 
 
+def test_no_attributes_and_filters_that_are_built_in_python(tmp_path, vectors):
+    assert make_bundle(tmp_path / "none", vectors, attributes=None, filters=None).filters == {}
+    odd = {"odd": [item % 2 == 1 for item in range(3_000)]}
+    made = make_bundle(tmp_path / "bundle", vectors, attributes=odd, filters={"even": where("odd").is_false()})
+    assert made.filters == {"even": "odd = false"}
+
+
 def test_attributes_and_named_filters_that_do_not_fit(tmp_path, vectors):
     with pytest.raises(DataError, match="attribute 'price' has 2 values; expected 3,000"):
         make_bundle(tmp_path / "bundle", vectors, attributes={"price": [1, 2]})
+    with pytest.raises(
+        DataError, match="attribute 'price' is -inf for item index 2; expected a finite number, or None"
+    ):
+        make_bundle(tmp_path / "bundle", vectors, attributes={"price": [1.5, None, float("-inf")] * 1_000})
     with pytest.raises(FilterError, match="filter 'few': position 1: got 'price'; expected an attribute"):
         make_bundle(tmp_path / "bundle", vectors, filters={"few": "price < 2"})
