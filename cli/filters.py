@@ -11,7 +11,7 @@ import numpy.typing as npt
 import typer
 
 from nann.errors import ConfigError
-from nann.signature import LIST_FILTERS, REMOVE_FILTER, SET_FILTER
+from nann.signature import ALLOW_ITEM_IDS, LIST_FILTERS, REMOVE_FILTER, SET_FILTER
 
 from .support import (
     DEFAULT_REPOSITORY,
@@ -77,7 +77,8 @@ def set_filter(
         answer = _operator_filters(repository, admin_key_file).set(name, str(text) if listed is None else listed)
     else:
         given = {} if text is None else {"filter": text}
-        answer = model_control(url, admin_key_file).catalog(SET_FILTER, listed, name=name, **given)
+        tensors = None if listed is None else {ALLOW_ITEM_IDS: listed[None]}
+        answer = model_control(url, admin_key_file).catalog(SET_FILTER, tensors, name=name, **given)
     if answer["item_count"] is None:
         console.print("no bundle is installed in the repository yet: attributes are checked when it is used")
     else:

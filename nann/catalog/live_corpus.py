@@ -125,6 +125,20 @@ class LiveCorpus:
         counts = self.counts
         return self.bundle.item_count - counts.deleted - counts.replaced + counts.added
 
+    @property
+    def places_items(self) -> bool:
+        """Whether new items need no vectors."""
+        return self._encoder is not None
+
+    def growth(self, upserts: Sequence[Upsert]) -> tuple[int, int]:
+        """How many more items are added, and how many more are changed, once these are applied; at most."""
+        added = changed = 0
+        for upsert, item in zip(upserts, self.base_indices([each.id for each in upserts]).tolist(), strict=True):
+            if self._added.place(upsert.id) is None:
+                added += upsert.row is not None or item == PADDING_ITEM
+                changed += upsert.row is None and item != PADDING_ITEM and item not in self._base.changed
+        return added, changed
+
     def base_indices(self, ids: Sequence[Id]) -> Int32Array:
         """The bundle's item index of each id, also of a removed item; -1: the bundle does not have it."""
         return self.bundle.features.item_indices(_array(ids, self._dtype))
