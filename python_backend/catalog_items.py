@@ -112,6 +112,9 @@ class CatalogItems:
             "unplaced": counts.unplaced,
             "unknown_attributes": counts.unknown_attributes,
             "journal_bytes": corpus.reader.size_bytes,
+            "attributes": {}
+            if (catalogue := corpus.bundle.attributes) is None
+            else {name: column.type for name, column in catalogue.columns.items()},
             "item_row_width": corpus.row_width,
             "light_width": corpus.light_width,
         }

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from support.cli_commands import nann, refused
 from support.live_bundle import ITEMS, attributes, item_ids, make_bundle
 from support.own_server import ADMIN_KEY, own_server
 from support.serve_process import serving
@@ -103,14 +104,14 @@ def test_changes_of_attributes_outlive_a_restart_and_a_deploy(live_bundle_path, 
     texts = ['{"price": 0.5, "department": "NEVER SEEN"}'] * 3
     with own_server(live_bundle_path, tmp_path) as server:
         assert matching(server, "price < 1") == cheap
-        assert change(server.control, ALL[1:4], texts) == {"sequence": 1, "new": 0, "replaced": 3}
+        assert change(server.control, ALL[101:104], texts) == {"sequence": 1, "new": 0, "replaced": 3}
         assert matching(server, 'department = "NEVER SEEN"') == 3
         assert matching(server, "price < 1") == cheap + 3
         with pytest.raises(
-            ServerError, match="item 1003 has an attribute 'colour'; expected some of department, brand"
+            ServerError, match="item 1006 has an attribute 'colour'; expected some of department, brand"
         ):
             change(server.control, ALL[1:3], ['{"price": 3}', '{"colour": "red"}'])
-        assert delete(server.control, ALL[1:2])["removed"] == 1
+        assert delete(server.control, ALL[101:102])["removed"] == 1
         deploy(make_bundle(tmp_path / "second", seed=3).path, server.options.repository, server.control)
         assert matching(server, 'department = "NEVER SEEN"') == 2
     with own_server(live_bundle_path, tmp_path) as server:
@@ -204,3 +205,25 @@ def test_a_damaged_journal_stops_the_start(live_bundle_path, tmp_path):
         own_server(live_bundle_path, tmp_path, admin_key=ADMIN_KEY),
     ):
         pass
+
+
+def test_the_commands(live_bundle_path, tmp_path):
+    key = tmp_path / "key"
+    key.write_text(KEY)
+    key.chmod(0o600)
+    with own_server(live_bundle_path, tmp_path, admin_key=KEY) as server:
+        at = ("--url", server.http_url, "--admin-key-file", key)
+        rows = [f"{item},sale|new" for item in ALL[:998]]
+        (tmp_path / "items.csv").write_text("\n".join(["id,tag", *rows]))
+        one = f'{{"id": {ALL[-3]}, "tag": ["sale"]}}'
+        added = nann("items", "add", tmp_path / "items.csv", "--item", one, *at, "--json")
+        assert added.json == {"new": 0, "replaced": 999, "sequence": 1}, added
+        (tmp_path / "items.csv").write_text("\n".join(["id,tag", f"{ALL[1]},x", f"{ALL[-1]},x", "7,x"]))
+        words = refused("items", "add", tmp_path / "items.csv", *at)
+        assert "item 7 is not in the corpus, and came without vectors; expected an item of the bundle" in words
+        removed = nann("items", "remove", ALL[5], 3, *at, "--json")
+        assert removed.json == {"removed": 1, "unknown": 1, "sequence": 2}, removed
+        status = nann("items", "status", *at, "--json")
+        assert (status.json["changed"], status.json["deleted"], status.json["items"]) == (998, 1, ITEMS - 1)
+        assert "of bundle" in status.stdout
+        assert "the admin key; pass the file that" in refused("items", "status", "--url", server.http_url)
