@@ -17,6 +17,8 @@ from nann.shape_grid import ShapeGrid
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
+JOURNAL_SEQUENCE = "journal_sequence"
+"""The entry for the last change of items (`nann.catalog`) that a bundle's data has; without it, none."""
 MAX_LAYERS = 256
 """Levels are stored as uint8."""
 
@@ -174,6 +176,7 @@ _RULES = {
         optional=True,
     ),
     "shape_grid": _object(_GRID_RULES, optional=True),
+    JOURNAL_SEQUENCE: _Rule("a whole number from 0", lambda value: _is_whole(value, 0, 2**63 - 1), optional=True),
 }
 
 

@@ -16,9 +16,9 @@ from nann.catalog import Changes, JournalReader, JournalWriter, LiveCorpus, comp
 from nann.catalog.changes import Id, Upsert
 from nann.catalog.checks import checked_ids, checked_upserts
 from nann.catalog.journal import journal_path
-from nann.catalog.live_corpus import JOURNAL_SEQUENCE
 from nann.errors import ServerError
 from nann.kernels import Float32Array
+from nann.manifest import JOURNAL_SEQUENCE
 from nann.signature import PADDING_ITEM
 
 from .history import CurrentBundle, Versions, bundle_of

@@ -15,15 +15,13 @@ from nann.bundle import Bundle
 from nann.filters import Catalogue
 from nann.filters.columns import Uint64Array
 from nann.kernels import Int32Array
+from nann.manifest import JOURNAL_SEQUENCE
 from nann.signature import PADDING_ITEM
 
 from .added_items import Added, AddedItems
 from .changes import Changes, Float32Array, Id, Upsert, model_of
 from .journal import JournalReader
 from .overrides import LiveCatalogue, Overrides
-
-JOURNAL_SEQUENCE = "journal_sequence"
-"""Entry of a bundle's manifest: the last change that its data has; without it, none."""
 
 
 class ItemEncoder(Protocol):
