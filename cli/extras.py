@@ -11,6 +11,7 @@ COMMANDS = {
     **dict.fromkeys(("plan-shapes", "experiments", "baselines"), ("train",)),
     "build-engine": (),  # TensorRT comes with the container
     "filters": (),
+    "items": (),
     **dict.fromkeys(("deploy", "rollback"), ("deploy",)),
     "serve": ("serve",),
     "query": ("client",),

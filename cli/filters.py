@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 
 from nann.errors import ConfigError
-from nann.signature import LIST_FILTERS, REMOVE_FILTER, SET_FILTER
+from nann.signature import FILTER_ITEM_IDS, LIST_FILTERS, REMOVE_FILTER, SET_FILTER
 
 from .support import (
     DEFAULT_REPOSITORY,
@@ -76,7 +77,8 @@ def set_filter(
         answer = filters.set(name, str(text) if listed is None else filters.ids(listed))
     else:
         given = {} if text is None else {"filter": text}
-        answer = model_control(url, admin_key_file).catalog(SET_FILTER, listed, name=name, **given)
+        tensors = None if listed is None else {FILTER_ITEM_IDS: np.array([listed], object)}
+        answer = model_control(url, admin_key_file).catalog(SET_FILTER, tensors, name=name, **given)
     if answer["item_count"] is None:
         console.print("no bundle is installed in the repository yet: attributes are checked when it is used")
     else:

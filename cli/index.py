@@ -35,6 +35,12 @@ def index(
             help="A filter that the bundle offers to requests under a name; may be repeated.", metavar="NAME=FILTER"
         ),
     ] = None,
+    journal_sequence: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Last change of the served items that the data has: `sequence` of `nann items status`."
+        ),
+    ] = 0,
     threads: Annotated[int, typer.Option(help="hnswlib's threads. 1: a reproducible graph; -1: all cores.")] = -1,
     json: JsonOption = False,
     **search: Any,
@@ -58,6 +64,8 @@ def index(
     filters = named_filters(named_filter or [])
     loaded = PreparedData.load(data)
     bundle = index_checkpoint(Checkpoint.load(checkpoint), loaded, out, asked=asked, filters=filters, threads=threads)
+    if journal_sequence:
+        bundle = bundle.change(journal_sequence=journal_sequence)
     graph = bundle.manifest["graph"]
     console.print(
         f"bundle {out}: {bundle.item_count:,} items, layers {graph['layer_sizes']}, "

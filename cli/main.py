@@ -22,6 +22,7 @@ from .export import export
 from .extras import advice
 from .filters import app as filters_app
 from .index import index
+from .items import app as items_app
 from .plan_shapes import plan_shapes
 from .prepare import app as prepare_app
 from .query import query
@@ -61,6 +62,7 @@ def options(
 
 app.add_typer(prepare_app, name="prepare")
 app.add_typer(filters_app, name="filters")
+app.add_typer(items_app, name="items")
 for command in (
     train,
     index,

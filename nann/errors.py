@@ -11,6 +11,7 @@ NannError
  |    +-- ScorerUnavailable   not loaded, or its process died: no call can succeed now
  +-- SearchStopped            a search ended before its last round, and no partial result was asked for
  |    +-- DeadlineExceeded    its deadline passed (Triton: CANCELLED)
+ +-- JournalError             the journal of the items' changes is damaged, or can't be written safely
  +-- DeployError              a version could not be written, loaded or verified; the old one is still served
  +-- ServerError              Triton: could not start, stopped, or can't be reached
       +-- ServerUnavailable   not reachable or not ready
@@ -66,6 +67,10 @@ class SearchStopped(NannError):  # noqa: N818
 
 class DeadlineExceeded(SearchStopped):
     """The request's deadline, or the server's, came before the last round."""
+
+
+class JournalError(NannError):
+    """The journal of the items' changes is damaged, has another writer, or is not known to be on disk."""
 
 
 class DeployError(NannError):

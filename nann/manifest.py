@@ -20,6 +20,8 @@ FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 ID_KIND = "item_id_kind"
 """The entry for the kind of the item ids; without it they are numbers."""
+JOURNAL_SEQUENCE = "journal_sequence"
+"""The entry for the last change of items (`nann.catalog`) that a bundle's data has; without it, none."""
 MAX_LAYERS = 256
 """Levels are stored as uint8."""
 
@@ -178,6 +180,7 @@ _RULES = {
         optional=True,
     ),
     "shape_grid": _object(_GRID_RULES, optional=True),
+    JOURNAL_SEQUENCE: _Rule("a whole number from 0", lambda value: _is_whole(value, 0, 2**63 - 1), optional=True),
 }
 
 

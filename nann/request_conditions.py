@@ -12,7 +12,7 @@ import numpy as np
 
 from nann import item_sets
 from nann.errors import RequestError
-from nann.filters import NamedFilters, Predicate, ServedFilters
+from nann.filters import Catalogue, NamedFilters, Predicate, ServedFilters
 from nann.kernels import NATIVE, Int32Array, Int64Array, Uint64Array
 from nann.search_params import SearchOptions
 
@@ -32,6 +32,18 @@ class RequestConditions:
         self._item_count = bundle.item_count
         self._attributes = bundle.attributes
         self._named = ServedFilters.of_bundle(bundle, operator)
+        self._present: Uint64Array | None = None
+
+    def follow(self, removed: Uint64Array | None, attributes: Catalogue | None) -> None:
+        """Goes on with a corpus that changed.
+
+        Args:
+            removed: `uint64[W]`, items that nobody may be shown any more; None: there are none.
+            attributes: of the items.
+        """
+        self._present = None if removed is None else item_sets.invert(removed, self._item_count)
+        self._attributes = attributes
+        self._named.follow(attributes)
 
     def blocked(
         self,
@@ -55,7 +67,7 @@ class RequestConditions:
         lists = [] if excluded is None else [excluded]
         if options.exclude_history:
             lists.append(history)
-        matching = []
+        matching = [] if self._present is None else [self._present]
         if options.filter is not None:
             matching.append(self._matching(options.filter))
         if options.filter_name is not None:

@@ -13,7 +13,7 @@ dimension that varies between requests or between bundles.
                                              | per round: one BLS call for the whole batch
                                              +-> scorer: user_state, candidates -> candidate_scores
 
-    catalog (operators alone): operation [, allow_item_ids] -> answer
+    catalog (operators alone): operation [, allow_item_ids] [, item_ids, attributes, row, light] -> answer
 """
 
 from __future__ import annotations
@@ -126,6 +126,15 @@ OPERATION = _spec("operation", np.object_, 1)
 FILTER_ITEM_IDS = _spec("allow_item_ids", np.object_, -1)
 """External ids of the items that a filter allows, as people type them: the catalog serves bundles of both kinds."""
 SET_FILTER, REMOVE_FILTER, LIST_FILTERS = "set_filter", "remove_filter", "list_filters"
+UPSERT_ITEMS, DELETE_ITEMS, CATALOG_STATUS = "upsert_items", "delete_items", "catalog_status"
+CHANGED_ITEM_IDS = _spec("item_ids", np.object_, -1)
+"""External ids of the items that are set or deleted, as people type them."""
+ATTRIBUTES = _spec("attributes", np.object_, -1)
+"""Optional. For each of `item_ids` a JSON object with the attributes that change."""
+ITEM_ROW = _spec("row", np.float32, -1, -1)
+"""Optional. What the scorer needs of each of `item_ids`: a row of `candidate_rows`."""
+ITEM_LIGHT = _spec("light", np.float32, -1, -1)
+"""Optional. The vector of each of `item_ids` for the light score, beside `row` where the bundle has one."""
 ANSWER = _spec("answer", np.object_, 1)
 """What `CATALOG` did, as a JSON object."""
 
@@ -155,7 +164,9 @@ BEAM_RETRIEVAL = ModelSpec(
     (ITEM_IDS, SCORES, ITEMS_SCORED, ITEMS_MATCHING, STATUS, REQUEST_KEY),
 )
 SCORER = ModelSpec("scorer", (USER_STATE, CANDIDATES), (CANDIDATE_SCORES,))
-CATALOG = ModelSpec("catalog", (OPERATION, FILTER_ITEM_IDS), (ANSWER,))
+CATALOG = ModelSpec(
+    "catalog", (OPERATION, FILTER_ITEM_IDS, CHANGED_ITEM_IDS, ATTRIBUTES, ITEM_ROW, ITEM_LIGHT), (ANSWER,)
+)
 """Changes what is served, for operators with the admin key. It belongs to a repository, and has one version."""
 
 MODELS = (ENSEMBLE, FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL, SCORER)

@@ -87,6 +87,22 @@ def bundle_of(repository: Path, version: int) -> Bundle:
     return Bundle.open(release_path(repository, version) / BEAM_RETRIEVAL.name, ())
 
 
+class CurrentBundle:
+    """The bundle of the version that answers, opened again when another one does."""
+
+    def __init__(self, repository: Path) -> None:
+        self._repository = repository
+        self._version: int | None = None
+        self._bundle: Bundle | None = None
+
+    def get(self) -> Bundle | None:
+        """The bundle; None before the first installation."""
+        version = Versions.read(self._repository).current
+        if version is not None and version != self._version:
+            self._bundle, self._version = bundle_of(self._repository, version), version
+        return self._bundle
+
+
 def versions_folder(repository: Path) -> Path:
     """Folder with the files of all versions."""
     return repository / VERSIONS_FOLDER

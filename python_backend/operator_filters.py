@@ -9,23 +9,20 @@ from typing import Any
 import numpy as np
 
 from nann import item_sets
-from nann.bundle import Bundle
 from nann.errors import ConfigError
 from nann.filters import NamedFilters, ServedFilters
 from nann.filters.named import Definition
 from nann.item_ids import Ids, kind_of_typed
 
-from .history import Versions, bundle_of
+from .history import CurrentBundle
 
 
 class OperatorFilters:
     """The operator's filters of one model repository, each checked against the bundle that answers when it is set."""
 
     def __init__(self, repository: Path) -> None:
-        self._repository = repository
         self._named = NamedFilters.of_repository(repository)
-        self._version: int | None = None
-        self._bundle: Bundle | None = None
+        self._current = CurrentBundle(repository)
 
     def ids(self, typed: Sequence[str]) -> Ids:
         """The ids of a filter, as people type them: of the kind of the bundle that answers.
@@ -33,7 +30,7 @@ class OperatorFilters:
         Raises:
             ConfigError: if there are none, or one is of the other kind.
         """
-        bundle = self._current_bundle()
+        bundle = self._current.get()
         kind = kind_of_typed(typed) if bundle is None else bundle.id_kind
         ids = []
         for number, text in enumerate(typed, 1):
@@ -56,7 +53,7 @@ class OperatorFilters:
             FilterError: if it does not fit the bundle; the filter of before stays.
             OSError: if it can't be written.
         """
-        bundle, matching, unknown = self._current_bundle(), None, None
+        bundle, matching, unknown = self._current.get(), None, None
         if bundle is not None:
             matching = item_sets.count(ServedFilters.of_bundle(bundle).compiled(name, definition))
             unknown = None if isinstance(definition, str) else len(np.unique(definition)) - matching
@@ -76,21 +73,15 @@ class OperatorFilters:
 
     def listed(self) -> dict[str, Any]:
         """`filters`: for each its `name`, whose it is (`of`: "operator" or "bundle"), and its text (`filter`)."""
-        bundle = self._current_bundle()
+        bundle = self._current.get()
         found = {} if bundle is None else {name: ("bundle", text) for name, text in bundle.filters.items()}
         found.update({name: ("operator", self._described(name)) for name in self._named.names()})
         return {"filters": [{"name": name, "of": of, "filter": text} for name, (of, text) in sorted(found.items())]}
 
     def misfits(self) -> list[str]:
         """A message for each filter that can't be used with the bundle that answers."""
-        bundle = self._current_bundle()
+        bundle = self._current.get()
         return [] if bundle is None else ServedFilters.of_bundle(bundle, self._named).misfits()
-
-    def _current_bundle(self) -> Bundle | None:
-        version = Versions.read(self._repository).current
-        if version is not None and version != self._version:
-            self._bundle, self._version = bundle_of(self._repository, version), version
-        return self._bundle
 
     def _described(self, name: str) -> str:
         try:

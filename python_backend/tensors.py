@@ -98,6 +98,11 @@ def error_response(error: Exception) -> Any:
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, pb_utils.TritonError.INTERNAL))
 
 
+def log_warning(message: str) -> None:
+    """Writes a line to the server's log."""
+    pb_utils.Logger.log_warn(message)
+
+
 def answer_each(requests: Sequence[Any], answer: Callable[[Any], Tensors]) -> list[Any]:
     """Answers requests one by one. An error that `answer` raises fails only its own request."""
     return [_answer(request, answer) for request in requests]

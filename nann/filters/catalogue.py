@@ -91,7 +91,7 @@ class Catalogue:
 
     def _matching(self, predicate: Predicate) -> Uint64Array:
         if isinstance(predicate, Comparison):
-            return self._column(predicate).matching(predicate)
+            return self.compared(predicate)
         if isinstance(predicate, Negation):
             return item_sets.invert(self._part(predicate.part), self.item_count)
         assert isinstance(predicate, Group)
@@ -107,6 +107,14 @@ class Catalogue:
     def _part(self, predicate: Predicate) -> Uint64Array:
         """The items that match a part. Comparisons are kept, as other filters have them too."""
         return self._kept(predicate) if isinstance(predicate, Comparison) else self._matching(predicate)
+
+    def compared(self, comparison: Comparison) -> Uint64Array:
+        """The items that match one comparison, `uint64[W]`; its own array, or one that is never written.
+
+        Raises:
+            FilterError: as `compile` does.
+        """
+        return self._column(comparison).matching(comparison)
 
     def _column(self, comparison: Comparison) -> Column:
         column = self.columns.get(comparison.attribute)

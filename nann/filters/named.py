@@ -183,6 +183,12 @@ class ServedFilters:
         """Those of a bundle, and maybe an operator's."""
         return cls(operator, bundle.filters, bundle.attributes, bundle.features)
 
+    def follow(self, catalogue: Catalogue | None) -> None:
+        """Goes on with items whose attributes changed."""
+        if catalogue is not self._catalogue:
+            self._catalogue = catalogue
+            self._compiled.clear()
+
     @property
     def names(self) -> list[str]:
         """All names, ascending."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from nann.bundle import Bundle, search_file_names
+from nann.catalog import LiveCorpus
+from nann.catalog.journal import journal_path
 from nann.errors import ConfigError
 from nann.filters import NamedFilters
 from nann.scorer import Float32Array
@@ -50,14 +52,15 @@ class TritonPythonModel:
         limit = TimeLimit(config_int(config, "deadline_ms"), config_choice(config, "on_deadline", ON_DEADLINE))
         degrade = config_choice(config, "on_scorer_failure", ON_SCORER_FAILURE) == "fallback"
         named = NamedFilters.of_repository(Path(args["model_repository"]).parent)
-        self.retriever = Retriever(bundle, bounds, limit, degrade=degrade, operator=named)
+        live = LiveCorpus(bundle, journal_path(Path(args["model_repository"]).parent))
+        self.retriever = Retriever(bundle, bounds, limit, degrade=degrade, operator=named, live=live)
         self.version = int(args["model_version"])
         self.grid = bundle.shape_grid if config_flag(config, "pad_to_grid") else None
         self.in_process = None
         if config_choice(config, "scorer", SCORER_PLACES, default="bls") == "in_process":
             threads = config_threads(config, "scorer_threads")
             self.in_process = _load_in_process(Path(args["model_repository"]).parent, self.version, threads)
-        self.watch = SearchWatch(args, bundle, self.grid)
+        self.watch = SearchWatch(args, bundle, self.grid, live)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Searches for the valid requests together; an invalid one fails alone."""
@@ -65,6 +68,12 @@ class TritonPythonModel:
 
     def outcomes(self, requests: Sequence[Any]) -> list[Outcome]:
         """The outcome of each request."""
+        try:
+            self.retriever.refresh()
+        except Exception as error:  # a Python model must never raise out of execute()
+            outcomes = [Outcome.of_error(error) for _ in requests]
+            self.watch.count(outcomes)
+            return outcomes
         parsed = [self._parse(request) for request in requests]
         searches = [one for one in parsed if isinstance(one, Search)]
         answers = iter(self._answer(requests, parsed, searches) if searches else ())

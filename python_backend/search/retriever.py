@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from nann.beam_search import beam_search
 from nann.bundle import LIGHT_VECTORS_FILE, Bundle
+from nann.catalog import LiveCorpus, Snapshot
 from nann.cheap_ranking import rank_by_light_score, rank_by_neighbourhood
 from nann.errors import (
     BundleError,
@@ -93,6 +94,7 @@ class Retriever:
         limit: for requests that set none; no request may take longer.
         degrade: whether to answer with a cheap ranking if the scorer fails.
         operator: filters that the server's operator has named; None: there are none.
+        live: the bundle's items with their changes; None: they do not change.
 
     Raises:
         BundleError: if the bundle is inconsistent, or its search defaults exceed the server's bounds.
@@ -106,6 +108,7 @@ class Retriever:
         *,
         degrade: bool = False,
         operator: NamedFilters | None = None,
+        live: LiveCorpus | None = None,
     ) -> None:
         self._params, self._by_entry = bundle.search_params, bundle.search_by_entry
         for params in self._by_entry.values():
@@ -121,6 +124,19 @@ class Retriever:
             raise BundleError(f"the bundle recommends entry {ENTRY_SEEDS!r} and has no {LIGHT_VECTORS_FILE}")
         if self._index.light_vectors is not None:
             _ = self._index.light_codes  # made now, so that the first request under a filter does not wait for them
+        self._live = live
+        self._snapshot: Snapshot | None = None
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Makes the next requests see all changes of items that were acknowledged; call it before each batch.
+
+        Raises:
+            JournalError: if they can't be read; an answer could hold deleted items.
+        """
+        if self._live is not None and (snapshot := self._live.refresh()) is not self._snapshot:
+            self._conditions.follow(snapshot.removed, snapshot.attributes)
+            self._snapshot = snapshot
 
     @property
     def item_count(self) -> int:

@@ -6,7 +6,7 @@ import http.client
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nann.errors import ConfigError, ServerError, ServerUnavailable
-from nann.signature import ANSWER, CATALOG, FILTER_ITEM_IDS, OPERATION, ModelSpec, TensorSpec
+from nann.signature import ANSWER, CATALOG, OPERATION, ModelSpec, Tensors, TensorSpec
 
 from .admin_key import ADMIN_HEADER, ADMIN_KEY_VARIABLE
 from .log import without_call_stack
@@ -160,12 +160,12 @@ class ModelControl:
             at += size
         return outputs, int(answer["model_version"])
 
-    def catalog(self, operation: str, ids: Sequence[str] | None = None, **parameters: str) -> dict[str, Any]:
+    def catalog(self, operation: str, tensors: Tensors | None = None, **parameters: str) -> dict[str, Any]:
         """Sends a request to the model `catalog`.
 
         Args:
             operation: one that it has.
-            ids: of items, as people type them; None: none.
+            tensors: that it takes; None: none.
             parameters: that the operation takes.
 
         Returns:
@@ -175,9 +175,7 @@ class ModelControl:
             ConfigError: if the server refuses the admin key.
             ServerError: with the reason why nothing was changed.
         """
-        inputs = {OPERATION: np.array([[operation]], object)}
-        if ids is not None:
-            inputs[FILTER_ITEM_IDS] = np.array([ids], object)
+        inputs = {OPERATION: np.array([[operation]], object), **(tensors or {})}
         outputs, _ = self.infer(CATALOG, inputs, parameters=parameters)
         answer: dict[str, Any] = json.loads(outputs[ANSWER.name].item())
         return answer

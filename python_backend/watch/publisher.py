@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, TypeVar
 
 import triton_python_backend_utils as pb_utils
 
 _INTERVAL_S = 1.0
-_Metric = TypeVar("_Metric", bound="Counter | Histogram")
+_Metric = TypeVar("_Metric", bound="Counter | Histogram | Reading")
 
 
 class Counter:
@@ -79,6 +79,25 @@ class Histogram:
             _increment(metric, amount)
 
 
+class Reading:
+    """A gauge whose value is read when metrics are sent."""
+
+    def __init__(self, metric: Any, read: Callable[[], float]) -> None:
+        self._metric = metric
+        self._read = read
+        self._sent: float | None = None
+
+    def take(self) -> float:
+        """The value now."""
+        return self._read()
+
+    def send(self, value: float) -> None:
+        """Sends it to Triton, if it is another one."""
+        if value != self._sent:
+            self._metric.set(value)
+            self._sent = value
+
+
 def _increment(metric: Any, amount: float) -> None:
     if amount:
         metric.increment(amount)
@@ -129,6 +148,11 @@ class MetricsPublisher:
         metric = self._family(name, description, pb_utils.MetricFamily.GAUGE).Metric(labels=self._labels | labels)
         metric.set(value)
         self._gauges.append(metric)
+
+    def reading(self, name: str, description: str, read: Callable[[], float], **labels: str) -> None:
+        """Makes a gauge whose value `read` returns; it is called from another thread."""
+        metric = self._family(name, description, pb_utils.MetricFamily.GAUGE).Metric(labels=self._labels | labels)
+        self._add(Reading(metric, read))
 
     def close(self) -> None:
         """Sends what is left and ends the thread."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nann.bundle import Bundle
+from nann.catalog import LiveCorpus
 from nann.scorer import Float32Array
 from nann.shape_grid import ShapeGrid
 from nann.signature import ITEM_IDS
@@ -20,6 +21,7 @@ from ..search.retriever import Search
 from ..search.scorer_work import ScorerWork
 from ..settings import config_share
 from ..tracing import SERVICE_NAME, traces_endpoint
+from .catalog_metrics import CatalogMetrics
 from .metrics import SearchMetrics
 from .publisher import MetricsPublisher
 from .quality import QualityMonitor
@@ -40,18 +42,20 @@ class SearchWatch:
         args: Triton's argument of `initialize`.
         bundle: with item ids.
         grid: the scorer's shapes; None: any.
+        live: the bundle's items with their changes.
 
     Raises:
         ModuleNotFoundError: if tracing is on and OpenTelemetry, of the extra `trace`, is not installed.
         InvalidInputError: if a parameter of config.pbtxt is out of range.
     """
 
-    def __init__(self, args: Mapping[str, str], bundle: Bundle, grid: ShapeGrid | None) -> None:
+    def __init__(self, args: Mapping[str, str], bundle: Bundle, grid: ShapeGrid | None, live: LiveCorpus) -> None:
         config = json.loads(args["model_config"])
         share, load = config_share(config, "quality_share"), config_share(config, "quality_load", _QUALITY_LOAD)
         self._spans = _open_spans(os.environ)
         self._publisher = MetricsPublisher(args)
         self._metrics = SearchMetrics(self._publisher, bundle)
+        CatalogMetrics(self._publisher, lambda: live)
         self._monitor = None
         if share and load:
             scorer = BlsScorer(int(args["model_version"]), grid)

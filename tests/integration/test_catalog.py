@@ -21,6 +21,7 @@ from nann.python_backend.server.admin_key import GRPC_ADMIN_HEADER
 from nann.python_backend.server.control import ModelControl
 from nann.python_backend.server.tls import ServerTls
 from nann.python_backend.server.triton import TritonServer
+from nann.signature import FILTER_ITEM_IDS
 
 pytestmark = pytest.mark.triton
 
@@ -41,12 +42,12 @@ class OverGrpc:
         self._client = triton_grpc.InferenceServerClient(url, **tls)
         self._headers = None if key is None else {GRPC_ADMIN_HEADER: key}
 
-    def catalog(self, operation: str, ids=None, **parameters: str):
+    def catalog(self, operation: str, tensors=None, **parameters: str):
         sent = [triton_grpc.InferInput("operation", [1, 1], "BYTES")]
         sent[0].set_data_from_numpy(np.array([[operation]], object))
-        if ids is not None:
-            sent.append(triton_grpc.InferInput("allow_item_ids", [1, len(ids)], "BYTES"))
-            sent[1].set_data_from_numpy(np.array([ids], object))
+        for spec, array in (tensors or {}).items():
+            sent.append(triton_grpc.InferInput(spec.name, list(array.shape), spec.triton_dtype))
+            sent[-1].set_data_from_numpy(array)
         answer = self._client.infer("catalog", sent, parameters=parameters, headers=self._headers)
         return json.loads(answer.as_numpy("answer").item())
 
@@ -101,7 +102,12 @@ def test_the_key_alone_opens_it_and_the_next_request_follows(access, client):
     with pytest.raises((ServerError, InferenceServerException), match=r"position 8: got the end; expected a number"):
         catalog.catalog("set_filter", name="stock", filter="price <")
     assert matching(client, "stock") == below(2), "the old one stays"
-    assert catalog.catalog("set_filter", [str(each) for each in (*ALL[:4], 5)], name="few")["unknown_ids"] == 1
+    assert (
+        catalog.catalog(
+            "set_filter", {FILTER_ITEM_IDS: np.array([[str(each) for each in (*ALL[:4], 5)]], object)}, name="few"
+        )["unknown_ids"]
+        == 1
+    )
     assert matching(client, "few") == 4
     names = [each["name"] for each in catalog.catalog("list_filters")["filters"]]
     assert names == ["available_de", "few", "stock"]

@@ -128,6 +128,11 @@ class InferenceRequest:
 
 class Logger:
     errors: list[str] = []  # noqa: RUF012
+    warnings: list[str] = []  # noqa: RUF012
+
+    @classmethod
+    def log_warn(cls, message: str) -> None:
+        cls.warnings.append(message)
 
     @classmethod
     def log_error(cls, message: str) -> None:
@@ -165,7 +170,7 @@ class Metric:
         self.values[self._name] += by
 
     def set(self, value: float) -> None:
-        pass
+        self.values[self._name] = value
 
 
 def get_input_tensor_by_name(request: Request, name: str) -> Tensor | None:

@@ -24,6 +24,7 @@ from nann.search_requests import SERVED_BOUNDS
 from nann.shape_grid import MAX_BATCH_SIZE, ShapeGrid
 from nann.signature import (
     ALLOW_ITEM_IDS,
+    ATTRIBUTES,
     BEAM_RETRIEVAL,
     BEHAVIORS,
     CANDIDATES,
@@ -32,6 +33,9 @@ from nann.signature import (
     EXCLUDE_ITEM_IDS,
     FEATURE_TRANSFORM,
     ITEM_ID_TENSORS,
+    ITEM_IDS,
+    ITEM_LIGHT,
+    ITEM_ROW,
     MODELS,
     ORIGIN,
     PROFILE_CODES,
@@ -45,7 +49,7 @@ SPECS = {spec.name: spec for spec in (*MODELS, CATALOG)}
 # Additions are parts of a configuration; tests parse the files that are made from them.
 FILES = [path for path in hand_written(TEMPLATE) if path.parent.name != "additions"]
 GRID = ShapeGrid((1, 4, 16), (8, 20))
-OPTIONAL = (USER_PROFILE, EXCLUDE_ITEM_IDS, ALLOW_ITEM_IDS, ORIGIN)
+OPTIONAL = (USER_PROFILE, EXCLUDE_ITEM_IDS, ALLOW_ITEM_IDS, ORIGIN, ITEM_IDS, ATTRIBUTES, ITEM_ROW, ITEM_LIGHT)
 GPU_MODELS = (USER_ENCODER, SCORER)
 
 

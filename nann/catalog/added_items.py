@@ -1,0 +1,183 @@
+"""Items that were added after the bundle was made, in places of their own behind its items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from nann import item_sets
+from nann.filters import Catalogue
+from nann.filters.columns import Uint64Array
+from nann.filters.predicate import Comparison
+from nann.kernels import Int32Array
+
+from .changes import Float32Array, Id
+from .overrides import LiveCatalogue, Overrides
+
+_FIRST_CAPACITY = 64
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True, eq=False)
+class Added:
+    """D added items as one batch of requests sees them. The item at place p has the index N + p.
+
+    Attributes:
+        ids: `int64[D]`, or `object[D]` of text ids.
+        rows: `float32[D, R]`, what the scorer needs of each.
+        light: `float32[D, d]`, their vectors for the light score; d is 0 where the bundle has none.
+        present: `uint64[W]`, the places whose items are there: others were deleted, or replaced by a later place.
+        attributes: of the places, W * 64 of them or fewer, for filters; None where the bundle has none.
+    """
+
+    ids: npt.NDArray[Any]
+    rows: Float32Array
+    light: Float32Array
+    present: Uint64Array
+    attributes: Catalogue | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class AddedItems:
+    """The added items of a corpus, which come and go.
+
+    Args:
+        catalogue: the attributes of the bundle's items; None: they have none.
+        row_width: R.
+        light_width: d.
+        id_dtype: int64 or object.
+    """
+
+    def __init__(self, catalogue: Catalogue | None, row_width: int, light_width: int, id_dtype: Any) -> None:
+        self._catalogue = catalogue
+        self._overrides = Overrides({} if catalogue is None else catalogue.columns)
+        self._places: dict[Id, int] = {}
+        self._ids = _Growing(np.zeros(0, id_dtype))
+        self._rows = _Growing(np.zeros((0, row_width), np.float32))
+        self._light = _Growing(np.zeros((0, light_width), np.float32))
+        self._replaced = _Growing(np.zeros(0, np.int32))
+        self._snapshot: Added | None = None
+        self._changed = False
+
+    def __len__(self) -> int:
+        """How many are there."""
+        return len(self._places)
+
+    def place(self, item_id: Id) -> int | None:
+        """Where an item is; None: nowhere."""
+        return self._places.get(item_id)
+
+    def attributes(self, place: int) -> dict[str, Any]:
+        """The attributes that were given to the item at a place."""
+        return self._overrides.of(place)
+
+    def put(
+        self, item_id: Id, attributes: Mapping[str, Any], row: Float32Array, light: Float32Array | None, replaced: int
+    ) -> int:
+        """Puts an item at a new place, also one that has a place: searches that are under way may read the old one.
+
+        Args:
+            item_id: its id.
+            attributes: all that were given to it.
+            row: `float32[R]`.
+            light: `float32[d]`; None where d is 0.
+            replaced: the bundle's item in whose place it comes, which has the attributes that were not given; or -1.
+
+        Returns:
+            How many of the attributes the bundle does not have, or not so.
+        """
+        if len(self._ids) >= 2 * (len(self._places) + _FIRST_CAPACITY):
+            self._move_together()
+        self._changed = True
+        place = self._places[item_id] = len(self._ids)
+        self._ids.append(item_id)
+        self._rows.append(row)
+        self._light.append(np.zeros(0, np.float32) if light is None else light)
+        self._replaced.append(replaced)
+        return self._overrides.set(place, attributes)
+
+    def set(self, place: int, attributes: Mapping[str, Any]) -> int:
+        """Changes attributes of the item at a place; returns how many the bundle does not have, or not so."""
+        self._changed = True
+        return self._overrides.set(place, attributes)
+
+    def remove(self, item_id: Id) -> bool:
+        """Removes an item; returns whether it was there."""
+        was_there = self._places.pop(item_id, None) is not None
+        self._changed |= was_there
+        return was_there
+
+    def snapshot(self) -> Added | None:
+        """All of them as they are now; None: there are none."""
+        if self._changed:
+            self._snapshot, self._changed = self._made() if self._places else None, False
+        return self._snapshot
+
+    def _made(self) -> Added:
+        capacity = self._ids.capacity
+        present = item_sets.of_items(np.fromiter(self._places.values(), np.int32, len(self._places)), capacity)
+        attributes = None
+        if (catalogue := self._catalogue) is not None:
+            replaced = self._replaced.view
+            attributes = LiveCatalogue(
+                catalogue.columns,
+                capacity,
+                lambda comparison: _inherited(catalogue, replaced, capacity, comparison),
+                self._overrides.layers(),
+            )
+        return Added(self._ids.view, self._rows.view, self._light.view, present, attributes)
+
+    def _move_together(self) -> None:
+        """Gives the items new places without gaps between them."""
+        old = [(item_id, place, self.attributes(place)) for item_id, place in self._places.items()]
+        rows, light, replaced = self._rows.view, self._light.view, self._replaced.view
+        dtype, columns = self._ids.view.dtype, {} if self._catalogue is None else self._catalogue.columns
+        self._overrides, self._places = Overrides(columns), {}
+        self._ids, self._replaced = _Growing(np.zeros(0, dtype)), _Growing(replaced[:0])
+        self._rows, self._light = _Growing(rows[:0]), _Growing(light[:0])
+        for item_id, place, attributes in old:
+            self.put(item_id, attributes, rows[place], light[place], int(replaced[place]))
+
+
+def _inherited(catalogue: Catalogue, replaced: Int32Array, capacity: int, comparison: Comparison) -> Uint64Array:
+    """The places whose replaced item matches in the bundle."""
+    matching = item_sets.contains(catalogue.compile(comparison)[None], replaced[None])[0]
+    return item_sets.of_items(np.flatnonzero(matching).astype(np.int32), capacity)
+
+
+class _Growing(Generic[Scalar]):
+    """Rows that are appended. A view of them stays what it is."""
+
+    def __init__(self, empty: npt.NDArray[Scalar]) -> None:
+        self._rows: npt.NDArray[Scalar] = np.empty((_FIRST_CAPACITY, *empty.shape[1:]), empty.dtype)
+        self._used = 0
+
+    def __len__(self) -> int:
+        return self._used
+
+    @property
+    def capacity(self) -> int:
+        """How many rows fit before it grows."""
+        return len(self._rows)
+
+    @property
+    def view(self) -> npt.NDArray[Scalar]:
+        """The rows so far; not to be written to."""
+        view = self._rows[: self._used]
+        view.flags.writeable = False
+        return view
+
+    def append(self, row: Any) -> None:
+        """Adds a row."""
+        if self._used == len(self._rows):
+            grown = np.empty((2 * self._used, *self._rows.shape[1:]), self._rows.dtype)
+            grown[: self._used] = self._rows
+            self._rows = grown
+        self._rows[self._used] = row
+        self._used += 1

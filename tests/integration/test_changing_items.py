@@ -1,0 +1,232 @@
+"""Items that change while a server answers: at once, for all instances, and for good."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from support.cli_commands import nann, refused
+from support.live_bundle import ITEMS, attributes, item_ids, make_bundle
+from support.own_server import ADMIN_KEY, own_server
+from support.serve_process import serving
+from support.waiting import wait_until
+
+from nann.catalog.journal import journal_path
+from nann.clients import RetrievalClient
+from nann.errors import NannError, ServerError
+from nann.python_backend.repository.deploy import deploy
+from nann.python_backend.repository.install import install_bundle
+from nann.python_backend.server.control import ModelControl
+from nann.signature import ATTRIBUTES, CHANGED_ITEM_IDS
+
+pytestmark = pytest.mark.triton
+
+ALL = item_ids()
+KEY = "fedcba9876543210"
+
+
+def delete(control, ids) -> dict:
+    return control.catalog("delete_items", {CHANGED_ITEM_IDS: np.array([[str(each) for each in ids]], object)})
+
+
+def change(control, ids, texts) -> dict:
+    return control.catalog(
+        "upsert_items",
+        {CHANGED_ITEM_IDS: np.array([[str(each) for each in ids]], object), ATTRIBUTES: np.array([texts], object)},
+    )
+
+
+class Asking:
+    """Threads that search all the time; `answers` has for each answer when its request began, and its ids."""
+
+    def __init__(self, url: str, threads: int = 3) -> None:
+        self.answers: list[tuple[float, set[int]]] = []
+        self._end = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(url, number)) for number in range(threads)]
+
+    def __enter__(self) -> Asking:
+        for thread in self._threads:
+            thread.start()
+        wait_until(lambda: len(self.answers) > 5)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+    def more(self, count: int) -> None:
+        enough = len(self.answers) + count
+        wait_until(lambda: len(self.answers) >= enough)
+
+    def _ask(self, url: str, number: int) -> None:
+        rng = np.random.default_rng(number)
+        with RetrievalClient(url, timeout_s=30) as client:
+            while not self._end.is_set():
+                history = ALL[rng.integers(10, 60, 5)].tolist()
+                entry = ("layers", "seeds")[int(rng.integers(2))]
+                begun = time.monotonic()
+                found = client.retrieve(history, entry=entry).item_ids[0].tolist()
+                self.answers.append((begun, set(found)))
+
+
+def test_a_deleted_item_is_in_no_answer_to_a_later_request(live_bundle_path, tmp_path):
+    gone: list[tuple[float, set[int]]] = []
+    with own_server(live_bundle_path, tmp_path, instances=2) as server, Asking(server.grpc_url) as asking:
+        for _ in range(8):
+            asking.more(30)
+            often = set.union(*(found for _, found in asking.answers[-20:])) - {-1}
+            ids = sorted(often - set().union(*(each for _, each in gone)))[:15]
+            assert delete(server.control, ids)["removed"] == len(ids) > 0
+            gone.append((time.monotonic(), set(ids)))
+        asking.more(30)
+        status = server.control.catalog("catalog_status")
+        deleted = sum(len(ids) for _, ids in gone)
+        assert (status["deleted"], status["items"]) == (deleted, ITEMS - deleted)
+        with RetrievalClient(server.grpc_url, timeout_s=20) as client:
+            assert client.retrieve(ALL[:5].tolist()).items_matching.tolist() == [ITEMS - deleted]
+            history = client.retrieve(sorted(gone[0][1]))
+            assert history.unknown_items.tolist() == [0], "deleted items are still a history"
+    assert len(asking.answers) > 200
+    assert any(found & gone[0][1] for begun, found in asking.answers if begun < gone[0][0])
+    for acknowledged, ids in gone:
+        assert [found & ids for begun, found in asking.answers if begun > acknowledged and found & ids] == []
+
+
+def test_changes_of_attributes_outlive_a_restart_and_a_deploy(live_bundle_path, tmp_path):
+    def matching(server, text) -> int:
+        with RetrievalClient(server.grpc_url, timeout_s=20) as client:
+            return int(client.retrieve(ALL[20:25].tolist(), filter=text).items_matching[0])
+
+    cheap = sum(price is not None and price < 1 for price in attributes()["price"])
+    texts = ['{"price": 0.5, "department": "NEVER SEEN"}'] * 3
+    with own_server(live_bundle_path, tmp_path) as server:
+        assert matching(server, "price < 1") == cheap
+        assert change(server.control, ALL[101:104], texts) == {"sequence": 1, "new": 0, "replaced": 3}
+        assert matching(server, 'department = "NEVER SEEN"') == 3
+        assert matching(server, "price < 1") == cheap + 3
+        with pytest.raises(
+            ServerError, match="item 1006 has an attribute 'colour'; expected some of department, brand"
+        ):
+            change(server.control, ALL[1:3], ['{"price": 3}', '{"colour": "red"}'])
+        assert delete(server.control, ALL[101:102])["removed"] == 1
+        deploy(make_bundle(tmp_path / "second", seed=3).path, server.options.repository, server.control)
+        assert matching(server, 'department = "NEVER SEEN"') == 2
+    with own_server(live_bundle_path, tmp_path) as server:
+        assert matching(server, 'department = "NEVER SEEN"') == 2
+        assert server.control.catalog("catalog_status")["sequence"] == 2
+        metrics = server_metrics(server)
+        assert metrics['nann_catalog_items{kind="deleted",model="beam_retrieval",version="1"}'] == 1
+        assert metrics['nann_catalog_sequence{model="catalog",version="1"}'] == 2
+
+
+def server_metrics(server) -> dict[str, float]:
+    import urllib.request
+
+    def read() -> dict[str, float]:
+        with urllib.request.urlopen(f"http://{server.metrics_url}/metrics", timeout=20) as response:
+            lines = re.findall(r"^(nann_catalog\w+\{.*\}) (.*)$", response.read().decode(), re.MULTILINE)
+        return {name: float(value) for name, value in lines}
+
+    wait_until(lambda: any(value for name, value in read().items() if "sequence" in name and 'catalog"' in name))
+    time.sleep(1.5)  # the models send them once a second
+    return read()
+
+
+def test_kill_9_of_any_process_loses_nothing(live_bundle_path, tmp_path, monkeypatch):
+    monkeypatch.setenv("NANN_ADMIN_KEY", KEY)
+    acknowledged: set[int] = set()
+    waiting = iter(ALL.tolist())
+
+    def delete_some(control, count: int) -> None:
+        done = 0
+        while done < count:
+            ids = [next(waiting) for _ in range(3)]
+            try:
+                delete(control, ids)
+            except NannError:  # maybe done, maybe not
+                time.sleep(0.05)
+            else:
+                acknowledged.update(ids)
+                done += 1
+
+    def check(serve) -> None:
+        control = ModelControl(serve.http_url, KEY)
+        wait_until(lambda: _status(control))
+        assert _status(control)["deleted"] >= len(acknowledged)
+        with RetrievalClient(serve.grpc_url, timeout_s=20) as client:
+            found = wait_until(lambda: _allowed(client, sorted(acknowledged)))
+        assert found == [0], "none of them may be shown"
+
+    with serving(live_bundle_path, tmp_path) as serve:
+        for model in ("catalog", "beam_retrieval"):
+            delete_some(ModelControl(serve.http_url, KEY), 5)
+            stub = serve.stubs[model]
+            os.kill(stub, signal.SIGKILL)
+            delete_some(ModelControl(serve.http_url, KEY), 5)
+            wait_until(lambda: serve.stubs.get(model, stub) != stub)  # noqa: B023
+            check(serve)
+        delete_some(ModelControl(serve.http_url, KEY), 5)
+        os.kill(serve.triton, signal.SIGKILL)
+        serve.process.wait(timeout=60)
+    with serving(live_bundle_path, tmp_path) as serve:
+        check(serve)
+
+
+def _status(control) -> dict | None:
+    try:
+        return control.catalog("catalog_status")
+    except NannError:
+        return None
+
+
+def _allowed(client, ids) -> list[int] | None:
+    """How many of these items may be shown, in a list; None: no answer."""
+    try:
+        return client.retrieve(ALL[-5:].tolist(), allow_item_ids=ids).items_matching.tolist()
+    except NannError:
+        return None
+
+
+def test_a_damaged_journal_stops_the_start(live_bundle_path, tmp_path):
+    repository = tmp_path / "repository"
+    with own_server(live_bundle_path, tmp_path, admin_key=ADMIN_KEY) as server:
+        for item in ALL[:3].tolist():
+            delete(server.control, [item])
+    path = journal_path(repository)
+    data = bytearray(path.read_bytes())
+    data[70] ^= 8
+    path.write_bytes(data)
+    install_bundle(live_bundle_path, repository)
+    with (
+        pytest.raises(ServerError, match=r"(?s)journal is damaged at byte 32; restore it from a backup"),
+        own_server(live_bundle_path, tmp_path, admin_key=ADMIN_KEY),
+    ):
+        pass
+
+
+def test_the_commands(live_bundle_path, tmp_path):
+    key = tmp_path / "key"
+    key.write_text(KEY)
+    key.chmod(0o600)
+    with own_server(live_bundle_path, tmp_path, admin_key=KEY) as server:
+        at = ("--url", server.http_url, "--admin-key-file", key)
+        rows = [f"{item},sale|new" for item in ALL[:998]]
+        (tmp_path / "items.csv").write_text("\n".join(["id,tag", *rows]))
+        one = f'{{"id": {ALL[-3]}, "tag": ["sale"]}}'
+        added = nann("items", "add", tmp_path / "items.csv", "--item", one, *at, "--json")
+        assert added.json == {"new": 0, "replaced": 999, "sequence": 1}, added
+        (tmp_path / "items.csv").write_text("\n".join(["id,tag", f"{ALL[1]},x", f"{ALL[-1]},x", "7,x"]))
+        words = refused("items", "add", tmp_path / "items.csv", *at)
+        assert "item 7 is not in the corpus, and came without vectors; expected an item of the bundle" in words
+        removed = nann("items", "remove", ALL[5], 3, *at, "--json")
+        assert removed.json == {"removed": 1, "unknown": 1, "sequence": 2}, removed
+        status = nann("items", "status", *at, "--json")
+        assert (status.json["changed"], status.json["deleted"], status.json["items"]) == (998, 1, ITEMS - 1)
+        assert "of bundle" in status.stdout
+        assert "the admin key; pass the file that" in refused("items", "status", "--url", server.http_url)

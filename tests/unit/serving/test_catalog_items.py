@@ -1,0 +1,283 @@
+"""The model `catalog` adds, changes and deletes items, and `beam_retrieval` follows it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from support import tiny_bundle, triton_fakes
+from support.changing_bundle import IDS, ITEMS, LIGHT_WIDTH, ROW_WIDTH, make_bundle
+from support.tiny_requests import ask as search_request
+from support.tiny_requests import score
+from support.triton_fakes import SEARCH_PARAMETERS
+
+from nann.catalog import JournalReader
+from nann.catalog.checks import MAX_ITEMS
+from nann.catalog.journal import journal_path
+from nann.python_backend.history import Versions
+from nann.python_backend.repository.install import install_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return make_bundle(tmp_path_factory.mktemp("made") / "bundle")
+
+
+@pytest.fixture
+def repository(bundle, tmp_path):
+    install_bundle(bundle.path, tmp_path / "repository")
+    return tmp_path / "repository"
+
+
+def catalog_of(repository, **parameters):
+    from nann.python_backend.models.catalog import TritonPythonModel
+
+    model = TritonPythonModel()
+    model.initialize(triton_fakes.arguments_of(repository, "catalog", **parameters))
+    return model
+
+
+@pytest.fixture
+def catalog(repository):
+    model = catalog_of(repository)
+    yield model
+    model.finalize()
+
+
+@pytest.fixture
+def retrieval(repository, monkeypatch):
+    from nann.python_backend.models.beam_retrieval import TritonPythonModel
+
+    monkeypatch.setattr(triton_fakes.InferenceRequest, "answer", score)
+    model = TritonPythonModel()
+    model.initialize(triton_fakes.arguments_of(repository, "beam_retrieval", **SEARCH_PARAMETERS))
+    yield model
+    model.finalize()
+
+
+def ask(model, operation, ids=None, attributes=None, row=None, light=None):
+    """What the model answers, or the code and the message of its error."""
+    tensors = {"operation": np.array([[operation.encode()]], object)}
+    if ids is not None:
+        tensors["item_ids"] = np.array([ids], np.int64)
+    if attributes is not None:
+        texts = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in attributes]
+        tensors["attributes"] = np.array([texts], object)
+    if row is not None:
+        tensors["row"] = np.array([row], np.float32)
+    if light is not None:
+        tensors["light"] = np.array([light], np.float32)
+    (response,) = model.execute([triton_fakes.Request(tensors)])
+    if response.has_error():
+        return response.error().code(), response.error().message()
+    return json.loads(response.arrays()["answer"].item())
+
+
+def vectors(count):
+    return {"row": np.ones((count, ROW_WIDTH)), "light": np.ones((count, LIGHT_WIDTH))}
+
+
+def found(retrieval, place=12, **parameters):
+    (response,) = retrieval.execute([search_request(place, top_k=5, **parameters)])
+    assert not response.has_error(), response.error().message()
+    return response.arrays()["item_ids"][0].tolist()
+
+
+def test_the_next_batch_sees_each_change(catalog, retrieval):
+    assert found(retrieval)[0] == IDS[12]
+    assert ask(catalog, "delete_items", [IDS[12], 5]) == {"sequence": 1, "removed": 1, "unknown": 1}
+    assert IDS[12] not in found(retrieval)
+    assert ask(catalog, "delete_items", [IDS[12]]) == {"sequence": 1, "removed": 0, "unknown": 1}
+    assert ask(catalog, "upsert_items", [IDS[13]], [{"year": 5}]) == {"sequence": 2, "new": 0, "replaced": 1}
+    assert found(retrieval, filter="year = 5") == [IDS[13], -1, -1, -1, -1]
+    assert ask(catalog, "upsert_items", [IDS[12]]) == {"sequence": 3, "new": 1, "replaced": 0}
+    assert found(retrieval)[0] == IDS[12]
+    answer = ask(catalog, "upsert_items", [IDS[12], 7], [{"genre": "fresh"}, {"genre": "fresh"}], **vectors(2))
+    assert answer == {"sequence": 4, "new": 1, "replaced": 1}
+    assert IDS[12] not in found(retrieval), "its old vectors are not searched"
+    status = ask(catalog, "catalog_status")
+    assert {name: status[name] for name in ("items", "of_bundle", "added", "replaced", "deleted", "changed")} == {
+        "items": ITEMS + 1,
+        "of_bundle": ITEMS,
+        "added": 2,
+        "replaced": 1,
+        "deleted": 0,
+        "changed": 1,
+    }
+    assert (status["sequence"], status["most_added"], status["item_row_width"]) == (4, 1000, ROW_WIDTH)
+
+
+def test_a_named_filter_follows_changed_attributes(catalog, retrieval, repository):
+    from nann.filters import NamedFilters
+
+    NamedFilters.of_repository(repository).set("new", 'genre = "fresh"')
+    assert found(retrieval, filter_name="new") == [-1] * 5
+    ask(catalog, "upsert_items", [IDS[20]], [{"genre": "fresh"}])
+    assert found(retrieval, filter_name="new") == [IDS[20], -1, -1, -1, -1]
+
+
+def test_a_restart_and_a_deploy_keep_the_changes(catalog, repository, tmp_path):
+    ask(catalog, "delete_items", IDS[:3])
+    ask(catalog, "upsert_items", [7], None, **vectors(1))
+    again = ask_new(repository, "catalog_status")
+    assert (again["sequence"], again["deleted"], again["added"]) == (2, 3, 1)
+    contains = make_bundle(tmp_path / "second", journal_sequence=1)
+    install_bundle(contains.path, repository)
+    assert Versions.read(repository).current == 2
+    status = ask(catalog, "catalog_status")
+    assert (status["contained_sequence"], status["deleted"], status["added"], status["items"]) == (1, 0, 1, ITEMS + 1)
+
+
+def ask_new(repository, *asked, **more):
+    """The same of a model that starts now."""
+    model = catalog_of(repository)
+    try:
+        return ask(model, *asked, **more)
+    finally:
+        model.finalize()
+
+
+def test_a_journal_of_superseded_changes_is_compacted(catalog, repository, monkeypatch):
+    from nann.python_backend import catalog_items
+
+    monkeypatch.setattr(catalog_items, "_COMPACT_AT", 8)
+    for year in range(40):
+        ask(catalog, "upsert_items", [IDS[0]], [{"year": year}])
+    reader = JournalReader(journal_path(repository))
+    assert len(reader.new()) < 10
+    assert reader.sequence == 40
+    assert ask_new(repository, "catalog_status")["changed"] == 1
+
+
+def test_what_a_crash_left_is_cut_off_and_said(catalog, repository):
+    ask(catalog, "delete_items", [IDS[0]])
+    catalog._items._writer.close()
+    with journal_path(repository).open("ab") as stream:
+        stream.write(b"NREC half a record")
+    model = catalog_of(repository)
+    assert ask(model, "delete_items", [IDS[1]])["sequence"] == 2
+    assert "cut off 18 bytes of a change that a crash ended before" in triton_fakes.Logger.warnings[-1]
+    model.finalize()
+
+
+def test_a_damaged_journal_is_never_served(catalog, retrieval, repository):
+    from nann.errors import JournalError
+
+    ask(catalog, "delete_items", [IDS[0]])
+    ask(catalog, "delete_items", [IDS[1]])
+    path = journal_path(repository)
+    data = bytearray(path.read_bytes())
+    data[60] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(JournalError, match=r"journal is damaged at byte 32; restore it from a backup"):
+        catalog_of(repository)
+    (response,) = retrieval.execute([search_request(12)])
+    assert "journal is damaged at byte 32" in response.error().message()
+
+
+def test_metrics(catalog, retrieval):
+    ask(catalog, "delete_items", IDS[:4])
+    found(retrieval)
+    values = triton_fakes.Metric.values
+    for model in (catalog, retrieval):
+        model.finalize()
+        assert (values["nann_catalog_sequence"], values["nann_catalog_added_limit_items"]) == (1, 1000)
+        assert values["nann_catalog_newest_timestamp_seconds"] > 1e9
+
+
+V = vectors(1)
+REFUSED = {
+    "item_ids is missing; expected INT64": ("delete_items",),
+    f"item_ids has shape [1, 0]; expected [1, items], 1 to {MAX_ITEMS:,} items": ("delete_items", []),
+    "item_ids holds -1; expected ids of items: 1 or more": ("delete_items", [IDS[0], -1]),
+    "item_ids holds -7; expected ids of items": ("upsert_items", [-7]),
+    "item_ids holds 100 twice; send each item once": ("delete_items", [100, 110, 100]),
+    "attributes has shape [1, 2]; expected one for each of 1 items": ("upsert_items", [100], [{}, {}]),
+    "the attributes of item 100 are not JSON: Expecting": ("upsert_items", [100], [b"{"]),
+    "the attributes of item 110 are b'[1]'; expected a JSON object": ("upsert_items", [100, 110], [{}, [1]]),
+    "item 110 has an attribute 'colour'; expected some of genre, tags, year": (
+        "upsert_items",
+        [100, 110],
+        [{"year": 3}, {"colour": 1}],
+    ),
+    "item 100: attribute 'year' is 'x'; expected a whole number of 64 bits, or null": (
+        "upsert_items",
+        [100],
+        [{"year": "x"}],
+    ),
+    "item 100: attribute 'year' is 9223372036854775808; expected a whole": ("upsert_items", [100], [{"year": 2**63}]),
+    "item 100: attribute 'price' is nan; expected a finite number": ("upsert_items", [100], [{"price": np.nan}]),
+    "item 100: attribute 'price' is True; expected a finite number": ("upsert_items", [100], [{"price": True}]),
+    "item 100: attribute 'available' is 1; expected true or false": ("upsert_items", [100], [{"available": 1}]),
+    "item 100: attribute 'genre' is 1.5; expected a text, a whole number, or a list": (
+        "upsert_items",
+        [100],
+        [{"genre": 1.5}],
+    ),
+    "item 100: attribute 'tags' is ['a', '\\ud800']; expected": ("upsert_items", [100], [{"tags": ["a", "\ud800"]}]),
+    "item 7 is not in the corpus, and came without vectors; expected row float32[1, 2, 3]": ("upsert_items", [100, 7]),
+    "row has shape [1, 1, 2]; expected [1, 1, 3]": ("upsert_items", [7], None, np.ones((1, 2)), V["light"]),
+    "light has shape [1, 1, 3]; expected [1, 1, 2]": ("upsert_items", [7], None, V["row"], np.ones((1, 3))),
+    "row of item 8 holds NaN or infinity": (
+        "upsert_items",
+        [7, 8],
+        None,
+        [[1, 2, 3], [1, np.inf, 3]],
+        np.ones((2, 2)),
+    ),
+    "light is missing; expected float32[1, 1, 2]": ("upsert_items", [7], None, V["row"]),
+    "light came without row; send both, or neither": ("upsert_items", [100], None, None, V["light"]),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_one_mistake_changes_nothing(catalog, repository, message):
+    code, words = ask(catalog, *REFUSED[message])
+    assert (code, words[: len(message)]) == ("INVALID_ARG", message)
+    assert not journal_path(repository).exists()
+
+
+def test_bundles_that_take_no_new_items(tmp_path):
+    table = tiny_bundle.make_bundle(tmp_path / "table")
+    install_bundle(table.path, tmp_path / "repository")
+    model = catalog_of(tmp_path / "repository")
+    assert "the scorer of this bundle has an item table" in ask(model, "upsert_items", [7], None, **V)[1]
+    assert "expected an item of the bundle: its scorer has an item table" in ask(model, "upsert_items", [7])[1]
+    assert "expected some of none: the bundle has none" in ask(model, "upsert_items", [100], [{"a": 1}])[1]
+    assert ask(model, "delete_items", [100])["removed"] == 1
+    model.finalize()
+    dark = {"search_by_entry": {}, "export": {"user_state_width": 4, "item_row_width": ROW_WIDTH}}
+    install_bundle(tiny_bundle.make_bundle(tmp_path / "dark", **dark).path, tmp_path / "repository")
+    model = catalog_of(tmp_path / "repository")
+    assert "this bundle's model has no light score; leave it out" in ask(model, "upsert_items", [7], None, **V)[1]
+    assert ask(model, "upsert_items", [7], None, V["row"])["new"] == 1
+    model.finalize()
+
+
+def test_no_bundle_and_no_room(catalog, tmp_path, monkeypatch):
+    from nann.python_backend import catalog_items
+
+    (tmp_path / "empty").mkdir()
+    nothing = catalog_of(tmp_path / "empty")
+    code, message = ask(nothing, "delete_items", [100])
+    assert (code, "has no bundle whose items could change; deploy one first" in message) == ("INTERNAL", True)
+    nothing.finalize()
+    monkeypatch.setattr(catalog_items, "_ALWAYS", 2)
+    ask(catalog, "upsert_items", [7, 8], [{"year": 1}, {"year": 1}], **vectors(2))
+    ask(catalog, "upsert_items", [8, 7], [{"year": 2}, {"year": 1}], **vectors(2))
+    code, message = ask(catalog, "upsert_items", [9], None, **V)
+    assert message == (
+        "2 items are added and 1 more came; expected at most 2: deploy a bundle that contains them, or raise "
+        "max_added_share in config.pbtxt of catalog"
+    )
+    ask(catalog, "upsert_items", IDS[:3], [{"year": 1}, {"year": 1}, {}])
+    ask(catalog, "upsert_items", IDS[:2], [{"year": 1}, {"year": 1}])
+    code, message = ask(catalog, "upsert_items", [IDS[5], IDS[6]], [{"year": 1}, {}])
+    assert (code, message[:39]) == ("INTERNAL", "2 items are changed and 2 more came; ex")
+
+
+def test_a_repository_that_can_not_be_written(catalog, repository):
+    (repository / ".catalog").write_text("no folder")
+    code, message = ask(catalog, "delete_items", [IDS[0]])
+    assert (code, "repository can't be written: Not a directory; nothing was changed" in message) == ("INTERNAL", True)
