@@ -60,7 +60,7 @@ def ask(model, operation, ids=None, attributes=None, row=None, light=None):
     """What the model answers, or the code and the message of its error."""
     tensors = {"operation": np.array([[operation.encode()]], object)}
     if ids is not None:
-        tensors["item_ids"] = np.array([ids], np.int64)
+        tensors["item_ids"] = np.array([[str(each).encode() for each in ids]], object)
     if attributes is not None:
         texts = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in attributes]
         tensors["attributes"] = np.array([texts], object)
@@ -188,10 +188,10 @@ def test_metrics(catalog, retrieval):
 
 V = vectors(1)
 REFUSED = {
-    "item_ids is missing; expected INT64": ("delete_items",),
-    f"item_ids has shape [1, 0]; expected [1, items], 1 to {MAX_ITEMS:,} items": ("delete_items", []),
-    "item_ids holds -1; expected ids of items: 1 or more": ("delete_items", [IDS[0], -1]),
-    "item_ids holds -7; expected ids of items": ("upsert_items", [-7]),
+    "item_ids is missing; expected BYTES": ("delete_items",),
+    f"item_ids holds 0 ids; expected 1 to {MAX_ITEMS:,}": ("delete_items", []),
+    "item_ids: '-1' is no whole number from 1": ("delete_items", [IDS[0], -1]),
+    "item_ids: '-7' is no whole number from 1": ("upsert_items", [-7]),
     "item_ids holds 100 twice; send each item once": ("delete_items", [100, 110, 100]),
     "attributes has shape [1, 2]; expected one for each of 1 items": ("upsert_items", [100], [{}, {}]),
     "the attributes of item 100 are not JSON: Expecting": ("upsert_items", [100], [b"{"]),
