@@ -40,6 +40,17 @@ class FeatureTransform:
         """Item index of each external id, -1 where the id is unknown or padding; any shape."""
         return self.id_kind.indices(self.item_ids, ids)
 
+    def item_codes(self, ids: Ids) -> npt.NDArray[np.int64]:
+        """Of each external id the item index, or ~key (`IdKind.keys`) if it is unknown; -1 = padding; any shape.
+
+        An id that this bundle does not know may be that of an item that was added since.
+        """
+        items = self.item_indices(ids).astype(np.int64)
+        unknown = (items == PADDING_ITEM) & ~self.id_kind.is_padding(ids)
+        if unknown.any():
+            items[unknown] = ~self.id_kind.keys(ids[unknown])
+        return items
+
     def behaviors(self, ids: Ids) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """The newest known behaviours of each user.
 

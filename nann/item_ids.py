@@ -18,6 +18,7 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,13 @@ class IdKind(ABC):
 
         Raises:
             RequestError: if the ids are of the other kind.
+        """
+
+    @abstractmethod
+    def keys(self, ids: Ids) -> npt.NDArray[np.int64]:
+        """A number of 63 bits for each id, at least 1; 0 for what is none; any shape.
+
+        Different numbers have different keys. Those of texts are hashed: one pair among 10^9 of them has the same.
         """
 
     @abstractmethod
@@ -162,6 +170,9 @@ class _Numbers(IdKind):
         known = (table[place] == ids) & ~self.is_padding(ids)
         return np.where(known, place, PADDING_ITEM).astype(np.int32)
 
+    def keys(self, ids: Ids) -> npt.NDArray[np.int64]:
+        return np.maximum(ids, 0)
+
     def external(self, table: Ids, items: Int32Array, padding: int | str) -> Ids:
         return np.where(items == PADDING_ITEM, np.int64(padding), table[items])
 
@@ -223,6 +234,10 @@ class _Text(IdKind):
         place = np.minimum(np.searchsorted(table, keys), table.shape[0] - 1)
         known = exact & (table[place] == keys)
         return np.where(known, place, PADDING_ITEM).astype(np.int32)
+
+    def keys(self, ids: Ids) -> npt.NDArray[np.int64]:
+        keys = [_key(as_bytes(each)) if each else 0 for each in ids.ravel().tolist()]
+        return np.array(keys, np.int64).reshape(ids.shape)
 
     def external(self, table: Ids, items: Int32Array, padding: int | str) -> Ids:
         return self.readable(np.where(items == PADDING_ITEM, b"", table[items]))
@@ -288,6 +303,10 @@ def kind_of_typed(texts: Iterable[str]) -> IdKind:
     """The kind that typed ids seem to be of: numbers if all are written as numbers are, without leading zeros."""
     numbers = all(len(text) < 20 and text.isdecimal() and text == str(int(text)) for text in texts)
     return NUMBERS if numbers else TEXT
+
+
+def _key(text: bytes) -> int:
+    return (int.from_bytes(blake2b(text, digest_size=8).digest(), "little") >> 1) or 1
 
 
 def as_bytes(text: str | bytes) -> bytes:

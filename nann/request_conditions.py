@@ -5,7 +5,7 @@ Serving, offline evaluation and the planning of shapes share this code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +15,11 @@ from nann.errors import RequestError
 from nann.filters import Catalogue, NamedFilters, Predicate, ServedFilters
 from nann.kernels import NATIVE, Int32Array, Int64Array, Uint64Array
 from nann.search_params import SearchOptions
+from nann.signature import PADDING_ITEM
 
 if TYPE_CHECKING:
     from nann.bundle import Bundle
+    from nann.catalog.added_items import Added
 
 
 class RequestConditions:
@@ -29,58 +31,87 @@ class RequestConditions:
     """
 
     def __init__(self, bundle: Bundle, operator: NamedFilters | None = None) -> None:
-        self._item_count = bundle.item_count
+        self._base_count = self._item_count = bundle.item_count
+        self._id_kind = bundle.id_kind
         self._attributes = bundle.attributes
         self._named = ServedFilters.of_bundle(bundle, operator)
+        self._added: Added | None = None
         self._present: Uint64Array | None = None
 
-    def follow(self, removed: Uint64Array | None, attributes: Catalogue | None) -> None:
+    def follow(self, removed: Uint64Array | None, attributes: Catalogue | None, added: Added | None) -> None:
         """Goes on with a corpus that changed.
 
         Args:
-            removed: `uint64[W]`, items that nobody may be shown any more; None: there are none.
-            attributes: of the items.
+            removed: `uint64[W]`, items of the bundle that nobody may be shown any more; None: there are none.
+            attributes: of the bundle's items.
+            added: items behind them; None: there are none.
         """
-        self._present = None if removed is None else item_sets.invert(removed, self._item_count)
-        self._attributes = attributes
+        self._attributes, self._added = attributes, added
         self._named.follow(attributes)
+        self._item_count = self._base_count if added is None else added.first + added.capacity
+        if removed is None and added is None:
+            self._present = None
+        else:
+            there = item_sets.none(self._base_count) if removed is None else removed
+            self._present = self._joined(item_sets.invert(there, self._base_count), lambda added: added.present)
 
     def blocked(
         self,
         options: SearchOptions,
         history: Int32Array,
         *,
-        excluded: Int32Array | None = None,
-        allowed: Int32Array | None = None,
+        excluded: Int32Array | Int64Array | None = None,
+        allowed: Int32Array | Int64Array | None = None,
     ) -> Uint64Array | None:
         """The items that each of B users may not be shown, `uint64[B, W]`: `UserBatch.blocked`.
 
         Args:
             options: of the request.
             history: `int32[B, L]`, the users' own items, -1 = padding.
-            excluded: `int32[B, X]`, items of a deny list, -1 = padding.
-            allowed: `int32[B, A]`, items of an allow list, -1 = padding; None: there is no list.
+            excluded: `int32[B, X]`, items of a deny list, -1 = padding; or `FeatureTransform.item_codes` of them.
+            allowed: the same of an allow list; None: there is no list.
 
         Raises:
             RequestError: if a filter can't be read, or there is none of the name that is asked for.
         """
-        lists = [] if excluded is None else [excluded]
+        lists = [] if excluded is None else [self._items(excluded)]
         if options.exclude_history:
             lists.append(history)
         matching = [] if self._present is None else [self._present]
         if options.filter is not None:
             matching.append(self._matching(options.filter))
         if options.filter_name is not None:
-            matching.append(self._named.allowed(options.filter_name))
-        return blocked(len(history), self._item_count, matching=matching, allowed=allowed, excluded=lists)
+            matching.append(self._matching_name(options.filter_name))
+        only = None if allowed is None else self._items(allowed)
+        return blocked(len(history), self._item_count, matching=matching, allowed=only, excluded=lists)
+
+    def _joined(self, base: Uint64Array, of_added: Callable[[Added], Uint64Array]) -> Uint64Array:
+        """A set of the bundle's items, and behind it one of the added items, if there are any."""
+        return base if self._added is None else np.concatenate([base, of_added(self._added)])
+
+    def _items(self, codes: Int32Array | Int64Array) -> Int32Array:
+        """Item indices of `FeatureTransform.item_codes`, -1 also for what nobody knows; any shape."""
+        items: Int32Array = np.maximum(codes, PADDING_ITEM).astype(np.int32)
+        if self._added is not None and (behind := codes < PADDING_ITEM).any():
+            items[behind] = self._added.items_of(~codes[behind].astype(np.int64))
+        return items
 
     def _matching(self, text: str | Predicate) -> Uint64Array:
         if self._attributes is None:
             raise RequestError("parameter filter came, and the items have no attributes here; leave it out")
         try:
-            return self._attributes.compile(text)
+            return self._joined(self._attributes.compile(text), lambda added: added.matching(text))
         except RequestError as error:
             raise RequestError(f"parameter filter: {error}") from error
+
+    def _matching_name(self, name: str) -> Uint64Array:
+        def of_added(added: Added) -> Uint64Array:
+            definition = self._named.definition(name)
+            if isinstance(definition, str):
+                return added.matching(definition)
+            return added.listed(self._id_kind.keys(definition))
+
+        return self._joined(self._named.allowed(name), of_added)
 
 
 def blocked(

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nann.errors import RequestError, ServerError
-from nann.kernels import Int32Array
-from nann.signature import ORIGIN, PADDING_ITEM
+from nann.kernels import Int64Array
+from nann.signature import ORIGIN
 
 _HEAD = 2
 _NO_ALLOW_LIST = -1
@@ -26,14 +26,14 @@ class Origin:
     Attributes:
         arrived_ns: when it reached feature_transform, on the monotonic clock.
         key: its `request_key`.
-        excluded: `int32[B, X]` items that the users may not get, -1 = padding.
-        allowed: `int32[B, A]`, the only items that the users may get, -1 = padding; None: all.
+        excluded: `int64[B, X]` items that the users may not get, as `FeatureTransform.item_codes` gives them.
+        allowed: `int64[B, A]`, the only items that the users may get; None: all.
     """
 
     arrived_ns: int
     key: int
-    excluded: Int32Array | None = None
-    allowed: Int32Array | None = None
+    excluded: Int64Array | None = None
+    allowed: Int64Array | None = None
 
     def pack(self, users: int) -> npt.NDArray[np.int64]:
         """The tensor for B users, `int64[B, any]`: arrival and key; with lists also A, A allowed and X excluded items.
@@ -43,7 +43,7 @@ class Origin:
         head = [self.arrived_ns, self.key]
         if self.excluded is None and self.allowed is None:
             return np.tile(np.array(head), (users, 1))
-        none = np.zeros((users, 0), np.int32)
+        none = np.zeros((users, 0), np.int64)
         allowed, excluded = (none if items is None else items for items in (self.allowed, self.excluded))
         head.append(_NO_ALLOW_LIST if self.allowed is None else allowed.shape[1])
         return np.concatenate([np.tile(np.array(head), (users, 1)), allowed, excluded], axis=1)
@@ -69,10 +69,10 @@ class Origin:
         length, items = int(tensor[0, _HEAD]), tensor[:, _HEAD + 1 :]
         if not _NO_ALLOW_LIST <= length <= items.shape[1]:
             raise RequestError(f"{ORIGIN.name} has {items.shape[1]} items of which {length} are allowed")
-        if items.size and not PADDING_ITEM <= items.min() <= items.max() < item_count:
+        if items.size and items.max() >= item_count:
             raise RequestError(
-                f"{ORIGIN.name} holds item indices from {items.min()} to {items.max()}; expected {PADDING_ITEM} to "
-                f"{item_count - 1}: is feature_transform from the same bundle?"
+                f"{ORIGIN.name} holds an item index {items.max()}; expected at most {item_count - 1}: is "
+                "feature_transform from the same bundle?"
             )
-        allowed, excluded = np.split(items.astype(np.int32), [max(length, 0)], axis=1)
+        allowed, excluded = np.split(items, [max(length, 0)], axis=1)
         return cls(arrived_ns, key, excluded, None if length == _NO_ALLOW_LIST else allowed)

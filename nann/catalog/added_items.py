@@ -12,7 +12,8 @@ import numpy.typing as npt
 from nann import item_sets
 from nann.filters import Catalogue
 from nann.filters.columns import Uint64Array
-from nann.filters.predicate import Comparison
+from nann.filters.predicate import Comparison, Predicate
+from nann.item_ids import IdKind
 from nann.kernels import Int32Array
 
 from .changes import Float32Array, Id
@@ -24,24 +25,57 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 @dataclass(frozen=True, eq=False)
 class Added:
-    """D added items as one batch of requests sees them. The item at place p has the index N + p.
+    """D added items as one batch of requests sees them. The item at place p has the index `first` + p.
 
     Attributes:
+        first: `UnlinkedItems.first`.
         ids: `int64[D]`, or `object[D]` of text ids.
         rows: `float32[D, R]`, what the scorer needs of each.
         light: `float32[D, d]`, their vectors for the light score; d is 0 where the bundle has none.
         present: `uint64[W]`, the places whose items are there: others were deleted, or replaced by a later place.
         attributes: of the places, W * 64 of them or fewer, for filters; None where the bundle has none.
+        places: of the items that are there, by the key of the id (`IdKind.keys`); only valid until the next change.
+        move: how often all items got new places.
     """
 
+    first: int
     ids: npt.NDArray[Any]
     rows: Float32Array
     light: Float32Array
     present: Uint64Array
     attributes: Catalogue | None
+    places: Mapping[int, int]
+    move: int
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def capacity(self) -> int:
+        """For how many places the sets have bits."""
+        return 64 * len(self.present)
+
+    def matching(self, text: str | Predicate) -> Uint64Array:
+        """The places whose items match a filter, `uint64[W]`.
+
+        Raises:
+            FilterError: if it can't be read.
+        """
+        assert self.attributes is not None
+        found = np.zeros_like(self.present)
+        matching = self.attributes.compile(text)
+        found[: len(matching)] = matching
+        return found & self.present
+
+    def listed(self, keys: npt.NDArray[np.int64]) -> Uint64Array:
+        """The places of the items with these keys, `uint64[W]`."""
+        items = self.items_of(keys)
+        return item_sets.of_items(np.where(items < 0, items, items - np.int32(self.first)), self.capacity)
+
+    def items_of(self, keys: npt.NDArray[np.int64]) -> Int32Array:
+        """The item index of each key, `int32[X]`, -1 where there is none."""
+        places = (self.places.get(key, -1) for key in keys.tolist())
+        return np.fromiter((self.first + place if place >= 0 else -1 for place in places), np.int32, len(keys))
 
 
 class AddedItems:
@@ -51,14 +85,21 @@ class AddedItems:
         catalogue: the attributes of the bundle's items; None: they have none.
         row_width: R.
         light_width: d.
-        id_dtype: int64 or object.
+        id_kind: of the bundle's ids.
+        first: index of the first place.
     """
 
-    def __init__(self, catalogue: Catalogue | None, row_width: int, light_width: int, id_dtype: Any) -> None:
+    def __init__(
+        self, catalogue: Catalogue | None, row_width: int, light_width: int, id_kind: IdKind, first: int
+    ) -> None:
+        self._id_kind = id_kind
+        self._first = first
+        self._by_key: dict[int, int] = {}
+        self._move = 0
         self._catalogue = catalogue
         self._overrides = Overrides({} if catalogue is None else catalogue.columns)
         self._places: dict[Id, int] = {}
-        self._ids = _Growing(np.zeros(0, id_dtype))
+        self._ids = _Growing(np.zeros(0, id_kind.dtype))
         self._rows = _Growing(np.zeros((0, row_width), np.float32))
         self._light = _Growing(np.zeros((0, light_width), np.float32))
         self._replaced = _Growing(np.zeros(0, np.int32))
@@ -95,7 +136,7 @@ class AddedItems:
         if len(self._ids) >= 2 * (len(self._places) + _FIRST_CAPACITY):
             self._move_together()
         self._changed = True
-        place = self._places[item_id] = len(self._ids)
+        place = self._places[item_id] = self._by_key[self._key(item_id)] = len(self._ids)
         self._ids.append(item_id)
         self._rows.append(row)
         self._light.append(np.zeros(0, np.float32) if light is None else light)
@@ -110,6 +151,7 @@ class AddedItems:
     def remove(self, item_id: Id) -> bool:
         """Removes an item; returns whether it was there."""
         was_there = self._places.pop(item_id, None) is not None
+        self._by_key.pop(self._key(item_id), None)
         self._changed |= was_there
         return was_there
 
@@ -131,14 +173,27 @@ class AddedItems:
                 lambda comparison: _inherited(catalogue, replaced, capacity, comparison),
                 self._overrides.layers(),
             )
-        return Added(self._ids.view, self._rows.view, self._light.view, present, attributes)
+        return Added(
+            self._first,
+            self._ids.view,
+            self._rows.view,
+            self._light.view,
+            present,
+            attributes,
+            self._by_key,
+            self._move,
+        )
+
+    def _key(self, item_id: Id) -> int:
+        return int(self._id_kind.keys(np.array([item_id], self._id_kind.dtype))[0])
 
     def _move_together(self) -> None:
         """Gives the items new places without gaps between them."""
         old = [(item_id, place, self.attributes(place)) for item_id, place in self._places.items()]
         rows, light, replaced = self._rows.view, self._light.view, self._replaced.view
         dtype, columns = self._ids.view.dtype, {} if self._catalogue is None else self._catalogue.columns
-        self._overrides, self._places = Overrides(columns), {}
+        self._overrides, self._places, self._by_key = Overrides(columns), {}, {}
+        self._move += 1
         self._ids, self._replaced = _Growing(np.zeros(0, dtype)), _Growing(replaced[:0])
         self._rows, self._light = _Growing(rows[:0]), _Growing(light[:0])
         for item_id, place, attributes in old:

@@ -16,11 +16,13 @@ from nann.filters import Catalogue
 from nann.filters.columns import Uint64Array
 from nann.kernels import Int32Array
 from nann.manifest import JOURNAL_SEQUENCE
+from nann.search_input import SearchIndex, UnlinkedItems
 from nann.signature import PADDING_ITEM
 
 from .added_items import Added, AddedItems
 from .changes import Changes, Float32Array, Id, Upsert, model_of
 from .journal import JournalReader
+from .live_index import LiveIndex
 from .overrides import LiveCatalogue, Overrides
 
 
@@ -40,12 +42,14 @@ class Snapshot:
         removed: `uint64[W]`, the bundle's items that were deleted, or replaced by an added one; None: there are none.
         attributes: of the bundle's N items, for filters; None where they have none.
         added: items that the bundle does not have, or not with these vectors; None: there are none.
+        index: what searches walk.
     """
 
     sequence: int
     removed: Uint64Array | None
     attributes: Catalogue | None
     added: Added | None
+    index: SearchIndex
 
 
 @dataclass
@@ -92,14 +96,15 @@ class LiveCorpus:
         self.counts = Counts()
         self.reader = JournalReader(journal)
         self._encoder = encoder
-        self._dtype = np.int64 if bundle.item_ids.dtype.kind == "i" else np.dtype(object)
+        self._first = UnlinkedItems.first_after(bundle.item_count)
+        self._index = LiveIndex(bundle.index)
         self._catalogue = bundle.attributes
         self._base = _BaseItems(
             bundle.item_count, Overrides({} if self._catalogue is None else self._catalogue.columns)
         )
-        self._added = AddedItems(self._catalogue, self.row_width, self.light_width, self._dtype)
+        self._added = AddedItems(self._catalogue, self.row_width, self.light_width, bundle.id_kind, self._first)
         self._unplaced: dict[Id, dict[str, Any]] = {}
-        self._snapshot = Snapshot(0, None, self._catalogue, None)
+        self._snapshot = Snapshot(0, None, self._catalogue, None, bundle.index)
 
     def refresh(self) -> Snapshot:
         """Applies what is new in the journal. Where nothing is, this takes one look at the file.
@@ -139,20 +144,20 @@ class LiveCorpus:
 
     def base_indices(self, ids: Sequence[Id]) -> Int32Array:
         """The bundle's item index of each id, also of a removed item; -1: the bundle does not have it."""
-        return self.bundle.features.item_indices(_array(ids, self._dtype))
+        return self.bundle.features.item_indices(_array(ids, self.bundle.id_kind.dtype))
 
     def index_of(self, ids: Sequence[Id]) -> Int32Array:
-        """The index of each id: the bundle's, or N + its place among the added items; -1: there is no such item now."""
+        """The index of each id: the bundle's, or that of its place among the added items; -1: there is none now."""
         found = self.base_indices(ids)
         found[[item in self._base.removed for item in found.tolist()]] = PADDING_ITEM
         for number, item_id in enumerate(ids):
             if (place := self._added.place(item_id)) is not None:
-                found[number] = self.bundle.item_count + place
+                found[number] = self._first + place
         return found
 
     def id_of(self, items: Int32Array, added: Added | None) -> npt.NDArray[Any]:
-        """External ids of item indices of any shape, those from N on of a snapshot's added items; -1 is padding."""
-        first = self.bundle.item_count
+        """External ids of item indices of any shape, those of a snapshot's added items too; -1 is padding."""
+        first = self._first
         behind = items >= first
         if added is None or not behind.any():
             return self.bundle.external_ids(items)
@@ -219,7 +224,8 @@ class LiveCorpus:
         if catalogue is not None and base.has_new_attributes:
             base.has_new_attributes, layers = False, base.overrides.layers()
             attributes = LiveCatalogue(catalogue.columns, catalogue.item_count, catalogue.compile, layers)
-        return Snapshot(self.reader.sequence, base.removed_set(), attributes, self._added.snapshot())
+        added = self._added.snapshot()
+        return Snapshot(self.reader.sequence, base.removed_set(), attributes, added, self._index.of(added))
 
 
 @dataclass

@@ -200,7 +200,7 @@ class ServedFilters:
         Raises:
             FilterError: if there is none of this name, or it does not fit the bundle's attributes.
         """
-        version = self._operator.version(name) if self._operator else None
+        version = self._version(name)
         kept = self._compiled.get(name)
         if kept is not None and kept.version == version:
             return kept.allowed
@@ -218,6 +218,17 @@ class ServedFilters:
             except InvalidInputError as error:  # noqa: PERF203
                 found.append(str(error))
         return found
+
+    def definition(self, name: str) -> Definition:
+        """What the filter of this name is now: a text, or the ids that it allows.
+
+        Raises:
+            FilterError: if there is none of this name.
+        """
+        return self._definition(name, self._version(name))
+
+    def _version(self, name: str) -> object:
+        return self._operator.version(name) if self._operator else None
 
     def _definition(self, name: str, version: object) -> Definition:
         found = self._operator.read(name) if self._operator and version is not None else None

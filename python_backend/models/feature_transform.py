@@ -15,7 +15,7 @@ from nann.bundle import ITEM_IDS_FILE, Bundle
 from nann.errors import RequestError
 from nann.features import FeatureTransform
 from nann.item_ids import Ids
-from nann.kernels import Int32Array
+from nann.kernels import Int64Array
 from nann.search_requests import excludes_history, request_key
 from nann.signature import (
     ALLOW_ITEM_IDS,
@@ -106,15 +106,16 @@ class TritonPythonModel:
         self._unknown_items.add(int(outputs[UNKNOWN_ITEMS].sum()))
         parameters = read_parameters(request)
         excluded = self._listed(request, self._exclude)
-        if ids.shape[1] > self._features.sequence_length and excludes_history(parameters):
+        unread = ids.shape[1] > self._features.sequence_length or outputs[UNKNOWN_ITEMS].any()
+        if unread and excludes_history(parameters):
             # beam_retrieval knows only the behaviours that the model reads.
-            history = self._features.item_indices(ids)
+            history = self._features.item_codes(ids)
             excluded = history if excluded is None else np.concatenate([excluded, history], axis=1)
         origin = Origin(arrived_ns, request_key(parameters), excluded, self._listed(request, self._allow))
         return {**outputs, ORIGIN: origin.pack(len(ids))}
 
-    def _listed(self, request: Any, spec: TensorSpec) -> Int32Array | None:
-        """The items of an optional list of ids, `int32[B, any]`, -1 = padding or unknown; None: there is no list."""
+    def _listed(self, request: Any, spec: TensorSpec) -> Int64Array | None:
+        """The items of an optional list of ids, as `FeatureTransform.item_codes` gives them; None: there is no list."""
         ids = read_optional_tensor(request, spec)
         if ids is None:
             return None
@@ -123,7 +124,7 @@ class TritonPythonModel:
                 f"{spec.name} has {ids.shape[1]} ids per user; expected at most {self._max_list_length}: "
                 "name a set of items with `nann filters set --ids`"
             )
-        items, real = self._features.item_indices(ids), ~self._kind.is_padding(ids)
-        self._listed_items.add(int(np.count_nonzero(real)))
-        self._unknown_listed_items.add(int(np.count_nonzero(real & (items == PADDING_ITEM))))
+        items = self._features.item_codes(ids)
+        self._listed_items.add(int(np.count_nonzero(items != PADDING_ITEM)))
+        self._unknown_listed_items.add(int(np.count_nonzero(items < PADDING_ITEM)))
         return items

@@ -23,6 +23,7 @@ from nann.errors import (
     SearchStopped,
 )
 from nann.filters import NamedFilters
+from nann.item_ids import Ids
 from nann.kernels import NATIVE
 from nann.light_walk import light_users
 from nann.request_conditions import RequestConditions, items_matching
@@ -135,13 +136,19 @@ class Retriever:
             JournalError: if they can't be read; an answer could hold deleted items.
         """
         if self._live is not None and (snapshot := self._live.refresh()) is not self._snapshot:
-            self._conditions.follow(snapshot.removed, snapshot.attributes)
-            self._snapshot = snapshot
+            self._conditions.follow(snapshot.removed, snapshot.attributes, snapshot.added)
+            self._index, self._snapshot = snapshot.index, snapshot
 
     @property
     def item_count(self) -> int:
-        """N."""
+        """One more than the largest item index."""
         return self._index.item_count
+
+    def external_ids(self, items: npt.NDArray[np.int32]) -> Ids:
+        """The ids of item indices of any shape; -1 becomes padding."""
+        if self._live is None or self._snapshot is None:
+            return self._bundle.external_ids(items)
+        return self._live.id_of(items, self._snapshot.added)
 
     @property
     def light_width(self) -> int:
@@ -274,7 +281,7 @@ class Retriever:
         status: npt.NDArray[np.int_],
     ) -> Tensors:
         top_k = search.params.top_k
-        ids = self._bundle.external_ids(items)
+        ids = self.external_ids(items)
         return {
             self._item_ids: ids[:, :top_k],
             SCORES: scores[:, :top_k],

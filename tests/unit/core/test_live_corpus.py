@@ -84,7 +84,7 @@ def ids_matching(corpus: LiveCorpus, text: str) -> set[int]:
     found = set(corpus.id_of(item_sets.members(base), snapshot.added).tolist())
     if snapshot.added is not None:
         places = item_sets.members(snapshot.added.attributes.compile(text) & snapshot.added.present)
-        found |= set(corpus.id_of(places + ITEMS, snapshot.added).tolist())
+        found |= set(corpus.id_of(places + snapshot.added.first, snapshot.added).tolist())
     return found
 
 
@@ -102,8 +102,8 @@ def check(corpus: LiveCorpus, model: Model, filters: list) -> None:
         row = model.items.get(item_id, {}).get("row")
         assert (row is not None) == (index >= ITEMS)
         if row is not None:
-            np.testing.assert_array_equal(snapshot.added.rows[index - ITEMS], row[0])
-            np.testing.assert_array_equal(snapshot.added.light[index - ITEMS], row[1])
+            np.testing.assert_array_equal(snapshot.added.rows[index - snapshot.added.first], row[0])
+            np.testing.assert_array_equal(snapshot.added.light[index - snapshot.added.first], row[1])
     for filter_ in filters:
         expected = {item_id for item_id, item in model.items.items() if matches(filter_, item["values"])}
         assert ids_matching(corpus, written(filter_)) == expected, written(filter_)

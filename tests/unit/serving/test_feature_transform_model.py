@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from support import tiny_bundle, triton_fakes
 
+from nann.item_ids import TEXT
+
 
 @pytest.fixture
 def model(model_args):
@@ -69,8 +71,8 @@ def test_lists_go_on_as_item_indices(model):
     ids = tiny_bundle.item_ids()
     two = [[ids[3]], [ids[4]]]
     assert origin_of(model, two) == [[], []]
-    assert origin_of(model, two, exclude_item_ids=[[ids[5], 7], [0, ids[6]]]) == [[-1, 5, -1], [-1, -1, 6]]
-    assert origin_of(model, two, allow_item_ids=[[ids[5], 7], [0, ids[6]]]) == [[2, 5, -1], [2, -1, 6]]
+    assert origin_of(model, two, exclude_item_ids=[[ids[5], 7], [0, ids[6]]]) == [[-1, 5, ~7], [-1, -1, 6]]
+    assert origin_of(model, two, allow_item_ids=[[ids[5], 7], [0, ids[6]]]) == [[2, 5, ~7], [2, -1, 6]]
     both = {"exclude_item_ids": [[ids[1]], [ids[2]]], "allow_item_ids": np.zeros((2, 0))}
     assert origin_of(model, two, **both) == [[0, 1], [0, 2]]
     model.finalize()
@@ -121,7 +123,7 @@ def test_text_ids_become_indices_and_unknown_ones_are_counted(text_model):
     arrays = answered.arrays()
     np.testing.assert_array_equal(arrays["behaviors"], [[-1, -1, 3, 4], [-1] * 4])
     np.testing.assert_array_equal(arrays["unknown_items"], [[1], [0]])
-    np.testing.assert_array_equal(arrays["origin"][:, -2:], [[7, -1], [8, -1]])
+    np.testing.assert_array_equal(arrays["origin"][:, -2:], [[7, ~TEXT.keys(np.array([b"gone"], object))[0]], [8, -1]])
     assert "behavior_item_ids has dtype int64; expected BYTES" in refused.error().message()
     text_model.finalize()
     counted = {

@@ -40,8 +40,8 @@ def test_without_lists_it_has_two_columns():
         ([[1, 7], [1, 7]], r"origin has shape \[2, 2\]; expected \[1, 2 or more\]"),
         ([[1, 7, 2, 3]], "origin has 1 items of which 2 are allowed"),
         ([[1, 7, -2, 3]], "origin has 1 items of which -2 are allowed"),
-        ([[1, 7, 0, 30]], "origin holds item indices from 30 to 30; expected -1 to 29: is feature_transform from the"),
-        ([[1, 7, 1, -2, 2**40]], "origin holds item indices from -2 to 1099511627776"),
+        ([[1, 7, 0, 30]], "origin holds an item index 30; expected at most 29: is feature_transform from the"),
+        ([[1, 7, 1, -2, 2**40]], "origin holds an item index 1099511627776"),
     ],
 )
 def test_no_such_tensor(tensor, message):
