@@ -23,6 +23,8 @@ from nann.signature import PADDING_ITEM, PADDING_SCORE
 
 _WIDER = 4
 """The light walk's ef as a multiple of the search's: light scores are cheap, and no scorer corrects its misses."""
+_MORE = 2
+"""More items than are asked for, since a scan rounds scores."""
 _STEPS = 2
 """Of the random walk: two steps reach hundreds to thousands of items, more than a top_k."""
 _CONTINUE = 0.5
@@ -48,10 +50,23 @@ def rank_by_light_score(
         ScorerError: if a user's vector is not finite.
     """
     widths = [one.ef[-1] if one.seeds is None else max(one.ef[-1], one.seeds.ef) for one in params]
-    walks = [SeedParams(one.top_k, _WIDER * width) for one, width in zip(params, widths, strict=True)]
+    walks = [SeedParams(_MORE * one.top_k, _WIDER * width) for one, width in zip(params, widths, strict=True)]
     found = light_walk(index, users, walks)
+    items, scores = _by_exact_score(index, users, found.items, found.scores)
     top_k = np.array([one.top_k for one in params], np.int64)
-    return fit(found.items, found.scores, top_k, int(top_k.max(initial=0)))
+    return fit(items, scores, top_k, int(top_k.max(initial=0)))
+
+
+def _by_exact_score(
+    index: SearchIndex, users: UserBatch, items: Int32Array, scores: Float32Array
+) -> tuple[Int32Array, Float32Array]:
+    """Items (`int32[B, n]`) by their light scores, where a scan may have rounded them; equal ones by smaller index."""
+    assert index.light_vectors is not None
+    vectors = index.light_vectors[np.maximum(items, 0)]  # [B, n, d]
+    exact = np.einsum("bnd,bd->bn", vectors, users.states[:, -index.light_width :])
+    scores = np.where(items == PADDING_ITEM, scores, exact).astype(np.float32)
+    order = np.lexsort((items, -scores), axis=1)  # padding has the least score
+    return np.take_along_axis(items, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 
 def rank_by_neighbourhood(index: SearchIndex, users: UserBatch, top_k: int) -> tuple[Int32Array, Float32Array]:

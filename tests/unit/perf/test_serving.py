@@ -12,6 +12,7 @@ import pytest
 from support import triton_fakes
 
 from nann.errors import ConfigError
+from nann.item_ids import NUMBERS
 from nann.perf.benchmarks import instances
 from nann.perf.servers import hops
 from nann.perf.servers.process_memory import model_pss_mb
@@ -107,7 +108,7 @@ def test_quality_counts_each_user_once():
         excluded_indptr=np.zeros(3, np.int64),
         excluded_items=np.zeros(0, np.int32),
     )
-    bundle = SimpleNamespace(features=FeatureTransform(ids, 2, ()))
+    bundle = SimpleNamespace(features=FeatureTransform(ids, 2, ()), id_kind=NUMBERS)
     exact = np.array([[3, 6], [7, 8]], np.int32)
     batch = UserBatch(np.zeros((2, 1), np.float32), queries.behaviors)
     asked = AskedUsers(bundle, MeasuredUsers(batch, queries, exact))
