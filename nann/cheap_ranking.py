@@ -62,9 +62,10 @@ def _by_exact_score(
 ) -> tuple[Int32Array, Float32Array]:
     """Items (`int32[B, n]`) by their light scores, where a scan may have rounded them; equal ones by smaller index."""
     assert index.light_vectors is not None
-    vectors = index.light_vectors[np.maximum(items, 0)]  # [B, n, d]
+    linked = (items != PADDING_ITEM) & (items < len(index.light_vectors))  # of other items there are codes alone
+    vectors = index.light_vectors[np.where(linked, items, 0)]  # [B, n, d]
     exact = np.einsum("bnd,bd->bn", vectors, users.states[:, -index.light_width :])
-    scores = np.where(items == PADDING_ITEM, scores, exact).astype(np.float32)
+    scores = np.where(linked, exact, scores).astype(np.float32)
     order = np.lexsort((items, -scores), axis=1)  # padding has the least score
     return np.take_along_axis(items, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
