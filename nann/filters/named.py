@@ -77,7 +77,7 @@ class NamedFilters:
                     stream.write(definition.encode())
                 else:
                     # Ascending ids are looked up many times as fast.
-                    ids = np.unique(definition.astype(kind_of(definition).stored_type))
+                    ids: Ids = np.unique(definition.astype(kind_of(definition).stored_type))
                     np.save(stream, ids, allow_pickle=False)
             os.utime(temporary, ns=(now := time.time_ns(), now))  # a file system's own clock may tick in milliseconds
 
