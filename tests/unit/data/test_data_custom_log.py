@@ -7,7 +7,9 @@ import polars as pl
 import pytest
 
 from nann.errors import ConfigError, DataError
-from nann.training.data.custom_log import LogColumns, ProfileTable, read_log
+from nann.training.data.canonical_rows import LogColumns
+from nann.training.data.custom_log import read_log
+from nann.training.data.log_source import ProfileTable
 
 HEADER = "user,item,time\n"
 
