@@ -104,8 +104,8 @@ def _of_one_kind(old: pl.LazyFrame, log: InteractionLog) -> tuple[pl.LazyFrame, 
     before, now = old.collect_schema(), log.rows.collect_schema()
     if before["item"] == pl.Int64 and now["item"] == pl.String:
         raise DataError(
-            f"the data set's item ids are numbers, and those of the log are {log.settings['found']['item ids']}; append "
-            "a log of numbers, or prepare everything again with --item-ids text"
+            f"the data set's item ids are numbers, and the log's are {log.settings['found']['item ids']}; append a "
+            "log of numbers, or prepare everything again with --item-ids text"
         )
     texts = [pl.col(key).cast(pl.String) for key in before if before[key] != now[key]]
     return old.with_columns(texts), log.rows.select(list(before)).with_columns(texts)

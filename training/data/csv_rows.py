@@ -174,14 +174,13 @@ def _records(
             yield f"{_for_csv(line, separator, text)}\n"
 
     def reader() -> Iterator[list[str]]:
-        quoting = csv.QUOTE_MINIMAL if text.quote else csv.QUOTE_NONE
         mark = separator if len(separator) == 1 else _UNIT
         return csv.reader(
             rest(),
             delimiter=mark,
             quotechar=text.quote or None,
             escapechar=text.escape or None,
-            quoting=quoting,
+            quoting=csv.QUOTE_MINIMAL if text.quote else csv.QUOTE_NONE,
             strict=True,
         )
 

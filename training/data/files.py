@@ -131,8 +131,8 @@ def _unpacked(file: IO[bytes], packer: str | None) -> IO[bytes]:
     if packer == "gzip":
         return gzip.open(file)  # type: ignore[return-value]
     if packer == "bzip2":
-        return bz2.open(file)  # type: ignore[return-value]
-    return lzma.open(file) if packer == "xz" else file  # type: ignore[return-value]
+        return bz2.open(file)
+    return lzma.open(file) if packer == "xz" else file
 
 
 def _zstd_blocks(file: IO[bytes]) -> Iterator[bytes]:

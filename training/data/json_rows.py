@@ -27,10 +27,12 @@ def json_schema(lines: Iterable[str]) -> dict[str, pl.DataType]:
 def json_rows(lines: pl.Series, schema: Mapping[str, pl.DataType]) -> pl.Series:
     """Each line, String, as a struct of the schema's columns; null for a line that can't be read so."""
     try:
-        return lines.str.json_decode(pl.Struct(dict(schema)))
+        rows: pl.Series = lines.str.json_decode(pl.Struct(dict(schema)))
     except pl.exceptions.PolarsError:
         if len(lines) == 1:
             return pl.Series(lines.name, [None], pl.Struct(dict(schema)))
+    else:
+        return rows
     # One bad line fails the whole series: it is searched for by halves.
     middle = len(lines) // 2
     return json_rows(lines[:middle], schema).append(json_rows(lines[middle:], schema))

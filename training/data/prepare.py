@@ -191,7 +191,8 @@ def _warnings(counts: dict[str, int]) -> list[str]:
     if share > 0.5:
         said.append(
             f"{share:.0%} of the ground truths begin with the item of the behaviour just before them: a list of the "
-            "user's last items is hard to beat; --merge-repeats merges repeated behaviours, --exclude-history asks for new items"
+            "user's last items is hard to beat; --merge-repeats merges repeated behaviours, --exclude-history asks for "
+            "new items"
         )
     return said
 

@@ -250,12 +250,13 @@ def test_categories_of_text_numbers_and_none(prepare_csv):
 
 
 def test_the_folder_holds_what_it_says(prepare_csv, tmp_path):
-    data = prepare_csv(ITEM_LOG + "10,oops,1,a\n", Protocol(4, 1, 1), max_bad_share=0.1, name="shop")
+    data = prepare_csv(ITEM_LOG + "10,5,oops,a\n", Protocol(4, 1, 1), max_bad_share=0.1, name="shop")
     out = tmp_path / "out"
     assert sorted(path.name for path in out.iterdir()) == [
         "attributes.parquet",
         "behaviors.parquet",
         "categories.parquet",
+        "events.parquet",
         "items.parquet",
         "manifest.json",
         "users.parquet",
@@ -263,7 +264,7 @@ def test_the_folder_holds_what_it_says(prepare_csv, tmp_path):
     manifest = json.loads((out / "manifest.json").read_text())
     assert (manifest["format_version"], manifest["name"]) == (2, "shop")
     assert manifest["protocol"]["min_behaviors"] == 4
-    bad = "events.csv:20 (item (column 'item') is not a whole number from 1 to 2^63 - 1)"
+    bad = "events.csv:20 (time (column 'time') is neither a number of seconds nor an ISO timestamp: 'oops')"
     assert manifest["rows"]["bad_examples"] == [bad]
     assert pl.read_parquet(out / "categories.parquet")["label"].to_list() == ["a", "b", "c"]
     assert pl.read_parquet(out / "behaviors.parquet").schema == {
