@@ -107,9 +107,8 @@ class RowReader:
         named, schema = self.columns.named(), raw.schema
         kinds = {key: schema[name] for key, name in named.items()}
         columns = [key_column(named[key], kinds[key], kind, path).alias(key) for key, kind in self.key_types.items()]
-        columns.append(
-            (pl.lit(0, pl.Int64) if self.time is None else self.time.microseconds(kinds["time"])).alias("time")
-        )
+        times = pl.lit(0, pl.Int64) if self.time is None else pl.lit(self.time.microseconds(raw[self.time.name]))
+        columns.append(times.alias("time"))
         if self.columns.event is not None:
             columns.append(key_column(self.columns.event, kinds["event"], pl.String(), path).alias(EVENT))
         spaces = [

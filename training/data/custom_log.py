@@ -139,10 +139,8 @@ def _row_reader(tables: Sequence[Table], columns: LogColumns, rules: LogRules, f
     raw = exploded(batch.rows, _lists(batch.rows.schema))[0]
     unit = "seconds" if rules.time_format else common_unit(raw[columns.time])
     time = TimeColumn(columns.time, unit, rules.time_format)
-    read = raw.select(
-        LINE, pl.col(columns.time).alias("raw"), time.microseconds(raw.schema[columns.time]).alias("time")
-    )
-    good = read.drop_nulls("time")
+    values = raw[columns.time]
+    good = raw.select(LINE, values.alias("raw"), time.microseconds(values).alias("time")).drop_nulls("time")
     if not good.height:
         return RowReader(columns, rules, types, time)
     example = f"{good['raw'][0]} is ({table.file.label}:{good[LINE][0]})"

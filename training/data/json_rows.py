@@ -30,7 +30,7 @@ def json_rows(lines: pl.Series, schema: Mapping[str, pl.DataType]) -> pl.Series:
         rows: pl.Series = lines.str.json_decode(pl.Struct(dict(schema)))
     except pl.exceptions.PolarsError:
         if len(lines) == 1:
-            return pl.Series(lines.name, [None], pl.Struct(dict(schema)))
+            return pl.Series([None], dtype=pl.Struct(dict(schema)))
     else:
         return rows
     # One bad line fails the whole series: it is searched for by halves.

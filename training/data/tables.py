@@ -102,7 +102,7 @@ class Table:
     def _json(self, names: list[str], batch_bytes: int) -> Iterator[TableBatch]:
         schema = {name: self.schema[name] for name in names}
         for batch in text_batches(self.file.path, batch_bytes, self.text.encoding):
-            rows = json_rows(batch.lines["text"].alias("row"), schema)
+            rows = json_rows(batch.lines["text"], schema).alias("row")
             malformed = pl.when(pl.col("row").is_null()).then(pl.lit(NOT_JSON)).alias(MALFORMED)
             frame = pl.DataFrame([rows, batch.lines["number"].alias(LINE)]).with_columns(malformed)
             yield TableBatch(frame.unnest("row"), batch.unterminated)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import polars as pl
@@ -18,10 +19,11 @@ _PER_UNIT = {"seconds": 1e6, "milliseconds": 1e3, "microseconds": 1.0, "nanoseco
 
 # ISO 8601, extended and basic, and what databases write: a blank for the T, hours alone as an offset, "UTC".
 _ISO = (
-    r"(?i)^(\d{4})[-/]?(\d{2})[-/]?(\d{2})"
-    r"(?:[T ](\d{2})(?::?(\d{2})(?::?(\d{2})(?:[.,](\d{1,9})\d*)?)?)?"
-    r" ?(Z|UTC|GMT|([+-])(\d{2}):?(\d{2})?)?)?$"
+    r"^([0-9]{4})[-/]?([0-9]{2})[-/]?([0-9]{2})"
+    r"(?:[Tt ]([0-9]{2})(?::?([0-9]{2})(?::?([0-9]{2})(?:[.,]([0-9]{1,9})[0-9]*)?)?)?"
+    r" ?([Zz]|[Uu][Tt][Cc]|[Gg][Mm][Tt]|([+-])([0-9]{2}):?([0-9]{2})?)?)?$"
 )
+_LOCAL = "%Y-%m-%d %H:%M:%S%.f"
 
 
 @dataclass(frozen=True)
@@ -48,51 +50,51 @@ class TimeColumn:
                     f"time format {self.form!r} can't be used ({why}); expected one such as %d.%m.%Y %H:%M:%S"
                 ) from error
 
-    def microseconds(self, kind: pl.DataType) -> pl.Expr:
-        """The column, of a type, as Int64; null where it is not a time, or a number too large for the unit.
+    def microseconds(self, values: pl.Series) -> pl.Series:
+        """The column's values as Int64; null where one is not a time, or a number in another unit.
 
         Raises:
-            DataError: if its type can't hold times.
+            DataError: if their type can't hold times.
         """
-        column = pl.col(self.name)
         if self.form is not None:
-            return _parsed(column.cast(pl.String).str.strip_chars(), self.form)
-        if kind == pl.Date or isinstance(kind, pl.Datetime):
-            return column.cast(pl.Datetime("us")).dt.epoch("us")
-        if kind != pl.String:
-            return self._of_number(_number(column, kind, self.name))
-        text = column.str.strip_chars()
-        whole, number = text.cast(pl.Int64, strict=False), text.cast(pl.Float64, strict=False)
-        others = pl.when(number.is_null()).then(text)
-        return pl.coalesce(self._of_number(whole), self._of_number(number), _iso(others))
+            return _parsed(values.cast(pl.String).str.strip_chars(), self.form)
+        if _is_timestamp(values.dtype):
+            moments: pl.Series = values.cast(pl.Datetime("us")).dt.epoch("us")
+            return moments
+        if values.dtype != pl.String:
+            return self._of_numbers(_numbers(values, self.name))
+        text = values.str.strip_chars()
+        times = self._of_numbers(text.cast(pl.Int64, strict=False))
+        # Each form is tried on what the ones before could not read.
+        times = _filled(times, text, lambda rest: self._of_numbers(rest.cast(pl.Float64, strict=False)))
+        times = _filled(times, text, _extended)
+        return _filled(times, text, _any_iso)
 
     def other_unit(self, column: pl.Expr, kind: pl.DataType) -> pl.Expr:
         """Whether values, of a type, are numbers in another unit; true or false."""
-        if kind == pl.Date or isinstance(kind, pl.Datetime):
+        if _is_timestamp(kind):
             return pl.lit(False)
-        number = _as_float(column, kind, self.name)
-        return (unit_of(number) != self.unit).fill_null(False)
+        text = column.str.strip_chars() if kind == pl.String else column
+        return (unit_of(text.cast(pl.Float64, strict=False)) != self.unit).fill_null(False)
 
     def described(self, sample: pl.Series) -> str:
         """How some times are read, in words."""
-        kind = sample.dtype
         if self.form is not None:
             return f"text as {self.form!r}"
-        if kind == pl.Date or isinstance(kind, pl.Datetime):
-            return str(kind)
-        numbers = pl.DataFrame({"time": sample}).select(_as_float(pl.col("time"), kind, self.name)).to_series()
-        texts = sample.filter(numbers.is_null())
-        ways = [f"{self.unit} since 1970"] if numbers.len() > texts.len() else []
-        if texts.len():
+        if _is_timestamp(sample.dtype):
+            return str(sample.dtype)
+        texts = sample.filter(_numbers(sample, self.name).is_null())
+        ways = [f"{self.unit} since 1970"] if len(texts) < len(sample) else []
+        if len(texts):
             zoned = texts.str.contains(r"(?i)(Z|UTC|GMT|[+-]\d{2}(:?\d{2})?)\s*$").all()
             ways.append("ISO 8601 text" + ("" if zoned else ", UTC where no zone is given"))
         return " and ".join(ways)
 
-    def _of_number(self, number: pl.Expr) -> pl.Expr:
+    def _of_numbers(self, numbers: pl.Series) -> pl.Series:
+        number, scale = pl.col("number"), _PER_UNIT[self.unit]
         inside = pl.when((unit_of(number) == self.unit) | (number == 0)).then(number)
-        scale = _PER_UNIT[self.unit]
-        scaled = inside * int(scale) if scale >= 1 else inside // 1000
-        return scaled.round().cast(pl.Int64, strict=False)
+        scaled = (inside * int(scale) if scale >= 1 else inside // 1000).round().cast(pl.Int64, strict=False)
+        return numbers.to_frame("number").select(scaled).to_series()
 
 
 def unit_of(number: pl.Expr) -> pl.Expr:
@@ -106,21 +108,17 @@ def unit_of(number: pl.Expr) -> pl.Expr:
 
 def common_unit(values: pl.Series) -> str:
     """The unit of most numbers of a sample; seconds if it has none."""
-    kind = values.dtype
-    if kind == pl.Date or isinstance(kind, pl.Datetime):
+    if _is_timestamp(values.dtype):
         return "seconds"
-    frame = pl.DataFrame({"time": values}).select(unit_of(_as_float(pl.col("time"), kind, values.name)).alias("unit"))
-    counts = (
-        frame.drop_nulls().group_by("unit", maintain_order=True).len().sort("len", descending=True, maintain_order=True)
-    )
+    units = _numbers(values, values.name).to_frame("time").select(unit_of(pl.col("time")).alias("unit")).drop_nulls()
+    counts = units.group_by("unit", maintain_order=True).len().sort("len", descending=True, maintain_order=True)
     return str(counts["unit"][0]) if counts.height else "seconds"
 
 
 def parse_time(text: str) -> int | None:
     """A time as a log may write it, in microseconds since 1970; None if it is not a time."""
     values = pl.Series("time", [text])
-    column = TimeColumn("time", common_unit(values))
-    moment: int | None = values.to_frame().select(column.microseconds(values.dtype)).item()
+    moment: int | None = TimeColumn("time", common_unit(values)).microseconds(values)[0]
     return moment
 
 
@@ -130,33 +128,68 @@ def shown_time(microseconds: int) -> str:
     return text
 
 
-def _as_float(column: pl.Expr, kind: pl.DataType, name: str) -> pl.Expr:
-    text = column.str.strip_chars() if kind == pl.String else _number(column, kind, name)
-    return text.cast(pl.Float64, strict=False)
+def _is_timestamp(kind: pl.DataType) -> bool:
+    return kind == pl.Date or isinstance(kind, pl.Datetime)
 
 
-def _number(column: pl.Expr, kind: pl.DataType, name: str) -> pl.Expr:
-    if kind.is_integer():
-        return column.cast(pl.Int64, strict=False)
-    if kind.is_float() or kind.is_decimal():
-        return column.cast(pl.Float64)
-    raise DataError(f"column {name!r} has type {kind}; expected numbers, timestamps or text as times")
+def _numbers(values: pl.Series, name: str) -> pl.Series:
+    """Numbers, or texts that are, as Int64 or Float64; null for others."""
+    kind = values.dtype
+    if not (kind.is_numeric() or kind == pl.String):
+        raise DataError(f"column {name!r} has type {kind}; expected numbers, timestamps or text as times")
+    plain = values.str.strip_chars() if kind == pl.String else values
+    numbers: pl.Series = plain.cast(pl.Int64 if kind.is_integer() else pl.Float64, strict=False)
+    return numbers
 
 
-def _parsed(text: pl.Expr, form: str) -> pl.Expr:
-    zone = "UTC" if "%z" in form else None
+def _filled(times: pl.Series, text: pl.Series, read: Callable[[pl.Series], pl.Series]) -> pl.Series:
+    """The times, with those that `read` finds in the texts that have none yet."""
+    missing = times.is_null() & text.is_not_null()
+    if not missing.any():
+        return times
+    places = missing.arg_true()
+    filled: pl.Series = times.clone().scatter(places, read(text.gather(places)))
+    return filled
+
+
+def _parsed(text: pl.Series, form: str) -> pl.Series:
+    zone = "UTC" if form.endswith("z") else None
     return text.str.to_datetime(form, time_unit="us", time_zone=zone, strict=False).dt.epoch("us")
 
 
-def _iso(text: pl.Expr) -> pl.Expr:
-    part = text.str.extract_groups(_ISO).struct.field
-    clock = [part(str(place)).fill_null("00") for place in (4, 5, 6)]
-    moment = pl.concat_str(
-        [pl.concat_str([part(str(place)) for place in (1, 2, 3)], separator="-"), pl.concat_str(clock, separator=":")],
-        separator=" ",
+def _extended(text: pl.Series) -> pl.Series:
+    """The most common forms, quickly: dates with hyphens, times with colons and seconds."""
+    spaced = text.str.replace("T", " ", literal=True)
+    return _filled(_parsed(spaced.str.strip_suffix("Z"), _LOCAL), spaced, lambda rest: _parsed(rest, f"{_LOCAL}%#z"))
+
+
+def _any_iso(text: pl.Series) -> pl.Series:
+    """All forms."""
+    part = text.str.extract_groups(_ISO).struct
+    year, month, day, hour, minute, second, fraction, _, sign, ahead, more = (part.field(str(i)) for i in range(1, 12))
+    clock = [value.fill_null("00") for value in (hour, minute, second)]
+    frame = pl.DataFrame(
+        {
+            "moment": year
+            + "-"
+            + month
+            + "-"
+            + day
+            + " "
+            + clock[0]
+            + ":"
+            + clock[1]
+            + ":"
+            + clock[2]
+            + "."
+            + fraction.fill_null("0"),
+            "sign": sign,
+            "hours": ahead.cast(pl.Int64),
+            "minutes": more.fill_null("00").cast(pl.Int64),
+        }
     )
-    moment = moment + "." + part("7").fill_null("0")
-    hours, minutes = part("10").cast(pl.Int64), part("11").fill_null("00").cast(pl.Int64)
-    seconds = pl.when((hours < 24) & (minutes < 60)).then((hours * 60 + minutes) * 60)
-    ahead = pl.when(part("9") == "-").then(-seconds).when(part("9") == "+").then(seconds).otherwise(0)
-    return _parsed(moment, "%Y-%m-%d %H:%M:%S%.f") - ahead * MICROSECONDS
+    hours, minutes = pl.col("hours"), pl.col("minutes")
+    offset = pl.when((hours < 24) & (minutes < 60)).then((hours * 60 + minutes) * 60 * MICROSECONDS)
+    ahead_of_utc = pl.when(pl.col("sign") == "-").then(-offset).when(pl.col("sign") == "+").then(offset).otherwise(0)
+    utc: pl.Series = _parsed(frame["moment"], _LOCAL) - frame.select(ahead_of_utc).to_series()
+    return utc

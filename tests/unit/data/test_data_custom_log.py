@@ -48,7 +48,9 @@ def test_parquet_in_slices_with_all_kinds_of_columns(tmp_path, scratch):
     log = read_log([path], LogColumns("number", "text", "t", "c"), scratch, max_bad_share=1, batch_rows=1)
     assert rows_of(log, "user", "item", "category") == [(3, 1, "a"), (4, 2, "b")]
     assert log.rows.collect()["time"].diff().to_list() == [None, 86_400_000_000]
-    assert log.counts.bad_examples == ("log.parquet:3 (item (column 'text') is neither a whole number nor text: '3.5')",)
+    assert log.counts.bad_examples == (
+        "log.parquet:3 (item (column 'text') is neither a whole number nor text: '3.5')",
+    )
 
 
 def test_csv_and_parquet_together(write, tmp_path, scratch):

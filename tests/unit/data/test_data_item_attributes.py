@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from nann import item_sets
 from nann.errors import DataError
+from nann.training.data.csv_rows import TextFormat
 from nann.training.data.item_attributes import ItemAttributes, encode_items
 from nann.training.data.item_columns import catalogue_of
-from nann.training.data.csv_rows import TextFormat
 from nann.training.data.item_table import ItemTable, ItemValues, read_items
 from nann.training.data.protocol import Protocol
 

@@ -31,7 +31,9 @@ def test_latin_1_users_are_bad_rows_and_never_merged(write, scratch):
     log = read_log([write("log.csv", text)], LogColumns(), scratch)
     assert log.rows.select(pl.col("user").n_unique()).collect().item() == 120
     latin = write("latin.csv", text.encode("latin-1"))
-    with pytest.raises(DataError, match=r"240 of 240 rows are bad.*240 user \(column 'user'\) is damaged text, or in an.*--encoding"):
+    with pytest.raises(
+        DataError, match=r"240 of 240 rows are bad.*240 user \(column 'user'\) is damaged text, or in an.*--encoding"
+    ):
         read_log([latin], LogColumns(), scratch)
 
 
@@ -39,7 +41,9 @@ def test_latin_1_users_are_bad_rows_and_never_merged(write, scratch):
 def test_other_keys_that_are_not_utf_8_are_bad_rows(write, scratch, key):
     path = write("log.csv", b"user,item,time,key\n1,2,3,ok\n1,2,3,caf\xe9\n")
     log = read_log([path], LogColumns(**{key: "key"}), scratch, max_bad_share=0.5)
-    assert log.counts.bad_examples == (f"log.csv:3 ({key} (column 'key') is damaged text, or in another encoding: 'caf\ufffd')",)
+    assert log.counts.bad_examples == (
+        f"log.csv:3 ({key} (column 'key') is damaged text, or in another encoding: 'caf\ufffd')",
+    )
 
 
 def test_tables_that_are_not_utf_8_are_refused_with_their_line(write, scratch):
@@ -80,7 +84,10 @@ def test_spaces_around_keys_are_counted(write, prepare_csv):
     )
     assert data.user_count == 2
     assert data.manifest["rows"]["trimmed"] == 6
-    assert "6 rows have spaces around a user, an item, a category or a basket; they were left out" in data.manifest["warnings"]
+    assert (
+        "6 rows have spaces around a user, an item, a category or a basket; they were left out"
+        in data.manifest["warnings"]
+    )
 
 
 log_rows = st.lists(

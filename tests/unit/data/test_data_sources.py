@@ -6,7 +6,7 @@ import pytest
 
 from nann.errors import DataError
 from nann.training.data import sources
-from nann.training.data.files import is_parquet, log_files
+from nann.training.data.files import is_parquet
 from nann.training.data.sources import text_batches
 
 
