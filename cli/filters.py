@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-import numpy.typing as npt
 import typer
 
 from nann import item_sets
 from nann.errors import ConfigError
 from nann.filters import NamedFilters, ServedFilters
+from nann.item_ids import IdKind, Ids, kind_of_typed
 
 from .support import DEFAULT_REPOSITORY, JsonOption, RepositoryOption, console, make_table, output, print_json
 
@@ -53,8 +53,8 @@ def set_filter(
         raise ConfigError(
             f"filter {name!r} came with {'neither' if text is None else 'both'} a text and --ids; give one"
         )
-    definition = _ids(ids) if ids is not None else str(text)
     named, bundle = _named(repository), _current(repository)
+    definition = _ids(ids, None if bundle is None else bundle.id_kind) if ids is not None else str(text)
     if bundle is None:
         named.set(name, definition)
         console.print("no bundle is installed in the repository yet: attributes are checked when it is used")
@@ -138,19 +138,22 @@ def _described(named: NamedFilters, name: str) -> str:
     return definition if isinstance(definition, str) else f"{0 if definition is None else len(definition):,} ids"
 
 
-def _ids(path: Path) -> npt.NDArray[np.int64]:
+def _ids(path: Path, kind: IdKind | None) -> Ids:
+    """The ids in a file, of the bundle's kind, if it is known."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError as error:
         raise ConfigError(f"{path} is missing; expected a file with the id of one item a line") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} can't be read: {error}; expected the id of one item a line") from error
+    texts = {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
+    kind = kind or kind_of_typed(texts.values())
     ids = []
-    for number, line in enumerate(map(str.strip, lines), 1):
-        if line:
-            if not (line.isdecimal() and 0 < int(line) < 2**63):
-                raise ConfigError(f"line {number} of {path} is {line[:30]!r}; expected the id of one item")
-            ids.append(int(line))
+    for number, text in texts.items():
+        try:
+            ids.append(kind.item(text))
+        except ValueError as error:  # noqa: PERF203
+            raise ConfigError(f"line {number} of {path}: {error}; expected the id of one item") from error
     if not ids:
         raise ConfigError(f"{path} holds no ids; expected the id of one item a line: a filter must allow something")
-    return np.array(ids, np.int64)
+    return kind.stored(ids)

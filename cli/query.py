@@ -10,9 +10,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from nann.errors import NannError
+from nann.errors import ConfigError, NannError
+from nann.item_ids import NUMBERS, IdKind, kind_of
 from nann.search_params import REQUEST_PARAMETERS, SearchOptions
-from nann.signature import PADDING_ITEM, STATUS_COMPLETE, STATUS_NAMES
+from nann.signature import STATUS_COMPLETE, STATUS_NAMES
 
 from .support import DEFAULT_BUNDLE, JsonOption, console, output, parse_integers, print_json, with_search_options
 
@@ -28,7 +29,10 @@ _DEFAULT_PORTS = {"grpc": 8001, "http": 8000}
 def query(
     ids: Annotated[
         list[str],
-        typer.Option(help="Item ids of one user, oldest first: 11,12,13. Repeat the option for more users."),
+        typer.Option(
+            help="Item ids of one user, oldest first: 11,12,13, or sku-1,sku-2 where the server's ids are text; one "
+            'with a comma in double quotes: sku-1,"a,b". Repeat the option for more users.'
+        ),
     ],
     url: Annotated[
         str | None, typer.Option(help="host:port of the server. Default: 127.0.0.1 and the protocol's usual port.")
@@ -63,18 +67,21 @@ def query(
     """
     from ..clients import RetrievalClient, Tls
 
-    users = [list(parse_integers("--ids", text) or ()) for text in ids]
     codes = parse_integers("--profile", profile)
     named = _named_bundle(bundle)
     address = url or f"127.0.0.1:{_DEFAULT_PORTS.get(protocol, 8001)}"
     trust = Tls(tls_ca, tls_cert, tls_key) if tls or tls_ca or tls_cert or tls_key else None
     with RetrievalClient(address, protocol, timeout_s, tls=trust) as client:
+        kind = NUMBERS
+        with contextlib.suppress(NannError):  # if no server answers, the request below says so
+            kind = client.id_kind()
+        users = [_parsed("--ids", text, kind) for text in ids]
         result = client.retrieve(
             users,
             SearchOptions(**search),
             user_profile=None if codes is None else [codes] * len(users),
-            exclude_item_ids=parse_integers("--exclude", exclude),
-            allow_item_ids=parse_integers("--allow", allow),
+            exclude_item_ids=None if exclude is None else _parsed("--exclude", exclude, kind),
+            allow_item_ids=None if allow is None else _parsed("--allow", allow, kind),
             priority=priority,
         )
         names = {} if named is None else _item_names(named, client, chosen=bundle is not None)
@@ -86,12 +93,21 @@ def query(
         print_json({"protocol": protocol, "latency_ms": result.latency_ms, "users": answers})
 
 
-def _answer(result: RetrievalResult, row: int, names: dict[int, str]) -> dict[str, Any]:
+def _parsed(option: str, text: str, kind: IdKind) -> list[Any]:
+    try:
+        return kind.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"{option} is {text!r}; expected item ids as the server has them: {kind.words}") from error
+
+
+def _answer(result: RetrievalResult, row: int, names: dict[Any, str]) -> dict[str, Any]:
     """One user's part of the result, without padding."""
+    ids = result.item_ids[row]
+    kind = kind_of(ids)
     items = [
-        {"item_id": int(item), "name": names.get(int(item)), "score": float(score)}
-        for item, score in zip(result.item_ids[row], result.scores[row], strict=True)
-        if item != PADDING_ITEM
+        {"item_id": item, "name": names.get(item), "score": score}
+        for item, score, padded in zip(kind.plain(ids), result.scores[row].tolist(), kind.is_padding(ids), strict=True)
+        if not padded
     ]
     return {
         "items": items,
@@ -110,7 +126,7 @@ def _print_answer(answer: dict[str, Any]) -> None:
     for heading in ("rank", "item id", "item", "score"):
         table.add_column(heading, justify="left" if heading == "item" else "right")
     for rank, item in enumerate(answer["items"], 1):
-        table.add_row(str(rank), str(item["item_id"]), escape(item["name"] or ""), f"{item['score']:.4f}")
+        table.add_row(str(rank), escape(str(item["item_id"])), escape(item["name"] or ""), f"{item['score']:.4f}")
     output.print(table)
 
 
@@ -124,7 +140,7 @@ def _named_bundle(path: Path | None) -> Bundle | None:
     return Bundle.open(path or DEFAULT_BUNDLE, ())
 
 
-def _item_names(bundle: Bundle, client: RetrievalClient, *, chosen: bool) -> dict[int, str]:
+def _item_names(bundle: Bundle, client: RetrievalClient, *, chosen: bool) -> dict[Any, str]:
     """Item names by external id; empty where there are none, or, unless it was chosen, if another bundle answers."""
     from nann.bundle import ITEM_IDS_FILE, ITEM_NAMES_FILE, Bundle
 
@@ -140,4 +156,4 @@ def _item_names(bundle: Bundle, client: RetrievalClient, *, chosen: bool) -> dic
         if not chosen:
             return {}
     bundle = Bundle.open(bundle.path, (ITEM_IDS_FILE, ITEM_NAMES_FILE))
-    return dict(zip(bundle.item_ids.tolist(), bundle.item_names or (), strict=True))
+    return dict(zip(bundle.id_kind.plain(bundle.item_ids), bundle.item_names or (), strict=True))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json as json_text
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -13,6 +15,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from nann.signature import BEHAVIOR_ITEM_IDS
 
 from .support import DEFAULT_REPOSITORY, AdminKeyOption, RepositoryOption, console, print_json
 
@@ -165,19 +169,23 @@ def _look_after(server: TritonServer) -> Callable[[], None]:
 
 
 def _welcome(server: TritonServer, bundle: Bundle) -> None:
-    example = [int(item) for item in bundle.item_ids[:3]]
-    body = (
-        '{"inputs":[{"name":"behavior_item_ids","datatype":"INT64",'
-        f'"shape":[1,{len(example)}],"data":{example}}}],"parameters":{{"top_k":5}}}}'
-    ).replace(" ", "")
+    kind = bundle.id_kind
+    example = kind.plain(bundle.item_ids[:3])
+    tensor = kind.spec(BEHAVIOR_ITEM_IDS)
+    inputs = {"name": tensor.name, "datatype": tensor.triton_dtype, "shape": [1, len(example)], "data": example}
+    body = json_text.dumps({"inputs": [inputs], "parameters": {"top_k": 5}}, separators=(",", ":"), ensure_ascii=False)
     lines = (
         f"gRPC     {server.grpc_url}",
         f"HTTP     {server.http_url}",
         f"metrics  http://{server.metrics_url}/metrics",
         *(() if server.options.log_file is None else (f"log      {server.options.log_file}",)),
         "",
-        f"nann query --url {server.grpc_url} --ids {','.join(map(str, example))}",
-        *((f"curl {server.http_url}/v2/models/nann/infer -d '{body}'",) if server.options.http_inference else ()),
+        f"nann query --url {server.grpc_url} --ids {shlex.quote(kind.typed(example))}",
+        *(
+            (f"curl {server.http_url}/v2/models/nann/infer -d {shlex.quote(body)}",)
+            if server.options.http_inference
+            else ()
+        ),
         "",
         "Ctrl-C stops the server.",
     )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import cached_property
 from numbers import Real
 from typing import Any
 
-from nann.errors import ConfigError, InvalidInputError, RequestError
+from nann.errors import ConfigError, InvalidInputError, NannError, RequestError
+from nann.item_ids import KINDS, NUMBERS, IdKind
 from nann.search_params import SearchOptions
-from nann.signature import BUNDLE_SETTING
+from nann.signature import BUNDLE_SETTING, ID_KIND_SETTING
 
-from ._codec import InferRequest, ItemIds, RetrievalResult, decode_result, encode_request, join, split
+from ._codec import InferRequest, RetrievalResult, decode_result, encode_request, join, split
+from ._rows import ItemIds
 from ._tls import Tls
 from ._transport import Transport, open_transport
 
@@ -76,8 +79,9 @@ class RetrievalClient:
         are sent as several requests, one after the other. A deploy may fall between two of them.
 
         Args:
-            behavior_item_ids: one user's history, or a list of them: external ids, oldest first. Ids that the server
-                does not know are dropped and counted; an empty history is answered.
+            behavior_item_ids: one user's history, or a list of them: external ids, oldest first, whole numbers or
+                texts as the server's bundle has them. Ids that the server does not know are dropped and counted; an
+                empty history is answered.
             options: what to ask of the search; None: the defaults of bundle and server. Without a `deadline_ms` the
                 server may work for nine tenths of `timeout_s`, so that it stops before the client gives up. With
                 `on_deadline` "partial", set a deadline below `timeout_s`, so that the answer has time to arrive.
@@ -110,6 +114,7 @@ class RetrievalClient:
             allow_item_ids=allow_item_ids,
             priority=priority,
             request_id=request_id,
+            id_kind=self._kind_or_numbers,
         )
         return join([self._ask(part, timeout_s) for part in split(request)])
 
@@ -122,6 +127,15 @@ class RetrievalClient:
         """
         return self._transport.settings(self._timeout_s).get(BUNDLE_SETTING)
 
+    def id_kind(self) -> IdKind:
+        """The kind of the server's item ids (`nann.item_ids`): numbers or text. It is asked for once.
+
+        Raises:
+            ServerUnavailable: if no server answers at the address, or it is not ready.
+            ServerError: if the server failed.
+        """
+        return self._kind_of_server
+
     def is_ready(self) -> bool:
         """Whether the server answers and all its models are loaded; never raises if no server can be reached."""
         return self._transport.is_ready(self._timeout_s)
@@ -129,6 +143,16 @@ class RetrievalClient:
     def close(self) -> None:
         """Closes the connection."""
         self._transport.close()
+
+    @cached_property
+    def _kind_of_server(self) -> IdKind:
+        return KINDS.get(self._transport.settings(self._timeout_s).get(ID_KIND_SETTING, ""), NUMBERS)
+
+    def _kind_or_numbers(self) -> IdKind:
+        try:
+            return self.id_kind()
+        except NannError:  # such as that of a proxy that lets only requests pass
+            return NUMBERS
 
     def _ask(self, request: InferRequest, timeout_s: float) -> RetrievalResult:
         start_ns = time.perf_counter_ns()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nann.errors import RequestError, ServerError
+from nann.item_ids import NUMBERS, IdKind, Ids, kind_of
 from nann.search_params import RequestParameter, SearchOptions
 from nann.shape_grid import MAX_BATCH_SIZE
 from nann.signature import (
@@ -22,8 +22,6 @@ from nann.signature import (
     ITEM_IDS,
     ITEMS_MATCHING,
     ITEMS_SCORED,
-    PADDING_IDS,
-    PADDING_ITEM,
     PADDING_SCORE,
     REQUEST_KEY,
     SCORES,
@@ -33,9 +31,8 @@ from nann.signature import (
     TensorSpec,
 )
 
-ItemIds = Sequence[int] | Sequence[Sequence[int]] | npt.NDArray[np.integer[Any]]
-"""Item ids of one user, or of several; histories may differ in length. Tensors of torch on the CPU are taken too."""
-_LEAST, _MOST = -(2**63), 2**63 - 1
+from ._rows import ItemIds, code_rows, id_rows
+
 _PRIORITY = RequestParameter("1 is the most important; 0 is the server's default.", low=0, high=3)
 
 
@@ -67,7 +64,8 @@ class RetrievalResult:
     """The best items of B users.
 
     Attributes:
-        item_ids: `int64[B, K]` external ids, best first, padded with -1.
+        item_ids: external ids, best first: `int64[B, K]` padded with -1, or where they are text `object[B, K]` of str,
+            padded with "".
         scores: `float32[B, K]`, all finite, padded with the least float32, about -3.4e38 (JSON has no infinity).
         unknown_items: `int32[B]`, how many of each user's ids the bundle does not know.
         items_scored: `int32[B]`, how many candidates the scorer evaluated for each user.
@@ -77,7 +75,7 @@ class RetrievalResult:
         latency_ms: from sending the request to having the answer.
     """
 
-    item_ids: npt.NDArray[np.int64]
+    item_ids: Ids
     scores: npt.NDArray[np.float32]
     unknown_items: npt.NDArray[np.int32]
     items_scored: npt.NDArray[np.int32]
@@ -95,26 +93,26 @@ def encode_request(
     allow_item_ids: ItemIds | None = None,
     priority: int = 0,
     request_id: str = "",
+    id_kind: Callable[[], IdKind] = lambda: NUMBERS,
 ) -> InferRequest:
-    """Builds a request; its arguments are those of `RetrievalClient.retrieve`.
+    """Builds a request; its arguments are those of `RetrievalClient.retrieve`, and the kind of the server's item ids.
 
     Raises:
-        RequestError: naming the tensor or parameter, if something is not a whole number or the sizes do not fit.
+        RequestError: naming the tensor or parameter, if something is of the wrong type or the sizes do not fit.
     """
     level = _PRIORITY.read("priority", priority)
     assert isinstance(level, int)
     if not isinstance(request_id, str) or not request_id.isprintable():
         raise RequestError(f"request_id is {request_id!r}; expected printable text")
-    ids = _rows(BEHAVIOR_ITEM_IDS, behavior_item_ids)
-    inputs = {BEHAVIOR_ITEM_IDS: ids}
+    listed = {EXCLUDE_ITEM_IDS: exclude_item_ids, ALLOW_ITEM_IDS: allow_item_ids}
+    given = {spec: values for spec, values in listed.items() if values is not None}
+    inputs = id_rows({BEHAVIOR_ITEM_IDS: behavior_item_ids, **given}, id_kind)
+    users = len(inputs[BEHAVIOR_ITEM_IDS])
+    inputs |= {spec: _of_each_user(spec, inputs[spec], users) for spec in given}
     if user_profile is not None:
-        profile = _rows(USER_PROFILE, user_profile)
-        if len(profile) != len(ids):
-            raise RequestError(f"{USER_PROFILE.name} has {len(profile)} rows; expected {len(ids)}, one per user")
-        inputs[USER_PROFILE] = profile
-    for spec, listed in ((EXCLUDE_ITEM_IDS, exclude_item_ids), (ALLOW_ITEM_IDS, allow_item_ids)):
-        if listed is not None:
-            inputs[spec] = _of_each_user(spec, listed, len(ids))
+        inputs[USER_PROFILE] = profile = code_rows(USER_PROFILE, user_profile)
+        if len(profile) != users:
+            raise RequestError(f"{USER_PROFILE.name} has {len(profile)} rows; expected {users}, one per user")
     parameters = {} if options is None else options.to_parameters()
     outputs = [spec.name for spec in ENSEMBLE.outputs]
     return InferRequest(ENSEMBLE.name, inputs, outputs, parameters, request_id, level)
@@ -139,8 +137,8 @@ def decode_result(request: InferRequest, outputs: Mapping[str, npt.NDArray[Any]]
             answer is the one to another request.
     """
     users, width = len(request.inputs[BEHAVIOR_ITEM_IDS]), request.parameters.get("top_k")
-    arrays = {}
-    for spec in ENSEMBLE.outputs:
+    arrays, kind = {}, kind_of(request.inputs[BEHAVIOR_ITEM_IDS])
+    for spec in (kind.spec(ITEM_IDS), *ENSEMBLE.outputs[1:]):
         array, columns = outputs.get(spec.name), width if spec.shape == (-1,) else spec.shape[0]
         fits = array is not None and array.ndim == 2 and len(array) == users and columns in (None, array.shape[1])
         if array is None or array.dtype != spec.dtype or not fits:
@@ -155,8 +153,12 @@ def decode_result(request: InferRequest, outputs: Mapping[str, npt.NDArray[Any]]
             f"the server returned the answer to another request (request_key {arrays[REQUEST_KEY][0, 0]}, expected "
             f"{request.key}); it was dropped: send the request again"
         )
+    try:
+        item_ids = kind.readable(arrays[ITEM_IDS])
+    except UnicodeDecodeError as error:
+        raise ServerError(f"the server returned an item id that is no UTF-8 ({error}); check its bundle") from error
     return RetrievalResult(
-        item_ids=arrays[ITEM_IDS],
+        item_ids=item_ids,
         scores=arrays[SCORES],
         unknown_items=arrays[UNKNOWN_ITEMS][:, 0],  # [B, 1] -> [B]
         items_scored=arrays[ITEMS_SCORED][:, 0],
@@ -170,13 +172,13 @@ def join(results: Sequence[RetrievalResult]) -> RetrievalResult:
     """The results of `split` requests as one. K is the largest: a deploy between them may change the default."""
     if len(results) == 1:
         return results[0]
-    width = max(result.item_ids.shape[1] for result in results)
+    width, kind = max(result.item_ids.shape[1] for result in results), kind_of(results[0].item_ids)
 
-    def padded(array: npt.NDArray[Any], padding: float) -> npt.NDArray[Any]:
+    def padded(array: npt.NDArray[Any], padding: float | str) -> npt.NDArray[Any]:
         return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=padding)
 
     return RetrievalResult(
-        item_ids=np.concatenate([padded(result.item_ids, PADDING_ITEM) for result in results]),
+        item_ids=np.concatenate([padded(result.item_ids, kind.padding) for result in results]),
         scores=np.concatenate([padded(result.scores, PADDING_SCORE) for result in results]),
         unknown_items=np.concatenate([result.unknown_items for result in results]),
         items_scored=np.concatenate([result.items_scored for result in results]),
@@ -186,44 +188,8 @@ def join(results: Sequence[RetrievalResult]) -> RetrievalResult:
     )
 
 
-def _rows(spec: TensorSpec, values: ItemIds) -> npt.NDArray[np.int64]:
-    """Rows of whole numbers, `int64[B, L]` with L >= 1, shorter ones padded on the left."""
-    several = _is_list(values) and len(values) > 0 and all(map(_is_list, values))
-    rows = [_whole_numbers(spec, row) for row in (values if several else [values])]
-    width = max(1, *(len(row) for row in rows))
-    padded = np.full((len(rows), width), PADDING_IDS[0], spec.dtype)
-    for place, row in enumerate(rows):
-        padded[place, width - len(row) :] = row
-    return padded
-
-
-def _of_each_user(spec: TensorSpec, values: ItemIds, users: int) -> npt.NDArray[np.int64]:
-    """`_rows` of one list for all users, or of a list for each."""
-    rows = _rows(spec, values)
+def _of_each_user(spec: TensorSpec, rows: Ids, users: int) -> Ids:
+    """Rows of one list for all users, or of a list for each, as one for each."""
     if len(rows) not in (1, users):
         raise RequestError(f"{spec.name} has {len(rows)} rows; expected 1, or {users}, one per user")
     return np.repeat(rows, users // len(rows), axis=0)
-
-
-def _is_list(value: Any) -> bool:
-    """Whether it has an order and a length: a sequence that is no text, or an array of any library."""
-    if isinstance(value, Sequence):
-        return not isinstance(value, str | bytes)
-    return hasattr(value, "__array__") and getattr(value, "ndim", 1) > 0
-
-
-def _whole_numbers(spec: TensorSpec, row: Any) -> npt.NDArray[np.int64]:
-    expected = "expected whole numbers, one list per user"
-    try:
-        numbers = np.asarray(row)
-    except ValueError as error:
-        raise RequestError(f"{spec.name} holds lists of different depth; {expected}") from error
-    except (TypeError, RuntimeError) as error:  # torch's, for a tensor on a GPU
-        raise RequestError(f"{spec.name} can't be read: {error}; {expected}") from error
-    if numbers.ndim == 1 and numbers.dtype.kind in "ufO":  # as NumPy holds a number that is too large for int64
-        beyond = [value for value in row if isinstance(value, Integral) and not _LEAST <= int(value) <= _MOST]
-        if beyond:
-            raise RequestError(f"{spec.name} holds {beyond[0]}; expected 64-bit signed numbers")
-    if numbers.ndim != 1 or (len(numbers) and not np.issubdtype(numbers.dtype, np.integer)):
-        raise RequestError(f"{spec.name} holds {numbers.dtype}{list(numbers.shape)}; {expected}")
-    return numbers.astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
@@ -9,7 +10,8 @@ from http.client import HTTPException
 from tritonclient.utils import InferenceServerException
 
 from nann.errors import NannError, RequestError, RequestTimeout, ServerError, ServerOverloaded, ServerUnavailable
-from nann.signature import DEADLINE_MESSAGE
+from nann.item_ids import KINDS
+from nann.signature import BEHAVIOR_ITEM_IDS, DEADLINE_MESSAGE
 
 _BY_STATUS: dict[str, type[NannError]] = {
     "StatusCode.INVALID_ARGUMENT": RequestError,
@@ -23,6 +25,9 @@ _BY_STATUS: dict[str, type[NannError]] = {
     "404": ServerUnavailable,
 }
 # Triton's messages when a queue is full, or a request waited there too long; UNAVAILABLE has other causes too.
+# Its message about ids of the other kind.
+_OTHER_KIND = re.compile(r"input '(\w+_item_ids)' data-type is '(\w+)', but model '\w+' expects '(\w+)'")
+_WORDS = {kind.spec(BEHAVIOR_ITEM_IDS).triton_dtype: kind.words for kind in KINDS.values()}
 _OVERLOADED = ("Exceeds maximum queue size", "Request timeout expired")
 
 
@@ -34,6 +39,9 @@ def translate(error: InferenceServerException, url: str, timeout_s: float) -> Na
     kind = _BY_STATUS.get(str(error.status()), ServerError)
     if message == "CANCELLED":  # of Triton's gRPC server, to requests that it refuses while it stops
         kind = ServerUnavailable
+    if other := _OTHER_KIND.search(message):
+        name, came, expected = other[1], *(_WORDS.get(dtype, dtype) for dtype in other.group(2, 3))
+        return RequestError(f"{name} came as {came}; the item ids of the server at {url} are {expected}")
     if kind is ServerUnavailable and any(words in message for words in _OVERLOADED):
         return ServerOverloaded(f"{url} is overloaded: {message}; try again later")
     if kind is RequestTimeout:

@@ -3,7 +3,7 @@
     manifest.json            what decides the answers: format version, counts, graph and search parameters, shape grid,
                              sha256 and size of each file
     notes.json               optional: what was measured, and where the bundle comes from (`nann.bundle_notes`)
-    item_ids.npy             int64[N], ascending: item index -> external id
+    item_ids.npy             int64[N], or S[N] of text ids (`nann.item_ids`), ascending: item index -> external id
     item_vectors.npy         float32[N, d]: e_v
     levels.npy, layerN.*.npy the HNSW graph (`nann.graph`)
     light_vectors.npy        optional: float32[N, d'], the items' vectors for the light score (`nann.light_walk`)
@@ -35,11 +35,12 @@ from nann.errors import BundleError
 from nann.features import FeatureTransform, profile_codes
 from nann.filters.catalogue import Catalogue, attribute_files
 from nann.graph import HnswGraph, graph_files, load_array
-from nann.manifest import FORMAT_VERSION, MANIFEST_FILE, read_manifest, require_inside, search_from_json
+from nann.item_ids import KINDS, NUMBERS, IdKind, Ids
+from nann.manifest import FORMAT_VERSION, ID_KIND, MANIFEST_FILE, read_manifest, require_inside, search_from_json
 from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
 from nann.shape_grid import ShapeGrid
-from nann.signature import BEHAVIORS, CANDIDATES, PADDING_ITEM, PROFILE_CODES, USER_STATE
+from nann.signature import BEHAVIORS, CANDIDATES, PROFILE_CODES, USER_STATE
 
 ITEM_IDS_FILE = "item_ids.npy"
 ITEM_VECTORS_FILE = "item_vectors.npy"
@@ -170,17 +171,25 @@ class Bundle:
         """The shapes at which the scorer is called on a GPU: planned by `nann plan-shapes`, or the default ones."""
         return ShapeGrid.of_manifest(self.manifest)
 
+    @property
+    def id_kind(self) -> IdKind:
+        """Whether the items' ids are numbers or text."""
+        return KINDS[self.manifest.get(ID_KIND, NUMBERS.name)]
+
     @cached_property
-    def item_ids(self) -> npt.NDArray[np.int64]:
-        """`int64[N]`, ascending."""
-        ids = load_array(self.path / ITEM_IDS_FILE, np.int64, 1)
+    def item_ids(self) -> Ids:
+        """`int64[N]`, or `S[N]` of text ids, ascending."""
+        ids = self.id_kind.load(self.path / ITEM_IDS_FILE)
         if ids.shape[0] != self.item_count or np.any(ids[1:] <= ids[:-1]):
             raise BundleError(f"{self.path / ITEM_IDS_FILE} is not {self.item_count} ids in strictly ascending order")
         return ids
 
-    def external_ids(self, items: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-        """External ids of item indices, int32[...] -> int64[...]; -1, padding, stays -1."""
-        return np.where(items == PADDING_ITEM, PADDING_ITEM, self.item_ids[items])
+    def external_ids(self, items: npt.NDArray[np.int32]) -> Ids:
+        """External ids of item indices, int32[...] -> int64[...], or object[...] of text ids.
+
+        -1, padding, stays -1; among text ids it is "".
+        """
+        return self.id_kind.external(self.item_ids, items, self.id_kind.padding)
 
     @cached_property
     def item_vectors(self) -> npt.NDArray[np.float32]:

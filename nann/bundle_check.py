@@ -26,11 +26,7 @@ def check_servable(bundle: Bundle) -> None:
         BundleError: naming the file or the setting, what it holds and what was expected.
     """
     where = f"{bundle.path}: "
-    if bundle.item_ids[0] < 1:  # ascending, so the first is the smallest
-        raise BundleError(
-            f"{where}{ITEM_IDS_FILE} begins with {bundle.item_ids[0]}; expected positive ids: 0 and -1 mean padding; "
-            "make the bundle again"
-        )
+    bundle.id_kind.check(bundle.item_ids, f"{where}{ITEM_IDS_FILE}")
     light = bundle.light_vectors
     for start in range(0, 0 if light is None else len(light), _CHUNK):
         assert light is not None

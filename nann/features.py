@@ -6,20 +6,15 @@ import bisect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nann.errors import RequestError
-from nann.signature import BEHAVIOR_ITEM_IDS, PADDING_IDS, PADDING_ITEM, USER_PROFILE
-
-
-def is_padding(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Where external ids mean "no item here"; any shape."""
-    zero, minus_one = PADDING_IDS
-    padding: npt.NDArray[np.bool_] = (ids == zero) | (ids == minus_one)  # np.isin would take ten times as long
-    return padding
+from nann.item_ids import IdKind, Ids, kind_of
+from nann.signature import BEHAVIOR_ITEM_IDS, PADDING_ITEM, USER_PROFILE
 
 
 @dataclass(frozen=True)
@@ -27,26 +22,30 @@ class FeatureTransform:
     """Maps external ids to item indices and cuts the sequence to what the model reads.
 
     Attributes:
-        item_ids: `int64[N]`, strictly ascending; position = item index.
+        item_ids: `int64[N]`, or `S[N]` of text ids, strictly ascending; position = item index.
         sequence_length: how many behaviours the model reads; the newest known ones are kept.
         profile_sizes: number of codes of each user profile field, code 0 = unknown included; empty without fields.
     """
 
-    item_ids: npt.NDArray[np.int64]
+    item_ids: Ids
     sequence_length: int
     profile_sizes: tuple[int, ...] = ()
 
-    def item_indices(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-        """Item index of each external id, -1 where the id is unknown or padding; any shape."""
-        place = np.minimum(np.searchsorted(self.item_ids, ids), self.item_ids.shape[0] - 1)
-        known = (self.item_ids[place] == ids) & ~is_padding(ids)
-        return np.where(known, place, PADDING_ITEM).astype(np.int32)
+    @cached_property
+    def id_kind(self) -> IdKind:
+        """Whether the items' ids are numbers or text."""
+        return kind_of(self.item_ids)
 
-    def behaviors(self, ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    def item_indices(self, ids: Ids) -> npt.NDArray[np.int32]:
+        """Item index of each external id, -1 where the id is unknown or padding; any shape."""
+        return self.id_kind.indices(self.item_ids, ids)
+
+    def behaviors(self, ids: Ids) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """The newest known behaviours of each user.
 
         Args:
-            ids: `int64[B, L]` external ids, oldest first, 0 or -1 = padding; L may be 0.
+            ids: `int64[B, L]` external ids, oldest first, 0 or -1 = padding; or `object[B, L]` of text ids, "" =
+                padding. L may be 0.
 
         Returns:
             `int32[B, sequence_length]` item indices, oldest first, padded on the left with -1, and
@@ -59,7 +58,7 @@ class FeatureTransform:
             raise RequestError(f"{BEHAVIOR_ITEM_IDS.name} has shape {list(ids.shape)}; expected [batch, length]")
         indices = self.item_indices(ids)
         known = indices != PADDING_ITEM
-        unknown = (~known & ~is_padding(ids)).sum(axis=1, dtype=np.int32)[:, None]
+        unknown = (~known & ~self.id_kind.is_padding(ids)).sum(axis=1, dtype=np.int32)[:, None]
         # A stable sort on "known" moves the known ones to the right and keeps their order.
         order = np.argsort(known, axis=1, kind="stable")
         newest = order[:, -self.sequence_length :]

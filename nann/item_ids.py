@@ -13,8 +13,10 @@ A bundle has ids of one kind. A text id of a request that breaks the rules is li
 
 from __future__ import annotations
 
+import csv
+import io
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nann.errors import BundleError, DataError
+from nann.errors import BundleError, DataError, RequestError
 from nann.graph import load_array
 from nann.kernels import Int32Array
 from nann.signature import PADDING_IDS, PADDING_ITEM, TensorSpec
@@ -35,7 +37,7 @@ _CHUNK = 1 << 18
 
 Ids = npt.NDArray[Any]
 """External ids: int64, or of text S (in a bundle) or object (in requests and answers)."""
-GivenIds = Sequence[int] | Sequence[str] | npt.NDArray[Any]
+GivenIds = Sequence[Any] | npt.NDArray[Any]
 """External ids as people give them."""
 
 
@@ -66,11 +68,57 @@ class IdKind(ABC):
 
     @abstractmethod
     def indices(self, table: Ids, ids: Ids) -> Int32Array:
-        """Place of each id in a bundle's ids, `table`, strictly ascending; -1 if unknown or padding; any shape."""
+        """Place of each id in a bundle's ids, `table`, strictly ascending; -1 if unknown or padding; any shape.
+
+        Raises:
+            RequestError: if the ids are of the other kind.
+        """
 
     @abstractmethod
     def external(self, table: Ids, items: Int32Array, padding: int | str) -> Ids:
         """The ids in `table` of item indices; -1 becomes `padding`; any shape."""
+
+    @abstractmethod
+    def row(self, ids: Sequence[Any]) -> Ids:
+        """One user's ids, as JSON has them, as a request's tensor: `[1, L]` with L >= 1.
+
+        Raises:
+            ValueError, TypeError, OverflowError: if they are not of this kind.
+        """
+
+    @abstractmethod
+    def parse(self, text: str) -> list[Any]:
+        """Reads ids that a person has typed, separated by commas.
+
+        Raises:
+            ValueError: if they are not of this kind.
+        """
+
+    @abstractmethod
+    def item(self, text: str) -> int | str:
+        """Reads the id of one item, a line of a file.
+
+        Raises:
+            ValueError: if it is none of this kind.
+        """
+
+    def typed(self, ids: Sequence[Any]) -> str:
+        """Ids as a person types them: what `parse` reads."""
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(ids)
+        return line.getvalue()
+
+    @abstractmethod
+    def readable(self, ids: Ids) -> Ids:
+        """Ids of any shape as answers hold them: `dtype`, of text ids str.
+
+        Raises:
+            UnicodeDecodeError: if a text is no UTF-8; a checked bundle has none.
+        """
+
+    def plain(self, ids: Ids) -> list[Any]:
+        """Ids of any shape as lists of Python's int or str."""
+        return list(self.readable(ids).tolist())
 
     @abstractmethod
     def stored(self, given: GivenIds) -> Ids:
@@ -108,12 +156,28 @@ class _Numbers(IdKind):
         return padding
 
     def indices(self, table: Ids, ids: Ids) -> Int32Array:
+        if ids.dtype.kind not in "iu":
+            raise RequestError(f"item ids came as {ids.dtype}; expected {self.words}, as in the bundle")
         place = np.minimum(np.searchsorted(table, ids), table.shape[0] - 1)
         known = (table[place] == ids) & ~self.is_padding(ids)
         return np.where(known, place, PADDING_ITEM).astype(np.int32)
 
     def external(self, table: Ids, items: Int32Array, padding: int | str) -> Ids:
         return np.where(items == PADDING_ITEM, np.int64(padding), table[items])
+
+    def row(self, ids: Sequence[Any]) -> Ids:
+        return np.array([ids or [self.request_padding]], np.int64)
+
+    def parse(self, text: str) -> list[Any]:
+        return [int(part) for part in text.split(",")]
+
+    def item(self, text: str) -> int | str:
+        if not (text.strip().isdecimal() and 0 < int(text) <= _LARGEST):
+            raise ValueError(f"{shown(text)} is no whole number from 1 to {_LARGEST}")
+        return int(text)
+
+    def readable(self, ids: Ids) -> Ids:
+        return ids
 
     def stored(self, given: GivenIds) -> Ids:
         ids = np.asarray(given)
@@ -144,22 +208,42 @@ class _Text(IdKind):
         return np.fromiter((not each for each in ids.ravel().tolist()), bool, ids.size).reshape(ids.shape)
 
     def indices(self, table: Ids, ids: Ids) -> Int32Array:
-        width = table.dtype.itemsize
-        each = list(map(as_bytes, ids.ravel().tolist()))
+        if ids.dtype.kind not in "OSU":
+            raise RequestError(f"item ids came as {ids.dtype}; expected {self.words}, as in the bundle")
         # An array of S cuts what is longer, and ignores NULs at the end. Of the width of the table: otherwise NumPy
         # would copy the whole table to compare them.
-        exact = np.fromiter((0 < len(one) <= width and one[-1] != 0 for one in each), bool, len(each))
-        keys = np.array(each, table.dtype)
+        if ids.dtype.kind == "S":
+            keys = ids.astype(table.dtype)
+            exact = (keys == ids) & (ids != b"")
+        else:
+            each = list(map(as_bytes, ids.ravel().tolist()))
+            width = table.dtype.itemsize
+            exact = np.fromiter((0 < len(one) <= width and one[-1] != 0 for one in each), bool, len(each))
+            exact, keys = exact.reshape(ids.shape), np.array(each, table.dtype).reshape(ids.shape)
         place = np.minimum(np.searchsorted(table, keys), table.shape[0] - 1)
         known = exact & (table[place] == keys)
-        return np.where(known, place, PADDING_ITEM).astype(np.int32).reshape(ids.shape)
+        return np.where(known, place, PADDING_ITEM).astype(np.int32)
 
     def external(self, table: Ids, items: Int32Array, padding: int | str) -> Ids:
-        # No id is empty, so that an empty text marks the padding.
-        texts = np.where(items == PADDING_ITEM, b"", table[items]).ravel().tolist()
-        ids = np.empty(items.size, object)
-        ids[:] = [text.decode() or padding for text in texts]
-        return ids.reshape(items.shape)
+        return self.readable(np.where(items == PADDING_ITEM, b"", table[items]))
+
+    def row(self, ids: Sequence[Any]) -> Ids:
+        if isinstance(ids, str) or not all(isinstance(each, str) for each in ids):
+            raise TypeError(f"item ids are {shown(ids)}; expected a list of texts")
+        return np.array([ids or [self.request_padding]], object)
+
+    def parse(self, text: str) -> list[Any]:
+        return next(csv.reader([text]), [])
+
+    def item(self, text: str) -> int | str:
+        if (why := why_no_text_id(text)) is not None:
+            raise ValueError(f"{shown(text)} is no item id: expected {why}")
+        return text
+
+    def readable(self, ids: Ids) -> Ids:
+        texts = np.empty(ids.size, object)
+        texts[:] = [as_bytes(each).decode() for each in ids.ravel().tolist()]
+        return texts.reshape(ids.shape)
 
     def stored(self, given: GivenIds) -> Ids:
         each = np.asarray(given, object)
@@ -194,10 +278,16 @@ KINDS = {kind.name: kind for kind in (NUMBERS, TEXT)}
 
 
 def kind_of(ids: GivenIds) -> IdKind:
-    """The kind that some ids are of: text where any of them is text."""
-    if isinstance(ids, np.ndarray) and ids.dtype.kind != "O":
-        return TEXT if ids.dtype.kind in "SU" else NUMBERS
+    """The kind of some ids: of a list, text where any of them is text; of an array, as its dtype says."""
+    if isinstance(ids, np.ndarray):
+        return TEXT if ids.dtype.kind in "OSU" else NUMBERS
     return TEXT if any(isinstance(each, str | bytes) for each in ids) else NUMBERS
+
+
+def kind_of_typed(texts: Iterable[str]) -> IdKind:
+    """The kind that typed ids seem to be of: numbers if all are written as numbers are, without leading zeros."""
+    numbers = all(len(text) < 20 and text.isdecimal() and text == str(int(text)) for text in texts)
+    return NUMBERS if numbers else TEXT
 
 
 def as_bytes(text: str | bytes) -> bytes:

@@ -12,11 +12,14 @@ from typing import Any
 from nann.errors import BundleError, ConfigError, RequestError
 from nann.filters.columns import TYPES
 from nann.filters.named import NAME
+from nann.item_ids import KINDS
 from nann.search_params import SearchParams, SeedParams
 from nann.shape_grid import ShapeGrid
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
+ID_KIND = "item_id_kind"
+"""The entry for the kind of the item ids; without it they are numbers."""
 MAX_LAYERS = 256
 """Levels are stored as uint8."""
 
@@ -153,6 +156,7 @@ _GRID_RULES = {"batch_sizes": _numbers(1), "widths": _numbers(1)}
 _RULES = {
     "bundle_id": _Rule("a text", lambda value: isinstance(value, str)),
     "item_count": _whole(1),
+    ID_KIND: _Rule(" or ".join(KINDS), lambda value: isinstance(value, str) and value in KINDS, optional=True),
     "sequence_length": _whole(1, 1 << 16),
     "profile_fields": _Rule(
         "a list of objects with a list of values, and for numbers a list of edges",

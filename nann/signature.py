@@ -147,8 +147,13 @@ SCORER = ModelSpec("scorer", (USER_STATE, CANDIDATES), (CANDIDATE_SCORES,))
 
 MODELS = (ENSEMBLE, FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL, SCORER)
 
+ITEM_ID_TENSORS = (BEHAVIOR_ITEM_IDS, EXCLUDE_ITEM_IDS, ALLOW_ITEM_IDS, ITEM_IDS)
+"""INT64, or BYTES where the bundle's item ids are text."""
+
 BUNDLE_SETTING = "bundle"
 """Parameter in the served ensemble's configuration: the bundle_id of the bundle that answers."""
+ID_KIND_SETTING = "item_id_kind"
+"""Another: the kind of its item ids, by its name in `nann.item_ids`."""
 
 DEADLINE_MESSAGE = "the search did not end within its deadline"
 """How the server's message to a late request begins. Over HTTP its status is 400, as for a bad request."""

@@ -1,8 +1,8 @@
 """Filters with a name, such as "available_de", which an operator may replace while servers run.
 
 A folder of a model repository has one file for each, `NAME.filter`: the text of a filter, or the ids of the items that
-it allows as a `.npy` array, int64. It is replaced as a whole, and a process that reads it looks whether it changed. So
-what was set is seen by the next request, and survives a restart and the deploy of another bundle.
+it allows as a `.npy` array, int64 or S. It is replaced as a whole, and a process that reads it looks whether it
+changed. So what was set is seen by the next request, and survives a restart and the deploy of another bundle.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from nann import item_sets
 from nann.durable_files import new_file
 from nann.errors import ConfigError, FilterError, InvalidInputError, RequestError
 from nann.features import FeatureTransform
+from nann.item_ids import Ids, kind_of
 
 from .catalogue import Catalogue
 from .columns import Uint64Array
@@ -36,9 +36,8 @@ NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{MAX_NAME - 1}}}")
 _NPY = b"\x93NUMPY"  # no text begins like this, as it is not UTF-8
 _SUFFIX = ".filter"
 
-Int64Array = npt.NDArray[np.int64]
-Definition = str | Int64Array
-"""The text of a filter, or `int64[X]`: the ids of the items that it allows."""
+Definition = str | Ids
+"""The text of a filter, or the ids of the items that it allows: `int64[X]`, or `S[X]` of text ids."""
 
 
 class NamedFilters:
@@ -67,16 +66,19 @@ class NamedFilters:
         path = self._path(name)
         if isinstance(definition, str):
             parse(definition)
-        elif definition.ndim != 1 or definition.dtype.kind not in "iu":
+        elif definition.ndim != 1 or definition.dtype.kind not in "iuS":
             raise ConfigError(
-                f"filter {name!r} is {definition.dtype}{list(definition.shape)}; expected the ids of items, int64[X]"
+                f"filter {name!r} is {definition.dtype}{list(definition.shape)}; expected the ids of items, int64[X], "
+                "or S[X] of text ids"
             )
         with new_file(path) as temporary:
             with temporary.open("wb") as stream:
                 if isinstance(definition, str):
                     stream.write(definition.encode())
                 else:
-                    ids = np.unique(definition.astype(np.int64))  # ascending ids are looked up many times as fast
+                    ids = np.unique(
+                        kind_of(definition).stored(definition)
+                    )  # ascending ids are looked up many times as fast
                     np.save(stream, ids, allow_pickle=False)
             os.utime(temporary, ns=(now := time.time_ns(), now))  # a file system's own clock may tick in milliseconds
 
@@ -116,13 +118,13 @@ class NamedFilters:
                 stream.seek(0)
                 if begin != _NPY:
                     return stream.read(4 * MAX_LENGTH + 1).decode()
-                ids: npt.NDArray[np.int64] = np.lib.format.read_array(stream, allow_pickle=False)
+                ids: Ids = np.lib.format.read_array(stream, allow_pickle=False)
         except FileNotFoundError:
             return None
         except ValueError as error:
             raise ConfigError(f"{path} can't be read: {error}; set the filter again with `nann filters set`") from error
-        if ids.dtype != np.int64 or ids.ndim != 1:
-            raise ConfigError(f"{path} holds {ids.dtype}{list(ids.shape)}; expected int64[X]: set the filter again")
+        if ids.dtype.type not in (np.int64, np.bytes_) or ids.ndim != 1:
+            raise ConfigError(f"{path} holds {ids.dtype}{list(ids.shape)}; expected int64[X] or S[X]: set it again")
         return ids
 
     def _path(self, name: str) -> Path:
@@ -224,13 +226,14 @@ class ServedFilters:
         Raises:
             FilterError: if it does not fit the bundle's attributes.
         """
-        if not isinstance(definition, str):
-            allowed = item_sets.of_items(self._features.item_indices(definition), len(self._features.item_ids))
-            allowed.flags.writeable = False
-            return allowed
-        if self._catalogue is None:
+        if isinstance(definition, str) and self._catalogue is None:
             raise FilterError(f"filter {name!r} is {definition!r}; expected a bundle whose items have attributes")
         try:
+            if not isinstance(definition, str):
+                allowed = item_sets.of_items(self._features.item_indices(definition), len(self._features.item_ids))
+                allowed.flags.writeable = False
+                return allowed
+            assert self._catalogue is not None
             return self._catalogue.compile(definition)
         except RequestError as error:
             raise FilterError(f"filter {name!r} does not fit this bundle: {error}") from error

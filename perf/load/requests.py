@@ -10,16 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import numpy.typing as npt
 import typer
 
-from nann.signature import BEHAVIOR_ITEM_IDS, PADDING_IDS
+from nann.item_ids import Ids, kind_of
+from nann.signature import BEHAVIOR_ITEM_IDS
 
 from ..command import run_command
 
 
-def histories(data: Path, length: int, users: int) -> list[list[int]]:
+def histories(data: Path, length: int, users: int) -> list[list[Any]]:
     """External item ids of validation users, oldest first, without padding.
 
     Raises:
@@ -30,12 +29,14 @@ def histories(data: Path, length: int, users: int) -> list[list[int]]:
     return unpadded(PreparedData.load(data).queries("validation", length, users).external_ids)
 
 
-def unpadded(external_ids: npt.NDArray[np.int64]) -> list[list[int]]:
-    """Rows of `int64[U, L]` as lists without padding; a user without behaviours gets one unknown id."""
-    return [[item for item in row if item not in PADDING_IDS] or [0] for row in external_ids.tolist()]
+def unpadded(external_ids: Ids) -> list[list[Any]]:
+    """Rows of external ids, `[U, L]`, as lists without padding; a user without behaviours gets a padding."""
+    kind = kind_of(external_ids)
+    rows = zip(kind.plain(external_ids), kind.is_padding(external_ids), strict=True)
+    return [[item for item, out in zip(*row, strict=True) if not out] or [kind.request_padding] for row in rows]
 
 
-def perf_analyzer_input(users: Sequence[Sequence[int]]) -> dict[str, list[dict[str, Any]]]:
+def perf_analyzer_input(users: Sequence[Sequence[Any]]) -> dict[str, list[dict[str, Any]]]:
     """perf_analyzer's JSON: one step per user, each of its own length."""
     return {"data": [{BEHAVIOR_ITEM_IDS.name: {"content": list(ids), "shape": [len(ids)]}} for ids in users]}
 
@@ -51,7 +52,7 @@ def main(
     each = histories(data, length, users)
     out.parent.mkdir(parents=True, exist_ok=True)
     if log:
-        text = "".join(json.dumps({BEHAVIOR_ITEM_IDS.name: ids}) + "\n" for ids in each)
+        text = "".join(json.dumps({BEHAVIOR_ITEM_IDS.name: ids}, ensure_ascii=False) + "\n" for ids in each)
     else:
         text = json.dumps(perf_analyzer_input(each)) + "\n"
     out.write_text(text, encoding="utf-8")

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from nann.bundle import ITEM_IDS_FILE, Bundle
 from nann.errors import RequestError
-from nann.features import FeatureTransform, is_padding
+from nann.features import FeatureTransform
+from nann.item_ids import Ids
 from nann.kernels import Int32Array
 from nann.search_requests import excludes_history, request_key
 from nann.signature import (
@@ -40,13 +41,13 @@ FILES = (ITEM_IDS_FILE,)
 
 
 def transform(
-    features: FeatureTransform, ids: npt.NDArray[Any], profile: npt.NDArray[Any] | None, max_request_length: int
+    features: FeatureTransform, ids: Ids, profile: npt.NDArray[Any] | None, max_request_length: int
 ) -> Tensors:
     """The outputs for one request.
 
     Args:
         features: the transform of the bundle.
-        ids: `int64[B, L]` external ids.
+        ids: `int64[B, L]` external ids, or `object[B, L]` of text ids.
         profile: `int64[B, P]` codes of the user profile, or None.
         max_request_length: the largest L that is accepted.
 
@@ -69,6 +70,10 @@ class TritonPythonModel:
         """Opens and verifies the bundle's files in the version folder."""
         folder = Path(args["model_repository"]) / args["model_version"]
         self._features = Bundle.open(folder, FILES).features
+        self._kind = self._features.id_kind
+        self._behaviors, self._exclude, self._allow = map(
+            self._kind.spec, (BEHAVIOR_ITEM_IDS, EXCLUDE_ITEM_IDS, ALLOW_ITEM_IDS)
+        )
         config = json.loads(args["model_config"])
         self._max_request_length = config_int(config, "max_request_length")
         self._max_list_length = config_int(config, "max_list_length")
@@ -94,18 +99,18 @@ class TritonPythonModel:
 
     def _answer(self, request: Any) -> Tensors:
         arrived_ns = time.monotonic_ns()
-        ids = read_tensor(request, BEHAVIOR_ITEM_IDS)
+        ids = read_tensor(request, self._behaviors)
         profile = read_optional_tensor(request, USER_PROFILE)
         outputs = transform(self._features, ids, profile, self._max_request_length)
-        self._items.add(int(np.count_nonzero(~is_padding(ids))))
+        self._items.add(int(np.count_nonzero(~self._kind.is_padding(ids))))
         self._unknown_items.add(int(outputs[UNKNOWN_ITEMS].sum()))
         parameters = read_parameters(request)
-        excluded = self._listed(request, EXCLUDE_ITEM_IDS)
+        excluded = self._listed(request, self._exclude)
         if ids.shape[1] > self._features.sequence_length and excludes_history(parameters):
             # beam_retrieval knows only the behaviours that the model reads.
             history = self._features.item_indices(ids)
             excluded = history if excluded is None else np.concatenate([excluded, history], axis=1)
-        origin = Origin(arrived_ns, request_key(parameters), excluded, self._listed(request, ALLOW_ITEM_IDS))
+        origin = Origin(arrived_ns, request_key(parameters), excluded, self._listed(request, self._allow))
         return {**outputs, ORIGIN: origin.pack(len(ids))}
 
     def _listed(self, request: Any, spec: TensorSpec) -> Int32Array | None:
@@ -118,7 +123,7 @@ class TritonPythonModel:
                 f"{spec.name} has {ids.shape[1]} ids per user; expected at most {self._max_list_length}: "
                 "name a set of items with `nann filters set --ids`"
             )
-        items, real = self._features.item_indices(ids), ~is_padding(ids)
+        items, real = self._features.item_indices(ids), ~self._kind.is_padding(ids)
         self._listed_items.add(int(np.count_nonzero(real)))
         self._unknown_listed_items.add(int(np.count_nonzero(real & (items == PADDING_ITEM))))
         return items

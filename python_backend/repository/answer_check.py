@@ -12,6 +12,7 @@ import numpy.typing as npt
 from nann.beam_search import beam_search
 from nann.bundle import Bundle
 from nann.errors import DeployError
+from nann.item_ids import Ids, kind_of
 from nann.score_agreement import Agreement, typical_score
 from nann.search_input import UserBatch
 from nann.signature import (
@@ -20,7 +21,6 @@ from nann.signature import (
     BEHAVIORS,
     FEATURE_TRANSFORM,
     ITEM_IDS,
-    PADDING_ITEM,
     PROFILE_CODES,
     SCORER,
     SCORES,
@@ -41,9 +41,9 @@ SCORE_TOLERANCE = 0.1
 
 @dataclass(frozen=True)
 class Answers:
-    """Retrieved items: `item_ids` `int64[B, K]`, `scores` `float32[B, K]`."""
+    """Retrieved items: `item_ids` `[B, K]`, external ids, `scores` `float32[B, K]`."""
 
-    item_ids: npt.NDArray[np.int64]
+    item_ids: Ids
     scores: npt.NDArray[np.float32]
 
 
@@ -58,22 +58,23 @@ def check_release(control: ModelControl, release: Path, version: int) -> None:
     compare(served_answers(control, users, version), expected_answers(release, users), version)
 
 
-def sample_users(bundle: Bundle) -> npt.NDArray[np.int64]:
-    """Behaviour sequences of the bundle's items, always the same: `int64[CHECKED_USERS, L]`."""
+def sample_users(bundle: Bundle) -> Ids:
+    """Behaviour sequences of the bundle's items, always the same: external ids, `[CHECKED_USERS, L]`."""
     rng = np.random.default_rng(0)
-    return rng.choice(np.asarray(bundle.item_ids), (CHECKED_USERS, bundle.sequence_length))
+    items = rng.choice(bundle.item_count, (CHECKED_USERS, bundle.sequence_length))
+    return bundle.external_ids(items.astype(np.int32))
 
 
-def served_answers(control: ModelControl, users: npt.NDArray[np.int64], version: int) -> Answers:
+def served_answers(control: ModelControl, users: Ids, version: int) -> Answers:
     """The answers of one version, current or not; calls the ensemble's models one by one."""
-    tensors: dict[TensorSpec, npt.NDArray[Any]] = {BEHAVIOR_ITEM_IDS: users}
+    tensors: dict[TensorSpec, npt.NDArray[Any]] = {kind_of(users).spec(BEHAVIOR_ITEM_IDS): users}
     for spec in (FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL):
         outputs, _ = control.infer(spec, tensors, version)
         tensors |= {tensor: outputs[tensor.name] for tensor in spec.outputs}
     return Answers(tensors[ITEM_IDS], tensors[SCORES])
 
 
-def expected_answers(release: Path, users: npt.NDArray[np.int64]) -> Answers:
+def expected_answers(release: Path, users: Ids) -> Answers:
     """The answers of a search of a version's files, in this process under onnxruntime."""
     bundle = Bundle.open(release / BEAM_RETRIEVAL.name, ())
     encoder = OnnxModel(release / USER_ENCODER.name / ONNX_FILE, USER_ENCODER, 1)
@@ -92,7 +93,8 @@ def compare(served: Answers, expected: Answers, version: int) -> None:
     Raises:
         DeployError: saying what differs.
     """
-    typical = typical_score(expected.scores[expected.item_ids != PADDING_ITEM])
+    kind = kind_of(expected.item_ids)
+    typical = typical_score(expected.scores[~kind.is_padding(expected.item_ids)])
     for user, (ids, wanted) in enumerate(zip(served.item_ids, expected.item_ids, strict=True)):
         common, at_served, at_wanted = np.intersect1d(ids, wanted, return_indices=True)
         if len(common) < MIN_OVERLAP * len(np.unique(wanted)):
@@ -100,7 +102,7 @@ def compare(served: Answers, expected: Answers, version: int) -> None:
                 f"version {version} does not answer as its files say: it returned {len(common)} of the {len(wanted)} "
                 f"items that are expected for test user {user}"
             )
-        real = common != PADDING_ITEM
+        real = ~kind.is_padding(common)
         got, expected_scores = (
             each[None] for each in (served.scores[user][at_served[real]], expected.scores[user][at_wanted[real]])
         )

@@ -12,24 +12,40 @@ from pathlib import Path
 from nann.bundle import Bundle
 from nann.durable_files import write_text
 from nann.errors import ConfigError
+from nann.item_ids import IdKind
 from nann.search_requests import SERVED_BOUNDS, SearchBounds
-from nann.signature import BEAM_RETRIEVAL, BUNDLE_SETTING, ENSEMBLE, SCORER, USER_ENCODER
+from nann.signature import (
+    BEAM_RETRIEVAL,
+    BUNDLE_SETTING,
+    ENSEMBLE,
+    FEATURE_TRANSFORM,
+    ID_KIND_SETTING,
+    ITEM_ID_TENSORS,
+    SCORER,
+    USER_ENCODER,
+)
 
 from ..version_folder import TEMPLATE, TENSORRT, TORCH
 from .tensorrt_configs import WARMUP_FOLDER
 from .versions import VERSIONS_FOLDER, release_path
 
+_TARGETS = ("embedded", "onnxruntime", TORCH, TENSORRT)
 MADE_CONFIGS = frozenset(
     (
         f"{USER_ENCODER.name}/configs/{TENSORRT}.pbtxt",
-        f"{BEAM_RETRIEVAL.name}/configs/{TENSORRT}.pbtxt",
         f"{SCORER.name}/configs/{TENSORRT}.pbtxt",
-        f"{BEAM_RETRIEVAL.name}/configs/{TORCH}.pbtxt",
+        *(
+            f"{model.name}/configs/{target}.pbtxt"
+            for model in (FEATURE_TRANSFORM, BEAM_RETRIEVAL)
+            for target in _TARGETS
+        ),
     )
 )
-"""Configurations that installation makes from the hand-written ones. It also makes the ensemble's for each target."""
+"""Configurations that installation makes from the hand-written ones where it has something to change: for targets with
+additions, and for text ids. It also makes the ensemble's for each target."""
 _COPIED_FILE = "copied.json"
 _LATEST = "model_version: -1"
+_INT64 = r'(name:\s*"%s"\s*(?:#.*\s*)*data_type:\s*)TYPE_INT64\b'
 _NUMBER = re.compile(r'key:\s*"(\w+)"\s*value:\s*\{\s*string_value:\s*"(\d+)"')
 
 
@@ -87,26 +103,28 @@ def search_bounds(repository: Path) -> SearchBounds:
 
 def made_configs(repository: Path, version: int) -> dict[str, str]:
     """The text of each configuration of `MADE_CONFIGS` for this version, by its path in the repository."""
-    made = {}
+    made, kind = {}, bundle_of(repository, version).id_kind
     for name in sorted(MADE_CONFIGS):
         path = repository / name
         folder, target = path.parent.parent, path.stem
         of_release = release_path(repository, version) / TENSORRT
         if target == TENSORRT and not of_release.exists():
             continue
-        text = (folder / "config.pbtxt").read_text(encoding="utf-8")
+        base = (folder / "config.pbtxt").read_text(encoding="utf-8")
+        text = _with_ids(kind, folder / "config.pbtxt", base)
         additions = [folder / "additions" / f"{target}.pbtxt"]
         if target == TENSORRT:
             additions.append(of_release / folder.name / "addition.pbtxt")
         for addition in additions:
             if addition.exists():
                 text += "\n" + addition.read_text(encoding="utf-8")
-        made[name] = text
+        if text != base:
+            made[name] = text
     return made
 
 
 def write_made_configs(repository: Path, version: int) -> None:
-    """Writes the configurations of `MADE_CONFIGS` and their warm-up; without plans it removes those of `tensorrt`."""
+    """Writes the configurations of `MADE_CONFIGS` and their warm-up, and removes those that this version lacks."""
     made = made_configs(repository, version)
     for name in sorted(MADE_CONFIGS):
         path = repository / name
@@ -125,7 +143,7 @@ def pin_ensemble(repository: Path, version: int) -> None:
     So this one file switches all five models together. It names the bundle too, for clients that ask which one answers.
 
     Raises:
-        ConfigError: if the hand-written configuration has no step to pin.
+        ConfigError: if the hand-written configuration has no step to pin, or no tensors for the bundle's ids.
     """
     source = repository / ENSEMBLE.name / "config.pbtxt"
     text = source.read_text(encoding="utf-8")
@@ -133,11 +151,33 @@ def pin_ensemble(repository: Path, version: int) -> None:
         raise ConfigError(f"{source} has no step with `{_LATEST}`; restore it, since nann sets the versions")
     pinned = text.replace(_LATEST, f"model_version: {version}")
     pinned += f"\n# Made from ../config.pbtxt.\nversion_policy {{ specific {{ versions: [ {version} ] }} }}\n"
-    bundle_id = Bundle.open(release_path(repository, version) / BEAM_RETRIEVAL.name, ()).bundle_id
-    pinned += f'parameters {{ key: "{BUNDLE_SETTING}" value {{ string_value: "{bundle_id}" }} }}\n'
+    bundle = bundle_of(repository, version)
+    pinned = _with_ids(bundle.id_kind, source, pinned)
+    for setting, value in ((BUNDLE_SETTING, bundle.bundle_id), (ID_KIND_SETTING, bundle.id_kind.name)):
+        pinned += f'parameters {{ key: "{setting}" value {{ string_value: "{value}" }} }}\n'
     targets = {path.stem for path in (repository / SCORER.name / "configs").glob("*.pbtxt")} | {TENSORRT}
     for target in sorted(targets):
         _write(source.parent / "configs" / f"{target}.pbtxt", pinned)
+
+
+def bundle_of(repository: Path, version: int) -> Bundle:
+    """The bundle of a version, as beam_retrieval has it; no file of it is verified."""
+    return Bundle.open(release_path(repository, version) / BEAM_RETRIEVAL.name, ())
+
+
+def _with_ids(kind: IdKind, path: Path, text: str) -> str:
+    """The text of a hand-written configuration, with the tensors of item ids as bundles of this kind have them."""
+    for tensor in ITEM_ID_TENSORS:
+        wanted = kind.spec(tensor)
+        if wanted.dtype == tensor.dtype or f'name: "{tensor.name}"' not in text:
+            continue
+        text, found = re.subn(_INT64 % tensor.name, rf"\g<1>{wanted.config_dtype}", text)
+        if not found:
+            raise ConfigError(
+                f'{path} has `name: "{tensor.name}"` without `data_type: {tensor.config_dtype}` behind it; restore it, '
+                f"since nann sets {wanted.config_dtype} there for this bundle's ids"
+            )
+    return text
 
 
 def _replace_warmup(repository: Path, version: int, model: str) -> None:

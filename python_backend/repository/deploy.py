@@ -23,7 +23,7 @@ from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, FEATURE_TRANSFORM, SCORER, 
 from ..server.control import CHANGING, READY, ModelControl
 from ..server.repository_lock import repository_lock
 from .answer_check import check_release
-from .configs import made_configs, pin_ensemble, write_made_configs
+from .configs import bundle_of, made_configs, pin_ensemble, write_made_configs
 from .install import check_new, choose_version, open_artefacts
 from .versions import (
     DEFAULT_KEPT_VERSIONS,
@@ -232,6 +232,12 @@ def _check_loaded(control: ModelControl, version: int) -> None:
 
 def _check_configs(repository: Path, current: int, version: int) -> None:
     """All versions of a model share one configuration, so the new version must fit it."""
+    kinds = [bundle_of(repository, number).id_kind for number in (current, version)]
+    if kinds[0] is not kinds[1]:
+        raise DeployError(
+            f"version {version} has item ids that are {kinds[1].words}, and those of version {current}, which answers, "
+            f"are {kinds[0].words}: its clients would fail; serve this bundle from a repository of its own"
+        )
     if made_configs(repository, current) != made_configs(repository, version):
         raise DeployError(
             "the TensorRT plans have other shapes than the current ones, and Triton reads shapes only at start; "

@@ -111,6 +111,7 @@ class Retriever:
         for params in self._by_entry.values():
             bounds.check_defaults(params, bundle.item_count)
         self._bundle = bundle
+        self._item_ids = bundle.id_kind.spec(ITEM_IDS)
         self._bounds = bounds.of_corpus(bundle.item_count)
         self._limit = limit
         self._degrade = degrade
@@ -184,9 +185,9 @@ class Retriever:
             clock: measures the search.
 
         Returns:
-            One outcome per request. Outputs are ITEM_IDS `int64[B, top_k]` padded with -1, SCORES `float32[B, top_k]`
-            padded with `PADDING_SCORE`, ITEMS_SCORED and STATUS `int32[B, 1]`, ITEMS_MATCHING and REQUEST_KEY
-            `int64[B, 1]`; top_k is the request's own.
+            One outcome per request. Outputs are ITEM_IDS `int64[B, top_k]` padded with -1, or texts padded with "";
+            SCORES `float32[B, top_k]` padded with `PADDING_SCORE`, ITEMS_SCORED and STATUS `int32[B, 1]`,
+            ITEMS_MATCHING and REQUEST_KEY `int64[B, 1]`; top_k is the request's own.
         """
         if not searches:
             return []
@@ -257,7 +258,7 @@ class Retriever:
         top_k = search.params.top_k
         ids = self._bundle.external_ids(items)
         return {
-            ITEM_IDS: ids[:, :top_k],
+            self._item_ids: ids[:, :top_k],
             SCORES: scores[:, :top_k],
             ITEMS_SCORED: items_scored[:, None],  # [B] -> [B, 1]
             ITEMS_MATCHING: matching[:, None],

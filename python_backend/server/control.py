@@ -151,10 +151,10 @@ class ModelControl:
         dtypes = {tensor.name: tensor.dtype for tensor in spec.outputs}
         outputs, at = {}, length
         for tensor in answer["outputs"]:
-            size = tensor["parameters"]["binary_data_size"]
-            outputs[tensor["name"]] = np.frombuffer(content[at : at + size], dtypes[tensor["name"]]).reshape(
-                tensor["shape"]
-            )
+            name, size = tensor["name"], tensor["parameters"]["binary_data_size"]
+            part = content[at : at + size]
+            array = _texts(part) if tensor["datatype"] == "BYTES" else np.frombuffer(part, dtypes[name])
+            outputs[name] = array.reshape(tensor["shape"])
             at += size
         return outputs, int(answer["model_version"])
 
@@ -186,3 +186,13 @@ class ModelControl:
                 f"uses, or set {ADMIN_KEY_VARIABLE}"
             )
         return ServerError(without_call_stack(message))
+
+
+def _texts(content: bytes) -> npt.NDArray[Any]:
+    """The elements of a BYTES tensor, each behind its length, as `object` array of str."""
+    texts, at = [], 0
+    while at < len(content):
+        begin = at + 4
+        at = begin + int.from_bytes(content[at:begin], "little")
+        texts.append(content[begin:at].decode())
+    return np.array(texts, object)

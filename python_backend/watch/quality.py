@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from nann.errors import NannError
 from nann.exact_search import exact_search
+from nann.features import FeatureTransform
+from nann.item_ids import Ids
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.search_input import UserBatch
 from nann.signature import PADDING_ITEM
@@ -26,10 +28,10 @@ _BLOCK_ITEMS = 512  # a served round waits for at most one block of the monitor
 
 @dataclass(frozen=True)
 class _Sample:
-    """A user (a batch of one, their state in host memory), and the external ids of the answer, `int64[K]`."""
+    """A user (a batch of one, their state in host memory), and the external ids of the answer, `[K]`."""
 
     user: UserBatch
-    item_ids: npt.NDArray[np.int64]
+    item_ids: Ids
 
 
 class QualityMonitor:
@@ -40,7 +42,7 @@ class QualityMonitor:
 
     Args:
         scorer: the scorer that also serves.
-        item_ids: `int64[N]`, external id of each item index.
+        features: knows the items' ids.
         share: share of the answered users to compare, from 0 to 1.
         load: largest share of the time that its scorer calls may take, above 0 and at most 1.
         publisher: reports the counts.
@@ -49,12 +51,12 @@ class QualityMonitor:
     def __init__(
         self,
         scorer: Scorer,
-        item_ids: npt.NDArray[np.int64],
+        features: FeatureTransform,
         share: float,
         load: float,
         publisher: MetricsPublisher,
     ) -> None:
-        self._item_ids = item_ids
+        self._features = features
         self._share = share
         self._random = random.Random()  # noqa: S311  which requests are sampled is no secret
         self._samples: queue.Queue[_Sample] = queue.Queue(_QUEUE_SIZE)
@@ -75,12 +77,12 @@ class QualityMonitor:
         """Draws which of a number of answered users to offer."""
         return np.array([user for user in range(users) if self._random.random() < self._share], np.intp)
 
-    def offer(self, users: UserBatch, item_ids: npt.NDArray[np.int64]) -> None:
+    def offer(self, users: UserBatch, item_ids: Ids) -> None:
         """Queues answered users for comparison; never waits.
 
         Args:
             users: B users, their states in host memory.
-            item_ids: `int64[B, K]`, their answers, padded with -1.
+            item_ids: `[B, K]`, their answers: external ids, padded.
         """
         for row, answered in enumerate(item_ids):
             if self._samples.full():
@@ -101,16 +103,17 @@ class QualityMonitor:
                 self._compare(self._samples.get(timeout=0.1))
 
     def _compare(self, sample: _Sample) -> None:
-        top_k = min(len(sample.item_ids), len(self._item_ids))
+        item_count = len(self._features.item_ids)
+        top_k = min(len(sample.item_ids), item_count)
         try:
-            exact = exact_search(self._scorer, sample.user, len(self._item_ids), top_k, chunk=_BLOCK_ITEMS)
+            exact = exact_search(self._scorer, sample.user, item_count, top_k, chunk=_BLOCK_ITEMS)
         except _ClosedError:
             return
         except Exception:  # the thread goes on while the scorer fails, and counts it
             self._users["failed"].add(1)
             return
         wanted = exact.items[0][exact.items[0] != PADDING_ITEM]  # fewer than K where fewer items match
-        self._found.add(int(np.isin(self._item_ids[wanted], sample.item_ids).sum()))
+        self._found.add(int(np.isin(wanted, self._features.item_indices(sample.item_ids)).sum()))
         self._wanted.add(len(wanted))
         self._users["compared"].add(1)
 

@@ -55,7 +55,7 @@ class SearchWatch:
         self._monitor = None
         if share and load:
             scorer = BlsScorer(int(args["model_version"]), grid)
-            self._monitor = QualityMonitor(scorer, bundle.item_ids, share, load, self._publisher)
+            self._monitor = QualityMonitor(scorer, bundle.features, share, load, self._publisher)
 
     def start(self, requests: Sequence[Any], parsed: Sequence[Search | Outcome]) -> SearchClock:
         """Makes the clock for the search of a batch."""

@@ -30,6 +30,7 @@ from nann.errors import FilterError, NannError
 from nann.features import FeatureTransform
 from nann.filters import ServedFilters, parse
 from nann.graph import HnswGraph, Layer, load_array
+from nann.item_ids import TEXT, why_no_text_id
 from nann.python_backend.search.outcomes import Kind
 from nann.python_backend.search.retriever import Retriever, Search
 from nann.search_requests import SearchBounds, TimeLimit
@@ -175,6 +176,20 @@ def features(data: bytes) -> None:
         transform.profile(ids, len(ids))
 
 
+def texts(data: bytes) -> None:
+    """Item ids that are any bytes, looked up among others."""
+    asked, known = (part.split(b"\n") for part in (data + b"\r").split(b"\r", 1))
+    items = sorted({one for one in known if why_no_text_id(one) is None})
+    if not items:
+        return
+    ids = np.empty((1, len(asked)), object)
+    ids[0] = asked
+    behaviors, unknown = FeatureTransform(TEXT.stored(items), SEQUENCE_LENGTH).behaviors(ids)
+    found = [items.index(one) for one in asked if one in items]
+    assert behaviors[behaviors >= 0].tolist() == found[-SEQUENCE_LENGTH:]
+    assert unknown.item() == sum(one != b"" and one not in items for one in asked)
+
+
 def manifest(data: bytes) -> None:
     """`manifest.json` of any content, the other files intact."""
     with copy_of_bundle() as folder:
@@ -211,7 +226,8 @@ def bundle_file(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (parameters, tensors, features, filter_text, manifest, array, bundle_file)
+    target.__name__: target
+    for target in (parameters, tensors, features, texts, filter_text, manifest, array, bundle_file)
 }
 
 

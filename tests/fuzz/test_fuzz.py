@@ -134,3 +134,9 @@ def test_an_array_of_any_bytes(data):
 @given(st.binary(min_size=2, max_size=12))
 def test_a_bundles_file_that_was_changed_and_passes_as_whole(data):
     targets.bundle_file(data)
+
+
+@FORM
+@given(st.lists(st.binary(max_size=4), max_size=6), st.lists(st.sampled_from([b"a", b"a\0", b"", b"\xff", b"a" * 300])))
+def test_texts(asked, known):
+    targets.texts(b"\r".join((b"\n".join([*asked, *known]), b"\n".join([*known, b"b", *asked]))))

@@ -22,6 +22,8 @@ from nann.bundle import (
     search_to_json,
     write_manifest,
 )
+from nann.item_ids import TEXT
+from nann.manifest import ID_KIND
 from nann.search_params import SearchParams, SeedParams
 from nann.training.config import IndexConfig
 from nann.training.data.item_columns import catalogue_of
@@ -57,11 +59,18 @@ NAMED = {"available_de": "price < 10 and available"}
 """The filter that the bundle offers."""
 
 
-def make_bundle(path: Path, seed: int = 1) -> Bundle:
+def text_ids() -> list[str]:
+    """Text ids of the same items, in the same order; some look like numbers."""
+    heads = ("00", "B0", "sku-", "été ", "日本/")
+    return [f"{heads[index * len(heads) // ITEMS]}{item:05}" for index, item in enumerate(item_ids().tolist())]
+
+
+def make_bundle(path: Path, seed: int = 1, *, texts: bool = False) -> Bundle:
+    """A complete bundle, with text ids if `texts`."""
     path.mkdir(parents=True)
     vectors = np.random.default_rng(seed).normal(size=(ITEMS, DIM)).astype(np.float32)
     graph = graph_from_hnswlib(build_hnsw(vectors, IndexConfig(m=16), threads=1), entry_layer=2)
-    np.save(path / ITEM_IDS_FILE, item_ids())
+    np.save(path / ITEM_IDS_FILE, TEXT.stored(text_ids()) if texts else item_ids())
     np.save(path / ITEM_VECTORS_FILE, vectors)
     blur = np.random.default_rng(2).normal(scale=0.3, size=vectors.shape).astype(np.float32)
     np.save(path / LIGHT_VECTORS_FILE, np.pad(vectors + blur, ((0, 0), (0, 1))))
@@ -71,6 +80,7 @@ def make_bundle(path: Path, seed: int = 1) -> Bundle:
     layers = graph.entry_layer + 1
     columns, of_attributes = catalogue_of(attributes(), ITEMS).save(path)
     manifest = {
+        **({ID_KIND: TEXT.name} if texts else {}),
         "item_count": ITEMS,
         "vector_dim": DIM,
         "sequence_length": SEQUENCE_LENGTH,

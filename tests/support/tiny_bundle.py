@@ -11,6 +11,8 @@ from onnx import TensorProto, helper
 
 from nann.bundle import ITEM_IDS_FILE, LIGHT_VECTORS_FILE, Bundle, sha256_of, write_manifest
 from nann.graph import HnswGraph, Layer
+from nann.item_ids import TEXT
+from nann.manifest import ID_KIND
 from nann.plans import PLANNED_MODELS, PLANS_FILE, PLANS_FORMAT_VERSION, plan_file
 
 ITEMS = 30
@@ -31,9 +33,18 @@ SEEDED = {"top_k": 3, "ef": [6], "rounds": [2], "seeds": {"count": 4, "ef": 8}}
 """Defaults of requests with entry "seeds", where the bundle has a light score."""
 
 
-def make_bundle(path: Path, *, onnx_files: bool = True, light: bool = False, **manifest: object) -> Bundle:
+def text_ids() -> list[str]:
+    """Text ids of the same items, in the same order."""
+    return [f"sku-{item}" for item in item_ids().tolist()]
+
+
+def make_bundle(
+    path: Path, *, onnx_files: bool = True, light: bool = False, texts: bool = False, **manifest: object
+) -> Bundle:
     path.mkdir(parents=True)
-    np.save(path / ITEM_IDS_FILE, item_ids())
+    np.save(path / ITEM_IDS_FILE, TEXT.stored(text_ids()) if texts else item_ids())
+    if texts:
+        manifest = {ID_KIND: TEXT.name, **manifest}
     names = [ITEM_IDS_FILE, *line_graph().save(path)]
     if light:
         places = np.arange(ITEMS, dtype=np.float32)

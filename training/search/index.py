@@ -28,7 +28,8 @@ from nann.durable_files import entries, new_folder
 from nann.errors import BundleError, DataError
 from nann.filters.named import check_named
 from nann.graph import HnswGraph, Layer
-from nann.manifest import MANIFEST_FILE
+from nann.item_ids import NUMBERS, GivenIds, IdKind, Ids, kind_of, shown
+from nann.manifest import ID_KIND, MANIFEST_FILE
 from nann.reachability import Reachability
 from nann.scorer import Float32Array
 from nann.search_input import SearchIndex
@@ -42,7 +43,6 @@ from .recommended import fitted, recommended_searches
 
 _ADD_CHUNK = 10_000
 _CONVERT_CHUNK = 1 << 18
-_LARGEST_ID = int(np.iinfo(np.int64).max)
 _DEFAULT_INDEX = IndexConfig()
 _DEFAULT_SEARCH = SearchConfig()
 _NOTHING_ASKED = SearchOptions()
@@ -127,7 +127,7 @@ def build_graph(
 def create_bundle(
     out: Path,
     *,
-    item_ids: npt.NDArray[np.integer[Any]],
+    item_ids: GivenIds,
     item_vectors: npt.NDArray[np.float32],
     sequence_length: int,
     index: IndexConfig = _DEFAULT_INDEX,
@@ -147,7 +147,8 @@ def create_bundle(
 
     Args:
         out: the bundle's folder; replaced if it holds a bundle.
-        item_ids: `int64[N]` external ids, positive and strictly ascending; other integer types are converted.
+        item_ids: `int64[N]` external ids, positive, other integer types are converted; or N texts. Strictly ascending;
+            texts as Python's `sorted` orders them.
         item_vectors: `float32[N, d]`, e_v of each item.
         sequence_length: how many behaviours the user encoder reads.
         index: HNSW parameters.
@@ -177,7 +178,8 @@ def create_bundle(
     """
     _check_folder(out)
     vectors = _checked_vectors("item_vectors", item_vectors)
-    ids = _checked_ids(item_ids, len(vectors))
+    kind = kind_of(item_ids)
+    ids = _checked_ids(item_ids, kind, len(vectors))
     light = None if light_vectors is None else _checked_vectors("light_vectors", light_vectors, ids)
     catalogue = catalogue_of(attributes, len(ids))
     check_named(filters, catalogue)
@@ -191,6 +193,7 @@ def create_bundle(
     if light is not None:
         arrays[LIGHT_VECTORS_FILE] = light
     manifest = {
+        **({} if kind is NUMBERS else {ID_KIND: kind.name}),
         "item_count": len(ids),
         "vector_dim": vectors.shape[1],
         "sequence_length": sequence_length,
@@ -232,19 +235,17 @@ def _to_layer(
     return Layer.of(counts, np.concatenate(neighbors))
 
 
-def _checked_ids(item_ids: npt.NDArray[Any], count: int) -> npt.NDArray[np.int64]:
-    """The ids as the bundle holds them: `int64[N]`; every integer type is converted."""
-    ids = np.asarray(item_ids)
-    if ids.ndim != 1 or ids.dtype.kind not in "iu":
-        raise DataError(f"item_ids is {ids.dtype}{list(ids.shape)}; expected whole numbers, int64[{count}]")
+def _checked_ids(item_ids: GivenIds, kind: IdKind, count: int) -> Ids:
+    """The ids as the bundle holds them, one per vector and strictly ascending."""
+    ids = kind.stored(item_ids)
     if len(ids) != count:
         raise DataError(f"{len(ids)} item ids came with {count} item vectors; expected one id per vector")
-    if count and int(ids.max()) > _LARGEST_ID:
-        raise DataError(f"item id {ids.max()} is too large; expected at most {_LARGEST_ID}, as ids are int64")
-    converted = ids.astype(np.int64)
-    if np.any(converted[1:] <= converted[:-1]) or (count and converted[0] < 1):
-        raise DataError("item ids must be positive (0 and -1 mean padding) and strictly ascending")
-    return converted
+    if (falls := np.flatnonzero(ids[1:] <= ids[:-1])).size:
+        row = int(falls[0])
+        before, after = map(shown, kind.plain(ids[row : row + 2]))
+        twice = "the same item twice" if ids[row] == ids[row + 1] else "sort ids and vectors together"
+        raise DataError(f"item ids must be strictly ascending, and row {row + 1:,} has {after} after {before}: {twice}")
+    return ids
 
 
 def _checked_vectors(name: str, given: npt.NDArray[Any], ids: npt.NDArray[Any] | None = None) -> Float32Array:

@@ -184,7 +184,7 @@ def _parsed_lines(
     path: Path, lines: Sequence[str], bundle: Bundle
 ) -> Iterator[tuple[Int32Array, Int32Array, SearchParams, Uint64Array | None]]:
     known = {*(spec.name for spec in ENSEMBLE.inputs), *REQUEST_PARAMETERS}
-    conditions, features = RequestConditions(bundle), bundle.features
+    conditions, features, as_ids = RequestConditions(bundle), bundle.features, bundle.id_kind.row
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -192,12 +192,12 @@ def _parsed_lines(
             request = json.loads(line)
             if not isinstance(request, dict) or set(request) - known or BEHAVIOR_ITEM_IDS.name not in request:
                 raise ValueError(f"expected an object with {BEHAVIOR_ITEM_IDS.name} and perhaps {sorted(known)}")
-            ids = np.array([request[BEHAVIOR_ITEM_IDS.name] or [0]], np.int64)
+            ids = as_ids(request[BEHAVIOR_ITEM_IDS.name])
             codes = request.get(USER_PROFILE.name)
             options, params = parse_search(request, bundle.search_params, bundle.search_by_entry)
             profile = features.profile(None if codes is None else np.array([codes], np.int64), 1)
             excluded, allowed = (
-                features.item_indices(np.array([request[spec.name]], np.int64)) if spec.name in request else None
+                features.item_indices(as_ids(request[spec.name])) if spec.name in request else None
                 for spec in (EXCLUDE_ITEM_IDS, ALLOW_ITEM_IDS)
             )
             history = features.item_indices(ids)

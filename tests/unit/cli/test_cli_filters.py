@@ -106,7 +106,7 @@ def test_mistakes(repository, tmp_path):
     assert "x is missing; expected a file with the id" in refused("filters", "set", "a", "--ids", tmp_path / "x", *at)
     (tmp_path / "x").write_text("1\nmilk\n")
     assert "line 2 of" in (words := refused("filters", "set", "a", "--ids", tmp_path / "x", *at))
-    assert "x is 'milk'; expected the id of one item" in words
+    assert "x: 'milk' is no whole number from 1 to 9223372036854775807; expected the id of one item" in words
     (tmp_path / "x").write_text("\n")
     assert "x holds no ids; expected the id of one item a line" in refused(
         "filters", "set", "a", "--ids", tmp_path / "x", *at

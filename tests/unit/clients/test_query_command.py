@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 from nann import clients
 from nann.bundle import write_manifest
 from nann.cli.query import query
-from nann.errors import BundleError, RequestError, ServerError
+from nann.errors import BundleError, ConfigError, RequestError, ServerError
+from nann.item_ids import NUMBERS, TEXT
 from nann.search_params import REQUEST_PARAMETERS
 from nann.signature import PADDING_SCORE
 
@@ -16,7 +17,7 @@ from nann.signature import PADDING_SCORE
 @pytest.fixture
 def ask(monkeypatch, tmp_path):
     """Runs `nann query` against a client that knows two items; returns its result and what the client was asked."""
-    asked = {"answering": "another bundle"}
+    asked = {"answering": "another bundle", "kind": NUMBERS}
 
     class FakeClient:
         def __init__(self, url, protocol, timeout_s, tls):
@@ -33,11 +34,16 @@ def ask(monkeypatch, tmp_path):
                 raise ServerError("closed to you")
             return asked["answering"]
 
+        def id_kind(self):
+            if asked["answering"] is None:
+                raise ServerError("closed to you")
+            return asked["kind"]
+
         def retrieve(self, ids, options, **others):
             asked.update(ids=ids, options=options, **others)
-            users = len(ids)
+            users, items = len(ids), [30, 10, -1] if asked["kind"] is NUMBERS else ["c[d]", "a,b", ""]
             return clients.RetrievalResult(
-                item_ids=np.tile([[30, 10, -1]], (users, 1)),
+                item_ids=np.tile(np.array([items], asked["kind"].dtype), (users, 1)),
                 scores=np.tile(np.array([[2.5, 1, PADDING_SCORE]], np.float32), (users, 1)),
                 unknown_items=np.full(users, 2, np.int32),
                 items_scored=np.full(users, 1234, np.int32),
@@ -140,7 +146,7 @@ def test_conditions(ask):
     result, asked = ask("--ids", "10", "--ids", "11", *options)
     assert result.exit_code == 0, result.output
     assert asked["options"] == clients.SearchOptions(exclude_history=True, filter="price < 3", filter_name="de")
-    assert (asked["exclude_item_ids"], asked["allow_item_ids"]) == ((5, 6), (7,))
+    assert (asked["exclude_item_ids"], asked["allow_item_ids"]) == ([5, 6], [7])
     assert "--exclude" in str(ask("--ids", "1", "--exclude", "x")[0].exception)
 
 
@@ -148,3 +154,27 @@ def test_each_request_parameter_is_an_option(ask):
     words = " ".join(ask("--help")[0].output.split())
     for name in REQUEST_PARAMETERS:
         assert f"--{name.replace('_', '-')} " in words
+
+
+def test_text_ids(ask, tmp_path):
+    path = tmp_path / "bundle"
+    write_names(path)
+    np.save(path / "item_ids.npy", np.array([b"a", b"a,b", b"c[d]"]))
+    manifest = {**json.loads((path / "manifest.json").read_text()), "item_id_kind": "text"}
+    ask.asked.update(kind=TEXT, answering=write_manifest(path, manifest, ["item_ids.npy", "item_names.txt"]).bundle_id)
+    result, asked = ask("--ids", '0012,"a,b"', "--exclude", "5", "--bundle", str(path), "--json")
+    assert result.exit_code == 0, result.output
+    assert (asked["ids"], asked["exclude_item_ids"], asked["allow_item_ids"]) == ([["0012", "a,b"]], ["5"], None)
+    found = [
+        (item["item_id"], item["name"]) for item in json.loads(result.output.splitlines()[-1])["users"][0]["items"]
+    ]
+    assert found == [("c[d]", "soap"), ("a,b", "[bold]bread")]
+    assert "c[d]" in result.output.splitlines()[3]
+
+
+def test_ids_of_another_kind_than_the_servers(ask):
+    error = ask("--ids", "sku-1")[0].exception
+    with pytest.raises(ConfigError, match=r"--ids is 'sku-1'; expected item ids as the server has them: whole numbers"):
+        raise error
+    ask.asked["answering"] = None  # it can't be asked for its kind
+    assert ask("--ids", "5")[1]["ids"] == [[5]]

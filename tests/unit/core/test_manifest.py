@@ -114,6 +114,7 @@ def test_a_manifest_that_leads_outside(tmp_path):
     ("changes", "message"),
     [
         ({"item_count": 0}, "item_count is 0; expected a whole number from 1 to 2147483647"),
+        ({"item_id_kind": "uuid"}, "item_id_kind is 'uuid'; expected numbers or text"),
         ({"item_count": True}, "item_count is True; expected a whole number"),
         ({"sequence_length": 10**12}, "sequence_length is 1000000000000; expected a whole number from 1 to 65536"),
         ({"graph": {**BODY["graph"], "layer_count": 10**12}}, "graph is {'layer_count': 1000000000000"),

@@ -144,7 +144,7 @@ def test_an_array_of_another_form(operator, tmp_path):
     operator.set("a", "price > 1")
     with (tmp_path / ".filters" / "a.filter").open("wb") as stream:
         np.save(stream, np.zeros((2, 2)))
-    with pytest.raises(ConfigError, match=r"holds float64\[2, 2\]; expected int64\[X\]: set the filter again"):
+    with pytest.raises(ConfigError, match=r"holds float64\[2, 2\]; expected int64\[X\] or S\[X\]: set it again"):
         operator.read("a")
 
 

@@ -3,11 +3,12 @@ from __future__ import annotations
 import http.server
 import threading
 
+import numpy as np
 import pytest
 
 from nann.errors import RequestTimeout, ServerError, ServerOverloaded
 from nann.perf.load.clients import OpenLoadResult, _starts, _summary
-from nann.perf.load.requests import perf_analyzer_input
+from nann.perf.load.requests import perf_analyzer_input, unpadded
 from nann.perf.servers.triton_counters import read_metrics
 
 METRICS = """# HELP nv_inference_count Number of inferences
@@ -52,6 +53,11 @@ def test_perf_analyzers_input():
             {"behavior_item_ids": {"content": [13], "shape": [1]}},
         ]
     }
+
+
+def test_histories_without_padding():
+    assert unpadded(np.array([[0, 11, 12], [0, 0, 0], [-1, 0, 13]])) == [[11, 12], [0], [13]]
+    assert unpadded(np.array([["", "a"], ["", ""]], object)) == [["a"], [""]]
 
 
 def test_a_summary_of_an_open_loop_tells_answers_from_refusals_and_faults():

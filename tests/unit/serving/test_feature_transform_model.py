@@ -95,3 +95,37 @@ def test_lists_that_are_none(model):
     assert "allow_item_ids has 4 ids per user; expected at most 3: name a set of items with" in answers[0].message()
     assert "exclude_item_ids has dtype float64; expected INT64" in answers[1].message()
     assert {error.code() for error in answers} == {"INVALID_ARG"}
+
+
+@pytest.fixture
+def text_model(tmp_path):
+    from nann.python_backend.models.feature_transform import TritonPythonModel
+    from nann.python_backend.repository.install import install_bundle
+
+    install_bundle(tiny_bundle.make_bundle(tmp_path / "bundle", texts=True).path, tmp_path / "repository")
+    parameters = {"max_request_length": "9", "max_list_length": "3"}
+    model = TritonPythonModel()
+    model.initialize(triton_fakes.arguments_of(tmp_path / "repository", "feature_transform", **parameters))
+    yield model
+    model.finalize()
+
+
+def test_text_ids_become_indices_and_unknown_ones_are_counted(text_model):
+    ids = [text.encode() for text in tiny_bundle.text_ids()]
+    tensors = {
+        "behavior_item_ids": np.array([[b"gone", ids[3], b"", ids[4]], [b""] * 4], object),
+        "exclude_item_ids": np.array([[ids[7], b"gone"], [ids[8], b""]], object),
+    }
+    numbers = triton_fakes.Request({"behavior_item_ids": np.array([[100]])})
+    answered, refused = text_model.execute([triton_fakes.Request(tensors), numbers])
+    arrays = answered.arrays()
+    np.testing.assert_array_equal(arrays["behaviors"], [[-1, -1, 3, 4], [-1] * 4])
+    np.testing.assert_array_equal(arrays["unknown_items"], [[1], [0]])
+    np.testing.assert_array_equal(arrays["origin"][:, -2:], [[7, -1], [8, -1]])
+    assert "behavior_item_ids has dtype int64; expected BYTES" in refused.error().message()
+    text_model.finalize()
+    counted = {
+        name: triton_fakes.Metric.values[f"nann_{name}_total"]
+        for name in ("behavior_items", "unknown_items", "listed_items", "unknown_listed_items")
+    }
+    assert list(counted.values()) == [3, 1, 3, 1]

@@ -15,6 +15,8 @@ from support import tiny_bundle
 from tritonclient.grpc import model_config_pb2
 
 from nann.bundle import WARMUP_FILES, Bundle, write_manifest
+from nann.errors import ConfigError
+from nann.item_ids import TEXT
 from nann.python_backend.repository.configs import MADE_CONFIGS, hand_written, search_bounds
 from nann.python_backend.repository.install import install_bundle
 from nann.python_backend.version_folder import TEMPLATE
@@ -28,6 +30,7 @@ from nann.signature import (
     ENSEMBLE,
     EXCLUDE_ITEM_IDS,
     FEATURE_TRANSFORM,
+    ITEM_ID_TENSORS,
     MODELS,
     ORIGIN,
     PROFILE_CODES,
@@ -178,7 +181,23 @@ def made(repository: Path, name: str) -> model_config_pb2.ModelConfig:
     return parse(repository / name)
 
 
-@pytest.mark.parametrize("name", sorted(MADE_CONFIGS))
+MADE_FOR_NUMBERS = [
+    "beam_retrieval/configs/tensorrt.pbtxt",
+    "beam_retrieval/configs/torch.pbtxt",
+    "scorer/configs/tensorrt.pbtxt",
+    "user_encoder/configs/tensorrt.pbtxt",
+]
+
+
+def made_names(repository: Path) -> list[str]:
+    return sorted(name for name in MADE_CONFIGS if (repository / name).exists())
+
+
+def test_only_configurations_with_something_to_change_are_made(installed):
+    assert made_names(installed) == MADE_FOR_NUMBERS
+
+
+@pytest.mark.parametrize("name", MADE_FOR_NUMBERS)
 def test_a_made_configuration_is_the_hand_written_one_and_more(installed, name):
     config = made(installed, name)
     spec = SPECS[config.name]
@@ -191,6 +210,58 @@ def test_a_made_configuration_is_the_hand_written_one_and_more(installed, name):
             assert getattr(config, field.name) == value
     if config.backend == "python":
         assert (TEMPLATE / config.name / "1" / (config.default_model_filename or "model.py")).exists()
+
+
+@pytest.fixture(scope="module")
+def with_texts(tmp_path_factory):
+    """A bundle with text ids, installed with plans."""
+    folder = tmp_path_factory.mktemp("texts")
+    bundle = tiny_bundle.make_bundle(folder / "bundle", texts=True)
+    install_bundle(bundle.path, folder / "repository", plans=tiny_bundle.make_plans(folder / "plans", bundle))
+    return folder / "repository"
+
+
+def test_text_ids_are_bytes_tensors_for_every_target(with_texts):
+    made_by_model = {}
+    for name in made_names(with_texts):
+        made_by_model.setdefault(name.split("/")[0], []).append(Path(name).stem)
+    targets = ["embedded", "onnxruntime", "tensorrt", "torch"]
+    assert made_by_model["feature_transform"] == made_by_model["beam_retrieval"] == targets
+    for model in (ENSEMBLE, FEATURE_TRANSFORM, BEAM_RETRIEVAL):
+        for target in targets:
+            config = made(with_texts, f"{model.name}/configs/{target}.pbtxt")
+            for entries, specs in ((config.input, model.inputs), (config.output, model.outputs)):
+                wanted = [TEXT.spec(each) if each in ITEM_ID_TENSORS else each for each in specs]
+                assert tensors(entries) == [(t.name, t.config_dtype, t.shape) for t in wanted]
+
+
+def test_text_ids_change_nothing_else(with_texts, tmp_path):
+    bundle = tiny_bundle.make_bundle(tmp_path / "bundle")
+    install_bundle(bundle.path, tmp_path / "numbers", plans=tiny_bundle.make_plans(tmp_path / "plans", bundle))
+    for name in made_names(with_texts):
+        model, target = name.split("/")[0], tmp_path / "numbers" / name
+        text = (target if target.exists() else tmp_path / "numbers" / model / "config.pbtxt").read_text()
+        assert (with_texts / name).read_text().replace("TYPE_STRING", "TYPE_INT64") == text
+
+
+def test_the_ensemble_names_its_kind_of_ids(installed, with_texts):
+    for repository, kind in ((installed, "numbers"), (with_texts, "text")):
+        assert made(repository, "nann/configs/embedded.pbtxt").parameters["item_id_kind"].string_value == kind
+
+
+def test_configurations_for_texts_go_with_the_bundle(with_texts, tmp_path):
+    repository = Path(shutil.copytree(with_texts, tmp_path / "repository", symlinks=True))
+    install_bundle(tiny_bundle.make_bundle(tmp_path / "bundle").path, repository)
+    assert made_names(repository) == ["beam_retrieval/configs/torch.pbtxt"]
+
+
+def test_a_configuration_without_the_tensors_of_ids_is_refused(tmp_path):
+    install_bundle(tiny_bundle.make_bundle(tmp_path / "numbers").path, tmp_path / "repository")
+    config = tmp_path / "repository" / "feature_transform" / "config.pbtxt"
+    config.write_text(config.read_text().replace("data_type: TYPE_INT64", "data_type: TYPE_INT32", 1))
+    words = r'pbtxt has `name: "behavior_item_ids"` without `data_type: TYPE_INT64` behind it; restore it, since nann'
+    with pytest.raises(ConfigError, match=words):
+        install_bundle(tiny_bundle.make_bundle(tmp_path / "texts", texts=True).path, tmp_path / "repository")
 
 
 @pytest.mark.parametrize("target", ["tensorrt", "torch"])
@@ -257,8 +328,8 @@ def test_without_plans_there_is_no_tensorrt_target(tmp_path):
     plans = tiny_bundle.make_plans(tmp_path / "plans", bundle)
     for given in (plans, None):
         install_bundle(bundle.path, tmp_path / "repository", plans=given)
-        exists = [(tmp_path / "repository" / name).exists() for name in sorted(MADE_CONFIGS) if "tensorrt" in name]
-        assert exists == [given is not None] * 3
+        of_target = [name for name in made_names(tmp_path / "repository") if "tensorrt" in name]
+        assert of_target == ([name for name in MADE_FOR_NUMBERS if "tensorrt" in name] if given else [])
     assert json.loads((plans / "plans.json").read_text())["plans"]
 
 

@@ -11,6 +11,7 @@ from support import triton_fakes
 from support.waiting import wait_until
 
 from nann import item_sets
+from nann.features import FeatureTransform
 from nann.search_input import UserBatch
 
 IDS = np.arange(100, 3100, dtype=np.int64)
@@ -51,7 +52,7 @@ def make(scorer):
     made = []
 
     def make(share=1.0, load=1.0):
-        made.append(QualityMonitor(scorer, IDS, share, load, publisher))
+        made.append(QualityMonitor(scorer, FeatureTransform(IDS, 5), share, load, publisher))
         return made[-1]
 
     yield make

@@ -9,7 +9,9 @@ import pytest
 from nann import item_sets
 from nann.best_first_search import best_first_search
 from nann.bundle import Bundle, search_file_names
+from nann.bundle_check import check_servable
 from nann.errors import BundleError, ConfigError, DataError, FilterError
+from nann.item_ids import TEXT
 from nann.reachability import Reachability
 from nann.search_input import UserBatch
 from nann.search_params import SearchOptions, SearchParams
@@ -90,6 +92,9 @@ def test_a_small_corpus_has_only_the_ground_layer():
     assert graph.entry_layer == len(graph.layers) - 1
 
 
+NAMES = [f"sku-{number:04}" for number in range(3000)]
+
+
 def make_bundle(folder, vectors, **changes):
     arguments = {
         "item_ids": np.arange(1, len(vectors) + 1),
@@ -130,15 +135,27 @@ def test_a_bundle_is_replaced_and_anything_else_is_not(vectors, tmp_path):
     ("changes", "error", "message"),
     [
         ({"item_ids": np.arange(1, 10)}, DataError, "9 item ids came with 3000 item vectors"),
-        ({"item_ids": np.arange(3000)}, DataError, "must be positive"),
-        ({"item_ids": np.arange(3001, 1, -1)}, DataError, "strictly ascending"),
-        ({"item_ids": np.arange(1.0, 3001)}, DataError, r"item_ids is float64\[3000\]; expected whole numbers, int64"),
+        ({"item_ids": np.arange(3000)}, DataError, "item id 0 is not positive"),
+        (
+            {"item_ids": np.arange(3001, 1, -1)},
+            DataError,
+            "must be strictly ascending, and row 1 has 3000 after 3001: sort ids and vectors together",
+        ),
+        ({"item_ids": [1, *range(1, 3000)]}, DataError, "row 1 has 1 after 1: the same item twice"),
+        ({"item_ids": [*NAMES[:-1], "sku-02"]}, DataError, "row 2,999 has 'sku-02' after 'sku-2998': sort ids and"),
+        ({"item_ids": [*NAMES[:-1], NAMES[-2]]}, DataError, "'sku-2998' after 'sku-2998': the same item twice"),
+        ({"item_ids": NAMES[:9]}, DataError, "9 item ids came with 3000 item vectors"),
+        (
+            {"item_ids": np.arange(1.0, 3001)},
+            DataError,
+            r"item_ids is float64\[3000\]; expected whole numbers or texts",
+        ),
         (
             {"item_ids": np.arange(2**64 - 3000, 2**64, dtype=np.uint64)},
             DataError,
             "item id 18446744073709551615 is too",
         ),
-        ({"item_ids": np.arange(2999, -1, -1, dtype=np.uint32)}, DataError, "strictly ascending"),
+        ({"item_ids": np.arange(3000, 0, -1, dtype=np.uint32)}, DataError, "strictly ascending"),
         (
             {"light_vectors": np.zeros((2999, 3))},
             DataError,
@@ -156,6 +173,17 @@ def test_what_does_not_fit_is_refused(vectors, tmp_path, changes, error, message
     with pytest.raises(error, match=message):
         make_bundle(tmp_path / "bundle", vectors, **changes)
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("given", [NAMES, np.array(NAMES), np.array(NAMES, object), TEXT.stored(NAMES)], ids=type)
+def test_ids_may_be_text(vectors, tmp_path, given):
+    make_bundle(tmp_path / "bundle", vectors, item_ids=given)
+    bundle = Bundle.open(tmp_path / "bundle")
+    check_servable(bundle)
+    assert (bundle.id_kind, bundle.manifest["item_id_kind"]) == (TEXT, "text")
+    assert bundle.id_kind.plain(bundle.item_ids) == NAMES
+    assert bundle.external_ids(np.array([[5, -1]], np.int32)).tolist() == [[NAMES[5], ""]]
+    assert bundle.features.item_indices(np.array(["sku-1500", "sku-1", ""], object)).tolist() == [1500, -1, -1]
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.uint64, np.uint16])
