@@ -31,8 +31,7 @@ def json_rows(lines: pl.Series, schema: Mapping[str, pl.DataType]) -> pl.Series:
     except pl.exceptions.PolarsError:
         if len(lines) == 1:
             return pl.Series([None], dtype=pl.Struct(dict(schema)))
-    else:
-        return rows
-    # One bad line fails the whole series: it is searched for by halves.
-    middle = len(lines) // 2
-    return json_rows(lines[:middle], schema).append(json_rows(lines[middle:], schema))
+        # One bad line fails the whole series: it is searched for by halves.
+        middle = len(lines) // 2
+        rows = json_rows(lines[:middle], schema).append(json_rows(lines[middle:], schema))
+    return rows

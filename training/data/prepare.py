@@ -26,6 +26,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from nann.errors import DataError
+
 from .item_attributes import EncodedItems, encode_items
 from .item_columns import kept_columns
 from .numbering import (
@@ -47,6 +49,8 @@ from .splits import Groups, Split, like_the_row_before, split_rows, without_know
 from .times import MICROSECONDS
 
 FORMAT_VERSION = 2
+LEAST_ITEMS = 2
+"""With fewer there is nothing to retrieve from."""
 ITEMS_FILE = "items.parquet"
 ATTRIBUTES_FILE = "attributes.parquet"
 CATEGORIES_FILE = "categories.parquet"
@@ -97,6 +101,10 @@ def _write(
     users = kept_users(rows, protocol.min_behaviors)
     kept = rows if protocol.whole_corpus else rows.join(users.frame.lazy(), on="user", how="semi")
     items = numbered_items(kept, log.items, None if log.appended is None else log.appended.items)
+    if items.height < LEAST_ITEMS:
+        raise DataError(
+            f"the log has one item, {items['item'][0]}; expected at least {LEAST_ITEMS}, to find one among: check --item"
+        )
     attributes = None if log.attributes is None else encode_items(log.attributes, items["item"])
     kept_as_they_are = kept_columns(items, log.attributes, with_category="category" in rows.collect_schema())
     on_step("Sorting behaviours by user and time")

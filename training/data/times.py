@@ -86,7 +86,7 @@ class TimeColumn:
         texts = sample.filter(_numbers(sample, self.name).is_null())
         ways = [f"{self.unit} since 1970"] if len(texts) < len(sample) else []
         if len(texts):
-            zoned = texts.str.contains(r"(?i)(Z|UTC|GMT|[+-]\d{2}(:?\d{2})?)\s*$").all()
+            zoned = texts.str.contains(r"(?i)[T ].*(Z|UTC|GMT|[+-]\d{2}(:?\d{2})?)\s*$").all()
             ways.append("ISO 8601 text" + ("" if zoned else ", UTC where no zone is given"))
         return " and ".join(ways)
 
