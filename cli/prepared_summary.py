@@ -36,11 +36,11 @@ def show(manifest: Mapping[str, Any], folder: Path) -> None:
 def show_sample(log: InteractionLog) -> dict[str, Any]:
     """Prints what a sample has, and returns it."""
     counts, frame = log.counts, log.rows.collect()
-    several = ("user", "item", "category", "basket")
-    found = {f"{name}s": frame[name].n_unique() for name in several if name in frame.columns}
+    several = {"user": "users", "item": "items", "category": "categories", "basket": "baskets"}
+    found = {words: frame[name].n_unique() for name, words in several.items() if name in frame.columns}
     lines = {"rows": counts.read, "bad rows": counts.bad, "rows left out": counts.filtered, **found}
-    title = f"{log.name}: a sample; nothing is written"
-    console.print(make_table(title, ("", ""), ((name, f"{count:,}") for name, count in lines.items())))
+    console.print(make_table("a sample", ("", ""), ((name, f"{count:,}") for name, count in lines.items())))
+    say("a dry run: nothing is written")
     for line in (*log.conversions, *(f"bad row: {example}" for example in counts.bad_examples)):
         say(line)
     return {"name": log.name, "sample": lines, "found": log.settings["found"], "bad_rows": counts.bad_by_reason}

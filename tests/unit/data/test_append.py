@@ -25,7 +25,10 @@ def run(*arguments):
 
 
 def rows(users, items, start):
-    return [(user, item, start + place, f"c{item % 3}") for place, (user, item) in enumerate((u, i) for u in users for i in items)]
+    return [
+        (user, item, start + place, f"c{item % 3}")
+        for place, (user, item) in enumerate((u, i) for u in users for i in items)
+    ]
 
 
 def text(rows):
@@ -102,7 +105,9 @@ def test_older_rows_and_those_it_has_are_left_out_and_counted(write, monday):
 
 def test_a_log_with_nothing_newer_changes_nothing(write, monday):
     before = {path.name: path.read_bytes() for path in monday.iterdir()}
-    with pytest.raises(DataError, match=r"none of the 26 rows is newer than .* UTC: 25 are older and 1 are in it; nothing is"):
+    with pytest.raises(
+        DataError, match=r"none of the 26 rows is newer than .* UTC: 25 are older and 1 are in it; nothing is"
+    ):
         run(write("again.csv", text(MONDAY)), "--append", "--out", monday)
     with pytest.raises(DataError, match=r"has no column 'uid' \(--user\)"):
         run(write("other.csv", "user,item,at,kind\n1,2,9999,c\n"), "--append", "--out", monday)
@@ -110,10 +115,18 @@ def test_a_log_with_nothing_newer_changes_nothing(write, monday):
 
 
 def test_text_items_can_not_join_numbers_and_numbers_join_text(write, tmp_path, monday):
-    with pytest.raises(DataError, match=r"item ids are numbers, and the log's are text: 'sku-1' \(t.csv:2\).*--item-ids text"):
+    with pytest.raises(
+        DataError, match=r"item ids are numbers, and the log's are text: 'sku-1' \(t.csv:2\).*--item-ids text"
+    ):
         run(write("t.csv", text([(1, "sku-1", 9_000, "c")])), "--append", "--out", monday)
     out = tmp_path / "texts"
-    run(write("a.csv", text([(f"u{u}", f"0{i}", i, "c") for u in range(4) for i in range(1, 5)])), *COLUMNS, *PROTOCOL, "--out", out)
+    run(
+        write("a.csv", text([(f"u{u}", f"0{i}", i, "c") for u in range(4) for i in range(1, 5)])),
+        *COLUMNS,
+        *PROTOCOL,
+        "--out",
+        out,
+    )
     run(write("b.csv", text([(7, item, 50 + item, "c") for item in (3, 11, 12)])), "--append", "--out", out)
     data = PreparedData.load(out)
     assert histories(data)["7"] == [b"3", b"11", b"12"]
@@ -129,11 +142,21 @@ def test_without_times_all_rows_follow(write, tmp_path):
 
 def test_tables_are_read_again_and_may_be_newer(write, tmp_path):
     out = tmp_path / "out"
-    items = write("items.csv", "sku;brand\n20;a\n40;a\n60;b\n10;b\n30;b\n")
-    run(write("monday.csv", text(MONDAY)), *COLUMNS, *PROTOCOL, "--out", out, "--items", items)
-    newer = write("newer.csv", "sku;brand\n20;z\n40;z\n60;b\n10;b\n30;b\n")
+    items = write("items.csv", "sku;price\n20;1.5\n40;2.5\n60;3\n10;4\n30;5\n")
+    run(
+        write("monday.csv", text(MONDAY)),
+        *COLUMNS,
+        *PROTOCOL,
+        "--out",
+        out,
+        "--items",
+        items,
+        "--items-numbers",
+        "price",
+    )
+    newer = write("newer.csv", "sku;price\n20;9\n40;2.5\n60;3\n10;4\n30;5\n")
     run(write("tuesday.csv", text(TUESDAY)), "--append", "--out", out, "--items", newer)
-    assert PreparedData.load(out).attributes["brand"].to_list() == [["b"], ["z"], ["b"], ["z"], ["b"]]
+    assert PreparedData.load(out).attributes["price"].to_list() == [4, 9, 5, 2.5, 3]
     with pytest.raises(DataError, match=r"was made without --profile; prepare it again with the whole log"):
         run(write("w.csv", text(rows([1], (5,), 9_000))), "--append", "--out", out, "--profile", newer)
 
@@ -142,7 +165,9 @@ def test_options_that_the_data_set_has_are_refused(write, monday):
     day = write("tuesday.csv", text(TUESDAY))
     with pytest.raises(ConfigError, match="--user, --min-behaviors with --append, which reads a log as the data set"):
         run(day, "--append", "--out", monday, "--user", "uid", "--min-behaviors", 3)
-    assert "a sample; nothing is written" in run(day, "--append", "--out", monday, "--dry-run")
+    assert "a dry run: nothing is written" in run(day, "--append", "--out", monday, "--dry-run")
     (monday / "events.parquet").unlink()
-    with pytest.raises(DataError, match=r"has no events.parquet; only data sets of `nann prepare log` can be appended to"):
+    with pytest.raises(
+        DataError, match=r"has no events.parquet; only data sets of `nann prepare log` can be appended to"
+    ):
         run(day, "--append", "--out", monday)
