@@ -150,8 +150,7 @@ class RowReader:
             if may_be_lost(kinds[key]):
                 raw = pl.col(_raw(key))
                 given = raw.is_not_null() & (raw.is_not_nan() if kinds[key].is_float() else True)
-                what = NOT_UTF8 if kinds[key] == pl.Binary else "neither a whole number nor text"
-                yield empty & given, f"{name} is {what}", key
+                yield empty & given, f"{name} is neither a whole number nor text", key
             if wanted == pl.String:
                 damaged = pl.col(key).cast(pl.String).str.contains(REPLACED, literal=True)
                 yield damaged.fill_null(False), f"{name} is {NOT_UTF8}", key

@@ -9,7 +9,7 @@ import polars as pl
 from nann.errors import DataError
 
 _MAX_EXACT_FLOAT = float(1 << 53)
-_TEXTS = (pl.String, pl.Categorical, pl.Enum, pl.Binary)
+_TEXTS = (pl.String, pl.Categorical, pl.Enum)
 
 
 def fits_int64(kind: pl.DataType) -> bool:
@@ -35,14 +35,14 @@ def key_column(name: str, kind: pl.DataType, wanted: pl.DataType, path: Path) ->
         text = column.cast(pl.String)
         return pl.when(text.str.contains(r"^[^.]*(\.0*)?$")).then(text.str.replace(r"\.0*$", ""))
     if kind.is_integer() or kind in _TEXTS:
-        text = column.cast(pl.String, strict=False).str.strip_chars()
+        text = column.cast(pl.String).str.strip_chars()
         return pl.when(text.str.len_bytes() > 0).then(text)
     raise DataError(f"column {name!r} of {path} has type {kind}; expected whole numbers or text")
 
 
 def may_be_lost(kind: pl.DataType) -> bool:
-    """Whether a value of this type may be there and be no key: half a number, bytes that are no UTF-8."""
-    return kind.is_float() or kind.is_decimal() or kind == pl.Binary
+    """Whether a value of this type may be there and be no key: half a number."""
+    return kind.is_float() or kind.is_decimal()
 
 
 def plain_number(text: pl.Expr) -> pl.Expr:

@@ -65,7 +65,7 @@ class TextFormat:
 
 def header_fields(line: str, separator: str, text: TextFormat) -> list[str]:
     """The fields of a file's first line, without spaces around them; [] if its quotes are broken."""
-    records = list(_records([line], np.zeros(1, np.int64), separator, text, at_end=True))
+    records = list(_records([line], np.zeros(1, np.int64), separator, text, None, at_end=True))
     fields = records[0][2]
     return [] if fields is None else [field.strip() for field in fields]
 
@@ -95,7 +95,8 @@ class CsvSplitter:
         taken = np.zeros(lines.height, bool)
         rows: list[tuple[int, list[str] | None]] = []
         texts = lines["text"].to_list()
-        for first, end, values in _records(texts, hard, self._separator, self._text, at_end=at_end):
+        count = len(self._schema)
+        for first, end, values in _records(texts, hard, self._separator, self._text, count, at_end=at_end):
             taken[first:end] = True
             if end > len(texts):
                 self._open = lines.slice(first)
@@ -156,13 +157,20 @@ def split_plain(lines: pl.DataFrame, names: Sequence[str], separator: str) -> pl
 
 
 def _records(
-    lines: Sequence[str], starts: npt.NDArray[np.int64], separator: str, text: TextFormat, *, at_end: bool
+    lines: Sequence[str],
+    starts: npt.NDArray[np.int64],
+    separator: str,
+    text: TextFormat,
+    count: int | None,
+    *,
+    at_end: bool,
 ) -> Iterator[tuple[int, int, list[str] | None]]:
     """The rows that begin at the given lines, unless they are inside the row before.
 
     Yields:
-        First line, the line after the last, and the fields; None if the quotes of the first line are broken. The end is
-        beyond the lines if the row goes on after them.
+        First line, the line after the last, and the fields; None if the quotes of the first line are broken, which
+        several lines with another number of fields than `count` are too. The end is beyond the lines if the row goes on
+        after them.
     """
     position = start = 0
 
@@ -188,11 +196,13 @@ def _records(
     for start in starts.tolist():
         if start < position:
             continue
-        position = start
+        position, fields = start, None
         try:
             fields = next(rows)
+            if count is not None and position > start + 1 and len(fields) != count:
+                raise csv.Error
         except (csv.Error, StopIteration):
-            if position == len(lines) < start + _MAX_RECORD_LINES and not at_end:
+            if position == len(lines) < start + _MAX_RECORD_LINES and not at_end and fields is None:
                 yield start, len(lines) + 1, None
                 return
             position, rows = start + 1, reader()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import bz2
 import glob
-import gzip
 import lzma
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import unquote
 
 import zstandard
@@ -21,9 +20,15 @@ _PARQUET_MAGIC = b"PAR1"
 _ZIP_MAGIC = b"PK\x03\x04"
 _PACKERS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
+_UNPACKERS: dict[str, Callable[[], Any]] = {
+    "gzip": lambda: zlib.decompressobj(zlib.MAX_WBITS | 16),
+    "bzip2": bz2.BZ2Decompressor,
+    "xz": lzma.LZMADecompressor,
+    "zstd": lambda: zstandard.ZstdDecompressor().decompressobj(),
+}
 _DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
-_ZSTD_READ_BYTES = 1 << 20
+_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -113,38 +118,28 @@ def byte_blocks(path: Path, size: int) -> Iterator[bytes]:
         raise DataError(f"{path} is a zip archive; expected plain text, gzip, bzip2, xz or zstd: unzip it first")
     if head.startswith(_PARQUET_MAGIC):
         raise DataError(f"{path} is Parquet; expected text: read it with `nann prepare log`")
-    try:
-        with path.open("rb") as file:
-            if packer == "zstd":
-                yield from _zstd_blocks(file)
-                return
-            stream = _unpacked(file, packer)
-            while block := stream.read(size):
-                yield block
-    except _DAMAGED as error:
+    with path.open("rb") as file:
         if packer is None:
-            raise
-        raise DataError(f"{path} is a damaged {packer} file ({error}); expected a whole one: copy it again") from error
+            while block := file.read(size):
+                yield block
+            return
+        try:
+            yield from _unpacked(file, _UNPACKERS[packer])
+        except _DAMAGED as error:
+            message = f"{path} is a damaged {packer} file ({error}); expected a whole one: copy it again"
+            raise DataError(message) from error
 
 
-def _unpacked(file: IO[bytes], packer: str | None) -> IO[bytes]:
-    if packer == "gzip":
-        return gzip.open(file)  # type: ignore[return-value]
-    if packer == "bzip2":
-        return bz2.open(file)
-    return lzma.open(file) if packer == "xz" else file
-
-
-def _zstd_blocks(file: IO[bytes]) -> Iterator[bytes]:
-    # Not the library's stream reader, which takes a truncated archive for a whole one.
-    unpack, data = zstandard.ZstdDecompressor().decompressobj(), b""
-    while data or (data := file.read(_ZSTD_READ_BYTES)):
-        if unpack.eof:  # an archive may have several frames
-            unpack = zstandard.ZstdDecompressor().decompressobj()
-        block = unpack.decompress(data)
-        data = unpack.unused_data if unpack.eof else b""
-        if block:
+def _unpacked(file: IO[bytes], unpacker: Callable[[], Any]) -> Iterator[bytes]:
+    # Not the libraries' own files: they take a truncated zstd archive, and bzip2 and xz that are damaged where another
+    # stream begins, for whole ones.
+    unpack, data = unpacker(), b""
+    while data or (data := file.read(_READ_BYTES)):
+        if unpack.eof:
+            unpack = unpacker()
+        if block := unpack.decompress(data):
             yield block
+        data = unpack.unused_data.lstrip(b"\0") if unpack.eof else b""  # zeros pad
     if not unpack.eof:
         raise EOFError("it ends early")
 

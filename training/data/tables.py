@@ -114,7 +114,9 @@ class Table:
             ).select(*names, pl.col(LINE).cast(pl.Int64), pl.lit(None, pl.String).alias(MALFORMED))
             count = frame.select(pl.len()).collect().item()
             for start in range(0, count, batch_rows):
-                yield TableBatch(frame.slice(start, batch_rows).collect())
+                rows = frame.slice(start, batch_rows).collect()
+                binary = [_decoded(rows[name]) for name, kind in rows.schema.items() if kind == pl.Binary]
+                yield TableBatch(rows.with_columns(binary))
         except (pl.exceptions.PolarsError, OSError) as error:
             raise _damaged(self.file.path, error) from error
 
@@ -211,9 +213,20 @@ def _check_columns(table: Table, wanted: Mapping[str, str]) -> None:
 
 def _parquet_schema(path: Path) -> dict[str, pl.DataType]:
     try:
-        return dict(pl.scan_parquet(path, hive_partitioning=False).collect_schema())
+        schema = pl.scan_parquet(path, hive_partitioning=False).collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _damaged(path, error) from error
+    return {name: pl.String() if kind == pl.Binary else kind for name, kind in schema.items()}
+
+
+def _decoded(binary: pl.Series) -> pl.Series:
+    """Binary as the UTF-8 that it is; what is no UTF-8 becomes U+FFFD, as in text files."""
+    try:
+        text: pl.Series = binary.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        texts = [None if value is None else value.decode("utf-8", "replace") for value in binary]
+        text = pl.Series(binary.name, texts, pl.String)
+    return text
 
 
 def _damaged(path: Path, error: Exception) -> DataError:

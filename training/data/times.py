@@ -43,7 +43,8 @@ class TimeColumn:
     def __post_init__(self) -> None:
         if self.form is not None:
             try:
-                pl.Series(["x"]).str.to_datetime(self.form, strict=False)
+                moment = pl.Series([0]).cast(pl.Datetime("us", "UTC"))
+                moment.dt.strftime(self.form.replace("%#z", "%z"))
             except pl.exceptions.PolarsError as error:
                 why = str(error).splitlines()[0]
                 raise ConfigError(
@@ -153,7 +154,7 @@ def _filled(times: pl.Series, text: pl.Series, read: Callable[[pl.Series], pl.Se
 
 
 def _parsed(text: pl.Series, form: str) -> pl.Series:
-    zone = "UTC" if form.endswith("z") else None
+    zone = "UTC" if "%z" in form or "%#z" in form else None
     return text.str.to_datetime(form, time_unit="us", time_zone=zone, strict=False).dt.epoch("us")
 
 
