@@ -13,7 +13,8 @@ import polars as pl
 from nann.errors import DataError
 
 from .log_source import LogSource
-from .prepare import EVENTS_FILE, prepare
+from .numbering import collect
+from .prepare import EVENTS_FILE, ITEMS_FILE, prepare
 from .prepared import read_manifest
 from .protocol import Protocol
 from .rows import Appended, InteractionLog, RowCounts
@@ -75,22 +76,23 @@ def _joined(folder: Path, manifest: Mapping[str, Any], log: InteractionLog) -> I
     old, new = _of_one_kind(pl.scan_parquet(folder / EVENTS_FILE), log)
     older = known = 0
     if "time" in manifest["reader"]["columns"]:
-        newest = old.select(pl.col("time").max()).collect().item()
-        rows = new.select(pl.len()).collect().item()
-        older = new.filter(pl.col("time") < newest).select(pl.len()).collect().item()
+        newest = collect(old.select(pl.col("time").max())).item()
+        older, at_newest, later = (
+            collect(new.filter(when).select(pl.len())).item()
+            for when in (pl.col("time") < newest, pl.col("time") == newest, pl.col("time") > newest)
+        )
         # A file that overlaps the one before has some of its rows again.
-        keys = [key for key in ("user", "item", "basket", "time") if key in new.collect_schema()]
-        same = new.filter(pl.col("time") == newest).join(old.filter(pl.col("time") == newest), on=keys, how="anti")
-        later = pl.concat([same, new.filter(pl.col("time") > newest)])
-        left = later.select(pl.len()).collect().item()
-        known = rows - older - left
-        if not left:
+        keys = [key for key in ("user", "item", "basket") if key in new.collect_schema()]
+        same = pl.col("time") == newest
+        unknown = collect(new.filter(same)).join(collect(old.filter(same)), on=keys, how="anti", maintain_order="left")
+        known = at_newest - unknown.height
+        if not unknown.height + later:
             raise DataError(
-                f"none of the {rows:,} rows is newer than the newest one of {folder}, {shown_time(newest)} UTC: "
-                f"{older:,} are older and {known:,} are in it; nothing is appended"
+                f"none of the {older + at_newest:,} rows is newer than the newest one of {folder}, {shown_time(newest)} "
+                f"UTC: {older:,} are older and {known:,} are in it; nothing is appended"
             )
-        new = later
-    items = pl.read_parquet(folder / "items.parquet", columns=["item_id"])["item_id"]
+        new = pl.concat([unknown.lazy(), new.filter(pl.col("time") > newest)])
+    items = pl.read_parquet(folder / ITEMS_FILE, columns=["item_id"])["item_id"]
     return replace(
         log,
         sources=(*manifest["sources"], *log.sources),

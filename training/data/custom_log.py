@@ -168,7 +168,7 @@ def _count_events(rows: pl.DataFrame, events: Counter[str]) -> None:
 def _events_described(events: Counter[str], rules: LogRules, *, sampled: bool) -> str:
     missing = [event for event in rules.events if not events[event]]
     others = [event for event in events if event not in rules.events]
-    listed = [f"{event} ({events[event]:,})" for event in sorted(others, key=lambda event: -events[event])]
+    listed = [f"{event} ({events[event]:,})" for event in sorted(others, key=lambda event: (-events[event], event))]
     left_out = ", ".join(listed[:_SHOWN_EVENTS]) + (" and others" if len(listed) > _SHOWN_EVENTS else "")
     if missing and not sampled:
         raise DataError(

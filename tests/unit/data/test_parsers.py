@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 from datetime import datetime, timedelta, timezone
 
 import polars as pl
@@ -52,7 +53,7 @@ fields = st.lists(st.text('ab,"\n |:', max_size=6), min_size=3, max_size=3)
 def test_what_the_csv_module_writes_is_read(rows, separator, lines_a_batch, quote_all):
     """Any fields, with quotes, separators and line breaks inside, however the lines fall into batches."""
     # Blank lines are no rows, inside quotes too.
-    rows = [[field.replace("\n\n", "\n").strip("\n") or "x" for field in row] for row in rows]
+    rows = [[re.sub("\n+", "\n", field).strip("\n") or "x" for field in row] for row in rows]
     written = io.StringIO()
     # The module writes separators of one character.
     quoting = csv.QUOTE_ALL if quote_all or separator == "::" else csv.QUOTE_MINIMAL
@@ -209,7 +210,9 @@ def test_encodings(write, scratch, encoding, batch_bytes):
     assert log.rows.collect()["user"].to_list() == names
 
 
-json_values = st.one_of(st.integers(-(2**70), 2**70), st.text(st.characters(codec="utf-8")), st.booleans(), st.none())
+json_values = st.one_of(
+    st.integers(-(2**63), 2**64 - 1), st.text(st.characters(codec="utf-8")), st.booleans(), st.none()
+)
 
 
 @settings(max_examples=100, deadline=None)
@@ -311,7 +314,7 @@ def test_events_values_and_missing_values(write, scratch):
     )
     assert log.settings["found"]["events"] == "kept buy (3), cart (1); left out search (1)"
     with pytest.raises(
-        DataError, match=r"no row has the event 'bye'; the log has buy \(3\), search \(1\), cart \(1\): name"
+        DataError, match=r"no row has the event 'bye'; the log has buy \(3\), cart \(1\), search \(1\): name"
     ):
         read_log([path], LogColumns(event="type"), scratch, rules=LogRules(events=("bye",)))
 
