@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..training.data.rows import InteractionLog
 
 _SAMPLE_ROWS = 100_000
-_WITH_APPEND = {"files", "append", "out", "items", "profile", "max_bad_share", "dry_run", "json_output"}
+_WITH_APPEND = {"files", "append", "out", "name", "items", "profile", "max_bad_share", "dry_run", "json_output"}
 """Options that may be given with --append; the data set has the others."""
 
 

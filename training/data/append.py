@@ -88,8 +88,8 @@ def _joined(folder: Path, manifest: Mapping[str, Any], log: InteractionLog) -> I
         known = at_newest - unknown.height
         if not unknown.height + later:
             raise DataError(
-                f"none of the {older + at_newest:,} rows is newer than the newest one of {folder}, {shown_time(newest)} "
-                f"UTC: {older:,} are older and {known:,} are in it; nothing is appended"
+                f"none of the {older + at_newest:,} rows is newer than the newest one of {folder}, "
+                f"{shown_time(newest)} UTC: {older:,} are older and {known:,} are in it; nothing is appended"
             )
         new = pl.concat([unknown.lazy(), new.filter(pl.col("time") > newest)])
     items = pl.read_parquet(folder / ITEMS_FILE, columns=["item_id"])["item_id"]

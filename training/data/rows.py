@@ -183,7 +183,7 @@ class RowStage:
         if not self._parts:
             raise DataError(
                 f"the log is empty: {counts.read:,} rows were read, {counts.bad:,} of them are bad and "
-                f"{counts.filtered:,} of another behaviour type; expected at least one row to keep"
+                f"{counts.filtered:,} of another type or too small a value; expected at least one row to keep"
             )
         return pl.scan_parquet(self._parts), counts
 

@@ -9,6 +9,7 @@ import io
 import json
 import lzma
 import re
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
 import polars as pl
@@ -17,12 +18,13 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nann.errors import ConfigError, DataError
+from nann.errors import ConfigError, DataError, NannError
 from nann.training.data import csv_rows
 from nann.training.data.canonical_rows import LogColumns, LogRules, exploded
 from nann.training.data.csv_rows import CsvSplitter, TextFormat
 from nann.training.data.custom_log import read_log
 from nann.training.data.files import log_files
+from nann.training.data.item_table import ItemTable
 from nann.training.data.json_rows import json_rows, json_schema
 from nann.training.data.times import TimeColumn, parse_time
 
@@ -349,6 +351,61 @@ def test_advice_fits_the_share_of_bad_rows(write, scratch):
         DataError, match=r"So many are seldom damaged, but read in the wrong way: --time-format says how"
     ):
         read_log([write("many.csv", HEADER + "1,2,soon\n")], LogColumns(), scratch)
+
+
+pieces = st.sampled_from(
+    [
+        b"user,item,time",
+        b"\n",
+        b"1,2,3\n",
+        b'"',
+        b",",
+        b"\xff",
+        b"\x00",
+        b'{"user": 1, "item": [2], "time": "3"}',
+        b"\r",
+        b"[",
+        b"{",
+    ]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(pieces | st.binary(max_size=4), max_size=12),
+    st.sampled_from(sorted(PACK)),
+    st.sampled_from(["utf-8", "utf-16", "gb18030"]),
+)
+def test_any_bytes_are_a_log_or_an_error_of_ours(tmp_path_factory, parts, packed, encoding):
+    folder = tmp_path_factory.mktemp("any")
+    (folder / packed).write_bytes(PACK[packed](b"".join(parts)))
+    with suppress(NannError):
+        log = read_log([folder / packed], LogColumns(), folder, text=TextFormat(encoding=encoding), max_bad_share=1)
+        assert log.rows.collect().null_count().row(0) == (0, 0, 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=60), st.integers(0, 2_000))
+def test_any_damage_of_a_parquet_file_is_an_error_of_ours(tmp_path_factory, junk, place):
+    folder = tmp_path_factory.mktemp("any")
+    path = folder / "log.parquet"
+    pl.DataFrame({"user": ["a"] * 50, "item": range(50), "time": range(50)}).write_parquet(path)
+    whole = path.read_bytes()
+    place %= len(whole)
+    path.write_bytes(whole[:place] + junk + whole[place + len(junk) :])
+    with suppress(NannError):
+        read_log([path], LogColumns(), folder, max_bad_share=1)
+
+
+def test_a_table_of_items_has_the_ids_as_the_log_has_them(write, tmp_path, scratch):
+    log = write("log.csv", HEADER + "1,007,3\n1,8,3\n")
+    items = write("items.csv", "item;price\n007;1\n7;2\n8;3\n;4\n")
+    read = read_log([log], LogColumns(), scratch, items=ItemTable(items, numbers=("price",)))
+    assert dict(read.attributes.frame.select("item", "field_0").rows()) == {"007": 1, "7": 2, "8": 3}
+    assert read.conversions[0].endswith("items.csv have no item in column 'item': left out")
+    numbers = write("numbers.csv", HEADER + "1,7,3\n1,8,3\n")
+    read = read_log([numbers], LogColumns(), scratch, items=ItemTable(items, numbers=("price",)))
+    assert dict(read.attributes.frame.select("item", "field_0").rows()) == {7: 2, 8: 3}
 
 
 def test_a_sample_is_read_and_no_more(write, scratch):
