@@ -82,7 +82,10 @@ def _texts(path: Path, size: int, encoding: str) -> Iterator[str]:
         if first and utf_8 and block.startswith(_UTF_16_MARKS):
             raise DataError(f"{path} begins like UTF-16 and not like UTF-8; read it with --encoding utf-16")
         first = False
-        text = decoder.decode(block)
+        try:
+            text = decoder.decode(block)
+        except UnicodeError as error:  # not that of a character, which is replaced
+            raise DataError(f"{path} is not in {encoding.upper()} ({error}); name its --encoding") from error
         if "\0" in text[:65536]:
             raise DataError(f"{path} is binary; expected text in {encoding.upper()}, one row per line")
         yield text

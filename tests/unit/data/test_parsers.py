@@ -212,6 +212,14 @@ def test_encodings(write, scratch, encoding, batch_bytes):
     assert log.rows.collect()["user"].to_list() == names
 
 
+def test_utf_16_without_its_mark_is_refused(write, scratch):
+    path = write("log.csv", HEADER + "1,2,3\n")
+    with pytest.raises(
+        DataError, match=r"log.csv is not in UTF-16 \(UTF-16 stream does not start with BOM\); name its --en"
+    ):
+        read_log([path], LogColumns(), scratch, text=TextFormat(encoding="utf-16"))
+
+
 json_values = st.one_of(
     st.integers(-(2**63), 2**64 - 1), st.text(st.characters(codec="utf-8")), st.booleans(), st.none()
 )
