@@ -60,7 +60,7 @@ class IdKind(ABC):
 
     def spec(self, tensor: TensorSpec) -> TensorSpec:
         """A tensor of item ids as a bundle of this kind has it. It equals the one of the other kind."""
-        return replace(tensor, dtype=self.dtype)
+        return tensor if tensor.dtype is self.dtype else replace(tensor, dtype=self.dtype)
 
     @abstractmethod
     def is_padding(self, ids: Ids) -> npt.NDArray[np.bool_]:

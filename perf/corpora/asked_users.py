@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,12 +34,12 @@ class AskedUsers:
     users: MeasuredUsers
 
     @cached_property
-    def histories(self) -> list[list[int]]:
+    def histories(self) -> list[list[Any]]:
         """External ids, oldest first, without padding; never empty."""
         return unpadded(self.users.queries.external_ids)
 
     @cached_property
-    def row_of(self) -> dict[tuple[int, ...], int]:
+    def row_of(self) -> dict[tuple[Any, ...], int]:
         """History -> row of the user."""
         return {tuple(history): row for row, history in enumerate(self.histories)}
 
@@ -49,10 +50,10 @@ class AskedUsers:
     def quality(self, answers: Sequence[Answer]) -> dict[str, float]:
         """recall, recall_all (of the exhaustive top K) and coverage over the users who were answered, each once."""
         found = {self.row_of[answer.behavior_item_ids]: answer.item_ids for answer in answers}
-        rows = np.array(sorted(found), np.intp)
+        rows, kind = np.array(sorted(found), np.intp), self.bundle.id_kind
         items = np.full((len(rows), self.users.top_k), PADDING_ITEM, np.int32)
         for place, row in enumerate(rows):
-            indices = self.bundle.features.item_indices(np.array(found[row], np.int64))[: items.shape[1]]
+            indices = self.bundle.features.item_indices(kind.row(found[row])[0])[: items.shape[1]]
             items[place, : len(indices)] = indices
         users = self.users.take(rows)
         return {

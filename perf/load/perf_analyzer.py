@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nann.errors import ServerError
+from nann.item_ids import KINDS
 from nann.signature import BEHAVIOR_ITEM_IDS, ENSEMBLE, ITEM_IDS, ITEMS_SCORED, SCORER
 
 from .perf_analyzer_install import PerfAnalyzer
@@ -25,6 +26,7 @@ _ASYNC_THREADS = 16
 _LONGER = (1, 4, 16)
 _TOO_SHORT = ("No valid requests recorded", "Failed to obtain stable measurement")
 _TIMEOUT_S = 600
+_PADDING = {kind.padding for kind in KINDS.values()}
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,15 @@ class Answer:
     """One request of the measured windows and its answer.
 
     Attributes:
-        behavior_item_ids: the request's history, external ids.
+        behavior_item_ids: the request's history, external ids. perf_analyzer runs text ids together as one text.
         latency_ms: from sending to the answer.
-        item_ids: external ids, best first, without padding.
+        item_ids: external ids, best first, without padding; of text ids one text, as above.
         items_scored: scorer evaluations.
     """
 
-    behavior_item_ids: tuple[int, ...]
+    behavior_item_ids: tuple[Any, ...]
     latency_ms: float
-    item_ids: tuple[int, ...]
+    item_ids: tuple[Any, ...]
     items_scored: int
 
 
@@ -108,7 +110,7 @@ class Load:
 def run_perf_analyzer(
     tool: PerfAnalyzer,
     grpc_url: str,
-    histories: Sequence[Sequence[int]],
+    histories: Sequence[Sequence[Any]],
     load: Load,
     window_s: float,
     parameters: Mapping[str, int | str | bool] | None = None,
@@ -177,11 +179,11 @@ def _answer(request: Mapping[str, Any]) -> Answer:
     return Answer(
         tuple(_values(request["request_inputs"][BEHAVIOR_ITEM_IDS.name])),
         (request["response_timestamps"][-1] - request["timestamp"]) / 1e6,
-        tuple(item for item in _values(output[ITEM_IDS.name]) if item > 0),
+        tuple(item for item in _values(output[ITEM_IDS.name]) if item not in _PADDING),
         _values(output[ITEMS_SCORED.name])[0],
     )
 
 
-def _values(value: Any) -> list[int]:
+def _values(value: Any) -> list[Any]:
     """A tensor of one element is exported as that element."""
     return value if isinstance(value, list) else [value]

@@ -3,6 +3,7 @@
 //
 // - Triton 2.51 multiplies the sizes of a shape without looking for overflow, and its HTTP server allocates the product
 //   before it looks at the data: 48 bytes can end a Python process or the server.
+// - An element of text may have any size: only the data says how much the Python processes would copy.
 // - Its gRPC server unpacks a compressed message to as much as 2 GB.
 // - Clients may call the ensemble alone. Its steps trust each other's tensors. Operators may call them over HTTP with
 //   the admin key.
@@ -17,16 +18,21 @@
 
 #include "_preloaded.hpp"
 
+struct TRITONSERVER_BufferAttributes;
 struct TRITONSERVER_Error;
 struct TRITONSERVER_InferenceRequest;
 struct TRITONSERVER_Server;
 extern "C" TRITONSERVER_Error* TRITONSERVER_ErrorNew(int code, const char* message);
+extern "C" TRITONSERVER_Error* TRITONSERVER_BufferAttributesByteSize(TRITONSERVER_BufferAttributes* attributes,
+                                                                     size_t* bytes);
 
 namespace {
 
 constexpr int kInvalidArgument = 3;
 // A tensor of the largest request that a server with default limits takes has 160,000.
 constexpr uint64_t kMostElements = 1 << 22;
+// As much as 160,000 of the longest text ids have, each behind its length, and some room.
+constexpr size_t kMostBytes = 48 << 20;
 constexpr uint64_t kMostUnpacked = 16 << 20;
 constexpr const char* kPublicModel = "nann";
 
@@ -82,6 +88,11 @@ TRITONSERVER_Error* invalid(const std::string& message) {
   return TRITONSERVER_ErrorNew(kInvalidArgument, message.c_str());
 }
 
+TRITONSERVER_Error* too_large(const char* name, size_t bytes) {
+  return invalid(std::string(name) + " has " + std::to_string(bytes) + " bytes; expected at most " +
+                 std::to_string(kMostBytes));
+}
+
 }  // namespace
 
 EXPORTED TRITONSERVER_Error* TRITONSERVER_InferenceRequestAddInput(TRITONSERVER_InferenceRequest* request,
@@ -96,6 +107,28 @@ EXPORTED TRITONSERVER_Error* TRITONSERVER_InferenceRequestAddInput(TRITONSERVER_
                    std::to_string(kMostElements) + " elements");
   }
   return real(request, name, dtype, shape, rank);
+}
+
+EXPORTED TRITONSERVER_Error* TRITONSERVER_InferenceRequestAppendInputData(TRITONSERVER_InferenceRequest* request,
+                                                                          const char* name, const void* base,
+                                                                          size_t bytes, int memory_type,
+                                                                          int64_t memory_id) {
+  static const auto real =
+      replaced<decltype(TRITONSERVER_InferenceRequestAppendInputData)>("TRITONSERVER_InferenceRequestAppendInputData");
+  if (is_program(__builtin_return_address(0)) && bytes > kMostBytes) return too_large(name, bytes);
+  return real(request, name, base, bytes, memory_type, memory_id);
+}
+
+EXPORTED TRITONSERVER_Error* TRITONSERVER_InferenceRequestAppendInputDataWithBufferAttributes(
+    TRITONSERVER_InferenceRequest* request, const char* name, const void* base,
+    TRITONSERVER_BufferAttributes* attributes) {
+  static const auto real = replaced<decltype(TRITONSERVER_InferenceRequestAppendInputDataWithBufferAttributes)>(
+      "TRITONSERVER_InferenceRequestAppendInputDataWithBufferAttributes");
+  size_t bytes = 0;
+  if (is_program(__builtin_return_address(0)) && TRITONSERVER_BufferAttributesByteSize(attributes, &bytes) == nullptr &&
+      bytes > kMostBytes)
+    return too_large(name, bytes);
+  return real(request, name, base, attributes);
 }
 
 EXPORTED TRITONSERVER_Error* TRITONSERVER_InferenceRequestNew(TRITONSERVER_InferenceRequest** request,

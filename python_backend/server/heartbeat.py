@@ -131,9 +131,10 @@ def model_heartbeat(
 
 def tiny_request(bundle: Bundle) -> dict[TensorSpec, npt.NDArray[Any]]:
     """Inputs for every model: one user without a history, `[1, ...]`."""
+    kind = bundle.id_kind
     width = bundle.shape_grid.widths[0]  # a scorer with captured shapes has no smaller one
     return {
-        BEHAVIOR_ITEM_IDS: np.full((1, 1), PADDING_ITEM, BEHAVIOR_ITEM_IDS.dtype),
+        kind.spec(BEHAVIOR_ITEM_IDS): np.full((1, 1), kind.padding, kind.dtype),
         BEHAVIORS: np.full((1, bundle.sequence_length), PADDING_ITEM, BEHAVIORS.dtype),
         PROFILE_CODES: np.zeros((1, bundle.profile_width), PROFILE_CODES.dtype),
         USER_STATE: np.zeros((1, bundle.user_state_width), USER_STATE.dtype),

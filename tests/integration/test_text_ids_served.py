@@ -7,6 +7,7 @@ import json
 import subprocess
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -14,16 +15,21 @@ import pytest
 from support.live_bundle import ITEMS, attributes, item_ids, make_bundle, text_ids
 from support.own_server import own_server
 from support.reference import OfflineEnsemble
+from support.waiting import wait_until
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from typer.testing import CliRunner
 
 from nann.bundle import Bundle
 from nann.cli.main import app
 from nann.clients import RetrievalClient
-from nann.errors import DeployError, RequestError
+from nann.errors import ConfigError, DeployError, RequestError
 from nann.item_ids import MAX_ID_BYTES, TEXT
+from nann.perf.load.perf_analyzer import Load, run_perf_analyzer
+from nann.perf.load.perf_analyzer_install import find_perf_analyzer
 from nann.python_backend.repository.deploy import deploy, rollback_online
+from nann.python_backend.server.heartbeat import Restarts, model_heartbeat
 from nann.python_backend.server.processes import child_processes
+from nann.signature import BEAM_RETRIEVAL, FEATURE_TRANSFORM
 
 pytestmark = pytest.mark.triton
 
@@ -194,6 +200,20 @@ def test_malformed_texts_are_refused_and_the_server_goes_on(text_server, name, c
     assert set(child_processes(text_server.pid)) == before
 
 
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_huge_text_is_refused(text_server, raw):
+    request = service_pb2.ModelInferRequest(model_name="nann")
+    tensor = request.inputs.add(name="behavior_item_ids", datatype="BYTES", shape=[1, 1])
+    if raw:
+        request.raw_input_contents.append(binary(bytes(64 << 20)))
+    else:
+        tensor.contents.bytes_contents.append(bytes(64 << 20))
+    with grpc.insecure_channel(text_server.grpc_url) as channel, pytest.raises(grpc.RpcError) as caught:
+        service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=60)
+    words = "behavior_item_ids has 67108868 bytes; expected at most 50331648"
+    assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, words)
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"\xed\xa0\x80", b"a\0", b"\0"], ids=str)
 def test_bytes_that_are_no_text_are_unknown_ids(text_server, content):
     request = service_pb2.ModelInferRequest(model_name="nann")
@@ -211,6 +231,30 @@ def test_json_that_is_no_text_is_refused(text_server, data):
     tensor = {"name": "behavior_item_ids", "shape": [1, 2], "datatype": "BYTES", "data": data}
     refused(text_server, json.dumps({"inputs": [tensor]}).encode())
     assert set(child_processes(text_server.pid)) == before
+
+
+def test_heartbeats_are_answered(text_server, text_bundle):
+    """`nann serve` ends a process that does not answer them."""
+    repository, control = text_server.options.repository, text_server.control
+    for model in (FEATURE_TRANSFORM, BEAM_RETRIEVAL):
+        before = control.executions(model.name, 1)
+        folder = repository / BEAM_RETRIEVAL.name / "1"
+        with contextlib.closing(model_heartbeat(control, model.name, 1, folder, Restarts())) as heartbeat:
+            wait_until(lambda: control.executions(model.name, 1) > before, 20)  # noqa: B023
+            wait_until(lambda: heartbeat.silent_s < 0.5, 20)
+
+
+def test_perf_analyzer_asks_with_texts(text_server):
+    try:
+        tool = find_perf_analyzer(Path("build/perf_analyzer"))
+    except ConfigError as error:
+        pytest.skip(str(error))
+    histories = [TEXTS[history(seed, length)].tolist() for seed, length in ((7, 1), (8, 5), (9, 30))]
+    point = run_perf_analyzer(tool, text_server.grpc_url, histories, Load(concurrency=2), 0.3)
+    assert point.qps > 0
+    # Its export runs the texts of a tensor together, each but the first behind its length.
+    together = {(binary(*(text.encode() for text in one))[4:].decode(),) for one in histories}
+    assert {answer.behavior_item_ids for answer in point.answers} <= together
 
 
 def test_deploys_stay_within_the_kind(text_server, live_bundle_path, tmp_path):
