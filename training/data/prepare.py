@@ -188,10 +188,11 @@ def _new(log: InteractionLog, items: int, users: int) -> dict[str, int]:
 def _warnings(counts: dict[str, int]) -> list[str]:
     said = []
     if counts["stray_category_rows"]:
+        lost = counts["categories_left_out"]
         said.append(
             f"{counts['stray_category_rows']:,} rows give {counts['items_of_several_categories']:,} items another "
-            "category than most of their rows do; the most frequent counts, of several the newest, and so "
-            f"{counts['categories_left_out']:,} categories have no item"
+            "category than most of their rows do: the most frequent one counts, of several the newest"
+            + (f"; {lost:,} of the log's categories have no item then" if lost else "")
         )
     share = counts["targets_like_the_row_before"] / counts["targets"] if counts["targets"] else 0.0
     if share > 0.5:

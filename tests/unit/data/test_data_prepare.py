@@ -250,6 +250,25 @@ def test_categories_of_text_numbers_and_none(prepare_csv):
     assert data.manifest["counts"]["items_of_several_categories"] == 1
 
 
+def test_an_item_has_its_most_frequent_category_of_several_the_newest(prepare_csv):
+    labels = {1: "aab", 2: "bba", 3: "ab", 4: "ba", 5: ["c", ""]}
+    rows = [
+        f"{user},{item},{time},{label}" for user in (1, 2) for item in labels for time, label in enumerate(labels[item])
+    ]
+    data = prepare_csv("\n".join(["user,item,time,category", *rows, ""]), Protocol(3, 1, 0))
+    assert data.item_categories.tolist() == [0, 1, 1, 0, 2]
+    counts = data.manifest["counts"]
+    assert (counts["items_of_several_categories"], counts["stray_category_rows"], counts["categories_left_out"]) == (
+        4,
+        8,
+        0,
+    )
+    assert data.manifest["warnings"][0] == (
+        "8 rows give 4 items another category than most of their rows do: the most frequent one counts, of several the "
+        "newest"
+    )
+
+
 def test_the_folder_holds_what_it_says(prepare_csv, tmp_path):
     data = prepare_csv(ITEM_LOG + "10,5,oops,a\n", Protocol(4, 1, 1), max_bad_share=0.1, name="shop")
     out = tmp_path / "out"

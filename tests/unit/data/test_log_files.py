@@ -152,7 +152,7 @@ def test_stray_categories_are_said(tmp_path):
     manifest, _ = prepared(tmp_path, "category_stray.csv", CATEGORY)
     (said,) = manifest["warnings"]
     assert said.startswith("300 rows give 300 items another category than most of their rows do")
-    assert said.endswith("so 1 categories have no item")
+    assert said.endswith("the newest; 1 of the log's categories have no item then")
 
 
 def test_values_and_repeats_are_left_out_and_counted(tmp_path):
