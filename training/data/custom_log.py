@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -20,7 +21,7 @@ from .log_source import LogSource, ProfileTable
 from .profiles import UserProfiles, encode_profiles
 from .rows import MAX_BAD_SHARE, InteractionLog, RowStage, mark_cut
 from .sources import BATCH_BYTES
-from .tables import BATCH_ROWS, Table, open_table, whole_table
+from .tables import BATCH_ROWS, Table, TableBatch, open_table, whole_table
 from .times import TimeColumn, common_unit, shown_time
 
 _SAMPLE_BYTES = 1 << 20
@@ -70,54 +71,60 @@ def read_log(
         ConfigError: if the rules do not fit the columns, or the share is not valid.
         DataError: if a file can't be read or lacks a column, or the log has too many bad rows or no good one.
     """
-    text, rules = text or TextFormat(), rules or LogRules()
-    rules.check(columns)
-    stage, kinds = RowStage(scratch, max_bad_share), IdKinds(items_are_text=rules.item_ids == "text")
-    tables = [open_table(file, text, columns.options()) for file in log_files(files)]
+    source = LogSource(tuple(files), columns, name, text or TextFormat(), rules or LogRules(), profile, items)
+    source.rules.check(columns)
+    stage, kinds = RowStage(scratch, max_bad_share), IdKinds(items_are_text=source.rules.item_ids == "text")
+    tables = [open_table(file, source.text, columns.options()) for file in log_files(files)]
     found = _files_described(tables)
-    reader = _row_reader(tables, columns, rules, found)
+    reader = _row_reader(tables, columns, source.rules, found)
     for what, how in found.items():
         say(f"{what}: {how}")
+    if max_rows is not None:
+        batch_bytes, batch_rows = min(batch_bytes, _SAMPLE_BYTES), min(batch_rows, max_rows)
     events: Counter[str] = Counter()
     empty = 0
-    for table in tables:
-        for batch in table.batches(list(columns.named().values()), batch_bytes, batch_rows):
-            raw, without = exploded(batch.rows, _lists(batch.rows.schema))
-            empty += without
-            rows = reader.read(raw, table.file.path)
-            _count_events(rows, events)
-            kinds.see(stage.add(table.file.label, mark_cut(rows) if batch.unterminated else rows), table.file.label)
-            if max_rows is not None and stage.read >= max_rows:
-                break
-        else:
-            continue
-        break
+    for table, batch in _batches(tables, columns, batch_bytes, batch_rows):
+        raw, without = exploded(batch.rows, _lists(batch.rows.schema))
+        empty += without
+        rows = reader.read(raw, table.file.path)
+        _count_events(rows, events)
+        kinds.see(stage.add(table.file.label, mark_cut(rows) if batch.unterminated else rows), table.file.label)
+        if max_rows is not None and stage.read >= max_rows:
+            break
     after = kinds.described() if stage.has_rows else {}
-    if rules.events:
-        after["events"] = _events_described(events, rules, sampled=max_rows is not None)
+    if source.rules.events:
+        after["events"] = _events_described(events, source.rules, sampled=max_rows is not None)
     for what, how in after.items():
         say(f"{what}: {how}")
     good, counts = stage.finish()
-    good = kinds.applied(good)
-    profiles = None if profile is None else _read_profiles(profile, good, text)
-    values = None if items is None else read_items(items, text, good.collect_schema()["item"])
+    said = [f"{empty:,} rows have empty lists, and so no behaviours"] if empty else []
+    files_read = tuple(str(table.file.path) for table in tables)
+    log = InteractionLog(name, files_read, kinds.applied(good), counts, conversions=tuple(said), appendable=True)
+    return _with_tables(log, source, found | after)
+
+
+def _batches(
+    tables: Sequence[Table], columns: LogColumns, batch_bytes: int, batch_rows: int
+) -> Iterator[tuple[Table, TableBatch]]:
+    for table in tables:
+        for batch in table.batches(list(columns.named().values()), batch_bytes, batch_rows):
+            yield table, batch
+
+
+def _with_tables(log: InteractionLog, source: LogSource, found: dict[str, str]) -> InteractionLog:
+    """The log with what the tables of users and items say, and the settings."""
+    profiles = None if source.profile is None else _read_profiles(source.profile, log.rows, source.text)
+    item_type = log.rows.collect_schema()["item"]
+    values = None if source.items is None else read_items(source.items, source.text, item_type)
     names = values.frame.lazy().select("item", "name") if values and "name" in values.frame.columns else None
-    source = LogSource(tuple(files), columns, name, text, rules, profile, items)
-    settings = {**source.settings(), "found": found | after}
     said = [line for part in (profiles, values) if part is not None for line in part.conversions]
-    said += [f"{empty:,} rows have empty lists, and so no behaviours"] if empty else []
-    sources = tuple(str(table.file.path) for table in tables)
-    return InteractionLog(
-        name,
-        sources,
-        good,
-        counts,
-        names,
-        profiles,
-        settings,
+    return replace(
+        log,
+        items=names,
+        profiles=profiles,
         attributes=values,
-        conversions=tuple(said),
-        appendable=True,
+        settings={**source.settings(), "found": found},
+        conversions=(*said, *log.conversions),
     )
 
 

@@ -24,6 +24,8 @@ REPLACED = "\ufffd"
 
 CSV, JSON_LINES, PARQUET = "CSV", "JSON lines", "Parquet"
 _HEADER_BYTES = 1 << 16
+_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+"""What polars raises for a damaged Parquet file; it panics for some."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class Table:
                 rows = frame.slice(start, batch_rows).collect()
                 binary = [_decoded(rows[name]) for name, kind in rows.schema.items() if kind == pl.Binary]
                 yield TableBatch(rows.with_columns(binary))
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except _UNREADABLE as error:
             raise _damaged(self.file.path, error) from error
 
 
@@ -214,7 +216,7 @@ def _check_columns(table: Table, wanted: Mapping[str, str]) -> None:
 def _parquet_schema(path: Path) -> dict[str, pl.DataType]:
     try:
         schema = pl.scan_parquet(path, hive_partitioning=False).collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except _UNREADABLE as error:
         raise _damaged(path, error) from error
     return {name: pl.String() if kind == pl.Binary else kind for name, kind in schema.items()}
 
@@ -229,7 +231,7 @@ def _decoded(binary: pl.Series) -> pl.Series:
     return text
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
+def _damaged(path: Path, error: BaseException) -> DataError:
     first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
     return DataError(f"{path} can't be read as Parquet ({first_line}); expected a whole Parquet file: write it again")
 
