@@ -206,7 +206,8 @@ def _warnings(counts: dict[str, int]) -> list[str]:
 
 def _conversions(log: InteractionLog) -> list[str]:
     """What was read in another way than it is written."""
-    spaces = f"{log.counts.trimmed:,} rows have spaces around a user, an item, a category or a basket; the spaces were left out"
+    what = "spaces around a user, an item, a category or a basket; the spaces were left out"
+    spaces = f"{log.counts.trimmed:,} rows have {what}"
     return [*([spaces] if log.counts.trimmed else []), *log.conversions]
 
 
