@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .prepare import DATA_FOLDER
+from .prepare_output import DATA_FOLDER
 from .support import JsonOption, as_typed, output, parse_integers, print_json, say
 
 DEFAULT_DATA = DATA_FOLDER / "complete_journey"

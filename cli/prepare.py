@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nann.errors import ConfigError
-
-from .prepared_summary import show
+from .prepare_log import log
+from .prepare_output import DATA_FOLDER, FilesArgument, MaxBadShareOption, OutOption, names_of, write
 from .protocol_options import protocol_of, with_protocol_options
-from .support import JsonOption, console, print_json
+from .support import JsonOption
 
 if TYPE_CHECKING:
     from ..training.data.protocol import Protocol
@@ -28,19 +27,7 @@ app = typer.Typer(
     "`nann train` reads the folder that this writes.",
 )
 
-DATA_FOLDER = Path("build/data")
-
-FilesArgument = Annotated[list[Path], typer.Argument(help="The log's files, in order.", metavar="FILE")]
-OutOption = Annotated[
-    Path | None, typer.Option(help="Folder to write; a prepared data set there is replaced. Default: build/data/NAME.")
-]
-MaxBadShareOption = Annotated[
-    float, typer.Option(help="Refuse the log if a larger share of its rows is bad.", min=0.0, max=1.0)
-]
-
-
-def _items_option(about: str) -> Any:
-    return typer.Option(help=about, rich_help_panel="Item attributes")
+app.command("log")(log)
 
 
 @app.command("userbehavior")
@@ -61,7 +48,7 @@ def userbehavior(
     """
     from ..training.data.user_behavior import read_user_behavior
 
-    read = partial(read_user_behavior, files, behavior_types=_names(behavior_types), max_bad_share=max_bad_share)
+    read = partial(read_user_behavior, files, behavior_types=names_of(behavior_types), max_bad_share=max_bad_share)
     _prepare(read, "userbehavior", out, protocol_of(protocol), json_output)
 
 
@@ -84,78 +71,6 @@ def complete_journey(
     # All items of the shop stay in the corpus, even if every household that bought one is left out.
     applied = protocol_of(protocol, whole_corpus=True)
     _prepare(partial(read_complete_journey, with_profile=with_profile), "complete_journey", out, applied, json_output)
-
-
-@app.command("log")
-@with_protocol_options()
-def log(
-    files: FilesArgument,
-    out: OutOption = None,
-    name: Annotated[str, typer.Option(help="Name of the data set.")] = "log",
-    user: Annotated[str, typer.Option(help="Column with the user: a number or text.")] = "user",
-    item: Annotated[str, typer.Option(help="Column with the item: a positive whole number.")] = "item",
-    time: Annotated[str, typer.Option(help="Column with the time: seconds, a timestamp or ISO 8601 text.")] = "time",
-    category: Annotated[str | None, typer.Option(help="Column with the item's category.")] = None,
-    basket: Annotated[str | None, typer.Option(help="Column with the basket or session.")] = None,
-    separator: Annotated[str, typer.Option(help="Between the fields of a CSV file; 'tab' for a tab.")] = ",",
-    profile: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet file of user profiles, one row per user.")
-    ] = None,
-    profile_user: Annotated[
-        str | None, typer.Option(help="Column of --profile with the user. Default: --user.")
-    ] = None,
-    profile_fields: Annotated[
-        str, typer.Option(help="Columns of --profile that are fields, separated by commas. Default: all.")
-    ] = "",
-    profile_numbers: Annotated[
-        str,
-        typer.Option(
-            help="Columns of --profile to read as numbers, cut into at most 16 bins. Floats always are; all else is a "
-            "category."
-        ),
-    ] = "",
-    items: Annotated[Path | None, _items_option("CSV or Parquet file with one row per item.")] = None,
-    items_id: Annotated[str | None, _items_option("Column with the item. Default: --item.")] = None,
-    items_fields: Annotated[
-        str,
-        _items_option(
-            "Columns that are attributes, separated by commas: text and whole numbers are categories, floats are "
-            "numbers, lists are several values. Default: all but the names."
-        ),
-    ] = "",
-    items_numbers: Annotated[
-        str, _items_option("Columns to read as numbers, though they hold text or whole numbers.")
-    ] = "",
-    items_name: Annotated[str | None, _items_option("Column with the item's name, to be shown to people.")] = None,
-    items_separator: Annotated[
-        str, _items_option("Between several values in a text; '' if a text is one value.")
-    ] = "|",
-    max_bad_share: MaxBadShareOption = 0.01,
-    json_output: JsonOption = False,
-    **protocol: Any,
-) -> None:
-    """Prepare any CSV (with a header; plain or gzip) or Parquet log by naming its columns.
-
-    Example: nann prepare log events.parquet --user uid --item sku --time at --basket session_id --name shop
-
-    With attributes of the items: nann prepare log events.parquet --items items.parquet --items-numbers price,year
-    """
-    from ..training.data.custom_log import LogColumns, ProfileTable, read_log
-    from ..training.data.item_table import ItemTable
-
-    columns = LogColumns(user, item, time, category, basket)
-    chosen = (profile_user or user, _names(profile_fields), _names(profile_numbers))
-    if profile is None and chosen != (user, (), ()):
-        raise ConfigError("a --profile- option is given without a table of users; give the table with --profile")
-    table = None if profile is None else ProfileTable(profile, *chosen)
-    names = (items_id or item, _names(items_fields), _names(items_numbers), items_name)
-    if items is None and names != (item, (), (), None):
-        raise ConfigError("an --items- option is given without a table of items; give the table with --items")
-    item_table = None if items is None else ItemTable(items, *names, items_separator)
-    mark = "\t" if separator in ("tab", "\\t") else separator
-    read = partial(read_log, files, columns, name=name, separator=mark, profile=table, items=item_table)
-    read = partial(read, max_bad_share=max_bad_share)
-    _prepare(read, name, out, protocol_of(protocol), json_output)
 
 
 @app.command("synthetic")
@@ -198,10 +113,6 @@ def synthetic(
     _prepare(partial(synthetic_log, spec), spec.name, out, protocol_of(protocol), json_output)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
 def _prepare(
     read: Callable[[Path], InteractionLog],
     name: str,
@@ -212,9 +123,4 @@ def _prepare(
     from ..training.data.prepare import prepare
 
     folder = out or DATA_FOLDER / name
-    with console.status("Starting") as status:
-        manifest = prepare(read, folder, protocol, lambda step: status.update(f"{step} ..."), name)
-    show(manifest, folder)
-    if json_output:
-        summary = {key: manifest[key] for key in ("name", "counts", "warnings", "rows", "protocol")}
-        print_json({"path": str(folder), **summary})
+    write(lambda step: prepare(read, folder, protocol, step, name), folder, json_output)

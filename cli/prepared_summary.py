@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .support import console, make_table
+
+if TYPE_CHECKING:
+    from ..training.data.rows import InteractionLog
 
 _SHOWN_VALUES = 3
 
@@ -23,15 +26,29 @@ def show(manifest: Mapping[str, Any], folder: Path) -> None:
         console.print(make_table("user profile", ("field", "kind", "values or bins", "users without"), rows))
     if manifest["item_fields_left_out"]:
         names = ", ".join(manifest["item_fields_left_out"])
-        _say(f"columns of the table of items that tell no items apart, left out: {names}")
+        say(f"columns of the table of items that tell no items apart, left out: {names}")
     for warning in manifest["warnings"]:
-        _say(f"warning: {warning}")
+        say(f"warning: {warning}")
     for example in manifest["rows"]["bad_examples"]:
-        _say(f"bad row: {example}")
+        say(f"bad row: {example}")
 
 
-def _say(line: str) -> None:
-    console.print(line, markup=False, highlight=False)
+def show_sample(log: InteractionLog) -> dict[str, Any]:
+    """Prints what a sample has, and returns it."""
+    counts, frame = log.counts, log.rows.collect()
+    several = {"user": "users", "item": "items", "category": "categories", "basket": "baskets"}
+    found = {words: frame[name].n_unique() for name, words in several.items() if name in frame.columns}
+    lines = {"rows": counts.read, "bad rows": counts.bad, "rows left out": counts.filtered, **found}
+    console.print(make_table("a sample", ("", ""), ((name, f"{count:,}") for name, count in lines.items())))
+    say("a dry run: nothing is written")
+    for line in (*log.conversions, *(f"bad row: {example}" for example in counts.bad_examples)):
+        say(line)
+    return {"name": log.name, "sample": lines, "found": log.settings["found"], "bad_rows": counts.bad_by_reason}
+
+
+def say(line: str) -> None:
+    """Prints a line for people."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _counts(manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -52,7 +69,11 @@ def _counts(manifest: Mapping[str, Any]) -> dict[str, str]:
         "baskets": counts["groups"] if manifest["has_groups"] else 0,
         "cut last lines": rows["cut_last_lines"],
         "repeats merged": counts["merged_repeats"],
-        "rows of another behaviour type": rows["filtered"],
+        "rows that --events, --min-value or the type leave out": rows["filtered"],
+        "appended: new items": counts.get("appended_items", 0),
+        "appended: new users": counts.get("appended_users", 0),
+        "appended: older rows left out": counts.get("older_rows", 0),
+        "appended: rows that it had": counts.get("known_rows", 0),
         "items of the users left out alone": counts["dropped_items"],
         "items first seen after the time": counts.get("new_items", 0),
         "rows of --items not in the log": counts["item_rows_not_in_log"],

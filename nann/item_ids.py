@@ -49,6 +49,7 @@ class IdKind(ABC):
         name: in manifests and in the served configuration.
         words: in messages.
         dtype: of requests and answers as arrays.
+        stored_type: of the ids in files.
         request_padding: means "no item here" in requests.
         padding: the same in answers.
     """
@@ -56,6 +57,7 @@ class IdKind(ABC):
     name: str
     words: str
     dtype: np.dtype[Any]
+    stored_type: type
     request_padding: int | str
     padding: int | str
 
@@ -155,7 +157,7 @@ class IdKind(ABC):
 
 class _Numbers(IdKind):
     name, words = "numbers", "whole numbers (INT64)"
-    dtype = np.dtype(np.int64)
+    dtype, stored_type = np.dtype(np.int64), np.int64
     request_padding, padding = PADDING_IDS
 
     def is_padding(self, ids: Ids) -> npt.NDArray[np.bool_]:
@@ -201,7 +203,7 @@ class _Numbers(IdKind):
         return ids.astype(np.int64)
 
     def load(self, path: Path) -> Ids:
-        return load_array(path, np.int64, 1)
+        return load_array(path, self.stored_type, 1)
 
     def check(self, table: Ids, where: str) -> None:
         if table[0] < 1:  # ascending, so the first is the smallest
@@ -212,7 +214,7 @@ class _Numbers(IdKind):
 
 class _Text(IdKind):
     name, words = "text", "text (BYTES)"
-    dtype = np.dtype(object)
+    dtype, stored_type = np.dtype(object), np.bytes_
     request_padding = padding = ""
 
     def is_padding(self, ids: Ids) -> npt.NDArray[np.bool_]:
@@ -271,7 +273,7 @@ class _Text(IdKind):
         return np.array(list(map(as_bytes, texts)), np.bytes_)
 
     def load(self, path: Path) -> Ids:
-        ids = load_array(path, np.bytes_, 1)
+        ids = load_array(path, self.stored_type, 1)
         if ids.dtype.itemsize > MAX_ID_BYTES:
             raise BundleError(
                 f"{path} holds ids of up to {ids.dtype.itemsize} bytes; expected at most {MAX_ID_BYTES}; "

@@ -5,7 +5,19 @@ from __future__ import annotations
 from ..training.reports.report import Report
 from ..training.reports.text import table
 from .benchmark import Benchmark, Json
-from .benchmarks import filters, gate, growth, index_load, instances, lockstep, marking, retrieval, served, start
+from .benchmarks import (
+    filters,
+    gate,
+    growth,
+    index_load,
+    instances,
+    lockstep,
+    marking,
+    prepare,
+    retrieval,
+    served,
+    start,
+)
 from .benchmarks import load as latency_curve
 from .benchmarks import scorer as scorer_bench
 from .headlines import measured_headlines
@@ -22,6 +34,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     index_load.BENCHMARK,
     start.BENCHMARK,
     growth.BENCHMARK,
+    prepare.BENCHMARK,
     gate.BENCHMARK,
 )
 """In the order of the report. A new one is a `Benchmark` in a module of its own and a line here."""

@@ -77,9 +77,8 @@ class NamedFilters:
                 if isinstance(definition, str):
                     stream.write(definition.encode())
                 else:
-                    ids = np.unique(
-                        kind_of(definition).stored(definition)
-                    )  # ascending ids are looked up many times as fast
+                    # Ascending ids are looked up many times as fast.
+                    ids: Ids = np.unique(definition.astype(kind_of(definition).stored_type))
                     np.save(stream, ids, allow_pickle=False)
             os.utime(temporary, ns=(now := time.time_ns(), now))  # a file system's own clock may tick in milliseconds
 

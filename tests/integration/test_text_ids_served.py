@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from nann.bundle import Bundle
 from nann.cli.main import app
+from nann.cli.serve import _welcome
 from nann.clients import RetrievalClient
 from nann.errors import ConfigError, DeployError, RequestError
 from nann.item_ids import MAX_ID_BYTES, TEXT
@@ -127,6 +128,14 @@ def test_curl(text_server, offline):
     answer = ask_json(text_server, ["", *TEXTS[user], "gone"])
     assert answer["item_ids"] == expected(offline, user)
     assert answer["unknown_items"] == [1]
+
+
+def test_the_commands_that_serve_prints(text_server, text_bundle, offline, capsys):
+    _welcome(text_server, text_bundle)
+    (curl,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("curl"))
+    answer = json.loads(subprocess.run(["bash", "-c", curl], capture_output=True, check=True).stdout)
+    (found,) = (each["data"] for each in answer["outputs"] if each["name"] == "item_ids")
+    assert found == expected(offline, np.arange(3))[:5]
 
 
 def test_the_query_command(text_server, text_bundle, offline):

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from nann.perf.benchmark import Benchmark
-from nann.perf.benchmarks import gate, instances, lockstep, marking, retrieval, served, start
+from nann.perf.benchmarks import gate, instances, lockstep, marking, prepare, retrieval, served, start
 from nann.perf.benchmarks.scorer import CANDIDATE_COUNTS
 
 from .reports import curve, drawn, level, tables
@@ -189,6 +189,14 @@ def _filters(result: Any, found: Tables, figures: Figures) -> None:
         assert row["p50 ms"] == f"{one['p50_ms']:.1f} ({one['p50_ms_ratio']:.2f})"
 
 
+def _prepare(result: Any, found: Tables, figures: Figures) -> None:
+    (rows,) = found
+    for row, (name, one) in zip(rows, result["runs"].items(), strict=True):
+        assert row["log"] == prepare.WORDS[name]
+        assert row["million rows/s"] == f"{result['rows'] / one['s'] / 1e6:.2f}"
+        assert row["peak memory MB"] == f"{one['peak_mb']:,.0f}"
+
+
 def _gate(result: Any, found: Tables, figures: Figures) -> None:
     (rows,) = found
     assert [row["ratio"].strip("`") for row in rows] == [one.key for one in gate.GATED]
@@ -208,5 +216,6 @@ _CHECKS: dict[str, Callable[[Any, Tables, Figures], None]] = {
     "index_load": _index_load,
     "start": _start,
     "growth": _growth,
+    "prepare": _prepare,
     "gate": _gate,
 }

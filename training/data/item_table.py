@@ -9,8 +9,10 @@ import polars as pl
 
 from nann.errors import DataError
 
-from .columns import integer_column
-from .tables import check_columns, table_schema, whole_table
+from .columns import item_number, key_column
+from .csv_rows import TextFormat
+from .files import LogFile
+from .tables import open_table, whole_table
 
 VALUE_SEPARATOR = "|"
 _TEXTS = (pl.String, pl.Categorical, pl.Enum)
@@ -21,7 +23,7 @@ class ItemTable:
     """A table of items: where it is and how to read it.
 
     Attributes:
-        path: CSV (with a header) or Parquet.
+        path: CSV (with a header), JSON lines or Parquet.
         item: its column of item ids.
         fields: the attribute columns; empty: all others.
         numbers: attribute columns to be read as numbers; columns of floats always are.
@@ -42,9 +44,10 @@ class ItemValues:
     """The values that a table gives to items.
 
     Attributes:
-        frame: `item` (Int64, unique) and per field `field_0`, `field_1`, ...: List(String), without empty values, or
-            Float64, null if unknown. And `name` (String) if the table has names. Of a column of whole numbers or true
-            and false that is a category to the model, `exact_0`, ... has the values as they are: Int64 or Boolean.
+        frame: `item` (the log's type, unique) and per field `field_0`, `field_1`, ...: List(String), without empty
+            values, or Float64, null if unknown. And `name` (String) if the table has names. Of a column of whole
+            numbers or true and false that is a category to the model, `exact_0`, ... has the values as they are: Int64
+            or Boolean.
         fields: the fields' names.
         source: the table's name, for messages.
         conversions: how many values were read in another way than they are written, a line each.
@@ -56,32 +59,38 @@ class ItemValues:
     conversions: tuple[str, ...] = ()
 
 
-def read_items(table: ItemTable, separator: str = ",") -> ItemValues:
-    """Reads a table of items; rows without a whole number as id are left out and counted.
+def read_items(table: ItemTable, text: TextFormat, item_type: pl.DataType) -> ItemValues:
+    """Reads a table of items; rows without an id as the log has them are left out and counted.
+
+    Args:
+        table: where it is, and its columns.
+        text: how the log's text files are read.
+        item_type: the type of the log's items, Int64 or String.
 
     Raises:
         DataError: if it can't be read, lacks a column, has no rows or several for an item, or a column of an odd type.
     """
-    path, schema = table.path, table_schema(table.path, separator)
-    others = [name for name in schema if name not in (table.item, table.name)]
-    fields = tuple(dict.fromkeys([*(table.fields or others), *table.numbers]))
-    wanted = [table.item, *fields, *([table.name] if table.name else [])]
+    path = table.path
     options = {
         **dict.fromkeys(table.numbers, "--items-numbers"),
         **dict.fromkeys(table.fields, "--items-fields"),
         **({table.name: "--items-name"} if table.name else {}),
         table.item: "--items-id",
     }
-    check_columns(path, schema, options)
-    raw = whole_table(path, wanted, separator, "item")
-    columns = [integer_column(table.item, raw.schema, path).alias("item")]
+    source = open_table(LogFile.of(path), text, options, beside=True)
+    others = [name for name in source.schema if name not in (table.item, table.name)]
+    fields = tuple(dict.fromkeys([*(table.fields or others), *table.numbers]))
+    raw = whole_table(source, [table.item, *fields, *([table.name] if table.name else [])], "item")
+    key = key_column(table.item, raw.schema[table.item], pl.String(), path)
+    columns = [(key if item_type == pl.String else item_number(key, pl.String())).alias("item")]
     columns += [_values(name, raw, table).alias(f"field_{i}") for i, name in enumerate(fields)]
     columns += [_exact(name, raw).alias(f"exact_{i}") for i, name in enumerate(fields) if _has_exact(raw.schema[name])]
     if table.name:
         columns.append(_text(pl.col(table.name)).alias("name"))
     whole = raw.select(columns)
     frame = whole.filter(pl.col("item").is_not_null())
-    said = [left_out(whole.height - frame.height, "rows", f"{path} have no whole number in column {table.item!r}")]
+    what = "item" if item_type == pl.String else "whole number"
+    said = [left_out(whole.height - frame.height, "rows", f"{path} have no {what} in column {table.item!r}")]
     for name, column in zip(fields, whole.select(pl.selectors.starts_with("field_")), strict=True):
         if column.dtype == pl.Float64:
             said.append(not_numbers(raw[name], column, path))

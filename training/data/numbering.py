@@ -65,32 +65,43 @@ def kept_users(rows: pl.LazyFrame, min_behaviors: int) -> KeptUsers:
     return KeptUsers(frame, everyone.height - kept.height, rows_left_out, end - counts, end)
 
 
-def numbered_items(rows: pl.LazyFrame, table: pl.LazyFrame | None) -> pl.DataFrame:
+def numbered_items(rows: pl.LazyFrame, table: pl.LazyFrame | None, before: pl.Series | None = None) -> pl.DataFrame:
     """All items of some rows, numbered by ascending id.
 
     Args:
         rows: rows of the log.
         table: `item` and optionally `category` and `name`, one row per item.
+        before: items that have numbers, in this order; the others follow.
 
     Returns:
-        `item` (Int64, or String by its UTF-8 bytes; ascending), and if the log has them `category`, `several` (whether
-        the rows give the item more than one category) and `name`.
+        `item` (Int64, or String by its UTF-8 bytes), and if the log has them `category`, `stray` (how many rows give
+        the item another category) and `name`.
 
     Raises:
         DataError: if a text can't be an item's id.
     """
-    if "category" in rows.collect_schema():
-        # An item with several categories gets the smallest, which does not depend on the order of the rows.
-        least, greatest = pl.col("category").min(), pl.col("category").max()
-        several = (least != greatest).fill_null(False)
-        items = rows.group_by("item").agg(least.alias("category"), several.alias("several"))
-    else:
-        items = rows.select("item").unique()
+    items = _categories_of_items(rows) if "category" in rows.collect_schema() else rows.select("item").unique()
     if table is not None:
         items = items.join(table, on="item", how="left")
         if "name" in table.collect_schema():
             items = items.with_columns(pl.col("name").fill_null(pl.format("item {}", "item")))
-    return _checked(collect(items).sort("item"))
+    numbered = _checked(collect(items).sort("item"))
+    if before is None:
+        return numbered
+    old = pl.DataFrame({"item": before}).with_row_index("number")
+    return numbered.join(old, on="item", how="left").sort("number", "item", nulls_last=True).drop("number")
+
+
+def _categories_of_items(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Each item's most frequent category; of several the newest, then the smallest. An item may have none."""
+    given = rows.filter(pl.col("category").is_not_null())
+    pairs = given.group_by("item", "category").agg(pl.len().alias("rows"), pl.col("time").max().alias("newest"))
+    best = pairs.sort(["rows", "newest", "category"], descending=[True, True, False])
+    chosen = best.group_by("item", maintain_order=True).agg(
+        pl.col("category").first(), (pl.col("rows").sum() - pl.col("rows").first()).cast(pl.Int64).alias("stray")
+    )
+    everything = rows.select("item").unique().join(chosen, on="item", how="left")
+    return everything.with_columns(pl.col("stray").fill_null(0))
 
 
 def _checked(items: pl.DataFrame) -> pl.DataFrame:
@@ -114,7 +125,7 @@ def numbered_categories(items: pl.DataFrame) -> tuple[list[str], pl.DataFrame]:
     values = items.select("category").drop_nulls().unique().sort("category")
     codes = values.with_columns(pl.int_range(pl.len(), dtype=pl.Int32).alias("code"))
     labels = values["category"].cast(pl.String).to_list()
-    coded = items.join(codes, on="category", how="left").sort("item")
+    coded = items.with_row_index("number").join(codes, on="category", how="left").sort("number").drop("number")
     if coded["code"].null_count():
         labels.append(UNKNOWN_CATEGORY)
     code = pl.col("code").fill_null(values.height).alias("category")

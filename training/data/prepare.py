@@ -1,11 +1,13 @@
 """From a canonical log to the prepared data set folder; the only place that maps external item ids to item indices.
 
 manifest.json        format version, sources, protocol, counts, warnings, profile fields, fields of item attributes
-items.parquet        item_id int64, or text by its UTF-8 bytes, ascending, category int32, train_count int64, name, and
-                     attributes list[int32] with a table of items: row number = item index
+items.parquet        item_id int64, or text by its UTF-8 bytes, ascending, with those that were appended after them;
+                     category int32, train_count int64, name, and attributes list[int32] with a table of items: row
+                     number = item index
 attributes.parquet   the attributes as they are, for filters; only if the log has any: row number = item index
 categories.parquet   label: row number = category
 behaviors.parquet    user int32, item int32, group_first int64: sorted by user and time
+events.parquet       the log's rows in their order, for `--append`: user, item, time, and maybe category and basket
 users.parquet        user_id, first, end, train_end, validation_first, validation_end, test_first, test_end, profile_0,
                      ...: row number = user index
 """
@@ -24,11 +26,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from .columns import MICROSECONDS
+from nann.errors import DataError
+
 from .item_attributes import EncodedItems, encode_items
 from .item_columns import kept_columns
 from .numbering import (
     KeptUsers,
+    collect,
     distinct_items,
     kept_users,
     numbered_categories,
@@ -42,13 +46,17 @@ from .repeats import merge_repeats
 from .row_ranges import rows_before
 from .rows import InteractionLog
 from .splits import Groups, Split, like_the_row_before, split_rows, without_known_targets
+from .times import MICROSECONDS
 
 FORMAT_VERSION = 2
+LEAST_ITEMS = 2
+"""With fewer there is nothing to retrieve from."""
 ITEMS_FILE = "items.parquet"
 ATTRIBUTES_FILE = "attributes.parquet"
 CATEGORIES_FILE = "categories.parquet"
 BEHAVIORS_FILE = "behaviors.parquet"
 USERS_FILE = "users.parquet"
+EVENTS_FILE = "events.parquet"
 
 
 def prepare(
@@ -92,7 +100,9 @@ def _write(
     rows, merged = merge_repeats(log.rows) if protocol.merge_repeats else (log.rows, 0)
     users = kept_users(rows, protocol.min_behaviors)
     kept = rows if protocol.whole_corpus else rows.join(users.frame.lazy(), on="user", how="semi")
-    items = numbered_items(kept, log.items)
+    items = numbered_items(kept, log.items, None if log.appended is None else log.appended.items)
+    if items.height < LEAST_ITEMS:
+        raise DataError(f"the log has one item; expected at least {LEAST_ITEMS}, to find one of: check --item")
     attributes = None if log.attributes is None else encode_items(log.attributes, items["item"])
     kept_as_they_are = kept_columns(items, log.attributes, with_category="category" in rows.collect_schema())
     on_step("Sorting behaviours by user and time")
@@ -100,6 +110,8 @@ def _write(
     groups = Groups.of(behaviors["group_first"].to_numpy(), users)
     split, found = _split(behaviors, groups, protocol)
     on_step("Writing")
+    if log.appendable:
+        log.rows.sink_parquet(folder / EVENTS_FILE)
     if kept_as_they_are is not None:
         kept_as_they_are.write_parquet(folder / ATTRIBUTES_FILE)
     behaviors.drop("late").write_parquet(folder / BEHAVIORS_FILE)
@@ -114,7 +126,7 @@ def _write(
         "dropped_behaviors": users.dropped_rows,
         "items": items.height,
         "dropped_items": distinct_items(rows) - items.height if users.dropped else 0,
-        "items_of_several_categories": int(items["several"].sum()) if "several" in items.columns else 0,
+        **_stray(kept, items),
         "categories": _write_items(folder, items, train_counts, attributes),
         "behaviors": behaviors.height,
         "groups": int(groups.counts.sum()),
@@ -122,6 +134,7 @@ def _write(
         "item_rows_not_in_log": attributes.outside if attributes else 0,
         "profile_rows_not_in_log": log.profiles.outside if log.profiles else 0,
         **found,
+        **_new(log, items.height, len(users.first)),
     }
     manifest = _manifest(log, protocol, name, counts, attributes)
     return {**manifest, "profile_unknown_users": unknown_users}
@@ -148,19 +161,53 @@ def _manifest(
     }
 
 
+def _stray(rows: pl.LazyFrame, items: pl.DataFrame) -> dict[str, int]:
+    """What the items' most frequent categories leave out."""
+    if "category" not in items.columns or "stray" not in items.columns:
+        return {"items_of_several_categories": 0, "stray_category_rows": 0, "categories_left_out": 0}
+    in_log = collect(rows.select(pl.col("category").drop_nulls().n_unique())).item()
+    return {
+        "items_of_several_categories": int((items["stray"] > 0).sum()),
+        "stray_category_rows": int(items["stray"].sum()),
+        "categories_left_out": in_log - items["category"].drop_nulls().n_unique(),
+    }
+
+
+def _new(log: InteractionLog, items: int, users: int) -> dict[str, int]:
+    """What was appended, if the log is that of a data set and more."""
+    if log.appended is None:
+        return {}
+    return {
+        "appended_items": items - len(log.appended.items),
+        "appended_users": users - log.appended.users,
+        "older_rows": log.appended.older,
+        "known_rows": log.appended.known,
+    }
+
+
 def _warnings(counts: dict[str, int]) -> list[str]:
+    said = []
+    if counts["stray_category_rows"]:
+        lost = counts["categories_left_out"]
+        said.append(
+            f"{counts['stray_category_rows']:,} rows give {counts['items_of_several_categories']:,} items another "
+            "category than most of their rows do: the most frequent one counts, of several the newest"
+            + (f"; {lost:,} of the log's categories have no item then" if lost else "")
+        )
     share = counts["targets_like_the_row_before"] / counts["targets"] if counts["targets"] else 0.0
-    if share <= 0.5:
-        return []
-    return [
-        f"{share:.0%} of the ground truths begin with the item of the behaviour just before them: a list of the user's "
-        "last items is hard to beat; --merge-repeats merges repeated behaviours, --exclude-history asks for new items"
-    ]
+    if share > 0.5:
+        said.append(
+            f"{share:.0%} of the ground truths begin with the item of the behaviour just before them: a list of the "
+            "user's last items is hard to beat; --merge-repeats merges repeated behaviours, --exclude-history asks for "
+            "new items"
+        )
+    return said
 
 
 def _conversions(log: InteractionLog) -> list[str]:
     """What was read in another way than it is written."""
-    spaces = f"{log.counts.trimmed:,} rows have spaces around a user, a category or a basket; the spaces were left out"
+    what = "spaces around a user, an item, a category or a basket; the spaces were left out"
+    spaces = f"{log.counts.trimmed:,} rows have {what}"
     return [*([spaces] if log.counts.trimmed else []), *log.conversions]
 
 

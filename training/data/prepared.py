@@ -89,6 +89,8 @@ class PreparedData:
         profile_fields: `{"name": ..., "values": [...]}` per field; code i + 1 stands for `values[i]`.
         attributes: the items' attributes as they are, for filters: one row an item, one column an attribute; None
             without any.
+        item_rows: `int64[N]`, the row of each item in `items.parquet`. Appended items are the last rows there: a model
+            of the data set when it had n items knows those with a row below n, in this order.
     """
 
     item_ids: Ids
@@ -108,6 +110,7 @@ class PreparedData:
     user_profiles: npt.NDArray[np.int32]
     profile_fields: tuple[Mapping[str, Any], ...]
     manifest: Mapping[str, Any]
+    item_rows: npt.NDArray[np.int64]
     attributes: pl.DataFrame | None = None
 
     @classmethod
@@ -119,7 +122,10 @@ class PreparedData:
         """
         path = Path(path)
         manifest = read_manifest(path)
-        items = _read(path, ITEMS_FILE)
+        items = _read(path, ITEMS_FILE).with_row_index("row").sort("item_id")
+        rows = items["row"].to_numpy()
+        item_of_row = np.empty(len(rows), np.int32)
+        item_of_row[rows] = np.arange(len(rows), dtype=np.int32)
         behaviors = _read(path, BEHAVIORS_FILE, ["item", "group_first"])
         users = _read(path, USERS_FILE)
         counts = manifest["counts"]
@@ -136,7 +142,7 @@ class PreparedData:
             item_attributes=ItemAttributes.of(items["attributes"], attributes) if attributes else None,
             train_counts=_array(items, "train_count", np.int64),
             item_names=None if items["name"].is_null().all() else items["name"].fill_null("").to_list(),
-            behavior_items=_array(behaviors, "item", np.int32),
+            behavior_items=item_of_row[_array(behaviors, "item", np.int32)],
             behavior_group_first=_array(behaviors, "group_first", np.int64),
             user_ids=users["user_id"],
             user_first=_array(users, "first", np.int64),
@@ -147,7 +153,8 @@ class PreparedData:
             user_profiles=_profiles(users, len(fields)),
             profile_fields=fields,
             manifest=manifest,
-            attributes=_read(path, ATTRIBUTES_FILE) if (path / ATTRIBUTES_FILE).exists() else None,
+            attributes=_read(path, ATTRIBUTES_FILE)[rows] if (path / ATTRIBUTES_FILE).exists() else None,
+            item_rows=rows.astype(np.int64),
         )
 
     @property

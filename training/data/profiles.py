@@ -17,7 +17,7 @@ import polars as pl
 
 from nann.errors import DataError
 
-from .columns import key_column
+from .columns import key_column, plain_number
 from .item_attributes import CATEGORY, NUMBER, bin_edges
 from .item_table import left_out, not_numbers, spaces_around
 
@@ -98,11 +98,10 @@ def encode_profiles(
 
 def _key(table: pl.DataFrame, user: str, user_type: pl.DataType, source: str) -> pl.Expr:
     """The user ids in the log's type; null for what can't be one of the log's users: "007" is not 7."""
-    text = key_column(user, table.schema, pl.String(), Path(source))
+    text = key_column(user, table.schema[user], pl.String(), Path(source))
     if user_type == pl.String:
         return text.alias("user")
-    number = text.cast(pl.Int64, strict=False)
-    return pl.when(number.cast(pl.String) == text).then(number).alias("user")
+    return plain_number(text).alias("user")
 
 
 def _values(column: pl.Series, as_number: bool, source: str) -> pl.Series:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from nann.errors import ConfigError
 
-from .columns import parse_time
+from .times import parse_time
 
 PAPER, LEAVE_ONE_OUT, TIME_SPLIT = "paper", "leave-one-out", "time-split"
 ALL = "all"

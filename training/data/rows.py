@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import polars as pl
 
 from nann.errors import ConfigError, DataError
 
-from .columns import MICROSECONDS
+from .csv_rows import BROKEN_QUOTES, WRONG_COLUMNS
 from .item_table import ItemValues
 from .profiles import UserProfiles
+from .times import MICROSECONDS
 
 MAX_BAD_SHARE = 0.01
 """Share of bad rows above which a log is refused."""
@@ -22,7 +23,23 @@ MAX_BAD_SHARE = 0.01
 CUT_LAST_LINE = "cut last line"
 TRIMMED = "trimmed"
 """Optional column of a batch: whether spaces around a key were left out."""
+VALUE = "value"
+"""Optional column of a batch: the text that is the problem."""
+KEEP = "keep"
+"""Optional column of a batch: whether a good row is kept. Those that are not are counted."""
 EXAMPLE_COUNT = 5
+_SHOWN_LENGTH = 60
+
+_ADVICE = {
+    "damaged text": "--encoding names the encoding of text, such as latin-1",
+    WRONG_COLUMNS: "--separator says what is between the fields, --quote '' that quotes are text",
+    BROKEN_QUOTES: "--quote '' says that quotes are text, --escape what stands before one",
+    "time (": "--time-format says how times are written, --time which column has them",
+    "item (": "--item says which column has the items, --item-ids how they are read, --null what stands for none",
+    "user (": "--user says which column has the users, --null what stands for none",
+    "value (": "--value-column says which column has the values, --null what stands for none",
+}
+_FEW = 0.1
 
 
 @dataclass(frozen=True)
@@ -36,7 +53,7 @@ class RowCounts:
         bad_examples: the first bad rows as "file:line (reason)".
         cut_last_lines: files whose last line is cut off, which is not a bad row.
         filtered: good rows left out by the reader's own filter (behaviour types).
-        trimmed: good rows with spaces around a user, a category or a basket, which are left out.
+        trimmed: good rows with spaces around a key, which are left out.
     """
 
     read: int
@@ -49,19 +66,38 @@ class RowCounts:
 
 
 @dataclass(frozen=True)
+class Appended:
+    """What a log adds to a prepared data set.
+
+    Attributes:
+        items: the data set's items, in the order of their numbers.
+        users: how many users it had.
+        older: rows of the log that are left out: they are older than the newest row of the data set.
+        known: rows of its newest time that it has already.
+    """
+
+    items: pl.Series
+    users: int
+    older: int
+    known: int
+
+
+@dataclass(frozen=True)
 class InteractionLog:
     """A log in canonical form.
 
     Attributes:
         name: default name of the data set.
         sources: names of the files or the package it was read from.
-        rows: in file order: `user` (Int64 or String), `item` (Int64, positive), `time` (Int64, since 1970), and if the
-            log has them `category` and `basket` (Int64 or String).
+        rows: in file order: `user` (Int64 or String), `item` (Int64, positive; or String), `time` (Int64, since 1970),
+            and if the log has them `category` and `basket` (Int64 or String).
         items: `item` and optionally `category`, `name`, if the log has a table of items.
         settings: the reader's options, for the manifest.
         ticks_per_s: the unit of `time`.
         attributes: the values of the items' attributes, if the log has them.
         conversions: what else was left out or read in another way than it is written, a line each.
+        appendable: the data set keeps the rows, so that others can be appended.
+        appended: what is new, if the rows are those of a data set and more.
     """
 
     name: str
@@ -74,6 +110,8 @@ class InteractionLog:
     ticks_per_s: int = MICROSECONDS
     attributes: ItemValues | None = None
     conversions: tuple[str, ...] = ()
+    appendable: bool = False
+    appended: Appended | None = None
 
 
 class RowStage:
@@ -91,31 +129,42 @@ class RowStage:
         self._parts: list[Path] = []
         self._read = self._filtered = self._cut = self._trimmed = 0
         self._reasons: Counter[str] = Counter()
-        self._examples: list[str] = []
+        self._examples: list[tuple[str, str, str]] = []
 
-    def add(self, source: str, batch: pl.DataFrame, keep: pl.Expr | None = None) -> None:
-        """Adds one batch.
+    @property
+    def read(self) -> int:
+        """How many rows were added."""
+        return self._read
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether some row is good and kept."""
+        return bool(self._parts)
+
+    def add(self, source: str, batch: pl.DataFrame) -> pl.DataFrame:
+        """Adds one batch, and returns its good rows that are kept.
 
         Args:
             source: name of the file, for messages.
             batch: the canonical columns, `number` (line or row of the file, 1-based) and `problem` (String, null for a
-                good row).
-            keep: leaves out good rows for which it is false.
+                good row); maybe `VALUE`, `TRIMMED` and `KEEP`.
         """
-        bad = batch.filter(pl.col("problem").is_not_null()).select("number", "problem")
+        value = pl.col(VALUE) if VALUE in batch.columns else pl.lit(None, pl.String).alias(VALUE)
+        bad = batch.filter(pl.col("problem").is_not_null()).select("number", "problem", value)
         cut = bad.filter(pl.col("problem") == CUT_LAST_LINE).height
         self._cut += cut
         self._read += batch.height - cut
         self._count_bad(source, bad.filter(pl.col("problem") != CUT_LAST_LINE))
         good = batch.filter(pl.col("problem").is_null())
-        kept = good if keep is None else good.filter(keep)
+        kept = good.filter(KEEP) if KEEP in good.columns else good
         self._filtered += good.height - kept.height
         if TRIMMED in kept.columns:
             self._trimmed += int(kept[TRIMMED].sum())
         if kept.height:
             part = self._scratch / f"rows-{len(self._parts):05d}.parquet"
-            kept.select(pl.exclude("number", "problem", "type", TRIMMED)).write_parquet(part)
+            kept.select(pl.exclude("number", "problem", VALUE, TRIMMED, KEEP, "event")).write_parquet(part)
             self._parts.append(part)
+        return kept
 
     def finish(self) -> tuple[pl.LazyFrame, RowCounts]:
         """The good rows of all batches, and the counts.
@@ -125,38 +174,49 @@ class RowStage:
         """
         bad = sum(self._reasons.values())
         reasons = dict(self._reasons.most_common())
-        counts = RowCounts(self._read, bad, reasons, tuple(self._examples), self._cut, self._filtered, self._trimmed)
+        examples = tuple(
+            f"{place} ({reason}{f': {value}' if value else ''})" for place, reason, value in self._examples
+        )
+        counts = RowCounts(self._read, bad, reasons, examples, self._cut, self._filtered, self._trimmed)
         if bad > self._max_bad_share * self._read:
-            raise DataError(_refusal(counts, self._max_bad_share))
+            raise DataError(self._refusal(counts))
         if not self._parts:
             raise DataError(
                 f"the log is empty: {counts.read:,} rows were read, {counts.bad:,} of them are bad and "
-                f"{counts.filtered:,} of another behaviour type; expected at least one row to keep"
+                f"{counts.filtered:,} of another type or too small a value; expected at least one row to keep"
             )
         return pl.scan_parquet(self._parts), counts
 
     def _count_bad(self, source: str, bad: pl.DataFrame) -> None:
         for reason, count in bad.group_by("problem").len().rows():
             self._reasons[reason] += count
-        for number, reason in bad.head(EXAMPLE_COUNT - len(self._examples)).rows():
-            self._examples.append(f"{source}:{number} ({reason})")
+        for number, reason, value in bad.head(EXAMPLE_COUNT - len(self._examples)).rows():
+            self._examples.append((f"{source}:{number}", reason, repr(_shortened(value)) if value else ""))
 
-
-def first_problem(checks: Iterable[tuple[pl.Expr, str]]) -> pl.Expr:
-    """The `problem` column: the reason of the first check that is true, null if none is."""
-    return pl.coalesce([pl.when(check).then(pl.lit(reason)) for check, reason in checks]).alias("problem")
+    def _refusal(self, counts: RowCounts) -> str:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.bad_by_reason.items())
+        first = [f"{place} ({value})" if value else place for place, _, value in self._examples]
+        return (
+            f"{counts.bad:,} of {counts.read:,} rows are bad ({counts.bad / counts.read:.1%}; at most "
+            f"{self._max_bad_share:.1%} may be): {reasons}. "
+            f"First: {'; '.join(first if len(counts.bad_by_reason) == 1 else counts.bad_examples)}. {_advice(counts)}"
+        )
 
 
 def mark_cut(batch: pl.DataFrame, cut: pl.Expr | None = None) -> pl.DataFrame:
-    """Marks the row of an unterminated last line as cut if it has a problem, or if `cut` is true."""
-    is_cut = pl.col("problem").is_not_null() | (pl.lit(False) if cut is None else cut)
+    """Marks the rows of an unterminated last line as cut if they have a problem, or if `cut` is true."""
+    is_last = pl.col("number") == pl.col("number").max()
+    is_cut = is_last & (pl.col("problem").is_not_null() | (pl.lit(False) if cut is None else cut))
     return batch.with_columns(problem=pl.when(is_cut).then(pl.lit(CUT_LAST_LINE)).otherwise(pl.col("problem")))
 
 
-def _refusal(counts: RowCounts, max_bad_share: float) -> str:
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.bad_by_reason.items())
-    return (
-        f"{counts.bad:,} of {counts.read:,} rows are bad ({counts.bad / counts.read:.1%}; at most {max_bad_share:.1%} "
-        f"may be): {reasons}. First: {'; '.join(counts.bad_examples)}. "
-        "Correct these rows, or raise the tolerated share with --max-bad-share"
-    )
+def _advice(counts: RowCounts) -> str:
+    if counts.bad < _FEW * counts.read:
+        return "Correct these rows, or raise the tolerated share with --max-bad-share"
+    advice = [text for reason in counts.bad_by_reason for part, text in _ADVICE.items() if part in reason]
+    known = f": {'; '.join(dict.fromkeys(advice))}" if advice else "; see --help"
+    return f"So many are seldom damaged, but read in the wrong way{known}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}..."

@@ -1,29 +1,31 @@
-"""CSV and Parquet files as batches of named columns, with the line or row number of each row."""
+"""CSV, JSON lines and Parquet files as batches of named columns, with the line or row number of each row."""
 
 from __future__ import annotations
 
-import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from nann.errors import ConfigError, DataError
+from nann.errors import DataError
 
-from .sources import BATCH_BYTES, BATCH_ROWS, TextBatch, is_parquet, text_batches
+from .csv_rows import LINE, MALFORMED, SEPARATORS, CsvSplitter, TextFormat, header_fields
+from .files import LogFile, is_parquet
+from .json_rows import NOT_JSON, json_rows, json_schema
+from .sources import BATCH_BYTES, TextBatch, text_batches
 
-WRONG_COLUMNS = "wrong number of columns"
-BROKEN_QUOTES = "a quote that does not close on its line"
-NOT_UTF8 = "not UTF-8"
+BATCH_ROWS = 2_000_000
+"""Rows of a Parquet file per batch."""
+
+NOT_UTF8 = "damaged text, or in another encoding"
 REPLACED = "\ufffd"
-"""Stands for bytes that are not UTF-8. Names with it may have been different ones."""
+"""Stands for bytes that can't be decoded. Names with it may have been different ones."""
 
+CSV, JSON_LINES, PARQUET = "CSV", "JSON lines", "Parquet"
 _HEADER_BYTES = 1 << 16
-
-LINE = "__line__"
-MALFORMED = "__malformed__"
-"""Names that no log's own column should have."""
+_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+"""What polars raises for a damaged Parquet file; it panics for some."""
 
 
 @dataclass(frozen=True)
@@ -31,159 +33,213 @@ class TableBatch:
     """Some rows of a table.
 
     Attributes:
-        rows: the requested columns under their names in the file, all String for a CSV; `LINE` (Int64, 1-based line or
-            row of the file) and `MALFORMED` (String: why the line can't be split, else null).
-        unterminated: the batch is the last line of a CSV, without a line end.
+        rows: the requested columns under their names in the file, all String for a CSV and String or List(String) for
+            JSON lines; `LINE` (Int64, 1-based line or row of the file) and `MALFORMED` (String: why the line can't be
+            read, else null).
+        unterminated: the last row is the last line of a text file, without a line end.
     """
 
     rows: pl.DataFrame
     unterminated: bool = False
 
 
-def table_schema(path: Path, separator: str) -> dict[str, pl.DataType]:
-    """Columns of a CSV (its first line) or Parquet file and their types.
+@dataclass(frozen=True)
+class Table:
+    """A file and how it is read.
 
-    Raises:
-        ConfigError: if the separator is not one character.
-        DataError: if the file is missing, empty or damaged.
+    Attributes:
+        file: the file.
+        kind: `CSV`, `JSON_LINES` or `PARQUET`.
+        schema: name -> type of its columns, those of its Hive partitions included; names that occur twice are missing.
+        text: its format, if it is text.
+        separator: between the fields of a CSV.
+        header: names of a CSV's fields.
     """
-    if len(separator) != 1 or separator.isalnum() or separator in '"\n\r':
-        raise ConfigError(f"separator is {separator!r}; expected one character that is no letter, digit or quote")
-    if is_parquet(path):
+
+    file: LogFile
+    kind: str
+    schema: Mapping[str, pl.DataType]
+    text: TextFormat
+    separator: str = ""
+    header: tuple[str, ...] = ()
+
+    @property
+    def described(self) -> str:
+        """The format in words."""
+        if self.kind == PARQUET:
+            return PARQUET
+        shown = {"\t": "tabs"}.get(self.separator, repr(self.separator))
+        between = f" with {shown} between the fields" if self.kind == CSV else ""
+        return f"{self.kind}{between}, {self.text.encoding.upper()}"
+
+    def batches(
+        self, columns: Sequence[str], batch_bytes: int = BATCH_BYTES, batch_rows: int = BATCH_ROWS
+    ) -> Iterator[TableBatch]:
+        """Reads the named columns, which the table has.
+
+        Raises:
+            DataError: if the file can't be read.
+        """
+        names = list(dict.fromkeys(columns))
+        in_folders = {name: value for name, value in self.file.partitions.items() if name in names}
+        inside = [name for name in names if name not in in_folders]
+        read = {CSV: self._csv, JSON_LINES: self._json, PARQUET: self._parquet}[self.kind]
+        for batch in read(inside, batch_rows if self.kind == PARQUET else batch_bytes):
+            given = [pl.lit(value, pl.String).alias(name) for name, value in in_folders.items()]
+            texts = [name for name, kind in batch.rows.schema.items() if kind == pl.String and name in inside]
+            nulls = pl.col(texts).replace(list(self.text.nulls), None) if self.text.nulls else pl.col(texts)
+            yield TableBatch(batch.rows.with_columns(nulls, *given), batch.unterminated)
+
+    def _csv(self, names: list[str], batch_bytes: int) -> Iterator[TableBatch]:
+        splitter = CsvSplitter(self.header, self.separator, self.text)
+        skip = not self.text.columns
+        batches = text_batches(self.file.path, batch_bytes, self.text.encoding)
+        for batch, is_last in _with_last(batches):
+            lines = batch.lines.slice(1) if skip and batch.lines.height else batch.lines
+            skip = skip and not batch.lines.height
+            rows = splitter.split(lines, names, at_end=is_last)
+            if rows.height:
+                yield TableBatch(rows, batch.unterminated)
+
+    def _json(self, names: list[str], batch_bytes: int) -> Iterator[TableBatch]:
+        schema = {name: self.schema[name] for name in names}
+        for batch in text_batches(self.file.path, batch_bytes, self.text.encoding):
+            rows = json_rows(batch.lines["text"], schema).alias("row")
+            malformed = pl.when(pl.col("row").is_null()).then(pl.lit(NOT_JSON)).alias(MALFORMED)
+            frame = pl.DataFrame([rows, batch.lines["number"].alias(LINE)]).with_columns(malformed)
+            yield TableBatch(frame.unnest("row"), batch.unterminated)
+
+    def _parquet(self, names: list[str], batch_rows: int) -> Iterator[TableBatch]:
         try:
-            return dict(pl.scan_parquet(path).collect_schema())
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise _damaged(path, error) from error
-    first = next(text_batches(path, _HEADER_BYTES), None)
-    if first is None or not first.lines.height:
-        raise DataError(f"{path} has no header; expected a first line that names the columns")
-    fields = [name.strip() for name in _quoted_fields(first.lines["text"].head(1), separator)[0][0]]
-    if len(set(fields)) < len(fields):
-        repeated = next(name for name in fields if fields.count(name) > 1)
-        raise DataError(f"the header of {path} has column {repeated!r} twice; give each column its own name")
-    return dict.fromkeys(fields, pl.String())
+            frame = pl.scan_parquet(
+                self.file.path, hive_partitioning=False, row_index_name=LINE, row_index_offset=1
+            ).select(*names, pl.col(LINE).cast(pl.Int64), pl.lit(None, pl.String).alias(MALFORMED))
+            count = frame.select(pl.len()).collect().item()
+            for start in range(0, count, batch_rows):
+                rows = frame.slice(start, batch_rows).collect()
+                binary = [_decoded(rows[name]) for name, kind in rows.schema.items() if kind == pl.Binary]
+                yield TableBatch(rows.with_columns(binary))
+        except _UNREADABLE as error:
+            raise _damaged(self.file.path, error) from error
 
 
-def check_columns(path: Path, schema: dict[str, pl.DataType], wanted: Mapping[str, str]) -> None:
-    """Raises DataError if a table lacks some of the wanted columns: name -> the option that names it."""
-    missing = [f"{name!r} ({option})" for name, option in wanted.items() if name not in schema]
-    if missing:
-        raise DataError(
-            f"{path} has no column {', '.join(missing)}; it has {', '.join(map(repr, schema))}. Name its columns with "
-            "these options, and what is between the fields of a CSV with --separator"
-        )
+def open_table(file: LogFile, text: TextFormat, wanted: Mapping[str, str], *, beside: bool = False) -> Table:
+    """Finds out how a file is to be read.
 
-
-def table_batches(
-    path: Path, columns: Sequence[str], separator: str, batch_bytes: int = BATCH_BYTES, batch_rows: int = BATCH_ROWS
-) -> Iterator[TableBatch]:
-    """Reads the named columns of a CSV (plain or gzip) or Parquet file.
-
-    The file has them (`check_columns`).
+    Args:
+        file: CSV (plain or packed), JSON lines or Parquet, by its content.
+        text: how to read text.
+        wanted: columns that it must have: name -> the option that names it.
+        beside: a table beside the log, which has a header, and maybe another separator.
 
     Raises:
-        DataError: if the file can't be read.
+        DataError: if the file is missing, empty or damaged, or lacks a column.
     """
-    schema = table_schema(path, separator)
-    names = list(dict.fromkeys(columns))
-    if is_parquet(path):
-        yield from _parquet_batches(path, names, batch_rows)
-        return
-    header_seen = False
-    for batch in text_batches(path, batch_bytes):
-        lines = batch if header_seen else TextBatch(batch.lines.slice(1), batch.unterminated)
-        header_seen = header_seen or batch.lines.height > 0
-        if lines.lines.height:
-            yield TableBatch(_split(lines.lines, list(schema), names, separator), batch.unterminated)
+    if is_parquet(file.path):
+        table = Table(file, PARQUET, _parquet_schema(file.path) | _folder_columns(file), text)
+    else:
+        batch = next(text_batches(file.path, _HEADER_BYTES, text.encoding), None)
+        if batch is None or not batch.lines.height:
+            raise DataError(f"{file.path} has no header; expected a first line that names the columns")
+        lines = batch.lines["text"]
+        first = lines[0].lstrip()
+        if first.startswith("["):
+            raise DataError(f"{file.path} is a JSON array; expected one object a line: jq -c '.[]' writes it so")
+        if first.startswith("{"):
+            table = Table(file, JSON_LINES, json_schema(lines.head(1_000)) | _folder_columns(file), text)
+        else:
+            table = _csv_table(file, lines[0], text, wanted, beside)
+    _check_columns(table, wanted)
+    return table
 
 
-def whole_table(path: Path, columns: Sequence[str], separator: str, row: str) -> pl.DataFrame:
+def whole_table(table: Table, columns: Sequence[str], row: str) -> pl.DataFrame:
     """The named columns of a table that has one row per user or item (`row`, for messages), all at once.
 
     Raises:
-        DataError: if the file can't be read, has no rows, or has a line that can't be split or is not UTF-8.
+        DataError: if the file can't be read, has no rows, or has a line that can't be split or decoded.
     """
-    batches = [batch.rows for batch in table_batches(path, columns, separator)]
+    path = table.file.path
+    batches = [batch.rows for batch in table.batches(columns)]
     if not batches:
         raise DataError(f"{path} has no rows; expected one row per {row}")
-    table = pl.concat(batches)
-    texts = [pl.col(name).str.contains(REPLACED, literal=True) for name in columns if table.schema[name] == pl.String]
+    rows = pl.concat(batches)
+    texts = [pl.col(name).str.contains(REPLACED, literal=True) for name in columns if rows.schema[name] == pl.String]
     damaged = pl.when(pl.any_horizontal(pl.lit(False), *texts)).then(pl.lit(NOT_UTF8))
-    table = table.with_columns(pl.coalesce(MALFORMED, damaged).alias(MALFORMED))
-    malformed = table.filter(pl.col(MALFORMED).is_not_null())
+    rows = rows.with_columns(pl.coalesce(MALFORMED, damaged).alias(MALFORMED))
+    malformed = rows.filter(pl.col(MALFORMED).is_not_null())
     if malformed.height:
         number, reason = malformed.select(LINE, MALFORMED).row(0)
-        raise DataError(f"{path}:{number}: {reason}; correct the line")
-    return table.drop(LINE, MALFORMED)
+        raise DataError(f"{path}:{number}: {reason}; correct the line, or see --encoding and --separator")
+    return rows.drop(LINE, MALFORMED)
 
 
-def _parquet_batches(path: Path, names: list[str], batch_rows: int) -> Iterator[TableBatch]:
+def _csv_table(file: LogFile, line: str, text: TextFormat, wanted: Mapping[str, str], beside: bool) -> Table:
+    given = (text.separator,) if text.separator else ()
+    fields = {
+        mark: header_fields(line, mark, text) for mark in (given if given and not beside else (*given, *SEPARATORS))
+    }
+    if text.columns and not beside:
+        separator = next((mark for mark in fields if len(fields[mark]) == len(text.columns)), None)
+        if separator is None:
+            counts = " or ".join(f"{len(found)} with {mark!r}" for mark, found in fields.items())
+            raise DataError(
+                f"--columns names {len(text.columns)} columns, and the first line of {file.path} has another number of "
+                f"fields: {counts}. Name each column, and what is between the fields with --separator"
+            )
+        header = text.columns
+    else:
+        separator = max(fields, key=lambda mark: (len(wanted.keys() & set(fields[mark])), len(fields[mark])))
+        header = tuple(fields[separator])
+    once = {name: pl.String() for name in header if header.count(name) == 1}
+    return Table(file, CSV, once | _folder_columns(file), text, separator, header)
+
+
+def _folder_columns(file: LogFile) -> dict[str, pl.DataType]:
+    return dict.fromkeys(file.partitions, pl.String())
+
+
+def _check_columns(table: Table, wanted: Mapping[str, str]) -> None:
+    path, header = table.file.path, table.header
+    for name in wanted:
+        if header.count(name) > 1:
+            raise DataError(f"the header of {path} has column {name!r} twice; give each column its own name")
+    missing = [f"{name!r} ({option})" for name, option in wanted.items() if name not in table.schema]
+    if missing:
+        raise DataError(
+            f"{path} has no column {', '.join(missing)}; it has {', '.join(map(repr, table.schema))}. Name its columns "
+            "with these options, what is between the fields of a CSV with --separator, and the columns of a file "
+            "without a header with --columns"
+        )
+
+
+def _parquet_schema(path: Path) -> dict[str, pl.DataType]:
     try:
-        frame = pl.scan_parquet(path).select(names)
-        count = frame.select(pl.len()).collect().item()
-        for start in range(0, count, batch_rows):
-            rows = frame.slice(start, batch_rows).collect()
-            number = pl.int_range(start + 1, start + rows.height + 1, dtype=pl.Int64).alias(LINE)
-            yield TableBatch(rows.with_columns(number, pl.lit(None, pl.String).alias(MALFORMED)))
-    except (pl.exceptions.PolarsError, OSError) as error:
+        schema = pl.scan_parquet(path, hive_partitioning=False).collect_schema()
+    except _UNREADABLE as error:
         raise _damaged(path, error) from error
+    return {name: pl.String() if kind == pl.Binary else kind for name, kind in schema.items()}
 
 
-def _split(lines: pl.DataFrame, schema: list[str], names: list[str], separator: str) -> pl.DataFrame:
-    """Splits lines into fields; only lines with a quote take the slow way."""
-    has_quote = pl.col("text").str.contains('"', literal=True)
-    quoted = lines.filter(has_quote)
-    plain = _plain_rows(lines.filter(~has_quote) if quoted.height else lines, schema, names, separator)
-    if not quoted.height:
-        return plain
-    return pl.concat([plain, _quoted_rows(quoted, schema, names, separator)]).sort(LINE)
+def _decoded(binary: pl.Series) -> pl.Series:
+    """Binary as the UTF-8 that it is; what is no UTF-8 becomes U+FFFD, as in text files."""
+    try:
+        text: pl.Series = binary.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        texts = [None if value is None else value.decode("utf-8", "replace") for value in binary]
+        text = pl.Series(binary.name, texts, pl.String)
+    return text
 
 
-def _plain_rows(lines: pl.DataFrame, schema: list[str], names: list[str], separator: str) -> pl.DataFrame:
-    fields = split_plain(lines, [str(position) for position in range(len(schema))], separator)
-    columns = [pl.col(str(schema.index(name))).alias(name) for name in names]
-    return fields.select(*columns, pl.col("number").alias(LINE), MALFORMED)
-
-
-def split_plain(lines: pl.DataFrame, names: Sequence[str], separator: str) -> pl.DataFrame:
-    """Splits the `text` of lines without quotes into String columns; adds `MALFORMED`."""
-    # One part more than there are columns reveals a line with too many.
-    parts = pl.col("text").str.split_exact(separator, len(names)).struct.rename_fields([*names, "more"])
-    wrong = pl.col(names[-1]).is_null() | pl.col("more").is_not_null()
-    malformed = pl.when(wrong).then(pl.lit(WRONG_COLUMNS)).alias(MALFORMED)
-    return lines.with_columns(parts).unnest("text").with_columns(malformed).drop("more")
-
-
-def _quoted_rows(lines: pl.DataFrame, schema: list[str], names: list[str], separator: str) -> pl.DataFrame:
-    fields, whole = _quoted_fields(lines["text"], separator)
-    frame = lines.select("number").with_columns(fields.alias("fields"), whole.alias("whole"))
-    malformed = (
-        pl.when(~pl.col("whole"))
-        .then(pl.lit(BROKEN_QUOTES))
-        .when(pl.col("fields").list.len() != len(schema))
-        .then(pl.lit(WRONG_COLUMNS))
-    )
-    columns = [pl.col("fields").list.get(schema.index(name), null_on_oob=True).alias(name) for name in names]
-    return frame.select(*columns, pl.col("number").alias(LINE), malformed.alias(MALFORMED))
-
-
-def _quoted_fields(text: pl.Series, separator: str) -> tuple[pl.Series, pl.Series]:
-    """The unquoted fields of each line, List(String), and whether the whole line consists of fields."""
-    end = f"\\{separator}" if separator in string.punctuation else separator
-    # A separator is appended, so that every field ends in one.
-    pattern = rf'(?:"(?:[^"]|"")*"|[^"{end}][^{end}]*|){end}'
-    ended = text + separator
-    raw = ended.str.extract_all(pattern)
-    whole = raw.list.join("").str.len_bytes() == ended.str.len_bytes()
-    unquoted = raw.list.eval(
-        pl.element()
-        .str.strip_suffix(separator)
-        .str.replace(r'(?s)^"(.*)"$', "$1")
-        .str.replace_all('""', '"', literal=True)
-    )
-    return unquoted, whole
-
-
-def _damaged(path: Path, error: Exception) -> DataError:
+def _damaged(path: Path, error: BaseException) -> DataError:
     first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
     return DataError(f"{path} can't be read as Parquet ({first_line}); expected a whole Parquet file: write it again")
+
+
+def _with_last(batches: Iterator[TextBatch]) -> Iterator[tuple[TextBatch, bool]]:
+    """Each batch, and whether it is the last."""
+    held = next(batches, None)
+    while held is not None:
+        following = next(batches, None)
+        yield held, following is None
+        held = following

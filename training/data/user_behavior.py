@@ -9,9 +9,9 @@ import polars as pl
 
 from nann.errors import ConfigError
 
-from .rows import MAX_BAD_SHARE, InteractionLog, RowStage, first_problem, mark_cut
+from .csv_rows import MALFORMED, split_plain
+from .rows import KEEP, MAX_BAD_SHARE, InteractionLog, RowStage, mark_cut
 from .sources import BATCH_BYTES, TextBatch, text_batches
-from .tables import MALFORMED, split_plain
 
 BEHAVIOR_TYPES = ("pv", "cart", "fav", "buy")
 """Page view, added to the cart, added to the favourites, purchase."""
@@ -44,7 +44,8 @@ def read_user_behavior(
         time_digits = 0
         for batch in text_batches(path, batch_bytes):
             rows = _parse(batch, time_digits)
-            stage.add(path.name, rows.drop("time_digits"), pl.col("type").is_in(list(behavior_types)))
+            kept = pl.col("type").is_in(list(behavior_types)).alias(KEEP)
+            stage.add(path.name, rows.drop("time_digits").with_columns(kept).drop("type"))
             last = rows["time_digits"].tail(1).to_list()
             # After a line without a time there is nothing to compare the next one with.
             time_digits = last[0] or 0 if last else 0
@@ -61,15 +62,14 @@ def _parse(batch: TextBatch, time_digits: int) -> pl.DataFrame:
     digits = pl.col("time").str.strip_chars().str.len_bytes().cast(pl.Int64).alias("time_digits")
     fields = split_plain(batch.lines, _COLUMNS, ",")
     checked = fields.with_columns(texts.cast(pl.Int64, strict=False), digits, pl.col("type").str.strip_chars())
-    problem = first_problem(
-        [
-            (~(pl.col("user") > 0).fill_null(False), "user is not a positive whole number"),
-            (~(pl.col("item") > 0).fill_null(False), "item is not a positive whole number"),
-            (pl.col("category").is_null(), "category is not a whole number"),
-            (~pl.col("type").is_in(list(BEHAVIOR_TYPES)).fill_null(False), "unknown behaviour type"),
-            (pl.col("time").is_null(), "time is not a whole number"),
-        ]
-    )
-    rows = checked.with_columns(problem=pl.coalesce(MALFORMED, problem)).drop(MALFORMED)
+    checks = [
+        (~(pl.col("user") > 0).fill_null(False), "user is not a positive whole number"),
+        (~(pl.col("item") > 0).fill_null(False), "item is not a positive whole number"),
+        (pl.col("category").is_null(), "category is not a whole number"),
+        (~pl.col("type").is_in(list(BEHAVIOR_TYPES)).fill_null(False), "unknown behaviour type"),
+        (pl.col("time").is_null(), "time is not a whole number"),
+    ]
+    problem = pl.coalesce(MALFORMED, *(pl.when(check).then(pl.lit(reason)) for check, reason in checks))
+    rows = checked.with_columns(problem=problem).drop(MALFORMED)
     # A line that is cut inside its last field still has five columns, but a shorter time than the line before.
     return mark_cut(rows, pl.col("time_digits") < time_digits) if batch.unterminated else rows

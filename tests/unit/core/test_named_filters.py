@@ -16,6 +16,7 @@ from nann.errors import ConfigError, FilterError
 from nann.features import FeatureTransform
 from nann.filters import NamedFilters, ServedFilters, where
 from nann.filters.named import MAX_NAME, checked_named
+from nann.item_ids import TEXT
 from nann.training.data.item_columns import catalogue_of
 
 IDS = np.arange(10, 110, dtype=np.int64)
@@ -69,6 +70,18 @@ def test_what_was_set_is_mapped_to_another_bundle(operator, tmp_path):
     )
     assert members(other, "de") == [0]
     assert members(other, "cheap") == [1, 2]
+
+
+def test_lists_of_text_ids(operator):
+    texts = ServedFilters(operator, {}, None, FeatureTransform(TEXT.stored(["a", "b", "sku-1"]), 4))
+    operator.set("de", np.array([b"sku-1", b"gone for good", b"a", b"a"]))
+    assert operator.read("de").tolist() == [b"a", b"gone for good", b"sku-1"]
+    assert members(texts, "de") == [0, 2]
+    with pytest.raises(FilterError, match=r"'de' does not fit this bundle: item ids came as \|S13; expected whole"):
+        ServedFilters(operator, {}, CATALOGUE, FEATURES).allowed("de")
+    operator.set("de", np.array([10]))
+    with pytest.raises(FilterError, match=r"item ids came as int64; expected text \(BYTES\), as in the bundle"):
+        texts.allowed("de")
 
 
 def test_a_filter_that_does_not_fit_the_bundle_is_refused_and_not_forgotten(operator):

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from nann.training.data.custom_log import LogColumns, read_log
+from nann.training.data.canonical_rows import LogColumns
+from nann.training.data.custom_log import read_log
 from nann.training.data.prepare import prepare
 from nann.training.data.prepared import PreparedData
 from nann.training.data.protocol import Protocol

@@ -7,7 +7,10 @@ import polars as pl
 import pytest
 
 from nann.errors import ConfigError, DataError
-from nann.training.data.custom_log import LogColumns, ProfileTable, read_log
+from nann.training.data.canonical_rows import LogColumns, LogRules
+from nann.training.data.csv_rows import TextFormat
+from nann.training.data.custom_log import read_log
+from nann.training.data.log_source import ProfileTable
 
 HEADER = "user,item,time\n"
 
@@ -22,7 +25,7 @@ def test_csv_by_naming_columns(write, scratch, packed, batch_bytes):
     text = b'shop;uid;"when";sku;kind;visit\nx;7;100;5;"a; ""b""";s1\nx;8;99.5;6;;s2\n'
     path = write("log.csv", gzip.compress(text) if packed else text)
     columns = LogColumns("uid", "sku", "when", "kind", "visit")
-    log = read_log([path], columns, scratch, separator=";", batch_bytes=batch_bytes)
+    log = read_log([path], columns, scratch, text=TextFormat(";"), batch_bytes=batch_bytes)
     assert rows_of(log, "user", "item", "time", "category", "basket") == [
         (7, 5, 100_000_000, 'a; "b"', "s1"),
         (8, 6, 99_500_000, None, "s2"),
@@ -45,7 +48,9 @@ def test_parquet_in_slices_with_all_kinds_of_columns(tmp_path, scratch):
     log = read_log([path], LogColumns("number", "text", "t", "c"), scratch, max_bad_share=1, batch_rows=1)
     assert rows_of(log, "user", "item", "category") == [(3, 1, "a"), (4, 2, "b")]
     assert log.rows.collect()["time"].diff().to_list() == [None, 86_400_000_000]
-    assert log.counts.bad_examples == ("log.parquet:3 (item (column 'text') is not a whole number from 1 to 2^63 - 1)",)
+    assert log.counts.bad_examples == (
+        "log.parquet:3 (item (column 'text') is neither a whole number nor text: '3.5')",
+    )
 
 
 def test_csv_and_parquet_together(write, tmp_path, scratch):
@@ -82,18 +87,18 @@ def test_times(write, scratch, text, microseconds):
         ("1,2", "wrong number of columns"),
         ("1,2,3,4", "wrong number of columns"),
         ('"1",2', "wrong number of columns"),
-        ('1,"2,3', "a quote that does not close on its line"),
+        ('1,"2,3', "a quote that does not close, or text after it"),
+        ('1,"2"x,3', "a quote that does not close, or text after it"),
         (" ,2,3", "empty user (column 'user')"),
-        ("1,,3", "item (column 'item') is not a whole number from 1 to 2^63 - 1"),
-        ("1,sku-7,3", "item (column 'item') is not a whole number from 1 to 2^63 - 1"),
-        ("1,0,3", "item (column 'item') is not a whole number from 1 to 2^63 - 1"),
-        ("1,-1,3", "item (column 'item') is not a whole number from 1 to 2^63 - 1"),
-        ("1,9223372036854775808,3", "item (column 'item') is not a whole number from 1 to 2^63 - 1"),
-        ("1,2,soon", "time (column 'time') is neither seconds nor an ISO timestamp"),
-        ("1,2,nan", "time (column 'time') is neither seconds nor an ISO timestamp"),
-        ("1,2,inf", "time (column 'time') is neither seconds nor an ISO timestamp"),
-        ("1,2,1511544070000000", "time (column 'time') is neither seconds nor an ISO timestamp"),
-        ("1,2,2017-13-45", "time (column 'time') is neither seconds nor an ISO timestamp"),
+        ("1,,3", "empty item (column 'item')"),
+        ("1,2,soon", "time (column 'time') is neither a number of seconds nor an ISO timestamp: 'soon'"),
+        ("1,2,nan", "time (column 'time') is neither a number of seconds nor an ISO timestamp: 'nan'"),
+        ("1,2,inf", "time (column 'time') is neither a number of seconds nor an ISO timestamp: 'inf'"),
+        (
+            "1,2,1511544070000000",
+            "time (column 'time') is not in seconds as 3 is (log.csv:2): '1511544070000000'",
+        ),
+        ("1,2,2017-13-45", "time (column 'time') is neither a number of seconds nor an ISO timestamp: '2017-13-45'"),
     ],
 )
 def test_counts_each_kind_of_bad_row_with_its_line(write, scratch, line, reason):
@@ -111,9 +116,24 @@ def test_an_empty_basket_is_a_bad_row(write, scratch):
     assert log.counts.bad_examples == ("log.csv:2 (empty basket (column 'b'))",)
 
 
-def test_items_written_as_decimals_are_whole_numbers(write, scratch):
-    log = read_log([write("log.csv", HEADER + "1,12.0,3\n")], LogColumns(), scratch)
-    assert rows_of(log, "item") == [(12,)]
+@pytest.mark.parametrize(("asked", "expected"), [("number", 12), ("auto", "12.0"), ("text", "12.0")])
+def test_items_written_as_decimals_are_numbers_if_asked(write, scratch, asked, expected):
+    log = read_log([write("log.csv", HEADER + "1,12.0,3\n")], LogColumns(), scratch, rules=LogRules(item_ids=asked))
+    assert rows_of(log, "item") == [(expected,)]
+
+
+@pytest.mark.parametrize("item", ["sku-7", "0", "-1", "9223372036854775808", "007", "+7"])
+def test_one_item_that_is_no_plain_number_makes_all_of_them_text(write, scratch, item):
+    path = write("log.csv", f"{HEADER}1,2,3\n1,{item},3\n1,2,3\n")
+    log = read_log([path], LogColumns(), scratch, batch_bytes=5)
+    assert rows_of(log, "item") == [("2",), (item,), ("2",)]
+    why = f"text: {item!r} (log.csv:3) is no plain whole number from 1 to 2^63 - 1"
+    assert log.settings["found"]["item ids"] == why
+    asked = read_log([path], LogColumns(), scratch, rules=LogRules(item_ids="number"), max_bad_share=0.5)
+    assert asked.counts.bad_examples == (
+        f"log.csv:3 (item (column 'item') is not a whole number from 1 to 2^63 - 1: {item!r})",
+    )
+    assert rows_of(asked, "item") == [(2,), (2,)]
 
 
 def test_a_cut_last_line_is_counted(write, scratch):
@@ -166,24 +186,24 @@ def test_two_columns_of_one_name_are_refused(write, scratch):
         read_log([write("log.csv", "user,item,item,time\n1,2,3,4\n")], LogColumns(), scratch)
 
 
-@pytest.mark.parametrize("separator", ["", ";;", "x", '"', "\n"])
+@pytest.mark.parametrize("separator", ["x", ";x", '"', "\n"])
 def test_refuses_a_separator_that_can_not_separate(write, scratch, separator):
-    with pytest.raises(ConfigError, match=r"separator is .*; expected one character"):
-        read_log([write("log.csv", HEADER)], LogColumns(), scratch, separator=separator)
+    with pytest.raises(ConfigError, match=r"separator is .*; expected characters that are no letters"):
+        read_log([write("log.csv", HEADER)], LogColumns(), scratch, text=TextFormat(separator))
 
 
-@pytest.mark.parametrize("separator", ["\t", "|", "^", "]", "\\", "-", " ", "§"])
+@pytest.mark.parametrize("separator", ["\t", "|", "^", "]", "\\", "-", " ", "§", "::", "||", "\x01"])
 def test_any_other_separator(write, scratch, separator):
     text = 'user,"item",time\n"1",2,3\n4,5,6\n'.replace(",", separator)
-    log = read_log([write("log.tsv", text)], LogColumns(), scratch, separator=separator)
+    log = read_log([write("log.tsv", text)], LogColumns(), scratch, text=TextFormat(separator))
     assert rows_of(log, "user", "item") == [(1, 2), (4, 5)]
 
 
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ("item", "column 'item' of .* has type Boolean; expected whole numbers: number the items from 1"),
-        ("time", "column 'time' of .* has type Boolean; expected seconds, a timestamp or ISO 8601 text"),
+        ("item", "column 'item' of .* has type Boolean; expected whole numbers or text"),
+        ("time", "column 'time' has type Boolean; expected numbers, timestamps or text as times"),
         ("user", "column 'user' of .* has type Boolean; expected whole numbers or text"),
     ],
 )

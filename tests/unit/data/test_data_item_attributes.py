@@ -8,12 +8,16 @@ from hypothesis import strategies as st
 
 from nann import item_sets
 from nann.errors import DataError
+from nann.training.data.csv_rows import TextFormat
 from nann.training.data.item_attributes import ItemAttributes, encode_items
 from nann.training.data.item_columns import catalogue_of
 from nann.training.data.item_table import ItemTable, ItemValues, read_items
 from nann.training.data.protocol import Protocol
 
 ITEMS = pl.Series("item", range(1, 9))
+
+NUMBERS = (TextFormat(), pl.Int64())
+"""How tables are read beside a log of CSV files whose items are numbers."""
 
 
 def encoded(values, items=ITEMS):
@@ -49,7 +53,7 @@ def test_fields_of_every_kind(tmp_path):
             "unique": [str(number) for number in range(8)],
         }
     )
-    attributes, result = encoded(read_items(ItemTable(table(tmp_path / "items.parquet", frame))))
+    attributes, result = encoded(read_items(ItemTable(table(tmp_path / "items.parquet", frame)), *NUMBERS))
     kinds = {field["name"]: field["kind"] for field in attributes.fields}
     assert kinds == {
         "brand": "category",
@@ -87,7 +91,7 @@ def test_fields_of_every_kind(tmp_path):
 
 def test_codes_lie_in_the_ranges_of_their_fields(tmp_path):
     frame = pl.DataFrame({"item": range(1, 9), "kind": list("aabbccdd"), "size": [1.5] * 4 + [2.5] * 4})
-    attributes, _ = encoded(read_items(ItemTable(table(tmp_path / "items.parquet", frame))))
+    attributes, _ = encoded(read_items(ItemTable(table(tmp_path / "items.parquet", frame)), *NUMBERS))
     assert [(field["name"], field["first_code"]) for field in attributes.fields] == [("kind", 0), ("size", 5)]
     assert attributes.count == 8
     assert attributes.indptr.tolist() == list(range(0, 17, 2))
@@ -154,14 +158,14 @@ def test_a_csv_names_its_numbers_and_its_value_separator(write):
     text = "sku;price;tags;title\n1;1.5;x/y;A\n2; 2 ;x/y|z;A\n3;oops;y;B\n4.0;3;x/z;B\n5;;;\nbad;1;x;A\n"
     path = write("items.csv", text)
     columns = ItemTable(path, "sku", ("price", "tags"), ("price",), "title", "/")
-    read = read_items(columns, ";")
+    read = read_items(columns, TextFormat(";"), pl.Int64())
     assert read.fields == ("price", "tags")
     assert read.frame["item"].to_list() == [1, 2, 3, 4, 5]
     assert read.frame["field_0"].to_list() == [1.5, 2.0, None, 3.0, None]
     tags = [["x", "y"], ["x", "y|z"], ["y"], ["x", "z"], []]
     assert [sorted(part) for part in read.frame["field_1"].to_list()] == tags
     assert read.frame["name"].to_list() == ["A", "A", "B", "B", None]
-    plain = read_items(ItemTable(path, "sku", ("tags",), value_separator=""), ";")
+    plain = read_items(ItemTable(path, "sku", ("tags",), value_separator=""), TextFormat(";"), pl.Int64())
     assert plain.frame["field_0"].to_list() == [["x/y"], ["x/y|z"], ["y"], ["x/z"], []]
 
 
@@ -177,7 +181,7 @@ def test_types_of_columns(tmp_path):
         }
     )
     path = table(tmp_path / "items.parquet", frame)
-    read = read_items(ItemTable(path, numbers=("year",)))
+    read = read_items(ItemTable(path, numbers=("year",)), *NUMBERS)
     fields = {name: read.frame[f"field_{i}"].to_list() for i, name in enumerate(read.fields)}
     fields["ints"] = [sorted(part) for part in fields["ints"]]
     assert fields == {
@@ -193,7 +197,7 @@ def test_tables_that_are_refused(tmp_path, write):
     good = pl.DataFrame({"item": [1, 2, 3, 4], "brand": list("aabb")})
 
     def read(frame, **options):
-        return read_items(ItemTable(table(tmp_path / "items.parquet", frame), **options))
+        return read_items(ItemTable(table(tmp_path / "items.parquet", frame), **options), *NUMBERS)
 
     with pytest.raises(DataError, match=r"items\.parquet has several rows for item 2; expected one row per item"):
         read(pl.concat([good, good[1:2]]))
@@ -204,7 +208,7 @@ def test_tables_that_are_refused(tmp_path, write):
     with pytest.raises(DataError, match=r"items\.parquet has no rows; expected one row per item"):
         read(good.clear())
     with pytest.raises(DataError, match=r"items\.csv:3: wrong number of columns; correct the line"):
-        read_items(ItemTable(write("items.csv", "item,brand\n1,a\n2\n")))
+        read_items(ItemTable(write("items.csv", "item,brand\n1,a\n2\n")), *NUMBERS)
     with pytest.raises(
         DataError, match=r"column 'brand' of .* has no number, but 'a'; leave it out of --items-numbers"
     ):

@@ -13,8 +13,10 @@ from support.pages import ROOT
 
 from nann.errors import ConfigError, DataError
 from nann.features import profile_codes
-from nann.training.data.custom_log import LogColumns, ProfileTable, read_log
+from nann.training.data.canonical_rows import LogColumns
+from nann.training.data.custom_log import read_log
 from nann.training.data.item_table import ItemTable
+from nann.training.data.log_source import ProfileTable
 from nann.training.data.prepare import prepare
 from nann.training.data.prepared import PreparedData
 from nann.training.data.protocol import Protocol
@@ -29,7 +31,9 @@ def test_latin_1_users_are_bad_rows_and_never_merged(write, scratch):
     log = read_log([write("log.csv", text)], LogColumns(), scratch)
     assert log.rows.select(pl.col("user").n_unique()).collect().item() == 120
     latin = write("latin.csv", text.encode("latin-1"))
-    with pytest.raises(DataError, match=r"240 of 240 rows are bad.*240 user \(column 'user'\) is not UTF-8"):
+    with pytest.raises(
+        DataError, match=r"240 of 240 rows are bad.*240 user \(column 'user'\) is damaged text, or in an.*--encoding"
+    ):
         read_log([latin], LogColumns(), scratch)
 
 
@@ -37,13 +41,15 @@ def test_latin_1_users_are_bad_rows_and_never_merged(write, scratch):
 def test_other_keys_that_are_not_utf_8_are_bad_rows(write, scratch, key):
     path = write("log.csv", b"user,item,time,key\n1,2,3,ok\n1,2,3,caf\xe9\n")
     log = read_log([path], LogColumns(**{key: "key"}), scratch, max_bad_share=0.5)
-    assert log.counts.bad_examples == (f"log.csv:3 ({key} (column 'key') is not UTF-8)",)
+    assert log.counts.bad_examples == (
+        f"log.csv:3 ({key} (column 'key') is damaged text, or in another encoding: 'caf\ufffd')",
+    )
 
 
 def test_tables_that_are_not_utf_8_are_refused_with_their_line(write, scratch):
     log = write("log.csv", HEADER + "1,5,1\n")
     users = write("users.csv", b"user,town\n1,Oslo\n2,Troms\xf8\n")
-    with pytest.raises(DataError, match=r"users.csv:3: not UTF-8; correct the line"):
+    with pytest.raises(DataError, match=r"users.csv:3: damaged text, or in another encoding; correct the line, or see"):
         read_log([log], LogColumns(), scratch, profile=ProfileTable(users))
 
 
@@ -79,7 +85,7 @@ def test_spaces_around_keys_are_counted(write, prepare_csv):
     assert data.user_count == 2
     assert data.manifest["rows"]["trimmed"] == 6
     assert (
-        "6 rows have spaces around a user, a category or a basket; the spaces were left out"
+        "6 rows have spaces around a user, an item, a category or a basket; the spaces were left out"
         in data.manifest["warnings"]
     )
 
@@ -104,7 +110,7 @@ def test_prepared_counts_add_up_to_the_raw_ones(tmp_path_factory, rows, merged):
         folder / "out",
         protocol,
     )
-    good = [(user.strip(), item) for user, item, _ in rows if user not in ("", "\udce9") and item > 0]
+    good = [(user.strip(), item) for user, item, _ in rows if user not in ("", "\udce9")]
     good += [("k", 9), ("k", 8), ("k", 7)]
     counts, read = manifest["counts"], manifest["rows"]
     assert read["read"] == len(rows) + 3

@@ -35,6 +35,7 @@ def data_of(items):
         user_profiles=np.zeros((0, 0), np.int32),
         profile_fields=(),
         manifest={},
+        item_rows=np.arange(len(np.arange(1, 100))),
     )
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from nann.errors import DataError
 from nann.training.data import sources
-from nann.training.data.sources import is_parquet, text_batches
+from nann.training.data.files import is_parquet
+from nann.training.data.sources import text_batches
 
 
 def read_all(path, batch_bytes):
@@ -41,11 +42,12 @@ def test_gzip_is_known_by_its_content(write):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("empty.csv", b"", "is empty; expected a log with at least one row"),
+        ("empty.csv", b"", "is empty; expected at least one row"),
         ("a.csv.gz", b"1,2\n", "is named .gz and its content is not gzip"),
-        ("a.csv", b"PK\x03\x04....", "is a zip archive; expected plain text or gzip: unzip it first"),
+        ("a.csv", b"PK\x03\x04....", "is a zip archive; expected plain text, gzip, bzip2, xz or zstd: unzip it first"),
         ("a.csv", b"PAR1....", "is Parquet; expected text"),
-        ("a.csv", "1,2\n".encode("utf-16"), "is binary; expected text in UTF-8"),
+        ("a.csv", "1,2\n".encode("utf-16"), "begins like UTF-16 and not like UTF-8; read it with --encoding utf-16"),
+        ("a.csv", b"1,\x002\n", "is binary; expected text in UTF-8"),
         ("a.csv.gz", gzip.compress(bytes(range(1, 255)) * 99, mtime=0)[:-20], "is a damaged gzip file"),
         ("a.csv.gz", gzip.compress(b"1,2\n", mtime=0) + b"junk", "is a damaged gzip file"),
     ],

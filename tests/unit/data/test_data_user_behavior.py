@@ -65,7 +65,7 @@ def test_refuses_above_the_share_and_not_at_it(write, scratch):
     assert len(read(path, scratch, max_bad_share=0.02)[0]) == 98
     message = (
         r"2 of 100 rows are bad \(2.0%; at most 1.0% may be\): 2 wrong number of columns. "
-        r"First: u.csv:99 \(.*\); u.csv:100 \(.*\). Correct these rows, or raise .* --max-bad-share"
+        r"First: u.csv:99; u.csv:100. Correct these rows, or raise .* --max-bad-share"
     )
     with pytest.raises(DataError, match=message):
         read(path, scratch)

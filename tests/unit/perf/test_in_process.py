@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from support.written import drawn, lines, tables
 
+from nann.errors import DataError
 from nann.exact_search import exact_search
-from nann.perf.benchmarks import growth, index_load, lockstep, retrieval
+from nann.perf.benchmarks import growth, index_load, lockstep, prepare, retrieval
 from nann.perf.corpora.offline import OfflineUsers
 from nann.training.reports.text import MISSING
 from nann.training.search.planted import LARGEST_ENTRY_LAYER, PlantedCorpus, PlantedScorer, planted_vectors
@@ -121,3 +123,19 @@ def test_index_load_reports_both_ways(users: OfflineUsers) -> None:
     assert loading["ms"].keys() == {"mapped", "copied", "verified"}
     (table,) = tables(index_load.BENCHMARK.markdown({**loading, "ms": {"mapped": 2.0, "copied": 6.0, "verified": 9.0}}))
     assert [row[1:] for row in table] == [["ms", "ratio"], ["2", "1.0"], ["6", "3.0"], ["9", "4.5"]]
+
+
+def test_prepare_measures_the_command(tmp_path: Path) -> None:
+    """The same log three times: each is prepared whole, and the report says how fast."""
+    result = prepare.measure(tmp_path, items=2_000, say=lambda line: None)
+    assert result["rows"] == pl.scan_parquet(tmp_path / "log.parquet").select(pl.len()).collect().item() > 20_000
+    rows = [pl.scan_csv(tmp_path / name).select(pl.len()).collect().item() for name in ("log.csv", "text_csv.csv")]
+    assert rows == [result["rows"]] * 2
+    for one in result["runs"].values():
+        assert one["rows_per_s"] == pytest.approx(result["rows"] / one["s"])
+        assert 50 < one["peak_mb"] < 4_000
+    (table,) = tables(prepare.BENCHMARK.markdown(result))
+    assert [row[0] for row in table[1:]] == list(prepare.WORDS.values())
+    (tmp_path / "log.csv").write_text("user,item,time,category\n")
+    with pytest.raises(DataError, match=r"(?s)`nann prepare log .*log.csv` failed: .*the log is empty"):
+        prepare.measure(tmp_path, items=2_000, say=lambda line: None)

@@ -7,7 +7,8 @@ import pytest
 import yaml
 from support.tiny_log import CONFIG, write_log
 
-from nann.training.data.custom_log import LogColumns, read_log
+from nann.training.data.canonical_rows import LogColumns
+from nann.training.data.custom_log import read_log
 from nann.training.data.prepare import prepare
 from nann.training.data.prepared import PreparedData
 from nann.training.data.protocol import Protocol

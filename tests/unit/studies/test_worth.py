@@ -17,7 +17,8 @@ from nann.errors import ConfigError
 from nann.training.auto_config import auto_config
 from nann.training.baselines.compare import BASELINES
 from nann.training.checkpoint import Checkpoint
-from nann.training.data.custom_log import LogColumns, read_log
+from nann.training.data.canonical_rows import LogColumns
+from nann.training.data.custom_log import read_log
 from nann.training.data.prepare import prepare
 from nann.training.data.prepared import PreparedData
 from nann.training.data.protocol import Protocol

@@ -10,7 +10,9 @@ from support.tiny_log import CONFIG, USERS, write_log
 
 from nann.bundle import Bundle
 from nann.training.config import ProfileConfig, TrainingConfig
-from nann.training.data.custom_log import LogColumns, ProfileTable, read_log
+from nann.training.data.canonical_rows import LogColumns
+from nann.training.data.custom_log import read_log
+from nann.training.data.log_source import ProfileTable
 from nann.training.data.prepare import prepare
 from nann.training.data.prepared import PreparedData
 from nann.training.data.protocol import Protocol

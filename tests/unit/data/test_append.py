@@ -1,0 +1,173 @@
+"""`nann prepare log --append`: the log as it was and what happened since."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from nann.cli.prepare import app
+from nann.errors import ConfigError, DataError
+from nann.training.data.prepared import PreparedData
+
+HEADER = "uid;sku;at;kind\n"
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, ["log", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def rows(users, items, start):
+    return [
+        (user, item, start + place, f"c{item % 3}")
+        for place, (user, item) in enumerate((u, i) for u in users for i in items)
+    ]
+
+
+def text(rows):
+    return HEADER + "".join(";".join(map(str, row)) + "\n" for row in rows)
+
+
+COLUMNS = ["--user", "uid", "--item", "sku", "--time", "at", "--category", "kind"]
+PROTOCOL = ["--protocol", "leave-one-out", "--min-behaviors", 3, "--validation-users", 1, "--test-users", "all"]
+MONDAY = rows(range(1, 9), (20, 40, 60), 1_000) + rows([77], (20, 40), 2_000)
+TUESDAY = rows([1, 2, 77, 100], (30, 40, 10), 3_000)
+
+
+@pytest.fixture
+def monday(write, tmp_path):
+    out = tmp_path / "out"
+    run(write("monday.csv", text(MONDAY)), *COLUMNS, *PROTOCOL, "--out", out, "--name", "shop")
+    return out
+
+
+def manifest_of(out):
+    return json.loads((out / "manifest.json").read_text())
+
+
+def histories(data):
+    """Each user's items, by the users' own ids."""
+    items = data.item_ids[data.behavior_items]
+    return {
+        user: items[first:end].tolist()
+        for user, first, end in zip(data.user_ids, data.user_first, data.user_end, strict=True)
+    }
+
+
+def test_appending_is_preparing_everything_with_the_old_numbers(write, tmp_path, monday):
+    before = pl.read_parquet(monday / "items.parquet")["item_id"].to_list()
+    output = run(write("tuesday.csv", text(TUESDAY)), "--append", "--out", monday)
+    rows_of_items = pl.read_parquet(monday / "items.parquet")["item_id"].to_list()
+    assert (before, rows_of_items) == ([20, 40, 60], [20, 40, 60, 10, 30])
+    data = PreparedData.load(monday)
+    assert data.item_ids.tolist() == [10, 20, 30, 40, 60]
+    assert data.item_rows.tolist() == [3, 0, 4, 1, 2]
+    assert data.item_ids[data.item_rows < 3].tolist() == before
+    counts = manifest_of(monday)["counts"]
+    assert (counts["appended_items"], counts["appended_users"]) == (2, 2)  # user 77 had too few before
+    assert "appended: new items" in output
+
+    whole = tmp_path / "whole"
+    run(write("both.csv", text(MONDAY + TUESDAY)), *COLUMNS, *PROTOCOL, "--out", whole)
+    together = PreparedData.load(whole)
+    assert histories(data) == histories(together)
+    assert data.identity == together.identity
+    np.testing.assert_array_equal(data.user_targets["test"], together.user_targets["test"])
+    np.testing.assert_array_equal(data.train_counts, together.train_counts)
+    assert pl.read_parquet(monday / "attributes.parquet")["category"].to_list() == ["c2", "c1", "c0", "c1", "c0"]
+    assert data.attributes["category"].to_list() == together.attributes["category"].to_list()
+    assert manifest_of(monday)["rows"]["read"] == len(MONDAY) + len(TUESDAY)
+    assert [name.rsplit("/")[-1] for name in manifest_of(monday)["sources"]] == ["monday.csv", "tuesday.csv"]
+
+
+def test_appending_twice_numbers_the_items_of_each_day_after_the_others(write, monday):
+    run(write("tuesday.csv", text(TUESDAY)), "--append", "--out", monday)
+    run(write("wednesday.csv", text(rows([1], (5, 25), 5_000))), "--append", "--out", monday)
+    assert pl.read_parquet(monday / "items.parquet")["item_id"].to_list() == [20, 40, 60, 10, 30, 5, 25]
+    assert histories(PreparedData.load(monday))[1] == [20, 40, 60, 30, 40, 10, 5, 25]
+
+
+def test_older_rows_and_those_it_has_are_left_out_and_counted(write, monday):
+    newest = max(row[2] for row in MONDAY)
+    again = [row for row in MONDAY if row[2] >= newest - 3]
+    run(write("b.csv", text([*again, (5, 99, newest, "c0"), *TUESDAY])), "--append", "--out", monday)
+    counts = manifest_of(monday)["counts"]
+    assert (counts["older_rows"], counts["known_rows"]) == (len(again) - 1, 1)
+    assert histories(PreparedData.load(monday))[5] == [20, 40, 60, 99]
+
+
+def test_a_log_with_nothing_newer_changes_nothing(write, monday):
+    before = {path.name: path.read_bytes() for path in monday.iterdir()}
+    with pytest.raises(
+        DataError, match=r"none of the 26 rows is newer than .* UTC: 25 are older and 1 are in it; nothing is"
+    ):
+        run(write("again.csv", text(MONDAY)), "--append", "--out", monday)
+    with pytest.raises(DataError, match=r"has no column 'uid' \(--user\)"):
+        run(write("other.csv", "user,item,at,kind\n1,2,9999,c\n"), "--append", "--out", monday)
+    assert {path.name: path.read_bytes() for path in monday.iterdir()} == before
+
+
+def test_text_items_can_not_join_numbers_and_numbers_join_text(write, tmp_path, monday):
+    with pytest.raises(
+        DataError, match=r"item ids are numbers, and the log's are text: 'sku-1' \(t.csv:2\).*--item-ids text"
+    ):
+        run(write("t.csv", text([(1, "sku-1", 9_000, "c")])), "--append", "--out", monday)
+    out = tmp_path / "texts"
+    run(
+        write("a.csv", text([(f"u{u}", f"0{i}", i, "c") for u in range(4) for i in range(1, 5)])),
+        *COLUMNS,
+        *PROTOCOL,
+        "--out",
+        out,
+    )
+    run(write("b.csv", text([(7, item, 50 + item, "c") for item in (3, 11, 12)])), "--append", "--out", out)
+    data = PreparedData.load(out)
+    assert histories(data)["7"] == [b"3", b"11", b"12"]
+    assert data.item_ids.tolist() == sorted(data.item_ids.tolist())
+
+
+def test_without_times_all_rows_follow(write, tmp_path):
+    out, log = tmp_path / "out", "user,item\n" + "".join(f"{u},{i}\n" for u in range(4) for i in range(1, 5))
+    run(write("a.csv", log), "--time", "none", *PROTOCOL, "--out", out)
+    run(write("b.csv", "user,item\n1,2\n1,9\n"), "--append", "--out", out)
+    assert histories(PreparedData.load(out))[1] == [1, 2, 3, 4, 2, 9]
+
+
+def test_tables_are_read_again_and_may_be_newer(write, tmp_path):
+    out = tmp_path / "out"
+    items = write("items.csv", "sku;price\n20;1.5\n40;2.5\n60;3\n10;4\n30;5\n")
+    run(
+        write("monday.csv", text(MONDAY)),
+        *COLUMNS,
+        *PROTOCOL,
+        "--out",
+        out,
+        "--items",
+        items,
+        "--items-numbers",
+        "price",
+    )
+    newer = write("newer.csv", "sku;price\n20;9\n40;2.5\n60;3\n10;4\n30;5\n")
+    run(write("tuesday.csv", text(TUESDAY)), "--append", "--out", out, "--items", newer)
+    assert PreparedData.load(out).attributes["price"].to_list() == [4, 9, 5, 2.5, 3]
+    with pytest.raises(DataError, match=r"was made without --profile; prepare it again with the whole log"):
+        run(write("w.csv", text(rows([1], (5,), 9_000))), "--append", "--out", out, "--profile", newer)
+
+
+def test_options_that_the_data_set_has_are_refused(write, monday):
+    day = write("tuesday.csv", text(TUESDAY))
+    with pytest.raises(ConfigError, match="--user, --min-behaviors with --append, which reads a log as the data set"):
+        run(day, "--append", "--out", monday, "--user", "uid", "--min-behaviors", 3)
+    assert "a dry run: nothing is written" in run(day, "--append", "--out", monday, "--dry-run")
+    (monday / "events.parquet").unlink()
+    with pytest.raises(
+        DataError, match=r"has no events.parquet; only data sets of `nann prepare log` can be appended to"
+    ):
+        run(day, "--append", "--out", monday)
