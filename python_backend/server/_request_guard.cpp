@@ -89,7 +89,8 @@ TRITONSERVER_Error* invalid(const std::string& message) {
   return TRITONSERVER_ErrorNew(kInvalidArgument, message.c_str());
 }
 
-// Requests to the catalog that have not shown the admin key yet. Nearly always empty, which costs other requests nothing.
+// Requests to the catalog that have not shown the admin key yet. Nearly always empty, which costs other requests
+// nothing.
 class Unproven {
  public:
   void add(const void* request) {
