@@ -139,6 +139,11 @@ class JournalWriter:
         """Of the last record that was ever written; 0 before the first."""
         return self._sequence
 
+    @property
+    def size_bytes(self) -> int:
+        """Of the file."""
+        return self._end
+
     def append(self, payload: bytes) -> int:
         """Adds a record and returns its sequence number.
 

@@ -15,7 +15,7 @@ from support.changing_bundle import IDS, ITEMS, LIGHT_WIDTH, OF_ITEMS, ROW_WIDTH
 from support.filter_oracle import FILTERS, matches, written
 
 from nann import item_sets
-from nann.catalog import Changes, JournalReader, JournalWriter, LiveCorpus, Upsert, compacted
+from nann.catalog import Changes, JournalReader, JournalWriter, LiveCorpus, Upsert, compacted, overrides
 from nann.catalog.changes import model_of
 from nann.errors import FilterError
 
@@ -109,15 +109,17 @@ def check(corpus: LiveCorpus, model: Model, filters: list) -> None:
         assert ids_matching(corpus, written(filter_)) == expected, written(filter_)
 
 
-@settings(max_examples=50, deadline=None)
+@pytest.mark.parametrize("small", [1, 4096])
+@settings(max_examples=40, deadline=None)
 @given(
     batches=st.lists(st.lists(UPSERT | DELETE, min_size=1, max_size=4), max_size=12),
     filters=st.lists(FILTERS, min_size=1, max_size=3),
     compact_at=st.integers(0, 12),
 )
-def test_changes_mean_what_they_say(batches, filters, compact_at):
+def test_changes_mean_what_they_say(small, batches, filters, compact_at):
     model = Model()
-    with tempfile.TemporaryDirectory() as folder:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(overrides, "_SMALL", small)
         path = Path(folder) / "journal"
         with contextlib.closing(JournalWriter(path)) as writer:
             following, now_and_then, kept = LiveCorpus(BUNDLE, path), LiveCorpus(BUNDLE, path), []
