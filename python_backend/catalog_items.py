@@ -174,7 +174,8 @@ class CatalogItems:
                 )
         if self._writer.size_bytes >= self._compact_at:
             self._compact(self._writer)
-        sequence = self._writer.append(changes.pack())
+        # Of a bundle that was made for another journal, this one's numbers may be below what it contains.
+        sequence = self._writer.append(changes.pack(), after=self._followed().contained)
         self._followed()
         return sequence
 

@@ -17,7 +17,7 @@ from support.filter_oracle import FILTERS, matches, written
 from nann import item_sets
 from nann.catalog import Changes, JournalReader, JournalWriter, LiveCorpus, Upsert, compacted, overrides
 from nann.catalog.changes import model_of
-from nann.errors import FilterError
+from nann.errors import FilterError, JournalError
 
 BUNDLE = make_bundle(Path(tempfile.mkdtemp()) / "bundle")
 MODEL = model_of(BUNDLE.manifest)
@@ -237,6 +237,15 @@ def test_attributes_that_a_bundle_does_not_have_are_counted(journal):
     for catalogue in (corpus.refresh().attributes, corpus.refresh().added.attributes):
         with pytest.raises(FilterError, match="got 'colour'; expected an attribute of the items: genre, tags"):
             catalogue.compile('colour = "red"')
+
+
+def test_a_change_that_can_not_be_applied_stops_all_answers(journal):
+    corpus = LiveCorpus(BUNDLE, journal.path)
+    put(journal, ("delete", IDS[0]))
+    journal.append(changes_of([("delete", IDS[1])], 1).pack().replace(b'"format":1', b'"format":9'))
+    for _ in range(2):
+        with pytest.raises(JournalError, match="a record of the journal has format 9"):
+            corpus.refresh()
 
 
 def test_a_bundle_without_attributes_knows_deletes(journal, tmp_path):
