@@ -48,8 +48,8 @@ app = typer.Typer(
     "and they stay when the server starts again or another bundle is deployed.",
 )
 
-_BATCH = 1_000
-"""Items of one request: all of them are done, or none."""
+_BATCH, _BATCH_WITH_VECTORS = 1_000, 100
+"""Items of one request: all of them are done, or none. Vectors are long as JSON."""
 _FileArgument = Annotated[
     Path | None, typer.Argument(help="JSON lines (.jsonl), CSV (.csv) or Parquet (.parquet).", metavar="[FILE]")
 ]
@@ -141,8 +141,8 @@ def _in_batches(control: ModelControl, operation: str, batches: Iterable[Tensors
 
 def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
     """Lists of rows, all with vectors or all without them."""
-    for _, alike in itertools.groupby(rows, lambda row: row.get(ROW) is not None):
-        while batch := list(itertools.islice(alike, _BATCH)):
+    for has_vectors, alike in itertools.groupby(rows, lambda row: row.get(ROW) is not None):
+        while batch := list(itertools.islice(alike, _BATCH_WITH_VECTORS if has_vectors else _BATCH)):
             yield batch
 
 

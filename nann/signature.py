@@ -89,7 +89,7 @@ UNKNOWN_ITEMS = _spec("unknown_items", np.int32, 1)
 ITEMS_SCORED = _spec("items_scored", np.int32, 1)
 """How many candidates the scorer evaluated for the user."""
 ITEMS_MATCHING = _spec("items_matching", np.int64, 1)
-"""How many items the request's conditions let the user have; all of them where it has no conditions."""
+"""How many items the request's conditions let the user have; all that are not deleted where it has no conditions."""
 STATUS = _spec("status", np.int32, 1)
 """The kind of answer: `STATUS_COMPLETE`, `STATUS_PARTIAL` or `STATUS_DEGRADED`."""
 REQUEST_KEY = _spec("request_key", np.int64, 1)

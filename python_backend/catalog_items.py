@@ -25,8 +25,8 @@ from .history import CurrentBundle, Versions, bundle_of
 
 _ALWAYS = 1_000
 """So many items may be added or changed, however small the corpus."""
-_COMPACT_AT = 4_096
-"""Records that a journal has at least when it is compacted; it has as many again, or more, since the last time."""
+_COMPACT_BYTES = 16 << 20
+"""A journal has at least so many bytes when it is compacted, and twice as many as after the last time."""
 
 
 class CatalogItems:
@@ -47,7 +47,7 @@ class CatalogItems:
         self._current = CurrentBundle(repository)
         self._corpus: LiveCorpus | None = None
         self._writer: JournalWriter | None = None
-        self._records = self._compact_at = 0
+        self._compact_at = 0
         self.follow()
 
     def upsert(
@@ -172,10 +172,10 @@ class CatalogItems:
                     f"{self._path}: cut off {self._writer.dropped_bytes:,} bytes of a change that a crash ended before "
                     "it was acknowledged"
                 )
-        if self._records >= self._compact_at:
+        if self._writer.size_bytes >= self._compact_at:
             self._compact(self._writer)
-        sequence = self._writer.append(changes.pack())
-        self._records += 1
+        # Of a bundle that was made for another journal, this one's numbers may be below what it contains.
+        sequence = self._writer.append(changes.pack(), after=self._followed().contained)
         self._followed()
         return sequence
 
@@ -188,9 +188,7 @@ class CatalogItems:
         with contextlib.closing(JournalReader(self._path)) as reader:
             records = reader.new()
         kept = compacted(records, min(contained, default=0))
-        self._records = len(records)
-        if 2 * len(kept) <= len(records):
+        if 2 * sum(len(record.payload) for record in kept) <= sum(len(record.payload) for record in records):
             with contextlib.suppress(OSError):  # a full disk: the next time
                 writer.replace(kept)
-                self._records = len(kept)
-        self._compact_at = max(_COMPACT_AT, 2 * self._records)
+        self._compact_at = max(_COMPACT_BYTES, 2 * writer.size_bytes)

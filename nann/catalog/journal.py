@@ -125,7 +125,7 @@ class JournalWriter:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(path.with_name(f".{path.name}.lock"))
-        self._descriptor = -1
+        self._descriptor, self._sequence, self._end = -1, 0, 0
         try:
             if not path.exists():
                 self._write_new((), 0)
@@ -139,8 +139,13 @@ class JournalWriter:
         """Of the last record that was ever written; 0 before the first."""
         return self._sequence
 
-    def append(self, payload: bytes) -> int:
-        """Adds a record and returns its sequence number.
+    @property
+    def size_bytes(self) -> int:
+        """Of the file."""
+        return self._end
+
+    def append(self, payload: bytes, after: int = 0) -> int:
+        """Adds a record and returns its sequence number, which is above `after`.
 
         Raises:
             OSError: if it can't be written; nothing was added.
@@ -152,7 +157,8 @@ class JournalWriter:
             )
         if self._descriptor < 0:
             raise JournalError(f"{self.path} is closed after a failure; start the server again")
-        data = self._header.record(self._sequence + 1, payload)
+        sequence = max(self._sequence, after) + 1
+        data = self._header.record(sequence, payload)
         try:
             written = 0
             while written < len(data):
@@ -169,8 +175,8 @@ class JournalWriter:
                 "server again on a sound disk, and send the change again"
             ) from error
         self._end += len(data)
-        self._sequence += 1
-        return self._sequence
+        self._sequence = sequence
+        return sequence
 
     def replace(self, records: Iterable[Record]) -> None:
         """Puts these records, with their sequence numbers, in place of all; those who follow the journal go on.

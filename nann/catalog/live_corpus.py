@@ -104,22 +104,29 @@ class LiveCorpus:
         )
         self._added = AddedItems(self._catalogue, self.row_width, self.light_width, bundle.id_kind, self._first)
         self._unplaced: dict[Id, dict[str, Any]] = {}
+        self._failure: Exception | None = None
         self._snapshot = Snapshot(0, None, self._catalogue, None, bundle.index)
 
     def refresh(self) -> Snapshot:
         """Applies what is new in the journal. Where nothing is, this takes one look at the file.
 
         Raises:
-            JournalError: if the journal is damaged.
+            JournalError: if the journal is damaged, or of a later release.
         """
+        if self._failure is not None:  # what it applied of a batch is no state of the corpus
+            raise self._failure
         records = self.reader.new()
         if records:
-            for record in records:
-                changes = Changes.unpack(record.payload)
-                if record.sequence > self.contained:
-                    self._apply(changes)
-                self.counts.newest_s = changes.time_s
-            self._snapshot = self._made()
+            try:
+                for record in records:
+                    changes = Changes.unpack(record.payload)
+                    if record.sequence > self.contained:
+                        self._apply(changes)
+                    self.counts.newest_s = changes.time_s
+                self._snapshot = self._made()
+            except Exception as error:
+                self._failure = error
+                raise
         return self._snapshot
 
     @property

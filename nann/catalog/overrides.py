@@ -7,7 +7,6 @@ change costs little beside the many that came before. A layer that was made neve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from nann.errors import RequestError
 from nann.filters import Catalogue
 from nann.filters.columns import Column, Uint64Array
 from nann.filters.predicate import Comparison
+from nann.filters.recent import Recent
 from nann.kernels import Int32Array
 
 from .values import checked, column_of
@@ -24,36 +24,59 @@ from .values import checked, column_of
 _RATIO = 4
 """A layer is at least so many times as large as the one above it."""
 _CACHE_BYTES = 4 << 20
-"""Compiled sets that a `LiveCatalogue` keeps: it lives until the next change."""
+"""Compiled sets that a `LiveCatalogue` keeps, which lives until the next change, and a layer, which lives longer."""
+_SMALL = 4_096
+"""A layer of fewer items keeps no sets."""
 
 _NONE = object()
 _BITS = np.uint64(1) << np.arange(64, dtype=np.uint64)
 
 
-@dataclass(frozen=True, eq=False)
 class Layer:
     """One attribute of M of the items.
 
+    Args:
+        kind: the attribute's type.
+        values: `checked` values by item; None: no value.
+
     Attributes:
-        values: by item; None: no value.
-        items: `int32[M]`, their items.
-        column: of M items.
+        values: the same.
     """
 
-    values: Mapping[int, Any]
-    items: Int32Array
-    column: Column
-
-    @classmethod
-    def of(cls, kind: str, values: Mapping[int, Any]) -> Layer:
-        """From `checked` values of an attribute of this type."""
-        return cls(values, np.fromiter(values, np.int32, len(values)), column_of(kind, list(values.values())))
+    def __init__(self, kind: str, values: Mapping[int, Any]) -> None:
+        self.values = values
+        self._items = np.fromiter(values, np.int32, len(values))
+        self._column = column_of(kind, list(values.values()))
+        self._sets: Recent[Uint64Array] = Recent(_CACHE_BYTES)
 
     def apply(self, found: Uint64Array, comparison: Comparison) -> None:
-        """Makes the set of items that match say what this layer says of its items."""
-        np.bitwise_and.at(found, self.items >> 6, ~_BITS[self.items & 63])
-        matching = self.items[item_sets.members(self.column.matching(comparison))]
-        np.bitwise_or.at(found, matching >> 6, _BITS[matching & 63])
+        """Makes the set of items that match, `uint64[W]`, say what this layer says of its items."""
+        if len(self._items) < _SMALL:
+            _clear(found, self._items)
+            _add(found, self._matching(comparison))
+        else:
+            found &= self._kept("others", len(found), lambda: ~_add(np.zeros_like(found), self._items))
+            text = str(comparison)
+            found |= self._kept(text, len(found), lambda: _add(np.zeros_like(found), self._matching(comparison)))
+
+    def _matching(self, comparison: Comparison) -> Int32Array:
+        return self._items[item_sets.members(self._column.matching(comparison))]
+
+    def _kept(self, name: str, words: int, make: Callable[[], Uint64Array]) -> Uint64Array:
+        key = f"{words} {name}"
+        if (item_set := self._sets.get(key)) is None:
+            item_set = make()
+            self._sets.put(key, item_set, item_set.nbytes)
+        return item_set
+
+
+def _clear(item_set: Uint64Array, items: Int32Array) -> None:
+    np.bitwise_and.at(item_set, items >> 6, ~_BITS[items & 63])
+
+
+def _add(item_set: Uint64Array, items: Int32Array) -> Uint64Array:
+    np.bitwise_or.at(item_set, items >> 6, _BITS[items & 63])
+    return item_set
 
 
 class Overrides:
@@ -99,7 +122,7 @@ class Overrides:
             for place, layer in enumerate(layers):
                 if item in layer.values:
                     rest = {other: value for other, value in layer.values.items() if other != item}
-                    layers[place] = Layer.of(self._types[name], rest)
+                    layers[place] = Layer(self._types[name], rest)
         for values in self._new.values():
             values.pop(item, None)
 
@@ -109,7 +132,7 @@ class Overrides:
             layers = self._layers.setdefault(name, [])
             while layers and len(layers[-1].values) < _RATIO * len(values):
                 values = {**layers.pop().values, **values}
-            layers.append(Layer.of(self._types[name], values))
+            layers.append(Layer(self._types[name], values))
         self._new = {}
         return {name: tuple(layers) for name, layers in self._layers.items()}
 

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from nann.beam_search import beam_search
 from nann.bundle import Bundle
+from nann.catalog import LiveCorpus
+from nann.catalog.journal import journal_path
 from nann.errors import DeployError
 from nann.item_ids import Ids, kind_of
 from nann.score_agreement import Agreement, typical_score
@@ -29,6 +31,7 @@ from nann.signature import (
 )
 
 from ..engines.onnx_model import EmbeddedScorer, OnnxModel
+from ..history import release_path
 from ..server.control import ModelControl
 from ..version_folder import ONNX_FILE
 
@@ -47,15 +50,17 @@ class Answers:
     scores: npt.NDArray[np.float32]
 
 
-def check_release(control: ModelControl, release: Path, version: int) -> None:
+def check_release(control: ModelControl, repository: Path, version: int) -> None:
     """Compares the answers of a loaded version for a few users with a search under its ONNX files.
 
     Raises:
         DeployError: if the answers differ.
         ServerError: if the version does not answer.
     """
+    release = release_path(repository, version)
     users = sample_users(Bundle.open(release / BEAM_RETRIEVAL.name, ()))
-    compare(served_answers(control, users, version), expected_answers(release, users), version)
+    served = served_answers(control, users, version)
+    compare(served, expected_answers(release, users, journal_path(repository)), version)
 
 
 def sample_users(bundle: Bundle) -> Ids:
@@ -74,8 +79,8 @@ def served_answers(control: ModelControl, users: Ids, version: int) -> Answers:
     return Answers(tensors[ITEM_IDS], tensors[SCORES])
 
 
-def expected_answers(release: Path, users: Ids) -> Answers:
-    """The answers of a search of a version's files, in this process under onnxruntime."""
+def expected_answers(release: Path, users: Ids, journal: Path) -> Answers:
+    """The answers of a search of a version's files but deleted items, in this process under onnxruntime."""
     bundle = Bundle.open(release / BEAM_RETRIEVAL.name, ())
     encoder = OnnxModel(release / USER_ENCODER.name / ONNX_FILE, USER_ENCODER, 1)
     behaviors, _ = bundle.features.behaviors(users)
@@ -83,7 +88,10 @@ def expected_answers(release: Path, users: Ids) -> Answers:
     states = encoder.run({BEHAVIORS.name: behaviors, PROFILE_CODES.name: profile})
 
     scorer = EmbeddedScorer.open(release / SCORER.name / ONNX_FILE)
-    found = beam_search(bundle.index, scorer, UserBatch(states, behaviors), bundle.search_params)
+    blocked = None
+    if (removed := LiveCorpus(bundle, journal).refresh().removed) is not None:
+        blocked = np.broadcast_to(removed, (len(users), len(removed)))
+    found = beam_search(bundle.index, scorer, UserBatch(states, behaviors, blocked), bundle.search_params)
     return Answers(bundle.external_ids(found.items), found.scores)
 
 

@@ -172,7 +172,7 @@ def _change(repository: Path, control: ModelControl, before: Versions, after: Ve
         _load(repository, control, SCORER.name)
         _load(repository, control, ENSEMBLE.name)  # loads its steps too, and stays pinned to the old version
         _check_loaded(control, after.current)
-        check_release(control, release_path(repository, after.current), after.current)
+        check_release(control, repository, after.current)
         loaded = time.monotonic()
         after.write(repository)
         pin_ensemble(repository, after.current)

@@ -15,9 +15,9 @@ from support.changing_bundle import IDS, ITEMS, LIGHT_WIDTH, OF_ITEMS, ROW_WIDTH
 from support.filter_oracle import FILTERS, matches, written
 
 from nann import item_sets
-from nann.catalog import Changes, JournalReader, JournalWriter, LiveCorpus, Upsert, compacted
+from nann.catalog import Changes, JournalReader, JournalWriter, LiveCorpus, Upsert, compacted, overrides
 from nann.catalog.changes import model_of
-from nann.errors import FilterError
+from nann.errors import FilterError, JournalError
 
 BUNDLE = make_bundle(Path(tempfile.mkdtemp()) / "bundle")
 MODEL = model_of(BUNDLE.manifest)
@@ -109,15 +109,17 @@ def check(corpus: LiveCorpus, model: Model, filters: list) -> None:
         assert ids_matching(corpus, written(filter_)) == expected, written(filter_)
 
 
-@settings(max_examples=50, deadline=None)
+@pytest.mark.parametrize("small", [1, 4096])
+@settings(max_examples=40, deadline=None)
 @given(
     batches=st.lists(st.lists(UPSERT | DELETE, min_size=1, max_size=4), max_size=12),
     filters=st.lists(FILTERS, min_size=1, max_size=3),
     compact_at=st.integers(0, 12),
 )
-def test_changes_mean_what_they_say(batches, filters, compact_at):
+def test_changes_mean_what_they_say(small, batches, filters, compact_at):
     model = Model()
-    with tempfile.TemporaryDirectory() as folder:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(overrides, "_SMALL", small)
         path = Path(folder) / "journal"
         with contextlib.closing(JournalWriter(path)) as writer:
             following, now_and_then, kept = LiveCorpus(BUNDLE, path), LiveCorpus(BUNDLE, path), []
@@ -235,6 +237,15 @@ def test_attributes_that_a_bundle_does_not_have_are_counted(journal):
     for catalogue in (corpus.refresh().attributes, corpus.refresh().added.attributes):
         with pytest.raises(FilterError, match="got 'colour'; expected an attribute of the items: genre, tags"):
             catalogue.compile('colour = "red"')
+
+
+def test_a_change_that_can_not_be_applied_stops_all_answers(journal):
+    corpus = LiveCorpus(BUNDLE, journal.path)
+    put(journal, ("delete", IDS[0]))
+    journal.append(changes_of([("delete", IDS[1])], 1).pack().replace(b'"format":1', b'"format":9'))
+    for _ in range(2):
+        with pytest.raises(JournalError, match="a record of the journal has format 9"):
+            corpus.refresh()
 
 
 def test_a_bundle_without_attributes_knows_deletes(journal, tmp_path):

@@ -129,6 +129,14 @@ def test_a_restart_and_a_deploy_keep_the_changes(catalog, repository, tmp_path):
     assert (status["contained_sequence"], status["deleted"], status["added"], status["items"]) == (1, 0, 1, ITEMS + 1)
 
 
+def test_a_bundle_that_contains_more_than_the_journal_has(catalog, repository, tmp_path):
+    ask(catalog, "delete_items", [IDS[0]])
+    install_bundle(make_bundle(tmp_path / "second", journal_sequence=700).path, repository)
+    assert ask(catalog, "catalog_status")["deleted"] == 0
+    assert ask(catalog, "delete_items", [IDS[1]])["sequence"] == 701
+    assert ask(catalog, "catalog_status")["deleted"] == 1
+
+
 def ask_new(repository, *asked, **more):
     """The same of a model that starts now."""
     model = catalog_of(repository)
@@ -141,11 +149,11 @@ def ask_new(repository, *asked, **more):
 def test_a_journal_of_superseded_changes_is_compacted(catalog, repository, monkeypatch):
     from nann.python_backend import catalog_items
 
-    monkeypatch.setattr(catalog_items, "_COMPACT_AT", 8)
+    monkeypatch.setattr(catalog_items, "_COMPACT_BYTES", 1000)
     for year in range(40):
         ask(catalog, "upsert_items", [IDS[0]], [{"year": year}])
     reader = JournalReader(journal_path(repository))
-    assert len(reader.new()) < 10
+    assert len(reader.new()) < 20
     assert reader.sequence == 40
     assert ask_new(repository, "catalog_status")["changed"] == 1
 
