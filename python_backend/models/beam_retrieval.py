@@ -14,6 +14,7 @@ import numpy.typing as npt
 from nann.bundle import Bundle, search_file_names
 from nann.errors import ConfigError
 from nann.filters import NamedFilters
+from nann.item_rows import ItemRows
 from nann.scorer import Float32Array
 from nann.search_requests import SearchBounds, TimeLimit, request_key
 from nann.signature import BEHAVIORS, HEARTBEAT_ID, ON_DEADLINE, ORIGIN, RESTARTS, USER_STATE
@@ -53,6 +54,7 @@ class TritonPythonModel:
         self.retriever = Retriever(bundle, bounds, limit, degrade=degrade, operator=named)
         self.version = int(args["model_version"])
         self.grid = bundle.shape_grid if config_flag(config, "pad_to_grid") else None
+        self.rows = bundle.item_rows
         self.in_process = None
         if config_choice(config, "scorer", SCORER_PLACES, default="bls") == "in_process":
             threads = config_threads(config, "scorer_threads")
@@ -87,8 +89,8 @@ class TritonPythonModel:
     def make_scorer(self) -> BlsScorer | InProcessScorer:
         """The scorer of one search."""
         if self.in_process is None:
-            return BlsScorer(self.version, self.grid)
-        return self.in_process()
+            return BlsScorer(self.version, self.grid, self.rows)
+        return self.in_process(self.rows)
 
     def _answer(
         self, requests: Sequence[Any], parsed: Sequence[Search | Outcome], searches: Sequence[Search]
@@ -115,7 +117,7 @@ class TritonPythonModel:
             return Outcome.of_error(error)
 
 
-def _load_in_process(repository: Path, version: int, threads: int) -> Callable[[], InProcessScorer]:
+def _load_in_process(repository: Path, version: int, threads: int) -> Callable[[ItemRows | None], InProcessScorer]:
     try:
         from ..search.in_process_scorer import InProcessScorer, load_in_process
     except ImportError as error:

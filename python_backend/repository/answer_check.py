@@ -81,7 +81,7 @@ def expected_answers(release: Path, users: npt.NDArray[np.int64]) -> Answers:
     profile = bundle.features.profile(None, len(users))
     states = encoder.run({BEHAVIORS.name: behaviors, PROFILE_CODES.name: profile})
 
-    scorer = EmbeddedScorer.open(release / SCORER.name / ONNX_FILE)
+    scorer = EmbeddedScorer.open(release / SCORER.name / ONNX_FILE, rows=bundle.item_rows)
     found = beam_search(bundle.index, scorer, UserBatch(states, behaviors), bundle.search_params)
     return Answers(bundle.external_ids(found.items), found.scores)
 

@@ -38,7 +38,7 @@ class SearchWatch:
 
     Args:
         args: Triton's argument of `initialize`.
-        bundle: with item ids.
+        bundle: with item ids, and item rows if the scorer has no item table.
         grid: the scorer's shapes; None: any.
 
     Raises:
@@ -54,7 +54,7 @@ class SearchWatch:
         self._metrics = SearchMetrics(self._publisher, bundle)
         self._monitor = None
         if share and load:
-            scorer = BlsScorer(int(args["model_version"]), grid)
+            scorer = BlsScorer(int(args["model_version"]), grid, bundle.item_rows)
             self._monitor = QualityMonitor(scorer, bundle.item_ids, share, load, self._publisher)
 
     def start(self, requests: Sequence[Any], parsed: Sequence[Search | Outcome]) -> SearchClock:
