@@ -1,4 +1,7 @@
-"""The configurations in a model repository: copies of the hand-written ones, and those made from them."""
+"""The configurations in a model repository: copies of the hand-written ones, and those made from them.
+
+The scorer's name one input by the form of the bundle: `candidates`, or `candidate_rows` for a bundle with item rows.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,16 @@ from nann.bundle import Bundle
 from nann.durable_files import write_text
 from nann.errors import ConfigError
 from nann.search_requests import SERVED_BOUNDS, SearchBounds
-from nann.signature import BEAM_RETRIEVAL, BUNDLE_SETTING, ENSEMBLE, SCORER, USER_ENCODER
+from nann.signature import (
+    BEAM_RETRIEVAL,
+    BUNDLE_SETTING,
+    CANDIDATE_ROWS,
+    CANDIDATES,
+    ENSEMBLE,
+    SCORER,
+    USER_ENCODER,
+    TensorSpec,
+)
 
 from ..version_folder import TEMPLATE, TENSORRT, TORCH
 from .tensorrt_configs import WARMUP_FOLDER
@@ -54,8 +66,10 @@ def copy_template(repository: Path) -> None:
         name = str(source.relative_to(TEMPLATE))
         target, text = repository / name, source.read_text(encoding="utf-8")
         present = target.read_text(encoding="utf-8") if target.exists() else ""  # empty: a crash lost the content
-        if not present or copied.get(name) == _digest(present):
-            _write(target, text)
+        written = with_candidates(present, CANDIDATES) or present  # which form it is in, no person has changed
+        if not present or copied.get(name) == _digest(written):
+            if written != text:
+                _write(target, text)
             copied[name] = _digest(text)
     _write(record, json.dumps(copied, indent=2) + "\n")
 
@@ -86,8 +100,14 @@ def search_bounds(repository: Path) -> SearchBounds:
 
 
 def made_configs(repository: Path, version: int) -> dict[str, str]:
-    """The text of each configuration of `MADE_CONFIGS` for this version, by its path in the repository."""
-    made = {}
+    """The text of each configuration of `MADE_CONFIGS` for this version, by its path in the repository.
+
+    And of the scorer's for each target, with the input of the version's form.
+
+    Raises:
+        ConfigError: if the version has item rows, and a configuration of the scorer no such input to replace.
+    """
+    made = {path: (repository / path).read_text(encoding="utf-8") for path in _of_scorer(repository)}
     for name in sorted(MADE_CONFIGS):
         path = repository / name
         folder, target = path.parent.parent, path.stem
@@ -102,19 +122,50 @@ def made_configs(repository: Path, version: int) -> dict[str, str]:
             if addition.exists():
                 text += "\n" + addition.read_text(encoding="utf-8")
         made[name] = text
+    bundle = Bundle.open(release_path(repository, version) / BEAM_RETRIEVAL.name, ())
+    _, candidates = bundle.exported_models[SCORER.name].inputs
+    for name, text in made.items():
+        if name.startswith(f"{SCORER.name}/"):
+            changed = with_candidates(text, candidates)
+            if changed is None and candidates is CANDIDATE_ROWS:
+                raise ConfigError(
+                    f"{repository / name} has no input {CANDIDATES.name} to replace, for a bundle with item rows; "
+                    f"restore the configurations in {repository / SCORER.name} from {TEMPLATE / SCORER.name}"
+                )
+            made[name] = changed or text
     return made
 
 
+def with_candidates(text: str, tensor: TensorSpec) -> str | None:
+    """A configuration of the scorer with the input `tensor`, in place of the one that it has; None if it has none."""
+    for spec in (CANDIDATES, CANDIDATE_ROWS):
+        sizes = ["-1"] * len(spec.shape)  # as a person writes them, or as protobuf does
+        dims = r"(\[\s*" + r"\s*,\s*".join(sizes) + r"\s*\]|" + r"\s+dims:\s*".join(sizes) + ")"
+        found = re.search(rf'name:\s*"{spec.name}"\s+data_type:\s*{spec.config_dtype}\s+dims:\s*{dims}', text)
+        if found and spec is tensor:
+            return text
+        if found:
+            shape = ", ".join(map(str, tensor.shape))
+            block = f'name: "{tensor.name}"\n    data_type: {tensor.config_dtype}\n    dims: [ {shape} ]'
+            return text[: found.start()] + block + text[found.end() :]
+    return None
+
+
+def _of_scorer(repository: Path) -> list[str]:
+    """The scorer's hand-written configurations, one for each target."""
+    names = (str(path.relative_to(repository)) for path in repository.glob(f"{SCORER.name}/configs/*.pbtxt"))
+    return sorted(name for name in names if name not in MADE_CONFIGS)
+
+
 def write_made_configs(repository: Path, version: int) -> None:
-    """Writes the configurations of `MADE_CONFIGS` and their warm-up; without plans it removes those of `tensorrt`."""
+    """Writes what `made_configs` gives and the warm-up; without plans it removes those of `tensorrt`."""
     made = made_configs(repository, version)
-    for name in sorted(MADE_CONFIGS):
+    for name in MADE_CONFIGS - made.keys():
+        if (repository / name).exists():  # to unlink what is not there fails on a read-only disk
+            (repository / name).unlink()
+    for name, text in made.items():
         path = repository / name
-        if name not in made:
-            if path.exists():  # to unlink what is not there fails on a read-only disk
-                path.unlink()
-            continue
-        _write(path, made[name])
+        _write(path, text)
         if path.stem == TENSORRT:
             _replace_warmup(repository, version, path.parent.parent.name)
 

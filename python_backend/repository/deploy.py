@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from nann.bundle import Bundle
 from nann.errors import DeployError, NannError
 from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, FEATURE_TRANSFORM, SCORER, USER_ENCODER
 
@@ -232,6 +233,16 @@ def _check_loaded(control: ModelControl, version: int) -> None:
 
 def _check_configs(repository: Path, current: int, version: int) -> None:
     """All versions of a model share one configuration, so the new version must fit it."""
+    has_rows = [
+        Bundle.open(release_path(repository, each) / BEAM_RETRIEVAL.name, ()).item_row_width > 0
+        for each in (current, version)
+    ]
+    if has_rows[0] != has_rows[1]:
+        now, new = ("item rows" if rows else "an item table in the scorer" for rows in has_rows)
+        raise DeployError(
+            f"the bundle has {new}, and the current one {now}; Triton reads a model's inputs only at start: restart "
+            "`nann serve` with the bundle"
+        )
     if made_configs(repository, current) != made_configs(repository, version):
         raise DeployError(
             "the TensorRT plans have other shapes than the current ones, and Triton reads shapes only at start; "

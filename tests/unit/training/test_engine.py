@@ -100,18 +100,24 @@ def test_a_second_build_replaces_the_plans(bundle, plans, tmp_path):
 
 
 def test_plans_that_fit_are_kept_and_others_are_not(bundle, plans, tmp_path):
-    kept = fitting_plans(bundle, plans.path, TWO_GPUS)
-    assert kept is not None
-    assert kept.manifest == plans.manifest
+    assert fitting_plans(bundle, plans.path, TWO_GPUS) == plans.manifest["plans"]
+    before = (plans.path / "plans.json").stat()
+    assert build_plans(bundle, plans.path, TWO_GPUS, keep=True).manifest == plans.manifest
+    assert (plans.path / "plans.json").stat() == before, "nothing was written"
     for other in (
-        EngineOptions(half=False, compute_capabilities=TWO_GPUS.compute_capabilities),
         EngineOptions(compute_capabilities=("8.0",)),
         EngineOptions(),
     ):
-        assert fitting_plans(bundle, plans.path, other) is None
+        assert fitting_plans(bundle, plans.path, other) == {}
+    # The user encoder depends neither on the scorer's precision nor on the grid.
+    full = EngineOptions(half=False, compute_capabilities=TWO_GPUS.compute_capabilities)
+    assert fitting_plans(bundle, plans.path, full).keys() == {USER_ENCODER.name}
     grid = {**bundle.manifest, "shape_grid": ShapeGrid((1, 16), (64,)).to_manifest()}
-    assert fitting_plans(Bundle(bundle.path, grid), plans.path, TWO_GPUS) is None
-    assert fitting_plans(bundle, tmp_path, TWO_GPUS) is None
+    assert fitting_plans(Bundle(bundle.path, grid), plans.path, TWO_GPUS).keys() == {USER_ENCODER.name}
+    assert fitting_plans(bundle, tmp_path, TWO_GPUS) == {}
+    changed = shutil.copytree(plans.path, tmp_path / "changed")
+    (changed / "scorer.plan").write_bytes(b"old")
+    assert fitting_plans(bundle, changed, TWO_GPUS).keys() == {USER_ENCODER.name}
 
 
 @pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops")
@@ -131,7 +137,7 @@ def test_the_timing_cache_is_kept_and_given_back(bundle, tmp_path, monkeypatch):
 def test_profiles_follow_the_grid_and_leave_no_gap(bundle):
     state = bundle.user_state_width
     ranges = [
-        (one.smallest[CANDIDATES], one.largest[CANDIDATES], one.smallest[USER_STATE], one.largest[USER_STATE])
+        (*one.smallest[CANDIDATES], *one.largest[CANDIDATES], *one.smallest[USER_STATE], *one.largest[USER_STATE])
         for one in optimization_profiles(bundle, SCORER)
     ]
     assert ranges == [(1, 64, state, state), (65, 128, state, state), (129, 320, state, state)]
@@ -139,13 +145,13 @@ def test_profiles_follow_the_grid_and_leave_no_gap(bundle):
     assert (
         encoder.smallest
         == encoder.largest
-        == dict(zip(USER_ENCODER.inputs, (bundle.sequence_length, bundle.profile_width), strict=True))
+        == dict(zip(USER_ENCODER.inputs, ((bundle.sequence_length,), (bundle.profile_width,)), strict=True))
     )
     check_profiles(optimization_profiles(bundle, SCORER))
 
 
 def profile(low, high):
-    return Profile({CANDIDATES: low}, {CANDIDATES: high})
+    return Profile({CANDIDATES: (low,)}, {CANDIDATES: (high,)})
 
 
 @pytest.mark.parametrize(
@@ -185,7 +191,7 @@ def save(path, nodes, *, score_type=TensorProto.FLOAT, candidate_type=TensorProt
     return path
 
 
-PROFILES = [Profile({USER_STATE: 4, CANDIDATES: 1}, {USER_STATE: 4, CANDIDATES: 32})]
+PROFILES = [Profile({USER_STATE: (4,), CANDIDATES: (1,)}, {USER_STATE: (4,), CANDIDATES: (32,)})]
 MEAN = ("ReduceMean", ["user_state"], ["mean"], {"axes": [1], "keepdims": 1})
 
 
@@ -238,7 +244,7 @@ def test_half_precision_that_the_graph_does_not_have(bundle, tmp_path):
 
 
 def test_a_profile_that_does_not_fit_the_model(bundle, tmp_path):
-    wrong = [Profile({USER_STATE: 5, CANDIDATES: 1}, {USER_STATE: 5, CANDIDATES: 32})]
+    wrong = [Profile({USER_STATE: (5,), CANDIDATES: (1,)}, {USER_STATE: (5,), CANDIDATES: (32,)})]
     with pytest.raises((ScorerError, ConfigError), match=r"TensorRT (can't build|refuses)"):
         builder(tmp_path).build(bundle.path / "scorer.onnx", wrong)
 
@@ -335,7 +341,7 @@ def test_an_input_that_the_model_does_not_read_stays(exported_bundle, tmp_path):
         [helper.make_tensor_value_info("user_state", TensorProto.FLOAT, ["B", 4])],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "u.onnx")
-    widths = dict.fromkeys(USER_ENCODER.inputs, 4)
+    widths = dict.fromkeys(USER_ENCODER.inputs, (4,))
     plan, _ = builder(tmp_path, USER_ENCODER).build(tmp_path / "u.onnx", [Profile(widths, widths)])
     assert b"profile_codes" in plan
 
