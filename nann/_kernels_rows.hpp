@@ -6,8 +6,8 @@
 namespace nann {
 
 struct RowsInput {
-  Matrix<const float> base;    // rows of items 0..N-1
-  Matrix<const float> delta;   // rows of items N..N+D-1
+  Matrix<const float> base;   // rows of items 0..N-1
+  Matrix<const float> delta;  // rows of items N..N+D-1
   Matrix<const int32_t> items;
 };
 
@@ -26,7 +26,8 @@ inline void prefetch_row(const RowsInput& in, int32_t item, size_t item_count) {
 
 }  // namespace detail
 
-// Copies the row of each item to `out`, which has one row per item; -1 gets zeros. At most `threads` threads share them.
+// Copies the row of each item to `out`, which has one row per item; -1 gets zeros. At most `threads` threads share
+// them.
 inline void gather_rows(const RowsInput& in, Matrix<float> out, size_t threads) {
   constexpr size_t kAhead = 4, kShare = 256;  // items ahead whose rows are under way; items that a thread takes at once
   if (in.delta.cols != in.base.cols)

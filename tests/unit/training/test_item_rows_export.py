@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from examples.custom_scorer.model import InterestEncoder, InterestScorer
 from nann.beam_search import beam_search
 from nann.bundle import ITEM_ROWS_FILE, Bundle, sha256_of
 from nann.errors import DataError, ScorerError
@@ -187,6 +188,30 @@ def test_what_is_no_scorer_of_these_rows(tmp_path, scorer, rows, error, message)
         export_to_bundle(bundle, MeanEncoder(TABLE), scorer(), rows)
     assert not list(bundle.path.glob("*.onnx"))
     assert not (bundle.path / ITEM_ROWS_FILE).exists()
+
+
+class RowInterests(nn.Module):
+    """The scorer of examples/custom_scorer without its item table."""
+
+    def __init__(self, scorer: InterestScorer) -> None:
+        super().__init__()
+        self.sharpness, self.mlp, self.interests = scorer.sharpness, scorer.mlp, scorer.interests
+
+    forward = InterestScorer.score
+
+
+def test_the_examples_scorer_with_item_rows(tmp_path):
+    torch.manual_seed(0)
+    items = nn.Embedding.from_pretrained(torch.from_numpy(TABLE))
+    encoder, scorer = InterestEncoder(items, 3), InterestScorer(items, 3, hidden=8)
+    bundles = [bundle_of(tmp_path / name) for name in ("table", "rows")]
+    export_to_bundle(bundles[0], encoder, scorer)
+    export_to_bundle(bundles[1], encoder, RowInterests(scorer), TABLE)
+    table, rows = (OnnxScorer.of_bundle(Bundle.open(bundle.path)) for bundle in bundles)
+    behaviors = np.random.default_rng(1).integers(COUNT, size=(4, LENGTH)).astype(np.int32)
+    states = OnnxUserEncoder(bundles[1].path / "user_encoder.onnx").encode(behaviors, np.zeros((4, 1), np.int32))
+    every = np.tile(np.arange(COUNT, dtype=np.int32), (4, 1))
+    np.testing.assert_allclose(rows.score(states, every), table.score(states, every), rtol=1e-6)
 
 
 # On a GPU
