@@ -56,6 +56,10 @@ def test_answers_are_those_of_the_item_table(
                 DeployError, match="the bundle has an item table in the scorer, and the current one item"
             ):
                 deploy(live_bundle_path, tmp_path / "repository", control)
+            other = live_bundle.make_bundle(tmp_path / "other", seed=2, item_rows=True)
+            assert deploy(other.path, tmp_path / "repository", control).version == 2  # its answers were compared
+            items, _, _ = OfflineEnsemble(other).retrieve(users[0])
+            np.testing.assert_array_equal(client.retrieve(users[0]).item_ids[0], items)
     for offline in (table, rows):
         for row, ids in enumerate(users):
             items, scores, scored = offline.retrieve(ids)
