@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from nann.bundle import ITEM_IDS_FILE, LIGHT_VECTORS_FILE, Bundle, sha256_of, write_manifest
 from nann.graph import HnswGraph, Layer
-from nann.plans import PLANS_FILE, PLANS_FORMAT_VERSION, plan_file
+from nann.plans import PLANS_FILE, PLANS_FORMAT_VERSION, onnx_hash, plan_file
 
 ITEMS = 30
 LENGTH = 4
@@ -66,7 +66,7 @@ def make_plans(path: Path, bundle: Bundle) -> Path:
         entries[name] = {
             "sha256": sha256_of(path / plan_file(name)),
             "onnx_file": onnx_file,
-            "onnx_sha256": bundle.manifest["files"][onnx_file]["sha256"],
+            "onnx_sha256": onnx_hash(bundle, onnx_file),
         }
     manifest = {
         "format_version": PLANS_FORMAT_VERSION,

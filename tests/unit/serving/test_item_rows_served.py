@@ -193,6 +193,19 @@ def test_the_plans_configuration_states_the_shape_of_rows(rows, tmp_path):
     assert Plans.open(plans, rows)
 
 
+def test_plans_of_another_item_table_are_refused(tmp_path):
+    """A large table is beside the ONNX file, which may be the same for two corpora."""
+    bundle = live_bundle.make_bundle(tmp_path / "bundle")
+    for content in (b"one table", b"another one"):
+        (bundle.path / "scorer.onnx.data").write_bytes(content)
+        bundle = bundle.change(written=["scorer.onnx.data"])
+        if content == b"one table":
+            plans = make_plans(tmp_path / "plans", bundle)
+            assert Plans.open(plans, bundle)
+    with pytest.raises(BundleError, match=r"scorer\.plan was built from another scorer\.onnx"):
+        Plans.open(plans, bundle)
+
+
 def test_a_running_server_keeps_its_form(table, rows, tmp_path):
     install_bundle(table.path, tmp_path / "repository")
     write_release(rows, tmp_path / "repository", 2)
