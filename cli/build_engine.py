@@ -23,7 +23,7 @@ def build_engine(
     optimization_level: Annotated[
         int, typer.Option(min=0, max=5, help="How long TensorRT searches for fast kernels.")
     ] = 3,
-    keep: Annotated[bool, typer.Option("--keep", help="Build nothing if the plans in OUT already fit.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Build only what the plans in OUT do not fit.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Build TensorRT plans of the user encoder and the scorer, for the target tensorrt.
@@ -33,12 +33,11 @@ def build_engine(
     """
     from nann.bundle import Bundle
 
-    from ..training.export.engine import EngineOptions, build_plans, fitting_plans
+    from ..training.export.engine import EngineOptions, build_plans
 
     options = EngineOptions(not full_precision, tuple(compute_capability or ()), optimization_level)
     opened = Bundle.open(bundle)
-    plans = fitting_plans(opened, out, options) if keep else None
-    plans = plans or build_plans(opened, out, options)
+    plans = build_plans(opened, out, options, keep=keep)
     manifest = plans.manifest
     for name, entry in manifest["plans"].items():
         inspected = "engine inspected" if "engine" in entry["inspection"] else "network inspected, the engine not"

@@ -34,6 +34,13 @@ def export(
     half: Annotated[
         bool, typer.Option("--half", help="Also a scorer in half precision, for the GPU targets tensorrt and torch.")
     ] = False,
+    item_rows: Annotated[
+        bool,
+        typer.Option(
+            "--item-rows",
+            help="A scorer without an item table: callers send it a row of item_rows.npy for each candidate.",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Export user encoder and scorer to ONNX into the bundle.
@@ -42,6 +49,8 @@ def export(
 
     Then the search that the bundle recommends is measured on at most 32 validation users: the cheapest of a few
     settings that finds 99% of the exact top K. `nann tune` finds a cheaper one, on more users.
+
+    With --item-rows TensorRT plans outlive the corpus, and it may exceed the GPU's memory (docs/deploy.md).
 
     A bundle of your own modules (create_bundle and export_to_bundle in Python) holds its ONNX files already. For it,
     `nann export --half --bundle FOLDER` adds the scorer in half precision, and needs no data set and no checkpoint.
@@ -53,11 +62,11 @@ def export(
     opened = Bundle.open(bundle)
     body: dict[str, Any] = {"bundle": str(bundle)}
     if of_checkpoint(opened):
-        body |= _export_checkpoint(data, checkpoint, opened)
-    elif not half:
+        body |= _export_checkpoint(data, checkpoint, opened, item_rows)
+    elif item_rows or not half:
         raise ConfigError(
             f"{bundle} was not indexed from a checkpoint: export its modules in Python, with "
-            "nann.training.export_to_bundle; --half then adds the scorer in half precision"
+            "nann.training.export_to_bundle, which takes item_rows too; --half then adds the scorer in half precision"
         )
     if half:
         from ..training.export.half_precision import export_half
@@ -73,7 +82,7 @@ def export(
         print_json(body)
 
 
-def _export_checkpoint(data: Path | None, checkpoint: Path, bundle: Bundle) -> dict[str, Any]:
+def _export_checkpoint(data: Path | None, checkpoint: Path, bundle: Bundle, item_rows: bool) -> dict[str, Any]:
     """Exports a checkpoint's modules into its bundle and measures a search; returns what --json says of it."""
     from nann.bundle import Bundle
 
@@ -86,10 +95,12 @@ def _export_checkpoint(data: Path | None, checkpoint: Path, bundle: Bundle) -> d
     if data is None:
         raise ConfigError("--data is missing; expected the prepared data set that the checkpoint was trained on")
     prepared = PreparedData.load(data)
-    report = export_checkpoint(Checkpoint.load(checkpoint), prepared, bundle)
+    report = export_checkpoint(Checkpoint.load(checkpoint), prepared, bundle, item_rows=item_rows)
     exported = Bundle.open(bundle.path)
+    rows = exported.item_rows
     console.print(
-        f"user_encoder.onnx {report.user_encoder_bytes / 1e6:.1f} MB, scorer.onnx {report.scorer_bytes / 1e6:.1f} MB; "
+        f"user_encoder.onnx {report.user_encoder_bytes / 1e6:.1f} MB, scorer.onnx {report.scorer_bytes / 1e6:.1f} MB"
+        f"{'' if rows is None else f', item_rows.npy {rows.base.nbytes / 1e6:.1f} MB'}; "
         f"onnxruntime differs from torch by at most {report.max_difference:.1e} (allowed {report.tolerance:.0e}) "
         f"at {report.shapes_checked} shapes; {about_reachability(exported)}"
     )

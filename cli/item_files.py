@@ -67,7 +67,7 @@ def _csv(path: Path, types: Mapping[str, str]) -> Iterator[dict[str, Any]]:
 
 
 def _field(name: str, text: str, types: Mapping[str, str]) -> Any:
-    kind = "integer" if name == ID else "vector" if name in (ROW, LIGHT) else types.get(name, "category")
+    kind = "text" if name == ID else "vector" if name in (ROW, LIGHT) else types.get(name, "category")
     if kind == "flag":
         if text.lower() not in _FLAGS:
             raise ValueError(f"{name} is {text!r}; expected true or false")
@@ -76,11 +76,14 @@ def _field(name: str, text: str, types: Mapping[str, str]) -> Any:
         return [float(number) for number in text.split()]
     if kind == "categories":
         return text.split("|")
-    return {"integer": int, "number": float}.get(kind, str)(text)
+    return float(text) if kind == "number" else text
 
 
 def _parquet(path: Path, _: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    from ..training.data.tables import LINE, MALFORMED, table_batches, table_schema
+    import polars as pl
 
-    for batch in table_batches(path, list(table_schema(path, ",")), ","):
-        yield from batch.rows.drop(LINE, MALFORMED, strict=False).iter_rows(named=True)
+    try:
+        frame = pl.read_parquet(path)
+    except pl.exceptions.PolarsError as error:
+        raise ConfigError(f"{path} can't be read as Parquet: {error}") from error
+    yield from frame.iter_rows(named=True)

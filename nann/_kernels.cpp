@@ -9,6 +9,7 @@
 
 #include "_kernels.hpp"
 #include "_kernels_light.hpp"
+#include "_kernels_rows.hpp"
 #include "_kernels_scan.hpp"
 #include "_kernels_sets.hpp"
 
@@ -156,6 +157,16 @@ nb::tuple light_scan(Array2<const int8_t> codes, Array2<const int16_t> users, Ar
   return nb::make_tuple(items.release(), products.release());
 }
 
+NumpyArray2<float> gather_rows(Array2<const float> base, Array2<const float> delta, Array2<const int32_t> items,
+                               size_t threads) {
+  Result<float> rows(items.shape(0) * items.shape(1), base.shape(1));
+  {
+    nb::gil_scoped_release release;
+    nann::gather_rows({matrix(base), matrix(delta), matrix(items)}, rows.matrix(), threads);
+  }
+  return rows.release();
+}
+
 }  // namespace
 
 NB_MODULE(_kernels, module) {
@@ -175,4 +186,6 @@ NB_MODULE(_kernels, module) {
              "blocked"_a.noconvert().none(), "threads"_a);
   module.def("light_scan", &light_scan, "codes"_a.noconvert(), "users"_a.noconvert(), "blocked"_a.noconvert(),
              "counts"_a.noconvert(), "threads"_a);
+  module.def("gather_rows", &gather_rows, "base"_a.noconvert(), "delta"_a.noconvert(), "items"_a.noconvert(),
+             "threads"_a);
 }

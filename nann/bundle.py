@@ -10,6 +10,8 @@
     item_names.txt           optional: one line per item, for people
     attributeC.*             optional: columns of the items' attributes, for filters (`nann.filters.columns`)
     user_encoder.onnx, scorer.onnx
+    item_rows.npy            optional: float32[N, R], what the scorer needs of each item, if it has no item table
+                             (`nann export --item-rows`, `nann.item_rows`)
     scorer.fp16.onnx         optional: the scorer in half precision, for GPUs (`nann export --half`)
     warmup.*.npy             optional: one real request's tensors, to warm up with (`nann plan-shapes`)
 
@@ -36,11 +38,12 @@ from nann.features import FeatureTransform, profile_codes
 from nann.filters.catalogue import Catalogue, attribute_files
 from nann.graph import HnswGraph, graph_files, load_array
 from nann.item_ids import KINDS, NUMBERS, IdKind, Ids
+from nann.item_rows import ItemRows
 from nann.manifest import FORMAT_VERSION, ID_KIND, MANIFEST_FILE, read_manifest, require_inside, search_from_json
 from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
 from nann.shape_grid import ShapeGrid
-from nann.signature import BEHAVIORS, CANDIDATES, PROFILE_CODES, USER_STATE
+from nann.signature import ROW_SCORER, SCORER, USER_ENCODER, ModelSpec
 
 ITEM_IDS_FILE = "item_ids.npy"
 ITEM_VECTORS_FILE = "item_vectors.npy"
@@ -49,8 +52,9 @@ LIGHT_VECTORS_FILE = "light_vectors.npy"
 USER_ENCODER_FILE = "user_encoder.onnx"
 SCORER_FILE = "scorer.onnx"
 SCORER_HALF_FILE = "scorer.fp16.onnx"
+ITEM_ROWS_FILE = "item_rows.npy"
 WARMUP_FILES = {
-    tensor.name: f"warmup.{tensor.name}.npy" for tensor in (BEHAVIORS, PROFILE_CODES, USER_STATE, CANDIDATES)
+    tensor.name: f"warmup.{tensor.name}.npy" for spec in (USER_ENCODER, SCORER, ROW_SCORER) for tensor in spec.inputs
 }
 """By tensor name: one row of it from a real request, to warm up a GPU with."""
 
@@ -155,6 +159,16 @@ class Bundle:
         return int(self.manifest["export"]["user_state_width"])
 
     @property
+    def item_row_width(self) -> int:
+        """R, columns of `item_rows`; 0 if the scorer has an item table among its weights."""
+        return _row_width(self.manifest)
+
+    @property
+    def exported_models(self) -> dict[str, ModelSpec]:
+        """Signatures of the user encoder and of the scorer in the form that this bundle has, by name of the model."""
+        return {spec.name: spec for spec in (USER_ENCODER, ROW_SCORER if self.item_row_width else SCORER)}
+
+    @property
     def search_params(self) -> SearchParams:
         """The recommended top_k, ef and rounds: the server's defaults."""
         return search_from_json(self.manifest["search"])
@@ -202,6 +216,19 @@ class Bundle:
         if LIGHT_VECTORS_FILE not in self.manifest["files"]:
             return None
         return load_array(self.path / LIGHT_VECTORS_FILE, np.float32, 2)
+
+    @cached_property
+    def item_rows(self) -> ItemRows | None:
+        """What the scorer needs of each item, or None where it has an item table among its weights."""
+        if not self.item_row_width:
+            return None
+        rows = load_array(self.path / ITEM_ROWS_FILE, np.float32, 2)
+        if rows.shape != (self.item_count, self.item_row_width):
+            raise BundleError(
+                f"{self.path / ITEM_ROWS_FILE} has shape {list(rows.shape)}; expected "
+                f"{[self.item_count, self.item_row_width]}; run `nann export` again"
+            )
+        return ItemRows(rows)
 
     @cached_property
     def item_names(self) -> list[str] | None:
@@ -255,8 +282,13 @@ class Bundle:
 def search_file_names(manifest: Mapping[str, Any]) -> list[str]:
     """Names of the files that a search reads in a bundle with this manifest."""
     light = [LIGHT_VECTORS_FILE] if LIGHT_VECTORS_FILE in manifest["files"] else []
+    rows = [ITEM_ROWS_FILE] if _row_width(manifest) else []
     graph = graph_files(int(manifest["graph"]["layer_count"]))
-    return [ITEM_IDS_FILE, *graph, *light, *attribute_files(manifest.get("attributes", {}))]
+    return [ITEM_IDS_FILE, *graph, *light, *rows, *attribute_files(manifest.get("attributes", {}))]
+
+
+def _row_width(manifest: Mapping[str, Any]) -> int:
+    return int(manifest.get("export", {}).get("item_row_width", 0))
 
 
 def search_to_json(params: SearchParams) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from nann.beam_search import beam_search
-from nann.bundle import ITEM_IDS_FILE, LIGHT_VECTORS_FILE, Bundle
+from nann.bundle import ITEM_IDS_FILE, ITEM_ROWS_FILE, LIGHT_VECTORS_FILE, Bundle
 from nann.errors import BundleError
 from nann.graph import LEVELS_FILE, HnswGraph
 from nann.reachability import MAX_UNREACHABLE, Reachability
@@ -20,25 +20,37 @@ _CHUNK = 1 << 18
 
 
 def check_servable(bundle: Bundle) -> None:
-    """Refuses a bundle whose answers would be nonsense. It reads ids, graph and light vectors once, and no ONNX file.
+    """Refuses a bundle whose answers would be nonsense. It reads ids, graph, light vectors and item rows once.
+
+    It reads no ONNX file.
 
     Raises:
         BundleError: naming the file or the setting, what it holds and what was expected.
     """
     where = f"{bundle.path}: "
     bundle.id_kind.check(bundle.item_ids, f"{where}{ITEM_IDS_FILE}")
-    light = bundle.light_vectors
-    for start in range(0, 0 if light is None else len(light), _CHUNK):
-        assert light is not None
-        broken = np.flatnonzero(~np.isfinite(light[start : start + _CHUNK]).all(axis=1))
-        if broken.size:
-            raise BundleError(
-                f"{where}{LIGHT_VECTORS_FILE} holds NaN or infinity, for item index {start + broken[0]} first; make "
-                "the bundle again"
-            )
+    if bundle.light_vectors is not None:
+        _check_finite(f"{where}{LIGHT_VECTORS_FILE}", bundle.light_vectors)
+    if bundle.item_rows is not None:
+        _check_finite(f"{where}{ITEM_ROWS_FILE}", bundle.item_rows.base)
     _check_levels(where, bundle.graph)
     Reachability.require(bundle.graph)
     check_searches(bundle.index, bundle.search_by_entry.values())
+
+
+def first_not_finite(rows: Float32Array) -> int | None:
+    """The first row of `float32[N, any]` that holds NaN or infinity, read in parts; None if there is none."""
+    for start in range(0, len(rows), _CHUNK):
+        broken = np.flatnonzero(~np.isfinite(rows[start : start + _CHUNK]).all(axis=1))
+        if broken.size:
+            return start + int(broken[0])
+    return None
+
+
+def _check_finite(where: str, rows: Float32Array) -> None:
+    item = first_not_finite(rows)
+    if item is not None:
+        raise BundleError(f"{where} holds NaN or infinity, for item index {item} first; make the bundle again")
 
 
 def check_searches(index: SearchIndex, searches: Iterable[SearchParams]) -> None:

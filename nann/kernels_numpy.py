@@ -173,6 +173,18 @@ def light_scan(
     return items, products
 
 
+def gather_rows(base: Float32Array, delta: Float32Array, items: Int32Array, threads: int = 1) -> Float32Array:
+    """The row of each of `items` (`int32[B, C]`), zeros for -1: `float32[B C, R]`."""
+    if delta.shape[1] != base.shape[1]:
+        raise ValueError(f"delta has {delta.shape[1]} columns; expected {base.shape[1]}, as base")
+    _require_items("items", items, len(base) + len(delta))
+    flat = items.ravel()
+    old, new = (flat >= 0) & (flat < len(base)), flat >= len(base)
+    rows = np.zeros((len(flat), base.shape[1]), np.float32)
+    rows[old], rows[new] = base[flat[old]], delta[flat[new] - len(base)]
+    return rows
+
+
 def inner_products(user: Float32Array, vectors: Float32Array) -> Float32Array:
     """<user, vector> of each vector (`float32[C, d]`), summed in the kernel's order: `float32[C]`, equal to the bit."""
     missing = -len(user) % _LANES

@@ -92,8 +92,8 @@ class _Rule:
     optional: bool = False
 
 
-def _whole(low: int, high: int = _INT32_MAX) -> _Rule:
-    return _Rule(f"a whole number from {low} to {high}", lambda value: _is_whole(value, low, high))
+def _whole(low: int, high: int = _INT32_MAX, *, optional: bool = False) -> _Rule:
+    return _Rule(f"a whole number from {low} to {high}", lambda value: _is_whole(value, low, high), optional)
 
 
 def _is_whole(value: Any, low: int, high: int = _INT32_MAX) -> bool:
@@ -168,7 +168,9 @@ _RULES = {
     "search": _object(_SEARCH_RULES),
     "files": _Rule("an object", lambda value: isinstance(value, dict)),
     "search_by_entry": _Rule("an object", lambda value: isinstance(value, dict), optional=True),
-    "export": _object({"user_state_width": _whole(1, 1 << 24)}, optional=True),
+    "export": _object(
+        {"user_state_width": _whole(1, 1 << 24), "item_row_width": _whole(0, 1 << 24, optional=True)}, optional=True
+    ),
     "attributes": _Rule(
         f"an object of objects, each with a column number and a type out of {', '.join(TYPES)}",
         lambda value: isinstance(value, dict) and all(map(_is_attribute, value.values())),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -83,9 +83,9 @@ def shared_by(threads: int) -> EachBlock:
 
 
 def score_in_blocks(
-    score: Callable[[Float32Array, Int32Array], Float32Array],
+    score: Callable[[Float32Array, npt.NDArray[Any]], Float32Array],
     user_states: Float32Array,
-    candidates: Int32Array,
+    candidates: npt.NDArray[Any],
     pairs: int,
     each_block: EachBlock = one_by_one,
 ) -> Float32Array:
@@ -96,7 +96,8 @@ def score_in_blocks(
     Args:
         score: scores one block, as `Scorer.score` does.
         user_states: `float32[B, S]`.
-        candidates: `int32[B, C]`, rows filled from the left, -1 = padding.
+        candidates: `int32[B, C]`, rows filled from the left, -1 = padding. Or their rows, `float32[B, C, R]`, in which
+            padding can't be told from an item.
         pairs: about how many (user, candidate) pairs make a block.
         each_block: runs the blocks; if it uses threads, `score` must be thread-safe.
 
@@ -106,10 +107,14 @@ def score_in_blocks(
     Raises:
         ScorerError: if a block's scores have another shape.
     """
-    scores = np.zeros(candidates.shape, np.float32)
-    used = candidates != PADDING_ITEM
-    # Where the padding at the end of each row begins.
-    ends = np.where(used.any(axis=1), candidates.shape[1] - used[:, ::-1].argmax(axis=1), 0)
+    users, width = candidates.shape[:2]
+    scores = np.zeros((users, width), np.float32)
+    if candidates.ndim == 2:
+        used = candidates != PADDING_ITEM
+        # Where the padding at the end of each row begins.
+        ends = np.where(used.any(axis=1), width - used[:, ::-1].argmax(axis=1), 0)
+    else:
+        ends = np.full(users, width)
 
     def score_block(block: Block) -> None:
         rows, columns = block
@@ -117,9 +122,9 @@ def score_in_blocks(
         items = candidates[part]
         if items.size:
             found = score(user_states[rows], items)
-            if found.shape != items.shape:  # assigning it might broadcast it
-                raise ScorerError(f"the scorer returned shape {list(found.shape)}; expected {list(items.shape)}")
+            if found.shape != items.shape[:2]:  # assigning it might broadcast it
+                raise ScorerError(f"the scorer returned shape {list(found.shape)}; expected {list(items.shape[:2])}")
             scores[part] = found
 
-    each_block(score_block, pair_blocks(len(candidates), candidates.shape[1], pairs))
+    each_block(score_block, pair_blocks(users, width, pairs))
     return scores

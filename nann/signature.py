@@ -11,7 +11,8 @@ dimension that varies between requests or between bundles.
       user_state, behaviors [, origin]    -> beam_retrieval    -> item_ids, scores, items_scored, items_matching,
                                              |                    status, request_key
                                              | per round: one BLS call for the whole batch
-                                             +-> scorer: user_state, candidates -> candidate_scores
+                                             +-> scorer: user_state, candidates or candidate_rows
+                                                         -> candidate_scores
 
     catalog (operators alone): operation [, allow_item_ids] [, item_ids, attributes, row, light] -> answer
 """
@@ -117,6 +118,9 @@ ORIGIN = _spec("origin", np.int64, -1)
 its arrival, its `REQUEST_KEY`, and the items that its lists name; `python_backend/origin.py` has the columns."""
 CANDIDATES = _spec("candidates", np.int32, -1)
 """Item indices to score, -1 = padding."""
+CANDIDATE_ROWS = _spec("candidate_rows", np.float32, -1, -1)
+"""Instead of `CANDIDATES`, for a scorer without an item table: a row of R numbers for each candidate, zeros for
+padding (`nann.item_rows`)."""
 CANDIDATE_SCORES = _spec("candidate_scores", np.float32, -1)
 """One score per candidate; scores at padded positions are ignored."""
 
@@ -164,6 +168,9 @@ BEAM_RETRIEVAL = ModelSpec(
     (ITEM_IDS, SCORES, ITEMS_SCORED, ITEMS_MATCHING, STATUS, REQUEST_KEY),
 )
 SCORER = ModelSpec("scorer", (USER_STATE, CANDIDATES), (CANDIDATE_SCORES,))
+"""The scorer with an item table among its weights."""
+ROW_SCORER = ModelSpec(SCORER.name, (USER_STATE, CANDIDATE_ROWS), (CANDIDATE_SCORES,))
+"""The scorer of a bundle with item rows. It is the same model of the server: a bundle has one of the two forms."""
 CATALOG = ModelSpec(
     "catalog", (OPERATION, FILTER_ITEM_IDS, CHANGED_ITEM_IDS, ATTRIBUTES, ITEM_ROW, ITEM_LIGHT), (ANSWER,)
 )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .config import IndexConfig, SearchConfig
     from .export.half_precision import export_half
     from .export.onnx_export import export_to_bundle
-    from .scorers import OnnxScorer, OnnxUserEncoder, TorchScorer, encode_users_torch
+    from .scorers import GatheringScorer, OnnxScorer, OnnxUserEncoder, TorchScorer, encode_users_torch
     from .search.index import create_bundle
 else:
     __getattr__ = lazy_names(
@@ -21,12 +21,13 @@ else:
             ".config": ("IndexConfig", "SearchConfig"),
             ".export.half_precision": ("export_half",),
             ".export.onnx_export": ("export_to_bundle",),
-            ".scorers": ("OnnxScorer", "OnnxUserEncoder", "TorchScorer", "encode_users_torch"),
+            ".scorers": ("GatheringScorer", "OnnxScorer", "OnnxUserEncoder", "TorchScorer", "encode_users_torch"),
             ".search.index": ("create_bundle",),
         },
     )
 
 __all__ = [
+    "GatheringScorer",
     "IndexConfig",
     "OnnxScorer",
     "OnnxUserEncoder",

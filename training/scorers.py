@@ -10,12 +10,14 @@ from typing import Any
 import numpy.typing as npt
 import onnxruntime
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from nann.bundle import SCORER_FILE, Bundle
 from nann.errors import BundleError
+from nann.item_rows import ItemRows, candidate_tensor
 from nann.kernels import core_count
 from nann.scorer import Float32Array, Int32Array, score_in_blocks, shared_by
-from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES, PROFILE_CODES, USER_STATE
+from nann.signature import BEHAVIORS, CANDIDATE_SCORES, PROFILE_CODES, USER_STATE
 
 _BLOCK_PAIRS = 200_000
 """(user, candidate) pairs per call; the activations of more would take gigabytes."""
@@ -37,6 +39,21 @@ def trained_attention() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+class GatheringScorer(nn.Module):
+    """A scorer of rows (docs/custom_scorer.md) as one of candidates, to run in torch; it can't be exported."""
+
+    def __init__(self, scorer: nn.Module, rows: ItemRows) -> None:
+        super().__init__()
+        self.scorer = scorer
+        self.rows = rows
+
+    def forward(self, user_state: Tensor, candidates: Tensor) -> Tensor:
+        """(float32[B, S], int32[B, C]) -> float32[B, C]."""
+        gathered = torch.from_numpy(self.rows.gather(candidates.cpu().contiguous().numpy()))
+        scores: Tensor = self.scorer(user_state, gathered.to(user_state.device))
+        return scores
 
 
 class TorchScorer:
@@ -75,18 +92,31 @@ def encode_users_torch(
 
 
 class OnnxScorer:
-    """A Scorer around an exported ONNX file; so many threads share the pairs of a call, 0 = as many as cores."""
+    """A Scorer around an exported ONNX file.
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
+    Args:
+        path: the file.
+        threads: so many threads share the pairs of a call; 0: as many as cores.
+        rows: of the items, if the file is of a scorer without an item table.
+    """
+
+    def __init__(self, path: Path, threads: int = 0, rows: ItemRows | None = None) -> None:
         self._session = onnx_session(path, 1)
         self._each_block = shared_by(threads or core_count())
+        self._rows = rows
+
+    @classmethod
+    def of_bundle(cls, bundle: Bundle, threads: int = 0) -> OnnxScorer:
+        """The scorer of a bundle, in the form that it has."""
+        return cls(bundle.path / SCORER_FILE, threads, bundle.item_rows)
 
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
         """See `nann.scorer.Scorer`."""
         return score_in_blocks(self._score_block, user_states, candidates, _ONNX_BLOCK_PAIRS, self._each_block)
 
     def _score_block(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
-        feeds = {USER_STATE.name: user_states, CANDIDATES.name: candidates}
+        spec, value = candidate_tensor(candidates, self._rows)
+        feeds = {USER_STATE.name: user_states, spec.name: value}
         scores: Float32Array = self._session.run([CANDIDATE_SCORES.name], feeds)[0]
         return scores
 

@@ -66,10 +66,13 @@ class InterestScorer(nn.Module):
 
     def forward(self, user_state: Tensor, candidates: Tensor) -> Tensor:
         """Scores candidates; padding (-1) gets the score of item 0, which the caller ignores."""
-        dim = self.items.embedding_dim
+        return self.score(user_state, functional.embedding(candidates.clamp(min=0), self.items.weight))
+
+    def score(self, user_state: Tensor, items: Tensor) -> Tensor:
+        """Scores candidates by their embeddings, float32[B, C, d]: all that a scorer with item rows does."""
+        dim = items.shape[-1]
         flat, newest, length = user_state.split([self.interests * dim, dim, 1], dim=1)
         interests = flat.unflatten(1, (self.interests, dim))  # [B, K, d]
-        items = functional.embedding(candidates.clamp(min=0), self.items.weight)  # [B, C, d]
         match = items @ interests.transpose(1, 2)  # [B, C, K]
         interest = (match * self.sharpness).softmax(dim=-1) @ interests  # [B, C, d]
         best, mean = match.amax(dim=-1, keepdim=True), match.mean(dim=-1, keepdim=True)  # [B, C, 1]

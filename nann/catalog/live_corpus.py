@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from nann import item_sets
 from nann.bundle import Bundle
 from nann.filters import Catalogue
 from nann.filters.columns import Uint64Array
+from nann.item_rows import ItemRows
 from nann.kernels import Int32Array
 from nann.manifest import JOURNAL_SEQUENCE
 from nann.search_input import SearchIndex, UnlinkedItems
@@ -43,6 +44,7 @@ class Snapshot:
         attributes: of the bundle's N items, for filters; None where they have none.
         added: items that the bundle does not have, or not with these vectors; None: there are none.
         index: what searches walk.
+        rows: of all items, for a scorer without an item table; None: it has one.
     """
 
     sequence: int
@@ -50,6 +52,7 @@ class Snapshot:
     attributes: Catalogue | None
     added: Added | None
     index: SearchIndex
+    rows: ItemRows | None
 
 
 @dataclass
@@ -105,7 +108,7 @@ class LiveCorpus:
         self._added = AddedItems(self._catalogue, self.row_width, self.light_width, bundle.id_kind, self._first)
         self._unplaced: dict[Id, dict[str, Any]] = {}
         self._failure: Exception | None = None
-        self._snapshot = Snapshot(0, None, self._catalogue, None, bundle.index)
+        self._snapshot = Snapshot(0, None, self._catalogue, None, bundle.index, bundle.item_rows)
 
     def refresh(self) -> Snapshot:
         """Applies what is new in the journal. Where nothing is, this takes one look at the file.
@@ -127,6 +130,11 @@ class LiveCorpus:
             except Exception as error:
                 self._failure = error
                 raise
+        return self._snapshot
+
+    @property
+    def refreshed(self) -> Snapshot:
+        """What the last `refresh` returned."""
         return self._snapshot
 
     @property
@@ -232,7 +240,10 @@ class LiveCorpus:
             base.has_new_attributes, layers = False, base.overrides.layers()
             attributes = LiveCatalogue(catalogue.columns, catalogue.item_count, catalogue.compile, layers)
         added = self._added.snapshot()
-        return Snapshot(self.reader.sequence, base.removed_set(), attributes, added, self._index.of(added))
+        rows = self.bundle.item_rows
+        if rows is not None and added is not None:
+            rows = replace(rows, delta=added.rows, first=added.first)
+        return Snapshot(self.reader.sequence, base.removed_set(), attributes, added, self._index.of(added), rows)
 
 
 @dataclass

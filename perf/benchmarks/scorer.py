@@ -1,4 +1,4 @@
-"""The scorer as served, against a naive export, against vectors shipped with each call, and in other engines.
+"""The scorer as served, with an item table and with rows shipped, against a naive export, and in other engines.
 
 All run on one thread and in one process, in turns. Speed is measured on the paper's network with random weights and
 Table 1's number of items. Candidates are random, so that every look-up misses the cache, as on a large corpus. The loss
@@ -17,10 +17,11 @@ import numpy as np
 from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle
 from nann.exact_search import exact_search
 from nann.metrics import coverage
-from nann.scorer import Float32Array, Int32Array
+from nann.scorer import Int32Array
 from nann.search_input import UserBatch
-from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES, USER_STATE
+from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES
 
+from ...python_backend.engines.onnx_model import EmbeddedScorer
 from ...training.reports.plots import COLORS, GREY, MARKERS, figure, plain_log
 from ...training.reports.text import listing
 from ..alternate import alternate
@@ -56,6 +57,7 @@ def run(settings: BenchSettings, say: Say) -> Json:
     forms = export_forms(paper_network(ITEMS), folder, max(USERS))
     return {
         "items": ITEMS,
+        "shipped_floats": forms.rows.width,
         "forms": compare_forms(forms, settings.repeats, say),
         "engines": compare_engines(forms, folder, settings.repeats, say),
         "coverage": compare_coverage(settings, folder, say),
@@ -72,16 +74,16 @@ def compare_forms(
     """The three forms of the network: one row for each number of users and of candidates per user."""
     calls = {name: _form(forms, name) for name in ("naive", "served", "shipped")}
     for call in calls.values():
-        _score_all(call, len(forms.item_vectors))
+        _score_all(call, len(forms.rows.base))
     rows = []
     for user_count in users:
         for count in counts:
-            draws = _draws(len(forms.item_vectors), user_count, count)
+            draws = _draws(len(forms.rows.base), user_count, count)
             times = alternate({name: _turns(call, draws) for name, call in calls.items()}, repeats)
             row = {"users": user_count, "candidates": count} | {f"{name}_ms": time for name, time in times.items()}
             row |= {f"{name}_over_served": times[name] / times["served"] for name in ("naive", "shipped")}
             say(f"{user_count} users x {count}: naive / served {row['naive_over_served']:.2f}, "
-                f"vectors shipped / served {row['shipped_over_served']:.2f}")  # fmt: skip
+                f"rows shipped / item table {row['shipped_over_served']:.2f}")  # fmt: skip
             rows.append(row)
     return rows
 
@@ -91,7 +93,7 @@ def compare_engines(forms: ComparedForms, folder: Path, repeats: int, say: Say) 
     found = engines(forms.served, folder, say)
     rows: list[dict[str, Json]] = [{"engine": engine.name} for engine in found]
     rng = np.random.default_rng(1)
-    items = len(forms.item_vectors)
+    items = len(forms.rows.base)
     loads: dict[str, list[Int32Array]] = {str(count): _draws(items, 1, count) for count in CANDIDATE_COUNTS}
     loads["batch"] = _draws(items, *BATCH)
     loads["walk"] = [_candidates(rng, items, 1, width) for width in rng.integers(*WALK, 40 * _WALK_ROUNDS)]
@@ -122,20 +124,16 @@ def compare_coverage(settings: BenchSettings, folder: Path, say: Say) -> dict[st
 
 
 def _form(forms: ComparedForms, name: str) -> _Call:
-    from ...training.export.compared_forms import ITEM_VECTORS
     from ...training.scorers import onnx_session
 
     if name == "served":
         return _engine(served_engine(forms.served), forms)
-    session = onnx_session(forms.naive if name == "naive" else forms.shipped, 1)
+    if name == "shipped":
+        return _engine(EmbeddedScorer.open(forms.shipped, rows=forms.rows).score, forms)
+    session = onnx_session(forms.naive, 1)
 
     def call(candidates: Int32Array) -> object:
-        feeds: dict[str, Float32Array | Int32Array]
-        if name == "naive":
-            feeds = {BEHAVIORS.name: forms.behaviors[: len(candidates)], CANDIDATES.name: candidates}
-        else:
-            vectors = forms.item_vectors[candidates]  # [B, C, d]
-            feeds = {USER_STATE.name: forms.user_states[: len(candidates)], ITEM_VECTORS.name: vectors}
+        feeds = {BEHAVIORS.name: forms.behaviors[: len(candidates)], CANDIDATES.name: candidates}
         return session.run([CANDIDATE_SCORES.name], feeds)
 
     return call
@@ -188,8 +186,9 @@ def _markdown(result: Json) -> str:
     low, high = WALK
     return (
         f"The paper's network, {result['items']:,} items, one thread each, in turns; medians. Naive: the plain PyTorch "
-        "module exported as it is. Shipped: the item vector of each candidate (64 floats) comes with the call; that "
-        f"takes no transport here, since all runs in one process.\n\n{listing(result['forms'], forms)}\n\n"
+        "module exported as it is. Served: with an item table. Shipped: a vector of each candidate "
+        f"({result.get('shipped_floats', 64)} floats; 64 is e_v, more is an item row) comes with the call; that takes "
+        f"no transport here, since all runs in one process.\n\n{listing(result['forms'], forms)}\n\n"
         f"Engines, ms for 1,000 candidates of one user. batch: {BATCH[0]} users with {BATCH[1]:,} candidates each. "
         f"walk: the number of candidates differs from call to call, {low:,} to {high:,}. coverage: share of the served "
         f"engine's exact top {_TOP_K} on the real bundle.\n\n"

@@ -109,10 +109,10 @@ def parts_s(bundle: Bundle, repository: Path) -> dict[str, float]:
             verify_file(bundle.path / name, files[name])
 
     parts: dict[str, float] = {"import_onnxruntime": _seconds(_import_packages)}
-    for spec, name in ((SCORER, SCORER_FILE), (USER_ENCODER, USER_ENCODER_FILE)):
-        names, path = list(onnx_files(bundle.manifest, name)), repository / spec.name / "1" / ONNX_FILE
-        parts[f"verify_{spec.name}"] = _seconds(partial(verify, names))
-        parts[f"load_{spec.name}"] = _seconds(partial(OnnxModel, path, spec))
+    for model, name in ((SCORER.name, SCORER_FILE), (USER_ENCODER.name, USER_ENCODER_FILE)):
+        names, path = list(onnx_files(bundle.manifest, name)), repository / model / "1" / ONNX_FILE
+        parts[f"verify_{model}"] = _seconds(partial(verify, names))
+        parts[f"load_{model}"] = _seconds(partial(OnnxModel, path, bundle.exported_models[model]))
     parts["verify_graph"] = _seconds(partial(verify, search_file_names(bundle.manifest)))
     parts["check_graph"] = _seconds(lambda: Bundle.open(bundle.path, files=[]).graph)
     return {name: parts[name] for name in WORDS}

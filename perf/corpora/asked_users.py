@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nann.bundle import SCORER_FILE, Bundle
+from nann.bundle import Bundle
 from nann.metrics import coverage
 from nann.scorer import Int32Array, Scorer
 from nann.signature import PADDING_ITEM
@@ -72,7 +72,7 @@ def asked_users(corpus: Corpus, users: int, cache: Path) -> AskedUsers:
     path = cache / "exact" / f"{bundle.bundle_id}-{len(batch)}-users-top-{top_k}.npy"
 
     def compute() -> Int32Array:
-        scorer = OnnxScorer(bundle.path / SCORER_FILE)
+        scorer = OnnxScorer.of_bundle(bundle)
         return exact_top(scorer, batch, bundle.item_count, top_k, Excluded.of(queries))
 
     return AskedUsers(bundle, MeasuredUsers(batch, queries, cached_array(path, compute)))

@@ -34,7 +34,7 @@ class OfflineUsers:
         """Encodes the first `users` test users; the scorer runs as in the server, on one thread."""
         bundle = Bundle.open(corpus.bundle, ())
         queries, batch = bundle_users(bundle, PreparedData.load(corpus.data), "test", users, threads=1)
-        return cls(bundle, EmbeddedScorer.open(bundle.path / SCORER_FILE), queries, batch)
+        return cls(bundle, EmbeddedScorer.open(bundle.path / SCORER_FILE, rows=bundle.item_rows), queries, batch)
 
     def search(
         self, params: SearchParams, rows: slice, kernels: Kernels = NATIVE, scorer: Scorer | None = None

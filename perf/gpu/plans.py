@@ -9,9 +9,10 @@ import torch
 
 from nann.bundle import Bundle
 from nann.errors import ScorerError
+from nann.item_rows import candidate_tensor
 from nann.plans import optimization_profiles, plan_file
 from nann.scorer import Float32Array, Int32Array, Scorer
-from nann.signature import CANDIDATE_SCORES, CANDIDATES, SCORER, USER_STATE
+from nann.signature import CANDIDATE_SCORES, SCORER, USER_STATE
 
 from ...training.export.tensorrt_api import find_tensorrt, make_logger
 from .scorer_calls import difference
@@ -37,16 +38,18 @@ class PlanScorer:
         if self._engine is None:
             raise ScorerError(f"the plan in {plans} does not load here: {'; '.join(self._logger.errors)}")
         self._context = self._engine.create_execution_context()
-        self._profiles = optimization_profiles(bundle, SCORER)
+        self._profiles = optimization_profiles(bundle, bundle.exported_models[SCORER.name])
+        self._rows = bundle.item_rows
 
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
         """See `nann.scorer.Scorer`; at most as many candidates as the widest optimization profile has."""
         width = candidates.shape[1]
-        number = next(n for n, profile in enumerate(self._profiles) if profile.largest[CANDIDATES] >= width)
+        spec, value = candidate_tensor(candidates, self._rows)
+        number = next(n for n, profile in enumerate(self._profiles) if profile.largest[spec][0] >= width)
         stream = torch.cuda.current_stream()
         tensors = {
             USER_STATE.name: torch.from_numpy(user_states).cuda(),
-            CANDIDATES.name: torch.from_numpy(candidates).cuda(),
+            spec.name: torch.from_numpy(value).cuda(),
             CANDIDATE_SCORES.name: torch.empty(candidates.shape, dtype=torch.float32, device="cuda"),
         }
         self._context.set_optimization_profile_async(number, stream.cuda_stream)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import typer
 
-from nann.bundle import SCORER_FILE, Bundle
+from nann.bundle import Bundle
 from nann.errors import ConfigError
 from nann.scorer import Float32Array
 
@@ -104,7 +104,7 @@ def _points_text(points: Json) -> str:
 def _plans(session: Session) -> Json:
     if session.plans is None:
         raise ConfigError("no --plans")
-    reference = OnnxScorer(session.bundle.path / SCORER_FILE)
+    reference = OnnxScorer.of_bundle(session.bundle)
     return plan_differences(session.plans, session.bundle, session.states, reference)
 
 

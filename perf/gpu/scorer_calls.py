@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from nann.bundle import SCORER_HALF_FILE, Bundle
+from nann.item_rows import ItemRows, candidate_tensor
 from nann.scorer import Float32Array, Int32Array
-from nann.signature import BEHAVIORS, CANDIDATES, PROFILE_CODES, SCORER, USER_ENCODER, USER_STATE
+from nann.signature import BEHAVIORS, CANDIDATE_ROWS, CANDIDATES, PROFILE_CODES, SCORER, USER_ENCODER, USER_STATE
 
 from ...python_backend.engines.graph_runner import GraphRunner
 from ...python_backend.engines.torch_runner import load_runner
@@ -71,18 +72,18 @@ def measure_points(repository: Path, bundle: Bundle, states: Float32Array, devic
     half = load_runner(folder, SCORER.name, device, half=True) if has_half else None
     served = half if half is not None and device.type == "cuda" else full
     eager = load_runner(folder, SCORER.name, device, cuda_graphs=False, half=served is half)
-    rng, results = np.random.default_rng(0), []
+    rng, rows, results = np.random.default_rng(0), bundle.item_rows, []
     for users, width in bundle.shape_grid.points:
         candidates = rng.integers(0, bundle.item_count, (users, width)).astype(np.int32)
-        expected = _score(reference, states[:users], candidates)
+        expected = _score(reference, states[:users], candidates, rows)
         results.append(
             PointResult(
                 users,
                 width,
-                difference(_score(full, states[:users], candidates), expected),
-                difference(_score(half, states[:users], candidates), expected) if half else None,
-                _median_ms(lambda c=candidates, u=users: _score(served, states[:u], c)),  # type: ignore[misc]
-                _median_ms(lambda c=candidates, u=users: _score(eager, states[:u], c)),  # type: ignore[misc]
+                difference(_score(full, states[:users], candidates, rows), expected),
+                difference(_score(half, states[:users], candidates, rows), expected) if half else None,
+                _median_ms(lambda c=candidates, u=users: _score(served, states[:u], c, rows)),  # type: ignore[misc]
+                _median_ms(lambda c=candidates, u=users: _score(eager, states[:u], c, rows)),  # type: ignore[misc]
             )
         )
     return results
@@ -91,23 +92,28 @@ def measure_points(repository: Path, bundle: Bundle, states: Float32Array, devic
 def exhaustive_ms(repository: Path, bundle: Bundle, states: Float32Array, device: torch.device) -> dict[int, float]:
     """Median time to score every item and keep the top K on the device, by number of users: one, and a full batch."""
     runner = load_runner(repository / SCORER.name / "1", SCORER.name, device, cuda_graphs=False)
-    items = torch.arange(bundle.item_count, dtype=torch.int32, device=device)
+    rows = bundle.item_rows
+    items = torch.arange(bundle.item_count, dtype=torch.int32) if rows is None else torch.from_numpy(rows.base)
+    spec, items = (CANDIDATES if rows is None else CANDIDATE_ROWS), items.to(device)
     times = {}
     for users in (1, bundle.shape_grid.batch_sizes[-1]):
         state = torch.from_numpy(states[:users]).to(device)
 
         def search(state: torch.Tensor = state, users: int = users) -> None:
-            parts = (part.expand(users, -1) for part in items.split(_EXACT_CHUNK))
-            scores = [runner.run({USER_STATE.name: state, CANDIDATES.name: part}) for part in parts]
+            parts = (part.expand(users, *part.shape) for part in items.split(_EXACT_CHUNK))
+            scores = [runner.run({USER_STATE.name: state, spec.name: part}) for part in parts]
             torch.cat(scores, dim=1).topk(min(bundle.search_params.top_k, len(items))).indices.cpu()
 
         times[users] = _median_ms(search, runs=5)
     return times
 
 
-def _score(runner: GraphRunner | None, states: Float32Array, candidates: Int32Array) -> Float32Array:
+def _score(
+    runner: GraphRunner | None, states: Float32Array, candidates: Int32Array, rows: ItemRows | None
+) -> Float32Array:
     assert runner is not None
-    inputs = {USER_STATE.name: torch.from_numpy(states), CANDIDATES.name: torch.from_numpy(candidates)}
+    spec, value = candidate_tensor(candidates, rows)
+    inputs = {USER_STATE.name: torch.from_numpy(states), spec.name: torch.from_numpy(value)}
     scores: Float32Array = runner.run(inputs).cpu().numpy()  # .cpu() waits for the device
     return scores
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from nann.bundle import Bundle
 from nann.signature import BEAM_RETRIEVAL, SCORER
 
 from ...python_backend.engines.onnx_model import EmbeddedScorer
@@ -94,7 +95,8 @@ def read_config(path: Path) -> model_config_pb2.ModelConfig:
 
 def installed_scorer(repository: Path, threads: int = 1) -> EmbeddedScorer:
     """The scorer of a repository, in this process and as a server with `threads` threads runs it."""
-    return EmbeddedScorer.open(repository / SCORER.name / "1" / ONNX_FILE, threads)
+    rows = Bundle.open(repository / BEAM_RETRIEVAL.name / "1", ()).item_rows
+    return EmbeddedScorer.open(repository / SCORER.name / "1" / ONNX_FILE, threads, rows)
 
 
 @contextmanager

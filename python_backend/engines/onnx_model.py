@@ -12,8 +12,9 @@ import numpy.typing as npt
 import onnxruntime
 
 from nann.errors import BundleError, ScorerError
+from nann.item_rows import ItemRows, candidate_tensor
 from nann.scorer import Float32Array, Int32Array, score_in_blocks, shared_by
-from nann.signature import CANDIDATES, SCORER, USER_STATE, ModelSpec
+from nann.signature import CANDIDATE_ROWS, CANDIDATES, ROW_SCORER, SCORER, USER_STATE, ModelSpec
 
 BLOCK_PAIRS = 1000
 """Pairs of a user and a candidate that a thread scores at a time. A layer's output then stays in the core's cache until
@@ -58,9 +59,10 @@ class OnnxModel:
         self._threads = threads
         self._each_block = shared_by(threads)
         self._output = spec.outputs[0]
-        self._dtypes = {tensor.name: tensor.dtype for tensor in spec.inputs}
+        self._specs = {tensor.name: tensor for tensor in spec.inputs}
         self._check_signature(path)
         self._inputs = {tensor.name: tuple(tensor.shape) for tensor in self._session.get_inputs()}
+        self._candidates = next((spec for spec in (CANDIDATES, CANDIDATE_ROWS) if spec.name in self._inputs), None)
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """Runs the model.
@@ -74,15 +76,36 @@ class OnnxModel:
         Raises:
             ScorerError: naming the model, if it fails or returns another batch size.
         """
-        if CANDIDATES.name not in self._inputs:
+        if self._candidates is None:
             return self._run(inputs)
+        return self.score(inputs[USER_STATE.name], inputs[self._candidates.name])
 
-        def score(user_states: Float32Array, candidates: Int32Array) -> Float32Array:
-            return self._run({USER_STATE.name: user_states, CANDIDATES.name: candidates})
+    def score(
+        self, user_states: Float32Array, candidates: npt.NDArray[Any], rows: ItemRows | None = None
+    ) -> Float32Array:
+        """Runs a scorer, block by block.
 
-        candidates = inputs[CANDIDATES.name]
-        pairs = block_pairs(candidates.size, self._threads)
-        return score_in_blocks(score, inputs[USER_STATE.name], candidates, pairs, self._each_block)
+        Args:
+            user_states: `float32[B, S]`.
+            candidates: what the scorer reads of them, `int32[B, C]` or `float32[B, C, R]`; with `rows` the former.
+            rows: of the items, for a scorer without an item table; a block's rows are gathered with the block.
+
+        Returns:
+            `float32[B, C]`; any number where candidates are padding.
+
+        Raises:
+            ScorerError: naming the model, if it fails or returns another shape.
+        """
+        spec = self._candidates
+        assert spec is not None
+
+        def score(states: Float32Array, items: npt.NDArray[Any]) -> Float32Array:
+            value = items if rows is None else candidate_tensor(items, rows)[1]
+            return self._run({USER_STATE.name: states, spec.name: value})
+
+        users, width = candidates.shape[:2]
+        pairs = block_pairs(users * width, self._threads)
+        return score_in_blocks(score, user_states, candidates, pairs, self._each_block)
 
     def _run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
         feed = {name: inputs[name] for name in self._inputs}
@@ -98,34 +121,36 @@ class OnnxModel:
             )
         return np.asarray(output)
 
-    def warm_up(self, sizes: Mapping[str, int]) -> None:
+    def warm_up(self, sizes: Mapping[str, tuple[int, ...]]) -> None:
         """Runs the model once, so that a broken model fails at load and the first request is as fast as the next.
 
-        Nothing is run if an input has a width that neither the model nor `sizes` states.
+        Nothing is run if an input has a size that neither the model nor `sizes` states.
 
         Args:
-            sizes: number of columns by input name, for inputs whose width the model leaves open.
+            sizes: shapes without the batch dimension by input name, for inputs whose sizes the model leaves open.
         """
         feed = {}
-        for name, (_, width) in self._inputs.items():
-            columns = width if isinstance(width, int) else sizes.get(name)
-            if columns is None:
+        for name, (_, *declared) in self._inputs.items():
+            if not all(isinstance(size, int) for size in declared) and name not in sizes:
                 return
-            feed[name] = np.zeros((_WARM_UP_BATCH, columns), self._dtypes[name])
+            shape = [size if isinstance(size, int) else sizes[name][place] for place, size in enumerate(declared)]
+            feed[name] = np.zeros((_WARM_UP_BATCH, *shape), self._specs[name].dtype)
         self.run(feed)
 
     def _check_signature(self, path: Path) -> None:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         for tensor in inputs:
-            if tensor.name not in self._dtypes:
+            if tensor.name not in self._specs:
                 raise BundleError(f"{path} has an input {tensor.name}; expected {_names(self._spec)}")
         if self._output.name not in {tensor.name for tensor in outputs}:
             raise BundleError(f"{path} has no output {self._output.name}; expected {_names(self._spec)}")
+        expected = {**self._specs, self._output.name: self._output}
         for tensor in (*inputs, *outputs):
-            kind = _ONNX_TYPES[self._dtypes.get(tensor.name, self._output.dtype)]
-            if tensor.name in {*self._dtypes, self._output.name} and (tensor.type != kind or len(tensor.shape) != 2):
+            spec = expected.get(tensor.name)
+            if spec and (tensor.type != _ONNX_TYPES[spec.dtype] or len(tensor.shape) != 1 + len(spec.shape)):
                 raise BundleError(
-                    f"{path}: {tensor.name} is {tensor.type} {tensor.shape}; expected {kind} of [batch, any]"
+                    f"{path}: {tensor.name} is {tensor.type} {tensor.shape}; expected {_ONNX_TYPES[spec.dtype]} of "
+                    f"[batch{', any' * len(spec.shape)}]"
                 )
 
 
@@ -133,20 +158,22 @@ class EmbeddedScorer:
     """An exported scorer in this process, as in the target `embedded`; a `nann.scorer.Scorer`.
 
     Args:
-        model: loaded with the signature `SCORER`.
+        model: a scorer.
+        rows: of the items, if it has no item table.
     """
 
-    def __init__(self, model: OnnxModel) -> None:
+    def __init__(self, model: OnnxModel, rows: ItemRows | None = None) -> None:
         self._model = model
+        self._rows = rows
 
     @classmethod
-    def open(cls, path: Path, threads: int = 1) -> EmbeddedScorer:
+    def open(cls, path: Path, threads: int = 1, rows: ItemRows | None = None) -> EmbeddedScorer:
         """Loads an ONNX file without verifying its hash; arguments and errors as for `OnnxModel`."""
-        return cls(OnnxModel(path, SCORER, threads))
+        return cls(OnnxModel(path, SCORER if rows is None else ROW_SCORER, threads), rows)
 
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
         """See `nann.scorer.Scorer`."""
-        return self._model.run({USER_STATE.name: user_states, CANDIDATES.name: candidates})
+        return self._model.score(user_states, candidates, self._rows)
 
 
 _ONNX_TYPES = {

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from nann.bundle import Bundle, verify_file
-from nann.signature import BEHAVIORS, CANDIDATES, PROFILE_CODES, SCORER, USER_ENCODER, ModelSpec
+from nann.signature import BEHAVIORS, CANDIDATE_ROWS, CANDIDATES, PROFILE_CODES, ModelSpec
 
 from ..version_folder import MODEL_FILES, ONNX_FILE, onnx_files
 from .onnx_model import OnnxModel
 
 _WARM_UP_CANDIDATES = 16
-_SPECS = {spec.name: spec for spec in (USER_ENCODER, SCORER)}
 
 
 def load_model(folder: Path, model_name: str, threads: int = 1) -> tuple[ModelSpec, OnnxModel]:
@@ -23,12 +22,13 @@ def load_model(folder: Path, model_name: str, threads: int = 1) -> tuple[ModelSp
     bundle = Bundle.open(folder, ())
     for name, installed in onnx_files(bundle.manifest, MODEL_FILES[model_name]).items():
         verify_file(folder / installed, bundle.manifest["files"][name])
-    spec = _SPECS[model_name]
+    spec = bundle.exported_models[model_name]
     model = OnnxModel(folder / ONNX_FILE, spec, threads)
     sizes = {
-        BEHAVIORS.name: bundle.sequence_length,
-        PROFILE_CODES.name: bundle.profile_width,
-        CANDIDATES.name: _WARM_UP_CANDIDATES,
+        BEHAVIORS.name: (bundle.sequence_length,),
+        PROFILE_CODES.name: (bundle.profile_width,),
+        CANDIDATES.name: (_WARM_UP_CANDIDATES,),
+        CANDIDATE_ROWS.name: (_WARM_UP_CANDIDATES, bundle.item_row_width),
     }
     model.warm_up(sizes)
     return spec, model

@@ -7,14 +7,12 @@ from pathlib import Path
 import torch
 
 from nann.bundle import SCORER_HALF_FILE, Bundle, verify_file
-from nann.signature import BEHAVIORS, CANDIDATES, PROFILE_CODES, SCORER, USER_ENCODER, USER_STATE, ModelSpec
+from nann.plans import input_shapes
+from nann.signature import SCORER, USER_ENCODER, ModelSpec
 
 from ..version_folder import MODEL_FILES, onnx_files
 from .graph_runner import GraphRunner, Shapes
 from .onnx_torch import OnnxTorchModule, torch_dtype
-
-SPECS = {spec.name: spec for spec in (USER_ENCODER, SCORER)}
-"""The models that run in torch, by name."""
 
 
 def load_runner(
@@ -33,9 +31,10 @@ def load_runner(
         BundleError: if a file is missing or changed, or the model does not fit the signature or can't run in torch.
         ScorerError: if the model fails on zeros, or it can't be captured as a CUDA graph.
     """
-    bundle, spec = Bundle.open(folder, ()), SPECS[model_name]
+    bundle = Bundle.open(folder, ())
+    spec = bundle.exported_models[model_name]
     if half is None:
-        half = device.type == "cuda" and spec is SCORER and SCORER_HALF_FILE in bundle.manifest["files"]
+        half = device.type == "cuda" and model_name == SCORER.name and SCORER_HALF_FILE in bundle.manifest["files"]
     installed = onnx_files(bundle.manifest, SCORER_HALF_FILE if half else MODEL_FILES[model_name])
     for name, file in installed.items():
         verify_file(folder / file, bundle.manifest["files"][name])
@@ -55,10 +54,8 @@ def model_shapes(bundle: Bundle, spec: ModelSpec) -> list[Shapes]:
         BundleError: if the manifest does not state the width of the user state.
     """
     grid = bundle.shape_grid
-    if spec is USER_ENCODER:
-        widths = {BEHAVIORS.name: bundle.sequence_length, PROFILE_CODES.name: bundle.profile_width}
-        return [{name: (users, width) for name, width in widths.items()} for users in reversed(grid.batch_sizes)]
+    points = [(users, 0) for users in grid.batch_sizes] if spec is USER_ENCODER else grid.points
     return [
-        {USER_STATE.name: (users, bundle.user_state_width), CANDIDATES.name: (users, width)}
-        for users, width in reversed(grid.points)
+        {tensor.name: (users, *shape) for tensor, shape in input_shapes(bundle, spec, width).items()}
+        for users, width in reversed(points)
     ]

@@ -16,6 +16,7 @@ from nann.catalog import LiveCorpus
 from nann.catalog.journal import journal_path
 from nann.errors import ConfigError
 from nann.filters import NamedFilters
+from nann.item_rows import ItemRows
 from nann.scorer import Float32Array
 from nann.search_requests import SearchBounds, TimeLimit, request_key
 from nann.signature import BEHAVIORS, HEARTBEAT_ID, ON_DEADLINE, ORIGIN, RESTARTS, USER_STATE
@@ -52,7 +53,7 @@ class TritonPythonModel:
         limit = TimeLimit(config_int(config, "deadline_ms"), config_choice(config, "on_deadline", ON_DEADLINE))
         degrade = config_choice(config, "on_scorer_failure", ON_SCORER_FAILURE) == "fallback"
         named = NamedFilters.of_repository(Path(args["model_repository"]).parent)
-        live = LiveCorpus(bundle, journal_path(Path(args["model_repository"]).parent))
+        self.live = live = LiveCorpus(bundle, journal_path(Path(args["model_repository"]).parent))
         self.retriever = Retriever(bundle, bounds, limit, degrade=degrade, operator=named, live=live)
         self.version = int(args["model_version"])
         self.grid = bundle.shape_grid if config_flag(config, "pad_to_grid") else None
@@ -96,8 +97,8 @@ class TritonPythonModel:
     def make_scorer(self) -> BlsScorer | InProcessScorer:
         """The scorer of one search."""
         if self.in_process is None:
-            return BlsScorer(self.version, self.grid)
-        return self.in_process()
+            return BlsScorer(self.version, self.grid, self.live.refreshed.rows)
+        return self.in_process(self.live.refreshed.rows)
 
     def _answer(
         self, requests: Sequence[Any], parsed: Sequence[Search | Outcome], searches: Sequence[Search]
@@ -124,7 +125,7 @@ class TritonPythonModel:
             return Outcome.of_error(error)
 
 
-def _load_in_process(repository: Path, version: int, threads: int) -> Callable[[], InProcessScorer]:
+def _load_in_process(repository: Path, version: int, threads: int) -> Callable[[ItemRows | None], InProcessScorer]:
     try:
         from ..search.in_process_scorer import InProcessScorer, load_in_process
     except ImportError as error:

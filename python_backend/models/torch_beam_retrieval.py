@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nann.errors import ConfigError, RequestError
+from nann.item_rows import ItemRows
 from nann.scorer import Float32Array
 from nann.shape_grid import ShapeGrid
 from nann.signature import USER_STATE
@@ -30,11 +31,11 @@ class DeviceBlsScorer(BlsScorer):
 
     Args:
         states: `float32[users, S]` on any device: the rows that the numbers refer to.
-        model_version: as in `BlsScorer`, and so is `grid`.
+        model_version: as in `BlsScorer`, and so are `grid` and `rows`.
     """
 
-    def __init__(self, states: Tensor, model_version: int, grid: ShapeGrid | None) -> None:
-        super().__init__(model_version, grid)
+    def __init__(self, states: Tensor, model_version: int, grid: ShapeGrid | None, rows: ItemRows | None) -> None:
+        super().__init__(model_version, grid, rows)
         self._states = states
 
     def states_tensor(self, user_states: Float32Array) -> Any:
@@ -81,7 +82,7 @@ class TritonPythonModel(beam_retrieval.TritonPythonModel):
 
     def make_scorer(self) -> BlsScorer:
         """The scorer of one search."""
-        return DeviceBlsScorer(self._all_states(), self.version, self.grid)
+        return DeviceBlsScorer(self._all_states(), self.version, self.grid, self.live.refreshed.rows)
 
     def states_of(self, user_states: Float32Array) -> Float32Array:
         """The user states of these row numbers, in host memory."""

@@ -19,7 +19,7 @@ from nann.bundle import Bundle
 from nann.signature import USER_ENCODER
 
 from ..engines.device_tensors import read_torch, torch_tensor
-from ..engines.torch_runner import SPECS, load_runner
+from ..engines.torch_runner import load_runner
 from ..settings import config_flag
 from ..tensors import check_not_empty, error_response
 
@@ -29,7 +29,9 @@ def pad_users(inputs: Mapping[str, Tensor], users: int) -> dict[str, Tensor]:
     rows = _users(inputs)
     if rows == users:
         return dict(inputs)
-    return {name: torch.cat([value, value[-1:].expand(users - rows, -1)]) for name, value in inputs.items()}
+    return {
+        name: torch.cat([value, value[-1:].expand(users - rows, *value.shape[1:])]) for name, value in inputs.items()
+    }
 
 
 class TritonPythonModel:
@@ -43,8 +45,8 @@ class TritonPythonModel:
             torch.set_num_threads(1)  # one process per model: more threads would compete for the cores
         folder = Path(args["model_repository"]) / args["model_version"]
         config = json.loads(args["model_config"])
-        self._spec = SPECS[args["model_name"]]
-        self._grid = Bundle.open(folder, ()).shape_grid
+        bundle = Bundle.open(folder, ())
+        self._spec, self._grid = bundle.exported_models[args["model_name"]], bundle.shape_grid
         self._runner = load_runner(folder, args["model_name"], device, cuda_graphs=config_flag(config, "cuda_graphs"))
         pb_utils.Logger.log_info(f"{self._spec.name}: torch on {device}, {self._runner.graph_count} CUDA graphs")
 

@@ -15,8 +15,10 @@ from nann.catalog import LiveCorpus
 from nann.catalog.journal import journal_path
 from nann.errors import DeployError
 from nann.item_ids import Ids, kind_of
+from nann.request_conditions import RequestConditions
 from nann.score_agreement import Agreement, typical_score
 from nann.search_input import UserBatch
+from nann.search_params import SearchOptions
 from nann.signature import (
     BEAM_RETRIEVAL,
     BEHAVIOR_ITEM_IDS,
@@ -80,19 +82,21 @@ def served_answers(control: ModelControl, users: Ids, version: int) -> Answers:
 
 
 def expected_answers(release: Path, users: Ids, journal: Path) -> Answers:
-    """The answers of a search of a version's files but deleted items, in this process under onnxruntime."""
+    """The answers of a search of a version's files and the changes since, in this process under onnxruntime."""
     bundle = Bundle.open(release / BEAM_RETRIEVAL.name, ())
     encoder = OnnxModel(release / USER_ENCODER.name / ONNX_FILE, USER_ENCODER, 1)
     behaviors, _ = bundle.features.behaviors(users)
     profile = bundle.features.profile(None, len(users))
     states = encoder.run({BEHAVIORS.name: behaviors, PROFILE_CODES.name: profile})
 
-    scorer = EmbeddedScorer.open(release / SCORER.name / ONNX_FILE)
-    blocked = None
-    if (removed := LiveCorpus(bundle, journal).refresh().removed) is not None:
-        blocked = np.broadcast_to(removed, (len(users), len(removed)))
-    found = beam_search(bundle.index, scorer, UserBatch(states, behaviors, blocked), bundle.search_params)
-    return Answers(bundle.external_ids(found.items), found.scores)
+    live = LiveCorpus(bundle, journal)
+    snapshot = live.refresh()
+    conditions = RequestConditions(bundle)
+    conditions.follow(snapshot.removed, snapshot.attributes, snapshot.added)
+    blocked = conditions.blocked(SearchOptions(), behaviors)
+    scorer = EmbeddedScorer.open(release / SCORER.name / ONNX_FILE, rows=snapshot.rows)
+    found = beam_search(snapshot.index, scorer, UserBatch(states, behaviors, blocked), bundle.search_params)
+    return Answers(live.id_of(found.items, snapshot.added), found.scores)
 
 
 def compare(served: Answers, expected: Answers, version: int) -> None:

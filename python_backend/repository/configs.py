@@ -1,4 +1,7 @@
-"""The configurations in a model repository: copies of the hand-written ones, and those made from them."""
+"""The configurations in a model repository: copies of the hand-written ones, and those made from them.
+
+The scorer's name one input by the form of the bundle: `candidates`, or `candidate_rows` for a bundle with item rows.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ from nann.search_requests import SERVED_BOUNDS, SearchBounds
 from nann.signature import (
     BEAM_RETRIEVAL,
     BUNDLE_SETTING,
+    CANDIDATE_ROWS,
+    CANDIDATES,
     CATALOG,
     ENSEMBLE,
     FEATURE_TRANSFORM,
@@ -23,6 +28,7 @@ from nann.signature import (
     ITEM_ID_TENSORS,
     SCORER,
     USER_ENCODER,
+    TensorSpec,
 )
 
 from ..history import VERSIONS_FOLDER, bundle_of, release_path
@@ -72,8 +78,10 @@ def copy_template(repository: Path) -> None:
         name = str(source.relative_to(TEMPLATE))
         target, text = repository / name, source.read_text(encoding="utf-8")
         present = target.read_text(encoding="utf-8") if target.exists() else ""  # empty: a crash lost the content
-        if not present or copied.get(name) == _digest(present):
-            _write(target, text)
+        written = with_candidates(present, CANDIDATES) or present  # which form it is in, no person has changed
+        if not present or copied.get(name) == _digest(written):
+            if written != text:
+                _write(target, text)
             copied[name] = _digest(text)
     _write(record, json.dumps(copied, indent=2) + "\n")
 
@@ -104,8 +112,15 @@ def search_bounds(repository: Path) -> SearchBounds:
 
 
 def made_configs(repository: Path, version: int) -> dict[str, str]:
-    """The text of each configuration of `MADE_CONFIGS` for this version, by its path in the repository."""
-    made, kind = {}, bundle_of(repository, version).id_kind
+    """The text of each configuration of `MADE_CONFIGS` for this version, by its path in the repository.
+
+    And of the scorer's for each target, with the input of the version's form.
+
+    Raises:
+        ConfigError: if the version has item rows, and a configuration of the scorer no such input to replace.
+    """
+    bundle = bundle_of(repository, version)
+    made = {path: (repository / path).read_text(encoding="utf-8") for path in _of_scorer(repository)}
     for name in sorted(MADE_CONFIGS):
         path = repository / name
         folder, target = path.parent.parent, path.stem
@@ -113,28 +128,58 @@ def made_configs(repository: Path, version: int) -> dict[str, str]:
         if target == TENSORRT and not of_release.exists():
             continue
         base = (folder / "config.pbtxt").read_text(encoding="utf-8")
-        text = _with_ids(kind, folder / "config.pbtxt", base)
+        text = _with_ids(bundle.id_kind, folder / "config.pbtxt", base)
         additions = [folder / "additions" / f"{target}.pbtxt"]
         if target == TENSORRT:
             additions.append(of_release / folder.name / "addition.pbtxt")
         for addition in additions:
             if addition.exists():
                 text += "\n" + addition.read_text(encoding="utf-8")
-        if text != base:
+        if text != base or name.startswith(f"{SCORER.name}/"):
             made[name] = text
+    _, candidates = bundle.exported_models[SCORER.name].inputs
+    for name, text in made.items():
+        if name.startswith(f"{SCORER.name}/"):
+            changed = with_candidates(text, candidates)
+            if changed is None and candidates is CANDIDATE_ROWS:
+                raise ConfigError(
+                    f"{repository / name} has no input {CANDIDATES.name} to replace, for a bundle with item rows; "
+                    f"restore the configurations in {repository / SCORER.name} from {TEMPLATE / SCORER.name}"
+                )
+            made[name] = changed or text
     return made
 
 
+def with_candidates(text: str, tensor: TensorSpec) -> str | None:
+    """A configuration of the scorer with the input `tensor`, in place of the one that it has; None if it has none."""
+    for spec in (CANDIDATES, CANDIDATE_ROWS):
+        sizes = ["-1"] * len(spec.shape)  # as a person writes them, or as protobuf does
+        dims = r"(\[\s*" + r"\s*,\s*".join(sizes) + r"\s*\]|" + r"\s+dims:\s*".join(sizes) + ")"
+        found = re.search(rf'name:\s*"{spec.name}"\s+data_type:\s*{spec.config_dtype}\s+dims:\s*{dims}', text)
+        if found and spec is tensor:
+            return text
+        if found:
+            shape = ", ".join(map(str, tensor.shape))
+            block = f'name: "{tensor.name}"\n    data_type: {tensor.config_dtype}\n    dims: [ {shape} ]'
+            return text[: found.start()] + block + text[found.end() :]
+    return None
+
+
+def _of_scorer(repository: Path) -> list[str]:
+    """The scorer's hand-written configurations, one for each target."""
+    names = (str(path.relative_to(repository)) for path in repository.glob(f"{SCORER.name}/configs/*.pbtxt"))
+    return sorted(name for name in names if name not in MADE_CONFIGS)
+
+
 def write_made_configs(repository: Path, version: int) -> None:
-    """Writes the configurations of `MADE_CONFIGS` and their warm-up, and removes those that this version lacks."""
+    """Writes what `made_configs` gives and the warm-up, and removes those of `MADE_CONFIGS` that this version lacks."""
     made = made_configs(repository, version)
-    for name in sorted(MADE_CONFIGS):
+    for name in MADE_CONFIGS - made.keys():
+        if (repository / name).exists():  # to unlink what is not there fails on a read-only disk
+            (repository / name).unlink()
+    for name, text in made.items():
         path = repository / name
-        if name not in made:
-            if path.exists():  # to unlink what is not there fails on a read-only disk
-                path.unlink()
-            continue
-        _write(path, made[name])
+        _write(path, text)
         if path.stem == TENSORRT:
             _replace_warmup(repository, version, path.parent.parent.name)
 

@@ -231,11 +231,17 @@ def _check_loaded(control: ModelControl, version: int) -> None:
 
 def _check_configs(repository: Path, current: int, version: int) -> None:
     """All versions of a model share one configuration, so the new version must fit it."""
-    kinds = [bundle_of(repository, number).id_kind for number in (current, version)]
-    if kinds[0] is not kinds[1]:
+    now, new = (bundle_of(repository, number) for number in (current, version))
+    if now.id_kind is not new.id_kind:
         raise DeployError(
-            f"version {version} has item ids that are {kinds[1].words}, and those of version {current}, which answers, "
-            f"are {kinds[0].words}: its clients would fail; serve this bundle from a repository of its own"
+            f"version {version} has item ids that are {new.id_kind.words}, and those of version {current}, which "
+            f"answers, are {now.id_kind.words}: its clients would fail; serve this bundle from a repository of its own"
+        )
+    if (new.item_row_width > 0) != (now.item_row_width > 0):
+        had, has = ("item rows" if one.item_row_width else "an item table in the scorer" for one in (now, new))
+        raise DeployError(
+            f"the bundle has {has}, and the current one {had}; Triton reads a model's inputs only at start: restart "
+            "`nann serve` with the bundle"
         )
     if made_configs(repository, current) != made_configs(repository, version):
         raise DeployError(

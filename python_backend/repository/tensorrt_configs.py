@@ -8,7 +8,6 @@ order, so the addition is appended to its text.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nann.bundle import WARMUP_FILES, Bundle
-from nann.plans import graph_batch_sizes, optimization_profiles
+from nann.plans import Shapes, graph_batch_sizes, optimization_profiles
 from nann.signature import ModelSpec, TensorSpec
 
 WARMUP_FOLDER = "warmup"
 """Triton's name for the folder with warm-up data, beside the version folders."""
-
-Widths = Mapping[TensorSpec, int]
 
 
 def tensorrt_addition(bundle: Bundle, spec: ModelSpec) -> str:
@@ -52,34 +49,35 @@ def write_warmup(bundle: Bundle, spec: ModelSpec, folder: Path) -> None:
         return
     folder.mkdir(parents=True)
     for profile in optimization_profiles(bundle, spec):
-        for tensor, width in profile.largest.items():
+        for tensor, shape in profile.largest.items():
             row: npt.NDArray[Any] = np.load(bundle.path / WARMUP_FILES[tensor.name], allow_pickle=False)
-            np.resize(row, width).astype(tensor.dtype).tofile(folder / _warmup_file(tensor, width))
+            np.resize(row, shape).astype(tensor.dtype).tofile(folder / _warmup_file(tensor, shape))
 
 
 def has_warmup(bundle: Bundle) -> bool:
     """Whether the bundle carries a real request to warm up with."""
-    return all(name in bundle.manifest["files"] for name in WARMUP_FILES.values())
+    names = (WARMUP_FILES[tensor.name] for spec in bundle.exported_models.values() for tensor in spec.inputs)
+    return all(name in bundle.manifest["files"] for name in names)
 
 
-def _graph_spec(users: int, widths: Widths) -> str:
+def _graph_spec(users: int, shapes: Shapes) -> str:
     inputs = " ".join(
-        f'input {{ key: "{tensor.name}" value {{ dim: [ {width} ] }} }}' for tensor, width in widths.items()
+        f'input {{ key: "{tensor.name}" value {{ dim: {list(shape)} }} }}' for tensor, shape in shapes.items()
     )
     return f"graph_spec {{ batch_size: {users} {inputs} }}"
 
 
-def _warmup(bundle: Bundle, users: int, widths: Widths) -> str:
-    name = " x ".join(str(size) for size in (users, *widths.values()))
-    inputs = " ".join(_warmup_input(bundle, tensor, width) for tensor, width in widths.items())
+def _warmup(bundle: Bundle, users: int, shapes: Shapes) -> str:
+    name = " x ".join(str(size) for size in (users, *(size for shape in shapes.values() for size in shape)))
+    inputs = " ".join(_warmup_input(bundle, tensor, shape) for tensor, shape in shapes.items())
     # The inputs hold one row; Triton repeats it `batch_size` times.
     return f'{{ name: "{name}" batch_size: {users} {inputs} }}'
 
 
-def _warmup_input(bundle: Bundle, tensor: TensorSpec, width: int) -> str:
-    data = f'input_data_file: "{_warmup_file(tensor, width)}"' if has_warmup(bundle) else "zero_data: true"
-    return f'inputs {{ key: "{tensor.name}" value {{ data_type: {tensor.config_dtype} dims: [ {width} ] {data} }} }}'
+def _warmup_input(bundle: Bundle, tensor: TensorSpec, shape: tuple[int, ...]) -> str:
+    data = f'input_data_file: "{_warmup_file(tensor, shape)}"' if has_warmup(bundle) else "zero_data: true"
+    return f'inputs {{ key: "{tensor.name}" value {{ data_type: {tensor.config_dtype} dims: {list(shape)} {data} }} }}'
 
 
-def _warmup_file(tensor: TensorSpec, width: int) -> str:
-    return f"{tensor.name}.{width}"
+def _warmup_file(tensor: TensorSpec, shape: tuple[int, ...]) -> str:
+    return f"{tensor.name}.{shape[0]}"

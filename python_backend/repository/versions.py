@@ -24,7 +24,7 @@ from nann.bundle import Bundle
 from nann.bundle_notes import NOTES_FILE
 from nann.durable_files import link_or_copy, new_folder
 from nann.errors import ConfigError, DeployError
-from nann.plans import PLANNED_MODELS, PLANS_FILE, Plans, plan_file
+from nann.plans import PLANS_FILE, Plans, plan_file
 from nann.signature import BEAM_RETRIEVAL, MODELS
 
 from ..history import VERSIONS_FOLDER, Versions, release_path, versions_folder
@@ -94,12 +94,13 @@ def write_release(bundle: Bundle, repository: Path, version: int, plans: Plans |
                 _copy_model_files(spec.name, folder)
                 for name, installed in artefacts.get(spec.name, {}).items():
                     link_or_copy(bundle.path / name, folder / installed)
-                if plans is not None and spec in PLANNED_MODELS:
+                planned = None if plans is None else bundle.exported_models.get(spec.name)
+                if plans is not None and planned is not None:
                     link_or_copy(plans.path / plan_file(spec.name), folder / PLAN_FILE)
                     made = release / TENSORRT / spec.name
                     made.mkdir(parents=True)
-                    (made / "addition.pbtxt").write_text(tensorrt_addition(bundle, spec), encoding="utf-8")
-                    write_warmup(bundle, spec, made / WARMUP_FOLDER)
+                    (made / "addition.pbtxt").write_text(tensorrt_addition(bundle, planned), encoding="utf-8")
+                    write_warmup(bundle, planned, made / WARMUP_FOLDER)
     except OSError as error:
         raise DeployError(
             f"version {version} can't be written to {repository}: {error.strerror}; nothing was changed"

@@ -8,12 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from nann.errors import ScorerError
-from nann.scorer import Float32Array, Int32Array
+from nann.item_rows import ItemRows, candidate_tensor
+from nann.scorer import Float32Array, Int32Array, score_in_blocks
 from nann.shape_grid import ShapeGrid
-from nann.signature import CANDIDATE_SCORES, CANDIDATES, SCORER, USER_STATE
+from nann.signature import CANDIDATE_ROWS, CANDIDATE_SCORES, SCORER, USER_STATE
 
 from ..tensors import call_model, make_tensor
 from .scorer_work import ScorerWork
+
+_LARGEST_ROWS_BYTES = 1 << 26
+"""Of the rows in a call without a grid. They cross from process to process in shared memory."""
 
 
 class BlsScorer:
@@ -22,20 +26,22 @@ class BlsScorer:
     Args:
         model_version: version of the graph's bundle, so that graph and scorer are always from the same bundle.
         grid: the only shapes that the scorer is called with; None: any shape, since a CPU gains nothing from padding.
+        rows: of the items, which are sent to a scorer without an item table; None: it has one.
 
     Attributes:
         work: the work done so far.
         trace: Triton's trace that calls belong to; None: they are not traced.
     """
 
-    def __init__(self, model_version: int, grid: ShapeGrid | None = None) -> None:
+    def __init__(self, model_version: int, grid: ShapeGrid | None = None, rows: ItemRows | None = None) -> None:
         self._model_version = model_version
         self._grid = grid
+        self._rows = rows
         self.work = ScorerWork()
         self.trace: Any = None
 
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
-        """Scores every candidate of every user, in one call unless their number exceeds the grid's largest width.
+        """Scores every candidate of every user, in one call unless they exceed the grid's largest width, or 64 MB.
 
         Args:
             user_states: `float32[B, S]`.
@@ -51,7 +57,12 @@ class BlsScorer:
         grid, users = self._grid, len(candidates)
         self.work.add_round(candidates)
         if grid is None:
-            return self._call(self.states_tensor(user_states), candidates)
+            if self._rows is None:
+                return self._call(self.states_tensor(user_states), candidates)
+            pairs = _LARGEST_ROWS_BYTES // (self._rows.width * CANDIDATE_ROWS.dtype.itemsize)
+            return score_in_blocks(
+                lambda states, items: self._call(self.states_tensor(states), items), user_states, candidates, pairs
+            )
         # Padding rows repeat the last user, since any scorer can compute with real numbers of a user.
         states = self.states_tensor(user_states[np.minimum(np.arange(grid.batch_size(users)), users - 1)])
         parts = [
@@ -66,7 +77,7 @@ class BlsScorer:
 
     def _call(self, states: Any, candidates: Int32Array) -> npt.NDArray[Any]:
         self.work.add_call(candidates)
-        inputs = [states, make_tensor(CANDIDATES, candidates)]
+        inputs = [states, make_tensor(*candidate_tensor(candidates, self._rows, shared=True))]
         scores = call_model(SCORER.name, self._model_version, inputs, CANDIDATE_SCORES, self.trace)
         # Checked before padding is cut off, which could make a wrong shape look right.
         if scores.shape != candidates.shape:

@@ -8,37 +8,40 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nann.scorer import Float32Array, Int32Array, Scorer
+from nann.item_rows import ItemRows
+from nann.scorer import Float32Array, Int32Array
 from nann.signature import SCORER
 
-from ..engines.onnx_model import EmbeddedScorer
+from ..engines.onnx_model import OnnxModel
 from ..engines.onnx_version import load_model
 from .scorer_work import ScorerWork
 
 
-def load_in_process(repository: Path, model_version: int, threads: int) -> EmbeddedScorer:
+def load_in_process(repository: Path, model_version: int, threads: int) -> OnnxModel:
     """Verifies and loads the scorer of a version; `threads` share the blocks of a round's candidates.
 
     Raises:
         BundleError: if a file is missing or changed, or the model does not fit the signature.
     """
     _, model = load_model(repository / SCORER.name / str(model_version), SCORER.name, threads)
-    return EmbeddedScorer(model)
+    return model
 
 
 class InProcessScorer:
     """A `nann.scorer.Scorer` for one search, which counts its work.
 
     Args:
-        scorer: from `load_in_process`; all searches share it.
+        model: from `load_in_process`; all searches share it.
+        rows: of the items, if the scorer has no item table.
 
     Attributes:
         work: the work done so far.
         trace: Triton's trace; not used, since no model of Triton is called.
     """
 
-    def __init__(self, scorer: Scorer) -> None:
-        self._scorer = scorer
+    def __init__(self, model: OnnxModel, rows: ItemRows | None = None) -> None:
+        self._model = model
+        self._rows = rows
         self.work = ScorerWork()
         self.trace: Any = None
 
@@ -46,4 +49,4 @@ class InProcessScorer:
         """See `nann.scorer.Scorer`."""
         self.work.add_round(candidates)
         self.work.add_call(candidates)
-        return self._scorer.score(user_states, candidates)
+        return self._model.score(user_states, candidates, self._rows)

@@ -20,6 +20,7 @@ from nann.signature import (
     BEAM_RETRIEVAL,
     BEHAVIOR_ITEM_IDS,
     BEHAVIORS,
+    CANDIDATE_ROWS,
     CANDIDATES,
     HEARTBEAT_ID,
     LIST_FILTERS,
@@ -110,8 +111,9 @@ def model_heartbeat(
     Raises:
         BundleError: if the manifest can't be read.
     """
-    spec = next(spec for spec in PROCESSES if spec.name == model)
-    tensors = tiny_request(Bundle.open(version_folder, ()))
+    bundle = Bundle.open(version_folder, ())
+    spec = bundle.exported_models.get(model) or next(spec for spec in PROCESSES if spec.name == model)
+    tensors = tiny_request(bundle)
 
     def send(counted: Mapping[str, int]) -> None:
         parameters = {RESTARTS: json.dumps(counted)} if spec is BEAM_RETRIEVAL else {}
@@ -142,4 +144,5 @@ def tiny_request(bundle: Bundle) -> dict[TensorSpec, npt.NDArray[Any]]:
         USER_STATE: np.zeros((1, bundle.user_state_width), USER_STATE.dtype),
         CANDIDATES: np.zeros((1, width), CANDIDATES.dtype),
         OPERATION: np.array([[LIST_FILTERS]], OPERATION.dtype),
+        CANDIDATE_ROWS: np.zeros((1, 1, bundle.item_row_width), CANDIDATE_ROWS.dtype),  # a grid of them is 50 KB
     }

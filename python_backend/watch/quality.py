@@ -7,6 +7,7 @@ import queue
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,7 @@ import numpy.typing as npt
 
 from nann.errors import NannError
 from nann.exact_search import exact_search
-from nann.features import FeatureTransform
-from nann.item_ids import Ids
+from nann.item_rows import ItemRows
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.search_input import UserBatch
 from nann.signature import PADDING_ITEM
@@ -28,10 +28,12 @@ _BLOCK_ITEMS = 512  # a served round waits for at most one block of the monitor
 
 @dataclass(frozen=True)
 class _Sample:
-    """A user (a batch of one, their state in host memory), and the external ids of the answer, `[K]`."""
+    """A user (a batch of one, their state in host memory), the answer `int32[K]`, and the corpus as it was."""
 
     user: UserBatch
-    item_ids: Ids
+    items: Int32Array
+    item_count: int
+    rows: ItemRows | None
 
 
 class QualityMonitor:
@@ -41,8 +43,7 @@ class QualityMonitor:
     then pauses, so that its scorer calls take at most `load` of the time. A busy scorer makes the pauses longer.
 
     Args:
-        scorer: the scorer that also serves.
-        features: knows the items' ids.
+        make_scorer: makes a scorer like the one that serves, from the items' rows (`nann.item_rows`) if it needs them.
         share: share of the answered users to compare, from 0 to 1.
         load: largest share of the time that its scorer calls may take, above 0 and at most 1.
         publisher: reports the counts.
@@ -50,18 +51,17 @@ class QualityMonitor:
 
     def __init__(
         self,
-        scorer: Scorer,
-        features: FeatureTransform,
+        make_scorer: Callable[[ItemRows | None], Scorer],
         share: float,
         load: float,
         publisher: MetricsPublisher,
     ) -> None:
-        self._features = features
+        self._make_scorer = make_scorer
+        self._load = load
         self._share = share
         self._random = random.Random()  # noqa: S311  which requests are sampled is no secret
         self._samples: queue.Queue[_Sample] = queue.Queue(_QUEUE_SIZE)
         self._closing = threading.Event()
-        self._scorer = _PacedScorer(scorer, load, self._closing)
         self._users = {
             result: publisher.counter("nann_quality_users_total", "Sampled users by result", result=result)
             for result in ("compared", "dropped", "failed")
@@ -77,19 +77,21 @@ class QualityMonitor:
         """Draws which of a number of answered users to offer."""
         return np.array([user for user in range(users) if self._random.random() < self._share], np.intp)
 
-    def offer(self, users: UserBatch, item_ids: Ids) -> None:
+    def offer(self, users: UserBatch, items: Int32Array, item_count: int, rows: ItemRows | None) -> None:
         """Queues answered users for comparison; never waits.
 
         Args:
             users: B users, their states in host memory.
-            item_ids: `[B, K]`, their answers: external ids, padded.
+            items: `int32[B, K]`, their answers, padded with -1.
+            item_count: of the corpus that was searched.
+            rows: of its items; None: the scorer has an item table.
         """
-        for row, answered in enumerate(item_ids):
+        for row, answered in enumerate(items):
             if self._samples.full():
                 self._users["dropped"].add(1)
             else:
                 # No other thread adds samples. A view would keep its whole batch in memory: an array of rows copies.
-                self._samples.put_nowait(_Sample(users[np.array([row])], answered.copy()))
+                self._samples.put_nowait(_Sample(users[np.array([row])], answered.copy(), item_count, rows))
 
     def close(self) -> None:
         """Ends the thread, within one scorer call."""
@@ -103,17 +105,17 @@ class QualityMonitor:
                 self._compare(self._samples.get(timeout=0.1))
 
     def _compare(self, sample: _Sample) -> None:
-        item_count = len(self._features.item_ids)
-        top_k = min(len(sample.item_ids), item_count)
+        top_k = min(len(sample.items), sample.item_count)
+        scorer = _PacedScorer(self._make_scorer(sample.rows), self._load, self._closing)
         try:
-            exact = exact_search(self._scorer, sample.user, item_count, top_k, chunk=_BLOCK_ITEMS)
+            exact = exact_search(scorer, sample.user, sample.item_count, top_k, chunk=_BLOCK_ITEMS)
         except _ClosedError:
             return
         except Exception:  # the thread goes on while the scorer fails, and counts it
             self._users["failed"].add(1)
             return
         wanted = exact.items[0][exact.items[0] != PADDING_ITEM]  # fewer than K where fewer items match
-        self._found.add(int(np.isin(wanted, self._features.item_indices(sample.item_ids)).sum()))
+        self._found.add(int(np.isin(wanted, sample.items).sum()))
         self._wanted.add(len(wanted))
         self._users["compared"].add(1)
 

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nann.bundle import Bundle
@@ -40,7 +41,7 @@ class SearchWatch:
 
     Args:
         args: Triton's argument of `initialize`.
-        bundle: with item ids.
+        bundle: with item ids, and item rows if the scorer has no item table.
         grid: the scorer's shapes; None: any.
         live: the bundle's items with their changes.
 
@@ -55,11 +56,12 @@ class SearchWatch:
         self._spans = _open_spans(os.environ)
         self._publisher = MetricsPublisher(args)
         self._metrics = SearchMetrics(self._publisher, bundle)
+        self._live = live
         CatalogMetrics(self._publisher, lambda: live)
         self._monitor = None
         if share and load:
-            scorer = BlsScorer(int(args["model_version"]), grid)
-            self._monitor = QualityMonitor(scorer, bundle.features, share, load, self._publisher)
+            version = int(args["model_version"])
+            self._monitor = QualityMonitor(partial(BlsScorer, version, grid), share, load, self._publisher)
 
     def start(self, requests: Sequence[Any], parsed: Sequence[Search | Outcome]) -> SearchClock:
         """Makes the clock for the search of a batch."""
@@ -107,7 +109,9 @@ class SearchWatch:
                 if outcome.kind is Kind.COMPLETE and len(rows := self._monitor.draw(len(search.users))):
                     users = search.users[rows]
                     users = replace(users, states=states_of(users.states), own_items=None)
-                    self._monitor.offer(users, outcome.outputs[ITEM_IDS][rows])
+                    ids, snapshot = outcome.outputs[ITEM_IDS][rows], self._live.refreshed
+                    items = self._live.index_of(ids.ravel().tolist()).reshape(ids.shape)
+                    self._monitor.offer(users, items, snapshot.index.item_count, snapshot.rows)
 
     def close(self) -> None:
         """Reports what is left and ends all threads."""

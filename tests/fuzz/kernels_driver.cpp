@@ -12,6 +12,7 @@
 
 #include "_kernels.hpp"
 #include "_kernels_light.hpp"
+#include "_kernels_rows.hpp"
 #include "_kernels_scan.hpp"
 #include "_kernels_sets.hpp"
 
@@ -180,7 +181,22 @@ void light_walk(Random& random, bool wild) {
                    threads(random));
 }
 
-constexpr void (*kCalls[])(Random&, bool) = {mark_and_expand, expand_through, merge, light_walk, light_scan};
+void gather_rows(Random& random, bool wild) {
+  const size_t old_rows = static_cast<size_t>(below(random, 100)), new_rows = static_cast<size_t>(below(random, 10));
+  const size_t dim = static_cast<size_t>(below(random, 40)), new_dim = wild && below(random, 8) == 0 ? dim + 1 : dim;
+  const size_t users = static_cast<size_t>(below(random, 5)), width = static_cast<size_t>(below(random, 200));
+  std::vector<float> base = floats(random, old_rows * dim, wild), delta = floats(random, new_rows * new_dim, wild), out;
+  // Without rows only padding is valid.
+  const int limit = static_cast<int>(old_rows + new_rows);
+  std::vector<int32_t> items =
+      limit || wild ? ids(random, users * width, limit, wild) : std::vector<int32_t>(users * width, nann::kPaddingItem);
+  nann::gather_rows({matrix<const float>(base, old_rows, dim), matrix<const float>(delta, new_rows, new_dim),
+                     matrix<const int32_t>(items, users, width)},
+                    matrix<float>(out, users * width, dim), threads(random));
+}
+
+constexpr void (*kCalls[])(Random&, bool) = {mark_and_expand, expand_through, merge,
+                                             light_walk,      light_scan,     gather_rows};
 
 }  // namespace
 

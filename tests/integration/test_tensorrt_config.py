@@ -18,7 +18,6 @@ from support.tiny_bundle import make_plans
 from nann.bundle import WARMUP_FILES, Bundle, write_manifest
 from nann.clients import RetrievalClient
 from nann.errors import ServerError
-from nann.plans import PLANNED_MODELS
 from nann.python_backend.repository.configs import check_target
 from nann.python_backend.repository.install import install_bundle
 from nann.python_backend.server.install import TritonInstall
@@ -30,15 +29,19 @@ pytestmark = pytest.mark.triton
 GRID = ShapeGrid((1, 4, 16), (64, 512))
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    made = make_bundle(tmp_path_factory.mktemp("tensorrt") / "bundle")
+@pytest.fixture(scope="module", params=[False, True], ids=["item table", "item rows"])
+def bundle(request, tmp_path_factory):
+    made = make_bundle(tmp_path_factory.mktemp("tensorrt") / "bundle", item_rows=request.param)
     rng = np.random.default_rng(0)
-    rows = (rng.integers(10, ITEMS, 12), np.zeros(1), rng.normal(size=17), rng.integers(10, ITEMS, 300))
-    for name, row in zip(WARMUP_FILES.values(), rows, strict=True):
-        np.save(made.path / name, row)
+    rows = {"behaviors": rng.integers(10, ITEMS, 12), "profile_codes": np.zeros(1), "user_state": rng.normal(size=17)}
+    if request.param:
+        rows["candidate_rows"] = rng.normal(size=(300, 17))
+    else:
+        rows["candidates"] = rng.integers(10, ITEMS, 300)
+    for name, row in rows.items():
+        np.save(made.path / WARMUP_FILES[name], row)
     manifest = {**made.manifest, "shape_grid": GRID.to_manifest()}
-    return write_manifest(made.path, manifest, [*made.manifest["files"], *WARMUP_FILES.values()])
+    return write_manifest(made.path, manifest, [*made.manifest["files"], *(WARMUP_FILES[name] for name in rows)])
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +50,8 @@ def repository(bundle, tmp_path_factory):
     repository = folder / "repository"
     install_bundle(bundle.path, repository, plans=make_plans(folder / "plans", bundle))
     check_target(repository, "tensorrt")
-    for spec in PLANNED_MODELS:
-        config = repository / spec.name / "configs" / "tensorrt.pbtxt"
+    for model in bundle.exported_models:
+        config = repository / model / "configs" / "tensorrt.pbtxt"
         text = config.read_text().replace(
             'platform: "tensorrt_plan"', 'backend: "python" default_model_filename: "torch_model.py"'
         )
@@ -79,7 +82,7 @@ def test_it_is_loaded_warmed_up_and_answers_as_the_search_offline(make_server, b
 @pytest.mark.slow
 def test_triton_compares_the_warm_up_files_with_their_shapes(make_server, repository):
     """A wrong warm-up stops the start, so the start of the server above proves the warm-up right."""
-    path = repository / "scorer" / "warmup" / "candidates.512"
+    (path,) = (repository / "scorer" / "warmup").glob("candidate*.512")
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(ServerError, match="warmup"), make_server():
         pass

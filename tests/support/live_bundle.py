@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from nann.bundle import (
     ITEM_IDS_FILE,
     ITEM_NAMES_FILE,
+    ITEM_ROWS_FILE,
     ITEM_VECTORS_FILE,
     LIGHT_VECTORS_FILE,
     Bundle,
@@ -65,8 +66,8 @@ def text_ids() -> list[str]:
     return [f"{heads[index * len(heads) // ITEMS]}{item:05}" for index, item in enumerate(item_ids().tolist())]
 
 
-def make_bundle(path: Path, seed: int = 1, *, texts: bool = False) -> Bundle:
-    """A complete bundle, with text ids if `texts`."""
+def make_bundle(path: Path, seed: int = 1, *, texts: bool = False, item_rows: bool = False) -> Bundle:
+    """A complete bundle, with text ids if `texts`; its scorer has an item table, or item rows of the same numbers."""
     path.mkdir(parents=True)
     vectors = np.random.default_rng(seed).normal(size=(ITEMS, DIM)).astype(np.float32)
     graph = graph_from_hnswlib(build_hnsw(vectors, IndexConfig(m=16), threads=1), entry_layer=2)
@@ -76,7 +77,9 @@ def make_bundle(path: Path, seed: int = 1, *, texts: bool = False) -> Bundle:
     np.save(path / LIGHT_VECTORS_FILE, np.pad(vectors + blur, ((0, 0), (0, 1))))
     (path / ITEM_NAMES_FILE).write_text("".join(f"item {index}\n" for index in range(ITEMS)), encoding="utf-8")
     onnx.save(user_encoder(vectors), path / "user_encoder.onnx")
-    onnx.save(scorer(vectors), path / "scorer.onnx")
+    onnx.save(scorer(None if item_rows else vectors), path / "scorer.onnx")
+    if item_rows:
+        np.save(path / ITEM_ROWS_FILE, np.pad(vectors, ((0, 0), (0, 1))))
     layers = graph.entry_layer + 1
     columns, of_attributes = catalogue_of(attributes(), ITEMS).save(path)
     manifest = {
@@ -90,7 +93,7 @@ def make_bundle(path: Path, seed: int = 1, *, texts: bool = False) -> Bundle:
             "hnsw_entry_point": graph.hnsw_entry_point,
             "layer_count": len(graph.layers),
         },
-        "export": {"user_state_width": DIM + 1},
+        "export": {"user_state_width": DIM + 1, "item_row_width": (DIM + 1) * item_rows},
         "search": {"top_k": 20, "ef": [20, 40, 60][-layers:], "rounds": [1, 2, 4][-layers:]},
         "search_by_entry": {"seeds": search_to_json(SEEDED)},
         "attributes": columns,
@@ -104,6 +107,7 @@ def make_bundle(path: Path, seed: int = 1, *, texts: bool = False) -> Bundle:
         LIGHT_VECTORS_FILE,
         "user_encoder.onnx",
         "scorer.onnx",
+        *[ITEM_ROWS_FILE] * item_rows,
     ]
     write_manifest(path, manifest, [*names, *graph.save(path)]).note(created="2026-01-02T03:04:05+00:00")
     return Bundle.open(path)
@@ -141,21 +145,26 @@ def user_encoder(vectors: np.ndarray) -> onnx.ModelProto:
     )
 
 
-def scorer(vectors: np.ndarray) -> onnx.ModelProto:
-    """(user_state float32[B, DIM + 1], candidates int32[B, C]) -> candidate_scores float32[B, C]."""
+def scorer(vectors: np.ndarray | None) -> onnx.ModelProto:
+    """(user_state float32[B, DIM + 1], candidates int32[B, C]) -> candidate_scores float32[B, C].
+
+    Without vectors it takes their rows: candidate_rows float32[B, C, DIM + 1].
+    """
     constants = {
-        "table": np.pad(vectors, ((0, 0), (0, 1))),
-        "zero": np.array(0, np.int32),
         "axis2": np.array([2], np.int64),
         "last": np.array(DIM, np.int64),
         "one_row": np.zeros(1, np.float32),
         "axis1": np.array([1], np.int64),
     }
+    given, rows, look_up = ("candidate_rows", (TensorProto.FLOAT, ["B", "C", DIM + 1])), "candidate_rows", []
+    if vectors is not None:
+        constants |= {"table": np.pad(vectors, ((0, 0), (0, 1))), "zero": np.array(0, np.int32)}
+        given, rows = ("candidates", (TensorProto.INT32, ["B", "C"])), "rows"
+        look_up = [("Max", ["candidates", "zero"], "items"), ("Gather", ["table", "items"], "rows")]
     nodes = [
-        ("Max", ["candidates", "zero"], "items"),
-        ("Gather", ["table", "items"], "rows"),
+        *look_up,
         ("Unsqueeze", ["user_state", "axis2"], "column"),
-        ("MatMul", ["rows", "column"], "dots"),
+        ("MatMul", [rows, "column"], "dots"),
         ("Squeeze", ["dots", "axis2"], "scores"),
         # Row 0 for every user, but out of bounds, so that the model fails, for a user with only FAILING_INDEX.
         ("Gather", ["user_state", "last"], "poison", {"axis": 1}),
@@ -167,7 +176,7 @@ def scorer(vectors: np.ndarray) -> onnx.ModelProto:
     return _model(
         nodes,
         constants,
-        {"user_state": (TensorProto.FLOAT, ["B", DIM + 1]), "candidates": (TensorProto.INT32, ["B", "C"])},
+        {"user_state": (TensorProto.FLOAT, ["B", DIM + 1]), given[0]: given[1]},
         {"candidate_scores": (TensorProto.FLOAT, ["B", "C"])},
     )
 

@@ -35,7 +35,10 @@ class OfflineEnsemble:
         return self._user_encoder.run(None, {name: inputs[name] for name in read})[0]
 
     def score(self, user_states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        return self._scorer.run(None, {"user_state": user_states, "candidates": candidates})[0]
+        rows = self._bundle.item_rows
+        if rows is None:
+            return self._scorer.run(None, {"user_state": user_states, "candidates": candidates})[0]
+        return self._scorer.run(None, {"user_state": user_states, "candidate_rows": rows.base[candidates]})[0]
 
     def retrieve(
         self,

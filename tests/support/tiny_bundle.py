@@ -13,7 +13,7 @@ from nann.bundle import ITEM_IDS_FILE, LIGHT_VECTORS_FILE, Bundle, sha256_of, wr
 from nann.graph import HnswGraph, Layer
 from nann.item_ids import TEXT
 from nann.manifest import ID_KIND
-from nann.plans import PLANNED_MODELS, PLANS_FILE, PLANS_FORMAT_VERSION, plan_file
+from nann.plans import PLANS_FILE, PLANS_FORMAT_VERSION, onnx_hash, plan_file
 
 ITEMS = 30
 LENGTH = 4
@@ -71,13 +71,13 @@ def make_plans(path: Path, bundle: Bundle) -> Path:
     """A folder as `nann build-engine` makes it; the content of the plans does not matter."""
     path.mkdir(parents=True)
     entries = {}
-    for spec in PLANNED_MODELS:
-        (path / plan_file(spec.name)).write_bytes(spec.name.encode())
-        onnx_file = f"{spec.name}.onnx"
-        entries[spec.name] = {
-            "sha256": sha256_of(path / plan_file(spec.name)),
+    for name in bundle.exported_models:
+        (path / plan_file(name)).write_bytes(name.encode())
+        onnx_file = f"{name}.onnx"
+        entries[name] = {
+            "sha256": sha256_of(path / plan_file(name)),
             "onnx_file": onnx_file,
-            "onnx_sha256": bundle.manifest["files"][onnx_file]["sha256"],
+            "onnx_sha256": onnx_hash(bundle, onnx_file),
         }
     manifest = {
         "format_version": PLANS_FORMAT_VERSION,

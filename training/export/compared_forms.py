@@ -1,27 +1,24 @@
-"""The scorer in two forms that are not served, for `perf/benchmarks/scorer.py` to compare with the served one."""
+"""The scorer in three forms, for `perf/benchmarks/scorer.py` to compare: the two that are served, and a naive one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from nann.item_rows import ItemRows
 from nann.scorer import Float32Array, Int32Array
-from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES, SCORER, USER_STATE, ModelSpec, TensorSpec
+from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES, ROW_SCORER, SCORER, ModelSpec
 
 from ..config import ModelConfig
-from ..models.neural_scorer import MASKED, ItemFeatures, NeuralScorer
+from ..models.neural_scorer import MASKED, NeuralScorer
 from .onnx_export import export_module
-from .serving_modules import TableScorer, UserEncoder, item_vectors, serving_modules
+from .serving_modules import row_modules, serving_modules
 
-ITEM_VECTORS = TensorSpec("item_vectors", np.dtype(np.float32), (-1, -1))
-"""e_v of each candidate: float32[B, C, d]."""
 _NAIVE = ModelSpec("naive_scorer", (BEHAVIORS, CANDIDATES), (CANDIDATE_SCORES,))
-_SHIPPED = ModelSpec("shipped_scorer", (USER_STATE, ITEM_VECTORS), (CANDIDATE_SCORES,))
 
 
 class NaiveScorer(nn.Module):
@@ -45,27 +42,15 @@ class NaiveScorer(nn.Module):
         return scores
 
 
-class ShippedScorer(nn.Module):
-    """The served scorer without its table: the item's side is computed from vectors sent with each call."""
-
-    def __init__(self, folded: NeuralScorer) -> None:
-        super().__init__()
-        self.model = folded
-        self.scorer = TableScorer(folded, folded.item_features(torch.zeros(1, folded.config.vector_dim)))
-
-    def forward(self, user_state: Tensor, item_vectors: Tensor) -> Tensor:
-        """Scores: float32[B, C]."""
-        features: ItemFeatures = self.model.item_features(item_vectors)
-        assert features.query is not None
-        return self.scorer.score(user_state, torch.cat([features.share, features.query], dim=-1))
-
-
 @dataclass(frozen=True)
 class ComparedForms:
     """ONNX files of one network in three forms, and the inputs to score.
 
     Attributes:
-        item_vectors: float32[N, d].
+        naive: the paper's network as it is drawn.
+        served: with an item table.
+        shipped: with `rows`, which come with the call.
+        rows: of the N items.
         behaviors: int32[U, L].
         user_states: float32[U, S], of the same users.
     """
@@ -73,7 +58,7 @@ class ComparedForms:
     naive: Path
     served: Path
     shipped: Path
-    item_vectors: Float32Array
+    rows: ItemRows
     behaviors: Int32Array
     user_states: Float32Array
 
@@ -101,21 +86,20 @@ def export_forms(model: NeuralScorer, folder: Path, users: int) -> ComparedForms
     behaviors = torch.randint(model.item_count, (users, length), dtype=torch.int32)
     behaviors[::4, : length // 2] = -1
     encoder, scorer = serving_modules(model)
-    assert isinstance(encoder, UserEncoder)
+    _, row_scorer, rows = row_modules(model)
     with torch.inference_mode():
         states = encoder(behaviors, torch.zeros(users, 1, dtype=torch.int32)).clone()
     forms = ComparedForms(
         naive=folder / "naive.onnx",
         served=folder / "served.onnx",
         shipped=folder / "shipped.onnx",
-        item_vectors=item_vectors(model).numpy(),
+        rows=ItemRows(rows),
         behaviors=behaviors.numpy(),
         user_states=states.numpy(),
     )
     candidates = torch.zeros(2, 3, dtype=torch.int32)
-    vectors = torch.zeros(2, 3, model.config.vector_dim)
     dynamic = ({0: Dim("B")}, {0: Dim("B"), 1: Dim("C")})
     export_module(NaiveScorer(model).eval(), (behaviors[:2], candidates), _NAIVE, dynamic, forms.naive)
     export_module(scorer, (states[:2], candidates), SCORER, dynamic, forms.served)
-    export_module(ShippedScorer(encoder.model).eval(), (states[:2], vectors), _SHIPPED, dynamic, forms.shipped)
+    export_module(row_scorer, (states[:2], torch.zeros(2, 3, rows.shape[1])), ROW_SCORER, dynamic, forms.shipped)
     return forms

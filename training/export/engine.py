@@ -16,14 +16,16 @@ from nann.bundle import SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, Bundle
 from nann.durable_files import new_file, write_json
 from nann.errors import BundleError, ConfigError, ScorerError
 from nann.plans import (
-    PLANNED_MODELS,
     PLANS_FILE,
     PLANS_FORMAT_VERSION,
     Plans,
     Profile,
     check_profiles,
+    is_unchanged,
+    onnx_hash,
     optimization_profiles,
     plan_file,
+    read_plans,
 )
 from nann.shape_grid import MAX_BATCH_SIZE
 from nann.signature import SCORER, ModelSpec
@@ -58,10 +60,11 @@ class EngineOptions:
     optimization_level: int = 3
 
 
-def build_plans(bundle: Bundle, out: Path, options: EngineOptions) -> Plans:
+def build_plans(bundle: Bundle, out: Path, options: EngineOptions, *, keep: bool = False) -> Plans:
     """Builds, inspects and writes the plans of `user_encoder` and `scorer` into the folder `out`, and plans.json last.
 
-    The bundle's shape grid defines the optimization profiles.
+    The bundle's shape grid defines the optimization profiles. With `keep`, only those are built that are not in the
+    folder yet: the plan of a scorer that gets its item rows with the call fits every corpus of the same model.
 
     Raises:
         ConfigError: if TensorRT is not installed, or can't build for the given GPUs or profiles.
@@ -69,33 +72,34 @@ def build_plans(bundle: Bundle, out: Path, options: EngineOptions) -> Plans:
         ScorerError: if TensorRT refuses a model, or the engine does not have the requested tensors and types.
     """
     trt = find_tensorrt()
-    files = {spec.name: _onnx_file(bundle, spec, options) for spec in PLANNED_MODELS}
+    files = {name: _onnx_file(bundle, name, options) for name in bundle.exported_models}
+    entries = fitting_plans(bundle, out, options) if keep else {}
+    if entries.keys() == files.keys():
+        return Plans.open(out, bundle)
     out.mkdir(parents=True, exist_ok=True)
     (out / PLANS_FILE).unlink(missing_ok=True)
-    entries = {}
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        for spec in PLANNED_MODELS:
+        for name, spec in bundle.exported_models.items():
+            if name in entries:
+                continue
             builder = EngineBuilder(trt, spec, options, progress, out / TIMING_CACHE_FILE)
-            onnx_path = bundle.path / files[spec.name]
-            plan, inspection = builder.build(onnx_path, optimization_profiles(bundle, spec))
-            path = out / plan_file(spec.name)
+            profiles = optimization_profiles(bundle, spec)
+            plan, inspection = builder.build(bundle.path / files[name], profiles)
+            path = out / plan_file(name)
             with new_file(path) as temporary:  # an installed version may link to the old file
                 temporary.write_bytes(plan)
-            entries[spec.name] = {
+            entries[name] = {
                 "bytes": len(plan),
                 "sha256": sha256_of(path),
-                "onnx_file": onnx_path.name,
-                "onnx_sha256": bundle.manifest["files"][onnx_path.name]["sha256"],
+                **_source(bundle, files[name]),
                 "precision": "half" if _is_half(spec, options) else "full",
+                "profiles": _as_json(profiles),
                 "inspection": inspection,
             }
     manifest = {
         "format_version": PLANS_FORMAT_VERSION,
-        "library": LIBRARIES[trt.__name__],
-        "tensorrt": trt.__version__,
+        **_builder(trt, options),
         "cuda": os.environ.get("CUDA_VERSION", "unknown"),
-        "gpu": None if options.compute_capabilities else _gpu(),
-        "compute_capabilities": list(options.compute_capabilities),
         "bundle_id": bundle.bundle_id,
         "shape_grid": bundle.shape_grid.to_manifest(),
         "max_batch_size": MAX_BATCH_SIZE,
@@ -105,21 +109,49 @@ def build_plans(bundle: Bundle, out: Path, options: EngineOptions) -> Plans:
     return Plans.open(out, bundle)
 
 
-def fitting_plans(bundle: Bundle, out: Path, options: EngineOptions) -> Plans | None:
-    """The plans in a folder if `build_plans` would build the same ones, else None; ConfigError without TensorRT."""
-    trt = find_tensorrt()
+def fitting_plans(bundle: Bundle, out: Path, options: EngineOptions) -> dict[str, dict[str, Any]]:
+    """What plans.json says of the plans in a folder that `build_plans` would build again, by model.
+
+    Raises:
+        ConfigError: if TensorRT is not installed.
+    """
+    builder = _builder(find_tensorrt(), options)
     try:
-        plans = Plans.open(out, bundle)
+        manifest = read_plans(out)
     except BundleError:
-        return None
-    same = (
-        plans.manifest["library"] == LIBRARIES[trt.__name__]
-        and plans.manifest["tensorrt"] == trt.__version__
-        and plans.manifest["compute_capabilities"] == list(options.compute_capabilities)
-        and plans.manifest["gpu"] == (None if options.compute_capabilities else _gpu())
-        and plans.manifest["plans"][SCORER.name]["precision"] == ("half" if options.half else "full")
-    )
-    return plans if same else None
+        return {}
+    if {key: manifest.get(key) for key in builder} != builder:
+        return {}
+    return {
+        name: entry
+        for name, spec in bundle.exported_models.items()
+        if (entry := manifest["plans"].get(name))
+        and entry.get("profiles") == _as_json(optimization_profiles(bundle, spec))
+        and _source(bundle, _onnx_file(bundle, name, options)).items() <= entry.items()
+        and is_unchanged(out / plan_file(name), entry)
+    }
+
+
+def _builder(trt: Any, options: EngineOptions) -> dict[str, Any]:
+    """What builds, and for which GPU, as plans.json says it."""
+    return {
+        "library": LIBRARIES[trt.__name__],
+        "tensorrt": trt.__version__,
+        "gpu": None if options.compute_capabilities else _gpu(),
+        "compute_capabilities": list(options.compute_capabilities),
+    }
+
+
+def _source(bundle: Bundle, onnx_file: str) -> dict[str, str | None]:
+    return {"onnx_file": onnx_file, "onnx_sha256": onnx_hash(bundle, onnx_file)}
+
+
+def _as_json(profiles: Sequence[Profile]) -> list[dict[str, list[list[int]]]]:
+    """Smallest and largest shape of each input by name, of each profile."""
+    return [
+        {tensor.name: [list(one.smallest[tensor]), list(one.largest[tensor])] for tensor in one.largest}
+        for one in profiles
+    ]
 
 
 class EngineBuilder:
@@ -192,7 +224,7 @@ class EngineBuilder:
         for number, profile in enumerate(profiles):
             requested = builder.create_optimization_profile()
             for tensor in self._spec.inputs:
-                low, high = (1, profile.smallest[tensor]), (MAX_BATCH_SIZE, profile.largest[tensor])
+                low, high = (1, *profile.smallest[tensor]), (MAX_BATCH_SIZE, *profile.largest[tensor])
                 requested.set_shape(tensor.name, low, high, high)
             if config.add_optimization_profile(requested) != number:
                 raise ConfigError(
@@ -225,12 +257,12 @@ class EngineBuilder:
 
 
 def _is_half(spec: ModelSpec, options: EngineOptions) -> bool:
-    return options.half and spec is SCORER
+    return options.half and spec.name == SCORER.name
 
 
-def _onnx_file(bundle: Bundle, spec: ModelSpec, options: EngineOptions) -> str:
+def _onnx_file(bundle: Bundle, model: str, options: EngineOptions) -> str:
     scorer_file = SCORER_HALF_FILE if options.half else SCORER_FILE
-    name = scorer_file if spec is SCORER else USER_ENCODER_FILE
+    name = scorer_file if model == SCORER.name else USER_ENCODER_FILE
     if name not in bundle.manifest["files"]:
         command = "nann export --half" if name == SCORER_HALF_FILE else "nann export"
         raise BundleError(f"{bundle.path} has no {name}; run `{command}`, or build with --full-precision")

@@ -67,7 +67,7 @@ def check_engine(trt: Any, engine: Any, spec: ModelSpec, profiles: Sequence[Prof
         )
     for number, profile in enumerate(profiles):
         for tensor in spec.inputs:
-            low, high = (1, profile.smallest[tensor]), (MAX_BATCH_SIZE, profile.largest[tensor])
+            low, high = (1, *profile.smallest[tensor]), (MAX_BATCH_SIZE, *profile.largest[tensor])
             shapes = tuple(tuple(shape) for shape in engine.get_tensor_profile_shape(tensor.name, number))
             if shapes != (low, high, high):
                 raise ScorerError(

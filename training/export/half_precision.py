@@ -67,7 +67,7 @@ def export_half(bundle: Bundle) -> HalfReport:
         model = onnx.load(str(bundle.path / SCORER_FILE), load_external_data=False)
         read_external_data(model, bundle.path)
         onnx.save(to_half(model), str(temporary))
-        full, half = OnnxScorer(bundle.path / SCORER_FILE), OnnxScorer(temporary)
+        full, half = OnnxScorer.of_bundle(bundle), OnnxScorer(temporary, rows=bundle.item_rows)
         report = _compare(bundle, full, half, temporary.stat().st_size)
     bundle.change(written=[SCORER_HALF_FILE]).note(half_precision=asdict(report))
     return report

@@ -1,4 +1,4 @@
-"""The two served modules of a `KernelScorer`.
+"""The served modules of a `KernelScorer`.
 
 `user_state` is flat: `keys | weights` with heads, `digits of the behaviours | weights` with repeats, `gates` with
 any of them, and `light`, which is [u, 1].
@@ -7,6 +7,7 @@ any of them, and `light`, which is [u, 1].
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import reduce
 
 import torch
@@ -28,9 +29,10 @@ class KernelUserEncoder(nn.Module):
 
     behaviors: Tensor
 
-    def __init__(self, model: KernelScorer, behavior_vectors: Tensor) -> None:
+    def __init__(self, model: KernelScorer, behavior_vectors: Tensor, digits: int) -> None:
         super().__init__()
         self.model = model
+        self.digits = digits
         self.register_buffer("behaviors", behavior_vectors)
 
     def forward(self, behaviors: Tensor, profile_codes: Tensor) -> Tensor:
@@ -41,39 +43,53 @@ class KernelUserEncoder(nn.Module):
         if self.model.heads_on:
             parts += [user.keys.transpose(2, 3).flatten(1), user.weights.flatten(1)]
         if self.model.kernel.repeats:
-            parts += [digit.float() for digit in _digits(user.behaviors.clamp(min=0), self.model.item_count)]
+            parts += [digit.float() for digit in _digits(user.behaviors.clamp(min=0), self.digits)]
             parts.append(user.repeat_weights)
         if parts:
             parts.append(user.gates)
         return torch.cat([*parts, self.model.light_of(user)], dim=1)
 
 
-class KernelTableScorer(nn.Module):
-    """(user_state float32[B, S], candidates int32[B, C]) -> candidate_scores float32[B, C].
+class KernelRowScorer(nn.Module):
+    """(user_state float32[B, S], candidate_rows float32[B, C, R]) -> candidate_scores float32[B, C].
 
-    A table holds the item's side: `e_v | queries | gates`, and only e_v if the score is an inner product.
+    A row holds the item's side: `e_v | queries | gates | digits of the item's index`. Digits are there with repeats
+    only, and queries and gates only where the score is more than an inner product.
     """
 
-    items: Tensor
-
-    def __init__(self, model: KernelScorer, items: KernelItem) -> None:
+    def __init__(self, model: KernelScorer, items: KernelItem, digits: int) -> None:
         super().__init__()
         self.width = model.config.vector_dim
         self.heads = model.kernel.heads if model.heads_on else 0
         self.attended = model.head_recency.shape[1]
         self.repeats = len(model.repeat_recency)
-        self.digits = len(_digits(items.item[:1], len(items.item)))
+        self.digits = digits
         self.evidences = items.gates.shape[1]
-        parts = [items.vector]
-        if self.heads:
-            parts.append(items.queries.flatten(1))
-        if self.evidences:
-            parts.append(items.gates)
-        self.register_buffer("items", torch.cat(parts, dim=1))
 
-    def forward(self, user_state: Tensor, candidates: Tensor) -> Tensor:
-        """Scores; padding (-1) gets the score of item 0, which the caller ignores."""
-        items = nn.functional.embedding(candidates.clamp(min=0), self.items)
+    def forward(self, user_state: Tensor, candidate_rows: Tensor) -> Tensor:
+        """Scores."""
+        own, digits = candidate_rows.split([self.own_width, self.digits if self.repeats else 0], dim=2)
+        return self.score(user_state, own, digits.unbind(dim=2))
+
+    @property
+    def own_width(self) -> int:
+        """Columns of a row before the digits."""
+        return self.width + self.heads * (self.width - 1) + self.evidences
+
+    def own_rows(self, items: KernelItem) -> Tensor:
+        """The rows of items without the digits: float32[N, any]."""
+        parts = [items.vector, items.gates]
+        if self.heads:
+            parts.insert(1, items.queries.flatten(1))
+        return torch.cat(parts, dim=1)
+
+    def rows(self, items: KernelItem) -> Tensor:
+        """The rows of items: float32[N, R]."""
+        digits = _digits(items.item, self.digits) if self.repeats else []
+        return torch.cat([self.own_rows(items), *(digit[:, None].float() for digit in digits)], dim=1)
+
+    def score(self, user_state: Tensor, items: Tensor, digits: Sequence[Tensor]) -> Tensor:
+        """Scores of items by `e_v | queries | gates`, `float[B, C, any]`, and each digit of their index, `[B, C]`."""
         depth = self.width - 1
         sizes = [self.heads * self.attended * depth, self.heads * self.attended]
         sizes += [self.repeats * self.digits, self.repeats, self.evidences, self.width]
@@ -87,9 +103,8 @@ class KernelTableScorer(nn.Module):
             shifted = (similarities.clamp(max=MAX_SIMILARITY) - _SHIFT).exp()
             found.append((shifted @ weights.unflatten(1, (self.heads, self.attended))[..., None]).squeeze(3))
         if self.repeats:
-            digits = _digits(candidates.clamp(min=0), len(self.items))
             pairs = zip(digits, behaviors.split(self.repeats, dim=1), strict=True)
-            equal = [mine[:, :, None] == theirs.int()[:, None] for mine, theirs in pairs]  # [B, C, L] each
+            equal = [mine[:, :, None] == theirs.to(mine.dtype)[:, None] for mine, theirs in pairs]  # [B, C, L] each
             same = reduce(torch.logical_and, equal)
             found.append((same.to(items.dtype) @ repeat_weights[:, :, None] * math.exp(-_SHIFT)).transpose(1, 2))
         if not found:
@@ -100,10 +115,30 @@ class KernelTableScorer(nn.Module):
         return scores
 
 
+class KernelTableScorer(KernelRowScorer):
+    """(user_state float32[B, S], candidates int32[B, C]) -> candidate_scores float32[B, C]; a table holds the rows."""
+
+    items: Tensor
+
+    def __init__(self, model: KernelScorer, items: KernelItem, digits: int) -> None:
+        super().__init__(model, items, digits)
+        self.register_buffer("items", self.own_rows(items))
+
+    def forward(self, user_state: Tensor, candidates: Tensor) -> Tensor:
+        """Scores; padding (-1) gets the score of item 0, which the caller ignores."""
+        items = nn.functional.embedding(candidates.clamp(min=0), self.items)
+        return self.score(user_state, items, _digits(candidates.clamp(min=0), self.digits) if self.repeats else [])
+
+
+def digit_count(items: int) -> int:
+    """How many digits the indices of so many items have."""
+    return 1 if items <= _DIGIT else 1 + digit_count(-(-items // _DIGIT))
+
+
 def _digits(items: Tensor, count: int) -> list[Tensor]:
-    """The digits of indices of `count` items, lowest first: int32 of the same shape each."""
+    """The last `count` digits of indices, lowest first: int of the same shape each."""
     digits = [items % _DIGIT]
-    while count > _DIGIT:
-        items, count = items // _DIGIT, -(-count // _DIGIT)
+    while len(digits) < count:
+        items = items // _DIGIT
         digits.append(items % _DIGIT)
     return digits

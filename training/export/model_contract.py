@@ -11,6 +11,8 @@ from nann.errors import ScorerError
 from nann.score_agreement import TOLERANCE, Agreement
 from nann.signature import PADDING_ITEM
 
+from ..scorers import GatheringScorer
+
 
 def check_modules(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module) -> Tensor:
     """Runs both modules in torch; returns the user states of two example users, `float32[2, S]`.
@@ -27,10 +29,16 @@ def check_modules(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module) ->
     except Exception as error:  # whatever the modules raise
         raise ScorerError(
             f"the modules fail on item indices 0 to {bundle.item_count - 1}: {root_cause(error)}; "
-            + (_half_advice(user_encoder, scorer) or "expected a row for every item of the bundle in each item table")
+            + (_half_advice(user_encoder, scorer) or _expected(scorer))
         ) from error
     _check_independence(bundle, user_encoder, scorer)
     return state
+
+
+def _expected(scorer: nn.Module) -> str:
+    if isinstance(scorer, GatheringScorer):
+        return f"expected a scorer of candidate_rows, float32[B, C, {scorer.rows.width}]: item_rows were given"
+    return "expected a row for every item of the bundle in each item table"
 
 
 def _half_advice(*modules: nn.Module) -> str:

@@ -17,16 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from nann.bundle import SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, WARMUP_FILES, Bundle
+from nann.bundle import ITEM_ROWS_FILE, SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, WARMUP_FILES, Bundle
+from nann.bundle_check import first_not_finite
 from nann.durable_files import scratch_folder
-from nann.errors import BundleError, ScorerError
+from nann.errors import BundleError, DataError, ScorerError
+from nann.item_rows import ItemRows, candidate_tensor
 from nann.light_walk import light_users
 from nann.reachability import Reachability
 from nann.score_agreement import MIN_ORDER, TOLERANCE, Agreement, typical_score
 from nann.scorer import Float32Array
-from nann.signature import SCORER, USER_ENCODER, ModelSpec
+from nann.signature import ROW_SCORER, SCORER, USER_ENCODER, ModelSpec
 
-from ..scorers import OnnxScorer, OnnxUserEncoder, trained_attention
+from ..scorers import GatheringScorer, OnnxScorer, OnnxUserEncoder, trained_attention
 from .model_contract import check_modules, example_candidates, example_users, plain_module, root_cause
 
 PARITY_SHAPES = ((1, 1), (1, 61), (2, 7), (3, 256), (16, 1000))
@@ -39,49 +41,66 @@ _EXTERNAL_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and the largest difference between onnxruntime and torch (`Agreement.error`)."""
+    """What was written, and the largest difference between onnxruntime and torch (`Agreement.error`).
+
+    Attributes:
+        item_row_width: R, columns of item_rows.npy; 0 if the scorer has an item table.
+    """
 
     user_encoder_bytes: int
     scorer_bytes: int
     user_state_width: int
+    item_row_width: int
     max_difference: float
     tolerance: float
     shapes_checked: int
 
 
 @trained_attention()
-def export_to_bundle(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module) -> ExportReport:
+def export_to_bundle(
+    bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module, item_rows: Float32Array | None = None
+) -> ExportReport:
     """Exports the two modules into the bundle, if onnxruntime agrees with torch; see docs/custom_scorer.md.
 
     Args:
         bundle: from `nann.training.search.index.create_bundle`.
         user_encoder: `(behaviors int32[B, L], profile_codes int32[B, P]) -> float32[B, S]`, any S. If the bundle has
             light vectors, the last columns are the user's side of the light score.
-        scorer: `(user_state float32[B, S], candidates int32[B, C]) -> float32[B, C]`.
+        scorer: `(user_state float32[B, S], candidates int32[B, C]) -> float32[B, C]`, with item tables among its
+            weights; with `item_rows`: `(user_state float32[B, S], candidate_rows float32[B, C, R]) -> float32[B, C]`.
+        item_rows: `float32[N, R]`, all that the scorer needs of each item. The bundle keeps them in a file of their
+            own, and whoever calls the scorer sends it the rows of the candidates. None: the scorer has item tables.
 
     Raises:
+        DataError: if item_rows has another shape, or a number in it is not finite.
         ScorerError: if a module breaks the contract, or onnxruntime's scores differ from torch's. The bundle is then
             left without the ONNX files.
         BundleError: if no search can reach more than 5% of the items.
     """
     reachability = Reachability.require(bundle.graph, warn=False)  # `create_bundle` has said it
     user_encoder, scorer = plain_module(user_encoder), plain_module(scorer)
-    behaviors, profiles = example_users(bundle, 2)
-    candidates = example_candidates(bundle, 2, 3)
-    state = check_modules(bundle, user_encoder, scorer)
+    rows = None if item_rows is None else _checked_rows(bundle, item_rows)
+    of_candidates = scorer if rows is None else GatheringScorer(scorer, rows)
+    state = check_modules(bundle, user_encoder, of_candidates)
     with scratch_folder(bundle.path / "export") as folder:
         paths = {name: folder / name for name in (USER_ENCODER_FILE, SCORER_FILE)}
         one_dynamic: tuple[dict[int, Dim], ...] = ({0: Dim("B")}, {0: Dim("B")})
-        export_module(user_encoder, (behaviors, profiles), USER_ENCODER, one_dynamic, paths[USER_ENCODER_FILE])
+        export_module(user_encoder, example_users(bundle, 2), USER_ENCODER, one_dynamic, paths[USER_ENCODER_FILE])
         both_dynamic = ({0: Dim("B")}, {0: Dim("B"), 1: Dim("C")})
-        export_module(scorer, (state, candidates), SCORER, both_dynamic, paths[SCORER_FILE])
-        agreement = check_parity(bundle, user_encoder, scorer, paths[USER_ENCODER_FILE], paths[SCORER_FILE])
+        _, candidates = candidate_tensor(example_candidates(bundle, 2, 3).numpy(), rows)
+        spec = SCORER if rows is None else ROW_SCORER
+        export_module(scorer, (state, torch.from_numpy(candidates)), spec, both_dynamic, paths[SCORER_FILE])
+        encoder_path, scorer_path = paths.values()
+        agreement = check_parity(bundle, user_encoder, of_candidates, encoder_path, scorer_path, rows)
+        if rows is not None:
+            np.save(folder / ITEM_ROWS_FILE, rows.base)
         written, derived = _replace_exported(folder, bundle.path)
     sizes = {name: written[name] + written.get(external_data_file(name), 0) for name in paths}
     report = ExportReport(
         user_encoder_bytes=sizes[USER_ENCODER_FILE],
         scorer_bytes=sizes[SCORER_FILE],
         user_state_width=state.shape[1],
+        item_row_width=0 if rows is None else rows.width,
         max_difference=agreement.error,
         tolerance=TOLERANCE,
         shapes_checked=len(PARITY_SHAPES),
@@ -93,6 +112,16 @@ def export_to_bundle(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module)
     return report
 
 
+def _checked_rows(bundle: Bundle, given: Float32Array) -> ItemRows:
+    rows = np.ascontiguousarray(given, np.float32)
+    if rows.ndim != 2 or len(rows) != bundle.item_count or not rows.shape[1]:
+        raise DataError(f"item_rows has shape {list(rows.shape)}; expected [{bundle.item_count}, any], a row per item")
+    item = first_not_finite(rows)
+    if item is not None:
+        raise DataError(f"item_rows holds NaN or infinity, for item index {item} first; expected finite numbers")
+    return ItemRows(rows)
+
+
 def _replace_exported(exported: Path, folder: Path) -> tuple[dict[str, int], set[str]]:
     """Moves the exported files into a bundle, and removes those that were made from the last export.
 
@@ -101,7 +130,7 @@ def _replace_exported(exported: Path, folder: Path) -> tuple[dict[str, int], set
     """
     written = {path.name: path.stat().st_size for path in exported.iterdir()}
     external = map(external_data_file, (USER_ENCODER_FILE, SCORER_FILE))
-    derived = {SCORER_HALF_FILE, *WARMUP_FILES.values(), *external} - set(written)
+    derived = {SCORER_HALF_FILE, ITEM_ROWS_FILE, *WARMUP_FILES.values(), *external} - set(written)
     for name in derived:
         (folder / name).unlink(missing_ok=True)
     for name in written:
@@ -110,15 +139,22 @@ def _replace_exported(exported: Path, folder: Path) -> tuple[dict[str, int], set
 
 
 def check_parity(
-    bundle: Bundle, user_encoder: nn.Module, scorer: nn.Module, encoder_path: Path, scorer_path: Path
+    bundle: Bundle,
+    user_encoder: nn.Module,
+    scorer: nn.Module,
+    encoder_path: Path,
+    scorer_path: Path,
+    rows: ItemRows | None = None,
 ) -> Agreement:
     """Compares torch with onnxruntime at `PARITY_SHAPES`; returns the worst agreement.
+
+    The module `scorer` takes candidates; so does the file, unless there are `rows`.
 
     Raises:
         ScorerError: naming the shape and the difference, if the scores do not agree.
     """
     try:
-        onnx_encoder, onnx_scorer = OnnxUserEncoder(encoder_path), OnnxScorer(scorer_path)
+        onnx_encoder, onnx_scorer = OnnxUserEncoder(encoder_path), OnnxScorer(scorer_path, rows=rows)
     except BundleError as error:
         advice = _half_advice(encoder_path, scorer_path)
         raise ScorerError(f"onnxruntime refuses what torch exported: {root_cause(error)}{advice}") from error
@@ -272,7 +308,7 @@ def _save(model: onnx.ModelProto, path: Path) -> None:
 def _declare_signature(model: onnx.ModelProto, spec: ModelSpec) -> None:
     """Makes the file declare the tensors of `nann.signature`, which Triton's ONNX Runtime backend checks.
 
-    Adds inputs that the module does not read, and makes the widths of this bundle (S, L, P) symbols.
+    Adds inputs that the module does not read, and makes the widths of this bundle (S, L, P, R) symbols.
     """
     declared = {value.name: value for value in (*model.graph.input, *model.graph.output)}
     for tensor in (*spec.inputs, *spec.outputs):
@@ -281,10 +317,12 @@ def _declare_signature(model: onnx.ModelProto, spec: ModelSpec) -> None:
             value = model.graph.input.add(name=tensor.name)
             value.type.tensor_type.elem_type = onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype)
             value.type.tensor_type.shape.dim.add(dim_param="B")
-            value.type.tensor_type.shape.dim.add()
-        width = value.type.tensor_type.shape.dim[1]
-        if not width.dim_param:
-            width.dim_param = f"{tensor.name}_width"
+            for _ in tensor.shape:
+                value.type.tensor_type.shape.dim.add()
+        *counts, width = value.type.tensor_type.shape.dim[1:]
+        for dimension, name in (*((count, "count") for count in counts), (width, "width")):
+            if not dimension.dim_param:
+                dimension.dim_param = f"{tensor.name}_{name}"
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The trained scorer as it is exported and served: a user encoder, and a scorer with an item table.
+"""The trained scorer as it is exported and served: a user encoder, and a scorer with an item table or without.
 
 `user_state` is flat: `keys | values | mask | light` with attention, `base | light` without; `light` only with a light
 head. Other modules may use another layout (docs/custom_scorer.md), except that the light walk reads `light` from the
@@ -17,11 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nann.scorer import Float32Array
+
 from ..models.kernel_scorer import KernelScorer
 from ..models.layers import fix_slopes, fold_batch_norm
 from ..models.neural_scorer import ItemFeatures, NeuralScorer, UserContext
 from ..models.scorer import AnyScorer
-from .kernel_modules import KernelTableScorer, KernelUserEncoder
+from .kernel_modules import KernelRowScorer, KernelTableScorer, KernelUserEncoder, digit_count
 
 _ITEM_CHUNK = 65_536
 
@@ -49,32 +51,25 @@ def _scorer_parts(context: UserContext) -> list[Tensor]:
     return [context.keys.transpose(1, 2), context.values + context.base[:, None, :], context.mask]
 
 
-class TableScorer(nn.Module):
-    """(user_state float32[B, S], candidates int32[B, C]) -> candidate_scores float32[B, C].
+class RowScorer(nn.Module):
+    """(user_state float32[B, S], candidate_rows float32[B, C, H + A]) -> candidate_scores float32[B, C].
 
-    A table holds what depends only on the item: its share of the first score layer and its attention query. A candidate
-    costs one look-up, the attention's two products and the rest of the score network.
+    A row is what depends only on the item: its share of the first score layer and its attention query. A candidate
+    costs the attention's two products and the rest of the score network.
     """
-
-    items: Tensor
 
     def __init__(self, model: NeuralScorer, features: ItemFeatures) -> None:
         super().__init__()
         self.config = model.config
         self.hidden = features.share.shape[-1]
-        two_sided = model.config.architecture == "two_sided"
-        self.tail = nn.Identity() if two_sided else model.score_network[1:]
-        # One table, because reaching a random row takes longer than reading it.
-        parts = [part for part in features if part is not None]
-        self.register_buffer("items", torch.cat(parts, dim=-1))
+        self.tail = nn.Identity() if model.config.architecture == "two_sided" else model.score_network[1:]
 
-    def forward(self, user_state: Tensor, candidates: Tensor) -> Tensor:
-        """Scores; padding (-1) gets the score of item 0, which the caller ignores."""
-        # `embedding` exports as a single Gather; indexing does not.
-        return self.score(user_state, nn.functional.embedding(candidates.clamp(min=0), self.items))
+    def forward(self, user_state: Tensor, candidate_rows: Tensor) -> Tensor:
+        """Scores."""
+        return self.score(user_state, candidate_rows)
 
     def score(self, user_state: Tensor, items: Tensor) -> Tensor:
-        """Scores of items given by their rows of the table: float[B, S], float[B, C, H + A] -> float[B, C]."""
+        """Scores of items given by their rows: float[B, S], float[B, C, H + A] -> float[B, C]."""
         if self.config.architecture == "attention":
             hidden = self._attend(user_state, items)
         else:
@@ -95,6 +90,29 @@ class TableScorer(nn.Module):
         share, query = items.split([self.hidden, width], dim=-1)
         logits = query @ keys.unflatten(1, (width, length)) + mask[:, None, :]  # [B, C, L]
         return share + logits.softmax(dim=-1) @ values.unflatten(1, (length, self.hidden))
+
+
+class TableScorer(RowScorer):
+    """(user_state float32[B, S], candidates int32[B, C]) -> candidate_scores float32[B, C].
+
+    A table holds the rows, so that a candidate also costs one look-up.
+    """
+
+    items: Tensor
+
+    def __init__(self, model: NeuralScorer, features: ItemFeatures) -> None:
+        super().__init__(model, features)
+        self.register_buffer("items", _rows(features))
+
+    def forward(self, user_state: Tensor, candidates: Tensor) -> Tensor:
+        """Scores; padding (-1) gets the score of item 0, which the caller ignores."""
+        # `embedding` exports as a single Gather; indexing does not.
+        return self.score(user_state, nn.functional.embedding(candidates.clamp(min=0), self.items))
+
+
+def _rows(features: ItemFeatures) -> Tensor:
+    # Side by side, because reaching a random row takes longer than reading it.
+    return torch.cat([part for part in features if part is not None], dim=-1)
 
 
 @torch.inference_mode()
@@ -118,7 +136,30 @@ def _each_item(function: Callable[[Tensor], Tensor], count: int, device: torch.d
 
 @torch.inference_mode()
 def serving_modules(model: AnyScorer) -> tuple[nn.Module, nn.Module]:
-    """User encoder and scorer of a trained model, batch norm folded; the scores are the same."""
+    """User encoder and scorer with an item table of a trained model, batch norm folded; the scores are the same."""
+    folded, items = _folded(model)
+    if isinstance(folded, KernelScorer):
+        digits = digit_count(folded.item_count)
+        return _frozen(_kernel_encoder(folded, digits), KernelTableScorer(folded, items, digits))
+    return _frozen(UserEncoder(folded), TableScorer(folded, items))
+
+
+@torch.inference_mode()
+def row_modules(model: AnyScorer) -> tuple[nn.Module, nn.Module, Float32Array]:
+    """User encoder, scorer without an item table, and the rows of all items, `float32[N, R]`, of a trained model.
+
+    Nothing in the scorer depends on the items: with another corpus of the same model it stays the same.
+    """
+    folded, items = _folded(model)
+    if isinstance(folded, KernelScorer):
+        digits = digit_count(2 * folded.item_count)  # room for new items
+        kernel_scorer = KernelRowScorer(folded, items, digits)
+        return *_frozen(_kernel_encoder(folded, digits), kernel_scorer), kernel_scorer.rows(items).numpy()
+    return *_frozen(UserEncoder(folded), RowScorer(folded, items)), _rows(items).numpy()
+
+
+def _folded(model: AnyScorer) -> tuple[Any, Any]:
+    """A copy of a model for serving, and its item side of every item."""
     folded = copy.deepcopy(model).cpu().float().eval()
     vectors = item_vectors(folded)
     fold_batch_norm(folded)
@@ -126,15 +167,16 @@ def serving_modules(model: AnyScorer) -> tuple[nn.Module, nn.Module]:
     chunks = torch.arange(len(vectors)).split(_ITEM_CHUNK)
     features: list[Any] = [folded.item_features(vectors[chunk], chunk) for chunk in chunks]
     joined = [None if parts[0] is None else torch.cat(parts).clone() for parts in zip(*features, strict=True)]
-    items = type(features[0])(*joined)
-    encoder: nn.Module
-    scorer: nn.Module
-    if isinstance(folded, KernelScorer):
-        behaviors = _each_item(folded.behavior_vectors, folded.item_count, torch.device("cpu"))
-        encoder = KernelUserEncoder(folded, behaviors)
-        scorer = KernelTableScorer(folded, items)
-    else:
-        assert isinstance(folded, NeuralScorer)
+    if isinstance(folded, NeuralScorer):
         folded.tabulate_attributes()
-        encoder, scorer = UserEncoder(folded), TableScorer(folded, items)
+    return folded, type(features[0])(*joined)
+
+
+def _kernel_encoder(folded: KernelScorer, digits: int) -> KernelUserEncoder:
+    return KernelUserEncoder(
+        folded, _each_item(folded.behavior_vectors, folded.item_count, torch.device("cpu")), digits
+    )
+
+
+def _frozen(encoder: nn.Module, scorer: nn.Module) -> tuple[nn.Module, nn.Module]:
     return encoder.requires_grad_(False).eval(), scorer.requires_grad_(False).eval()

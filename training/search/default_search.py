@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
-from nann.bundle import SCORER_FILE, Bundle
+from nann.bundle import Bundle
 
 from ..data.prepared import PreparedData
 from ..scorers import OnnxScorer
@@ -38,7 +38,7 @@ def recommend_search(bundle: Bundle, data: PreparedData) -> dict[str, Any] | Non
         return known
     start = monotonic()
     queries, batch = bundle_users(bundle, data, SPLIT, USERS)
-    scorer, top_k = OnnxScorer(bundle.path / SCORER_FILE), bundle.search_params.top_k
+    scorer, top_k = OnnxScorer.of_bundle(bundle), bundle.search_params.top_k
     users = MeasuredUsers.of(scorer, batch, queries, bundle.item_count, top_k)
     for max_share in (MAX_SHARE, 1.0):  # of a tiny corpus every search scores more than a quarter
         by_entry: dict[str, SearchTuning] = {}

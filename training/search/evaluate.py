@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nann.bundle import SCORER_FILE, Bundle
+from nann.bundle import Bundle
 from nann.errors import ConfigError, DataError
 from nann.filters import NamedFilters
 from nann.request_conditions import RequestConditions, items_matching
@@ -108,7 +108,7 @@ def evaluate_bundle(
         raise ConfigError(
             f"the conditions allow {np.count_nonzero(matching == 0)} of {len(batch)} users no item; ask for less"
         )
-    scorer = OnnxScorer(bundle.path / SCORER_FILE)
+    scorer = OnnxScorer.of_bundle(bundle)
     measured = MeasuredUsers.of(scorer, batch, queries, bundle.item_count, params.top_k)
     metrics = measured.measure(bundle.index, scorer, params)
     name, best = _noted_baseline(notes, split, len(batch), params.top_k)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nann.bundle import SCORER_FILE, Bundle
+from nann.bundle import Bundle
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.search_input import UserBatch
 
@@ -51,7 +51,7 @@ class ModelLists:
         return cls(
             bundle.sequence_length,
             lambda: bundle_users(bundle, data, split, users)[1],
-            OnnxScorer(bundle.path / SCORER_FILE),
+            OnnxScorer.of_bundle(bundle),
             data.item_count,
             bundle.light_vectors,
         )

@@ -17,7 +17,7 @@ from nann.search_params import SearchOptions
 from ..checkpoint import Checkpoint
 from ..data.prepared import PreparedData
 from ..export.onnx_export import ExportReport, export_to_bundle
-from ..export.serving_modules import item_vectors, light_vectors, serving_modules
+from ..export.serving_modules import item_vectors, light_vectors, row_modules, serving_modules
 from .index import create_bundle
 
 
@@ -81,8 +81,10 @@ def of_checkpoint(bundle: Bundle) -> bool:
     return "weights" in bundle.notes.get("provenance", {})
 
 
-def export_checkpoint(checkpoint: Checkpoint, data: PreparedData, bundle: Bundle) -> ExportReport:
-    """Exports the scorer whose vectors the bundle's graph was built on.
+def export_checkpoint(
+    checkpoint: Checkpoint, data: PreparedData, bundle: Bundle, *, item_rows: bool = False
+) -> ExportReport:
+    """Exports the scorer whose vectors the bundle's graph was built on: with an item table, or with item rows.
 
     Raises:
         BundleError: if the bundle was made from another checkpoint.
@@ -95,7 +97,8 @@ def export_checkpoint(checkpoint: Checkpoint, data: PreparedData, bundle: Bundle
             "a graph and a scorer must come from the same weights; run `nann index` with this checkpoint"
         )
     checkpoint.check_trained_on(data)
-    return export_to_bundle(bundle, *serving_modules(checkpoint.restore(data)))
+    modules = row_modules if item_rows else serving_modules
+    return export_to_bundle(bundle, *modules(checkpoint.restore(data)))
 
 
 def weights_hash(checkpoint: Checkpoint) -> str:

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nann.beam_search import beam_search
-from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, WARMUP_FILES, Bundle
+from nann.bundle import USER_ENCODER_FILE, WARMUP_FILES, Bundle
 from nann.durable_files import new_file
 from nann.errors import DataError, NannError
+from nann.item_rows import candidate_tensor
 from nann.kernels import Uint64Array
 from nann.request_conditions import RequestConditions
 from nann.scorer import Float32Array, Int32Array, Scorer
@@ -26,7 +27,6 @@ from nann.signature import (
     ALLOW_ITEM_IDS,
     BEHAVIOR_ITEM_IDS,
     BEHAVIORS,
-    CANDIDATES,
     ENSEMBLE,
     EXCLUDE_ITEM_IDS,
     PADDING_ITEM,
@@ -149,7 +149,7 @@ def plan_shapes(bundle: Bundle, requests: Requests, width_count: int) -> ShapePl
         UserBatch(states[row : row + 1], requests.behaviors[row : row + 1], blocked)
         for row, blocked in enumerate(requests.blocked)
     ]
-    scorer = _RecordingScorer(OnnxScorer(bundle.path / SCORER_FILE))
+    scorer = _RecordingScorer(OnnxScorer.of_bundle(bundle))
     for batch_size in DEFAULT_GRID.batch_sizes:
         for start in range(0, len(states), batch_size):
             batch = slice(start, start + batch_size)
@@ -172,12 +172,13 @@ def _write(bundle: Bundle, grid: ShapeGrid, requests: Requests, states: Float32A
         BEHAVIORS.name: requests.behaviors[0],
         PROFILE_CODES.name: requests.profiles[0],
         USER_STATE.name: states[0],
-        CANDIDATES.name: candidates,
     }
-    for name, file in WARMUP_FILES.items():
-        with new_file(bundle.path / file) as temporary:
-            np.save(temporary, rows[name])
-    bundle.change(written=WARMUP_FILES.values(), shape_grid=grid.to_manifest())
+    spec, value = candidate_tensor(candidates[None], bundle.item_rows)
+    rows[spec.name] = value[0]
+    for name, row in rows.items():
+        with new_file(bundle.path / WARMUP_FILES[name]) as temporary:
+            np.save(temporary, row)
+    bundle.change(written=[WARMUP_FILES[name] for name in rows], shape_grid=grid.to_manifest())
 
 
 def _parsed_lines(

@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from nann.bundle import SCORER_FILE, Bundle, search_to_json
+from nann.bundle import Bundle, search_to_json
 from nann.durable_files import new_file
 from nann.errors import ConfigError
 from nann.graph import HnswGraph, layer_files
@@ -114,7 +114,7 @@ def tune_bundle(
     check_same_items(bundle, data)
     queries, batch = bundle_users(bundle, data, SPLIT, users)
     mix, batch = FilterMix.under(filters, bundle, batch)
-    scorer = OnnxScorer(bundle.path / SCORER_FILE)
+    scorer = OnnxScorer.of_bundle(bundle)
     missed = Reachability.of(bundle.graph)
     vectors = np.asarray(bundle.item_vectors)
     graph = link_orphans(bundle.graph, vectors, missed.orphans) if repair else bundle.graph

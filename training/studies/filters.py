@@ -110,7 +110,7 @@ def _bundle(runs: Runs, settings: StudySettings) -> Bundle:
 def _of_data(bundle: Bundle, runs: Runs, count: int) -> FilteredSearch:
     _, users = bundle_users(bundle, runs.data, SPLIT, count, 1)
     runs.say(f"scoring every item for {len(users)} users")
-    return FilteredSearch.of(bundle.index, OnnxScorer(bundle.path / SCORER_FILE), users, bundle.search_params)
+    return FilteredSearch.of(bundle.index, OnnxScorer.of_bundle(bundle), users, bundle.search_params)
 
 
 def _planted(home: Path, users: int) -> FilteredSearch:

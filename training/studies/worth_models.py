@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from nann.bundle import SCORER_FILE, Bundle
+from nann.bundle import Bundle
 from nann.metrics import targets_found
 from nann.scorer import Int32Array
 
@@ -76,7 +76,7 @@ class WorthModels:
             params = tune_bundle(bundle, form.data, Aim(coverage=coverage), max_share=max_share).params
             self.runs.say(f"{_words(form)}: scoring every item for {self.users:,} users")
             queries, batch = bundle_users(bundle, form.data, SPLIT, self.users)
-            scorer = OnnxScorer(bundle.path / SCORER_FILE)
+            scorer = OnnxScorer.of_bundle(bundle)
             users = MeasuredUsers.of(scorer, batch, queries, bundle.item_count, max(TOP_KS))
             walk = users.measure(bundle.index, scorer, params)
             lists = self._measured(lambda top_k: users.exact)

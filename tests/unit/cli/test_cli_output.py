@@ -154,3 +154,18 @@ def test_the_demo_ends_with_a_command_that_works_in_this_shell(tmp_path, monkeyp
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr("sys.argv", [".venv/bin/nann", "demo"])
     assert next_command(Demo(Path("build"))) == ".venv/bin/nann serve --bundle build/bundle"
+
+
+def test_item_rows_are_exported_and_evaluated_alike(pipeline, tmp_path):
+    bundle = shutil.copytree(pipeline.bundle, tmp_path / "bundle")
+    source = ("--data", pipeline.data, "--checkpoint", pipeline.checkpoint)
+    ended = nann("export", *source, "--bundle", bundle, "--item-rows", "--half", "--json")
+    assert ended.code == 0, ended
+    assert "item_rows.npy 0." in ended.stderr
+    assert Bundle.open(bundle).item_rows.width == ended.json["item_row_width"] > 0
+    assert pipeline.ended["export"].json["item_row_width"] == 0
+    assert "item_rows.npy" not in pipeline.ended["export"].stderr
+    evaluated = nann("evaluate", "--data", pipeline.data, "--bundle", bundle, "--json").json
+    before = pipeline.ended["evaluate"].json
+    for key in ("recall_all", "recall_retrieval", "coverage", "items_scored"):
+        assert evaluated[key] == before[key]

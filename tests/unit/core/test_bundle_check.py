@@ -52,6 +52,22 @@ def test_light_vectors_that_are_not_finite(bundle, value):
         check_servable(broken)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_item_rows_that_are_not_finite(tmp_path, value):
+    bundle = make_bundle(tmp_path / "bundle", item_rows=True)
+    check_servable(bundle)
+    broken = rewritten(bundle, "item_rows.npy", first_is(value))
+    with pytest.raises(BundleError, match=r"item_rows.npy holds NaN or infinity, for item index 0 first"):
+        check_servable(broken)
+
+
+@pytest.mark.parametrize("change", [lambda rows: rows[1:], lambda rows: np.ascontiguousarray(rows[:, 1:])])
+def test_item_rows_of_another_shape(tmp_path, change):
+    broken = rewritten(make_bundle(tmp_path / "bundle", item_rows=True), "item_rows.npy", change)
+    with pytest.raises(BundleError, match=r"item_rows.npy has shape \[.*\]; expected \[4000, 17\]; run `nann export`"):
+        check_servable(broken)
+
+
 def test_a_ground_layer_without_links(bundle):
     unlinked = rewritten(bundle, "layer0.indptr.npy", np.zeros_like)
     broken = rewritten(unlinked, "layer0.neighbors.npy", lambda array: array[:0])

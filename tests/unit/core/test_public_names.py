@@ -12,8 +12,8 @@ import nann.training
 
 CORE = ["Bundle", "Scorer", "SearchIndex", "SearchParams", "SearchResult", "SeedParams", "UserBatch", "beam_search",
         "coverage", "exact_search", "recall", "recall_delta", "share_scored"]  # fmt: skip
-TRAINING = ["IndexConfig", "OnnxScorer", "OnnxUserEncoder", "SearchConfig", "TorchScorer", "create_bundle",
-            "encode_users_torch", "export_half", "export_to_bundle"]  # fmt: skip
+TRAINING = ["GatheringScorer", "IndexConfig", "OnnxScorer", "OnnxUserEncoder", "SearchConfig", "TorchScorer",
+            "create_bundle", "encode_users_torch", "export_half", "export_to_bundle"]  # fmt: skip
 FILTERS = ["Catalogue", "NamedFilters", "Predicate", "ServedFilters", "parse", "where"]
 SERVER = ["ServerOptions", "TritonServer", "free_ports", "install_bundle"]
 

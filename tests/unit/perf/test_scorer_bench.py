@@ -11,6 +11,7 @@ from support.written import drawn, lines, tables
 
 from nann.perf.benchmarks.scorer import BENCHMARK, compare_engines, compare_forms
 from nann.perf.benchmarks.scorer_engines import SERVED, engines, served_engine
+from nann.python_backend.engines.onnx_model import EmbeddedScorer
 from nann.training.export.compared_forms import ComparedForms, export_forms, paper_network
 from nann.training.scorers import onnx_session
 
@@ -39,8 +40,8 @@ def test_the_served_and_the_shipped_form_score_as_the_naive_one(forms, candidate
     assert np.ptp(naive) > 0.01
     # 2,800 pairs: the served engine scores them in blocks.
     assert relative(served_engine(forms.served)(forms.user_states, candidates), naive) < 1e-4
-    feeds = {"user_state": forms.user_states, "item_vectors": forms.item_vectors[candidates]}
-    assert relative(onnx_session(forms.shipped, 1).run(None, feeds)[0], naive) < 1e-4
+    shipped = EmbeddedScorer.open(forms.shipped, rows=forms.rows)
+    assert relative(shipped.score(forms.user_states, candidates), naive) < 1e-4
 
 
 def test_nothing_but_the_attention_passes_over_the_candidates_unfused(forms):

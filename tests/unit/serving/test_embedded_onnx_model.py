@@ -144,7 +144,7 @@ def test_warm_up_runs_what_it_can(tmp_path, monkeypatch):
     monkeypatch.setattr(model, "run", lambda feed: runs.append({name: array.shape for name, array in feed.items()}))
     model.warm_up({})
     assert not runs, "the number of candidates is open"
-    model.warm_up({"candidates": 5})
+    model.warm_up({"candidates": (5,)})
     assert runs == [{"user_state": (2, tiny_bundle.LENGTH), "candidates": (2, 5)}]
 
 

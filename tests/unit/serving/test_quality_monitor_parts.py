@@ -11,10 +11,9 @@ from support import triton_fakes
 from support.waiting import wait_until
 
 from nann import item_sets
-from nann.features import FeatureTransform
 from nann.search_input import UserBatch
 
-IDS = np.arange(100, 3100, dtype=np.int64)
+ITEMS = 3000
 
 
 class Scorer:
@@ -52,7 +51,7 @@ def make(scorer):
     made = []
 
     def make(share=1.0, load=1.0):
-        made.append(QualityMonitor(scorer, FeatureTransform(IDS, 5), share, load, publisher))
+        made.append(QualityMonitor(lambda rows: scorer, share, load, publisher))
         return made[-1]
 
     yield make
@@ -67,17 +66,17 @@ def values(name):
 
 
 def test_it_counts_what_the_answer_has_of_the_exact_one(make, scorer):
-    answered = np.array([[110, 109, 111, 500, -1]])  # exact: 110, 109, 111, 108, 112
-    make().offer(users(10), answered)
+    answered = np.array([[10, 9, 11, 400, -1]])  # exact: 10, 9, 11, 8, 12
+    make().offer(users(10), answered, ITEMS, None)
     wait_until(lambda: values("items_wanted") == 5 and values("items_found") == 3)
     assert max(scorer.widths) == 512, "a block at a time"
-    assert sum(scorer.widths) == len(IDS)
+    assert sum(scorer.widths) == ITEMS
 
 
 def test_items_that_the_user_may_not_get_are_not_missed(make):
-    allowed = item_sets.of_items(np.array([3, 5, 20], np.int32), len(IDS))
-    blocked = item_sets.invert(allowed, len(IDS))[None]
-    make().offer(users(10, blocked=blocked), np.array([[103, 105, 110, -1, -1]]))
+    allowed = item_sets.of_items(np.array([3, 5, 20], np.int32), ITEMS)
+    blocked = item_sets.invert(allowed, ITEMS)[None]
+    make().offer(users(10, blocked=blocked), np.array([[3, 5, 10, -1, -1]]), ITEMS, None)
     wait_until(lambda: values("items_wanted") == 3 and values("items_found") == 2)
 
 
@@ -87,20 +86,20 @@ def test_the_share_that_is_drawn(make):
 
 
 def test_a_scorer_that_fails_is_counted_and_survived(make, scorer):
-    monitor, states, answered = make(), users(10), np.array([[110]])
+    monitor, states, answered = make(), users(10), np.array([[10]])
     scorer.failing = True
-    monitor.offer(states, answered)
+    monitor.offer(states, answered, ITEMS, None)
     wait_until(lambda: values("users") == 1)
     assert values("items_wanted") == 0
     scorer.failing = False
-    monitor.offer(states, answered)
+    monitor.offer(states, answered, ITEMS, None)
     wait_until(lambda: values("items_found") == 1)
 
 
 def test_it_never_waits_and_never_keeps_more_than_its_queue(make, scorer):
     monitor = make()
     scorer.go.clear()
-    monitor.offer(users(*[0] * 60), np.full((60, 1), 100))
+    monitor.offer(users(*[0] * 60), np.full((60, 1), 0), ITEMS, None)
     wait_until(lambda: values("users") >= 60 - 17)
     scorer.go.set()
     wait_until(lambda: values("users") == 60 and values("items_wanted") in (16, 17))
@@ -114,7 +113,7 @@ def test_it_pauses_for_its_share_of_the_time_and_a_pause_ends_when_it_closes(mak
     monitor = make(load=0.001)
     pauses_s, wait = [], monitor._closing.wait
     monkeypatch.setattr(monitor._closing, "wait", lambda seconds: pauses_s.append(seconds) or wait(seconds))
-    monitor.offer(users(10), np.array([[110]]))
+    monitor.offer(users(10), np.array([[10]]), ITEMS, None)
     wait_until(lambda: pauses_s)
     monitor.close()
     assert pauses_s == [pytest.approx(9990)]

@@ -100,18 +100,23 @@ def test_a_second_build_replaces_the_plans(bundle, plans, tmp_path):
 
 
 def test_plans_that_fit_are_kept_and_others_are_not(bundle, plans, tmp_path):
-    kept = fitting_plans(bundle, plans.path, TWO_GPUS)
-    assert kept is not None
-    assert kept.manifest == plans.manifest
+    assert fitting_plans(bundle, plans.path, TWO_GPUS) == plans.manifest["plans"]
+    before = (plans.path / "plans.json").stat()
+    build_plans(bundle, plans.path, TWO_GPUS, keep=True)
+    assert (plans.path / "plans.json").stat() == before, "nothing was written"
     for other in (
-        EngineOptions(half=False, compute_capabilities=TWO_GPUS.compute_capabilities),
         EngineOptions(compute_capabilities=("8.0",)),
         EngineOptions(),
     ):
-        assert fitting_plans(bundle, plans.path, other) is None
-    grid = {**bundle.manifest, "shape_grid": ShapeGrid((1, 16), (64,)).to_manifest()}
-    assert fitting_plans(Bundle(bundle.path, grid), plans.path, TWO_GPUS) is None
-    assert fitting_plans(bundle, tmp_path, TWO_GPUS) is None
+        assert fitting_plans(bundle, plans.path, other) == {}
+    assert fitting_plans(bundle, tmp_path, TWO_GPUS) == {}
+    # The user encoder's fits whatever the scorer's precision, the grid, and the scorer's plan.
+    full = EngineOptions(half=False, compute_capabilities=TWO_GPUS.compute_capabilities)
+    other_grid = Bundle(bundle.path, {**bundle.manifest, "shape_grid": ShapeGrid((1, 16), (64,)).to_manifest()})
+    changed = shutil.copytree(plans.path, tmp_path / "changed")
+    (changed / "scorer.plan").write_bytes(b"old")
+    for given in ((bundle, plans.path, full), (other_grid, plans.path, TWO_GPUS), (bundle, changed, TWO_GPUS)):
+        assert fitting_plans(*given).keys() == {USER_ENCODER.name}
 
 
 @pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops")
@@ -131,21 +136,18 @@ def test_the_timing_cache_is_kept_and_given_back(bundle, tmp_path, monkeypatch):
 def test_profiles_follow_the_grid_and_leave_no_gap(bundle):
     state = bundle.user_state_width
     ranges = [
-        (one.smallest[CANDIDATES], one.largest[CANDIDATES], one.smallest[USER_STATE], one.largest[USER_STATE])
+        (*one.smallest[CANDIDATES], *one.largest[CANDIDATES], *one.smallest[USER_STATE], *one.largest[USER_STATE])
         for one in optimization_profiles(bundle, SCORER)
     ]
     assert ranges == [(1, 64, state, state), (65, 128, state, state), (129, 320, state, state)]
     (encoder,) = optimization_profiles(bundle, USER_ENCODER)
-    assert (
-        encoder.smallest
-        == encoder.largest
-        == dict(zip(USER_ENCODER.inputs, (bundle.sequence_length, bundle.profile_width), strict=True))
-    )
+    shapes = dict(zip(USER_ENCODER.inputs, ((bundle.sequence_length,), (bundle.profile_width,)), strict=True))
+    assert encoder.smallest == encoder.largest == shapes
     check_profiles(optimization_profiles(bundle, SCORER))
 
 
 def profile(low, high):
-    return Profile({CANDIDATES: low}, {CANDIDATES: high})
+    return Profile({CANDIDATES: (low,)}, {CANDIDATES: (high,)})
 
 
 @pytest.mark.parametrize(
@@ -167,8 +169,9 @@ def test_profiles_with_a_gap_are_refused(bundle, tmp_path, profiles, message):
 
 
 def builder(tmp_path, spec=SCORER, half=False):
-    options = EngineOptions(half, ("8.6",), 0)
-    return EngineBuilder(trt, spec, options, Progress(console=Console(quiet=True)), tmp_path / "timing.cache")
+    return EngineBuilder(
+        trt, spec, EngineOptions(half, ("8.6",), 0), Progress(console=Console(quiet=True)), tmp_path / "timing.cache"
+    )
 
 
 def save(path, nodes, *, score_type=TensorProto.FLOAT, candidate_type=TensorProto.INT32, output="candidate_scores"):
@@ -185,7 +188,7 @@ def save(path, nodes, *, score_type=TensorProto.FLOAT, candidate_type=TensorProt
     return path
 
 
-PROFILES = [Profile({USER_STATE: 4, CANDIDATES: 1}, {USER_STATE: 4, CANDIDATES: 32})]
+PROFILES = [Profile({USER_STATE: (4,), CANDIDATES: (1,)}, {USER_STATE: (4,), CANDIDATES: (32,)})]
 MEAN = ("ReduceMean", ["user_state"], ["mean"], {"axes": [1], "keepdims": 1})
 
 
@@ -238,7 +241,7 @@ def test_half_precision_that_the_graph_does_not_have(bundle, tmp_path):
 
 
 def test_a_profile_that_does_not_fit_the_model(bundle, tmp_path):
-    wrong = [Profile({USER_STATE: 5, CANDIDATES: 1}, {USER_STATE: 5, CANDIDATES: 32})]
+    wrong = [Profile({USER_STATE: (5,), CANDIDATES: (1,)}, {USER_STATE: (5,), CANDIDATES: (32,)})]
     with pytest.raises((ScorerError, ConfigError), match=r"TensorRT (can't build|refuses)"):
         builder(tmp_path).build(bundle.path / "scorer.onnx", wrong)
 
@@ -335,7 +338,7 @@ def test_an_input_that_the_model_does_not_read_stays(exported_bundle, tmp_path):
         [helper.make_tensor_value_info("user_state", TensorProto.FLOAT, ["B", 4])],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "u.onnx")
-    widths = dict.fromkeys(USER_ENCODER.inputs, 4)
+    widths = dict.fromkeys(USER_ENCODER.inputs, (4,))
     plan, _ = builder(tmp_path, USER_ENCODER).build(tmp_path / "u.onnx", [Profile(widths, widths)])
     assert b"profile_codes" in plan
 
