@@ -76,14 +76,10 @@ def _field(name: str, text: str, types: Mapping[str, str]) -> Any:
         return [float(number) for number in text.split()]
     if kind == "categories":
         return text.split("|")
-    return float(text) if kind == "number" else text
+    return {"integer": int, "number": float}.get(kind, str)(text)
 
 
 def _parquet(path: Path, _: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    import polars as pl
+    from ..training.data.tables import parquet_rows
 
-    try:
-        frame = pl.read_parquet(path)
-    except pl.exceptions.PolarsError as error:
-        raise ConfigError(f"{path} can't be read as Parquet: {error}") from error
-    yield from frame.iter_rows(named=True)
+    return parquet_rows(path)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from nann.bundle import ITEM_IDS_FILE, LIGHT_VECTORS_FILE, Bundle, sha256_of, write_manifest
+from nann.bundle import ITEM_IDS_FILE, ITEM_ROWS_FILE, LIGHT_VECTORS_FILE, Bundle, sha256_of, write_manifest
 from nann.graph import HnswGraph, Layer
 from nann.item_ids import TEXT
 from nann.manifest import ID_KIND
@@ -55,7 +55,7 @@ def make_bundle(
         onnx.save(user_encoder(), path / "user_encoder.onnx")
         onnx.save(scorer(), path / "scorer.onnx")
         names += ["user_encoder.onnx", "scorer.onnx"]
-    body = {
+    body: dict[str, object] = {
         "item_count": ITEMS,
         "sequence_length": LENGTH,
         "profile_fields": [],
@@ -63,7 +63,11 @@ def make_bundle(
         "search": SEARCH,
         "export": {"user_state_width": LENGTH},
     }
-    write_manifest(path, {**body, **manifest}, names)
+    body |= manifest
+    if width := body["export"].get("item_row_width", 0):
+        np.save(path / ITEM_ROWS_FILE, np.repeat(np.arange(ITEMS, dtype=np.float32)[:, None], width, axis=1))
+        names.append(ITEM_ROWS_FILE)
+    write_manifest(path, body, names)
     return Bundle.open(path)
 
 

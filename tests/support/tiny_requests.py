@@ -11,8 +11,9 @@ from support import tiny_bundle, triton_fakes
 
 
 def score(call):
-    """The ONNX scorer of tiny_bundle, in NumPy."""
-    states, candidates = call.inputs["user_state"], call.inputs["candidates"]
+    """The ONNX scorer of tiny_bundle, in NumPy; an item's row begins with its place."""
+    states, rows = call.inputs["user_state"], call.inputs.get("candidate_rows")
+    candidates = call.inputs["candidates"] if rows is None else rows[:, :, 0]
     scores = -np.abs(candidates - states.mean(axis=1, keepdims=True)).astype(np.float32)
     return triton_fakes.InferenceResponse([triton_fakes.Tensor("candidate_scores", scores)])
 

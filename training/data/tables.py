@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -172,6 +173,19 @@ def whole_table(table: Table, columns: Sequence[str], row: str) -> pl.DataFrame:
         number, reason = malformed.select(LINE, MALFORMED).row(0)
         raise DataError(f"{path}:{number}: {reason}; correct the line, or see --encoding and --separator")
     return rows.drop(LINE, MALFORMED)
+
+
+def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file that fits in memory, by the names of its columns.
+
+    Raises:
+        DataError: if the file can't be read.
+    """
+    try:
+        frame = pl.read_parquet(path)
+    except _UNREADABLE as error:
+        raise _damaged(path, error) from error
+    yield from frame.iter_rows(named=True)
 
 
 def _csv_table(file: LogFile, line: str, text: TextFormat, wanted: Mapping[str, str], beside: bool) -> Table:

@@ -96,6 +96,8 @@ def test_the_next_batch_sees_each_change(catalog, retrieval):
     answer = ask(catalog, "upsert_items", [IDS[12], 7], [{"genre": "fresh"}, {"genre": "fresh"}], **vectors(2))
     assert answer == {"sequence": 4, "new": 1, "replaced": 1}
     assert IDS[12] not in found(retrieval), "its old vectors are not searched"
+    assert {IDS[12], 7} < set(found(retrieval, place=1)), "its new ones are"
+    assert sorted(found(retrieval, filter='genre = "fresh"')[:2]) == [7, IDS[12]]
     status = ask(catalog, "catalog_status")
     assert {name: status[name] for name in ("items", "of_bundle", "added", "replaced", "deleted", "changed")} == {
         "items": ITEMS + 1,
