@@ -7,5 +7,6 @@ with them applied (docs/catalog.md).
 from .changes import Changes, Upsert, compacted
 from .journal import JournalReader, JournalWriter
 from .live_corpus import LiveCorpus, Snapshot
+from .live_index import LiveIndex
 
-__all__ = ["Changes", "JournalReader", "JournalWriter", "LiveCorpus", "Snapshot", "Upsert", "compacted"]
+__all__ = ["Changes", "JournalReader", "JournalWriter", "LiveCorpus", "LiveIndex", "Snapshot", "Upsert", "compacted"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,16 +14,14 @@ from nann import item_sets
 from nann.bundle import Bundle
 from nann.filters import Catalogue
 from nann.filters.columns import Uint64Array
-from nann.item_rows import ItemRows
 from nann.kernels import Int32Array
 from nann.manifest import JOURNAL_SEQUENCE
-from nann.search_input import SearchIndex, UnlinkedItems
+from nann.search_input import UnlinkedItems
 from nann.signature import PADDING_ITEM
 
 from .added_items import Added, AddedItems
 from .changes import Changes, Float32Array, Id, Upsert, model_of
 from .journal import JournalReader
-from .live_index import LiveIndex
 from .overrides import LiveCatalogue, Overrides
 
 
@@ -43,16 +41,12 @@ class Snapshot:
         removed: `uint64[W]`, the bundle's items that were deleted, or replaced by an added one; None: there are none.
         attributes: of the bundle's N items, for filters; None where they have none.
         added: items that the bundle does not have, or not with these vectors; None: there are none.
-        index: what searches walk.
-        rows: of all items, for a scorer without an item table; None: it has one.
     """
 
     sequence: int
     removed: Uint64Array | None
     attributes: Catalogue | None
     added: Added | None
-    index: SearchIndex
-    rows: ItemRows | None
 
 
 @dataclass
@@ -100,7 +94,6 @@ class LiveCorpus:
         self.reader = JournalReader(journal)
         self._encoder = encoder
         self._first = UnlinkedItems.first_after(bundle.item_count)
-        self._index = LiveIndex(bundle.index)
         self._catalogue = bundle.attributes
         self._base = _BaseItems(
             bundle.item_count, Overrides({} if self._catalogue is None else self._catalogue.columns)
@@ -108,7 +101,7 @@ class LiveCorpus:
         self._added = AddedItems(self._catalogue, self.row_width, self.light_width, bundle.id_kind, self._first)
         self._unplaced: dict[Id, dict[str, Any]] = {}
         self._failure: Exception | None = None
-        self._snapshot = Snapshot(0, None, self._catalogue, None, bundle.index, bundle.item_rows)
+        self._snapshot = Snapshot(0, None, self._catalogue, None)
 
     def refresh(self) -> Snapshot:
         """Applies what is new in the journal. Where nothing is, this takes one look at the file.
@@ -130,11 +123,6 @@ class LiveCorpus:
             except Exception as error:
                 self._failure = error
                 raise
-        return self._snapshot
-
-    @property
-    def refreshed(self) -> Snapshot:
-        """What the last `refresh` returned."""
         return self._snapshot
 
     @property
@@ -239,11 +227,7 @@ class LiveCorpus:
         if catalogue is not None and base.has_new_attributes:
             base.has_new_attributes, layers = False, base.overrides.layers()
             attributes = LiveCatalogue(catalogue.columns, catalogue.item_count, catalogue.compile, layers)
-        added = self._added.snapshot()
-        rows = self.bundle.item_rows
-        if rows is not None and added is not None:
-            rows = replace(rows, delta=added.rows, first=added.first)
-        return Snapshot(self.reader.sequence, base.removed_set(), attributes, added, self._index.of(added), rows)
+        return Snapshot(self.reader.sequence, base.removed_set(), attributes, self._added.snapshot())
 
 
 @dataclass

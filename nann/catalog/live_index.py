@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from nann.bundle import Bundle
+from nann.item_rows import ItemRows
 from nann.light_codes import LightCodes
 from nann.search_input import SearchIndex, UnlinkedItems
 
@@ -16,23 +18,27 @@ _ROOM, _LEAST_ROOM = 0.02, 1_024
 
 
 class LiveIndex:
-    """Follows the added items of one bundle.
+    """Follows the added items of one bundle, for whoever searches it.
 
     Args:
-        index: the bundle's.
+        bundle: with what searches walk, and item rows if its scorer has no item table.
     """
 
-    def __init__(self, index: SearchIndex) -> None:
-        self._index = index
+    def __init__(self, bundle: Bundle) -> None:
+        self._index, self._rows = bundle.index, bundle.item_rows
         self._codes: LightCodes | None = None
         self._coded = self._move = 0
 
-    def of(self, added: Added | None) -> SearchIndex:
-        """The index with these added items. One from before stays valid: what it reads is not written to again."""
+    def of(self, added: Added | None) -> tuple[SearchIndex, ItemRows | None]:
+        """The index with these added items, and the rows of all items; rows are None for a scorer with an item table.
+
+        What it returned before stays valid: nothing that is read there is written to again.
+        """
         if added is None:
-            return self._index
+            return self._index, self._rows
         codes = None if self._index.light_vectors is None else self._with(added)
-        return replace(self._index, added=UnlinkedItems(added.first, added.capacity, codes))
+        index = replace(self._index, added=UnlinkedItems(added.first, added.capacity, codes))
+        return index, None if self._rows is None else replace(self._rows, delta=added.rows, first=added.first)
 
     def _with(self, added: Added) -> LightCodes:
         """The codes of all items, and of all places that there is room for."""

@@ -53,7 +53,7 @@ class TritonPythonModel:
         limit = TimeLimit(config_int(config, "deadline_ms"), config_choice(config, "on_deadline", ON_DEADLINE))
         degrade = config_choice(config, "on_scorer_failure", ON_SCORER_FAILURE) == "fallback"
         named = NamedFilters.of_repository(Path(args["model_repository"]).parent)
-        self.live = live = LiveCorpus(bundle, journal_path(Path(args["model_repository"]).parent))
+        live = LiveCorpus(bundle, journal_path(Path(args["model_repository"]).parent))
         self.retriever = Retriever(bundle, bounds, limit, degrade=degrade, operator=named, live=live)
         self.version = int(args["model_version"])
         self.grid = bundle.shape_grid if config_flag(config, "pad_to_grid") else None
@@ -61,7 +61,7 @@ class TritonPythonModel:
         if config_choice(config, "scorer", SCORER_PLACES, default="bls") == "in_process":
             threads = config_threads(config, "scorer_threads")
             self.in_process = _load_in_process(Path(args["model_repository"]).parent, self.version, threads)
-        self.watch = SearchWatch(args, bundle, self.grid, live)
+        self.watch = SearchWatch(args, bundle, self.grid, self.retriever)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Searches for the valid requests together; an invalid one fails alone."""
@@ -97,8 +97,8 @@ class TritonPythonModel:
     def make_scorer(self) -> BlsScorer | InProcessScorer:
         """The scorer of one search."""
         if self.in_process is None:
-            return BlsScorer(self.version, self.grid, self.live.refreshed.rows)
-        return self.in_process(self.live.refreshed.rows)
+            return BlsScorer(self.version, self.grid, self.retriever.rows)
+        return self.in_process(self.retriever.rows)
 
     def _answer(
         self, requests: Sequence[Any], parsed: Sequence[Search | Outcome], searches: Sequence[Search]

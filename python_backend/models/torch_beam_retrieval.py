@@ -82,7 +82,7 @@ class TritonPythonModel(beam_retrieval.TritonPythonModel):
 
     def make_scorer(self) -> BlsScorer:
         """The scorer of one search."""
-        return DeviceBlsScorer(self._all_states(), self.version, self.grid, self.live.refreshed.rows)
+        return DeviceBlsScorer(self._all_states(), self.version, self.grid, self.retriever.rows)
 
     def states_of(self, user_states: Float32Array) -> Float32Array:
         """The user states of these row numbers, in host memory."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from nann.beam_search import beam_search
 from nann.bundle import Bundle
-from nann.catalog import LiveCorpus
+from nann.catalog import LiveCorpus, LiveIndex
 from nann.catalog.journal import journal_path
 from nann.errors import DeployError
 from nann.item_ids import Ids, kind_of
@@ -91,11 +91,12 @@ def expected_answers(release: Path, users: Ids, journal: Path) -> Answers:
 
     live = LiveCorpus(bundle, journal)
     snapshot = live.refresh()
+    index, rows = LiveIndex(bundle).of(snapshot.added)
     conditions = RequestConditions(bundle)
     conditions.follow(snapshot.removed, snapshot.attributes, snapshot.added)
     blocked = conditions.blocked(SearchOptions(), behaviors)
-    scorer = EmbeddedScorer.open(release / SCORER.name / ONNX_FILE, rows=snapshot.rows)
-    found = beam_search(snapshot.index, scorer, UserBatch(states, behaviors, blocked), bundle.search_params)
+    scorer = EmbeddedScorer.open(release / SCORER.name / ONNX_FILE, rows=rows)
+    found = beam_search(index, scorer, UserBatch(states, behaviors, blocked), bundle.search_params)
     return Answers(live.id_of(found.items, snapshot.added), found.scores)
 
 

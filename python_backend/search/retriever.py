@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from nann.beam_search import beam_search
 from nann.bundle import LIGHT_VECTORS_FILE, Bundle
-from nann.catalog import LiveCorpus, Snapshot
+from nann.catalog import LiveCorpus, LiveIndex, Snapshot
 from nann.cheap_ranking import rank_by_light_score, rank_by_neighbourhood
 from nann.errors import (
     BundleError,
@@ -125,7 +125,9 @@ class Retriever:
             raise BundleError(f"the bundle recommends entry {ENTRY_SEEDS!r} and has no {LIGHT_VECTORS_FILE}")
         if self._index.light_vectors is not None:
             _ = self._index.light_codes  # made now, so that the first request under a filter does not wait for them
-        self._live = live
+        self.rows = bundle.item_rows
+        self.live = live
+        self._live_index = LiveIndex(bundle)
         self._snapshot: Snapshot | None = None
         self.refresh()
 
@@ -135,9 +137,10 @@ class Retriever:
         Raises:
             JournalError: if they can't be read; an answer could hold deleted items.
         """
-        if self._live is not None and (snapshot := self._live.refresh()) is not self._snapshot:
+        if self.live is not None and (snapshot := self.live.refresh()) is not self._snapshot:
             self._conditions.follow(snapshot.removed, snapshot.attributes, snapshot.added)
-            self._index, self._snapshot = snapshot.index, snapshot
+            self._index, self.rows = self._live_index.of(snapshot.added)
+            self._snapshot = snapshot
 
     @property
     def item_count(self) -> int:
@@ -146,9 +149,15 @@ class Retriever:
 
     def external_ids(self, items: npt.NDArray[np.int32]) -> Ids:
         """The ids of item indices of any shape; -1 becomes padding."""
-        if self._live is None or self._snapshot is None:
+        if self.live is None or self._snapshot is None:
             return self._bundle.external_ids(items)
-        return self._live.id_of(items, self._snapshot.added)
+        return self.live.id_of(items, self._snapshot.added)
+
+    def item_indices(self, ids: Ids) -> npt.NDArray[np.int32]:
+        """The item index of each id of an answer, of any shape; -1: padding, or it is not there any more."""
+        if self.live is None:
+            return self._bundle.features.item_indices(ids)
+        return self.live.index_of(ids.ravel().tolist()).reshape(ids.shape)
 
     @property
     def light_width(self) -> int:

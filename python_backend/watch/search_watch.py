@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nann.bundle import Bundle
-from nann.catalog import LiveCorpus
 from nann.scorer import Float32Array
 from nann.shape_grid import ShapeGrid
 from nann.signature import ITEM_IDS
@@ -18,7 +17,7 @@ from nann.signature import ITEM_IDS
 from ..search.bls_scorer import BlsScorer
 from ..search.clock import SearchClock, Timeline
 from ..search.outcomes import Kind, Outcome
-from ..search.retriever import Search
+from ..search.retriever import Retriever, Search
 from ..search.scorer_work import ScorerWork
 from ..settings import config_share
 from ..tracing import SERVICE_NAME, traces_endpoint
@@ -43,21 +42,21 @@ class SearchWatch:
         args: Triton's argument of `initialize`.
         bundle: with item ids, and item rows if the scorer has no item table.
         grid: the scorer's shapes; None: any.
-        live: the bundle's items with their changes.
+        retriever: searches it.
 
     Raises:
         ModuleNotFoundError: if tracing is on and OpenTelemetry, of the extra `trace`, is not installed.
         InvalidInputError: if a parameter of config.pbtxt is out of range.
     """
 
-    def __init__(self, args: Mapping[str, str], bundle: Bundle, grid: ShapeGrid | None, live: LiveCorpus) -> None:
+    def __init__(self, args: Mapping[str, str], bundle: Bundle, grid: ShapeGrid | None, retriever: Retriever) -> None:
         config = json.loads(args["model_config"])
         share, load = config_share(config, "quality_share"), config_share(config, "quality_load", _QUALITY_LOAD)
         self._spans = _open_spans(os.environ)
         self._publisher = MetricsPublisher(args)
         self._metrics = SearchMetrics(self._publisher, bundle)
-        self._live = live
-        CatalogMetrics(self._publisher, lambda: live)
+        self._retriever = retriever
+        CatalogMetrics(self._publisher, lambda: retriever.live)
         self._monitor = None
         if share and load:
             version = int(args["model_version"])
@@ -109,9 +108,8 @@ class SearchWatch:
                 if outcome.kind is Kind.COMPLETE and len(rows := self._monitor.draw(len(search.users))):
                     users = search.users[rows]
                     users = replace(users, states=states_of(users.states), own_items=None)
-                    ids, snapshot = outcome.outputs[ITEM_IDS][rows], self._live.refreshed
-                    items = self._live.index_of(ids.ravel().tolist()).reshape(ids.shape)
-                    self._monitor.offer(users, items, snapshot.index.item_count, snapshot.rows)
+                    items = self._retriever.item_indices(outcome.outputs[ITEM_IDS][rows])
+                    self._monitor.offer(users, items, self._retriever.item_count, self._retriever.rows)
 
     def close(self) -> None:
         """Reports what is left and ends all threads."""
