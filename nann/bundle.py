@@ -11,6 +11,8 @@
     attributeC.*             optional: columns of the items' attributes, for filters (`nann.filters.columns`)
     user_encoder.onnx, scorer.onnx
     scorer.fp16.onnx         optional: the scorer in half precision, for GPUs (`nann export --half`)
+    item_encoder.onnx, item_fields.json
+                             optional: places an item by its attributes (`nann.item_encoder`), and their codes
     warmup.*.npy             optional: one real request's tensors, to warm up with (`nann plan-shapes`)
 
 Arrays are memory-mapped read-only. Nothing in a bundle is executable or pickled.
@@ -48,6 +50,8 @@ LIGHT_VECTORS_FILE = "light_vectors.npy"
 USER_ENCODER_FILE = "user_encoder.onnx"
 SCORER_FILE = "scorer.onnx"
 SCORER_HALF_FILE = "scorer.fp16.onnx"
+ITEM_ENCODER_FILE = "item_encoder.onnx"
+ITEM_FIELDS_FILE = "item_fields.json"
 WARMUP_FILES = {
     tensor.name: f"warmup.{tensor.name}.npy" for tensor in (BEHAVIORS, PROFILE_CODES, USER_STATE, CANDIDATES)
 }

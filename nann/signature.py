@@ -113,6 +113,16 @@ CANDIDATES = _spec("candidates", np.int32, -1)
 CANDIDATE_SCORES = _spec("candidate_scores", np.float32, -1)
 """One score per candidate; scores at padded positions are ignored."""
 
+# Of the item encoder, which is not served but placed beside the others in a bundle.
+ITEM_CODES = _spec("item_codes", np.int32, -1)
+"""What describes an item, as the codes that the model was trained with (`nann.item_codes`), padded with -1."""
+ITEM_ROW = _spec("item_row", np.float32, -1)
+"""What the scorer reads of an item."""
+ITEM_VECTOR = _spec("item_vector", np.float32, -1)
+"""e_v, on which the graph is built."""
+ITEM_LIGHT = _spec("item_light", np.float32, -1)
+"""The item's vector for the light score; only if the model has one."""
+
 
 Tensors = Mapping[TensorSpec, npt.NDArray[Any]]
 """Arrays with the batch dimension first, by their spec."""
@@ -139,6 +149,7 @@ BEAM_RETRIEVAL = ModelSpec(
     (ITEM_IDS, SCORES, ITEMS_SCORED, ITEMS_MATCHING, STATUS, REQUEST_KEY),
 )
 SCORER = ModelSpec("scorer", (USER_STATE, CANDIDATES), (CANDIDATE_SCORES,))
+ITEM_ENCODER = ModelSpec("item_encoder", (ITEM_CODES,), (ITEM_ROW, ITEM_VECTOR, ITEM_LIGHT))
 
 MODELS = (ENSEMBLE, FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL, SCORER)
 

@@ -91,6 +91,7 @@ class PreparedData:
         profile_fields: `{"name": ..., "values": [...]}` per field; code i + 1 stands for `values[i]`.
         attributes: the items' attributes as they are, for filters: one row an item, one column an attribute; None
             without any.
+        category_labels: the name of each category.
     """
 
     item_ids: npt.NDArray[np.int64]
@@ -111,6 +112,7 @@ class PreparedData:
     profile_fields: tuple[Mapping[str, Any], ...]
     manifest: Mapping[str, Any]
     attributes: pl.DataFrame | None = None
+    category_labels: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: Path | str) -> PreparedData:
@@ -131,10 +133,11 @@ class PreparedData:
                     f"{path} has {frame.height:,} {name} and its manifest says {counts[name]:,}; prepare it again"
                 )
         fields, attributes = tuple(manifest["profile_fields"]), manifest["item_attributes"]
+        labels = tuple(_read(path, CATEGORIES_FILE)["label"])
         return cls(
             item_ids=_array(items, "item_id", np.int64),
             item_categories=_array(items, "category", np.int32),
-            category_count=_read(path, CATEGORIES_FILE).height,
+            category_count=len(labels),
             item_attributes=ItemAttributes.of(items["attributes"], attributes) if attributes else None,
             train_counts=_array(items, "train_count", np.int64),
             item_names=None if items["name"].is_null().all() else items["name"].fill_null("").to_list(),
@@ -150,12 +153,18 @@ class PreparedData:
             profile_fields=fields,
             manifest=manifest,
             attributes=_read(path, ATTRIBUTES_FILE) if (path / ATTRIBUTES_FILE).exists() else None,
+            category_labels=labels,
         )
 
     @property
     def item_count(self) -> int:
         """The number of items, N."""
         return int(self.item_ids.shape[0])
+
+    @property
+    def describes_items(self) -> bool:
+        """Whether items have more than ids: categories or attributes."""
+        return self.category_count > 1 or self.item_attributes is not None
 
     @property
     def user_count(self) -> int:

@@ -17,7 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from nann.bundle import SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, WARMUP_FILES, Bundle
+from nann.bundle import (
+    ITEM_ENCODER_FILE,
+    ITEM_FIELDS_FILE,
+    SCORER_FILE,
+    SCORER_HALF_FILE,
+    USER_ENCODER_FILE,
+    WARMUP_FILES,
+    Bundle,
+)
 from nann.durable_files import scratch_folder
 from nann.errors import BundleError, ScorerError
 from nann.light_walk import light_users
@@ -100,8 +108,9 @@ def _replace_exported(exported: Path, folder: Path) -> tuple[dict[str, int], set
         Sizes of the written files by name, and the names of the removed files.
     """
     written = {path.name: path.stat().st_size for path in exported.iterdir()}
-    external = map(external_data_file, (USER_ENCODER_FILE, SCORER_FILE))
-    derived = {SCORER_HALF_FILE, *WARMUP_FILES.values(), *external} - set(written)
+    external = map(external_data_file, (USER_ENCODER_FILE, SCORER_FILE, ITEM_ENCODER_FILE))
+    of_items = (ITEM_ENCODER_FILE, ITEM_FIELDS_FILE)
+    derived = {SCORER_HALF_FILE, *WARMUP_FILES.values(), *of_items, *external} - set(written)
     for name in derived:
         (folder / name).unlink(missing_ok=True)
     for name in written:
@@ -227,7 +236,7 @@ def export_module(
     try:
         with _quiet():
             program = torch.onnx.export(
-                module, inputs, dynamo=True, input_names=names, output_names=[spec.outputs[0].name],
+                module, inputs, dynamo=True, input_names=names, output_names=[tensor.name for tensor in spec.outputs],
                 dynamic_shapes=dynamic_shapes, verbose=False,
             )  # fmt: skip
     except Exception as error:  # the exporter wraps any exception of the module or of torch.export in its own types

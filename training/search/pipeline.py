@@ -16,6 +16,7 @@ from nann.search_params import SearchOptions
 
 from ..checkpoint import Checkpoint
 from ..data.prepared import PreparedData
+from ..export.item_encoder import add_item_encoder
 from ..export.onnx_export import ExportReport, export_to_bundle
 from ..export.serving_modules import item_vectors, light_vectors, serving_modules
 from .index import create_bundle
@@ -82,7 +83,7 @@ def of_checkpoint(bundle: Bundle) -> bool:
 
 
 def export_checkpoint(checkpoint: Checkpoint, data: PreparedData, bundle: Bundle) -> ExportReport:
-    """Exports the scorer whose vectors the bundle's graph was built on.
+    """Exports the scorer whose vectors the bundle's graph was built on, and with id dropout its item encoder.
 
     Raises:
         BundleError: if the bundle was made from another checkpoint.
@@ -95,7 +96,11 @@ def export_checkpoint(checkpoint: Checkpoint, data: PreparedData, bundle: Bundle
             "a graph and a scorer must come from the same weights; run `nann index` with this checkpoint"
         )
     checkpoint.check_trained_on(data)
-    return export_to_bundle(bundle, *serving_modules(checkpoint.restore(data)))
+    model = checkpoint.restore(data)
+    report = export_to_bundle(bundle, *serving_modules(model))
+    if model.unknown_ids is not None:
+        add_item_encoder(Bundle.open(bundle.path, files=[]), model, data)
+    return report
 
 
 def weights_hash(checkpoint: Checkpoint) -> str:

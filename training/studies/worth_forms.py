@@ -92,7 +92,7 @@ def ablated(auto: TrainingConfig, data: PreparedData) -> Iterator[Form]:
         steps = main.steps + round(start.steps * _main_steps_a_start_step(auto, data))
         yield Form("start", _with(auto, start=None, optimization=_with(main, steps=steps)), data)
     if described:
-        yield Form("id_dropout", _with_kernel(auto, id_dropout=ID_DROPOUT), data)
+        yield Form("id_dropout", _with(auto, model=_with(auto.model, id_dropout=ID_DROPOUT)), data)
 
 
 def _main_steps_a_start_step(auto: TrainingConfig, data: PreparedData) -> float:
