@@ -126,7 +126,7 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         self.unknown_ids: UnknownIds | None = None
         if config.id_dropout:
             self.unknown_ids = UnknownIds(item_counts > 0, config.id_dropout, width)
-            self.unknown_popularity = _zeros(width, 1)  # what items with such attributes have
+            self.unknown_popularity = _zeros(width, 1)  # the log popularity of items with such attributes
             nn.init.constant_(self.unknown_popularity.bias, -math.log(len(item_counts)))
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.key, self.query = _identity(width), _identity(width)
@@ -185,8 +185,8 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         """e_v of embedded items: float[M, d - 1], int64[M] -> float[M, d]."""
         popularity = self.popularity * self.log_popularity[items, None] + self.item_bias(items)
         if self.unknown_ids is not None:
-            unknown = self.unknown_popularity(embedded).to(popularity.dtype)
-            popularity = torch.where(self.unknown_ids(items), unknown, popularity)
+            unknown = self.popularity * self.unknown_popularity(embedded)
+            popularity = torch.where(self.unknown_ids(items), unknown.to(popularity.dtype), popularity)
         return self._vectors(embedded, popularity)
 
     def _vectors(self, embedded: Tensor, popularity: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         assert self.unknown_ids is not None
         assert self.attributes is not None
         embedded = self.unknown_ids.vector + self.attributes.pool(codes)
-        return self._vectors(embedded, self.unknown_popularity(embedded))
+        return self._vectors(embedded, self.popularity * self.unknown_popularity(embedded))
 
     def item_vectors(self, items: Tensor) -> Tensor:
         """See `Scorer`."""

@@ -208,7 +208,7 @@ class NeuralScorer(Scorer[UserContext, ItemFeatures]):
         first_category = 0 if self.attributes is None else self.attributes.embedding.num_embeddings
         is_category = codes >= first_category
         categories = self.category_embedding((codes - first_category).clamp(min=0)) * is_category[..., None]
-        parts = [self.unknown_ids.vector.expand(len(codes), -1), categories.sum(dim=1)]
+        parts = [self.unknown_ids.vector.expand(codes.shape[0], -1), categories.sum(dim=1)]
         if self.attributes is not None:
             parts.append(self.attributes.pool(codes.masked_fill(is_category, -1)))
         return self.item_network(torch.cat(parts, dim=-1))

@@ -68,7 +68,7 @@ def two_sided(auto: TrainingConfig, data: PreparedData) -> Form:
 def ablated(auto: TrainingConfig, data: PreparedData) -> Iterator[Form]:
     """`auto` itself, and then without each of the means that it takes on this data set; see `ABLATIONS`."""
     start, main, kernel = auto.start, auto.optimization, auto.model.kernel
-    described = data.item_attributes is not None or data.category_count > 1
+    described = data.describes_items
     yield Form("nothing", auto, data)
     if described:
         bare = replace(
