@@ -50,12 +50,17 @@ def described(tmp_path_factory):
             "item": range(1, ITEMS + 1),
             "brand": [f"b{number % 40}" if number % 7 else None for number in range(ITEMS)],
             "words": ["|".join(each) for each in words],
-            "price": [None if number % 11 == 0 else float(price) for number, price in enumerate(rng.normal(size=ITEMS))],
+            "price": [
+                None if number % 11 == 0 else float(price) for number, price in enumerate(rng.normal(size=ITEMS))
+            ],
             "size": rng.integers(5, size=ITEMS),
             "sku": [f"sku {number}" for number in range(ITEMS)],
         }
     ).write_csv(folder / "items.csv")
-    columns, table = LogColumns("user", "item", "time", category="category"), ItemTable(folder / "items.csv", numbers=("price",))
+    columns, table = (
+        LogColumns("user", "item", "time", category="category"),
+        ItemTable(folder / "items.csv", numbers=("price",)),
+    )
     log = write_log(folder / "log.csv")
     protocol = Protocol(validation_users=10, test_users=20)
     prepare(lambda scratch: read_log([log], columns, scratch, items=table), folder / "data", protocol)
@@ -85,7 +90,10 @@ def encoder_of(bundle):
 def as_given(data, items):
     """The items as a user describes them."""
     rows = data.attributes[items.tolist()].to_dicts()
-    return [{**row, "category": data.category_labels[data.item_categories[item]]} for row, item in zip(rows, items)]
+    return [
+        {**row, "category": data.category_labels[data.item_categories[item]]}
+        for row, item in zip(rows, items, strict=True)
+    ]
 
 
 def test_attributes_have_the_codes_of_training(described, exported):
@@ -147,7 +155,9 @@ def test_modules_of_ones_own_take_the_encoder_away(exported, tmp_path):
 
 
 def test_a_bundle_without_id_dropout_has_none(exported_bundle):
-    with pytest.raises(BundleError, match=r"has no item_encoder.onnx, so new items can't be placed .*: train with model.id_dropout"):
+    with pytest.raises(
+        BundleError, match=r"has no item_encoder.onnx, so new items can't be placed .*: train with model.id_dropout"
+    ):
         ItemEncoder(Bundle.open(exported_bundle), lambda codes: {})
 
 
