@@ -64,7 +64,7 @@ class FreshItems:
 
     def category_means(self, vectors: Tensor) -> Tensor:
         """For each new item the mean e_v of the others in its category, or of all: float[N, d] -> float[new, d]."""
-        old, categories = torch.from_numpy(~self.new), torch.from_numpy(self.data.item_categories).long()
+        old, categories = torch.from_numpy(~self.new), torch.tensor(self.data.item_categories).long()
         sums = vectors.new_zeros(self.data.category_count, vectors.shape[1])
         sums.index_add_(0, categories[old], vectors[old])
         counts = torch.bincount(categories[old], minlength=len(sums))[:, None]
