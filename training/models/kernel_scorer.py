@@ -126,8 +126,6 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         self.unknown_ids: UnknownIds | None = None
         if config.id_dropout:
             self.unknown_ids = UnknownIds(item_counts > 0, config.id_dropout, width)
-            self.unknown_popularity = _zeros(width, 1)  # the log popularity of items with such attributes
-            nn.init.constant_(self.unknown_popularity.bias, -math.log(len(item_counts)))
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.key, self.query = _identity(width), _identity(width)
         self.recency = nn.Parameter(_forgetting(config.sequence_length))
@@ -184,9 +182,8 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
     def to_vectors(self, embedded: Tensor, items: Tensor) -> Tensor:
         """e_v of embedded items: float[M, d - 1], int64[M] -> float[M, d]."""
         popularity = self.popularity * self.log_popularity[items, None] + self.item_bias(items)
-        if self.unknown_ids is not None:
-            unknown = self.popularity * self.unknown_popularity(embedded)
-            popularity = torch.where(self.unknown_ids(items), unknown.to(popularity.dtype), popularity)
+        if self.unknown_ids is not None:  # a step takes an item's id and leaves its popularity
+            popularity = torch.where(self.unknown_ids.unseen[items, None], self._average_popularity, popularity)
         return self._vectors(embedded, popularity)
 
     def _vectors(self, embedded: Tensor, popularity: Tensor) -> Tensor:
@@ -197,7 +194,11 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         assert self.unknown_ids is not None
         assert self.attributes is not None
         embedded = self.unknown_ids.vector + self.attributes.pool(codes)
-        return self._vectors(embedded, self.popularity * self.unknown_popularity(embedded))
+        return self._vectors(embedded, self._average_popularity.expand(codes.shape[0], 1))
+
+    @property
+    def _average_popularity(self) -> Tensor:
+        return -math.log(self.item_count) * self.popularity
 
     def item_vectors(self, items: Tensor) -> Tensor:
         """See `Scorer`."""
