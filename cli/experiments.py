@@ -44,11 +44,14 @@ def experiments(
     Studies: table3, figure3 to figure7, readings (of the auxiliary loss), tuned (searches), baselines, growth (of a
     synthetic corpus), seeded (the entry strategy seeds), equal (items with equal vectors, on synthetic vectors alone),
     worth (does `nann train --config auto` pay on this data set?), filters (searches under filters, on the model of
-    `auto` and on a million planted vectors, at most 200 and 50 users).
+    `auto` and on a million planted vectors, at most 200 and 50 users), fresh (items that training never saw, placed by
+    what describes them).
 
     worth takes the configuration `auto` and at most 2,000 test users, unless --users says otherwise. It needs the
     package `implicit` (`pip install "nann[baselines]"`). The results of other data sets stay in the report, by the name
-    that `nann prepare` gave each. filters compares with the vector databases that are installed
+    that `nann prepare` gave each; fresh keeps them too. It trains `auto` for 15% of its steps, or --steps, with and
+    without id dropout, and needs test users with new items among their answers, as `nann prepare --protocol time-split`
+    gives. filters compares with the vector databases that are installed
     (`pip install "nann[databases]"`).
 
     Writes a report with tables and plots, and experiments.json. Models and measurements are kept: run the same command

@@ -13,6 +13,8 @@
     item_rows.npy            optional: float32[N, R], what the scorer needs of each item, if it has no item table
                              (`nann export --item-rows`, `nann.item_rows`)
     scorer.fp16.onnx         optional: the scorer in half precision, for GPUs (`nann export --half`)
+    item_encoder.onnx, item_fields.json
+                             optional: places an item by its attributes (`nann.item_encoder`), and their codes
     warmup.*.npy             optional: one real request's tensors, to warm up with (`nann plan-shapes`)
 
 Arrays are memory-mapped read-only. Nothing in a bundle is executable or pickled.
@@ -53,6 +55,8 @@ USER_ENCODER_FILE = "user_encoder.onnx"
 SCORER_FILE = "scorer.onnx"
 SCORER_HALF_FILE = "scorer.fp16.onnx"
 ITEM_ROWS_FILE = "item_rows.npy"
+ITEM_ENCODER_FILE = "item_encoder.onnx"
+ITEM_FIELDS_FILE = "item_fields.json"
 WARMUP_FILES = {
     tensor.name: f"warmup.{tensor.name}.npy" for spec in (USER_ENCODER, SCORER, ROW_SCORER) for tensor in spec.inputs
 }

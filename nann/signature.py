@@ -142,6 +142,16 @@ ITEM_LIGHT = _spec("light", np.float32, -1, -1)
 ANSWER = _spec("answer", np.object_, 1)
 """What `CATALOG` did, as a JSON object."""
 
+# Of the item encoder, which is not served but placed beside the others in a bundle.
+ITEM_CODES = _spec("item_codes", np.int32, -1)
+"""What describes an item, as the codes that the model was trained with (`nann.item_codes`), padded with -1."""
+ENCODED_ROW = _spec("item_row", np.float32, -1)
+"""What the scorer reads of an item."""
+ENCODED_VECTOR = _spec("item_vector", np.float32, -1)
+"""e_v, on which the graph is built."""
+ENCODED_LIGHT = _spec("item_light", np.float32, -1)
+"""The item's vector for the light score; only if the model has one."""
+
 
 Tensors = Mapping[TensorSpec, npt.NDArray[Any]]
 """Arrays with the batch dimension first, by their spec."""
@@ -175,6 +185,7 @@ CATALOG = ModelSpec(
     "catalog", (OPERATION, FILTER_ITEM_IDS, CHANGED_ITEM_IDS, ATTRIBUTES, ITEM_ROW, ITEM_LIGHT), (ANSWER,)
 )
 """Changes what is served, for operators with the admin key. It belongs to a repository, and has one version."""
+ITEM_ENCODER = ModelSpec("item_encoder", (ITEM_CODES,), (ENCODED_ROW, ENCODED_VECTOR, ENCODED_LIGHT))
 
 MODELS = (ENSEMBLE, FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL, SCORER)
 """Those that answer together: each version of a repository has all of them."""

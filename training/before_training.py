@@ -18,7 +18,7 @@ def check_before_training(data: PreparedData, config: TrainingConfig) -> None:
 
     Raises:
         DataError: if the data set has a single item: no other item can be a negative.
-        ConfigError: if it has fewer items than `search.top_k`.
+        ConfigError: if it has fewer items than `search.top_k`, or id dropout would leave nothing of an item.
     """
     if data.item_count < 2:
         raise DataError(
@@ -28,6 +28,11 @@ def check_before_training(data: PreparedData, config: TrainingConfig) -> None:
         raise ConfigError(
             f"the data set has {data.item_count:,} items and search.top_k is {config.search.top_k:,}, more than there "
             "are: lower search.top_k and search.ef in the configuration"
+        )
+    if config.model.id_dropout and not data.describes_items:
+        raise ConfigError(
+            f"model.id_dropout is {config.model.id_dropout:g}, and nothing but ids describes the data set's items: "
+            "prepare it with categories or --items, or set model.id_dropout to 0"
         )
 
 

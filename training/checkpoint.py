@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ class Checkpoint:
             version = body["format_version"]
             if version != FORMAT_VERSION:
                 raise ConfigError(f"checkpoint {path} has format {version}; this release reads {FORMAT_VERSION}")
-            config = TrainingConfig.model_validate_json(body["config"])
+            config = TrainingConfig.model_validate(_settings(body["config"]))
             best = Validation(**body["best"]) if body.get("best") else None
             return cls(config, body["step"], body["model"], body["optimizer"], best, body.get("trained_on"))
         except ConfigError:
@@ -98,6 +99,15 @@ class Checkpoint:
         return model.eval()
 
 
+def _settings(text: str) -> dict[str, Any]:
+    """The configuration in a checkpoint; one of an older release has its id dropout in another place."""
+    settings: dict[str, Any] = json.loads(text)
+    kernel = settings["model"]["kernel"]
+    if "id_dropout" in kernel:
+        settings["model"]["id_dropout"] = kernel.pop("id_dropout")
+    return settings
+
+
 def build_model(config: TrainingConfig, data: PreparedData) -> AnyScorer:
     """A fresh scorer for a data set."""
     sizes = [len(field["values"]) + 1 for field in data.profile_fields]
@@ -107,7 +117,7 @@ def build_model(config: TrainingConfig, data: PreparedData) -> AnyScorer:
         return KernelScorer(config.model, counts, bag, sizes)
     bag = _attribute_bag(data, config.model.embedding_dim, with_category=False)
     categories = torch.tensor(data.item_categories)
-    model = NeuralScorer(config.model, categories, data.category_count, sizes, config.light, bag)
+    model = NeuralScorer(config.model, categories, data.category_count, sizes, config.light, bag, counts > 0)
     if config.model.start == "similarity":
         start_from_similarity(model, counts)
     return model

@@ -39,8 +39,6 @@ class KernelConfig(_Section):
     """Whether the score knows that a candidate is in the history: for logs in which users come back to items."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Of the embeddings that a step looks up."""
-    id_dropout: float = Field(0.0, ge=0, lt=1)
-    """Share of the items that a step knows by their attributes alone, as it will know new items."""
 
 
 class ModelConfig(_Section):
@@ -57,6 +55,9 @@ class ModelConfig(_Section):
     score_layers: tuple[int, ...] = (128, 64, 32)
     profile: ProfileConfig | None = None
     kernel: KernelConfig = KernelConfig()
+    id_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the items that a step knows by their category and attributes alone. Above 0 the model places items that
+    training never saw so, and is exported with an item encoder."""
     start: Literal["similarity", "random"] = "similarity"
     """How the weights are initialised (`nann.training.models.start`); the network is the same."""
 

@@ -71,6 +71,7 @@ class TrainingObjective(nn.Module):
 
     def forward(self, batch: Batch) -> Losses:
         """Losses of one batch."""
+        self.model.begin_step()
         user = self.model.user_context(batch.behaviors, batch.profile_codes)
         features = self.model.item_features(self.model.item_vectors(batch.items), batch.items)
         pairs = map_parts(features, lambda part: F.embedding(batch.candidates, part))

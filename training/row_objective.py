@@ -24,6 +24,7 @@ class RowObjective(nn.Module):
     def forward(self, batch: RowBatch) -> Losses:
         """Losses of one batch."""
         model = self.model
+        model.begin_step()
         embedded = model.embed(batch.items)  # [M, d - 1]
         behaviors = model.dropout(F.embedding(batch.rows.behaviors, embedded))
         candidates = model.dropout(F.embedding(batch.candidates, embedded))

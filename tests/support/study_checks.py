@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from nann.training.reports.text import percent
 from nann.training.studies import figures3_4
 from nann.training.studies.curves import frontier
+from nann.training.studies.fresh_text import LABELS as PLACED
 from nann.training.studies.measures.other_retrievers import LABELS as RETRIEVERS
 from nann.training.studies.measures.seeded_entry import LABELS as ENTRIES
 from nann.training.studies.readings import READINGS
@@ -248,6 +249,20 @@ def _filters(result: Any, found: Tables, figures: Figures) -> None:
         assert curve(coverages, f"{corpus['corpus']}, negative") == points_of(points, "selectivity", "coverage", 100)
 
 
+def _fresh(result: Any, found: Tables, figures: Figures) -> None:
+    tables_left = iter(found)
+    for one in result.values():
+        methods, rows, places = one["methods"], next(tables_left), next(tables_left)
+        for name, label in PLACED.items():
+            row = next(row for row in rows if row["new items are placed by"] == label)
+            known = [percent(methods[name].get(key)) for key in ("recall_new", "recall_alone", "recall_old", "listed")]
+            assert [cell.split(" ± ")[0] for cell in list(row.values())[1:]] == known
+        boosted = [each for measured in methods.values() for each in measured.get("boosted", [])]
+        names = ("share of the lists", "new items", "other items")
+        assert columns(places, *names) == [percents(each, "listed", "recall_new", "recall_old") for each in boosted]
+    assert next(tables_left, None) is None
+
+
 _CHECKS: dict[str, Callable[[Any, Tables, Figures], None]] = {
     "table3": _table3,
     "figure3": _figures3_4,
@@ -263,4 +278,5 @@ _CHECKS: dict[str, Callable[[Any, Tables, Figures], None]] = {
     "equal": _equal,
     "worth": _worth,
     "filters": _filters,
+    "fresh": _fresh,
 }

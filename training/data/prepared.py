@@ -91,6 +91,7 @@ class PreparedData:
             without any.
         item_rows: `int64[N]`, the row of each item in `items.parquet`. Appended items are the last rows there: a model
             of the data set when it had n items knows those with a row below n, in this order.
+        category_labels: the name of each category.
     """
 
     item_ids: Ids
@@ -112,6 +113,7 @@ class PreparedData:
     manifest: Mapping[str, Any]
     item_rows: npt.NDArray[np.int64]
     attributes: pl.DataFrame | None = None
+    category_labels: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: Path | str) -> PreparedData:
@@ -135,10 +137,11 @@ class PreparedData:
                     f"{path} has {frame.height:,} {name} and its manifest says {counts[name]:,}; prepare it again"
                 )
         fields, attributes = tuple(manifest["profile_fields"]), manifest["item_attributes"]
+        labels = tuple(_read(path, CATEGORIES_FILE)["label"])
         return cls(
             item_ids=_item_ids(items["item_id"]),
             item_categories=_array(items, "category", np.int32),
-            category_count=_read(path, CATEGORIES_FILE).height,
+            category_count=len(labels),
             item_attributes=ItemAttributes.of(items["attributes"], attributes) if attributes else None,
             train_counts=_array(items, "train_count", np.int64),
             item_names=None if items["name"].is_null().all() else items["name"].fill_null("").to_list(),
@@ -155,6 +158,7 @@ class PreparedData:
             manifest=manifest,
             attributes=_read(path, ATTRIBUTES_FILE)[rows] if (path / ATTRIBUTES_FILE).exists() else None,
             item_rows=rows.astype(np.int64),
+            category_labels=labels,
         )
 
     @property
@@ -166,6 +170,11 @@ class PreparedData:
     def id_kind(self) -> IdKind:
         """Whether the items' ids are numbers or text."""
         return kind_of(self.item_ids)
+
+    @property
+    def describes_items(self) -> bool:
+        """Whether items have more than ids: categories or attributes."""
+        return self.category_count > 1 or self.item_attributes is not None
 
     @property
     def user_count(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -175,3 +176,14 @@ def _check_independence(bundle: Bundle, user_encoder: nn.Module, scorer: nn.Modu
             f"the score of a candidate changes by {agreement.error:.2e} of its size with the other candidates and "
             f"users of the call; expected at most {TOLERANCE:.0e}: a score must depend on the user and the item alone"
         )
+
+
+def half_advice(*paths: Path) -> str:
+    """For a file that computes in half precision: the module has such weights, or autocast inside."""
+    half = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    for path in paths:
+        values = onnx.load(str(path), load_external_data=False).graph.value_info
+        if any(value.type.tensor_type.elem_type in half for value in values):
+            name = path.stem.replace("_", " ")
+            return f"; the {name} computes in half precision inside: call .float() on the module, leave out autocast"
+    return ""

@@ -17,7 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from nann.bundle import ITEM_ROWS_FILE, SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, WARMUP_FILES, Bundle
+from nann.bundle import (
+    ITEM_ENCODER_FILE,
+    ITEM_FIELDS_FILE,
+    ITEM_ROWS_FILE,
+    SCORER_FILE,
+    SCORER_HALF_FILE,
+    USER_ENCODER_FILE,
+    WARMUP_FILES,
+    Bundle,
+)
 from nann.bundle_check import first_not_finite
 from nann.durable_files import scratch_folder
 from nann.errors import BundleError, DataError, ScorerError
@@ -29,7 +38,7 @@ from nann.scorer import Float32Array
 from nann.signature import ROW_SCORER, SCORER, USER_ENCODER, ModelSpec
 
 from ..scorers import GatheringScorer, OnnxScorer, OnnxUserEncoder, trained_attention
-from .model_contract import check_modules, example_candidates, example_users, plain_module, root_cause
+from .model_contract import check_modules, example_candidates, example_users, half_advice, plain_module, root_cause
 
 PARITY_SHAPES = ((1, 1), (1, 61), (2, 7), (3, 256), (16, 1000))
 """(users, candidates) at which torch and onnxruntime are compared."""
@@ -129,8 +138,9 @@ def _replace_exported(exported: Path, folder: Path) -> tuple[dict[str, int], set
         Sizes of the written files by name, and the names of the removed files.
     """
     written = {path.name: path.stat().st_size for path in exported.iterdir()}
-    external = map(external_data_file, (USER_ENCODER_FILE, SCORER_FILE))
-    derived = {SCORER_HALF_FILE, ITEM_ROWS_FILE, *WARMUP_FILES.values(), *external} - set(written)
+    external = map(external_data_file, (USER_ENCODER_FILE, SCORER_FILE, ITEM_ENCODER_FILE))
+    of_items = (ITEM_ENCODER_FILE, ITEM_FIELDS_FILE)
+    derived = {SCORER_HALF_FILE, ITEM_ROWS_FILE, *WARMUP_FILES.values(), *of_items, *external} - set(written)
     for name in derived:
         (folder / name).unlink(missing_ok=True)
     for name in written:
@@ -156,7 +166,7 @@ def check_parity(
     try:
         onnx_encoder, onnx_scorer = OnnxUserEncoder(encoder_path), OnnxScorer(scorer_path, rows=rows)
     except BundleError as error:
-        advice = _half_advice(encoder_path, scorer_path)
+        advice = half_advice(encoder_path, scorer_path)
         raise ScorerError(f"onnxruntime refuses what torch exported: {root_cause(error)}{advice}") from error
     worst = Agreement(0.0)
     _, most = _in_torch(bundle, user_encoder, scorer, *PARITY_SHAPES[-1])
@@ -170,7 +180,7 @@ def check_parity(
             agreement = agreement.joined(light)
         if not agreement.holds():
             known = (example_users(bundle, users)[0] >= 0).any(dim=1).numpy()
-            advice = _half_advice(encoder_path, scorer_path)
+            advice = half_advice(encoder_path, scorer_path)
             if Agreement.of(got[known], expected[known], typical).holds():
                 advice = "; only users without behaviours differ: mask attention with -1e9, not with booleans or -inf"
             raise ScorerError(
@@ -179,17 +189,6 @@ def check_parity(
             )
         worst = worst.joined(agreement)
     return worst
-
-
-def _half_advice(*paths: Path) -> str:
-    """For a file that computes in half precision: the module has such weights, or autocast inside."""
-    half = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
-    for path in paths:
-        values = onnx.load(str(path), load_external_data=False).graph.value_info
-        if any(value.type.tensor_type.elem_type in half for value in values):
-            name = path.stem.replace("_", " ")
-            return f"; the {name} computes in half precision inside: call .float() on the module, leave out autocast"
-    return ""
 
 
 def _in_torch(
@@ -263,7 +262,7 @@ def export_module(
     try:
         with _quiet():
             program = torch.onnx.export(
-                module, inputs, dynamo=True, input_names=names, output_names=[spec.outputs[0].name],
+                module, inputs, dynamo=True, input_names=names, output_names=[tensor.name for tensor in spec.outputs],
                 dynamic_shapes=dynamic_shapes, verbose=False,
             )  # fmt: skip
     except Exception as error:  # the exporter wraps any exception of the module or of torch.export in its own types

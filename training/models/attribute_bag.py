@@ -35,3 +35,9 @@ class AttributeBag(nn.Module):
         places = torch.arange(int(ends[-1]), device=items.device) + (first - ends + counts).repeat_interleave(counts)
         pooled = F.embedding_bag(self.codes[places], self.embedding.weight, ends - counts, mode="sum")
         return pooled / counts.clamp(min=1).sqrt()[:, None]
+
+    def pool(self, codes: Tensor) -> Tensor:
+        """The same of items given by their codes: int[M, W], -1 = padding -> float[M, dim]."""
+        known = codes >= 0
+        pooled = (self.embedding(codes.clamp(min=0)) * known[..., None]).sum(dim=1)
+        return pooled / known.sum(dim=1, keepdim=True).clamp(min=1).sqrt()

@@ -27,6 +27,7 @@ from ..config import ModelConfig
 from .attribute_bag import AttributeBag
 from .layers import ProfileTransformer
 from .scorer import Scorer
+from .unknown_ids import UnknownIds
 
 MAX_SIMILARITY = 12.0
 """Similarities are cut here before the exponential: e^12 times a long history is far from overflow."""
@@ -122,6 +123,9 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         self.register_buffer("log_popularity", (item_counts.clamp(min=0.5) / item_counts.sum()).log())
         self.popularity = nn.Parameter(torch.ones(()))
         self.item_bias = nn.Embedding(len(item_counts), 1, _weight=torch.zeros(len(item_counts), 1))
+        self.unknown_ids: UnknownIds | None = None
+        if config.id_dropout:
+            self.unknown_ids = UnknownIds(item_counts > 0, config.id_dropout, width)
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.key, self.query = _identity(width), _identity(width)
         self.recency = nn.Parameter(_forgetting(config.sequence_length))
@@ -171,14 +175,30 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
     def embed(self, items: Tensor) -> Tensor:
         """Id and attributes: int64[M] item indices -> float[M, d - 1]."""
         embedded = self.item_embedding(items)
-        if self.training and self.kernel.id_dropout:
-            embedded = embedded * (torch.rand_like(embedded[:, :1]) >= self.kernel.id_dropout)
+        if self.unknown_ids is not None:
+            embedded = self.unknown_ids.replace(embedded, items)
         return embedded if self.attributes is None else embedded + self.attributes(items)
 
     def to_vectors(self, embedded: Tensor, items: Tensor) -> Tensor:
         """e_v of embedded items: float[M, d - 1], int64[M] -> float[M, d]."""
         popularity = self.popularity * self.log_popularity[items, None] + self.item_bias(items)
+        if self.unknown_ids is not None:  # a step takes an item's id and leaves its popularity
+            popularity = torch.where(self.unknown_ids.unseen[items, None], self._average_popularity, popularity)
+        return self._vectors(embedded, popularity)
+
+    def _vectors(self, embedded: Tensor, popularity: Tensor) -> Tensor:
         return torch.cat([self.log_scale.exp() * self.query(embedded), popularity], dim=-1)
+
+    def described_vectors(self, codes: Tensor) -> Tensor:
+        """See `Scorer`."""
+        assert self.unknown_ids is not None
+        assert self.attributes is not None
+        embedded = self.unknown_ids.vector + self.attributes.pool(codes)
+        return self._vectors(embedded, self._average_popularity.expand(codes.shape[0], 1))
+
+    @property
+    def _average_popularity(self) -> Tensor:
+        return -math.log(self.item_count) * self.popularity
 
     def item_vectors(self, items: Tensor) -> Tensor:
         """See `Scorer`."""

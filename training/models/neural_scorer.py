@@ -22,6 +22,7 @@ from .attribute_bag import AttributeBag
 from .layers import ProfileTransformer, hidden_block, item_network, projection
 from .light_head import LightHead
 from .scorer import Scorer
+from .unknown_ids import UnknownIds
 
 MASKED = -1e9
 """Added to the attention logits of padding. Finite, so that an empty history gives zeros and not NaN."""
@@ -65,6 +66,7 @@ class NeuralScorer(Scorer[UserContext, ItemFeatures]):
         profile_sizes: number of codes of each user profile field; only read if `config.profile` is set.
         attributes: what else describes the items, `embedding_dim` wide.
         light: the light head's shape; None or disabled: without one, as with `two_sided`.
+        seen: `bool[N]`, the items that training sees; only read with id dropout.
     """
 
     item_categories: Tensor
@@ -79,6 +81,7 @@ class NeuralScorer(Scorer[UserContext, ItemFeatures]):
         profile_sizes: Sequence[int] = (),
         light: LightConfig | None = None,
         attributes: AttributeBag | None = None,
+        seen: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -89,6 +92,9 @@ class NeuralScorer(Scorer[UserContext, ItemFeatures]):
             nn.init.normal_(table.weight, std=0.05)
         self.register_buffer("item_categories", item_categories.long())
         self.attributes = attributes
+        self.unknown_ids = None
+        if config.id_dropout and seen is not None:
+            self.unknown_ids = UnknownIds(seen, config.id_dropout, dim)
         self.embedded: nn.Embedding | None = None
         width = self.embedded_dim = (2 if attributes is None else 3) * dim
         self.item_network = item_network(width, config.item_layers)
@@ -188,14 +194,28 @@ class NeuralScorer(Scorer[UserContext, ItemFeatures]):
         if self.embedded is not None:
             return self.embedded(items)
         categories = self.item_categories.index_select(0, items.flatten()).reshape(items.shape)
-        parts = [self.item_embedding(items), self.category_embedding(categories)]
+        own = self.item_embedding(items)
+        if self.unknown_ids is not None:
+            own = self.unknown_ids.replace(own, items)
+        parts = [own, self.category_embedding(categories)]
         if self.attributes is not None:
             parts.append(self.attributes(items.flatten()).unflatten(0, items.shape))
         return torch.cat(parts, dim=-1)
 
+    def described_vectors(self, codes: Tensor) -> Tensor:
+        """See `Scorer`."""
+        assert self.unknown_ids is not None
+        first_category = 0 if self.attributes is None else self.attributes.embedding.num_embeddings
+        is_category = codes >= first_category
+        categories = self.category_embedding((codes - first_category).clamp(min=0)) * is_category[..., None]
+        parts = [self.unknown_ids.vector.expand(codes.shape[0], -1), categories.sum(dim=1)]
+        if self.attributes is not None:
+            parts.append(self.attributes.pool(codes.masked_fill(is_category, -1)))
+        return self.item_network(torch.cat(parts, dim=-1))
+
     def tabulate_attributes(self) -> None:
         """Keeps the embedding of every item in one table, for the export: pooled attributes make no ONNX graph."""
-        if self.attributes is not None:
+        if self.attributes is not None or self.unknown_ids is not None:
             self.embedded = nn.Embedding.from_pretrained(self.embed(torch.arange(self.item_count)))
 
     def first_layer_weights(self) -> tuple[Tensor, ...]:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 from torch import Tensor, nn
 
 from ..config import ModelConfig
+from .unknown_ids import UnknownIds
 
 UserT = TypeVar("UserT", bound="tuple[Tensor | None, ...]")
 ItemT = TypeVar("ItemT", bound="tuple[Tensor | None, ...]")
@@ -20,14 +21,21 @@ class Scorer(nn.Module, Generic[UserT, ItemT]):
 
     Attributes:
         config: the network's shape.
+        unknown_ids: the items that are known by their category and attributes alone; None without id dropout.
     """
 
     config: ModelConfig
+    unknown_ids: UnknownIds | None
 
     @property
     @abstractmethod
     def item_count(self) -> int:
         """The number of items, N."""
+
+    def begin_step(self) -> None:
+        """Draws what a training step leaves out; the objectives call it."""
+        if self.unknown_ids is not None:
+            self.unknown_ids.draw()
 
     @property
     @abstractmethod
@@ -52,6 +60,13 @@ class Scorer(nn.Module, Generic[UserT, ItemT]):
     @abstractmethod
     def score(self, user: UserT, item: ItemT) -> Tensor:
         """s_u(e_v) for every pair, float[B, C]; `item` is [B, C, ...], or [1, C, ...] if all users share candidates."""
+
+    @abstractmethod
+    def described_vectors(self, codes: Tensor) -> Tensor:
+        """e_v of items known by their codes alone (`CodedItems`): int[M, W], -1 = padding -> float[M, d].
+
+        Only for a model with id dropout.
+        """
 
     @abstractmethod
     def light_users(self, behaviors: Tensor, profile_codes: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from nann.search_params import SearchOptions
 
 from ..checkpoint import Checkpoint
 from ..data.prepared import PreparedData
+from ..export.item_encoder import add_item_encoder
 from ..export.onnx_export import ExportReport, export_to_bundle
 from ..export.serving_modules import item_vectors, light_vectors, row_modules, serving_modules
 from .index import create_bundle
@@ -86,6 +87,8 @@ def export_checkpoint(
 ) -> ExportReport:
     """Exports the scorer whose vectors the bundle's graph was built on: with an item table, or with item rows.
 
+    With id dropout it exports the item encoder too.
+
     Raises:
         BundleError: if the bundle was made from another checkpoint.
         ScorerError: if the ONNX files do not agree with torch.
@@ -97,8 +100,11 @@ def export_checkpoint(
             "a graph and a scorer must come from the same weights; run `nann index` with this checkpoint"
         )
     checkpoint.check_trained_on(data)
-    modules = row_modules if item_rows else serving_modules
-    return export_to_bundle(bundle, *modules(checkpoint.restore(data)))
+    model = checkpoint.restore(data)
+    report = export_to_bundle(bundle, *(row_modules if item_rows else serving_modules)(model))
+    if model.unknown_ids is not None:
+        add_item_encoder(Bundle.open(bundle.path, files=[]), model, data)
+    return report
 
 
 def weights_hash(checkpoint: Checkpoint) -> str:

@@ -12,6 +12,7 @@ from . import (
     figure7,
     figures3_4,
     filters,
+    fresh,
     growth,
     readings,
     seeds,
@@ -36,6 +37,7 @@ STUDIES: tuple[Study, ...] = (
     equal_vectors.STUDY,
     worth.STUDY,
     filters.STUDY,
+    fresh.STUDY,
 )
 """In the order of the report. A new study is a module with a `Study`, and a line here."""
 

@@ -68,7 +68,7 @@ def two_sided(auto: TrainingConfig, data: PreparedData) -> Form:
 def ablated(auto: TrainingConfig, data: PreparedData) -> Iterator[Form]:
     """`auto` itself, and then without each of the means that it takes on this data set; see `ABLATIONS`."""
     start, main, kernel = auto.start, auto.optimization, auto.model.kernel
-    described = data.item_attributes is not None or data.category_count > 1
+    described = data.describes_items
     yield Form("nothing", auto, data)
     if described:
         bare = replace(
@@ -92,7 +92,7 @@ def ablated(auto: TrainingConfig, data: PreparedData) -> Iterator[Form]:
         steps = main.steps + round(start.steps * _main_steps_a_start_step(auto, data))
         yield Form("start", _with(auto, start=None, optimization=_with(main, steps=steps)), data)
     if described:
-        yield Form("id_dropout", _with_kernel(auto, id_dropout=ID_DROPOUT), data)
+        yield Form("id_dropout", _with(auto, model=_with(auto.model, id_dropout=ID_DROPOUT)), data)
 
 
 def _main_steps_a_start_step(auto: TrainingConfig, data: PreparedData) -> float:

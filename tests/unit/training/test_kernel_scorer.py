@@ -181,15 +181,6 @@ def test_unseen_items_are_what_their_attributes_say(data, config):
     assert model.embed(torch.tensor([3])).any()
 
 
-def test_id_dropout_leaves_items_their_attributes(data, config):
-    model = build(data, config, id_dropout=0.5).train()
-    items = torch.arange(1, data.item_count)
-    torch.manual_seed(0)
-    dropped = (model.embed(items) == model.attributes(items)).all(dim=1)
-    assert 0.3 < dropped.float().mean() < 0.7
-    assert not (model.eval().embed(items) == model.attributes(items)).all(dim=1).any()
-
-
 @torch.inference_mode()
 def test_parts_are_mapped_in_place(data, config, request_tensors):
     model, (behaviors, profiles, candidates) = build(data, config), request_tensors
