@@ -287,8 +287,9 @@ def search_file_names(manifest: Mapping[str, Any]) -> list[str]:
     """Names of the files that a search reads in a bundle with this manifest."""
     light = [LIGHT_VECTORS_FILE] if LIGHT_VECTORS_FILE in manifest["files"] else []
     rows = [ITEM_ROWS_FILE] if _row_width(manifest) else []
+    of_items = [name for name in manifest["files"] if name.startswith((ITEM_ENCODER_FILE, ITEM_FIELDS_FILE))]
     graph = graph_files(int(manifest["graph"]["layer_count"]))
-    return [ITEM_IDS_FILE, *graph, *light, *rows, *attribute_files(manifest.get("attributes", {}))]
+    return [ITEM_IDS_FILE, *graph, *light, *rows, *of_items, *attribute_files(manifest.get("attributes", {}))]
 
 
 def _row_width(manifest: Mapping[str, Any]) -> int:

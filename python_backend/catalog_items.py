@@ -21,6 +21,7 @@ from nann.kernels import Float32Array
 from nann.manifest import JOURNAL_SEQUENCE
 from nann.signature import PADDING_ITEM
 
+from .engines.item_encoder import item_encoder
 from .history import CurrentBundle, Versions, bundle_of
 
 _ALWAYS = 1_000
@@ -141,7 +142,7 @@ class CatalogItems:
         """Looks at the bundle that answers and at the journal; returns `corpus`."""
         bundle = self._current.get()
         if bundle is not None and (self._corpus is None or self._corpus.bundle is not bundle):
-            self._corpus, self._compact_at = LiveCorpus(bundle, self._path), 0
+            self._corpus, self._compact_at = LiveCorpus(bundle, self._path, item_encoder(bundle)), 0
         if self._corpus is not None:
             self._corpus.refresh()
         return self._corpus

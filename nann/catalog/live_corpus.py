@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nann import item_sets
 from nann.bundle import Bundle
+from nann.errors import RequestError
 from nann.filters import Catalogue
 from nann.filters.columns import Uint64Array
+from nann.item_encoder import ItemEncoder
 from nann.kernels import Int32Array
 from nann.manifest import JOURNAL_SEQUENCE
 from nann.search_input import UnlinkedItems
 from nann.signature import PADDING_ITEM
 
 from .added_items import Added, AddedItems
-from .changes import Changes, Float32Array, Id, Upsert, model_of
+from .changes import Changes, Id, Upsert, model_of
 from .journal import JournalReader
 from .overrides import LiveCatalogue, Overrides
-
-
-class ItemEncoder(Protocol):
-    """Places items by their attributes alone."""
-
-    def encode(self, items: Sequence[Mapping[str, Any]]) -> tuple[Float32Array, Float32Array | None]:
-        """Rows `float32[M, R]` of M items, and light vectors `float32[M, d]` or None where there is no light score."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,11 +209,13 @@ class LiveCorpus:
     def _without_vectors(self, upserts: Sequence[Upsert]) -> None:
         for upsert in upserts:
             self._unplaced[upsert.id] = {**self._unplaced.get(upsert.id, {}), **upsert.attributes}
-        if upserts and self._encoder is not None:
-            rows, light = self._encoder.encode([self._unplaced[upsert.id] for upsert in upserts])
-            for number, upsert in enumerate(upserts):
-                own = None if light is None else light[number]
-                self._put(Upsert(upsert.id, {}, rows[number], own), PADDING_ITEM)
+        if self._encoder is None:
+            return
+        for upsert in upserts:
+            with contextlib.suppress(RequestError):  # values that another bundle's attributes had: it stays unplaced
+                placed = self._encoder.encode([self._unplaced[upsert.id]])
+                light = None if placed.light is None else placed.light[0]
+                self._put(Upsert(upsert.id, {}, placed.rows[0], light), PADDING_ITEM)
 
     def _made(self) -> Snapshot:
         catalogue, base, counts = self._catalogue, self._base, self.counts

@@ -21,6 +21,7 @@ from nann.scorer import Float32Array
 from nann.search_requests import SearchBounds, TimeLimit, request_key
 from nann.signature import BEHAVIORS, HEARTBEAT_ID, ON_DEADLINE, ORIGIN, RESTARTS, USER_STATE
 
+from ..engines.item_encoder import item_encoder
 from ..origin import Origin
 from ..search.bls_scorer import BlsScorer
 from ..search.outcomes import HEARTBEAT, Outcome
@@ -53,7 +54,7 @@ class TritonPythonModel:
         limit = TimeLimit(config_int(config, "deadline_ms"), config_choice(config, "on_deadline", ON_DEADLINE))
         degrade = config_choice(config, "on_scorer_failure", ON_SCORER_FAILURE) == "fallback"
         named = NamedFilters.of_repository(Path(args["model_repository"]).parent)
-        live = LiveCorpus(bundle, journal_path(Path(args["model_repository"]).parent))
+        live = LiveCorpus(bundle, journal_path(Path(args["model_repository"]).parent), item_encoder(bundle))
         self.retriever = Retriever(bundle, bounds, limit, degrade=degrade, operator=named, live=live)
         self.version = int(args["model_version"])
         self.grid = bundle.shape_grid if config_flag(config, "pad_to_grid") else None

@@ -32,6 +32,7 @@ from nann.signature import (
     TensorSpec,
 )
 
+from ..engines.item_encoder import item_encoder
 from ..engines.onnx_model import EmbeddedScorer, OnnxModel
 from ..history import release_path
 from ..server.control import ModelControl
@@ -89,7 +90,7 @@ def expected_answers(release: Path, users: Ids, journal: Path) -> Answers:
     profile = bundle.features.profile(None, len(users))
     states = encoder.run({BEHAVIORS.name: behaviors, PROFILE_CODES.name: profile})
 
-    live = LiveCorpus(bundle, journal)
+    live = LiveCorpus(bundle, journal, item_encoder(bundle))
     snapshot = live.refresh()
     index, rows = LiveIndex(bundle).of(snapshot.added)
     conditions = RequestConditions(bundle)

@@ -18,6 +18,7 @@ from nann import item_sets
 from nann.catalog import Changes, JournalReader, JournalWriter, LiveCorpus, Upsert, compacted, overrides
 from nann.catalog.changes import model_of
 from nann.errors import FilterError, JournalError
+from nann.item_encoder import PlacedItems
 
 BUNDLE = make_bundle(Path(tempfile.mkdtemp()) / "bundle")
 MODEL = model_of(BUNDLE.manifest)
@@ -219,7 +220,7 @@ def test_an_encoder_places_what_has_no_vectors(journal):
         def encode(self, items):
             years = [item.get("year", 0) for item in items]
             rows = np.array([[year] * ROW_WIDTH for year in years], np.float32)
-            return rows, -rows[:, :LIGHT_WIDTH]
+            return PlacedItems(rows, -rows[:, :LIGHT_WIDTH], rows, 0)
 
     put(journal, ("upsert", 1, {"year": 7}, False), ("upsert", IDS[0], {"year": 8}, False))
     corpus = LiveCorpus(BUNDLE, journal.path, Encoder())
