@@ -25,6 +25,7 @@ from ..models.kernel_scorer import KernelScorer
 from ..models.layers import fix_slopes, fold_batch_norm
 from ..models.scorer import AnyScorer
 from ..scorers import onnx_session
+from .kernel_modules import ROOM, KernelRowScorer, digit_count
 from .onnx_export import export_module
 
 _COMPARED_ITEMS = 256
@@ -64,10 +65,9 @@ class ItemEncoderModule(nn.Module):
 
 
 def _rows(model: AnyScorer, features: Any) -> Tensor:
-    """As in the table of the exported scorer: float[M, R]."""
+    """As in the rows of `row_modules`: float[M, R]."""
     if isinstance(model, KernelScorer):
-        queries = [features.queries.flatten(1)] if model.heads_on else []
-        return torch.cat([features.vector, *queries, features.gates], dim=1)
+        return KernelRowScorer(model, features, digit_count(ROOM * model.item_count)).rows(features)
     return torch.cat([part for part in features if part is not None], dim=1)
 
 

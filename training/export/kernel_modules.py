@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from ..models.kernel_scorer import MAX_SIMILARITY, KernelItem, KernelScorer
 
+ROOM = 2
+"""Rows have digits for so many times the items of the model: for new ones."""
 _DIGIT = 2048
 """Item indices are written to this base in the user state: half precision has every whole number up to it."""
 _SHIFT = MAX_SIMILARITY / 2

@@ -23,7 +23,7 @@ from ..models.kernel_scorer import KernelScorer
 from ..models.layers import fix_slopes, fold_batch_norm
 from ..models.neural_scorer import ItemFeatures, NeuralScorer, UserContext
 from ..models.scorer import AnyScorer
-from .kernel_modules import KernelRowScorer, KernelTableScorer, KernelUserEncoder, digit_count
+from .kernel_modules import ROOM, KernelRowScorer, KernelTableScorer, KernelUserEncoder, digit_count
 
 _ITEM_CHUNK = 65_536
 
@@ -152,7 +152,7 @@ def row_modules(model: AnyScorer) -> tuple[nn.Module, nn.Module, Float32Array]:
     """
     folded, items = _folded(model)
     if isinstance(folded, KernelScorer):
-        digits = digit_count(2 * folded.item_count)  # room for new items
+        digits = digit_count(ROOM * folded.item_count)
         kernel_scorer = KernelRowScorer(folded, items, digits)
         return *_frozen(_kernel_encoder(folded, digits), kernel_scorer), kernel_scorer.rows(items).numpy()
     return *_frozen(UserEncoder(folded), RowScorer(folded, items)), _rows(items).numpy()
