@@ -72,7 +72,8 @@ class PreparedData:
 
     Attributes:
         item_ids: `int64[N]`, or `S[N]` of text ids, ascending: item index -> external id.
-        item_categories: `int32[N]`, below `category_count`.
+        item_categories: `int32[N]`, places in `category_labels`.
+        category_labels: what the log calls the categories, unique.
         item_attributes: codes of each item's attributes; None without a table of items.
         train_counts: `int64[N]`, occurrences of each item in the training rows.
         item_names: one name per item, "" for an item without; None if the log has no names.
@@ -95,7 +96,7 @@ class PreparedData:
 
     item_ids: Ids
     item_categories: npt.NDArray[np.int32]
-    category_count: int
+    category_labels: tuple[str, ...]
     item_attributes: ItemAttributes | None
     train_counts: npt.NDArray[np.int64]
     item_names: list[str] | None
@@ -138,7 +139,7 @@ class PreparedData:
         return cls(
             item_ids=_item_ids(items["item_id"]),
             item_categories=_array(items, "category", np.int32),
-            category_count=_read(path, CATEGORIES_FILE).height,
+            category_labels=tuple(_read(path, CATEGORIES_FILE)["label"]),
             item_attributes=ItemAttributes.of(items["attributes"], attributes) if attributes else None,
             train_counts=_array(items, "train_count", np.int64),
             item_names=None if items["name"].is_null().all() else items["name"].fill_null("").to_list(),
@@ -161,6 +162,11 @@ class PreparedData:
     def item_count(self) -> int:
         """The number of items, N."""
         return int(self.item_ids.shape[0])
+
+    @property
+    def category_count(self) -> int:
+        """The number of categories."""
+        return len(self.category_labels)
 
     @property
     def id_kind(self) -> IdKind:
