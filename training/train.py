@@ -264,7 +264,7 @@ class _Run:
     def _how_to_go_on(self, done: int) -> str:
         return (
             f"interrupted: {self.out / CHECKPOINT_FILE} has step {done:,} of {self.config.steps:,}; go on with the "
-            "same command and --resume"
+            "same command and --resume, without --overwrite"
         )
 
     def _validates(self, done: int) -> bool:
