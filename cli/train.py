@@ -11,6 +11,7 @@ import typer
 from .support import DEFAULT_CHECKPOINT, JsonOption, console, print_json
 
 if TYPE_CHECKING:
+    from ..training.checkpoint import Checkpoint
     from ..training.config import TrainingConfig
     from ..training.data.prepared import PreparedData
 
@@ -21,11 +22,19 @@ def train(
     config: Annotated[
         str,
         typer.Option(
-            help="auto: chosen from the data set, or with --resume the run's own. Or a YAML file, or the name of one "
-            "in training/configs/ (without .yaml), as for the paper's network."
+            help="auto: chosen from the data set; with --resume the run's own, with --from the checkpoint's. Or a YAML "
+            "file, or the name of one in training/configs/ (without .yaml), as for the paper's network."
         ),
     ] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Continue from OUT/checkpoint.pt.")] = False,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Begin with the weights of this checkpoint, of the same data set before `nann prepare log --append` "
+            "added to it: new items, categories and values start anew.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in OUT.")] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Override the number of steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Override the random seed.")] = None,
@@ -41,22 +50,34 @@ def train(
     of the configuration says when to validate and whether to stop early. Ctrl-C saves, and --resume goes on. With
     --resume the sections `search`, `index` and `validation` may be others than before, since no weight depends on them.
 
+    After `nann prepare log --append`: nann train --data DATA --from build/train/checkpoint.pt --overwrite --steps 500
+
     Show the losses: `tensorboard --logdir build/train`.
     """
     from ..training.before_training import check_run
+    from ..training.checkpoint import Checkpoint
     from ..training.data.prepared import PreparedData
     from ..training.distributed import process_rank
     from ..training.train import train as run_training
+    from ..training.warm_start import WarmStart
 
     check_run(out, resume=resume, overwrite=overwrite)
     prepared = PreparedData.load(data)
+    first = None if start_from is None or resume else Checkpoint.load(start_from)
+    settings = _settings(config, prepared, out, steps, seed, resume=resume, first=first)
+    warm_start = None
+    if start_from is not None and first is not None:
+        warm_start = WarmStart.of(start_from, first, prepared, settings)
+        if not process_rank():
+            console.print(warm_start.summary, highlight=False, soft_wrap=True, markup=False)
     try:
         report = run_training(
             prepared,
-            _settings(config, prepared, out, steps, seed, resume=resume),
+            settings,
             out,
             resume=resume,
             overwrite=overwrite,
+            warm_start=warm_start,
             checkpoint_every_steps=checkpoint_every,
             checkpoint_every_s=checkpoint_seconds,
         )
@@ -79,11 +100,19 @@ def train(
         )
     if json:
         paths = {"checkpoint": report.checkpoint, "best_checkpoint": report.best_checkpoint}
-        print_json({**asdict(report), **{name: path and str(path) for name, path in paths.items()}})
+        known = None if warm_start is None else warm_start.known
+        print_json({**asdict(report), **{name: path and str(path) for name, path in paths.items()}, "known": known})
 
 
 def _settings(
-    config: str, data: PreparedData, out: Path, steps: int | None, seed: int | None, *, resume: bool
+    config: str,
+    data: PreparedData,
+    out: Path,
+    steps: int | None,
+    seed: int | None,
+    *,
+    resume: bool,
+    first: Checkpoint | None,
 ) -> TrainingConfig:
     """The configuration that the options ask for."""
     from ..training.auto_config import AUTO, auto_config
@@ -95,6 +124,8 @@ def _settings(
         return resolve_config(config, steps=steps, seed=seed)
     if resume:
         return Checkpoint.load(out / CHECKPOINT_FILE).config.override(steps=steps, seed=seed)
+    if first is not None:
+        return first.config.override(steps=steps, seed=seed)
     choice = auto_config(data)
     fitted = choice.config.fitted(data.item_count)
     reasons = [f"- {reason}" for reason in choice.reasons]

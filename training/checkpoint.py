@@ -21,6 +21,7 @@ from .models.neural_scorer import NeuralScorer
 from .models.scorer import AnyScorer
 from .models.start import start_from_similarity
 from .validation import Validation
+from .vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -32,7 +33,8 @@ class Checkpoint:
     """One saved state of a run, after `step` steps, which also determine the sampler (`nann.training.sampling`).
 
     `best` is the validation with the best recall so far; None if there was none. `trained_on` is the identity of the
-    data set (`PreparedData.identity`); None in a checkpoint of an older release.
+    data set (`PreparedData.identity`), `vocabulary` what the rows of its tables stand for; both are None in a
+    checkpoint of an older release.
     """
 
     config: TrainingConfig
@@ -41,12 +43,14 @@ class Checkpoint:
     optimizer: dict[str, Any]
     best: Validation | None = None
     trained_on: str | None = None
+    vocabulary: Vocabulary | None = None
 
     def save(self, path: Path) -> None:
         """Writes the file completely or not at all: a killed run leaves the previous checkpoint."""
         config, best = self.config.model_dump_json(), None if self.best is None else asdict(self.best)
         body = {"step": self.step, "model": self.model, "optimizer": self.optimizer, "best": best}
         body["trained_on"] = self.trained_on
+        body["vocabulary"] = None if self.vocabulary is None else self.vocabulary.packed()
         with new_file(path) as temporary:
             torch.save({"format_version": FORMAT_VERSION, "config": config, **body}, temporary)
 
@@ -67,7 +71,8 @@ class Checkpoint:
                 raise ConfigError(f"checkpoint {path} has format {version}; this release reads {FORMAT_VERSION}")
             config = TrainingConfig.model_validate(_settings(body["config"]))
             best = Validation(**body["best"]) if body.get("best") else None
-            return cls(config, body["step"], body["model"], body["optimizer"], best, body.get("trained_on"))
+            words = Vocabulary.unpacked(body["vocabulary"]) if body.get("vocabulary") else None
+            return cls(config, body["step"], body["model"], body["optimizer"], best, body.get("trained_on"), words)
         except ConfigError:
             raise
         except Exception as error:  # torch.load raises many types for damaged bytes
@@ -82,7 +87,8 @@ class Checkpoint:
             raise DataError(
                 f"the checkpoint was trained on the data set {self.trained_on}, and this one is {data.identity}: other "
                 "items, users or training rows; give the data set it was trained on, or prepare that one again with "
-                "the same options"
+                "the same options; if it has grown since (`nann prepare log --append`), train on it with `nann train "
+                "--from`"
             )
 
     def restore(self, data: PreparedData) -> AnyScorer:

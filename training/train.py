@@ -28,6 +28,8 @@ from .objective import Losses
 from .run_log import RunLog
 from .stages import Stage, objective_of, parameter_groups, stages
 from .validation import Validation, Validator
+from .vocabulary import Vocabulary
+from .warm_start import WarmStart
 
 AGREE_EVERY_STEPS = 20
 """Under torchrun the processes agree on whether to stop only so often."""
@@ -72,6 +74,7 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    warm_start: WarmStart | None = None,
     checkpoint_every_steps: int = 1000,
     checkpoint_every_s: float = 180.0,
     stop_at_step: int | None = None,
@@ -81,14 +84,16 @@ def train(
     `checkpoint.pt` is the last step, `best.pt` the step with the best validation recall. It is written after so many
     steps or seconds, whatever comes first, and on Ctrl-C or SIGTERM. With `resume` the run goes on from it, and gives
     the same result as an uninterrupted run; with `overwrite` a run in `out` is removed. `stop_at_step` ends it as an
-    interruption would: the schedule still follows `config`.
+    interruption would: the schedule still follows `config`. A new run begins with the weights of `warm_start`, if it is
+    given, and writes them as step 0.
 
     Raises:
         ConfigError: if `out` has a run and neither `resume` nor `overwrite` is given; on resuming without a checkpoint
             or with other settings; if there are fewer items than the search's top_k; if the losses are not finite any
             more: the checkpoint before stays.
         DataError: if the data set has a single item, or is not the one that the run trained on before; if `config` asks
-            for early stopping and the data set has no validation users.
+            for early stopping and the data set has no validation users; if it and `warm_start` describe items or users
+            differently.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the step was saved; its message says how to go on.
     """
     check_run(out, resume=resume, overwrite=overwrite)
@@ -96,9 +101,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     with process_group() as process, Interruption() as interruption:
         run = _Run(data, config, out, process, interruption)
-        if process.is_main and not resume:
-            remove_run(out)
-        first = run.restore() if resume else 0
+        first = run.restore() if resume else run.begin(warm_start)
         last = min(stop_at_step or config.steps, config.steps)
         return run.steps(first, last, checkpoint_every_steps, checkpoint_every_s)
 
@@ -136,6 +139,16 @@ class _Run:
         settings = config.validation
         wanted = settings.every and (settings.patience or data.target_users("validation").size)
         self.validator = Validator(data, config, process.device) if wanted else None
+
+    def begin(self, warm_start: WarmStart | None) -> int:
+        """Replaces an earlier run, and returns the first step."""
+        if warm_start is not None:
+            warm_start.apply(self.model)
+        if self.process.is_main:
+            remove_run(self.out)
+        if warm_start is not None:  # its file may be one of those removed
+            self._save(0, CHECKPOINT_FILE)
+        return 0
 
     def restore(self) -> int:
         """Loads the last checkpoint and returns its step."""
@@ -251,7 +264,7 @@ class _Run:
     def _how_to_go_on(self, done: int) -> str:
         return (
             f"interrupted: {self.out / CHECKPOINT_FILE} has step {done:,} of {self.config.steps:,}; go on with the "
-            "same command and --resume"
+            "same command and --resume, without --overwrite"
         )
 
     def _validates(self, done: int) -> bool:
@@ -281,7 +294,8 @@ class _Run:
         if self.process.is_main:
             self._require_finite(step, *self.model.parameters())
             weights, optimizer = self.model.state_dict(), self.optimizer.state_dict()
-            Checkpoint(self.config, step, weights, optimizer, self.best, self.data.identity).save(self.out / name)
+            what = self.data.identity, Vocabulary.of(self.data)
+            Checkpoint(self.config, step, weights, optimizer, self.best, *what).save(self.out / name)
             self.saved = step if name == CHECKPOINT_FILE else self.saved
 
 

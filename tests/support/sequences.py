@@ -24,7 +24,7 @@ def data_of(histories: Sequence[npt.NDArray[np.integer[Any]]], held_out: int = 0
     data = PreparedData(
         item_ids=np.arange(1, count + 1),
         item_categories=np.zeros(count, np.int32),
-        category_count=1,
+        category_labels=("",),
         item_attributes=None,
         train_counts=np.bincount(items[trained], minlength=count),
         item_names=None,

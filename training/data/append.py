@@ -14,9 +14,9 @@ from nann.errors import DataError
 
 from .log_source import LogSource
 from .numbering import collect
-from .prepare import EVENTS_FILE, ITEMS_FILE, prepare
+from .prepare import EVENTS_FILE, ITEMS_FILE, USERS_FILE, prepare
 from .prepared import read_manifest
-from .protocol import Protocol
+from .protocol import NO_TARGET, Protocol
 from .rows import Appended, InteractionLog, RowCounts
 from .times import shown_time
 
@@ -98,8 +98,16 @@ def _joined(folder: Path, manifest: Mapping[str, Any], log: InteractionLog) -> I
         sources=(*manifest["sources"], *log.sources),
         rows=pl.concat([old, new]),
         counts=_sum(manifest["rows"], log.counts),
-        appended=Appended(items, manifest["counts"]["users"], older, known),
+        appended=Appended(items, _users_of(folder), older, known),
     )
+
+
+def _users_of(folder: Path) -> pl.DataFrame:
+    """The users of a data set, and what they are for: one that trains and validates is for validation."""
+    users = pl.read_parquet(folder / USERS_FILE)
+    validates, trains = pl.col("validation_first") != NO_TARGET, pl.col("train_end") > pl.col("first")
+    role = pl.when(validates).then(pl.lit("validation")).when(trains).then(pl.lit("train")).otherwise(pl.lit("test"))
+    return users.select(pl.col("user_id").alias("user"), role.alias("role"))
 
 
 def _of_one_kind(old: pl.LazyFrame, log: InteractionLog) -> tuple[pl.LazyFrame, pl.LazyFrame]:

@@ -41,11 +41,11 @@ from .numbering import (
 )
 from .output_folder import KIND, MANIFEST_FILE, prepared_folder
 from .profiles import UserProfiles
-from .protocol import NO_TARGET, TIME_SPLIT, Protocol
+from .protocol import NO_TARGET, TARGETS, TIME_SPLIT, Protocol
 from .repeats import merge_repeats
 from .row_ranges import rows_before
 from .rows import InteractionLog
-from .splits import Groups, Split, like_the_row_before, split_rows, without_known_targets
+from .splits import Groups, Roles, Split, like_the_row_before, split_rows, without_known_targets
 from .times import MICROSECONDS
 
 FORMAT_VERSION = 2
@@ -108,7 +108,7 @@ def _write(
     on_step("Sorting behaviours by user and time")
     behaviors = ordered_behaviors(rows, users, items, _late_from(protocol, log.ticks_per_s))
     groups = Groups.of(behaviors["group_first"].to_numpy(), users)
-    split, found = _split(behaviors, groups, protocol)
+    split, found = _split(behaviors, groups, protocol, _roles(users, log))
     on_step("Writing")
     if log.appendable:
         log.rows.sink_parquet(folder / EVENTS_FILE)
@@ -179,7 +179,7 @@ def _new(log: InteractionLog, items: int, users: int) -> dict[str, int]:
         return {}
     return {
         "appended_items": items - len(log.appended.items),
-        "appended_users": users - log.appended.users,
+        "appended_users": users - log.appended.users.height,
         "older_rows": log.appended.older,
         "known_rows": log.appended.known,
     }
@@ -216,7 +216,18 @@ def _late_from(protocol: Protocol, ticks_per_s: int) -> int | None:
     return None if protocol.split_time_us is None else -(-protocol.split_time_us * ticks_per_s // MICROSECONDS)
 
 
-def _split(behaviors: pl.DataFrame, groups: Groups, protocol: Protocol) -> tuple[Split, dict[str, int]]:
+def _roles(users: KeptUsers, log: InteractionLog) -> Roles | None:
+    """What the kept users were for before the log was appended; None if it was not."""
+    if log.appended is None:
+        return None
+    before = log.appended.users.with_columns(pl.col("user").cast(users.frame.schema["user"]))
+    roles = users.frame.join(before, on="user", how="left", maintain_order="left")["role"]
+    return Roles(*((roles == name).fill_null(False).to_numpy() for name in ("train", *TARGETS)))
+
+
+def _split(
+    behaviors: pl.DataFrame, groups: Groups, protocol: Protocol, roles: Roles | None
+) -> tuple[Split, dict[str, int]]:
     """The split and what it counts."""
     items, late = behaviors["item"].to_numpy(), behaviors["late"].to_numpy()
     found = {}
@@ -224,7 +235,7 @@ def _split(behaviors: pl.DataFrame, groups: Groups, protocol: Protocol) -> tuple
     if protocol.kind == TIME_SPLIT:
         cut = groups.user_end - np.bincount(behaviors["user"].to_numpy()[late], minlength=len(groups.counts))
         found["new_items"] = len(np.setdiff1d(items[late], items[~late]))
-    split = split_rows(groups, protocol, cut)
+    split = split_rows(groups, protocol, cut, roles)
     found["targets_like_the_row_before"], found["targets"] = like_the_row_before(split, items)
     if protocol.exclude_history:
         split, known = without_known_targets(split, groups.user_first, items)

@@ -72,7 +72,8 @@ class PreparedData:
 
     Attributes:
         item_ids: `int64[N]`, or `S[N]` of text ids, ascending: item index -> external id.
-        item_categories: `int32[N]`, below `category_count`.
+        item_categories: `int32[N]`, places in `category_labels`.
+        category_labels: what the log calls the categories, unique.
         item_attributes: codes of each item's attributes; None without a table of items.
         train_counts: `int64[N]`, occurrences of each item in the training rows.
         item_names: one name per item, "" for an item without; None if the log has no names.
@@ -91,12 +92,11 @@ class PreparedData:
             without any.
         item_rows: `int64[N]`, the row of each item in `items.parquet`. Appended items are the last rows there: a model
             of the data set when it had n items knows those with a row below n, in this order.
-        category_labels: the name of each category.
     """
 
     item_ids: Ids
     item_categories: npt.NDArray[np.int32]
-    category_count: int
+    category_labels: tuple[str, ...]
     item_attributes: ItemAttributes | None
     train_counts: npt.NDArray[np.int64]
     item_names: list[str] | None
@@ -113,7 +113,6 @@ class PreparedData:
     manifest: Mapping[str, Any]
     item_rows: npt.NDArray[np.int64]
     attributes: pl.DataFrame | None = None
-    category_labels: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: Path | str) -> PreparedData:
@@ -137,11 +136,10 @@ class PreparedData:
                     f"{path} has {frame.height:,} {name} and its manifest says {counts[name]:,}; prepare it again"
                 )
         fields, attributes = tuple(manifest["profile_fields"]), manifest["item_attributes"]
-        labels = tuple(_read(path, CATEGORIES_FILE)["label"])
         return cls(
             item_ids=_item_ids(items["item_id"]),
             item_categories=_array(items, "category", np.int32),
-            category_count=len(labels),
+            category_labels=tuple(_read(path, CATEGORIES_FILE)["label"]),
             item_attributes=ItemAttributes.of(items["attributes"], attributes) if attributes else None,
             train_counts=_array(items, "train_count", np.int64),
             item_names=None if items["name"].is_null().all() else items["name"].fill_null("").to_list(),
@@ -158,13 +156,17 @@ class PreparedData:
             manifest=manifest,
             attributes=_read(path, ATTRIBUTES_FILE)[rows] if (path / ATTRIBUTES_FILE).exists() else None,
             item_rows=rows.astype(np.int64),
-            category_labels=labels,
         )
 
     @property
     def item_count(self) -> int:
         """The number of items, N."""
         return int(self.item_ids.shape[0])
+
+    @property
+    def category_count(self) -> int:
+        """The number of categories."""
+        return len(self.category_labels)
 
     @property
     def id_kind(self) -> IdKind:

@@ -71,13 +71,13 @@ class Appended:
 
     Attributes:
         items: the data set's items, in the order of their numbers.
-        users: how many users it had.
+        users: its users, `user`, and what they were for, `role`: "validation", "test" or "train".
         older: rows of the log that are left out: they are older than the newest row of the data set.
         known: rows of its newest time that it has already.
     """
 
     items: pl.Series
-    users: int
+    users: pl.DataFrame
     older: int
     known: int
 

@@ -70,7 +70,25 @@ class Split:
     targets: Mapping[str, Int64Array]
 
 
-def split_rows(groups: Groups, protocol: Protocol, cut: Int64Array | None = None) -> Split:
+@dataclass(frozen=True)
+class Roles:
+    """What users were for in a data set before it was appended to, `bool[U]` each; new ones for nothing.
+
+    They stay what they were: a model that goes on from an earlier one knows what that one trained on.
+    """
+
+    train: npt.NDArray[np.bool_]
+    validation: npt.NDArray[np.bool_]
+    test: npt.NDArray[np.bool_]
+
+    def first_choice(self, drawn: npt.NDArray[np.intp], split: str) -> npt.NDArray[np.intp]:
+        """Of drawn users those that may be in a split: those that were, then the new ones."""
+        same = self.validation if split == "validation" else self.test
+        known = self.train | self.validation | self.test
+        return np.concatenate([drawn[same[drawn]], drawn[~known[drawn]]])
+
+
+def split_rows(groups: Groups, protocol: Protocol, cut: Int64Array | None = None, roles: Roles | None = None) -> Split:
     """Applies a protocol; users to validate and to test on are drawn at random.
 
     Args:
@@ -78,13 +96,14 @@ def split_rows(groups: Groups, protocol: Protocol, cut: Int64Array | None = None
         protocol: what to apply.
         cut: for a time split `int64[U]`, each user's first row at or after the time, or the row after its last; a group
             begins there.
+        roles: of a data set that is appended to.
 
     Raises:
         DataError: if there are too few users.
     """
     if protocol.kind == PAPER:
-        return _paper(groups, protocol)
-    split = _leave_one_out(groups, protocol) if cut is None else _time_split(groups, protocol, cut)
+        return _paper(groups, protocol, roles)
+    split = _leave_one_out(groups, protocol, roles) if cut is None else _time_split(groups, protocol, cut, roles)
     if not (split.train_end > groups.starts[groups.user_first_group + 1]).any():
         raise DataError(
             "no user has two behaviours or baskets to train on, of which the first is the context of the second; "
@@ -93,7 +112,7 @@ def split_rows(groups: Groups, protocol: Protocol, cut: Int64Array | None = None
     return split
 
 
-def _paper(groups: Groups, protocol: Protocol) -> Split:
+def _paper(groups: Groups, protocol: Protocol, roles: Roles | None) -> Split:
     """Section 4: the ground truth is the ceil(n / 2)-th of n groups (1-based); users without ground truth train."""
     eligible = np.flatnonzero(groups.counts >= MIN_GROUPS)
     default = _default_count(eligible)
@@ -109,6 +128,10 @@ def _paper(groups: Groups, protocol: Protocol) -> Split:
         )
     drawn = np.random.default_rng(protocol.seed).permutation(eligible)
     users = {"validation": drawn[:validation], "test": drawn[validation : validation + test]}
+    if roles is not None:
+        users["validation"] = roles.first_choice(drawn, "validation")[:validation]
+        others = drawn[~np.isin(drawn, users["validation"])]
+        users["test"] = roles.first_choice(others, "test")[:test]
     middle = groups.user_first_group + (groups.counts + 1) // 2 - 1
     train_end = groups.user_end.copy()
     for some in users.values():
@@ -116,20 +139,20 @@ def _paper(groups: Groups, protocol: Protocol) -> Split:
     return Split(train_end, {name: _group_rows(groups, some, middle) for name, some in users.items()})
 
 
-def _leave_one_out(groups: Groups, protocol: Protocol) -> Split:
+def _leave_one_out(groups: Groups, protocol: Protocol, roles: Roles | None) -> Split:
     """The last group is for the test, and a sample of users validates on the one before it; the rest is training."""
     rng = np.random.default_rng(protocol.seed)
     last = groups.user_first_group + groups.counts - 1
     several, many = np.flatnonzero(groups.counts >= 2), np.flatnonzero(groups.counts >= 3)
     test = _draw(rng, several, protocol.test_users, min(max(several.size, 1), DEFAULT_MOST), "test")
-    validation = _draw(rng, many, protocol.validation_users, _default_count(many), "validation")
+    validation = _draw(rng, many, protocol.validation_users, _default_count(many), "validation", roles)
     train_end = np.where(groups.counts >= 2, groups.starts[last], groups.user_end)
     train_end[validation] = groups.starts[last[validation] - 1]
     targets = {"validation": _group_rows(groups, validation, last - 1), "test": _group_rows(groups, test, last)}
     return Split(train_end, targets)
 
 
-def _time_split(groups: Groups, protocol: Protocol, cut: Int64Array) -> Split:
+def _time_split(groups: Groups, protocol: Protocol, cut: Int64Array, roles: Roles | None) -> Split:
     """All from the time on is for the test, and a sample of users validates on the last group before it."""
     rng = np.random.default_rng(protocol.seed)
     before = np.searchsorted(groups.starts, cut) - groups.user_first_group  # groups before the time, int64[U]
@@ -141,7 +164,7 @@ def _time_split(groups: Groups, protocol: Protocol, cut: Int64Array) -> Split:
             f"before it and {int(groups.starts[-1]) - early:,} are not; choose another time"
         )
     test = _draw(rng, both, protocol.test_users, min(both.size, DEFAULT_MOST), "test")
-    validation = _draw(rng, many, protocol.validation_users, _default_count(many), "validation")
+    validation = _draw(rng, many, protocol.validation_users, _default_count(many), "validation", roles)
     test_rows = np.full((len(cut), 2), NO_TARGET, np.int64)
     test_rows[test] = np.stack([cut[test], groups.user_end[test]], axis=1)
     train_end, last = cut.copy(), groups.user_first_group + before - 1
@@ -154,7 +177,12 @@ def _default_count(eligible: npt.NDArray[np.intp]) -> int:
 
 
 def _draw(
-    rng: np.random.Generator, eligible: npt.NDArray[np.intp], wanted: int | str | None, default: int, split: str
+    rng: np.random.Generator,
+    eligible: npt.NDArray[np.intp],
+    wanted: int | str | None,
+    default: int,
+    split: str,
+    roles: Roles | None = None,
 ) -> npt.NDArray[np.intp]:
     count = eligible.size if wanted == ALL else default if wanted is None else int(wanted)
     if eligible.size < count:
@@ -162,7 +190,10 @@ def _draw(
             f"{eligible.size:,} users have {split} ground truth and enough before it; expected {count:,}: ask for "
             f"fewer with --{split}-users, or for all of them: --{split}-users all"
         )
-    return rng.permutation(eligible)[:count]
+    drawn = rng.permutation(eligible)
+    if roles is not None and wanted != ALL:
+        drawn = roles.first_choice(drawn, split)
+    return drawn[:count]
 
 
 def _group_rows(groups: Groups, users: npt.NDArray[np.intp], group: Int64Array) -> Int64Array:

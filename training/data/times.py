@@ -83,7 +83,8 @@ class TimeColumn:
         if self.form is not None:
             return f"text as {self.form!r}"
         if _is_timestamp(sample.dtype):
-            return str(sample.dtype)
+            zone = getattr(sample.dtype, "time_zone", None)
+            return "dates" if sample.dtype == pl.Date else f"timestamps in {zone or 'UTC: they have no zone'}"
         texts = sample.filter(_numbers(sample, self.name).is_null())
         ways = [f"{self.unit} since 1970"] if len(texts) < len(sample) else []
         if len(texts):

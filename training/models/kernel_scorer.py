@@ -168,6 +168,20 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         own = [self.head_keys, self.head_queries, self.temperatures, self.head_recency]
         return [*own, *self.head_gates.parameters()]
 
+    @torch.no_grad()
+    def keep_scores(self, log_popularity: Tensor, rows: Tensor) -> None:
+        """Makes up for another popularity and number of items than weights were trained with.
+
+        Args:
+            log_popularity: `float[n]`, of the n items then.
+            rows: `int64[N]`, which of them each item was; -1 for new ones, which keep their popularity.
+        """
+        known = rows >= 0
+        shift = log_popularity[rows[known]] - self.log_popularity[known]
+        self.item_bias.weight[known] += self.popularity * shift[:, None]
+        for gates in (self.head_gates, self.repeat_gates):
+            gates.start.add_(_GATE_SCALE * (gates.usual + math.log(len(log_popularity))) * gates.item[:, -1])
+
     def _gates(self) -> list[_Gates]:
         """Of the terms that take part in the score, heads first."""
         return [self.head_gates, self.repeat_gates] if self.heads_on else [self.repeat_gates]

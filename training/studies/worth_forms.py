@@ -72,7 +72,7 @@ def ablated(auto: TrainingConfig, data: PreparedData) -> Iterator[Form]:
     yield Form("nothing", auto, data)
     if described:
         bare = replace(
-            data, item_attributes=None, item_categories=np.zeros_like(data.item_categories), category_count=1
+            data, item_attributes=None, item_categories=np.zeros_like(data.item_categories), category_labels=("",)
         )
         yield Form("attributes", auto, bare)
     yield Form("logq", _with(auto, loss=_with(auto.loss, logq=False)), data)

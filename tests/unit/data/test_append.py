@@ -61,7 +61,9 @@ def histories(data):
     }
 
 
-def test_appending_is_preparing_everything_with_the_old_numbers(write, tmp_path, monday):
+def test_appending_is_preparing_everything_with_the_old_numbers(write, tmp_path):
+    monday, protocol = tmp_path / "out", [*PROTOCOL[:-4], "--validation-users", 0, "--test-users", "all"]
+    run(write("monday.csv", text(MONDAY)), *COLUMNS, *protocol, "--out", monday)
     before = pl.read_parquet(monday / "items.parquet")["item_id"].to_list()
     output = run(write("tuesday.csv", text(TUESDAY)), "--append", "--out", monday)
     rows_of_items = pl.read_parquet(monday / "items.parquet")["item_id"].to_list()
@@ -75,7 +77,7 @@ def test_appending_is_preparing_everything_with_the_old_numbers(write, tmp_path,
     assert "appended: new items" in output
 
     whole = tmp_path / "whole"
-    run(write("both.csv", text(MONDAY + TUESDAY)), *COLUMNS, *PROTOCOL, "--out", whole)
+    run(write("both.csv", text(MONDAY + TUESDAY)), *COLUMNS, *protocol, "--out", whole)
     together = PreparedData.load(whole)
     assert histories(data) == histories(together)
     assert data.identity == together.identity
@@ -171,3 +173,37 @@ def test_options_that_the_data_set_has_are_refused(write, monday):
         DataError, match=r"has no events.parquet; only data sets of `nann prepare log` can be appended to"
     ):
         run(day, "--append", "--out", monday)
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        ["--protocol", "paper", "--min-behaviors", 4],
+        ["--protocol", "leave-one-out", "--test-users", 30],
+        ["--protocol", "leave-one-out", "--validation-users", "all"],
+        ["--protocol", "time-split", "--split-time", 1_300],
+    ],
+    ids=lambda options: " ".join(map(str, options)),
+)
+def test_no_model_of_before_has_trained_on_what_is_ground_truth_now(write, tmp_path, protocol):
+    """Behaviours of a user keep their places, as new ones come last; `nann train --from` goes on from such a model."""
+    rng = np.random.default_rng(3)
+
+    def day(users, start):
+        return [
+            (f"u{user}", int(rng.integers(1, 400)), start + place, "c")
+            for place, user in enumerate(rng.permutation(np.repeat(users, rng.integers(2, 9, len(users)))))
+        ]
+
+    out = tmp_path / "out"
+    run(write("monday.csv", text(day(range(120), 1_000))), *COLUMNS, *protocol, "--out", out)
+    before = PreparedData.load(out)
+    run(write("tuesday.csv", text(day(range(60, 200), 5_000))), "--append", "--out", out)
+    now = PreparedData.load(out)
+    trained = dict(zip(before.user_ids, before.user_train_end - before.user_first, strict=True))
+    for split, rows in now.user_targets.items():
+        users = np.flatnonzero(rows[:, 0] >= 0)
+        places = rows[users, 0] - now.user_first[users]
+        assert all(place >= trained.get(now.user_ids[int(user)], 0) for user, place in zip(users, places, strict=True))
+        assert users.size >= before.target_users(split).size
+    assert now.training_groups()[0].size > before.training_groups()[0].size

@@ -20,7 +20,7 @@ def data_of(items):
     return PreparedData(
         item_ids=np.arange(1, 100),
         item_categories=np.zeros(99, np.int32),
-        category_count=1,
+        category_labels=("",),
         item_attributes=None,
         train_counts=empty,
         item_names=None,

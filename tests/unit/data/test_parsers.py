@@ -157,6 +157,19 @@ def test_the_unit_is_that_of_the_column(seconds, scale, as_text):
     assert read == [*(value * 1_000_000 for value in seconds), 0, None]
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (pl.Date, "dates"),
+        (pl.Datetime("ms"), "timestamps in UTC: they have no zone"),
+        (pl.Datetime("us", "Europe/Berlin"), "timestamps in Europe/Berlin"),
+    ],
+    ids=str,
+)
+def test_times_of_parquet_in_words(kind, words):
+    assert TimeColumn("t").described(pl.Series("t", [0]).cast(kind)) == words
+
+
 def test_times_by_format(write, scratch):
     log = write("log.csv", HEADER + "1,2,01.10.2019 12:30\n")
     read = read_log([log], LogColumns(), scratch, rules=LogRules(time_format="%d.%m.%Y %H:%M"))

@@ -84,7 +84,7 @@ def test_a_category_mean_is_that_of_items_that_training_saw(items):
 def test_a_category_of_new_items_only_has_the_mean_of_all(items):
     categories = items.data.item_categories.copy()
     categories[0] = items.data.category_count
-    data = replace(items.data, item_categories=categories, category_count=items.data.category_count + 1)
+    data = replace(items.data, item_categories=categories, category_labels=(*items.data.category_labels, "other"))
     vectors = torch.randn(data.item_count, 3)
     expected = vectors[torch.from_numpy(~items.new)].mean(dim=0)
     torch.testing.assert_close(replace(items, data=data).category_means(vectors)[0], expected)

@@ -118,6 +118,6 @@ def test_a_checkpoint_of_an_older_release_has_the_setting_elsewhere(data, config
 
 
 def test_items_that_only_ids_describe_can_not_do_without(data, config):
-    bare = replace(data, item_categories=np.zeros_like(data.item_categories), category_count=1)
+    bare = replace(data, item_categories=np.zeros_like(data.item_categories), category_labels=("all",))
     with pytest.raises(ConfigError, match=r"model.id_dropout is 0.1, and nothing but ids describes .* set .* to 0"):
         check_before_training(bare, config.model_copy(update={"model": ModelConfig(id_dropout=0.1)}))
