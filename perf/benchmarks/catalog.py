@@ -189,7 +189,7 @@ def _markdown(result: Json) -> str:
         f"{result['search']}, as installed by default. Items are added until they are {ADDED_SHARE:.0%} of the corpus. "
         f"The last ones come at {UPSERTS_PER_S:g} a second beside {result['clients']} clients in a closed loop. Each is "
         f"the best item of a user, and {result['probers']} further clients ask as fast as they can for the users of as "
-        "many of them as they are able to watch. Retrievable: from the begin of the request that adds an item to the "
+        "many of them as they are able to watch, several in a request. Retrievable: from the begin of the request that adds an item to the "
         f"end of the first answer with it.\n\n{table(header, found)}\n\n"
         "What the added items cost: one client asks a server with all of them and a server without any in turn; p50. "
         "The server without is asked twice: the second ratio says how much is chance.\n\n"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from ...python_backend.server.control import ModelControl
 
 _TIMEOUT_S = 60.0
 _GIVE_UP_NS = 30_000_000_000
+_WATCHED_AT_ONCE = 8
+"""Items that a client looks for in one request, each for its user."""
 Histories = Sequence[Sequence[int]]
 
 
@@ -112,8 +115,8 @@ class NewItems:
             found_ms = []
             with RetrievalClient(url, timeout_s=_TIMEOUT_S) as client:
                 client.retrieve(self.histories[0])
-                while (number := self._unsent(next_to_watch, begun_ns, turn)) is not None:
-                    found_ms.append(self._until_found(client, number, begun_ns))
+                while numbers := self._unsent(next_to_watch, begun_ns, turn):
+                    found_ms += self._until_found(client, numbers, begun_ns)
             return found_ms
 
         with ThreadPoolExecutor(probers) as pool:
@@ -134,18 +137,24 @@ class NewItems:
             return [ms for each in probing for ms in each.result()], upserts_ms, rate
 
     @staticmethod
-    def _unsent(numbers: Iterator[int], begun_ns: dict[int, int], turn: threading.Lock) -> int | None:
-        """The next item that is not sent yet, for one client alone."""
+    def _unsent(numbers: Iterator[int], begun_ns: dict[int, int], turn: threading.Lock) -> list[int]:
+        """The next items that are not sent yet, for one client alone."""
         with turn:
-            return next((number for number in numbers if number not in begun_ns), None)
+            return list(islice((number for number in numbers if number not in begun_ns), _WATCHED_AT_ONCE))
 
-    def _until_found(self, client: RetrievalClient, number: int, begun_ns: dict[int, int]) -> float:
-        """ms; infinite if it is given up."""
-        while True:
-            found = self.ids[number] in client.retrieve(self.histories[number]).item_ids[0]
-            since_ns = time.monotonic_ns() - begun_ns.get(number, time.monotonic_ns())
-            if found or since_ns > _GIVE_UP_NS:
-                return since_ns / 1e6 if found else float("inf")
+    def _until_found(self, client: RetrievalClient, numbers: list[int], begun_ns: dict[int, int]) -> list[float]:
+        """ms of each; infinite if it is given up."""
+        left, found_ms = set(numbers), list[float]()
+        while left:
+            asked = sorted(left)
+            answer = client.retrieve([self.histories[number] for number in asked])
+            now_ns = time.monotonic_ns()
+            for number, items in zip(asked, answer.item_ids, strict=True):
+                since_ns, is_there = now_ns - begun_ns.get(number, now_ns), self.ids[number] in items
+                if is_there or since_ns > _GIVE_UP_NS:
+                    left.discard(number)
+                    found_ms.append(since_ns / 1e6 if is_there else float("inf"))
+        return found_ms
 
 
 @dataclass
