@@ -6,6 +6,7 @@ from ..training.reports.report import Report
 from ..training.reports.text import table
 from .benchmark import Benchmark, Json
 from .benchmarks import (
+    catalog,
     filters,
     gate,
     growth,
@@ -30,6 +31,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     served.BENCHMARK,
     latency_curve.BENCHMARK,
     filters.BENCHMARK,
+    catalog.BENCHMARK,
     instances.BENCHMARK,
     index_load.BENCHMARK,
     start.BENCHMARK,

@@ -20,6 +20,7 @@ from .changes import Float32Array, Id
 from .overrides import LiveCatalogue, Overrides
 
 _FIRST_CAPACITY = 64
+_NOBODY = np.zeros(_FIRST_CAPACITY // 64, np.uint64)
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
@@ -103,6 +104,7 @@ class AddedItems:
         self._rows = _Growing(np.zeros((0, row_width), np.float32))
         self._light = _Growing(np.zeros((0, light_width), np.float32))
         self._replaced = _Growing(np.zeros(0, np.int32))
+        self._present = _NOBODY.copy()
         self._snapshot: Added | None = None
         self._changed = False
 
@@ -136,8 +138,13 @@ class AddedItems:
         if len(self._ids) >= 2 * (len(self._places) + _FIRST_CAPACITY):
             self._move_together()
         self._changed = True
+        if item_id in self._places:
+            self._leave(self._places[item_id])
         place = self._places[item_id] = self._by_key[self._key(item_id)] = len(self._ids)
         self._ids.append(item_id)
+        if self._ids.capacity > 64 * len(self._present):
+            self._present = np.pad(self._present, (0, self._ids.capacity // 64 - len(self._present)))
+        self._present[place >> 6] |= np.uint64(1 << (place & 63))
         self._rows.append(row)
         self._light.append(np.zeros(0, np.float32) if light is None else light)
         self._replaced.append(replaced)
@@ -150,10 +157,13 @@ class AddedItems:
 
     def remove(self, item_id: Id) -> bool:
         """Removes an item; returns whether it was there."""
-        was_there = self._places.pop(item_id, None) is not None
-        self._by_key.pop(self._key(item_id), None)
-        self._changed |= was_there
-        return was_there
+        place = self._places.pop(item_id, None)
+        if place is None:
+            return False
+        self._by_key.pop(self._key(item_id))
+        self._leave(place)
+        self._changed = True
+        return True
 
     def snapshot(self) -> Added | None:
         """All of them as they are now; None: there are none."""
@@ -163,7 +173,8 @@ class AddedItems:
 
     def _made(self) -> Added:
         capacity = self._ids.capacity
-        present = item_sets.of_items(np.fromiter(self._places.values(), np.int32, len(self._places)), capacity)
+        present = self._present.copy()  # kept as a set, since looking at all places would cost more with each item
+        present.flags.writeable = False
         attributes = None
         if (catalogue := self._catalogue) is not None:
             replaced = self._replaced.view
@@ -184,6 +195,9 @@ class AddedItems:
             self._move,
         )
 
+    def _leave(self, place: int) -> None:
+        self._present[place >> 6] &= ~np.uint64(1 << (place & 63))
+
     def _key(self, item_id: Id) -> int:
         return int(self._id_kind.keys(np.array([item_id], self._id_kind.dtype))[0])
 
@@ -193,6 +207,7 @@ class AddedItems:
         rows, light, replaced = self._rows.view, self._light.view, self._replaced.view
         dtype, columns = self._ids.view.dtype, {} if self._catalogue is None else self._catalogue.columns
         self._overrides, self._places, self._by_key = Overrides(columns), {}, {}
+        self._present = _NOBODY.copy()
         self._move += 1
         self._ids, self._replaced = _Growing(np.zeros(0, dtype)), _Growing(replaced[:0])
         self._rows, self._light = _Growing(rows[:0]), _Growing(light[:0])
