@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,6 @@ from nann.bundle import Bundle
 from nann.scorer import Float32Array
 
 from ...clients import RetrievalClient
-from ...python_backend.server.control import ModelControl
 from ...python_backend.server.triton import TritonServer
 from ...training.reports.text import table
 from ...training.search.planted import planted_vectors
@@ -158,7 +156,16 @@ def _deleted(server: TritonServer, bundle: Bundle, users: int, searches: int) ->
 
 def _markdown(result: Json) -> str:
     corpora, deletes = result["corpora"], result["deletes"]
-    header = ["items", "added", "upserts/s", "watched", "retrievable p50 ms", "p99 ms", "upsert p50 ms", "upsert p99 ms"]
+    header = [
+        "items",
+        "added",
+        "upserts/s",
+        "watched",
+        "retrievable p50 ms",
+        "p99 ms",
+        "upsert p50 ms",
+        "upsert p99 ms",
+    ]
     header += ["searches/s beside", "their p50 ms"]
     found = [
         [

@@ -62,7 +62,7 @@ def planted_bundle(folder: Path, cache: Path, item_count: int) -> Bundle:
 
 
 def _user_encoder(vectors: Float32Array) -> onnx.ModelProto:
-    """behaviors int32[B, L] -> user_state float32[B, d], the mean vector of the known ones."""
+    """Behaviors int32[B, L] -> user_state float32[B, d], the mean vector of the known ones."""
     constants = {
         "table": vectors,
         "zero": np.array(0, np.int32),
