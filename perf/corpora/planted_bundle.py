@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -101,7 +102,9 @@ def _scorer() -> onnx.ModelProto:
     return _model(nodes, {"axis2": np.array([2], np.int64)}, inputs, outputs)
 
 
-def _model(nodes: list, constants: dict, inputs: dict, outputs: dict) -> onnx.ModelProto:
+def _model(
+    nodes: list[Any], constants: dict[str, Any], inputs: dict[str, Any], outputs: dict[str, Any]
+) -> onnx.ModelProto:
     graph = helper.make_graph(
         [helper.make_node(op, args, [out], **(rest[0] if rest else {})) for op, args, out, *rest in nodes],
         "planted",
