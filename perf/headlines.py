@@ -34,7 +34,11 @@ HEADLINES = (
     Headline("exclude_history_over_none", "served latency with exclude_history / without", "at most 1.02"),
     Headline("filter_each_over_none", "served p50 of 8 clients with a filter each / without", "at most 1.5"),
     Headline("full_delta_over_empty", "served p50 with as many added items as may be / without", "at most 1.15"),
-    Headline("insert_to_retrievable_p99_ms", "from an upsert to an answer with the item, under load, p99 [ms]", "at most 1,000"),
+    Headline(
+        "insert_to_retrievable_p99_ms",
+        "from an upsert to an answer with the item, under load, p99 [ms]",
+        "at most 1,000",
+    ),
     Headline("deleted_items_returned", "deleted items in answers to later searches", "0"),
     Headline("start_s", "from process start to ready at 1.3 million items [s]", "at most 5"),
 )

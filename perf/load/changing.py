@@ -143,7 +143,7 @@ class NewItems:
             return list(islice((number for number in numbers if number not in begun_ns), _WATCHED_AT_ONCE))
 
     def _until_found(self, client: RetrievalClient, numbers: list[int], begun_ns: dict[int, int]) -> list[float]:
-        """ms of each; infinite if it is given up."""
+        """Ms of each; infinite if it is given up."""
         left, found_ms = set(numbers), list[float]()
         while left:
             asked = sorted(left)

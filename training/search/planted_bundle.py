@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,8 +23,8 @@ from nann.bundle import (
 from nann.durable_files import new_folder
 from nann.scorer import Float32Array
 
-from ...training.search.planted import WIDTH, PlantedCorpus
-from ...training.search.recommended import seeded_search
+from .planted import WIDTH, PlantedCorpus
+from .recommended import seeded_search
 
 TOP_K = 200
 SEQUENCE_LENGTH = 8
@@ -62,7 +63,7 @@ def planted_bundle(folder: Path, cache: Path, item_count: int) -> Bundle:
 
 
 def _user_encoder(vectors: Float32Array) -> onnx.ModelProto:
-    """behaviors int32[B, L] -> user_state float32[B, d], the mean vector of the known ones."""
+    """Behaviors int32[B, L] -> user_state float32[B, d], the mean vector of the known ones."""
     constants = {
         "table": vectors,
         "zero": np.array(0, np.int32),
@@ -101,7 +102,9 @@ def _scorer() -> onnx.ModelProto:
     return _model(nodes, {"axis2": np.array([2], np.int64)}, inputs, outputs)
 
 
-def _model(nodes: list, constants: dict, inputs: dict, outputs: dict) -> onnx.ModelProto:
+def _model(
+    nodes: list[Any], constants: dict[str, Any], inputs: dict[str, Any], outputs: dict[str, Any]
+) -> onnx.ModelProto:
     graph = helper.make_graph(
         [helper.make_node(op, args, [out], **(rest[0] if rest else {})) for op, args, out, *rest in nodes],
         "planted",
