@@ -202,17 +202,16 @@ class AddedItems:
         return int(self._id_kind.keys(np.array([item_id], self._id_kind.dtype))[0])
 
     def _move_together(self) -> None:
-        """Gives the items new places without gaps between them."""
-        old = [(item_id, place, self.attributes(place)) for item_id, place in self._places.items()]
-        rows, light, replaced = self._rows.view, self._light.view, self._replaced.view
-        dtype, columns = self._ids.view.dtype, {} if self._catalogue is None else self._catalogue.columns
-        self._overrides, self._places, self._by_key = Overrides(columns), {}, {}
-        self._present = _NOBODY.copy()
+        """Gives the items new places without gaps between them, in the same order."""
+        self._places = dict(sorted(self._places.items(), key=lambda item: item[1]))
+        old = np.fromiter(self._places.values(), np.intp, len(self._places))
+        self._overrides = self._overrides.moved({place: new for new, place in enumerate(old.tolist())})
         self._move += 1
-        self._ids, self._replaced = _Growing(np.zeros(0, dtype)), _Growing(replaced[:0])
-        self._rows, self._light = _Growing(rows[:0]), _Growing(light[:0])
-        for item_id, place, attributes in old:
-            self.put(item_id, attributes, rows[place], light[place], int(replaced[place]))
+        self._ids, self._replaced = _Growing(self._ids.view[old]), _Growing(self._replaced.view[old])
+        self._rows, self._light = _Growing(self._rows.view[old]), _Growing(self._light.view[old])
+        self._places = dict(zip(self._places, range(len(old)), strict=True))
+        self._by_key = dict(zip(self._id_kind.keys(self._ids.view).tolist(), range(len(old)), strict=True))
+        self._present = item_sets.of_items(np.arange(len(old), dtype=np.int32), self._ids.capacity)
 
 
 def _inherited(catalogue: Catalogue, replaced: Int32Array, capacity: int, comparison: Comparison) -> Uint64Array:
@@ -222,11 +221,15 @@ def _inherited(catalogue: Catalogue, replaced: Int32Array, capacity: int, compar
 
 
 class _Growing(Generic[Scalar]):
-    """Rows that are appended. A view of them stays what it is."""
+    """Rows that are appended, behind a copy of some. A view of them stays what it is."""
 
-    def __init__(self, empty: npt.NDArray[Scalar]) -> None:
-        self._rows: npt.NDArray[Scalar] = np.empty((_FIRST_CAPACITY, *empty.shape[1:]), empty.dtype)
-        self._used = 0
+    def __init__(self, rows: npt.NDArray[Scalar]) -> None:
+        capacity = _FIRST_CAPACITY
+        while capacity < len(rows):
+            capacity *= 2
+        self._rows: npt.NDArray[Scalar] = np.empty((capacity, *rows.shape[1:]), rows.dtype)
+        self._rows[: len(rows)] = rows
+        self._used = len(rows)
 
     def __len__(self) -> int:
         return self._used

@@ -126,6 +126,18 @@ class Overrides:
         for values in self._new.values():
             values.pop(item, None)
 
+    def moved(self, numbers: Mapping[int, int]) -> Overrides:
+        """The same with other numbers of the items; those that get none are left out."""
+        other = Overrides({})
+        other._types = self._types
+        for name in {**self._layers, **self._new}:
+            values: dict[int, Any] = {}
+            for own in (*(layer.values for layer in self._layers.get(name, ())), self._new.get(name, {})):
+                values.update(own)
+            if kept := {numbers[item]: value for item, value in values.items() if item in numbers}:
+                other._new[name] = kept
+        return other
+
     def layers(self) -> dict[str, tuple[Layer, ...]]:
         """The layers of each changed attribute, lowest first; they stay what they are."""
         for name, values in self._new.items():

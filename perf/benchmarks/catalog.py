@@ -16,8 +16,8 @@ from ...clients import RetrievalClient
 from ...python_backend.server.triton import TritonServer
 from ...training.reports.text import table
 from ...training.search.planted import planted_vectors
+from ...training.search.planted_bundle import planted_bundle
 from ..benchmark import Benchmark, BenchSettings, Json, Say
-from ..corpora.planted_bundle import planted_bundle
 from ..load.changing import Deletions, Histories, NewItems, Searching, upsert
 from ..servers.serving import install, serving
 from .served import describe
@@ -86,7 +86,7 @@ def _added(server: TritonServer, bundle: Bundle, most_new: int, say: Say) -> Jso
     """Adds as many items as may be; clients look for the last ones while others search."""
     count, first = round(ADDED_SHARE * bundle.item_count), bundle.item_count + 1
     new = min(most_new, count)
-    before = planted_vectors(0, count - new, seed=2)
+    before = planted_vectors(0, count, seed=2)[: count - new]
     for start in range(0, len(before), _AT_ONCE):
         part = before[start : start + _AT_ONCE]
         upsert(server.control, range(first + start, first + start + len(part)), part)
@@ -162,7 +162,7 @@ def _markdown(result: Json) -> str:
         "upserts/s",
         "watched",
         "retrievable p50 ms",
-        "p99 ms",
+        "retrievable p99 ms",
         "upsert p50 ms",
         "upsert p99 ms",
     ]
@@ -192,19 +192,20 @@ def _markdown(result: Json) -> str:
         for one in corpora
     ]
     return (
-        f"Planted vectors (as in the growth of the corpus) and a scorer of inner products that takes item rows, "
+        "Planted vectors (as in the growth of the corpus) and a scorer of inner products that takes item rows, "
         f"{result['search']}, as installed by default. Items are added until they are {ADDED_SHARE:.0%} of the corpus. "
-        f"The last ones come at {UPSERTS_PER_S:g} a second beside {result['clients']} clients in a closed loop. Each is "
-        f"the best item of a user, and {result['probers']} further clients ask as fast as they can for the users of as "
-        "many of them as they are able to watch, several in a request. Retrievable: from the begin of the request that adds an item to the "
-        f"end of the first answer with it.\n\n{table(header, found)}\n\n"
+        f"The last ones come at {UPSERTS_PER_S:g} a second beside {result['clients']} clients in a closed loop. Each "
+        f"is the best item of a user, and {result['probers']} further clients ask as fast as they can for the users of "
+        "as many of them as they are able to watch, several in a request. Retrievable: from the begin of the request "
+        f"that adds an item to the end of the first answer with it.\n\n{table(header, found)}\n\n"
         "What the added items cost: one client asks a server with all of them and a server without any in turn; p50. "
         "The server without is asked twice: the second ratio says how much is chance.\n\n"
         f"{table(['items', 'added', 'requests', 'without ms', 'with ms', 'ratio', 'without, again'], cost)}\n\n"
         f"Deletions: {deletes['deleted']:,} items, {deletes['deleted_of_added']:,} of them added ones, are deleted "
-        f"beside {deletes['searches']:,} searches ({deletes['searches_per_s']:,.0f} a second, {_USERS_PER_REQUEST} users "
-        f"in a request, {result['clients']} clients, {deletes['items']:,} items). Each is the best item of a user who was "
-        f"answered last. Answers to searches that began after the acknowledgement hold {deletes['returned']:,} of them."
+        f"beside {deletes['searches']:,} searches ({deletes['searches_per_s']:,.0f} a second, {_USERS_PER_REQUEST} "
+        f"users in a request, {result['clients']} clients, {deletes['items']:,} items). Each is the best item of a "
+        f"user who was answered last. Answers to searches that began after the acknowledgement hold "
+        f"{deletes['returned']:,} of them."
     )
 
 

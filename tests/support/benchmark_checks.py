@@ -189,6 +189,16 @@ def _filters(result: Any, found: Tables, figures: Figures) -> None:
         assert row["p50 ms"] == f"{one['p50_ms']:.1f} ({one['p50_ms_ratio']:.2f})"
 
 
+def _catalog(result: Any, found: Tables, figures: Figures) -> None:
+    retrievable, cost = found
+    for row, one in zip(retrievable, result["corpora"], strict=True):
+        assert [row["items"], row["watched"]] == [f"{one['items']:,}", f"{one['watched']:,}"]
+        times = [row[name] for name in ("retrievable p50 ms", "retrievable p99 ms")]
+        assert times == [f"{one[key]:.1f}" for key in ("retrievable_p50_ms", "retrievable_p99_ms")]
+    for row, one in zip(cost, result["corpora"], strict=True):
+        assert [row["with ms"], row["ratio"]] == [f"{one['full_p50_ms']:.2f}", f"{one['full_over_empty']:.3f}"]
+
+
 def _prepare(result: Any, found: Tables, figures: Figures) -> None:
     (rows,) = found
     for row, (name, one) in zip(rows, result["runs"].items(), strict=True):
@@ -213,6 +223,7 @@ _CHECKS: dict[str, Callable[[Any, Tables, Figures], None]] = {
     "load": _load,
     "instances": _instances,
     "filters": _filters,
+    "catalog": _catalog,
     "index_load": _index_load,
     "start": _start,
     "growth": _growth,

@@ -23,8 +23,8 @@ from nann.bundle import (
 from nann.durable_files import new_folder
 from nann.scorer import Float32Array
 
-from ...training.search.planted import WIDTH, PlantedCorpus
-from ...training.search.recommended import seeded_search
+from .planted import WIDTH, PlantedCorpus
+from .recommended import seeded_search
 
 TOP_K = 200
 SEQUENCE_LENGTH = 8
