@@ -31,6 +31,8 @@ _STEPS_UNDER = 1.3
 """The same under conditions, where a walk must expand N / matching times as many items, if these are anywhere."""
 _SCANNED_PER_STEP = 100
 """How many items a scan scores in the time of one step of a walk."""
+_SCANNED_PER_THREAD = 40_000
+"""Items that justify a thread: 0.2 ms of work, as its start may take half of that."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +182,7 @@ def light_scan(
         blocked: `uint64[B, W]`, items that are left out.
         counts: `int64[B]`, how many items each user gets.
         kernels: the inner loops.
-        threads: how many threads share the items; None: as many as this process has cores.
+        threads: the most threads that share the items; None: as many as this process has cores.
 
     Returns:
         `int32[B, max(counts)]` items, best first, padded with -1, and about their light scores, padded.
@@ -189,8 +191,10 @@ def light_scan(
         RequestError: if the states are too narrow.
         ScorerError: if a w_u is not finite.
     """
+    threads = threads or core_count()
+    threads = max(1, min(threads, 64 * blocked.size // _SCANNED_PER_THREAD))
     users, steps = codes.of_users(light_users(user_states, codes.width))
-    items, products = kernels.light_scan(codes.codes, users, blocked, counts.astype(np.int32), threads or core_count())
+    items, products = kernels.light_scan(codes.codes, users, blocked, counts.astype(np.int32), threads)
     return items, np.where(items == PADDING_ITEM, PADDING_SCORE, products * steps[:, None]).astype(np.float32)
 
 
