@@ -283,6 +283,7 @@ def test_an_ablation_changes_one_thing(second, study_data, tmp_path):
         changed[form.name] = {name for part, name in parts if body[part][name] != plain[part][name]}
         kernels = body["model"]["kernel"], plain["model"]["kernel"]
         changed[form.name] |= {name for name in kernels[0] if kernels[0][name] != kernels[1][name]}
+        changed[form.name] |= {"id_dropout"} if body["model"]["id_dropout"] != plain["model"]["id_dropout"] else set()
         changed[form.name] |= {"start"} if body["start"] != plain["start"] else set()
         changed[form.name] |= {"attributes"} if form.data is not second else set()
     assert changed == {
