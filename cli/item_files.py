@@ -34,11 +34,23 @@ def read_items(path: Path, types: Mapping[str, str]) -> Iterator[dict[str, Any]]
         raise ConfigError(f"{path} is missing; {_EXPECTED}")
     try:
         for number, row in enumerate(reader(path, types), 1):
-            if (item_id := row.get(ID)) is None or isinstance(item_id, (bool, float)):
-                raise ConfigError(f"item {number} of {path} has the {ID} {item_id!r}; expected the id of an item")
-            yield row
+            yield checked_item(row, f"item {number} of {path}")
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"{path} can't be read: {error}; {_EXPECTED}") from error
+
+
+def checked_item(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """The row of an item, if it has an id: a text without spaces around it, or a whole number.
+
+    Raises:
+        ConfigError: beginning with `where`.
+    """
+    item_id = row.get(ID)
+    if isinstance(item_id, bool) or not isinstance(item_id, (int, str)) or str(item_id) != str(item_id).strip():
+        raise ConfigError(
+            f"{where} has the {ID} {item_id!r}; expected a text without spaces around it, or a whole number"
+        )
+    return row
 
 
 def _json_lines(path: Path, _: Mapping[str, str]) -> Iterator[dict[str, Any]]:

@@ -23,7 +23,7 @@ from nann.signature import (
     Tensors,
 )
 
-from .item_files import ID, LIGHT, ROW, read_items
+from .item_files import ID, LIGHT, ROW, checked_item, read_items
 from .support import (
     DEFAULT_URL,
     AdminKeyOption,
@@ -180,4 +180,4 @@ def _parsed(text: str) -> dict[str, Any]:
         raise ConfigError(f"--item is {text!r}, which is not JSON: {error}") from error
     if not isinstance(row, dict) or ID not in row:
         raise ConfigError(f'--item is {text!r}; expected a JSON object with "{ID}"')
-    return row
+    return checked_item(row, "--item")

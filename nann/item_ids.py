@@ -250,7 +250,12 @@ class _Text(IdKind):
         return np.array([ids or [self.request_padding]], object)
 
     def parse(self, text: str) -> list[Any]:
-        return next(csv.reader([text]), [])
+        try:
+            return next(csv.reader([text], strict=True), [])
+        except csv.Error as error:
+            raise ValueError(
+                f"{shown(text)} are no ids with commas between them: {error}; quote ids as in CSV"
+            ) from error
 
     def item(self, text: str) -> int | str:
         if (why := why_no_text_id(text)) is not None:

@@ -37,6 +37,11 @@ def source_of(folder: Path, files: Sequence[Path], items: Path | None, profile: 
     if not (folder / EVENTS_FILE).exists():
         raise DataError(f"{folder} has no {EVENTS_FILE}; only data sets of `nann prepare log` can be appended to")
     source = LogSource.of_settings(tuple(files), manifest["name"], manifest["reader"])
+    kept = pl.scan_parquet(folder / EVENTS_FILE).collect_schema()
+    rules = source.rules  # text, so that the tables' ids are read as text too
+    rules = replace(rules, item_ids="text") if kept["item"] == pl.String else rules
+    rules = replace(rules, user_ids="text") if kept["user"] == pl.String else rules
+    source = replace(source, rules=rules)
     for name, path in (("items", items), ("profile", profile)):
         table = getattr(source, name)
         if path is not None and table is None:

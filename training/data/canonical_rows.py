@@ -55,12 +55,19 @@ class LogRules:
         min_value: the least value that is kept, if the log has a column of values.
         time_format: strftime format of the times; None: numbers, timestamps and ISO 8601.
         item_ids: "number": what is no whole number from 1 to 2^63 - 1 is a bad row; "text"; "auto": numbers if all are.
+        user_ids: "text", or "auto": numbers if all are.
     """
 
     events: tuple[str, ...] = ()
     min_value: float | None = None
     time_format: str | None = None
     item_ids: str = "auto"
+    user_ids: str = "auto"
+
+    @property
+    def texts(self) -> list[str]:
+        """Which of "item" and "user" are text in any case."""
+        return [key for key, kind in (("item", self.item_ids), ("user", self.user_ids)) if kind == "text"]
 
     def check(self, columns: LogColumns) -> None:
         """Raises ConfigError if the rules do not fit the columns, or a value is none of those that there are."""

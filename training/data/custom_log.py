@@ -73,7 +73,7 @@ def read_log(
     """
     source = LogSource(tuple(files), columns, name, text or TextFormat(), rules or LogRules(), profile, items)
     source.rules.check(columns)
-    stage, kinds = RowStage(scratch, max_bad_share), IdKinds(items_are_text=source.rules.item_ids == "text")
+    stage, kinds = RowStage(scratch, max_bad_share), IdKinds(texts=source.rules.texts)
     tables = [open_table(file, source.text, columns.options()) for file in log_files(files)]
     found = _files_described(tables)
     reader = _row_reader(tables, columns, source.rules, found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import polars as pl
 
 from .columns import plain_number
@@ -12,11 +14,12 @@ NUMBERS, TEXT = "numbers", "text"
 class IdKinds:
     """Looks at the good rows of a log as they are read.
 
-    Users are Int64 if all are whole numbers. Items are if all are from 1 to 2^63 - 1, too, unless text is asked for.
+    Users are Int64 if all are whole numbers. Items are if all are from 1 to 2^63 - 1, too. `texts`: those of "user" and
+    "item" that are text in any case.
     """
 
-    def __init__(self, *, items_are_text: bool = False) -> None:
-        self._why: dict[str, str] = {"item": "as asked for"} if items_are_text else {}
+    def __init__(self, *, texts: Collection[str] = ()) -> None:
+        self._why = dict.fromkeys(texts, "as asked for, or as in the data set")
 
     def see(self, rows: pl.DataFrame, source: str) -> None:
         """Takes good rows with their `number`; `source` names the file in messages."""

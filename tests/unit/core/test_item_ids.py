@@ -181,3 +181,9 @@ def test_a_file_of_texts_that_are_no_ids_is_refused(tmp_path, table, words):
     np.save(path, table)
     with pytest.raises(BundleError, match=f"item_ids.npy {words}"):
         TEXT.check(TEXT.load(path), str(path))
+
+
+def test_typed_ids_that_are_no_line_of_csv():
+    with pytest.raises(ValueError, match=r"are no ids with commas between them: .*; quote ids as in CSV"):
+        TEXT.parse("line\nbreak,SKU-1")
+    assert TEXT.parse('"line\nbreak",SKU-1') == ["line\nbreak", "SKU-1"]

@@ -175,6 +175,30 @@ def test_options_that_the_data_set_has_are_refused(write, monday):
         run(day, "--append", "--out", monday)
 
 
+@pytest.mark.parametrize("key", ["user", "item"])
+def test_a_day_of_numbers_joins_a_data_set_of_texts_with_tables(write, tmp_path, key):
+    def rows(start, odd):
+        ids = {"user": [f"{number}" for number in range(1, 30)], "item": [f"{number}" for number in range(1, 30)]}
+        ids[key][0] = odd
+        return "uid,sku,at,kind\n" + "".join(
+            f"{ids['user'][place % 29]},{ids['item'][(place * 7 + place // 29) % 29]},{start + place},c\n"
+            for place in range(400)
+        )
+
+    items = write(
+        "items.csv", "sku,brand\n" + "".join(f"{number},b{number % 3}\n" for number in range(1, 30)) + "x,b1\n"
+    )
+    users = write("users.csv", "uid,age\n" + "".join(f"{number},a{number % 4}\n" for number in range(1, 30)) + "x,a9\n")
+    out = tmp_path / "out"
+    tables = ["--items", items, "--items-id", "sku", "--profile", users, "--profile-user", "uid"]
+    run(write("monday.csv", rows(1_000, "x")), *COLUMNS, *tables, "--min-behaviors", 3, "--out", out)
+    run(write("tuesday.csv", rows(5_000, "1")), "--append", "--out", out)
+    data = PreparedData.load(out)
+    assert data.manifest["counts"]["behaviors"] == 800
+    assert data.manifest["reader"]["found"][f"{key} ids"].startswith("text")
+    assert data.item_attributes is not None
+
+
 @pytest.mark.parametrize(
     "protocol",
     [
