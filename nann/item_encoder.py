@@ -12,10 +12,16 @@ from nann.bundle import ITEM_ENCODER_FILE, ITEM_FIELDS_FILE, Bundle
 from nann.errors import BundleError
 from nann.item_codes import ItemCodes
 from nann.scorer import Float32Array, Int32Array
-from nann.signature import ENCODED_LIGHT, ENCODED_ROW, ENCODED_VECTOR
+from nann.signature import ENCODED_LIGHT, ENCODED_ROW, ENCODED_VECTOR, ITEM_CODES
 
 RunEncoder = Callable[[Int32Array], Mapping[str, Float32Array]]
 """Runs `item_encoder.onnx`: codes `int32[M, W]`, -1 = padding -> outputs by name (`nann.signature.ITEM_ENCODER`)."""
+
+
+def run_session(session: Any) -> RunEncoder:
+    """Runs it in a session of onnxruntime."""
+    names = [output.name for output in session.get_outputs()]
+    return lambda codes: dict(zip(names, session.run(names, {ITEM_CODES.name: codes}), strict=True))
 
 
 class PlacedItems(NamedTuple):

@@ -83,7 +83,7 @@ class LiveCorpus:
     def __init__(self, bundle: Bundle, journal: Path, encoder: ItemEncoder | None = None) -> None:
         self.bundle = bundle
         self.model = model_of(bundle.manifest)
-        self.row_width = int(bundle.manifest.get("export", {}).get("item_row_width", 0))
+        self.row_width = bundle.item_row_width
         self.light_width = 0 if bundle.light_vectors is None else bundle.light_vectors.shape[1]
         self.contained = int(bundle.manifest.get(JOURNAL_SEQUENCE, 0))
         self.counts = Counts()

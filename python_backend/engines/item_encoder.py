@@ -6,9 +6,7 @@ from importlib.util import find_spec
 
 from nann.bundle import ITEM_ENCODER_FILE, Bundle
 from nann.errors import BundleError
-from nann.item_encoder import ItemEncoder
-from nann.scorer import Float32Array, Int32Array
-from nann.signature import ITEM_CODES
+from nann.item_encoder import ItemEncoder, run_session
 
 
 def item_encoder(bundle: Bundle) -> ItemEncoder | None:
@@ -28,9 +26,4 @@ def item_encoder(bundle: Bundle) -> ItemEncoder | None:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common base
         raise BundleError(f"{path} can't be loaded by onnxruntime: {error}; run `nann export` again") from error
-    names = [output.name for output in session.get_outputs()]
-
-    def run(codes: Int32Array) -> dict[str, Float32Array]:
-        return dict(zip(names, session.run(names, {ITEM_CODES.name: codes}), strict=True))
-
-    return ItemEncoder(bundle, run)
+    return ItemEncoder(bundle, run_session(session))

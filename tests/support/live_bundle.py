@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from nann.bundle import (
     ITEM_IDS_FILE,
@@ -29,6 +29,7 @@ from nann.search_params import SearchParams, SeedParams
 from nann.training.config import IndexConfig
 from nann.training.data.item_columns import catalogue_of
 from nann.training.search.index import build_hnsw, graph_from_hnswlib
+from nann.training.search.planted_bundle import mean_encoder, onnx_model
 
 ITEMS = 4000
 DIM = 16
@@ -118,31 +119,7 @@ def user_encoder(vectors: np.ndarray) -> onnx.ModelProto:
     table = np.pad(vectors, ((0, 0), (0, 1)))
     table[NAN_INDEX, 0] = np.nan
     table[FAILING_INDEX, -1] = 1
-    constants = {
-        "table": table,
-        "zero": np.array(0, np.int32),
-        "one": np.array(1, np.float32),
-        "axis1": np.array([1], np.int64),
-        "axis2": np.array([2], np.int64),
-    }
-    nodes = [
-        ("GreaterOrEqual", ["behaviors", "zero"], "known"),
-        ("Cast", ["known"], "mask", {"to": TensorProto.FLOAT}),
-        ("Max", ["behaviors", "zero"], "items"),
-        ("Gather", ["table", "items"], "rows"),
-        ("Unsqueeze", ["mask", "axis2"], "weights"),
-        ("Mul", ["rows", "weights"], "masked"),
-        ("ReduceSum", ["masked", "axis1"], "total", {"keepdims": 0}),
-        ("ReduceSum", ["mask", "axis1"], "counted", {"keepdims": 1}),
-        ("Max", ["counted", "one"], "count"),
-        ("Div", ["total", "count"], "user_state"),
-    ]
-    return _model(
-        nodes,
-        constants,
-        {"behaviors": (TensorProto.INT32, ["B", SEQUENCE_LENGTH])},
-        {"user_state": (TensorProto.FLOAT, ["B", DIM + 1])},
-    )
+    return mean_encoder(table, SEQUENCE_LENGTH)
 
 
 def scorer(vectors: np.ndarray | None) -> onnx.ModelProto:
@@ -173,22 +150,9 @@ def scorer(vectors: np.ndarray | None) -> onnx.ModelProto:
         ("Unsqueeze", ["nothing", "axis1"], "nothing_each"),
         ("Add", ["scores", "nothing_each"], "candidate_scores"),
     ]
-    return _model(
+    return onnx_model(
         nodes,
         constants,
         {"user_state": (TensorProto.FLOAT, ["B", DIM + 1]), given[0]: given[1]},
         {"candidate_scores": (TensorProto.FLOAT, ["B", "C"])},
     )
-
-
-def _model(nodes: list, constants: dict, inputs: dict, outputs: dict) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        [helper.make_node(op, args, [out], **(rest[0] if rest else {})) for op, args, out, *rest in nodes],
-        "test",
-        [helper.make_tensor_value_info(name, *spec) for name, spec in inputs.items()],
-        [helper.make_tensor_value_info(name, *spec) for name, spec in outputs.items()],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.checker.check_model(model)
-    return model

@@ -14,10 +14,10 @@ from torch.export import Dim
 from nann.bundle import ITEM_ENCODER_FILE, ITEM_FIELDS_FILE, Bundle
 from nann.durable_files import scratch_folder, write_json
 from nann.errors import ScorerError
-from nann.item_encoder import RunEncoder
+from nann.item_encoder import RunEncoder, run_session
 from nann.score_agreement import TOLERANCE, Agreement
-from nann.scorer import Float32Array, Int32Array
-from nann.signature import ITEM_CODES, ITEM_ENCODER, PADDING_ITEM, ModelSpec
+from nann.scorer import Int32Array
+from nann.signature import ITEM_ENCODER, PADDING_ITEM, ModelSpec
 
 from ..data.numbering import UNKNOWN_CATEGORY
 from ..data.prepared import PreparedData
@@ -148,10 +148,4 @@ def _check(module: ItemEncoderModule, run: RunEncoder, codes: Int32Array, items:
 
 def onnx_encoder(path: Path, threads: int = 1) -> RunEncoder:
     """Runs an item encoder's ONNX file in onnxruntime."""
-    session = onnx_session(path, threads)
-    names = [output.name for output in session.get_outputs()]
-
-    def run(codes: Int32Array) -> dict[str, Float32Array]:
-        return dict(zip(names, session.run(names, {ITEM_CODES.name: codes}), strict=True))
-
-    return run
+    return run_session(onnx_session(path, threads))

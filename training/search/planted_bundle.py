@@ -42,7 +42,7 @@ def planted_bundle(folder: Path, cache: Path, item_count: int) -> Bundle:
             np.save(made / ITEM_IDS_FILE, np.arange(1, item_count + 1, dtype=np.int64))
             for name in (ITEM_VECTORS_FILE, LIGHT_VECTORS_FILE, ITEM_ROWS_FILE):
                 np.save(made / name, vectors)
-            onnx.save(_user_encoder(vectors), made / USER_ENCODER_FILE)
+            onnx.save(mean_encoder(vectors, SEQUENCE_LENGTH), made / USER_ENCODER_FILE)
             onnx.save(_scorer(), made / SCORER_FILE)
             manifest = {
                 "item_count": item_count,
@@ -62,10 +62,10 @@ def planted_bundle(folder: Path, cache: Path, item_count: int) -> Bundle:
     return Bundle.open(folder, files=[])
 
 
-def _user_encoder(vectors: Float32Array) -> onnx.ModelProto:
-    """Behaviors int32[B, L] -> user_state float32[B, d], the mean vector of the known ones."""
+def mean_encoder(table: Float32Array, sequence_length: int) -> onnx.ModelProto:
+    """Behaviors int32[B, L] -> user_state float32[B, S], the mean row of the known ones; `table` is float32[N, S]."""
     constants = {
-        "table": vectors,
+        "table": table,
         "zero": np.array(0, np.int32),
         "one": np.array(1, np.float32),
         "axis1": np.array([1], np.int64),
@@ -83,8 +83,8 @@ def _user_encoder(vectors: Float32Array) -> onnx.ModelProto:
         ("Max", ["counted", "one"], "count"),
         ("Div", ["total", "count"], "user_state"),
     ]
-    inputs = {"behaviors": (TensorProto.INT32, ["B", SEQUENCE_LENGTH])}
-    return _model(nodes, constants, inputs, {"user_state": (TensorProto.FLOAT, ["B", WIDTH])})
+    inputs = {"behaviors": (TensorProto.INT32, ["B", sequence_length])}
+    return onnx_model(nodes, constants, inputs, {"user_state": (TensorProto.FLOAT, ["B", table.shape[1]])})
 
 
 def _scorer() -> onnx.ModelProto:
@@ -99,12 +99,13 @@ def _scorer() -> onnx.ModelProto:
         "candidate_rows": (TensorProto.FLOAT, ["B", "C", WIDTH]),
     }
     outputs = {"candidate_scores": (TensorProto.FLOAT, ["B", "C"])}
-    return _model(nodes, {"axis2": np.array([2], np.int64)}, inputs, outputs)
+    return onnx_model(nodes, {"axis2": np.array([2], np.int64)}, inputs, outputs)
 
 
-def _model(
+def onnx_model(
     nodes: list[Any], constants: dict[str, Any], inputs: dict[str, Any], outputs: dict[str, Any]
 ) -> onnx.ModelProto:
+    """A checked model of nodes (operator, inputs, output[, attributes]); inputs and outputs by name: type and shape."""
     graph = helper.make_graph(
         [helper.make_node(op, args, [out], **(rest[0] if rest else {})) for op, args, out, *rest in nodes],
         "planted",
@@ -112,4 +113,6 @@ def _model(
         [helper.make_tensor_value_info(name, *spec) for name, spec in outputs.items()],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model
