@@ -26,6 +26,7 @@ from .items import app as items_app
 from .plan_shapes import plan_shapes
 from .prepare import app as prepare_app
 from .query import query
+from .refresh import refresh
 from .serve import serve
 from .support import console
 from .train import train
@@ -75,6 +76,7 @@ for command in (
     serve,
     deploy,
     rollback,
+    refresh,
     query,
     demo,
     experiments,

@@ -15,6 +15,7 @@ from .benchmarks import (
     lockstep,
     marking,
     prepare,
+    refresh,
     retrieval,
     served,
     start,
@@ -37,6 +38,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     start.BENCHMARK,
     growth.BENCHMARK,
     prepare.BENCHMARK,
+    refresh.BENCHMARK,
     gate.BENCHMARK,
 )
 """In the order of the report. A new one is a `Benchmark` in a module of its own and a line here."""

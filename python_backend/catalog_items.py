@@ -18,11 +18,10 @@ from nann.catalog.checks import checked_ids, checked_upserts
 from nann.catalog.journal import journal_path
 from nann.errors import ServerError
 from nann.kernels import Float32Array
-from nann.manifest import JOURNAL_SEQUENCE
 from nann.signature import PADDING_ITEM
 
 from .engines.item_encoder import item_encoder
-from .history import CurrentBundle, Versions, bundle_of
+from .history import CurrentBundle, contained_sequence
 
 _ALWAYS = 1_000
 """So many items may be added or changed, however small the corpus."""
@@ -182,13 +181,9 @@ class CatalogItems:
 
     def _compact(self, writer: JournalWriter) -> None:
         """Leaves out of the journal what no version that may answer needs."""
-        contained = [
-            int(bundle_of(self._repository, version).manifest.get(JOURNAL_SEQUENCE, 0))
-            for version in Versions.read(self._repository).history
-        ]
         with contextlib.closing(JournalReader(self._path)) as reader:
             records = reader.new()
-        kept = compacted(records, min(contained, default=0))
+        kept = compacted(records, contained_sequence(self._repository))
         if 2 * sum(len(record.payload) for record in kept) <= sum(len(record.payload) for record in records):
             with contextlib.suppress(OSError):  # a full disk: the next time
                 writer.replace(kept)

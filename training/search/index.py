@@ -197,7 +197,7 @@ def create_bundle(
         "vector_dim": vectors.shape[1],
         "sequence_length": sequence_length,
         "profile_fields": list(profile_fields),
-        "graph": _graph_summary(graph, index),
+        "graph": graph_summary(graph, index),
         "search": search_to_json(recommended[0]),
         "search_by_entry": {one.entry: search_to_json(one) for one in recommended[1:]},
     }
@@ -262,7 +262,8 @@ def _checked_vectors(name: str, given: npt.NDArray[Any], ids: npt.NDArray[Any] |
     return vectors
 
 
-def _graph_summary(graph: HnswGraph, config: IndexConfig) -> dict[str, Any]:
+def graph_summary(graph: HnswGraph, config: IndexConfig) -> dict[str, Any]:
+    """What the manifest says of a graph."""
     return {
         "m": config.m,
         "ef_construction": config.ef_construction,

@@ -54,9 +54,9 @@ def _nearest(
             found = (vectors[chunk] ** 2).sum(axis=1) - 2 * vectors[chosen] @ vectors[chunk].T
             distance = np.concatenate([distance, found], axis=1)
             best = np.concatenate([best, np.tile(chunk, (len(chosen), 1))], axis=1)
-            kept = np.argsort(distance, axis=1, kind="stable")[:, :count]
+            kept = np.argpartition(distance, min(count, distance.shape[1]) - 1, axis=1)[:, :count]
             distance, best = np.take_along_axis(distance, kept, 1), np.take_along_axis(best, kept, 1)
-        nearest[start : start + len(chosen)] = best
+        nearest[start : start + len(chosen)] = np.take_along_axis(best, np.argsort(distance, axis=1), 1)
     return nearest
 
 

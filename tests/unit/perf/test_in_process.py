@@ -12,7 +12,7 @@ from support.written import drawn, lines, tables
 
 from nann.errors import DataError
 from nann.exact_search import exact_search
-from nann.perf.benchmarks import growth, index_load, lockstep, prepare, retrieval
+from nann.perf.benchmarks import growth, index_load, lockstep, prepare, refresh, retrieval
 from nann.perf.corpora.offline import OfflineUsers
 from nann.training.reports.text import MISSING
 from nann.training.search.planted import LARGEST_ENTRY_LAYER, PlantedCorpus, PlantedScorer, planted_vectors
@@ -56,6 +56,19 @@ def test_growth_divides_the_largest_corpus_by_the_small_one(tmp_path: Path) -> N
     figure = drawn(growth.BENCHMARK.plots["perf_growth.png"], {"points": points}, tmp_path / "growth.png")
     assert lines(figure, 0) == [[(100_000, 2), (10_000_000, 3)]]
     assert lines(figure, 1) == [[(100_000, 1), (10_000_000, 1)]]
+
+
+def test_refresh_stands_beside_a_graph_that_is_built_anew(corpus: PlantedCorpus) -> None:
+    result = json.loads(json.dumps(refresh.measure(corpus, users=8, say=lambda line: None)))
+    assert (result["items"], result["new"]) == (3000, 30)
+    assert all(0.95 < result[name][key] <= 1 for name in refresh.WORDS for key in ("coverage", "of_new"))
+    (table,) = tables(refresh.BENCHMARK.markdown(result))
+    assert [row[:2] for row in table[1:]] == [
+        [words, f"{result[name]['seconds']:.1f}"] for name, words in refresh.WORDS.items()
+    ]
+    ratio = result["joined"]["core_seconds"] / result["anew"]["core_seconds"]
+    assert refresh.BENCHMARK.headline(result) == {"refresh_over_anew": ratio}
+    assert table[2][3] == f"{100 * ratio:.1f}%"
 
 
 def test_retrieval_stands_beside_the_cascade_and_all_items(users: OfflineUsers) -> None:
