@@ -19,11 +19,12 @@ from nann.signature import (
     DELETE_ITEMS,
     ITEM_LIGHT,
     ITEM_ROW,
+    ITEM_VECTOR,
     UPSERT_ITEMS,
     Tensors,
 )
 
-from .item_files import ID, LIGHT, ROW, checked_item, read_items
+from .item_files import ID, LIGHT, ROW, VECTOR, checked_item, read_items
 from .support import (
     DEFAULT_URL,
     AdminKeyOption,
@@ -140,16 +141,20 @@ def _in_batches(control: ModelControl, operation: str, batches: Iterable[Tensors
 
 
 def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    """Lists of rows, all with vectors or all without them."""
-    for has_vectors, alike in itertools.groupby(rows, lambda row: row.get(ROW) is not None):
+    """Lists of rows, all with the same vectors."""
+    for (has_vectors, _), alike in itertools.groupby(
+        rows, lambda row: [row.get(each) is not None for each in (ROW, VECTOR)]
+    ):
         while batch := list(itertools.islice(alike, _BATCH_WITH_VECTORS if has_vectors else _BATCH)):
             yield batch
 
 
 def _upserts(batch: Sequence[Mapping[str, Any]]) -> Tensors:
-    texts = [_text({name: value for name, value in row.items() if name not in (ID, ROW, LIGHT)}) for row in batch]
+    texts = [
+        _text({name: value for name, value in row.items() if name not in (ID, ROW, LIGHT, VECTOR)}) for row in batch
+    ]
     tensors: dict[Any, Any] = {CHANGED_ITEM_IDS: _ids(batch), ATTRIBUTES: np.array([texts], object)}
-    for spec, name in ((ITEM_ROW, ROW), (ITEM_LIGHT, LIGHT)):
+    for spec, name in ((ITEM_ROW, ROW), (ITEM_LIGHT, LIGHT), (ITEM_VECTOR, VECTOR)):
         if batch[0].get(name) is not None:
             try:
                 tensors[spec] = np.array([[row[name] for row in batch]], np.float32)

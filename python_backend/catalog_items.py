@@ -56,6 +56,7 @@ class CatalogItems:
         attributes: npt.NDArray[np.object_] | None,
         rows: Float32Array | None,
         light: Float32Array | None,
+        vectors: Float32Array | None,
     ) -> dict[str, Any]:
         """Adds or changes items: `nann.catalog.checks.checked_upserts` has the arguments.
 
@@ -69,7 +70,7 @@ class CatalogItems:
         """
         corpus = self._followed()
         known = checked_ids(typed, corpus.bundle.id_kind)
-        upserts = checked_upserts(corpus, known, attributes, rows, light)
+        upserts = checked_upserts(corpus, known, attributes, rows, light, vectors)
         self._require_room(corpus, upserts)
         there = int(np.count_nonzero(corpus.index_of(known) != PADDING_ITEM))
         model = "" if rows is None else corpus.model
@@ -117,6 +118,7 @@ class CatalogItems:
             else {name: column.type for name, column in catalogue.columns.items()},
             "item_row_width": corpus.row_width,
             "light_width": corpus.light_width,
+            "vector_width": corpus.vector_width,
         }
 
     def close(self) -> None:

@@ -32,7 +32,8 @@ class Added:
         first: `UnlinkedItems.first`.
         ids: `int64[D]`, or `object[D]` of text ids.
         rows: `float32[D, R]`, what the scorer needs of each.
-        light: `float32[D, d]`, their vectors for the light score; d is 0 where the bundle has none.
+        light: `float32[D, d']`, their vectors for the light score; d' is 0 where the bundle has none.
+        vectors: `float32[D, d]`, e_v; NaN where it did not come.
         present: `uint64[W]`, the places whose items are there: others were deleted, or replaced by a later place.
         attributes: of the places, W * 64 of them or fewer, for filters; None where the bundle has none.
         places: of the items that are there, by the key of the id (`IdKind.keys`); only valid until the next change.
@@ -43,6 +44,7 @@ class Added:
     ids: npt.NDArray[Any]
     rows: Float32Array
     light: Float32Array
+    vectors: Float32Array
     present: Uint64Array
     attributes: Catalogue | None
     places: Mapping[int, int]
@@ -84,15 +86,12 @@ class AddedItems:
 
     Args:
         catalogue: the attributes of the bundle's items; None: they have none.
-        row_width: R.
-        light_width: d.
+        widths: R, d' and d.
         id_kind: of the bundle's ids.
         first: index of the first place.
     """
 
-    def __init__(
-        self, catalogue: Catalogue | None, row_width: int, light_width: int, id_kind: IdKind, first: int
-    ) -> None:
+    def __init__(self, catalogue: Catalogue | None, widths: tuple[int, int, int], id_kind: IdKind, first: int) -> None:
         self._id_kind = id_kind
         self._first = first
         self._by_key: dict[int, int] = {}
@@ -101,8 +100,7 @@ class AddedItems:
         self._overrides = Overrides({} if catalogue is None else catalogue.columns)
         self._places: dict[Id, int] = {}
         self._ids = _Growing(np.zeros(0, id_kind.dtype))
-        self._rows = _Growing(np.zeros((0, row_width), np.float32))
-        self._light = _Growing(np.zeros((0, light_width), np.float32))
+        self._rows, self._light, self._vectors = (_Growing(np.zeros((0, width), np.float32)) for width in widths)
         self._replaced = _Growing(np.zeros(0, np.int32))
         self._present = _NOBODY.copy()
         self._snapshot: Added | None = None
@@ -121,7 +119,13 @@ class AddedItems:
         return self._overrides.of(place)
 
     def put(
-        self, item_id: Id, attributes: Mapping[str, Any], row: Float32Array, light: Float32Array | None, replaced: int
+        self,
+        item_id: Id,
+        attributes: Mapping[str, Any],
+        row: Float32Array,
+        light: Float32Array | None,
+        vector: Float32Array | None,
+        replaced: int,
     ) -> int:
         """Puts an item at a new place, also one that has a place: searches that are under way may read the old one.
 
@@ -129,7 +133,8 @@ class AddedItems:
             item_id: its id.
             attributes: all that were given to it.
             row: `float32[R]`.
-            light: `float32[d]`; None where d is 0.
+            light: `float32[d']`; None where d' is 0.
+            vector: `float32[d]`; None: it did not come.
             replaced: the bundle's item in whose place it comes, which has the attributes that were not given; or -1.
 
         Returns:
@@ -147,6 +152,7 @@ class AddedItems:
         self._present[place >> 6] |= np.uint64(1 << (place & 63))
         self._rows.append(row)
         self._light.append(np.zeros(0, np.float32) if light is None else light)
+        self._vectors.append(np.nan if vector is None else vector)
         self._replaced.append(replaced)
         return self._overrides.set(place, attributes)
 
@@ -189,6 +195,7 @@ class AddedItems:
             self._ids.view,
             self._rows.view,
             self._light.view,
+            self._vectors.view,
             present,
             attributes,
             self._by_key,
@@ -208,7 +215,9 @@ class AddedItems:
         self._overrides = self._overrides.moved({place: new for new, place in enumerate(old.tolist())})
         self._move += 1
         self._ids, self._replaced = _Growing(self._ids.view[old]), _Growing(self._replaced.view[old])
-        self._rows, self._light = _Growing(self._rows.view[old]), _Growing(self._light.view[old])
+        self._rows, self._light, self._vectors = (
+            _Growing(each.view[old]) for each in (self._rows, self._light, self._vectors)
+        )
         self._places = dict(zip(self._places, range(len(old)), strict=True))
         self._by_key = dict(zip(self._id_kind.keys(self._ids.view).tolist(), range(len(old)), strict=True))
         self._present = item_sets.of_items(np.arange(len(old), dtype=np.int32), self._ids.capacity)

@@ -85,6 +85,7 @@ class LiveCorpus:
         self.model = model_of(bundle.manifest)
         self.row_width = bundle.item_row_width
         self.light_width = 0 if bundle.light_vectors is None else bundle.light_vectors.shape[1]
+        self.vector_width = int(bundle.manifest.get("vector_dim", 0))
         self.contained = int(bundle.manifest.get(JOURNAL_SEQUENCE, 0))
         self.counts = Counts()
         self.reader = JournalReader(journal)
@@ -94,7 +95,9 @@ class LiveCorpus:
         self._base = _BaseItems(
             bundle.item_count, Overrides({} if self._catalogue is None else self._catalogue.columns)
         )
-        self._added = AddedItems(self._catalogue, self.row_width, self.light_width, bundle.id_kind, self._first)
+        self._added = AddedItems(
+            self._catalogue, (self.row_width, self.light_width, self.vector_width), bundle.id_kind, self._first
+        )
         self._unplaced: dict[Id, dict[str, Any]] = {}
         self._failure: Exception | None = None
         self._snapshot = Snapshot(0, None, self._catalogue, None)
@@ -203,7 +206,10 @@ class LiveCorpus:
         else:
             had = self._unplaced.pop(upsert.id, {})
         attributes = {**had, **upsert.attributes}
-        unknown = self._added.put(upsert.id, attributes, upsert.row, upsert.light, item)
+        vector = upsert.vector
+        if vector is not None and len(vector) != self.vector_width:  # the same models, and a graph of other vectors
+            vector = None
+        unknown = self._added.put(upsert.id, attributes, upsert.row, upsert.light, vector, item)
         self.counts.unknown_attributes += unknown
 
     def _without_vectors(self, upserts: Sequence[Upsert]) -> None:
@@ -215,7 +221,7 @@ class LiveCorpus:
             with contextlib.suppress(RequestError):  # values that another bundle's attributes had: it stays unplaced
                 placed = self._encoder.encode([self._unplaced[upsert.id]])
                 light = None if placed.light is None else placed.light[0]
-                self._put(Upsert(upsert.id, {}, placed.rows[0], light), PADDING_ITEM)
+                self._put(Upsert(upsert.id, {}, placed.rows[0], light, placed.vectors[0]), PADDING_ITEM)
 
     def _made(self) -> Snapshot:
         catalogue, base, counts = self._catalogue, self._base, self.counts

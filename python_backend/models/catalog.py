@@ -26,6 +26,7 @@ from nann.signature import (
     HEARTBEAT_ID,
     ITEM_LIGHT,
     ITEM_ROW,
+    ITEM_VECTOR,
     LIST_FILTERS,
     OPERATION,
     REMOVE_FILTER,
@@ -74,7 +75,7 @@ class TritonPythonModel:
         self._items.close()
 
     def _upsert(self, request: Any, _: Mapping[str, Any]) -> dict[str, Any]:
-        parts = (read_optional_tensor(request, spec) for spec in (ATTRIBUTES, ITEM_ROW, ITEM_LIGHT))
+        parts = (read_optional_tensor(request, spec) for spec in (ATTRIBUTES, ITEM_ROW, ITEM_LIGHT, ITEM_VECTOR))
         return self._items.upsert(_ids(request), *parts)
 
     def _answer(self, request: Any) -> Tensors:

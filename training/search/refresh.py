@@ -18,6 +18,7 @@ import numpy.typing as npt
 from nann import item_sets
 from nann.bundle import (
     BEHAVIOR_IDS_FILE,
+    ITEM_ENCODER_FILE,
     ITEM_IDS_FILE,
     ITEM_NAMES_FILE,
     ITEM_ROWS_FILE,
@@ -36,6 +37,7 @@ from nann.errors import BundleError
 from nann.filters import Catalogue
 from nann.filters.catalogue import attribute_files
 from nann.graph import graph_files
+from nann.item_encoder import ItemEncoder
 from nann.item_ids import Ids
 from nann.manifest import JOURNAL_SEQUENCE
 from nann.reachability import Reachability
@@ -43,8 +45,9 @@ from nann.scorer import Float32Array
 from nann.search_input import SearchIndex
 
 from ..config import IndexConfig
+from ..export.item_encoder import onnx_encoder
 from .index import graph_summary
-from .nearest import mean_of_nearest
+from .nearest import nearest
 from .next_attributes import next_catalogue
 from .next_graph import next_graph
 from .recommended import fitted
@@ -52,6 +55,8 @@ from .recommended import fitted
 Int64Array = npt.NDArray[np.int64]
 
 _CHUNK = 1 << 16
+_SIMILAR = 8
+"""A new item that came without a vector for the graph is placed between so many items."""
 _OF_OLD_ITEMS = ("metrics", "baselines", "half_precision")
 """Notes that say what was measured on the items before."""
 
@@ -124,8 +129,8 @@ class _Items:
 def refresh_bundle(bundle: Bundle, journal: Path, out: Path, *, threads: int = -1) -> Refreshed | None:
     """Writes the bundle that has the changes in a journal, as they are now.
 
-    A new item is put into the graph between the items that are nearest to it by their light vectors (without a light
-    score: by their rows), since what the graph is built on did not come with it.
+    A new item that came without a vector for the graph is placed between the items that are nearest to it by their
+    light vectors; without a light score, by their rows.
 
     Args:
         bundle: with all its files, and item rows.
@@ -141,7 +146,7 @@ def refresh_bundle(bundle: Bundle, journal: Path, out: Path, *, threads: int = -
         JournalError: if the journal is damaged.
     """
     _check(bundle)
-    corpus = LiveCorpus(bundle, journal)
+    corpus = LiveCorpus(bundle, journal, _encoder(bundle))
     snapshot = corpus.refresh()
     if snapshot.sequence <= corpus.contained:
         return None
@@ -170,6 +175,13 @@ def _check(bundle: Bundle) -> None:
         )
     if ITEM_VECTORS_FILE not in bundle.manifest["files"]:
         raise BundleError(f"{bundle.path} has no {ITEM_VECTORS_FILE}; make the bundle again with `nann index`")
+
+
+def _encoder(bundle: Bundle) -> ItemEncoder | None:
+    """As the server places items that came without vectors."""
+    if ITEM_ENCODER_FILE not in bundle.manifest["files"]:
+        return None
+    return ItemEncoder(bundle, onnx_encoder(bundle.path / ITEM_ENCODER_FILE))
 
 
 def _write(folder: Path, bundle: Bundle, snapshot: Snapshot, items: _Items, threads: int) -> int:
@@ -251,9 +263,14 @@ def _placed(bundle: Bundle, added: Added | None) -> Float32Array:
     assert bundle.item_rows is not None
     if added is None:
         return np.zeros((0, bundle.item_vectors.shape[1]), np.float32)
-    if bundle.light_vectors is None:
-        return mean_of_nearest(bundle.item_vectors, bundle.item_rows.base, added.rows)
-    return mean_of_nearest(bundle.item_vectors, bundle.light_vectors, added.light)
+    keys, own = bundle.item_rows.base, added.rows
+    if bundle.light_vectors is not None:
+        keys, own = bundle.light_vectors, added.light
+    vectors = added.vectors.copy()
+    without = np.flatnonzero(np.isnan(vectors).any(axis=1))
+    similar = nearest(keys, np.arange(len(keys)), own[without], _SIMILAR)  # [n, k]
+    vectors[without] = bundle.item_vectors[similar].mean(axis=1)
+    return vectors
 
 
 def _attributes(bundle: Bundle, snapshot: Snapshot, items: _Items) -> Catalogue:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -34,12 +36,15 @@ def without(layer: Layer, removed: npt.NDArray[np.bool_], vectors: Float32Array,
     lost = stays & removed[layer.neighbors]
     kept = stays & ~lost
     rest = Layer.of(np.bincount(sources[kept], minlength=count), layer.neighbors[kept])
-    repaired = np.unique(sources[lost])
+    losses = np.bincount(sources[lost], minlength=count)
+    repaired = np.flatnonzero(losses)
     found_sources, found_ends = [], []
     for start in range(0, len(repaired), _CHUNK):
         nodes = repaired[start : start + _CHUNK]
-        own, ends = _candidates(layer, rest, removed, nodes)
-        places, chosen = _chosen(rest, vectors, nodes, own, ends, np.bincount(sources[lost], minlength=count), most)
+        links = _padded(len(nodes), *rest.links_of(nodes))
+        candidates = _nearest_first(vectors, nodes, *_candidates(layer, rest, removed, nodes))
+        room = np.minimum(losses[nodes], most - np.count_nonzero(links >= 0, axis=1))
+        places, chosen = _chosen(vectors, nodes, links, candidates, room)
         found_sources.append(nodes[places])
         found_ends.append(chosen)
     if not found_sources:
@@ -64,51 +69,48 @@ def _candidates(
     return pairs // count, pairs % count
 
 
-def _chosen(
-    rest: Layer,
-    vectors: Float32Array,
-    nodes: Int64Array,
-    own: Int64Array,
-    ends: Int64Array,
-    lost: Int64Array,
-    most: int,
-) -> tuple[Int64Array, Int64Array]:
-    """The links that each node gets: the place of their source in `nodes`, and their end."""
+def _nearest_first(vectors: Float32Array, nodes: Int64Array, own: Int64Array, ends: Int64Array) -> Int64Array:
+    """The candidates of each node, the nearest first: `int64[n, any]`, padded with -1."""
     distances = _squared(vectors[nodes[own]] - vectors[ends])
     order = np.lexsort((ends, distances, own))
-    own, ends, distances = own[order], ends[order], distances[order]
-    rank = np.arange(len(own)) - np.searchsorted(own, own)
-    links, has = _padded(rest, nodes, most + _MOST_CANDIDATES)  # room for the new ones
-    room = np.minimum(lost[nodes], most - has)
-    found: list[tuple[Int64Array, Int64Array]] = []
-    for number in range(_MOST_CANDIDATES):
-        of_rank = rank == number
-        of_rank[of_rank] &= room[own[of_rank]] > 0
-        at, candidates = own[of_rank], ends[of_rank]
-        if not len(at):
-            continue
-        width = int(has[at].max())
-        known = links[at, :width]
-        between = _squared(vectors[known] - vectors[candidates][:, None])
-        between[known < 0] = np.inf
-        fits = (between.min(axis=1, initial=np.inf) >= distances[of_rank]) | (has[at] == 0)
-        at, candidates = at[fits], candidates[fits]
-        links[at, has[at]] = candidates
-        has[at] += 1
-        room[at] -= 1
-        found.append((at, candidates))
-    if not found:
+    return _padded(len(nodes), own[order], ends[order])[:, :_MOST_CANDIDATES]
+
+
+def _chosen(
+    vectors: Float32Array, nodes: Int64Array, links: Int64Array, candidates: Int64Array, room: Int64Array
+) -> tuple[Int64Array, Int64Array]:
+    """The links that each node gets: the place of their source in `nodes`, and their end.
+
+    Seen from a node, a candidate c is nearer to a neighbour v than to the node if c v > v v / 2.
+    """
+    seen_from = vectors[nodes][:, None]
+    near = vectors[candidates] - seen_from  # [n, C, d]
+    known = vectors[links] - seen_from  # [n, W, d]
+    halves = np.where(links < 0, np.inf, _squared(known) / 2)
+    free = (candidates >= 0) & ~(near @ known.transpose(0, 2, 1) > halves[:, None]).any(axis=2)  # [n, C]
+    free &= (room > 0)[:, None]
+    left = room.copy()
+    places, ends = [], []
+    while (at := np.flatnonzero(free.any(axis=1))).size:
+        first = free[at].argmax(axis=1)
+        places.append(at)
+        ends.append(candidates[at, first])
+        chosen = near[at, first]
+        beside = (near[at] @ chosen[..., None])[..., 0] > _squared(chosen)[:, None] / 2
+        left[at] -= 1
+        free[at] &= ~beside & (left[at] > 0)[:, None]
+        free[at, first] = False  # also one without any distance to its node
+    if not places:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    return np.concatenate([at for at, _ in found]), np.concatenate([each for _, each in found])
+    return np.concatenate(places), np.concatenate(ends)
 
 
-def _padded(layer: Layer, nodes: Int64Array, width: int) -> tuple[Int64Array, Int64Array]:
-    """The links of some nodes, `int64[n, W]` padded with -1 with W at least `width`, and how many each has."""
-    places, ends = layer.links_of(nodes)
-    has = np.bincount(places, minlength=len(nodes))
-    links = np.full((len(nodes), max(width, int(has.max(initial=0)) + _MOST_CANDIDATES)), -1, np.int64)
-    links[places, np.arange(len(places)) - np.searchsorted(places, places)] = ends
-    return links, has
+def _padded(count: int, rows: Int64Array, values: npt.NDArray[np.integer[Any]]) -> Int64Array:
+    """Values in ascending rows as `int64[count, most of a row]`, padded with -1."""
+    places = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    padded = np.full((count, int(places.max(initial=-1)) + 1), -1, np.int64)
+    padded[rows, places] = values
+    return padded
 
 
 def _squared(differences: Float32Array) -> Float32Array:

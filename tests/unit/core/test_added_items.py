@@ -14,7 +14,7 @@ from nann.item_ids import NUMBERS, TEXT
 @pytest.mark.parametrize("kind", [NUMBERS, TEXT], ids=["numbers", "texts"])
 def test_places_hold_the_items_that_are_there_whatever_came_and_went(kind, tmp_path):
     rng, there = np.random.default_rng(0), {}
-    added = AddedItems(make_bundle(tmp_path / "bundle").attributes, 2, 1, kind, first=64)
+    added = AddedItems(make_bundle(tmp_path / "bundle").attributes, (2, 1, 3), kind, first=64)
     moves = 0
     for number in range(3000):
         item_id = int(rng.integers(1, 150))
@@ -23,7 +23,8 @@ def test_places_hold_the_items_that_are_there_whatever_came_and_went(kind, tmp_p
             assert added.remove(item_id) == (there.pop(item_id, None) is not None)
         else:
             values = {"price": float(number)} if number % 2 else {}
-            added.put(item_id, values, np.full(2, number, np.float32), np.full(1, -number, np.float32), -1)
+            vector = np.full(3, 2 * number, np.float32) if number % 3 else None
+            added.put(item_id, values, np.full(2, number, np.float32), np.full(1, -number, np.float32), vector, -1)
             there[item_id] = number, values
         snapshot = added.snapshot()
         if not there:
@@ -34,6 +35,8 @@ def test_places_hold_the_items_that_are_there_whatever_came_and_went(kind, tmp_p
         assert sorted(places) == item_sets.members(snapshot.present).tolist()
         assert snapshot.rows[places, 0].tolist() == [put for put, _ in there.values()]
         assert snapshot.light[places, 0].tolist() == [-put for put, _ in there.values()]
+        vectors = [2 * put if put % 3 else np.nan for put, _ in there.values()]
+        np.testing.assert_array_equal(snapshot.vectors[places], np.repeat([vectors], 3, axis=0).T)
         keys = kind.keys(np.array(list(there), kind.dtype))
         assert snapshot.items_of(keys).tolist() == [64 + place for place in places]
         if number % 50 == 0:
@@ -44,13 +47,13 @@ def test_places_hold_the_items_that_are_there_whatever_came_and_went(kind, tmp_p
 
 
 def test_a_snapshot_stays_what_it_is(tmp_path):
-    added = AddedItems(None, 1, 0, NUMBERS, first=0)
+    added = AddedItems(None, (1, 0, 0), NUMBERS, first=0)
     for number in range(1, 60):
-        added.put(number, {}, np.full(1, number, np.float32), None, -1)
+        added.put(number, {}, np.full(1, number, np.float32), None, None, -1)
     before = added.snapshot()
     rows, present = before.rows.copy(), before.present.copy()
     for number in range(1, 300):
-        added.put(number, {}, np.full(1, -1, np.float32), None, -1)
+        added.put(number, {}, np.full(1, -1, np.float32), None, None, -1)
         added.remove(number // 2)
     np.testing.assert_array_equal(before.rows, rows)
     np.testing.assert_array_equal(before.present, present)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.changing_bundle import IDS, ITEMS, LIGHT_WIDTH, OF_ITEMS, ROW_WIDTH, make_bundle
+from support.changing_bundle import IDS, ITEMS, LIGHT_WIDTH, OF_ITEMS, ROW_WIDTH, VECTOR_WIDTH, make_bundle
 from support.filter_oracle import FILTERS, matches, written
 
 from nann import item_sets
@@ -220,13 +220,22 @@ def test_an_encoder_places_what_has_no_vectors(journal):
         def encode(self, items):
             years = [item.get("year", 0) for item in items]
             rows = np.array([[year] * ROW_WIDTH for year in years], np.float32)
-            return PlacedItems(rows, -rows[:, :LIGHT_WIDTH], rows, 0)
+            return PlacedItems(rows, -rows[:, :LIGHT_WIDTH], np.full((len(items), VECTOR_WIDTH), 5, np.float32), 0)
 
     put(journal, ("upsert", 1, {"year": 7}, False), ("upsert", IDS[0], {"year": 8}, False))
     corpus = LiveCorpus(BUNDLE, journal.path, Encoder())
     added = corpus.refresh().added
     assert (added.ids.tolist(), added.rows.tolist(), added.light.tolist()) == ([1], [[7] * 3], [[-7] * 2])
+    assert added.vectors.tolist() == [[5] * VECTOR_WIDTH]
     assert ids_matching(corpus, "year in (7, 8)") == {1, IDS[0]}
+
+
+def test_a_vector_for_the_graph_counts_where_it_has_the_width(journal, tmp_path):
+    upsert = Upsert(1, {}, np.ones(ROW_WIDTH, np.float32), np.ones(LIGHT_WIDTH, np.float32), np.ones(VECTOR_WIDTH))
+    journal.append(Changes(1.5, [upsert], (), MODEL).pack())
+    assert LiveCorpus(BUNDLE, journal.path).refresh().added.vectors.tolist() == [[1] * VECTOR_WIDTH]
+    narrow = make_bundle(tmp_path / "narrow", vector_dim=2)
+    assert np.isnan(LiveCorpus(narrow, journal.path).refresh().added.vectors).all()
 
 
 def test_attributes_that_a_bundle_does_not_have_are_counted(journal):

@@ -56,7 +56,7 @@ def retrieval(repository, monkeypatch):
     model.finalize()
 
 
-def ask(model, operation, ids=None, attributes=None, row=None, light=None):
+def ask(model, operation, ids=None, attributes=None, row=None, light=None, vector=None):
     """What the model answers, or the code and the message of its error."""
     tensors = {"operation": np.array([[operation.encode()]], object)}
     if ids is not None:
@@ -64,10 +64,9 @@ def ask(model, operation, ids=None, attributes=None, row=None, light=None):
     if attributes is not None:
         texts = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in attributes]
         tensors["attributes"] = np.array([texts], object)
-    if row is not None:
-        tensors["row"] = np.array([row], np.float32)
-    if light is not None:
-        tensors["light"] = np.array([light], np.float32)
+    for name, given in (("row", row), ("light", light), ("vector", vector)):
+        if given is not None:
+            tensors[name] = np.array([given], np.float32)
     (response,) = model.execute([triton_fakes.Request(tensors)])
     if response.has_error():
         return response.error().code(), response.error().message()
@@ -238,6 +237,9 @@ REFUSED = {
     ),
     "light is missing; expected float32[1, 1, 2]": ("upsert_items", [7], None, V["row"]),
     "light came without row; send both, or neither": ("upsert_items", [100], None, None, V["light"]),
+    "vector came without row; send both, or neither": ("upsert_items", [100], None, None, None, V["light"]),
+    "vector has shape [1, 1, 3]; expected [1, 1, 4]": ("upsert_items", [7], None, V["row"], V["light"], V["row"]),
+    "vector of item 7 holds NaN or": ("upsert_items", [7], None, V["row"], V["light"], np.full((1, 4), np.nan)),
 }
 
 

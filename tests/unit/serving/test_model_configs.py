@@ -36,6 +36,7 @@ from nann.signature import (
     ITEM_IDS,
     ITEM_LIGHT,
     ITEM_ROW,
+    ITEM_VECTOR,
     MODELS,
     ORIGIN,
     PROFILE_CODES,
@@ -49,7 +50,17 @@ SPECS = {spec.name: spec for spec in (*MODELS, CATALOG)}
 # Additions are parts of a configuration; tests parse the files that are made from them.
 FILES = [path for path in hand_written(TEMPLATE) if path.parent.name != "additions"]
 GRID = ShapeGrid((1, 4, 16), (8, 20))
-OPTIONAL = (USER_PROFILE, EXCLUDE_ITEM_IDS, ALLOW_ITEM_IDS, ORIGIN, ITEM_IDS, ATTRIBUTES, ITEM_ROW, ITEM_LIGHT)
+OPTIONAL = (
+    USER_PROFILE,
+    EXCLUDE_ITEM_IDS,
+    ALLOW_ITEM_IDS,
+    ORIGIN,
+    ITEM_IDS,
+    ATTRIBUTES,
+    ITEM_ROW,
+    ITEM_LIGHT,
+    ITEM_VECTOR,
+)
 GPU_MODELS = (USER_ENCODER, SCORER)
 
 

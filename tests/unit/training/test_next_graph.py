@@ -17,7 +17,7 @@ from nann.search_params import SearchParams
 from nann.training.config import IndexConfig
 from nann.training.search.copies import Copies
 from nann.training.search.index import build_graph
-from nann.training.search.nearest import NEAREST, mean_of_nearest
+from nann.training.search.nearest import nearest
 from nann.training.search.next_graph import next_graph
 from nann.training.search.removal import without
 
@@ -142,18 +142,10 @@ def test_a_node_that_loses_all_neighbours_keeps_a_link():
     assert [left.neighbors_of(item).tolist() for item in range(4)] == [[3], [], [], []]
 
 
-@pytest.mark.parametrize("count", [5, 1000, 5000])
-def test_the_place_of_an_item_is_amid_those_that_are_like_it(count):
-    vectors, keys, asked = (RNG.standard_normal((each, 4), np.float32) for each in (count, count, 300))
-    away = ((keys - asked[:, None]) ** 2).sum(axis=2)
-    size = -(-count // 1024)
-    best = [
-        np.argsort(np.concatenate([row[i : i + size].min(keepdims=True) for i in range(0, count, size)]))
-        for row in away
-    ]
-    nearest = [
-        [i * size + row[i * size : (i + 1) * size].argmin() for i in order[:NEAREST]]
-        for row, order in zip(away, best, strict=True)
-    ]
-    expected = np.stack([vectors[each].mean(axis=0) for each in nearest])
-    np.testing.assert_allclose(mean_of_nearest(vectors, keys, asked), expected, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize(("count", "wanted"), [(5, 8), (255, 3), (257, 1), (5000, 8), (5000, 40)])
+def test_the_nearest_items_are_those_of_sorting_all(count, wanted):
+    keys, asked = (RNG.standard_normal((each, 4), np.float32) for each in (count, 300))
+    items = np.sort(RNG.permutation(count)[: count - 1])
+    away = ((keys[items] - asked[:, None]) ** 2).sum(axis=2)
+    expected = items[np.argsort(away, axis=1, kind="stable")[:, :wanted]]
+    np.testing.assert_array_equal(nearest(keys, items, asked, wanted), expected)

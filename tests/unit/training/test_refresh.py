@@ -9,16 +9,21 @@ import sys
 import time
 
 import numpy as np
+import onnx
 import pytest
-from support.live_bundle import DIM, ITEMS, attributes, make_bundle
+from onnx import TensorProto
+from support.live_bundle import DIM, ITEMS, attributes, make_bundle, text_ids
 
 from nann import Bundle, UserBatch, beam_search, item_sets
-from nann.bundle import BEHAVIOR_IDS_FILE, ITEM_VECTORS_FILE
+from nann.bundle import BEHAVIOR_IDS_FILE, ITEM_ENCODER_FILE, ITEM_FIELDS_FILE, ITEM_VECTORS_FILE
 from nann.bundle_check import check_servable
 from nann.catalog import Changes, JournalWriter, LiveCorpus, Upsert
 from nann.catalog.changes import model_of
+from nann.durable_files import write_json
 from nann.errors import BundleError
+from nann.signature import ENCODED_LIGHT, ENCODED_ROW, ENCODED_VECTOR
 from nann.training.scorers import OnnxScorer, OnnxUserEncoder
+from nann.training.search.planted_bundle import onnx_model
 from nann.training.search.refresh import refresh_bundle
 
 IDS = np.arange(ITEMS) * 3 + 1000
@@ -145,6 +150,48 @@ def test_the_models_stay_the_same_to_the_byte(bundle, changed):
     assert (live.counts.added, live.counts.deleted, live.item_count) == (0, 0, ITEMS), "nothing is applied twice"
 
 
+def test_new_items_that_come_with_a_vector_for_the_graph_have_it(bundle, tmp_path):
+    """Given, or made by the item encoder from the attributes."""
+    own = make_bundle(tmp_path / "bundle", item_rows=True)
+    like = [100, 200, 300]  # an item of an unknown brand, of National, and of Private
+    tables = [1.5 * each[like] for each in (own.item_rows.base, own.item_vectors, own.light_vectors)]
+    brand = {"name": "brand", "kind": "category", "values": ["National", "Private"], "unknown_code": 0}
+    write_json(own.path / ITEM_FIELDS_FILE, {"fields": [{**brand, "first_value_code": 1}], "separator": ""})
+    onnx.save(item_encoder(*tables), own.path / ITEM_ENCODER_FILE)
+    own = own.change(written=[ITEM_FIELDS_FILE, ITEM_ENCODER_FILE])
+    vector = np.arange(DIM, dtype=np.float32)
+    write(
+        tmp_path / "journal",
+        own,
+        ([Upsert(5, {"brand": "Private"}), Upsert(6, {"brand": "other"})], ()),
+        ([Upsert(7, {}, **vectors_like(own, 50), vector=vector)], ()),
+    )
+    made = refresh_bundle(own, tmp_path / "journal", tmp_path / "next")
+    assert (made.added, made.unplaced) == (3, 0)
+    after = Bundle.open(tmp_path / "next")
+    for found, table in zip((after.item_rows.base, after.item_vectors, after.light_vectors), tables, strict=True):
+        np.testing.assert_allclose(found[:2], table[[2, 0]], rtol=1e-6)
+    np.testing.assert_array_equal(after.item_vectors[2], vector)
+    assert ITEM_ENCODER_FILE in after.manifest["files"], "later items are placed in the same way"
+
+
+def item_encoder(*tables: np.ndarray) -> onnx.ModelProto:
+    """item_codes int32[M, 1] -> the rows of the tables that the codes name."""
+    names = [spec.name for spec in (ENCODED_ROW, ENCODED_VECTOR, ENCODED_LIGHT)]
+    constants = {f"{name} table": table for name, table in zip(names, tables, strict=True)}
+    nodes = [
+        node
+        for name in names
+        for node in (
+            ("Gather", [f"{name} table", "item_codes"], f"{name} rows"),
+            ("ReduceSum", [f"{name} rows", "axis"], name, {"keepdims": 0}),
+        )
+    ]
+    outputs = {name: (TensorProto.FLOAT, ["M", table.shape[1]]) for name, table in zip(names, tables, strict=True)}
+    codes = {"item_codes": (TensorProto.INT32, ["M", "W"])}
+    return onnx_model(nodes, {**constants, "axis": np.array([1], np.int64)}, codes, outputs)
+
+
 def test_nothing_new_writes_nothing(changed, tmp_path):
     journal, after, _ = changed
     assert refresh_bundle(after, journal, tmp_path / "next") is None
@@ -165,6 +212,26 @@ def test_it_may_be_done_again_and_again_in_place(bundle, tmp_path):
     assert np.load(tmp_path / "a" / BEHAVIOR_IDS_FILE).tolist() == IDS.tolist()
     assert DELETED[0] in search(last, [int(IDS[400])])[:3]
     assert 5 in search(last, [int(IDS[50])])[:3]
+
+
+def test_text_ids(tmp_path):
+    own, ids = make_bundle(tmp_path / "bundle", item_rows=True, texts=True), text_ids()
+    long = "日本/a new one with an id that is wider than all others"
+    upserts = [Upsert("a\nb", {"brand": "Own"}, **vectors_like(own, 100)), Upsert(long, {}, **vectors_like(own, 200))]
+    write(tmp_path / "journal", own, (upserts, [ids[0]]))
+    refresh_bundle(own, tmp_path / "journal", tmp_path / "next")
+    after = Bundle.open(tmp_path / "next")
+    check_servable(after)
+    expected = sorted({*ids[1:], "a\nb", long}, key=str.encode)
+    assert after.id_kind.plain(after.item_ids) == expected
+    assert after.item_names[expected.index("a\nb")] == "a b"
+    assert after.item_names[expected.index(ids[7])] == "item 7"
+    history = np.array([[ids[0], long, ids[50]]], object)
+    behaviors, unknown = after.features.behaviors(history)
+    assert (behaviors[0, -2:].tolist(), unknown.tolist()) == ([0, 50], [[1]])
+    assert after.features.own_items(behaviors)[0, -2:].tolist() == [-1, expected.index(ids[50])]
+    (brand,) = item_sets.members(after.attributes.compile('brand = "Own"')).tolist()
+    assert expected[brand] == "a\nb"
 
 
 def test_all_items_may_be_other_ones(bundle, tmp_path):
