@@ -179,7 +179,7 @@ def _growth(result: Any, found: Tables, figures: Figures) -> None:
 
 def _refresh(result: Any, found: Tables, figures: Figures) -> None:
     (rows,) = found
-    assert column(rows, "the graph") == list(refresh.WORDS.values())
+    assert column(rows, "the next graph") == list(refresh.WORDS.values())
     for row, name in zip(rows, refresh.WORDS, strict=True):
         one = result[name]
         assert row["seconds"] == f"{one['seconds']:.1f}"
