@@ -37,6 +37,7 @@ class Added:
         present: `uint64[W]`, the places whose items are there: others were deleted, or replaced by a later place.
         attributes: of the places, W * 64 of them or fewer, for filters; None where the bundle has none.
         places: of the items that are there, by the key of the id (`IdKind.keys`); only valid until the next change.
+        moved: of those of them that are in the place of one of the bundle's items, by its index; valid as long.
         move: how often all items got new places.
     """
 
@@ -48,6 +49,7 @@ class Added:
     present: Uint64Array
     attributes: Catalogue | None
     places: Mapping[int, int]
+    moved: Mapping[int, int]
     move: int
 
     def __len__(self) -> int:
@@ -80,6 +82,14 @@ class Added:
         places = (self.places.get(key, -1) for key in keys.tolist())
         return np.fromiter((self.first + place if place >= 0 else -1 for place in places), np.int32, len(keys))
 
+    def instead_of(self, items: Int32Array) -> Int32Array:
+        """Item indices of any shape, with that of the added item where one is in the place of the bundle's."""
+        if not self.moved:
+            return items
+        first = self.first
+        found = (first + self.moved[item] if item in self.moved else item for item in items.ravel().tolist())
+        return np.fromiter(found, np.int32, items.size).reshape(items.shape)
+
 
 class AddedItems:
     """The added items of a corpus, which come and go.
@@ -95,6 +105,7 @@ class AddedItems:
         self._id_kind = id_kind
         self._first = first
         self._by_key: dict[int, int] = {}
+        self._moved: dict[int, int] = {}
         self._move = 0
         self._catalogue = catalogue
         self._overrides = Overrides({} if catalogue is None else catalogue.columns)
@@ -154,6 +165,8 @@ class AddedItems:
         self._light.append(np.zeros(0, np.float32) if light is None else light)
         self._vectors.append(np.nan if vector is None else vector)
         self._replaced.append(replaced)
+        if replaced >= 0:
+            self._moved[replaced] = place
         return self._overrides.set(place, attributes)
 
     def set(self, place: int, attributes: Mapping[str, Any]) -> int:
@@ -167,6 +180,7 @@ class AddedItems:
         if place is None:
             return False
         self._by_key.pop(self._key(item_id))
+        self._moved.pop(int(self._replaced.view[place]), None)
         self._leave(place)
         self._changed = True
         return True
@@ -199,6 +213,7 @@ class AddedItems:
             present,
             attributes,
             self._by_key,
+            self._moved,
             self._move,
         )
 
@@ -220,6 +235,7 @@ class AddedItems:
         )
         self._places = dict(zip(self._places, range(len(old)), strict=True))
         self._by_key = dict(zip(self._id_kind.keys(self._ids.view).tolist(), range(len(old)), strict=True))
+        self._moved = {item: place for place, item in enumerate(self._replaced.view.tolist()) if item >= 0}
         self._present = item_sets.of_items(np.arange(len(old), dtype=np.int32), self._ids.capacity)
 
 

@@ -18,14 +18,17 @@ def test_places_hold_the_items_that_are_there_whatever_came_and_went(kind, tmp_p
     moves = 0
     for number in range(3000):
         item_id = int(rng.integers(1, 150))
+        replaced = item_id if item_id < 50 else -1
         item_id = item_id if kind is NUMBERS else f"sku {item_id}"
         if rng.random() < 0.3:
             assert added.remove(item_id) == (there.pop(item_id, None) is not None)
         else:
             values = {"price": float(number)} if number % 2 else {}
             vector = np.full(3, 2 * number, np.float32) if number % 3 else None
-            added.put(item_id, values, np.full(2, number, np.float32), np.full(1, -number, np.float32), vector, -1)
-            there[item_id] = number, values
+            added.put(
+                item_id, values, np.full(2, number, np.float32), np.full(1, -number, np.float32), vector, replaced
+            )
+            there[item_id] = number, values, replaced
         snapshot = added.snapshot()
         if not there:
             assert snapshot is None
@@ -33,16 +36,21 @@ def test_places_hold_the_items_that_are_there_whatever_came_and_went(kind, tmp_p
         moves = snapshot.move
         places = [added.place(each) for each in there]
         assert sorted(places) == item_sets.members(snapshot.present).tolist()
-        assert snapshot.rows[places, 0].tolist() == [put for put, _ in there.values()]
-        assert snapshot.light[places, 0].tolist() == [-put for put, _ in there.values()]
-        vectors = [2 * put if put % 3 else np.nan for put, _ in there.values()]
+        assert snapshot.rows[places, 0].tolist() == [put for put, *_ in there.values()]
+        assert snapshot.light[places, 0].tolist() == [-put for put, *_ in there.values()]
+        vectors = [2 * put if put % 3 else np.nan for put, *_ in there.values()]
         np.testing.assert_array_equal(snapshot.vectors[places], np.repeat([vectors], 3, axis=0).T)
         keys = kind.keys(np.array(list(there), kind.dtype))
         assert snapshot.items_of(keys).tolist() == [64 + place for place in places]
+        expected = np.arange(50)
+        for place, (_, _, item) in zip(places, there.values(), strict=True):
+            if item >= 0:
+                expected[item] = 64 + place
+        np.testing.assert_array_equal(snapshot.instead_of(np.arange(50, dtype=np.int32)), expected)
         if number % 50 == 0:
-            assert [added.attributes(place) for place in places] == [values for _, values in there.values()]
+            assert [added.attributes(place) for place in places] == [values for _, values, _ in there.values()]
             by_place = sorted(zip(places, there.values(), strict=True))
-            assert [put for _, (put, _) in by_place] == sorted(put for put, _ in there.values())
+            assert [put for _, (put, *_) in by_place] == sorted(put for put, *_ in there.values())
     assert moves > 3
 
 

@@ -105,6 +105,11 @@ def check(corpus: LiveCorpus, model: Model, filters: list) -> None:
         if row is not None:
             np.testing.assert_array_equal(snapshot.added.rows[index - snapshot.added.first], row[0])
             np.testing.assert_array_equal(snapshot.added.light[index - snapshot.added.first], row[1])
+    if snapshot.added is not None:
+        base = corpus.base_indices(asked)
+        both = (base >= 0) & (indices >= 0)
+        assert snapshot.added.instead_of(base)[both].tolist() == indices[both].tolist()
+        assert (snapshot.added.instead_of(base)[~both] == base[~both]).all(), "nothing is in the place of what is gone"
     for filter_ in filters:
         expected = {item_id for item_id, item in model.items.items() if matches(filter_, item["values"])}
         assert ids_matching(corpus, written(filter_)) == expected, written(filter_)
