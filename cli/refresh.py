@@ -38,6 +38,9 @@ def refresh(
         bool, typer.Option("--deploy", help="Then make it the current version, as `nann deploy`.")
     ] = False,
     url: UrlOption = DEFAULT_URL,
+    plans: Annotated[
+        Path | None, typer.Option(help="TensorRT plans, if the server's target is tensorrt: those of --bundle fit.")
+    ] = None,
     admin_key_file: AdminKeyOption = None,
     threads: Annotated[int, typer.Option(help="hnswlib's threads. 1: a reproducible graph; -1: all cores.")] = -1,
     json: JsonOption = False,
@@ -73,7 +76,7 @@ def refresh(
                 soft_wrap=True,
             )
     if deploy and (made is not None or not _answers(opened, repository)):
-        deploy_command(out or bundle, repository, url=url, admin_key_file=admin_key_file)
+        deploy_command(out or bundle, repository, url=url, plans=plans, admin_key_file=admin_key_file)
     if json:
         print_json({"bundle": str(out or bundle), **({} if made is None else asdict(made))})
 

@@ -15,7 +15,7 @@ from nann.bundle import Bundle
 from nann.catalog import LiveCorpus
 from nann.catalog.journal import journal_path
 from nann.clients import RetrievalClient
-from nann.signature import CHANGED_ITEM_IDS, ITEM_LIGHT, ITEM_ROW
+from nann.signature import CHANGED_ITEM_IDS, ITEM_LIGHT, ITEM_ROW, ITEM_VECTOR
 
 pytestmark = pytest.mark.triton
 
@@ -49,6 +49,7 @@ class Changing:
                 CHANGED_ITEM_IDS: np.array([[str(item_id)]], object),
                 ITEM_ROW: times * self._bundle.item_rows.base[like][None, None],
                 ITEM_LIGHT: times * self._bundle.light_vectors[like][None, None],
+                ITEM_VECTOR: times * self._bundle.item_vectors[like][None, None],
             },
         )
         self.added.append(item_id)
@@ -94,6 +95,8 @@ def test_no_change_is_lost_while_the_next_bundle_is_made_and_deployed(tmp_path, 
         assert status["items"] == ITEMS + 1 + len(changing.added) - len(gone)
         assert status["contained_sequence"] == made.json["sequence"] < status["sequence"]
         refreshed = Bundle.open(bundle.path)
+        place = refreshed.features.item_indices(np.array([1]))[0]
+        np.testing.assert_array_equal(refreshed.item_vectors[place], np.float32(1.5) * bundle.item_vectors[100])
         live = LiveCorpus(refreshed, journal_path(repository))
         live.refresh()
         assert (live.index_of([1, *changing.added]) >= 0).all()
