@@ -175,7 +175,7 @@ def create_bundle(
         BundleError: if `out` exists and is not a bundle, no search could reach more than 5% of the items, or a
             recommended search exceeds the bounds or leaves places of a result empty.
     """
-    _check_folder(out)
+    check_folder(out)
     vectors = _checked_vectors("item_vectors", item_vectors)
     kind = kind_of(item_ids)
     ids = _checked_ids(item_ids, kind, len(vectors))
@@ -276,7 +276,8 @@ def graph_summary(graph: HnswGraph, config: IndexConfig) -> dict[str, Any]:
     }
 
 
-def _check_folder(out: Path) -> None:
+def check_folder(out: Path) -> None:
+    """Raises BundleError if a folder, which a bundle shall replace, holds something else."""
     if out.is_file() or (out.exists() and not (out / MANIFEST_FILE).is_file() and entries(out)):
         raise BundleError(f"{out} exists and is not a bundle; choose another folder or remove it")
 

@@ -46,7 +46,7 @@ from nann.search_input import SearchIndex
 
 from ..config import IndexConfig
 from ..export.item_encoder import onnx_encoder
-from .index import graph_summary
+from .index import check_folder, graph_summary
 from .nearest import nearest
 from .next_attributes import next_catalogue
 from .next_graph import next_graph
@@ -142,10 +142,11 @@ def refresh_bundle(bundle: Bundle, journal: Path, out: Path, *, threads: int = -
         None: there are no changes that the bundle does not have; nothing was written.
 
     Raises:
-        BundleError: if the bundle has no item rows or no item vectors, or no item is left.
+        BundleError: if the bundle has no item rows or no item vectors, no item is left, or `out` is not a bundle.
         JournalError: if the journal is damaged.
     """
     _check(bundle)
+    check_folder(out)
     corpus = LiveCorpus(bundle, journal, _encoder(bundle))
     snapshot = corpus.refresh()
     if snapshot.sequence <= corpus.contained:
@@ -266,7 +267,9 @@ def _placed(bundle: Bundle, added: Added | None) -> Float32Array:
     keys, own = bundle.item_rows.base, added.rows
     if bundle.light_vectors is not None:
         keys, own = bundle.light_vectors, added.light
-    vectors = added.vectors.copy()
+    vectors = np.full((len(added), bundle.item_vectors.shape[1]), np.nan, np.float32)
+    if added.vectors.shape == vectors.shape:  # a manifest without the width takes none
+        vectors[:] = added.vectors
     without = np.flatnonzero(np.isnan(vectors).any(axis=1))
     similar = nearest(keys, np.arange(len(keys)), own[without], _SIMILAR)  # [n, k]
     vectors[without] = bundle.item_vectors[similar].mean(axis=1)

@@ -252,6 +252,10 @@ def test_what_can_not_be_refreshed(bundle, tmp_path):
     write(tmp_path / "journal", bundle, ([], IDS.tolist()))
     with pytest.raises(BundleError, match=r"all 4,000 items of .* were deleted; expected one that is left"):
         refresh_bundle(bundle, tmp_path / "journal", tmp_path / "next")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "letter.txt").write_text("mine")
+    with pytest.raises(BundleError, match=r"own exists and is not a bundle; choose another folder or remove it"):
+        refresh_bundle(bundle, tmp_path / "journal", tmp_path / "own")
     served = Bundle(bundle.path, {**bundle.manifest, "files": dict(bundle.manifest["files"])})
     del served.manifest["files"][ITEM_VECTORS_FILE]
     with pytest.raises(BundleError, match=r"has no item_vectors.npy; make the bundle again with `nann index`"):
