@@ -10,6 +10,7 @@ one succeeds. The chain of `previous` shows a server that changes are missing, o
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from .redis_connection import Redis, RedisResponseError, checked_url, open_redis
 
 _TIMEOUT_S = 2.0
 """Of an answer: a change waits no longer, nor does the heartbeat of the process behind it."""
+_URL = re.compile(r"([^/?#]+://[^/?#]*/[0-9]+)/([^?#]+)(\?.*)?")
+_FORM = "redis://[USER@]HOST[:PORT]/DATABASE/KEY, or rediss:// for TLS"
 _PAGE = 200
 """Entries that are read at a time."""
 
@@ -109,14 +112,11 @@ def stream_address(url: str) -> tuple[str, str]:
     Raises:
         ConfigError: if it is none.
     """
-    before, mark, options = url.partition("?")
-    address, _, key = before.rpartition("/")
-    checked_url(f"{address}{mark}{options}")
-    if not key or not address.rpartition("/")[2].isdecimal():
-        raise ConfigError(
-            "the URL of the stream has no key; expected redis://[USER@]HOST[:PORT]/DATABASE/KEY, or rediss://"
-        )
-    return f"{address}{mark}{options}", key
+    found = _URL.fullmatch(url)
+    if found is None:
+        raise ConfigError(f"the URL of the stream has no database and key; expected {_FORM}")
+    address, key, options = found.groups(default="")
+    return checked_url(address + options), key
 
 
 def _entry(stream_id: bytes, fields: dict[bytes, bytes]) -> Entry:

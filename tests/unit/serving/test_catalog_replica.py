@@ -1,92 +1,21 @@
-"""Catalogs with repositories of their own agree through one Redis stream, whatever is killed, lost or changed."""
+"""Catalogs with repositories of their own agree through one Redis stream, whatever is killed or fails."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import threading
 from random import Random
 
 import pytest
 from support import triton_fakes
-from support.catalog_requests import ask, catalog_of, vectors
-from support.changing_bundle import IDS, ITEMS, make_bundle
-from support.redis_server import running_redis
+from support.catalog_requests import vectors
+from support.catalog_sites import STREAM_KEY, agree
+from support.changing_bundle import IDS, ITEMS
 from support.waiting import wait_until
 
-from nann.catalog import Changes, JournalReader, JournalWriter
+from nann.catalog import Changes
 from nann.catalog.journal import journal_path
 from nann.errors import ConfigError, JournalError, ServerError
-from nann.python_backend.repository.install import install_bundle
-
-KEY = "items"
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory):
-    with running_redis(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture
-def redis(redis_server, monkeypatch):
-    """A Redis without data, which the catalogs that start from now on follow, without long waits."""
-    from nann.python_backend import catalog_replica
-
-    monkeypatch.setattr(catalog_replica, "_WAIT_S", 0.05)
-    monkeypatch.setattr(catalog_replica, "_PAUSE_S", 0.05)
-    monkeypatch.setenv("NANN_CATALOG_STREAM", f"{redis_server.url}/{KEY}")
-    redis_server.client.flushall()
-    return redis_server
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    return make_bundle(tmp_path_factory.mktemp("made") / "bundle")
-
-
-class Site:
-    """A model repository, and its catalog while it runs."""
-
-    def __init__(self, bundle, folder):
-        self.repository = folder
-        self.model = None
-        install_bundle(bundle.path, folder)
-
-    def start(self):
-        self.model = catalog_of(self.repository)
-        return self
-
-    def stop(self):
-        if self.model is not None:
-            self.model.finalize()
-            self.model = None
-
-    def ask(self, *asked, **more):
-        return ask(self.model, *asked, **more)
-
-    def journal(self):
-        with contextlib.closing(JournalReader(journal_path(self.repository))) as reader:
-            return [(record.sequence, record.payload) for record in reader.new()]
-
-
-@pytest.fixture
-def sites(bundle, redis, tmp_path):
-    """Makes sites that do not run yet."""
-    made = []
-
-    def make(count):
-        made.extend(Site(bundle, tmp_path / f"repository {len(made) + number}") for number in range(count))
-        return made[-count:]
-
-    yield make
-    for site in made:
-        site.stop()
-
-
-def agree(*sites):
-    wait_until(lambda: len({tuple(site.journal()) for site in sites}) == 1)
 
 
 def test_what_one_does_is_there_for_the_next_request_to_another(sites):
@@ -139,7 +68,7 @@ def test_a_restart_goes_on_where_the_journal_ends(sites, redis):
     second.start()
     assert second.journal() == first.journal()
     assert [sequence for sequence, _ in second.journal()] == [1, 2, 3, 4, 5]
-    assert redis.client.xlen(KEY) == 5
+    assert redis.client.xlen(STREAM_KEY) == 5
 
 
 def test_while_redis_is_away(sites, redis):
@@ -165,154 +94,6 @@ def test_while_redis_is_away(sites, redis):
     agree(first, second, late)
 
 
-def test_a_redis_that_lost_its_data_gets_them_from_the_journals(sites, redis):
-    first, second, new = sites(3)
-    first.start(), second.start()
-    for number in range(3):
-        first.ask("delete_items", [IDS[number]])
-    agree(first, second)
-    redis.kill()
-    shutil.rmtree(redis.folder)
-    redis.folder.mkdir()
-    redis.start()
-    for site in (first, second, new.start()):
-        wait_until(lambda site=site: site.ask("catalog_status")["stream"] == "followed")
-    wait_until(lambda: new.ask("catalog_status")["items"] == ITEMS - 3)
-    assert new.ask("delete_items", [IDS[9]])["sequence"] == 4
-    agree(first, second, new)
-
-
-def test_a_journal_from_before_is_added_to_the_stream(sites, redis, monkeypatch):
-    first, second = sites(2)
-    with monkeypatch.context() as alone:
-        alone.delenv("NANN_CATALOG_STREAM")
-        first.start().ask("delete_items", IDS[:2])
-        first.ask("upsert_items", [IDS[2]], [{"year": 3}])
-        first.stop()
-    first.start()
-    assert second.start().journal() == first.journal()
-    assert second.ask("catalog_status")["changed"] == 1
-
-
-def test_a_stream_begins_behind_what_the_bundles_contain(sites, redis, tmp_path, monkeypatch):
-    (first,) = sites(1)
-    with monkeypatch.context() as alone:
-        alone.delenv("NANN_CATALOG_STREAM")
-        first.start().ask("delete_items", IDS[:1])
-        first.ask("delete_items", IDS[1:2])
-        first.stop()
-    of_today = Site(make_bundle(tmp_path / "today", journal_sequence=2), tmp_path / "today's")
-    of_yesterday = Site(make_bundle(tmp_path / "yesterday", journal_sequence=1), tmp_path / "yesterday's")
-    shutil.copytree(first.repository / ".catalog", (same := tmp_path / "same") / ".catalog")
-    same = Site(make_bundle(tmp_path / "again", journal_sequence=2), same)
-    try:
-        of_today.start(), same.start()
-        assert of_today.ask("delete_items", IDS[2:3])["sequence"] == 3
-        assert same.ask("delete_items", IDS[3:4])["sequence"] == 4
-        assert first.start().ask("delete_items", IDS[4:5])["sequence"] == 5
-        with pytest.raises(JournalError, match="ends with change 0, and the stream no longer has those up to 2"):
-            of_yesterday.start()
-        agree(first, same)
-        assert of_today.ask("catalog_status")["deleted"] == 3
-    finally:
-        of_today.stop(), same.stop()
-
-
-def test_journals_that_were_written_apart(sites, redis, monkeypatch):
-    first, second = sites(2)
-    with monkeypatch.context() as alone:
-        alone.delenv("NANN_CATALOG_STREAM")
-        for site in (first, second):
-            site.start().ask("delete_items", IDS[:2])
-            site.stop()
-    first.start()
-    with pytest.raises(
-        JournalError, match=r"change 1 of the stream is not that of the journal: .* copy \.catalog/journ"
-    ):
-        second.start()
-    first.ask("delete_items", IDS[3:4])
-    with pytest.raises(JournalError, match=r"change 1 of the stream is not that of the journal"):
-        second.start()
-    shutil.copy(journal_path(first.repository), journal_path(second.repository))
-    assert second.start().journal() == first.journal()
-
-
-def test_a_stream_that_lost_its_end_and_went_another_way(sites, redis):
-    first, second = sites(2)
-    first.start(), second.start()
-    first.ask("delete_items", IDS[:1])
-    agree(first, second)
-    second.stop()
-    first.ask("delete_items", IDS[1:2])
-    first.stop()
-    (beginning,) = redis.client.xrange(KEY, count=1)
-    redis.client.delete(KEY)
-    redis.client.xadd(KEY, beginning[1], id=beginning[0])
-    second.start().ask("delete_items", IDS[2:3])
-    with pytest.raises(JournalError, match="change 2 of the stream is not that of the journal"):
-        first.start()
-    second.ask("delete_items", IDS[3:4])
-    with pytest.raises(JournalError, match="change 2 of the stream is not that of the journal"):
-        first.start()
-
-
-@pytest.mark.parametrize("kept", [2, 0])
-def test_a_stream_that_was_trimmed_too_early(sites, redis, tmp_path, kept):
-    first, second, bare = sites(3)
-    first.start(), second.start()
-    first.ask("delete_items", IDS[:1])
-    agree(first, second)
-    second.stop()
-    for number in range(1, 6):
-        first.ask("delete_items", [IDS[number]])
-    redis.client.xtrim(KEY, maxlen=kept, approximate=False)
-    begin = 6 - kept
-    message = (
-        rf"ends with change 1, and the stream no longer has those up to {begin}; stop this server, copy .*, or serve"
-    )
-    with pytest.raises(JournalError, match=message):
-        second.start()
-    with pytest.raises(JournalError, match=f"ends with change 0, and the stream no longer has those up to {begin}"):
-        bare.start()
-    shutil.copy(journal_path(first.repository), journal_path(second.repository))
-    second.start()
-    of_today = make_bundle(tmp_path / "today", journal_sequence=begin)
-    fresh = Site(of_today, tmp_path / "fresh")
-    fresh.start()
-    try:
-        assert fresh.ask("delete_items", [IDS[9]])["sequence"] == 7
-        wait_until(lambda: fresh.journal()[-1] == first.journal()[-1] == second.journal()[-1])
-        assert fresh.journal() == first.journal()[begin:]
-        assert fresh.ask("catalog_status")["deleted"] == kept + 1
-    finally:
-        fresh.stop()
-
-
-def test_a_compacted_journal_still_knows_where_it_is(sites, redis, tmp_path, monkeypatch):
-    from nann.python_backend import catalog_journal
-
-    monkeypatch.setattr(catalog_journal, "_COMPACT_BYTES", 1000)
-    first, second = sites(2)
-    first.start(), second.start()
-    for year in range(40):
-        first.ask("upsert_items", [IDS[0]], [{"year": year}])
-    assert len(first.journal()) < 20
-    for site in (first, second):
-        site.stop()
-        site.start()
-    assert second.ask("upsert_items", [IDS[0]], [{"year": 100}])["sequence"] == 41
-    wait_until(lambda: first.journal()[-1][0] == 41)
-    contains = make_bundle(tmp_path / "contains", journal_sequence=41)
-    third = Site(contains, tmp_path / "third")
-    shutil.copytree(first.repository / ".catalog", third.repository / ".catalog")
-    first.stop()
-    monkeypatch.setattr(catalog_journal, "_COMPACT_BYTES", 0)
-    third.start().ask("delete_items", [IDS[1]])
-    assert [sequence for sequence, _ in third.journal()] == [41, 42]
-    third.stop()
-    third.start().stop()
-
-
 def entry(payload, previous=b"0 ", sequence=1):
     return {b"payload": payload, b"previous": previous}, f"{sequence}-0"
 
@@ -330,7 +111,7 @@ def test_an_entry_that_can_not_be_applied_is_said_and_never_reaches_the_journal(
     (site,) = sites(1)
     site.start()
     fields, stream_id = FOREIGN[message]
-    redis.client.xadd(KEY, fields, id=stream_id)
+    redis.client.xadd(STREAM_KEY, fields, id=stream_id)
     problem = wait_until(lambda: (found := site.ask("catalog_status")["stream"]) != "followed" and found)
     assert message in problem
     code, words = site.ask("delete_items", IDS[:1])
@@ -339,7 +120,7 @@ def test_an_entry_that_can_not_be_applied_is_said_and_never_reaches_the_journal(
     site.stop()
     with pytest.raises(JournalError, match=message):
         site.start()
-    redis.client.delete(KEY)
+    redis.client.delete(STREAM_KEY)
     assert site.start().ask("delete_items", IDS[:1])["sequence"] == 1
 
 
@@ -368,7 +149,7 @@ def test_a_full_disk_behind_the_stream(sites, redis, monkeypatch):
 
 def test_what_redis_refuses_stops_the_start(sites, redis, tmp_path, monkeypatch):
     (site,) = sites(1)
-    redis.client.set(KEY, "a text")
+    redis.client.set(STREAM_KEY, "a text")
     with pytest.raises(ServerError, match=r"Redis refuses redis://127.*/items: WRONGTYPE"):
         site.start()
     monkeypatch.setenv("NANN_REDIS_PASSWORD", "not its password")
@@ -376,7 +157,9 @@ def test_what_redis_refuses_stops_the_start(sites, redis, tmp_path, monkeypatch)
         site.start()
     assert "not its password" not in str(raised.value)
     monkeypatch.setenv("NANN_CATALOG_STREAM", f"{redis.url}")
-    with pytest.raises(ConfigError, match=r"the URL of the stream has no key; expected redis://\[USER@\]HOST"):
+    with pytest.raises(
+        ConfigError, match=r"the URL of the stream has no database and key; expected redis://\[USER@\]HOST"
+    ):
         site.start()
 
 
@@ -417,18 +200,5 @@ def test_whatever_happens_all_end_with_one_history(sites, redis, seed):
     }
     assert set(acknowledged) <= history
     assert len(acknowledged) > 10
-    assert len(four[0].journal()) == len(history) == redis.client.xlen(KEY)
+    assert len(four[0].journal()) == len(history) == redis.client.xlen(STREAM_KEY)
     assert four[0].ask("catalog_status")["changed"] == len({item for _, item in history})
-
-
-def test_digests_tell_the_writer_where_it_is(tmp_path):
-    writer = JournalWriter(tmp_path / "journal")
-    assert writer.digest == ""
-    writer.append(b"some")
-    digest = writer.digest
-    writer.close()
-    again = JournalWriter(tmp_path / "journal")
-    assert (len(digest), again.digest) == (16, digest)
-    again.replace(())
-    assert (again.sequence, again.digest) == (1, "")
-    again.close()
