@@ -120,6 +120,11 @@ class AddedItems:
         """The attributes that were given to the item at a place."""
         return self._overrides.of(place)
 
+    def row(self, place: int) -> Float32Array:
+        """`float32[R]`, the row of the item at a place."""
+        row: Float32Array = self._rows.view[place]
+        return row
+
     def put(
         self, item_id: Id, attributes: Mapping[str, Any], row: Float32Array, light: Float32Array | None, replaced: int
     ) -> int:
