@@ -20,8 +20,7 @@ from nann.kernels import Float32Array
 from nann.signature import PADDING_ITEM
 
 from .catalog_journal import CatalogJournal
-from .engines.item_encoder import item_encoder
-from .history import CurrentBundle
+from .current_corpus import CurrentCorpus
 
 if TYPE_CHECKING:
     from .catalog_replica import Replica
@@ -54,8 +53,7 @@ class CatalogItems:
     ) -> None:
         self._repository = repository
         self._shares = added_share, changed_share
-        self._current = CurrentBundle(repository)
-        self._corpus: LiveCorpus | None = None
+        self._current = CurrentCorpus(repository)
         self._journal = CatalogJournal(repository, warn)
         self.follow()
         self.replica = self._followed_stream(stream, warn) if stream else None
@@ -144,24 +142,21 @@ class CatalogItems:
     @property
     def limits(self) -> tuple[int, int]:
         """How many items may be added, and how many changed."""
-        count = 0 if self._corpus is None else self._corpus.bundle.item_count
+        count = 0 if self.corpus is None else self.corpus.bundle.item_count
         added, changed = (max(_ALWAYS, round(share * count)) for share in self._shares)
         return added, changed
 
     @property
     def corpus(self) -> LiveCorpus | None:
         """The items of the bundle that answers, as they were at the last look; None before the first installation."""
-        return self._corpus
+        return self._current.corpus
 
     def follow(self) -> LiveCorpus | None:
         """Looks at the bundle that answers and at the journal; returns `corpus`."""
-        bundle = self._current.get()
-        if bundle is not None and (self._corpus is None or self._corpus.bundle is not bundle):
-            self._corpus = LiveCorpus(bundle, self._journal.path, item_encoder(bundle))
+        before = self._current.corpus
+        if (corpus := self._current.get()) is not before:
             self._journal.bundle_has_changed()
-        if self._corpus is not None:
-            self._corpus.refresh()
-        return self._corpus
+        return corpus
 
     def _followed(self) -> LiveCorpus:
         corpus = self.follow()
@@ -208,5 +203,5 @@ class CatalogItems:
 
     def _check_foreign(self, changes: Changes) -> None:
         """Refuses changes of another server that searches here could not read."""
-        if self._corpus is not None:
-            check_kind(changes, self._corpus.bundle.id_kind)
+        if self.corpus is not None:
+            check_kind(changes, self.corpus.bundle.id_kind)

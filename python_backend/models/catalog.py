@@ -50,11 +50,11 @@ class TritonPythonModel:
         """Finds the repository that the server serves, and reads its journal and the stream that it follows, if any."""
         config = json.loads(args["model_config"])
         self._repository = Path(args["model_repository"]).parent
-        self._filters = OperatorFilters(self._repository)
         added_share = config_share(config, "max_added_share", 0.01)
         changed_share = config_share(config, "max_changed_share", 0.1)
         stream = os.environ.get(CATALOG_STREAM_VARIABLE, "")
         self._items = CatalogItems(self._repository, added_share, changed_share, log_warning, stream)
+        self._filters = OperatorFilters(self._repository, self._items.follow)
         self._publisher = MetricsPublisher(args)
         self._metrics = CatalogMetrics(self._publisher, lambda: self._items.corpus, lambda: self._items.limits[0])
         if self._items.replica is not None:

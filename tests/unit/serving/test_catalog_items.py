@@ -88,6 +88,19 @@ def test_a_named_filter_follows_changed_attributes(catalog, retrieval, repositor
     assert found(retrieval, filter_name="new") == [IDS[20], -1, -1, -1, -1]
 
 
+def test_a_filter_that_is_set_counts_the_items_that_are_there(catalog, repository):
+    from nann.python_backend.operator_filters import OperatorFilters
+
+    ask(catalog, "upsert_items", [7, 8], [{"genre": "fresh"}] * 2, **vectors(2))
+    ask(catalog, "upsert_items", IDS[20:22], [{"genre": "fresh"}] * 2)
+    ask(catalog, "delete_items", [IDS[21], 8])
+    filters = OperatorFilters(repository)
+    answer = {"name": "new", "items_matching": 2, "item_count": ITEMS, "unknown_ids": None}
+    assert filters.set("new", 'genre = "fresh"') == answer
+    listed = filters.ids(["7", *map(str, IDS[20:22]), "99"])
+    assert filters.set("new", listed) == {**answer, "unknown_ids": 2}
+
+
 def test_a_restart_and_a_deploy_keep_the_changes(catalog, repository, tmp_path):
     ask(catalog, "delete_items", IDS[:3])
     ask(catalog, "upsert_items", [7], None, **vectors(1))
