@@ -19,6 +19,7 @@ _WAIT_S = 0.5
 """How long the follower waits in Redis for a change before it looks whether it is to end."""
 _PAUSE_S = 0.5
 """Before it tries again after a failure."""
+_REFUSALS = (AuthenticationError, RedisResponseError)
 _COPY = "stop this server, copy .catalog/journal from the model repository of another one, and start it again"
 
 
@@ -60,10 +61,10 @@ class Replica:
         self._closing = threading.Event()
         try:
             self._agree()
-        except (AuthenticationError, RedisResponseError) as error:
-            raise ServerError(f"Redis refuses {stream.url}: {error}") from error
         except RedisError as error:
-            self._fail(f"Redis does not answer at {stream.url}: {error}")
+            self._lose(error)
+            if isinstance(error, _REFUSALS):
+                raise ServerError(self.problem) from error
         self._thread = threading.Thread(target=self._run, name="catalog-stream", daemon=True)
         self._thread.start()
 
@@ -80,7 +81,7 @@ class Replica:
             try:
                 self._read()
             except RedisError as error:
-                self._fail(f"Redis does not answer at {self._stream.url}: {error}")
+                self._lose(error)
                 raise ServerUnavailable(f"nothing was changed: {self.problem}") from error
             yield
 
@@ -106,7 +107,7 @@ class Replica:
                 self._agree()
                 return None
         except RedisError as error:
-            self._fail(f"Redis does not answer at {self._stream.url}: {error}")
+            self._lose(error)
             raise ServerUnavailable(f"the change may be done, or not; send it again: {self.problem}") from error
         try:
             self._write([record])
@@ -129,18 +130,22 @@ class Replica:
                 if self.problem:
                     with self._lock:
                         self._agree()
+                        self.problem = ""
                     self._warn(f"the catalog follows {self._stream.url} again")
-                    self.problem = ""
                 entries = self._stream.after(self._at.sequence, _WAIT_S)
                 self.read_s = time.time()
                 with self._lock:
                     self._apply(entries)
             except RedisError as error:
-                self._fail(f"Redis does not answer at {self._stream.url}: {error}")
+                self._lose(error)
             except Exception as error:
                 self._fail(f"{type(error).__name__}: {error}" if not isinstance(error, JournalError) else str(error))
             if self.problem:
                 self._closing.wait(_PAUSE_S)
+
+    def _lose(self, error: RedisError) -> None:
+        verb = "refuses" if isinstance(error, _REFUSALS) else "does not answer at"
+        self._fail(f"Redis {verb} {self._stream.url}: {error}")
 
     def _fail(self, problem: str) -> None:
         if problem != self.problem:
@@ -149,10 +154,9 @@ class Replica:
 
     def _agree(self) -> None:
         """Adds to the stream what it lacks of the journal, and reads from it what the journal lacks."""
-        end = self._stream.last()
-        self.read_s, self.stream_sequence = time.time(), end.sequence
-        if end.sequence <= self._at.sequence:
-            self._publish(end)
+        while (end := self._stream.last()).sequence <= self._at.sequence and not self._publish(end):
+            pass  # another server adds the same changes: what it has added is compared
+        self.read_s, self.stream_sequence = time.time(), max(end.sequence, self.stream_sequence)
         self._read()
         if self._at.sequence < end.sequence:  # its entries were all trimmed
             if self._journal.contained() < end.sequence:
@@ -170,8 +174,8 @@ class Replica:
         own = Position(writer.sequence, writer.digest)
         return own if own.sequence >= self._start.sequence else self._start
 
-    def _publish(self, end: Position) -> None:
-        """Adds what the journal has behind the stream's end, which must be a place in the journal."""
+    def _publish(self, end: Position) -> bool:
+        """Adds what the journal has behind the stream's end, a place in the journal; False: not all, the end moved."""
         with contextlib.closing(JournalReader(self._journal.path)) as reader:
             records = reader.new()
         contained = self._journal.contained()
@@ -185,9 +189,10 @@ class Replica:
         for record, place in zip(records, places, strict=True):
             if record.sequence > at.sequence:
                 if not self._stream.add(record, at):
-                    return  # another server adds the same: what it adds is read next, and compared
+                    return False
                 at = place
         self.stream_sequence = at.sequence
+        return True
 
     def _apply(self, entries: Sequence[Entry]) -> None:
         """Writes entries to the journal up to the first that does not follow."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from random import Random
 
@@ -92,6 +93,43 @@ def test_while_redis_is_away(sites, redis):
     assert any("/items again" in line for line in triton_fakes.Logger.warnings)
     assert late.ask("delete_items", [IDS[1]]) == {"sequence": 2, "removed": 1, "unknown": 0}
     agree(first, second, late)
+
+
+def test_an_answer_of_redis_that_is_lost(sites, redis, monkeypatch):
+    from nann.python_backend import catalog_stream
+
+    monkeypatch.setattr(catalog_stream, "_TIMEOUT_S", 0.3)
+    first, second = (site.start() for site in sites(2))
+    redis.client.execute_command("CLIENT PAUSE 1500 WRITE")
+    code, message = first.ask("delete_items", IDS[:1])
+    assert (code, "the change may be done, or not; send it again: Redis does not" in message) == ("UNAVAILABLE", True)
+    redis.client.execute_command("CLIENT UNPAUSE")
+    for site in (first, second):
+        wait_until(lambda site=site: site.ask("catalog_status")["stream"] == "followed")
+    answer = first.ask("delete_items", IDS[:1])
+    assert answer["removed"] + answer["unknown"] == 1
+    agree(first, second)
+    assert second.ask("catalog_status")["deleted"] == 1
+
+
+def test_servers_that_add_one_journal_at_the_same_time(sites, redis, monkeypatch):
+    three = sites(3)
+    with monkeypatch.context() as alone:
+        alone.delenv("NANN_CATALOG_STREAM")
+        three[0].start()
+        for number in range(20):
+            three[0].ask("delete_items", [IDS[number]])
+        three[0].stop()
+    for site in three[1:]:
+        shutil.copytree(three[0].repository / ".catalog", site.repository / ".catalog")
+    threads = [threading.Thread(target=site.start) for site in three]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert redis.client.xlen(STREAM_KEY) == 20
+    assert [site.ask("catalog_status")["stream"] for site in three] == ["followed"] * 3
+    assert three[1].ask("delete_items", [IDS[20]])["sequence"] == 21
 
 
 def entry(payload, previous=b"0 ", sequence=1):
