@@ -86,7 +86,7 @@ def add(
         print_json(done)
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})
 def remove(
     ids: Annotated[list[str] | None, typer.Argument(help="Ids of the items.", metavar="[ID]...")] = None,
     file: Annotated[Path | None, typer.Option(help="A file with items as for `add`; only their ids count.")] = None,
@@ -100,6 +100,12 @@ def remove(
     """
     if not ids and file is None:
         raise ConfigError("nothing came to remove; give ids, or --file")
+    for each in ids or ():
+        if each.startswith("-"):
+            raise ConfigError(
+                f"{each!r} is neither an option nor an id: ids that are numbers begin at 1; text ids that begin with a "
+                "dash are taken from a file, --file"
+            )
     rows = itertools.chain(({ID: each} for each in ids or ()), read_items(file, {}) if file is not None else ())
     control = model_control(url, admin_key_file)
     done = _in_batches(control, DELETE_ITEMS, ({CHANGED_ITEM_IDS: _ids(batch)} for batch in _batches(rows)))

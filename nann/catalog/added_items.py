@@ -129,6 +129,11 @@ class AddedItems:
         """The attributes that were given to the item at a place."""
         return self._overrides.of(place)
 
+    def row(self, place: int) -> Float32Array:
+        """`float32[R]`, the row of the item at a place."""
+        row: Float32Array = self._rows.view[place]
+        return row
+
     def put(
         self,
         item_id: Id,

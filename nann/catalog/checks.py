@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from nann.bundle import Bundle
 from nann.errors import RequestError
-from nann.item_ids import IdKind
+from nann.item_ids import TEXT, IdKind
 from nann.signature import ATTRIBUTES, CHANGED_ITEM_IDS, ITEM_LIGHT, ITEM_ROW, ITEM_VECTOR, PADDING_ITEM, TensorSpec
 
-from .changes import Float32Array, Id, Upsert
+from .changes import Changes, Float32Array, Id, Upsert
 from .live_corpus import LiveCorpus
 from .values import checked
 
@@ -40,6 +40,17 @@ def checked_ids(typed: Sequence[str], kind: IdKind) -> list[Id]:
             raise RequestError(f"{CHANGED_ITEM_IDS.name} holds {item_id!r} twice; send each item once")
         known[item_id] = None
     return list(known)
+
+
+def check_kind(changes: Changes, kind: IdKind) -> None:
+    """Refuses changes that were made for a bundle with ids of the other kind.
+
+    Raises:
+        RequestError: naming one of the ids.
+    """
+    for item_id in (*changes.deleted, *(each.id for each in changes.upserted)):
+        if not isinstance(item_id, str if kind is TEXT else int):
+            raise RequestError(f"item {item_id!r} came; the ids of this bundle are {kind.words}")
 
 
 def checked_upserts(

@@ -23,7 +23,7 @@ from nann.search_input import UnlinkedItems
 from nann.signature import PADDING_ITEM
 
 from .added_items import Added, AddedItems
-from .changes import Changes, Id, Upsert, model_of
+from .changes import Changes, Float32Array, Id, Upsert, model_of
 from .journal import JournalReader
 from .overrides import LiveCatalogue, Overrides
 
@@ -99,6 +99,7 @@ class LiveCorpus:
             self._catalogue, (self.row_width, self.light_width, self.vector_width), bundle.id_kind, self._first
         )
         self._unplaced: dict[Id, dict[str, Any]] = {}
+        self._encoded: set[Id] = set()  # added items whose vectors the encoder made
         self._failure: Exception | None = None
         self._snapshot = Snapshot(0, None, self._catalogue, None)
 
@@ -174,6 +175,7 @@ class LiveCorpus:
     def _apply(self, changes: Changes) -> None:
         for item_id, item in zip(changes.deleted, self.base_indices(changes.deleted).tolist(), strict=True):
             self._added.remove(item_id)
+            self._encoded.discard(item_id)
             self._unplaced.pop(item_id, None)
             if item != PADDING_ITEM:
                 self._base.delete(item)
@@ -183,9 +185,10 @@ class LiveCorpus:
             if upsert.row is not None and not self._fits(upsert, changes.model):
                 upsert = Upsert(upsert.id, upsert.attributes)
             if upsert.row is not None:
+                self._encoded.discard(upsert.id)
                 self._put(upsert, item)
             elif (place := self._added.place(upsert.id)) is not None:
-                self.counts.unknown_attributes += self._added.set(place, upsert.attributes)
+                self._change_added(upsert, place)
             elif item != PADDING_ITEM:
                 self.counts.unknown_attributes += self._base.set(item, upsert.attributes)
             else:
@@ -212,16 +215,30 @@ class LiveCorpus:
         unknown = self._added.put(upsert.id, attributes, upsert.row, upsert.light, vector, item)
         self.counts.unknown_attributes += unknown
 
+    def _change_added(self, upsert: Upsert, place: int) -> None:
+        """Changes attributes of an added item; if its vectors were made of them, it gets new ones."""
+        if upsert.id in self._encoded and upsert.attributes:
+            placed = self._placed({**self._added.attributes(place), **upsert.attributes})
+            if placed is not None and not np.array_equal(placed[0], self._added.row(place)):
+                self._put(Upsert(upsert.id, upsert.attributes, *placed), PADDING_ITEM)
+                return
+        self.counts.unknown_attributes += self._added.set(place, upsert.attributes)
+
     def _without_vectors(self, upserts: Sequence[Upsert]) -> None:
         for upsert in upserts:
             self._unplaced[upsert.id] = {**self._unplaced.get(upsert.id, {}), **upsert.attributes}
+            if (placed := self._placed(self._unplaced[upsert.id])) is not None:
+                self._put(Upsert(upsert.id, {}, *placed), PADDING_ITEM)
+                self._encoded.add(upsert.id)
+
+    def _placed(self, attributes: Mapping[str, Any]) -> tuple[Float32Array, Float32Array | None, Float32Array] | None:
+        """Row, light vector and e_v that the encoder makes of attributes; None: it makes none."""
         if self._encoder is None:
-            return
-        for upsert in upserts:
-            with contextlib.suppress(RequestError):  # values that another bundle's attributes had: it stays unplaced
-                placed = self._encoder.encode([self._unplaced[upsert.id]])
-                light = None if placed.light is None else placed.light[0]
-                self._put(Upsert(upsert.id, {}, placed.rows[0], light, placed.vectors[0]), PADDING_ITEM)
+            return None
+        with contextlib.suppress(RequestError):  # values that another bundle's attributes had
+            placed = self._encoder.encode([attributes])
+            return placed.rows[0], None if placed.light is None else placed.light[0], placed.vectors[0]
+        return None
 
     def _made(self) -> Snapshot:
         catalogue, base, counts = self._catalogue, self._base, self.counts

@@ -42,6 +42,7 @@ def own_server(
     queue_timeout_s: float | None = None,
     instances: int = 1,
     admin_key: str | None = ADMIN_KEY,
+    catalog_stream: str | None = None,
     **parameters: object,
 ) -> Iterator[TritonServer]:
     """A running server.
@@ -53,6 +54,7 @@ def own_server(
         queue_timeout_s: of beam_retrieval; None: what its config.pbtxt says.
         instances: of beam_retrieval.
         admin_key: opens model control.
+        catalog_stream: of several servers.
         parameters: of beam_retrieval, in place of those in its config.pbtxt.
     """
     repository = folder / "repository"
@@ -65,7 +67,7 @@ def own_server(
         model = repository / SCORER.name / "1" / "model.py"
         model.unlink()
         model.write_text(_SLOW_SCORER.format(wait_s=scorer_wait_s))
-    with TritonServer(server_options(folder, admin_key=admin_key)) as server:
+    with TritonServer(server_options(folder, admin_key=admin_key, catalog_stream=catalog_stream)) as server:
         yield server
 
 

@@ -103,3 +103,9 @@ def test_commands_without_items():
     assert "--item is '{', which is not JSON" in refused("items", "add", "--item", "{")
     assert '--item is \'{"a": 1}\'; expected a JSON object with "id"' in refused("items", "add", "--item", '{"a": 1}')
     assert "no server answers at 127.0.0.1:9" in refused("items", "status", "--url", "127.0.0.1:9")
+
+
+@pytest.mark.parametrize("given", ["-5", "--fil"])
+def test_an_id_that_looks_like_an_option(given):
+    words = refused("items", "remove", 7, given)
+    assert f"'{given}' is neither an option nor an id: ids that are numbers begin at 1; text ids that begin" in words

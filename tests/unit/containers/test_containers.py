@@ -93,6 +93,7 @@ def test_profiles(compose):
         "gpu": {"build-engine", "server-gpu"},
         "gpu-torch": {"server-gpu-torch"},
         "perf": {"perf"},
+        "replicas": {"redis"},
         "observability": {"prometheus", "grafana"},
     }
 
@@ -112,7 +113,16 @@ def test_no_service_has_or_gains_privileges(compose):
     for name, service in compose["services"].items():
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
-        assert not {"privileged", "cap_add", "user", "pid", "ipc", "network_mode"} & set(service), name
+        assert not {"privileged", "cap_add", "pid", "ipc", "network_mode"} & set(service), name
+        assert service.get("user") == ("redis" if name == "redis" else None)
+
+
+def test_redis_keeps_what_it_answered_for(compose):
+    redis = compose["services"]["redis"]
+    assert redis["command"] == ["redis-server", "--appendonly", "yes", "--save", ""]
+    assert redis["volumes"] == ["redis:/data"]
+    assert redis["healthcheck"]["test"] == ["CMD", "redis-cli", "ping"]
+    assert "ports" not in redis, "it has no password: the containers beside it alone reach it"
 
 
 def test_every_port_is_published_on_loopback_alone(compose):
@@ -218,7 +228,7 @@ def pip_lines(instructions) -> list[list[str]]:
 
 def test_three_lines_install_packages(instructions):
     assert [line[-1] for line in pip_lines(instructions)] == [
-        ".[trace,deploy]",
+        ".[trace,deploy,redis]",
         "onnx==1.23.2",
         f"tensorrt-cu13-bindings=={ENVIRONMENT['TENSORRT_VERSION']}",
     ]
@@ -229,8 +239,10 @@ def test_three_lines_install_packages(instructions):
 def test_each_pip_line_resolves_for_the_images_python(instructions, tmp_path, number):
     """As a dry run for Python of the image on Ubuntu 24.04; for ours, its dependencies."""
     arguments = [word for word in pip_lines(instructions)[number] if word != "--no-cache-dir"]
-    if ".[trace,deploy]" in arguments:
-        arguments = [package for key in ("dependencies", "trace", "deploy") for package in list_in_pyproject(key)]
+    if ".[trace,deploy,redis]" in arguments:
+        arguments = [
+            package for key in ("dependencies", "trace", "deploy", "redis") for package in list_in_pyproject(key)
+        ]
     platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in range(5, 40)]
     command = [
         *(sys.executable, "-m", "pip", "install", "--dry-run", "--only-binary=:all:", f"--target={tmp_path}"),

@@ -257,3 +257,16 @@ def test_records_of_a_later_release(path):
     path.write_bytes(data)
     with pytest.raises(JournalError, match="has format version 2; this release reads version 1"):
         read(path)
+
+
+def test_digests_tell_the_writer_where_it_is(tmp_path):
+    writer = JournalWriter(tmp_path / "journal")
+    assert writer.digest == ""
+    writer.append(b"some")
+    digest = writer.digest
+    writer.close()
+    again = JournalWriter(tmp_path / "journal")
+    assert (len(digest), again.digest) == (16, digest)
+    again.replace(())
+    assert (again.sequence, again.digest) == (1, "")
+    again.close()

@@ -17,7 +17,7 @@ from support.filter_oracle import FILTERS, matches, written
 from nann import item_sets
 from nann.catalog import Changes, JournalReader, JournalWriter, LiveCorpus, Upsert, compacted, overrides
 from nann.catalog.changes import model_of
-from nann.errors import FilterError, JournalError
+from nann.errors import FilterError, JournalError, RequestError
 from nann.item_encoder import PlacedItems
 
 BUNDLE = make_bundle(Path(tempfile.mkdtemp()) / "bundle")
@@ -220,13 +220,44 @@ def test_another_bundle_drops_what_it_contains_and_uses_no_vectors_of_other_mode
     assert (corpus.counts.unplaced, corpus.is_unplaced(1)) == (1, True)
 
 
-def test_an_encoder_places_what_has_no_vectors(journal):
-    class Encoder:
-        def encode(self, items):
-            years = [item.get("year", 0) for item in items]
-            rows = np.array([[year] * ROW_WIDTH for year in years], np.float32)
-            return PlacedItems(rows, -rows[:, :LIGHT_WIDTH], np.full((len(items), VECTOR_WIDTH), 5, np.float32), 0)
+class Encoder:
+    """Makes an item's year its vectors; a year of 13 it can't read."""
 
+    def encode(self, items):
+        years = [item.get("year", 0) for item in items]
+        if 13 in years:
+            raise RequestError("13 came")
+        rows = np.array([[year] * ROW_WIDTH for year in years], np.float32)
+        return PlacedItems(rows, -rows[:, :LIGHT_WIDTH], np.full((len(items), VECTOR_WIDTH), 5, np.float32), 0)
+
+
+def test_an_item_that_the_encoder_placed_moves_with_its_attributes(journal):
+    put(journal, ("upsert", 1, {"year": 7, "genre": "new"}, False), ("upsert", 2, {"year": 7}, True))
+    corpus = LiveCorpus(BUNDLE, journal.path, Encoder())
+
+    def vectors_of(item_id):
+        added = corpus.refresh().added
+        (index,) = corpus.index_of([item_id]) - added.first
+        return added.rows[index].tolist(), added.light[index].tolist(), index
+
+    *_, before = vectors_of(1)
+    put(journal, ("upsert", 1, {"genre": "old"}, False))
+    assert vectors_of(1) == ([7] * 3, [-7] * 2, before), "it stays where nothing changes"
+    put(journal, ("upsert", 1, {"year": 9}, False), ("upsert", 2, {"year": 9}, False))
+    assert vectors_of(1)[:2] == ([9] * 3, [-9] * 2)
+    assert vectors_of(2)[0] != [9] * 3, "vectors that came are not the encoder's"
+    assert ids_matching(corpus, 'year = 9 and genre = "old"') == {1}
+    put(journal, ("upsert", 1, {"year": 13}, False))
+    assert vectors_of(1)[0] == [9] * 3
+    assert ids_matching(corpus, "year = 13") == {1}
+    put(journal, ("delete", 1))
+    put(journal, ("upsert", 1, {"year": 4}, True))
+    put(journal, ("upsert", 1, {"year": 5}, False))
+    assert vectors_of(1)[0] != [5] * 3, "from now on it has vectors of its own"
+    assert corpus.counts.added == 2
+
+
+def test_an_encoder_places_what_has_no_vectors(journal):
     put(journal, ("upsert", 1, {"year": 7}, False), ("upsert", IDS[0], {"year": 8}, False))
     corpus = LiveCorpus(BUNDLE, journal.path, Encoder())
     added = corpus.refresh().added
