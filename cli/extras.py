@@ -8,7 +8,7 @@ from importlib.metadata import requires
 
 COMMANDS = {
     **dict.fromkeys(("prepare", "train", "index", "export", "evaluate", "tune"), ("train",)),
-    **dict.fromkeys(("plan-shapes", "experiments", "baselines", "refresh"), ("train",)),
+    **dict.fromkeys(("plan-shapes", "experiments", "baselines", "refresh", "events"), ("train",)),
     "build-engine": (),  # TensorRT comes with the container
     "filters": (),
     "items": (),

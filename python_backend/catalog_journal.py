@@ -57,6 +57,10 @@ class CatalogJournal:
         self._compact_where_due()
         self.writer.append_all(records)
 
+    def contained(self) -> int:
+        """Up to which number all versions that may answer contain the changes."""
+        return contained_sequence(self._repository)
+
     def bundle_has_changed(self) -> None:
         """Another bundle may contain more: the next change looks whether to compact."""
         self._compact_at = 0
@@ -76,7 +80,7 @@ class CatalogJournal:
             records = reader.new()
         # The last record stays as it is: by its digest servers with a common stream know each other's journals.
         last = records[-1].sequence if records else 0
-        kept = compacted(records, min(contained_sequence(self._repository), last - 1))
+        kept = compacted(records, min(self.contained(), last - 1))
         if 2 * sum(len(record.payload) for record in kept) <= sum(len(record.payload) for record in records):
             with contextlib.suppress(OSError):  # a full disk: the next time
                 writer.replace(kept)
