@@ -12,6 +12,7 @@ import nann
 from nann.errors import NannError
 
 from .baselines import baselines
+from .batch import batch
 from .bench import bench
 from .build_engine import build_engine
 from .demo import demo
@@ -76,6 +77,7 @@ for command in (
     deploy,
     rollback,
     query,
+    batch,
     demo,
     experiments,
     bench,
