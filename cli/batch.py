@@ -86,7 +86,14 @@ def batch(
     output.print(f"{answered:,} users answered into {out}{before}: {rate:,.0f} users/s", highlight=False)
     if json:
         print_json(
-            {"users": len(asked), "answered": answered, "seconds": seconds, "users_per_s": rate, "out": str(out), **job}
+            {
+                "users": len(asked),
+                "answered": answered,
+                "seconds": seconds,
+                "users_per_s": rate,
+                "out": str(out),
+                "job": job,
+            }
         )
 
 

@@ -86,13 +86,16 @@ class ServedAnswers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        left = asyncio.all_tasks(self._loop)
+        self._wait_for(self._close())
+        self._loop.close()
+
+    async def _close(self) -> None:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
             task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        await asyncio.gather(*left, return_exceptions=True)
         for client in (self._client, *self._each.values()):
-            self._wait_for(client.close())
-        self._loop.close()
+            await client.close()
 
     async def _ask(self, block: Histories) -> Answers:
         from ..training.batch.answers import Answers

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import ray
 from ray.util import ActorPool
 
-from nann.errors import ConfigError, NannError
+from nann.errors import ConfigError, NannError, ServerError
 from nann.search_params import SearchOptions
 
 from .answers import USER_BLOCK, Answers, BundleAnswers, SearchedBundle
@@ -18,6 +19,7 @@ from .histories import Histories
 
 BLOCK = 4 * USER_BLOCK
 """Users of one task: enough that its way to the process and back does not count."""
+_READY_S = 600
 _RESTARTS = 10
 """Of one actor. What it was asked is asked again; more deaths are no accident."""
 
@@ -57,8 +59,12 @@ class RayAnswers:
             yield from ActorPool(self._actors).map(lambda actor, block: actor.answer.remote(block), blocks)
 
     def __enter__(self) -> RayAnswers:
-        with _own_errors():
-            ray.get([actor.ready.remote() for actor in self._actors])
+        try:
+            with _own_errors():
+                ray.get([actor.ready.remote() for actor in self._actors], timeout=_READY_S)
+        except BaseException:
+            ray.shutdown()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -70,6 +76,12 @@ def _own_errors() -> Iterator[None]:
     """Raises what went wrong in a process as it was raised there, if it is an error of this project."""
     try:
         yield
+    except ray.exceptions.GetTimeoutError as error:
+        raise ServerError(
+            f"Ray did not start the processes within {_READY_S} s; has the cluster a free core for each worker?"
+        ) from error
+    except ray.exceptions.RayActorError as error:
+        raise ServerError(f"a process of Ray died too often: {error}; has its machine enough memory?") from error
     except ray.exceptions.RayTaskError as error:
         raise (error.cause if isinstance(error.cause, NannError) else error) from None
 
@@ -86,10 +98,15 @@ class BatchWorker:
     def __init__(self, path: Path, options: SearchOptions, core: int | None) -> None:
         if core is not None:
             os.sched_setaffinity(0, {core})
-        self._answers = BundleAnswers(SearchedBundle(path, options), threads=1)
+        self._path, self._options = path, options
+
+    @cached_property
+    def _answers(self) -> BundleAnswers:  # not in __init__: Ray would say no more than that it failed
+        return BundleAnswers(SearchedBundle(self._path, self._options), threads=1)
 
     def ready(self) -> None:
-        """Answers when the bundle is open."""
+        """Returns when the bundle is open."""
+        _ = self._answers
 
     def answer(self, block: Histories) -> Answers:
         """See `BundleAnswers.answer`."""
