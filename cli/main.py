@@ -18,6 +18,7 @@ from .build_engine import build_engine
 from .demo import demo
 from .deploy import deploy, rollback
 from .evaluate import evaluate
+from .events import events
 from .experiments import experiments
 from .export import export
 from .extras import advice
@@ -78,6 +79,7 @@ for command in (
     rollback,
     query,
     batch,
+    events,
     demo,
     experiments,
     bench,

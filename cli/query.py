@@ -27,13 +27,18 @@ _DEFAULT_PORTS = {"grpc": 8001, "http": 8000}
 
 @with_search_options(REQUEST_PARAMETERS)
 def query(
+    user: Annotated[
+        list[str] | None,
+        typer.Option(help="Id of a user, whose history the server's store has. Repeat the option for more users."),
+    ] = None,
     ids: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             help="Item ids of one user, oldest first: 11,12,13, or sku-1,sku-2 where the server's ids are text; one "
-            'with a comma in double quotes: sku-1,"a,b". Repeat the option for more users.'
+            'with a comma in double quotes: sku-1,"a,b". Repeat the option for more users. With --user they come after '
+            "the stored history.",
         ),
-    ],
+    ] = None,
     url: Annotated[
         str | None, typer.Option(help="host:port of the server. Default: 127.0.0.1 and the protocol's usual port.")
     ] = None,
@@ -67,6 +72,11 @@ def query(
     """
     from ..clients import RetrievalClient, Tls
 
+    if not (user or ids) or (user and ids and len(user) != len(ids)):
+        raise ConfigError(
+            f"{len(user or ()):,} --user and {len(ids or ()):,} --ids are given; expected one of both for each user, "
+            "or as many of both"
+        )
     codes = parse_integers("--profile", profile)
     named = _named_bundle(bundle)
     address = url or f"127.0.0.1:{_DEFAULT_PORTS.get(protocol, 8001)}"
@@ -75,20 +85,22 @@ def query(
         kind = NUMBERS
         with contextlib.suppress(NannError):  # if no server answers, the request below says so
             kind = client.id_kind()
-        users = [_parsed("--ids", text, kind) for text in ids]
+        histories = [_parsed("--ids", text, kind) for text in ids] if ids else None
+        users = len(user or ids or ())
         result = client.retrieve(
-            users,
+            histories,
             SearchOptions(**search),
-            user_profile=None if codes is None else [codes] * len(users),
+            user_id=user or None,
+            user_profile=None if codes is None else [codes] * users,
             exclude_item_ids=None if exclude is None else _parsed("--exclude", exclude, kind),
             allow_item_ids=None if allow is None else _parsed("--allow", allow, kind),
             priority=priority,
         )
         names = {} if named is None else _item_names(named, client, chosen=bundle is not None)
-    answers = [_answer(result, row, names) for row in range(len(users))]
+    answers = [_answer(result, row, names) for row in range(users)]
     for answer in answers:
         _print_answer(answer)
-    console.print(f"{len(users)} user(s) over {protocol} in {result.latency_ms:.1f} ms")
+    console.print(f"{users} user(s) over {protocol} in {result.latency_ms:.1f} ms")
     if json:
         print_json({"protocol": protocol, "latency_ms": result.latency_ms, "users": answers})
 
@@ -115,6 +127,7 @@ def _answer(result: RetrievalResult, row: int, names: dict[Any, str]) -> dict[st
         "items_scored": int(result.items_scored[row]),
         "items_matching": int(result.items_matching[row]),
         "status": STATUS_NAMES[result.status[row]],
+        "stored_items": int(result.stored_items[row]),
     }
 
 
@@ -122,7 +135,8 @@ def _print_answer(answer: dict[str, Any]) -> None:
     unknown = f", {answer['unknown_items']} ids unknown" if answer["unknown_items"] else ""
     status = "" if answer["status"] == STATUS_NAMES[STATUS_COMPLETE] else f", {answer['status']}"
     counts = f"{answer['items_scored']:,} of {answer['items_matching']:,} items scored"
-    table = Table(caption=f"{counts}{unknown}{status}", caption_justify="left")
+    stored = f", {answer['stored_items']} stored behaviours read" if answer["stored_items"] > 0 else ""
+    table = Table(caption=f"{counts}{stored}{unknown}{status}", caption_justify="left")
     for heading in ("rank", "item id", "item", "score"):
         table.add_column(heading, justify="left" if heading == "item" else "right")
     for rank, item in enumerate(answer["items"], 1):

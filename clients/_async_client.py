@@ -13,7 +13,7 @@ from nann.search_params import SearchOptions
 from ._addresses import parse_addresses
 from ._codec import RetrievalResult
 from ._conversation import DEFAULT_TIMEOUT_S, Conversation, Steps, T, Wait
-from ._rows import ItemIds
+from ._rows import ItemIds, UserIds
 from ._tls import Tls
 from ._transport import AsyncTransport, open_async_transport
 
@@ -61,9 +61,10 @@ class AsyncRetrievalClient:
 
     async def retrieve(
         self,
-        behavior_item_ids: ItemIds,
+        behavior_item_ids: ItemIds | None = None,
         options: SearchOptions | None = None,
         *,
+        user_id: UserIds | None = None,
         user_profile: ItemIds | None = None,
         exclude_item_ids: ItemIds | None = None,
         allow_item_ids: ItemIds | None = None,
@@ -78,6 +79,7 @@ class AsyncRetrievalClient:
             options,
             parameters,
             timeout_s,
+            user_id=user_id,
             user_profile=user_profile,
             exclude_item_ids=exclude_item_ids,
             allow_item_ids=allow_item_ids,

@@ -13,7 +13,7 @@ from nann.search_params import SearchOptions
 from ._addresses import parse_addresses
 from ._codec import RetrievalResult
 from ._conversation import DEFAULT_TIMEOUT_S, Conversation, Steps, T, Wait
-from ._rows import ItemIds
+from ._rows import ItemIds, UserIds
 from ._tls import Tls
 from ._transport import Transport, open_transport
 
@@ -62,9 +62,10 @@ class RetrievalClient:
 
     def retrieve(
         self,
-        behavior_item_ids: ItemIds,
+        behavior_item_ids: ItemIds | None = None,
         options: SearchOptions | None = None,
         *,
+        user_id: UserIds | None = None,
         user_profile: ItemIds | None = None,
         exclude_item_ids: ItemIds | None = None,
         allow_item_ids: ItemIds | None = None,
@@ -83,11 +84,14 @@ class RetrievalClient:
         Args:
             behavior_item_ids: one user's history, or a list of them: external ids, oldest first, whole numbers or
                 texts as the server's bundle has them. Ids that the server does not know are dropped and counted; an
-                empty history is answered.
+                empty history is answered. None: the users' stored histories alone (`user_id`).
             options: what to ask of the search; None: the defaults of bundle and server. Without a `deadline_ms` the
                 server may work for nine tenths of `timeout_s`, so that it stops before the client gives up. With
                 `on_deadline` "partial", set a deadline below `timeout_s`, so that the answer has time to arrive.
-            user_profile: one code per user profile field, for each user, if the data set has such fields.
+            user_id: number or text, or one for each user: the server reads the user's history from its store, and
+                `behavior_item_ids` come after it; None, or "": no stored history.
+            user_profile: one code per user profile field, for each user, if the data set has such fields; None: the
+                stored one, if any.
             exclude_item_ids: external ids that no user may get, or a list for each user. Unknown ids are ignored.
             allow_item_ids: external ids that alone may be returned, or a list for each user; a user whose list has no
                 known id gets nothing. All conditions of a request hold together: these two, and `exclude_history`,
@@ -109,6 +113,7 @@ class RetrievalClient:
             options,
             parameters,
             timeout_s,
+            user_id=user_id,
             user_profile=user_profile,
             exclude_item_ids=exclude_item_ids,
             allow_item_ids=allow_item_ids,

@@ -11,11 +11,13 @@ import numpy.typing as npt
 
 from nann.errors import RequestError
 from nann.item_ids import NUMBERS, TEXT, IdKind, Ids, shown
-from nann.signature import PADDING_IDS, TensorSpec
+from nann.signature import PADDING_IDS, USER_ID, TensorSpec
 
 ItemIds = Sequence[int] | Sequence[str] | Sequence[Sequence[int] | Sequence[str] | npt.NDArray[Any]] | npt.NDArray[Any]
 """Item ids of one user, or of several, numbers or texts; histories may differ in length. Tensors of torch on the CPU
 are taken too."""
+UserIds = int | str | Sequence[int] | Sequence[str] | npt.NDArray[Any]
+"""Id of one user, or one for each of several."""
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
 
@@ -53,6 +55,27 @@ def code_rows(spec: TensorSpec, values: ItemIds) -> npt.NDArray[np.int64]:
     return _padded(spec, _split(values))
 
 
+def user_rows(user_ids: UserIds) -> npt.NDArray[np.object_]:
+    """The tensor of user ids, `object[B, 1]`: numbers as their decimal digits, None as "", which is nobody's.
+
+    Raises:
+        RequestError: if something is neither a whole number nor text.
+    """
+    each: Any = user_ids if _is_list(user_ids) else [user_ids]
+    rows = np.empty((len(each), 1), object)
+    for row, user in enumerate(each):
+        rows[row, 0] = _user_id(user)
+    return rows
+
+
+def _user_id(user: Any) -> bytes:
+    if user is None:
+        return b""
+    if isinstance(user, Integral) and not isinstance(user, bool):
+        return str(int(user)).encode()
+    return _encoded(USER_ID, user)
+
+
 def _split(values: Any) -> Sequence[Any]:
     several = _is_list(values) and len(values) > 0 and all(map(_is_list, values))
     return values if several else [values]
@@ -82,7 +105,10 @@ def _encoded(spec: TensorSpec, text: Any) -> bytes:
             return text if isinstance(text, bytes) else text.encode()
     except UnicodeEncodeError:
         pass
-    raise RequestError(f"{spec.name} holds {shown(text)}; expected texts that UTF-8 can hold, one list per user")
+    expected = (
+        "whole numbers or texts that UTF-8 can hold, one" if spec is USER_ID else "texts that UTF-8 can hold, one list"
+    )
+    raise RequestError(f"{spec.name} holds {shown(text)}; expected {expected} per user")
 
 
 def _is_list(value: Any) -> bool:

@@ -134,7 +134,7 @@ class SearchOptions:
         words=ON_DEADLINE,
     )
     exclude_history: bool | None = _parameter(
-        "Return nothing of the request's own behavior_item_ids.", default="", flag=True
+        "Return nothing of the request's own behavior_item_ids, nor of its stored history.", default="", flag=True
     )
     filter: str | Predicate | None = _parameter(  # noqa: RUF009 - it makes a field, as for the others
         'Return only items whose attributes fit: category in (3, 7) and not tag = "adult".', default="", text=True

@@ -5,8 +5,9 @@ compares each config with this file. Shapes leave out the batch dimension, which
 dimension that varies between requests or between bundles.
 
     nann (ensemble)
-      behavior_item_ids [, user_profile] [, exclude_item_ids] [, allow_item_ids]
-                                          -> feature_transform -> behaviors, profile_codes, unknown_items, origin
+      behavior_item_ids and/or user_id [, user_profile] [, exclude_item_ids] [, allow_item_ids]
+                                          -> feature_transform -> behaviors, profile_codes, unknown_items, origin,
+                                                                  stored_items
       behaviors, profile_codes            -> user_encoder      -> user_state
       user_state, behaviors [, origin]    -> beam_retrieval    -> item_ids, scores, items_scored, items_matching,
                                              |                    status, request_key
@@ -74,6 +75,9 @@ def _spec(name: str, dtype: type, *shape: int) -> TensorSpec:
 # Public: what a client sends and gets.
 BEHAVIOR_ITEM_IDS = _spec("behavior_item_ids", np.int64, -1)
 """External item ids, oldest first; 0 and -1 are padding; unknown ids are dropped and counted."""
+USER_ID = _spec("user_id", np.object_, 1)
+"""Whose stored history comes before `behavior_item_ids`: text, numbers as their decimal digits; "" = nobody's. At least
+one of both tensors comes."""
 USER_PROFILE = _spec("user_profile", np.int64, -1)
 """Optional. One code per user profile field of the data set, 0 = unknown."""
 EXCLUDE_ITEM_IDS = _spec("exclude_item_ids", np.int64, -1)
@@ -86,23 +90,29 @@ ITEM_IDS = _spec("item_ids", np.int64, -1)
 SCORES = _spec("scores", np.float32, -1)
 """Their scores, all finite, padded with `PADDING_SCORE`."""
 UNKNOWN_ITEMS = _spec("unknown_items", np.int32, 1)
-"""How many of the request's ids the bundle does not know."""
+"""How many of the request's and of the stored ids the bundle does not know."""
 ITEMS_SCORED = _spec("items_scored", np.int32, 1)
 """How many candidates the scorer evaluated for the user."""
 ITEMS_MATCHING = _spec("items_matching", np.int64, 1)
 """How many items the request's conditions let the user have; all that are not deleted where it has no conditions."""
 STATUS = _spec("status", np.int32, 1)
-"""The kind of answer: `STATUS_COMPLETE`, `STATUS_PARTIAL` or `STATUS_DEGRADED`."""
+"""The kind of answer: `STATUS_COMPLETE`, `STATUS_PARTIAL`, `STATUS_DEGRADED` or `STATUS_NO_HISTORY`."""
 REQUEST_KEY = _spec("request_key", np.int64, 1)
 """The number that the request gave as its parameter `request_key`, for each user; 0 if it gave none. A client that
 compares them knows that the answer is the one to its request."""
+STORED_ITEMS = _spec("stored_items", np.int32, 1)
+"""How many of the behaviours that the model read come from the store; -1: the store could not be asked."""
+HISTORY_UNREAD = -1
+"""Value of `STORED_ITEMS` of a user whose history could not be read."""
 STATUS_COMPLETE = 0
 """The search took all of its rounds."""
 STATUS_PARTIAL = 1
 """The deadline came before the last round; the items are the best of those scored by then."""
 STATUS_DEGRADED = 2
 """The scorer failed; items and scores come from a cheap ranking (`nann.cheap_ranking`)."""
-STATUS_NAMES = ("complete", "partial", "degraded")
+STATUS_NO_HISTORY = 3
+"""The search took all of its rounds, without the user's stored history, which could not be read."""
+STATUS_NAMES = ("complete", "partial", "degraded", "no_history")
 """Name by status."""
 
 # Inside the ensemble.
@@ -166,11 +176,13 @@ class ModelSpec:
     outputs: tuple[TensorSpec, ...]
 
 
-_ASKED = (BEHAVIOR_ITEM_IDS, USER_PROFILE, EXCLUDE_ITEM_IDS, ALLOW_ITEM_IDS)
+_ASKED = (BEHAVIOR_ITEM_IDS, USER_PROFILE, EXCLUDE_ITEM_IDS, ALLOW_ITEM_IDS, USER_ID)
 ENSEMBLE = ModelSpec(
-    "nann", _ASKED, (ITEM_IDS, SCORES, UNKNOWN_ITEMS, ITEMS_SCORED, ITEMS_MATCHING, STATUS, REQUEST_KEY)
+    "nann", _ASKED, (ITEM_IDS, SCORES, UNKNOWN_ITEMS, ITEMS_SCORED, ITEMS_MATCHING, STATUS, REQUEST_KEY, STORED_ITEMS)
 )
-FEATURE_TRANSFORM = ModelSpec("feature_transform", _ASKED, (BEHAVIORS, PROFILE_CODES, UNKNOWN_ITEMS, ORIGIN))
+FEATURE_TRANSFORM = ModelSpec(
+    "feature_transform", _ASKED, (BEHAVIORS, PROFILE_CODES, UNKNOWN_ITEMS, ORIGIN, STORED_ITEMS)
+)
 USER_ENCODER = ModelSpec("user_encoder", (BEHAVIORS, PROFILE_CODES), (USER_STATE,))
 BEAM_RETRIEVAL = ModelSpec(
     "beam_retrieval",

@@ -15,7 +15,8 @@ from nann.errors import RequestError, ServerError
 from nann.kernels import Int64Array
 from nann.signature import ORIGIN
 
-_HEAD = 2
+_HEAD = 3
+_UNREAD = 2
 _NO_ALLOW_LIST = -1
 
 
@@ -28,25 +29,29 @@ class Origin:
         key: its `request_key`.
         excluded: `int64[B, X]` items that the users may not get, as `FeatureTransform.item_codes` gives them.
         allowed: `int64[B, A]`, the only items that the users may get; None: all.
+        unread: `bool[B]`, whose stored history could not be read; None: nobody's.
     """
 
     arrived_ns: int
     key: int
     excluded: Int64Array | None = None
     allowed: Int64Array | None = None
+    unread: npt.NDArray[np.bool_] | None = None
 
     def pack(self, users: int) -> npt.NDArray[np.int64]:
-        """The tensor for B users, `int64[B, any]`: arrival and key; with lists also A, A allowed and X excluded items.
+        """The tensor for B users, `int64[B, any]`: arrival, key, `unread`; with lists also A, A allowed and X excluded.
 
         Without an allow list A is -1.
         """
-        head = [self.arrived_ns, self.key]
+        heads = np.tile(np.array([self.arrived_ns, self.key, 0]), (users, 1))
+        if self.unread is not None:
+            heads[:, _UNREAD] = self.unread
         if self.excluded is None and self.allowed is None:
-            return np.tile(np.array(head), (users, 1))
+            return heads
         none = np.zeros((users, 0), np.int64)
         allowed, excluded = (none if items is None else items for items in (self.allowed, self.excluded))
-        head.append(_NO_ALLOW_LIST if self.allowed is None else allowed.shape[1])
-        return np.concatenate([np.tile(np.array(head), (users, 1)), allowed, excluded], axis=1)
+        length = _NO_ALLOW_LIST if self.allowed is None else allowed.shape[1]
+        return np.concatenate([heads, np.full((users, 1), length), allowed, excluded], axis=1)
 
     @classmethod
     def unpack(cls, tensor: npt.NDArray[np.int64], users: int, item_count: int, key: int) -> Origin:
@@ -64,8 +69,9 @@ class Origin:
                 "nothing was searched: send the request again"
             )
         arrived_ns = int(tensor[:, 0].min())
+        unread = tensor[:, _UNREAD] != 0 if tensor[:, _UNREAD].any() else None
         if tensor.shape[1] == _HEAD:
-            return cls(arrived_ns, key)
+            return cls(arrived_ns, key, unread=unread)
         length, items = int(tensor[0, _HEAD]), tensor[:, _HEAD + 1 :]
         if not _NO_ALLOW_LIST <= length <= items.shape[1]:
             raise RequestError(f"{ORIGIN.name} has {items.shape[1]} items of which {length} are allowed")
@@ -75,4 +81,4 @@ class Origin:
                 "feature_transform from the same bundle?"
             )
         allowed, excluded = np.split(items, [max(length, 0)], axis=1)
-        return cls(arrived_ns, key, excluded, None if length == _NO_ALLOW_LIST else allowed)
+        return cls(arrived_ns, key, excluded, None if length == _NO_ALLOW_LIST else allowed, unread)

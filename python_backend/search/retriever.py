@@ -45,6 +45,7 @@ from nann.signature import (
     STATUS,
     STATUS_COMPLETE,
     STATUS_DEGRADED,
+    STATUS_NO_HISTORY,
     STATUS_PARTIAL,
     USER_STATE,
     Tensors,
@@ -65,6 +66,7 @@ class Search:
         limit: how long the search may take.
         arrived_ns: arrival of the request, on the monotonic clock.
         key: the request's `request_key`.
+        unread: `bool[B]`, whose stored history could not be read; None: nobody's.
     """
 
     users: UserBatch
@@ -72,6 +74,7 @@ class Search:
     limit: TimeLimit
     arrived_ns: int
     key: int = 0
+    unread: npt.NDArray[np.bool_] | None = None
 
     def reason_to_stop(self, now_ns: int) -> SearchStopped | None:
         """Why no further round may start; None: one may start."""
@@ -206,6 +209,7 @@ class Retriever:
             self._limit.asked(options),
             min(origin.arrived_ns, time.monotonic_ns()),
             origin.key,
+            origin.unread,
         )
 
     def answer(self, scorer: Scorer, searches: Sequence[Search], clock: SearchClock | None = None) -> list[Outcome]:
@@ -291,6 +295,8 @@ class Retriever:
     ) -> Tensors:
         top_k = search.params.top_k
         ids = self.external_ids(items)
+        if search.unread is not None:
+            status = np.where((status == STATUS_COMPLETE) & search.unread, STATUS_NO_HISTORY, status)
         return {
             self._item_ids: ids[:, :top_k],
             SCORES: scores[:, :top_k],

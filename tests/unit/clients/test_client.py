@@ -29,6 +29,7 @@ class FakeTransport:
             "items_matching": np.ones((users, 1), np.int64),
             "status": np.zeros((users, 1), np.int32),
             "request_key": np.full((users, 1), request.key),
+            "stored_items": np.zeros((users, 1), np.int32),
         }
 
     def is_ready(self, timeout_s):

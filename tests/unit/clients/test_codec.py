@@ -5,7 +5,7 @@ import torch
 from nann.clients._codec import decode_result, encode_request, join, split
 from nann.errors import RequestError, ServerError
 from nann.search_params import SearchOptions
-from nann.signature import ALLOW_ITEM_IDS, BEHAVIOR_ITEM_IDS, EXCLUDE_ITEM_IDS, PADDING_SCORE, USER_PROFILE
+from nann.signature import ALLOW_ITEM_IDS, BEHAVIOR_ITEM_IDS, EXCLUDE_ITEM_IDS, PADDING_SCORE, USER_ID, USER_PROFILE
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_parameters_are_sent_only_where_given():
     assert request.request_id == "r1"
     assert request.model == "nann"
     assert request.outputs == [
-        "item_ids", "scores", "unknown_items", "items_scored", "items_matching", "status", "request_key"
+        "item_ids", "scores", "unknown_items", "items_scored", "items_matching", "status", "request_key", "stored_items"
     ]  # fmt: skip
 
 
@@ -129,6 +129,56 @@ def test_more_users_than_the_server_takes_at_once_become_several_requests():
     assert {(part.parameters["top_k"], part.priority, part.request_id) for part in parts} == {(5, 2, "r")}
 
 
+@pytest.mark.parametrize(
+    ("users", "rows"),
+    [
+        (17, [[b"17"]]),
+        (-5, [[b"-5"]]),
+        ("u-1", [[b"u-1"]]),
+        (b"u-1", [[b"u-1"]]),
+        ([17, "ü", None, ""], [[b"17"], ["ü".encode()], [b""], [b""]]),
+        (np.array([3, 4], np.uint32), [[b"3"], [b"4"]]),
+        (np.int64(9), [[b"9"]]),
+    ],
+)
+def test_users_are_numbers_or_texts(users, rows):
+    request = encode_request(None, user_id=users)
+    assert request.inputs[USER_ID].tolist() == rows
+    assert (request.users, request.id_kind, list(request.inputs)) == (len(rows), None, [USER_ID])
+
+
+def test_a_history_of_each_user_goes_with_the_ids():
+    users = [str(user) for user in range(20)]
+    request = encode_request([[user + 1] for user in range(20)], user_id=users, allow_item_ids=[5])
+    assert [part.users for part in split(request)] == [16, 4]
+    assert split(request)[1].inputs[USER_ID].tolist() == [[user.encode()] for user in users[16:]]
+    assert request.inputs[ALLOW_ITEM_IDS].shape == (20, 1)
+
+
+@pytest.mark.parametrize(
+    ("ids", "users", "message"),
+    [
+        (None, None, "neither behavior_item_ids nor user_id is given; expected one of them, or both"),
+        ([1, 2], [1, 2], "behavior_item_ids has 1 rows; expected 2, one per user_id"),
+        ([[1], [2]], 7, "behavior_item_ids has 2 rows; expected 1, one per user_id"),
+        (None, 1.5, "user_id holds 1.5; expected whole numbers or texts that UTF-8 can hold, one per user"),
+        (None, True, "user_id holds True; expected whole numbers"),
+        (None, "\ud800", r"user_id holds '\\ud800'; expected whole numbers"),
+    ],
+)
+def test_users_that_are_none(ids, users, message):
+    with pytest.raises(RequestError, match=message):
+        encode_request(ids, user_id=users)
+
+
+def test_the_kind_of_an_answer_without_ids_in_the_request_is_its_own():
+    request = encode_request(None, user_id=17)
+    assert decoded(request).item_ids.tolist() == [[7, -1]]
+    assert decoded(request, item_ids=np.array([[b"a", b""]], object)).item_ids.tolist() == [["a", ""]]
+    with pytest.raises(ServerError, match="returned nothing as item_ids"):
+        decoded(request, item_ids=None)
+
+
 def decoded(request=None, latency_ms=1.0, **changes):
     """What is read from an answer to the request."""
     request = request or encode_request([1])
@@ -140,6 +190,7 @@ def decoded(request=None, latency_ms=1.0, **changes):
         "items_matching": np.array([[7]]),
         "status": np.array([[1]], np.int32),
         "request_key": np.array([[request.key]]),
+        "stored_items": np.array([[6]], np.int32),
     }
     outputs = {name: array for name, array in {**arrays, **changes}.items() if array is not None}
     return decode_result(request, outputs, latency_ms)
@@ -153,6 +204,7 @@ def test_a_result():
     np.testing.assert_array_equal(result.items_scored, [9])
     np.testing.assert_array_equal(result.items_matching, [7])
     np.testing.assert_array_equal(result.status, [1])
+    np.testing.assert_array_equal(result.stored_items, [6])
     assert result.latency_ms == 1.5
 
 

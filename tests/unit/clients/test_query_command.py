@@ -42,7 +42,10 @@ def ask(monkeypatch, tmp_path):
 
         def retrieve(self, ids, options, **others):
             asked.update(ids=ids, options=options, **others)
-            users, items = len(ids), [30, 10, -1] if asked["kind"] is NUMBERS else ["c[d]", "a,b", ""]
+            users, items = (
+                len(ids or others["user_id"]),
+                [30, 10, -1] if asked["kind"] is NUMBERS else ["c[d]", "a,b", ""],
+            )
             return clients.RetrievalResult(
                 item_ids=np.tile(np.array([items], asked["kind"].dtype), (users, 1)),
                 scores=np.tile(np.array([[2.5, 1, PADDING_SCORE]], np.float32), (users, 1)),
@@ -50,6 +53,7 @@ def ask(monkeypatch, tmp_path):
                 items_scored=np.full(users, 1234, np.int32),
                 items_matching=np.full(users, 5678),
                 status=np.zeros(users, np.int32),
+                stored_items=np.full(users, 4, np.int32),
                 latency_ms=3.25,
             )
 
@@ -82,7 +86,9 @@ def test_a_table_with_names(ask, tmp_path):
     assert asked["ids"] == [[10, 20]]
     assert asked["options"] == clients.SearchOptions(top_k=3, ef=(1, 2, 3), rounds=(1, 1, 1))
     assert (asked["url"], asked["protocol"]) == ("127.0.0.1:8001", "grpc")
-    for words in ("soap", "milk", "2.5000", "1,234 of 5,678 items scored, 2 ids", "over grpc in 3.2 ms"):
+    scored = "1,234 of 5,678 items scored, 4 stored behaviours read, 2 ids unknown"
+    assert scored in " ".join(result.output.split())
+    for words in ("soap", "milk", "2.5000", "over grpc in 3.2 ms"):
         assert words in result.output
     assert "e38" not in result.output
     assert "-1" not in result.output.split()
@@ -123,7 +129,21 @@ def test_json_for_programs(ask):
         "items_scored": 1234,
         "items_matching": 5678,
         "status": "complete",
+        "stored_items": 4,
     }
+
+
+def test_users_by_id(ask):
+    result, asked = ask("--user", "17", "--user", "u-1", "--profile", "4")
+    assert result.exit_code == 0, result.output
+    assert (asked["ids"], asked["user_id"], asked["user_profile"]) == (None, ["17", "u-1"], [(4,), (4,)])
+    assert ask("--user", "17", "--ids", "10,20")[1]["ids"] == [[10, 20]]
+    for given, came in (
+        (("--user", "1", "--user", "2", "--ids", "10"), "2 --user and 1 --ids"),
+        ((), "0 --user and 0"),
+    ):
+        with pytest.raises(ConfigError, match=f"{came}.*expected one of both for each user, or as many of both"):
+            raise ask(*given)[0].exception
 
 
 def test_mistakes_in_options(ask, tmp_path):

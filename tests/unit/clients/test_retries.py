@@ -58,7 +58,7 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         for name, values in (
             ("item_ids", np.array([[7]])),
             ("scores", np.ones((1, 1), np.float32)),
-            *((name, np.ones((1, 1), np.int32)) for name in ("unknown_items", "items_scored")),
+            *((name, np.ones((1, 1), np.int32)) for name in ("unknown_items", "items_scored", "stored_items")),
             ("items_matching", np.array([[9]])),
             ("status", np.zeros((1, 1), np.int32)),
             ("request_key", np.array([[key]])),
@@ -202,6 +202,7 @@ def test_where_no_id_is_given_the_server_is_asked_for_their_kind(open_client):
     with running(service) as url, open_client(url, timeout_s=20) as client:
         with pytest.raises(Exception, match="item_ids"):  # the fake answers with numbers
             client.retrieve([], top_k=1)
+        assert client.retrieve(user_id=17, top_k=1).item_ids.tolist() == [[7]]
         assert client.id_kind().name == "text"
     assert service.requests[0].inputs[0].datatype == "BYTES"
 

@@ -80,7 +80,7 @@ def answer(request, ids):
     return {
         "item_ids": ids,
         "scores": np.array([[0.5, PADDING_SCORE]], np.float32),
-        **dict.fromkeys(("unknown_items", "items_scored", "status"), one),
+        **dict.fromkeys(("unknown_items", "items_scored", "status", "stored_items"), one),
         "items_matching": one.astype(np.int64),
         "request_key": np.array([[request.key]]),
     }

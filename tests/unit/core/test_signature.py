@@ -20,6 +20,7 @@ def test_the_public_contract():
         ("user_profile", "INT64", (-1,)),
         ("exclude_item_ids", "INT64", (-1,)),
         ("allow_item_ids", "INT64", (-1,)),
+        ("user_id", "BYTES", (1,)),
         ("item_ids", "INT64", (-1,)),
         ("scores", "FP32", (-1,)),
         ("unknown_items", "INT32", (1,)),
@@ -27,9 +28,11 @@ def test_the_public_contract():
         ("items_matching", "INT64", (1,)),
         ("status", "INT32", (1,)),
         ("request_key", "INT64", (1,)),
+        ("stored_items", "INT32", (1,)),
     ]
     assert signature.ON_DEADLINE == ("error", "partial")
-    assert (signature.STATUS_COMPLETE, signature.STATUS_PARTIAL, signature.STATUS_DEGRADED) == (0, 1, 2)
+    statuses = (signature.STATUS_COMPLETE, signature.STATUS_PARTIAL, signature.STATUS_DEGRADED)
+    assert (*statuses, signature.STATUS_NO_HISTORY, len(signature.STATUS_NAMES)) == (0, 1, 2, 3, 4)
     assert signature.ENTRIES == ("layers", "seeds", "all")
     paddings = (signature.PADDING_ITEM, signature.PADDING_IDS, signature.PADDING_SCORE)
     assert paddings == (-1, (0, -1), np.finfo(np.float32).min)
