@@ -130,6 +130,7 @@ class Attempts:
         """
         if isinstance(error, ServerOverloaded):
             self._refused.add(self._place)
+            self.answered()
         else:
             self._addresses.missed(self._place)
         self._tried.add(self._place)

@@ -93,9 +93,10 @@ class Conversation:
         timeout_s = self._timeout_s if timeout_s is None else _checked(timeout_s, RequestError)
         options = replace(options or SearchOptions(), **parameters)
         encode = partial(encode_request, behavior_item_ids, options, **inputs)
-        try:
+        request = None
+        with suppress(_KindUnknown):
             request = encode(id_kind=self._known_kind)
-        except _KindUnknown:
+        if request is None:
             kind = yield from self._kind_or_numbers()
             request = encode(id_kind=lambda: kind)
         results = []
@@ -107,7 +108,7 @@ class Conversation:
         """The parameters of the served ensemble, from the first server that gives them."""
         *others, last = range(self._addresses.count)
         for place in others:
-            with suppress(ServerUnavailable):
+            with suppress(ServerUnavailable, RequestTimeout):
                 return (yield Call(place, "settings", (self._timeout_s,)))  # type: ignore[no-any-return]
         return (yield Call(last, "settings", (self._timeout_s,)))  # type: ignore[no-any-return]
 

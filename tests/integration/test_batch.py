@@ -14,8 +14,14 @@ from support.live_bundle import ITEMS, item_ids, make_bundle
 from support.own_server import control, own_server
 from support.waiting import wait_until
 
+from nann.errors import BundleError, ConfigError, ServerError
+from nann.item_ids import NUMBERS
 from nann.python_backend.server.processes import child_processes
+from nann.search_params import SearchOptions
 from nann.signature import SCORER
+from nann.training.batch import on_ray
+from nann.training.batch.histories import read_histories
+from nann.training.batch.on_ray import RayAnswers
 
 USERS = 2000
 OPTIONS = ("--exclude-history", "--filter", "available", "--top-k", 15)
@@ -94,6 +100,31 @@ def test_ray_gives_the_same_answers_though_a_process_is_killed(live_bundle_path,
         job.kill()
     assert there < USERS // 50, "it was killed too late"
     assert_same(read(out), in_process)
+
+
+@pytest.mark.slow
+def test_what_ray_can_not_do_is_told(live_bundle_path, table, tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match=r"no Ray cluster can be used at 127.0.0.1:1: .*start one with `ray start`"):
+        RayAnswers(live_bundle_path, SearchOptions(), 1, "127.0.0.1:1")
+    with (
+        pytest.raises(BundleError, match="nowhere is not a bundle"),
+        RayAnswers(tmp_path / "nowhere", SearchOptions(), 1),
+    ):
+        pass
+    with monkeypatch.context() as patch:
+        patch.setattr(on_ray, "_READY_S", 0.01)
+        pool = RayAnswers(live_bundle_path, SearchOptions(), 1)
+        with pytest.raises(ServerError, match=r"did not start the processes within 0.01 s"):
+            pool.__enter__()
+    monkeypatch.setattr(on_ray, "_RESTARTS", 0)
+    users = read_histories(table, NUMBERS)
+    with RayAnswers(live_bundle_path, SearchOptions(), 1) as pool:
+        answers = pool.answers(users[:256] for _ in range(1000))
+        assert len(next(answers).scores) == 256
+        (worker,) = workers(os.getpid())
+        os.kill(worker, signal.SIGKILL)
+        with pytest.raises(ServerError, match="a process of Ray died too often"):
+            list(answers)
 
 
 def workers(pid: int) -> list[int]:

@@ -3,14 +3,10 @@
 import asyncio
 import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import grpc
-import numpy as np
 import pytest
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from support.fake_server import FakeServer, running
 
 from nann.clients import AsyncRetrievalClient, RetrievalClient
 from nann.errors import RequestError, RequestTimeout, ServerOverloaded, ServerUnavailable
@@ -39,55 +35,6 @@ class SyncOfAsync:
 @pytest.fixture(params=[RetrievalClient, SyncOfAsync], ids=["sync", "asyncio"])
 def open_client(request):
     return request.param
-
-
-@dataclass
-class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """Fails with `failures` in turn, then answers with item 7; keeps the requests."""
-
-    failures: list[tuple[grpc.StatusCode, str]] = field(default_factory=list)
-    requests: list[service_pb2.ModelInferRequest] = field(default_factory=list)
-    other_key: bool = False
-
-    def ModelInfer(self, request, context):  # noqa: N802 - the protocol's name
-        self.requests.append(request)
-        if self.failures:
-            context.abort(*self.failures.pop(0))
-        key = request.parameters["request_key"].int64_param + self.other_key
-        answer = service_pb2.ModelInferResponse(model_name=request.model_name)
-        for name, values in (
-            ("item_ids", np.array([[7]])),
-            ("scores", np.ones((1, 1), np.float32)),
-            *((name, np.ones((1, 1), np.int32)) for name in ("unknown_items", "items_scored", "stored_items")),
-            ("items_matching", np.array([[9]])),
-            ("status", np.zeros((1, 1), np.int32)),
-            ("request_key", np.array([[key]])),
-        ):
-            kind = {"f": "FP32", "i": f"INT{8 * values.itemsize}"}[values.dtype.kind]
-            answer.outputs.add(name=name, datatype=kind, shape=[1, 1])
-            answer.raw_output_contents.append(values.tobytes())
-        return answer
-
-    def ServerReady(self, request, context):  # noqa: N802
-        return service_pb2.ServerReadyResponse(ready=True)
-
-    def ModelConfig(self, request, context):  # noqa: N802
-        answer = service_pb2.ModelConfigResponse()
-        answer.config.parameters["bundle"].string_value = "abc"
-        answer.config.parameters["item_id_kind"].string_value = "text"
-        return answer
-
-
-@contextmanager
-def running(service, port=0):
-    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(service, server)
-    port = server.add_insecure_port(f"127.0.0.1:{port}")
-    server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.stop(None).wait()
 
 
 @pytest.fixture
