@@ -12,6 +12,7 @@ import nann
 from nann.errors import NannError
 
 from .baselines import baselines
+from .batch import batch
 from .bench import bench
 from .build_engine import build_engine
 from .demo import demo
@@ -79,6 +80,7 @@ for command in (
     rollback,
     refresh,
     query,
+    batch,
     events,
     demo,
     experiments,
