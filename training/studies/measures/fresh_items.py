@@ -98,11 +98,12 @@ class FreshItems:
                 found[name].append(self._best(_scores(model, user, features), fresh))
         lists = {name: _List(*map(torch.cat, zip(*each, strict=True))) for name, each in found.items()}
         without = lists.pop("without")
-        entries: dict[str, Json] = {"without": {"recall_old": self._recall(without.items, new=False)}}
+        of_old = self._recalls(without.items)
+        entries: dict[str, Json] = {"without": {name: of_old[name] for name in ("recall", "recall_old")}}
         for name, alone in lists.items():
             boosted = [self._both(without, alone, self._boost(without, alone, places)) for places in PLACES]
             plain = self._both(without, alone, 0.0)
-            entries[name] = {**plain, "recall_alone": self._recall(alone.items, new=True), "boosted": boosted}
+            entries[name] = {**plain, "recall_alone": self._recalls(alone.items)["recall_new"], "boosted": boosted}
         return entries
 
     def _boost(self, old: _List, new: _List, places: float) -> float:
@@ -116,8 +117,7 @@ class FreshItems:
 
     def _both(self, old: _List, new: _List, boost: float) -> Json:
         lists = self._joined(old, new, boost)
-        recalls = {f"recall_{kind}": self._recall(lists, new=kind == "new") for kind in ("new", "old")}
-        return {"boost": boost, **recalls, "listed": float(self.new[lists].mean())}
+        return {"boost": boost, **self._recalls(lists), "listed": float(self.new[lists].mean())}
 
     def _joined(self, old: _List, new: _List, boost: float) -> Int32Array:
         """The best items of two lists, `int[U, K]`."""
@@ -130,12 +130,17 @@ class FreshItems:
         best = scores.topk(min(self.top_k, len(items)), dim=1)
         return items[best.indices], best.values
 
-    def _recall(self, lists: Tensor | Int32Array, *, new: bool) -> float:
-        """Recall of the answers that are new, or are not."""
-        kept = self.new[self.queries.target_items] == new
+    def _recalls(self, lists: Tensor | Int32Array) -> dict[str, float]:
+        """Recall of all answers, of those that are new and of the others, each over the users that have some."""
+        is_new = self.new[self.queries.target_items]
+        kinds = {"recall": np.ones_like(is_new), "recall_new": is_new, "recall_old": ~is_new}
+        return {name: self._recall(np.asarray(lists), kept) for name, kept in kinds.items()}
+
+    def _recall(self, lists: Int32Array, kept: npt.NDArray[np.bool_]) -> float:
+        """Recall of some of the answers, bool[T]."""
         users = np.repeat(np.arange(len(lists)), np.diff(self.queries.target_indptr))[kept]
         rows, counts = np.unique(users, return_counts=True)
-        return recall(np.asarray(lists)[rows], np.append(0, counts.cumsum()), self.queries.target_items[kept])
+        return recall(lists[rows], np.append(0, counts.cumsum()), self.queries.target_items[kept])
 
 
 def _features(model: AnyScorer, vectors: Tensor) -> Any:
