@@ -74,6 +74,11 @@ def test_lists_are_those_of_a_plain_ranking(items, model):
     np.testing.assert_allclose([each["listed"] for each in places.values()], PLACES, atol=0.005)
     alone, without = (np.argsort(-np.where(kept, scores, -np.inf), axis=1) for kept in (items.new, ~items.new))
     assert measured["own"]["recall_alone"] == share_found(items, alone[:, :TOP_K], (True,))
+    chances = np.exp(scores)
+    shares = chances[:, items.new].sum(axis=1) / chances.sum(axis=1)
+    assert measured["own"]["probability"] == pytest.approx(shares.mean(), rel=1e-4)
+    gaps = scores[:, items.new].max(axis=1) - np.sort(scores[:, ~items.new], axis=1)[:, -TOP_K]
+    assert measured["own"]["best"] == pytest.approx(np.exp(gaps.mean()), rel=1e-4)
     assert measured["without"].keys() == {"recall", "recall_old"}
     for name, found in measured["without"].items():
         assert found == share_found(items, without[:, :TOP_K], KINDS[name])
@@ -114,6 +119,8 @@ def test_a_run_measures_both_forms_and_its_text_shows_the_numbers(late, study_se
     text, plain, dropout = (fresh.STUDY.markdown(result), *(one["methods"][f"without_{form}"] for form in fresh.FORMS))
     assert f"recall of all answers by {100 * (encoder['recall'] - plain['recall']):+.2f} points" in text
     assert f"recall of the other items by {100 * (dropout['recall_old'] - plain['recall_old']):+.2f} points" in text
+    assert f"give them {100 * encoder['probability']:.2f}% of the probability" in text
+    assert f"best new item is {encoder['best']:.2f} times as likely" in text
     assert f"a random list of {one['top_k']} holds {min(100, 100 * one['top_k'] / one['new_items']):.2f}%" in text
     before = len(lines)
     assert fresh.run(runs, settings)["methods"] == one["methods"]
