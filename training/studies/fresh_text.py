@@ -92,7 +92,7 @@ def _sentence(one: Json) -> str:
     return (
         f"Id dropout changes recall of the other items by {100 * change:+.2f} points{beside}. In one list with them, "
         f"new items placed by the encoder change recall of all answers by {gain:+.2f} points. {percent(share)} of the "
-        f"answers are new items, and the scores give them {percent(encoder['probability'])} of the probability. A user's "
-        f"best new item is {encoder['best']:.2f} times as likely as the last of a list without them. Of new items alone, "
-        f"a random list of {size} holds {percent(min(1, size / one['new_items']))}."
+        f"answers are new items, and the scores give them {percent(encoder['probability'])} of the probability. A "
+        f"user's best new item is {encoder['best']:.2f} times as likely as the last of a list without them. Of new "
+        f"items alone, a random list of {size} holds {percent(min(1, size / one['new_items']))}."
     )
