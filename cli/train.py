@@ -41,8 +41,7 @@ def train(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Override a setting of the configuration, also of auto's: model.id_dropout=0.1; may be repeated. "
-            "docs/training.md lists them.",
+            help="Override a setting of the configuration, also of auto's: model.id_dropout=0.1; may be repeated.",
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Override the number of steps.")] = None,

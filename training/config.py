@@ -228,7 +228,9 @@ class TrainingConfig(_Section):
                 section[name] = section.get(name) or {}  # a section that is left out, such as `start`
                 section = section[name]
                 if not isinstance(section, dict):
-                    raise ConfigError(f"setting {setting!r}: {name} is no section; expected a key of docs/training.md")
+                    raise ConfigError(
+                        f"setting {setting!r}: {name} is no section; expected a key as in model.id_dropout"
+                    )
             if not equals:
                 raise ConfigError(f"setting {setting!r} has no value; expected section.key=value: model.id_dropout=0.1")
             section[last] = _yaml(value, f"setting {setting!r}")

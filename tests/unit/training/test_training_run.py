@@ -295,7 +295,7 @@ def test_single_settings_can_be_set():
     [
         ("model.depth=3", r"settings model.depth=3: model.depth: Extra inputs"),
         ("model.id_dropout=1.5", r"settings .*: model.id_dropout: Input should be less than 1"),
-        ("seed.is=3", r"setting 'seed.is=3': seed is no section; expected a key of docs/training.md"),
+        ("seed.is=3", r"setting 'seed.is=3': seed is no section; expected a key as in model.id_dropout"),
         ("model.id_dropout", r"setting 'model.id_dropout' has no value; expected section.key=value"),
         ("loss.nce=[", r"setting 'loss.nce=\[' is not YAML"),
     ],
