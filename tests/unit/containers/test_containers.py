@@ -114,7 +114,7 @@ def test_servers_have_what_triton_needs(compose, name):
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_servers_write_only_into_volumes_and_tmp(compose, name):
-    """Each has a volume of its own for the repository: a container that is made anew serves the version that was current."""
+    """Each has a volume of its own for the repository: a new container serves the version that was current."""
     service = compose["services"][name]
     assert service["read_only"] is True
     assert service["tmpfs"] == ["/tmp"]
@@ -252,13 +252,9 @@ def test_requirements_are_those_of_the_extras_each_once(tmp_path):
 
 def pip_lines(instructions) -> list[list[str]]:
     """Arguments of each `pip install` in the Dockerfile that names packages."""
-    lines = []
-    for entry in instructions:
-        if entry["instruction"] == "RUN":
-            for command in interpolated_build_arguments(entry["value"]).split("&&"):
-                if "pip install" in command and "==" in command:
-                    lines.append(shlex.split(command.split("pip install", 1)[1]))
-    return lines
+    runs = [interpolated_build_arguments(entry["value"]) for entry in instructions if entry["instruction"] == "RUN"]
+    commands = [command for run in runs for command in run.split("&&") if "pip install" in command and "==" in command]
+    return [shlex.split(command.split("pip install", 1)[1]) for command in commands]
 
 
 def interpolated_build_arguments(text: str) -> str:
@@ -267,7 +263,7 @@ def interpolated_build_arguments(text: str) -> str:
 
 
 def resolves(arguments: list[str], python: str, folder: Path) -> None:
-    """As a dry run for a Python on Linux, where all is there as a wheel."""
+    """As a dry run for a Python on Linux, of wheels alone."""
     platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in range(5, 40)]
     command = [
         *(sys.executable, "-m", "pip", "install", "--dry-run", "--only-binary=:all:", f"--target={folder}"),
