@@ -15,7 +15,7 @@ from support.changing_bundle import IDS, ITEMS, LIGHT_WIDTH, OF_ITEMS, ROW_WIDTH
 from support.filter_oracle import FILTERS, matches, written
 
 from nann import item_sets
-from nann.catalog import Changes, JournalReader, JournalWriter, LiveCorpus, Upsert, compacted, overrides
+from nann.catalog import Changes, JournalReader, JournalWriter, LiveCorpus, LiveIndex, Upsert, compacted, overrides
 from nann.catalog.changes import model_of
 from nann.errors import FilterError, JournalError, RequestError
 from nann.item_encoder import PlacedItems
@@ -258,6 +258,17 @@ def test_an_encoder_places_what_has_no_vectors(journal):
     added = corpus.refresh().added
     assert (added.ids.tolist(), added.rows.tolist(), added.light.tolist()) == ([1], [[7] * 3], [[-7] * 2])
     assert ids_matching(corpus, "year in (7, 8)") == {1, IDS[0]}
+
+
+def test_the_first_added_items_copy_no_codes(journal):
+    index = LiveIndex(BUNDLE)
+    corpus, base = LiveCorpus(BUNDLE, journal.path), BUNDLE.index.light_codes.codes
+    for item_id in (1, 2):
+        put(journal, ("upsert", item_id, {}, True))
+        codes = index.of(corpus.refresh().added)[0].light_codes.codes
+        assert np.shares_memory(codes, base)
+        np.testing.assert_array_equal(codes[:ITEMS], base)
+        assert codes[corpus.index_of([item_id])[0]].any()
 
 
 def test_attributes_that_a_bundle_does_not_have_are_counted(journal):
