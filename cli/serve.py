@@ -77,7 +77,7 @@ def serve(
     catalog_stream: Annotated[
         str | None,
         typer.Option(
-            help="Redis stream that keeps the items of servers with own repositories the same: "
+            help="Redis stream by which servers with repositories of their own agree on their items: "
             "redis://HOST:6379/0/KEY, or rediss:// for TLS. NANN_REDIS_PASSWORD has its password, or "
             "NANN_REDIS_PASSWORD_FILE names a file that has it.",
             envvar="NANN_CATALOG_STREAM",

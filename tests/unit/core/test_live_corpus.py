@@ -15,7 +15,7 @@ from support.changing_bundle import IDS, ITEMS, LIGHT_WIDTH, OF_ITEMS, ROW_WIDTH
 from support.filter_oracle import FILTERS, matches, written
 
 from nann import item_sets
-from nann.catalog import Changes, JournalReader, JournalWriter, LiveCorpus, Upsert, compacted, overrides
+from nann.catalog import Changes, JournalReader, JournalWriter, LiveCorpus, LiveIndex, Upsert, compacted, overrides
 from nann.catalog.changes import model_of
 from nann.errors import FilterError, JournalError, RequestError
 from nann.item_encoder import PlacedItems
@@ -272,6 +272,17 @@ def test_a_vector_for_the_graph_counts_where_it_has_the_width(journal, tmp_path)
     assert LiveCorpus(BUNDLE, journal.path).refresh().added.vectors.tolist() == [[1] * VECTOR_WIDTH]
     narrow = make_bundle(tmp_path / "narrow", vector_dim=2)
     assert np.isnan(LiveCorpus(narrow, journal.path).refresh().added.vectors).all()
+
+
+def test_the_first_added_items_copy_no_codes(journal):
+    index = LiveIndex(BUNDLE)
+    corpus, base = LiveCorpus(BUNDLE, journal.path), BUNDLE.index.light_codes.codes
+    for item_id in (1, 2):
+        put(journal, ("upsert", item_id, {}, True))
+        codes = index.of(corpus.refresh().added)[0].light_codes.codes
+        assert np.shares_memory(codes, base)
+        np.testing.assert_array_equal(codes[:ITEMS], base)
+        assert codes[corpus.index_of([item_id])[0]].any()
 
 
 def test_attributes_that_a_bundle_does_not_have_are_counted(journal):
