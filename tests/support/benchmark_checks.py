@@ -10,9 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from nann.perf.benchmark import Benchmark
-from nann.perf.benchmarks import (
-    by_user, gate, instances, lockstep, marking, prepare, refresh, retrieval, served, start
-)
+from nann.perf.benchmarks import by_user, gate, instances, lockstep, marking, prepare, refresh, retrieval, served, start
 from nann.perf.benchmarks.scorer import CANDIDATE_COUNTS
 
 from .reports import curve, drawn, level, tables

@@ -254,7 +254,9 @@ def printed_requirements(extras: str, folder: Path) -> list[str]:
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib came with Python 3.11; images have it")
 def test_requirements_are_those_of_the_extras_each_once(tmp_path):
     wanted = [
-        package for key in ("dependencies", "serve", "trace", "deploy", "client", "redis") for package in list_in_pyproject(key)
+        package
+        for key in ("dependencies", "serve", "trace", "deploy", "client", "redis")
+        for package in list_in_pyproject(key)
     ]
     assert printed_requirements("serve,trace,deploy,client,redis", tmp_path) == list(dict.fromkeys(wanted))
     assert set(list_in_pyproject("serve")) < set(printed_requirements("serve-torch", tmp_path))
