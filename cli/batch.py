@@ -72,7 +72,7 @@ def batch(
     served = {"addresses": addresses, "protocol": protocol, "timeout_s": timeout_s, "in_flight": in_flight}
     with _answering(bundle, options, workers, ray, served) as answering:
         asked = _histories(histories, data, users, answering.id_kind, profiles)
-        job = {**answering.job, "options": options.to_parameters(), "users": asked.digest}
+        job = {**answering.job, "options": options.to_parameters(), "users_hash": asked.digest}
         parts = Parts.open(out, len(asked), part_users, job)
         there = len(asked) - sum(map(len, parts.missing()))
         start_s = time.monotonic()

@@ -109,9 +109,9 @@ class Histories:
     @cached_property
     def digest(self) -> str:
         """Hash of all of it."""
-        digest = hashlib.sha256("\n".join(self.users.cast(pl.String)).encode())
+        digest = hashlib.sha256("\0".join(self.users.cast(pl.String)).encode())
         texts = self.item_ids.dtype == object
-        items = "\n".join(self.item_ids.tolist()).encode() if texts else np.ascontiguousarray(self.item_ids).tobytes()
+        items = "\0".join(self.item_ids.tolist()).encode() if texts else np.ascontiguousarray(self.item_ids).tobytes()
         for part in (self.indptr.tobytes(), items, b"" if self.profiles is None else self.profiles.tobytes()):
             digest.update(part)
         return digest.hexdigest()[:16]
@@ -132,11 +132,9 @@ def read_histories(path: Path, kind: IdKind) -> Histories:
     wanted = {USER: "a user's id", ITEMS: "a list of item ids, oldest first"}
     tables = [open_table(file, TextFormat(), wanted) for file in log_files([path])]
     rows = pl.concat([whole_table(table, [USER, ITEMS], "user") for table in tables], how="vertical_relaxed")
-    users = _unique(rows[USER])
-    if not users.dtype.is_integer():
-        users = users.cast(pl.String)
-        if kind_of_typed(users.to_list()) is NUMBERS:
-            users = users.cast(pl.Int64)
+    texts = _unique(rows[USER]).cast(pl.String)
+    numbers = texts.cast(pl.Int64, strict=False)
+    users = numbers if kind_of_typed(texts.to_list()) is NUMBERS and not numbers.null_count() else texts
     lists = [items[-MOST_ITEMS:] for items in _lists(path, rows[ITEMS], kind)]
     flat = np.fromiter(chain.from_iterable(lists), kind.dtype, sum(map(len, lists)))
     return Histories(

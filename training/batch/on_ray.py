@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.util import ActorPool
@@ -39,7 +40,9 @@ class RayAnswers:
 
     def __init__(self, path: Path, options: SearchOptions, workers: int, address: str | None = None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        start = {"num_cpus": workers, "include_dashboard": False} if address is None else {"address": address}
+        start: dict[str, Any] = {"address": address}
+        if address is None:  # open to this machine alone
+            start = {"num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         try:
             ray.init(**start, log_to_driver=False, logging_level="ERROR", configure_logging=False)
         except (ConnectionError, ValueError) as error:

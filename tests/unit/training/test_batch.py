@@ -129,7 +129,7 @@ def test_other_users_and_another_bundle_are_another_job(table, bundle, tmp_path)
     other = live_bundle.make_bundle(tmp_path / "other", seed=2)
     assert "its bundle_id is" in batch(table, other, tmp_path / "out").stderr
     (tmp_path / "users").write_text("17\n")
-    assert "its users is" in batch(table, bundle, tmp_path / "out", "--users", tmp_path / "users").stderr
+    assert "its users_hash is" in batch(table, bundle, tmp_path / "out", "--users", tmp_path / "users").stderr
 
 
 def test_a_folder_of_something_else_is_left_alone(table, bundle, tmp_path):
@@ -208,6 +208,10 @@ class TestHistories:
     def test_users_are_numbers_only_if_all_are_written_so(self, tmp_path):
         (tmp_path / "h.csv").write_text('user,items\n007,"11,12"\n8,13\n')
         assert read_histories(tmp_path / "h.csv", NUMBERS).users.to_list() == ["007", "8"]
+        pl.DataFrame({"user": [1, 2**64 - 1], "items": [[1], [2]]}, schema_overrides={"user": pl.UInt64}).write_parquet(
+            tmp_path / "h"
+        )
+        assert read_histories(tmp_path / "h", NUMBERS).users.to_list() == ["1", str(2**64 - 1)]
 
     def test_texts_with_commas(self, tmp_path):
         (tmp_path / "h.csv").write_text('user,items\n1,"sku-1,""a,b"""\n')
