@@ -175,7 +175,7 @@ class CatalogItems:
             if new and now + new > most:
                 raise ServerError(
                     f"{now:,} items are {what} and {new:,} more came; expected at most {most:,}: deploy a bundle that "
-                    f"contains them, or raise {setting} in config.pbtxt of catalog"
+                    f"contains them (`nann refresh`), or raise {setting} in config.pbtxt of catalog"
                 )
 
     def _done(self, checked: Callable[[LiveCorpus], tuple[Changes, dict[str, Any]]]) -> dict[str, Any]:

@@ -263,8 +263,8 @@ def test_no_bundle_and_no_room(catalog, tmp_path, monkeypatch):
     ask(catalog, "upsert_items", [8, 7], [{"year": 2}, {"year": 1}], **vectors(2))
     code, message = ask(catalog, "upsert_items", [9], None, **V)
     assert message == (
-        "2 items are added and 1 more came; expected at most 2: deploy a bundle that contains them, or raise "
-        "max_added_share in config.pbtxt of catalog"
+        "2 items are added and 1 more came; expected at most 2: deploy a bundle that contains them "
+        "(`nann refresh`), or raise max_added_share in config.pbtxt of catalog"
     )
     ask(catalog, "upsert_items", IDS[:3], [{"year": 1}, {"year": 1}, {}])
     ask(catalog, "upsert_items", IDS[:2], [{"year": 1}, {"year": 1}])
