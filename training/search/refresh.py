@@ -195,12 +195,12 @@ def _write(folder: Path, bundle: Bundle, snapshot: Snapshot, items: _Items, thre
         items.save(folder / LIGHT_VECTORS_FILE, light, added.light if added is not None else light)
     placed = _placed(bundle, added)
     items.save(folder / ITEM_VECTORS_FILE, bundle.item_vectors, placed)
-    vectors = np.load(folder / ITEM_VECTORS_FILE, mmap_mode="r")
+    vectors = np.load(folder / ITEM_VECTORS_FILE, mmap_mode="r", allow_pickle=False)
     config = _index_config(bundle)
     graph = next_graph(bundle.graph, bundle.item_vectors, vectors, items.old, config, threads=threads)
     reachability = Reachability.require(graph)
     searches = [fitted(one, graph.entry_layer) for one in bundle.search_by_entry.values()]
-    light_vectors = None if light is None else np.load(folder / LIGHT_VECTORS_FILE, mmap_mode="r")
+    light_vectors = None if light is None else np.load(folder / LIGHT_VECTORS_FILE, mmap_mode="r", allow_pickle=False)
     check_searches(SearchIndex(graph, light_vectors), searches)
     written = [ITEM_IDS_FILE, ITEM_ROWS_FILE, ITEM_VECTORS_FILE, *graph.save(folder)]
     written += [LIGHT_VECTORS_FILE] if light is not None else []
