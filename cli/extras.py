@@ -8,14 +8,14 @@ from importlib.metadata import requires
 
 COMMANDS = {
     **dict.fromkeys(("prepare", "train", "index", "export", "evaluate", "tune"), ("train",)),
-    **dict.fromkeys(("plan-shapes", "experiments", "baselines"), ("train",)),
-    "events": ("train",),
+    **dict.fromkeys(("plan-shapes", "experiments", "baselines", "refresh", "events"), ("train",)),
     "build-engine": (),  # TensorRT comes with the container
     "filters": (),
     "items": (),
     **dict.fromkeys(("deploy", "rollback"), ("deploy",)),
     "serve": ("serve",),
     "query": ("client",),
+    "batch": ("train", "client"),
     "demo": ("train", "serve", "client"),
     "bench": ("train", "serve", "perf"),
 }

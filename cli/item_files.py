@@ -10,14 +10,14 @@ from typing import Any
 
 from nann.errors import ConfigError
 
-ID, ROW, LIGHT = "id", "row", "light"
+ID, ROW, LIGHT, VECTOR = "id", "row", "light", "vector"
 """Columns that are no attributes: the item's id, and its vectors."""
 _FLAGS = {"true": True, "false": False}
 _EXPECTED = "expected JSON lines (.jsonl), CSV with a header (.csv) or Parquet (.parquet)"
 
 
 def read_items(path: Path, types: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """The rows of a file, one item each: `ID`, `ROW`, `LIGHT` and attributes by name.
+    """The rows of a file, one item each: `ID`, `ROW`, `LIGHT`, `VECTOR` and attributes by name.
 
     Args:
         path: JSON lines, CSV or Parquet, by its ending.
@@ -79,7 +79,7 @@ def _csv(path: Path, types: Mapping[str, str]) -> Iterator[dict[str, Any]]:
 
 
 def _field(name: str, text: str, types: Mapping[str, str]) -> Any:
-    kind = "text" if name == ID else "vector" if name in (ROW, LIGHT) else types.get(name, "category")
+    kind = "text" if name == ID else "vector" if name in (ROW, LIGHT, VECTOR) else types.get(name, "category")
     if kind == "flag":
         if text.lower() not in _FLAGS:
             raise ValueError(f"{name} is {text!r}; expected true or false")

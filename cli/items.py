@@ -19,11 +19,12 @@ from nann.signature import (
     DELETE_ITEMS,
     ITEM_LIGHT,
     ITEM_ROW,
+    ITEM_VECTOR,
     UPSERT_ITEMS,
     Tensors,
 )
 
-from .item_files import ID, LIGHT, ROW, checked_item, read_items
+from .item_files import ID, LIGHT, ROW, VECTOR, checked_item, read_items
 from .support import (
     DEFAULT_URL,
     AdminKeyOption,
@@ -85,7 +86,7 @@ def add(
         print_json(done)
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})
 def remove(
     ids: Annotated[list[str] | None, typer.Argument(help="Ids of the items.", metavar="[ID]...")] = None,
     file: Annotated[Path | None, typer.Option(help="A file with items as for `add`; only their ids count.")] = None,
@@ -99,6 +100,12 @@ def remove(
     """
     if not ids and file is None:
         raise ConfigError("nothing came to remove; give ids, or --file")
+    for each in ids or ():
+        if each.startswith("-"):
+            raise ConfigError(
+                f"{each!r} is neither an option nor an id: ids that are numbers begin at 1; text ids that begin with a "
+                "dash are taken from a file, --file"
+            )
     rows = itertools.chain(({ID: each} for each in ids or ()), read_items(file, {}) if file is not None else ())
     control = model_control(url, admin_key_file)
     done = _in_batches(control, DELETE_ITEMS, ({CHANGED_ITEM_IDS: _ids(batch)} for batch in _batches(rows)))
@@ -140,16 +147,20 @@ def _in_batches(control: ModelControl, operation: str, batches: Iterable[Tensors
 
 
 def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    """Lists of rows, all with vectors or all without them."""
-    for has_vectors, alike in itertools.groupby(rows, lambda row: row.get(ROW) is not None):
+    """Lists of rows, all with the same vectors."""
+    for (has_vectors, _), alike in itertools.groupby(
+        rows, lambda row: [row.get(each) is not None for each in (ROW, VECTOR)]
+    ):
         while batch := list(itertools.islice(alike, _BATCH_WITH_VECTORS if has_vectors else _BATCH)):
             yield batch
 
 
 def _upserts(batch: Sequence[Mapping[str, Any]]) -> Tensors:
-    texts = [_text({name: value for name, value in row.items() if name not in (ID, ROW, LIGHT)}) for row in batch]
+    texts = [
+        _text({name: value for name, value in row.items() if name not in (ID, ROW, LIGHT, VECTOR)}) for row in batch
+    ]
     tensors: dict[Any, Any] = {CHANGED_ITEM_IDS: _ids(batch), ATTRIBUTES: np.array([texts], object)}
-    for spec, name in ((ITEM_ROW, ROW), (ITEM_LIGHT, LIGHT)):
+    for spec, name in ((ITEM_ROW, ROW), (ITEM_LIGHT, LIGHT), (ITEM_VECTOR, VECTOR)):
         if batch[0].get(name) is not None:
             try:
                 tensors[spec] = np.array([[row[name] for row in batch]], np.float32)

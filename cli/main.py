@@ -12,6 +12,7 @@ import nann
 from nann.errors import NannError
 
 from .baselines import baselines
+from .batch import batch
 from .bench import bench
 from .build_engine import build_engine
 from .demo import demo
@@ -27,6 +28,7 @@ from .items import app as items_app
 from .plan_shapes import plan_shapes
 from .prepare import app as prepare_app
 from .query import query
+from .refresh import refresh
 from .serve import serve
 from .support import console
 from .train import train
@@ -76,7 +78,9 @@ for command in (
     serve,
     deploy,
     rollback,
+    refresh,
     query,
+    batch,
     events,
     demo,
     experiments,

@@ -74,6 +74,15 @@ def serve(
         ),
     ] = True,
     admin_key_file: AdminKeyOption = None,
+    catalog_stream: Annotated[
+        str | None,
+        typer.Option(
+            help="Redis stream by which servers with repositories of their own agree on their items: "
+            "redis://HOST:6379/0/KEY, or rediss:// for TLS. NANN_REDIS_PASSWORD has its password, or "
+            "NANN_REDIS_PASSWORD_FILE names a file that has it.",
+            envvar="NANN_CATALOG_STREAM",
+        ),
+    ] = None,
     histories: Annotated[
         str | None,
         typer.Option(
@@ -113,8 +122,17 @@ def serve(
     key = read_admin_key(admin_key_file)
     ports = (http_port, grpc_port, metrics_port)
     options = ServerOptions(
-        repository, host, *ports, target, log_file, admin_key=key, tls=tls, http_inference=http_inference
+        repository,
+        host,
+        *ports,
+        target,
+        log_file,
+        admin_key=key,
+        tls=tls,
+        http_inference=http_inference,
+        catalog_stream=catalog_stream or None,
     )
+    _check_stream(options.catalog_stream)
     check_ports(options.host, options.ports)
     if histories is not None and histories != NO_HISTORIES:
         open_histories(histories, 1.0).close()
@@ -138,6 +156,14 @@ def serve(
             server.wait(look_after)
     except _Stopped:
         console.print("stopped")
+
+
+def _check_stream(url: str | None) -> None:
+    """Refuses a URL, or a password, that the catalog could not use; Redis may be away."""
+    if url is not None:
+        from ..python_backend.catalog_stream import CatalogStream
+
+        CatalogStream(url).close()
 
 
 def _described(server: TritonServer, version: int, bundle: Bundle) -> dict[str, object]:

@@ -36,6 +36,14 @@ def train(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in OUT.")] = False,
+    changed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a setting of the configuration, also of auto's: model.id_dropout=0.1; may be repeated.",
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Override the number of steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Override the random seed.")] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 1000,
@@ -64,7 +72,8 @@ def train(
     check_run(out, resume=resume, overwrite=overwrite)
     prepared = PreparedData.load(data)
     first = None if start_from is None or resume else Checkpoint.load(start_from)
-    settings = _settings(config, prepared, out, steps, seed, resume=resume, first=first)
+    base = _configuration(config, prepared, out, resume=resume, first=first)
+    settings = base.with_settings(changed or ()).override(steps=steps, seed=seed)
     warm_start = None
     if start_from is not None and first is not None:
         warm_start = WarmStart.of(start_from, first, prepared, settings)
@@ -104,28 +113,21 @@ def train(
         print_json({**asdict(report), **{name: path and str(path) for name, path in paths.items()}, "known": known})
 
 
-def _settings(
-    config: str,
-    data: PreparedData,
-    out: Path,
-    steps: int | None,
-    seed: int | None,
-    *,
-    resume: bool,
-    first: Checkpoint | None,
+def _configuration(
+    config: str, data: PreparedData, out: Path, *, resume: bool, first: Checkpoint | None
 ) -> TrainingConfig:
-    """The configuration that the options ask for."""
+    """The configuration that --config asks for."""
     from ..training.auto_config import AUTO, auto_config
     from ..training.checkpoint import CHECKPOINT_FILE, Checkpoint
     from ..training.config import resolve_config
     from ..training.distributed import process_rank
 
     if config != AUTO:
-        return resolve_config(config, steps=steps, seed=seed)
+        return resolve_config(config)
     if resume:
-        return Checkpoint.load(out / CHECKPOINT_FILE).config.override(steps=steps, seed=seed)
+        return Checkpoint.load(out / CHECKPOINT_FILE).config
     if first is not None:
-        return first.config.override(steps=steps, seed=seed)
+        return first.config
     choice = auto_config(data)
     fitted = choice.config.fitted(data.item_count)
     reasons = [f"- {reason}" for reason in choice.reasons]
@@ -133,4 +135,4 @@ def _settings(
         reasons.append(f"- the search retrieves {fitted.search.top_k} items: there are no more")
     if not process_rank():
         console.print("\n".join(reasons), highlight=False, soft_wrap=True)
-    return fitted.override(steps=steps, seed=seed)
+    return fitted

@@ -4,6 +4,8 @@
                              sha256 and size of each file
     notes.json               optional: what was measured, and where the bundle comes from (`nann.bundle_notes`)
     item_ids.npy             int64[N], or S[N] of text ids (`nann.item_ids`), ascending: item index -> external id
+    behavior_ids.npy         optional: int64[T] or S[T], ascending: behaviour index -> external id, if the user encoder
+                             knows other items than these N (`nann refresh`)
     item_vectors.npy         float32[N, d]: e_v
     levels.npy, layerN.*.npy the HNSW graph (`nann.graph`)
     light_vectors.npy        optional: float32[N, d'], the items' vectors for the light score (`nann.light_walk`)
@@ -41,13 +43,22 @@ from nann.filters.catalogue import Catalogue, attribute_files
 from nann.graph import HnswGraph, graph_files, load_array
 from nann.item_ids import KINDS, NUMBERS, IdKind, Ids
 from nann.item_rows import ItemRows
-from nann.manifest import FORMAT_VERSION, ID_KIND, MANIFEST_FILE, read_manifest, require_inside, search_from_json
+from nann.manifest import (
+    FORMAT_VERSION,
+    ID_KIND,
+    MANIFEST_FILE,
+    read_manifest,
+    search_from_json,
+    sha256_of,
+    verify_file,
+)
 from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
 from nann.shape_grid import ShapeGrid
 from nann.signature import ROW_SCORER, SCORER, USER_ENCODER, ModelSpec
 
 ITEM_IDS_FILE = "item_ids.npy"
+BEHAVIOR_IDS_FILE = "behavior_ids.npy"
 ITEM_VECTORS_FILE = "item_vectors.npy"
 ITEM_NAMES_FILE = "item_names.txt"
 LIGHT_VECTORS_FILE = "light_vectors.npy"
@@ -280,7 +291,17 @@ class Bundle:
     def features(self) -> FeatureTransform:
         """Maps requests to the user encoder's inputs."""
         sizes = tuple(len(field["values"]) + 1 for field in self.manifest["profile_fields"])
-        return FeatureTransform(self.item_ids, self.sequence_length, sizes)
+        known = (
+            self.id_kind.load(self.path / BEHAVIOR_IDS_FILE) if BEHAVIOR_IDS_FILE in self.manifest["files"] else None
+        )
+        if known is not None and (not len(known) or np.any(known[1:] <= known[:-1])):
+            raise BundleError(f"{self.path / BEHAVIOR_IDS_FILE} is not one id or more in strictly ascending order")
+        return FeatureTransform(self.item_ids, self.sequence_length, sizes, known)
+
+
+def feature_file_names(manifest: Mapping[str, Any]) -> list[str]:
+    """Names of the files that `Bundle.features` reads in a bundle with this manifest."""
+    return [ITEM_IDS_FILE, *([BEHAVIOR_IDS_FILE] if BEHAVIOR_IDS_FILE in manifest["files"] else [])]
 
 
 def search_file_names(manifest: Mapping[str, Any]) -> list[str]:
@@ -289,7 +310,14 @@ def search_file_names(manifest: Mapping[str, Any]) -> list[str]:
     rows = [ITEM_ROWS_FILE] if _row_width(manifest) else []
     of_items = [name for name in manifest["files"] if name.startswith((ITEM_ENCODER_FILE, ITEM_FIELDS_FILE))]
     graph = graph_files(int(manifest["graph"]["layer_count"]))
-    return [ITEM_IDS_FILE, *graph, *light, *rows, *of_items, *attribute_files(manifest.get("attributes", {}))]
+    return [
+        *feature_file_names(manifest),
+        *graph,
+        *light,
+        *rows,
+        *of_items,
+        *attribute_files(manifest.get("attributes", {})),
+    ]
 
 
 def _row_width(manifest: Mapping[str, Any]) -> int:
@@ -315,35 +343,6 @@ def write_manifest(path: Path, manifest: Mapping[str, Any], files: Iterable[str]
         files: names of all the bundle's files.
     """
     return Bundle(path, {"files": {}}).change(written=files, **manifest)
-
-
-def verify_file(path: Path, entry: Mapping[str, Any]) -> None:
-    """Compares one file with its manifest entry.
-
-    Raises:
-        BundleError: if it is missing or leads out of its folder, or its size or hash differs.
-    """
-    if not path.is_file():
-        raise BundleError(f"{path} is missing; make the bundle again with `nann index` and `nann export`")
-    require_inside(path)
-    size = path.stat().st_size
-    if size != entry["bytes"]:
-        raise BundleError(f"{path} has {size} bytes; the manifest says {entry['bytes']}; make the bundle again")
-    digest = sha256_of(path)
-    if digest != entry["sha256"]:
-        raise BundleError(
-            f"{path} has sha256 {digest[:12]}...; the manifest says {entry['sha256'][:12]}...: "
-            "the file was changed after the bundle was made; make the bundle again"
-        )
-
-
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 22):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _short_hash(body: Any) -> str:

@@ -25,11 +25,14 @@ class FeatureTransform:
         item_ids: `int64[N]`, or `S[N]` of text ids, strictly ascending; position = item index.
         sequence_length: how many behaviours the model reads; the newest known ones are kept.
         profile_sizes: number of codes of each user profile field, code 0 = unknown included; empty without fields.
+        behavior_ids: `int64[T]` or `S[T]`, strictly ascending, ids of the items that the user encoder knows; position =
+            behaviour index. None: those of `item_ids`. They differ once the corpus has changed since the training.
     """
 
     item_ids: Ids
     sequence_length: int
     profile_sizes: tuple[int, ...] = ()
+    behavior_ids: Ids | None = None
 
     @cached_property
     def id_kind(self) -> IdKind:
@@ -51,6 +54,22 @@ class FeatureTransform:
             items[unknown] = ~self.id_kind.keys(ids[unknown])
         return items
 
+    @property
+    def known_ids(self) -> Ids:
+        """The ids of the items that the user encoder knows, by behaviour index."""
+        return self.item_ids if self.behavior_ids is None else self.behavior_ids
+
+    def own_items(self, behaviors: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Item indices of behaviours, int32[...], -1 = padding; -1 too where the item is not among the N any more."""
+        return behaviors if self._item_of_behavior is None else self._item_of_behavior[behaviors]
+
+    @cached_property
+    def _item_of_behavior(self) -> npt.NDArray[np.int32] | None:
+        """`int32[T + 1]`, the last one that of -1; None: they are the same."""
+        if self.behavior_ids is None:
+            return None
+        return np.append(self.item_indices(self.behavior_ids), np.int32(PADDING_ITEM))
+
     def behaviors(self, ids: Ids) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """The newest known behaviours of each user.
 
@@ -59,15 +78,15 @@ class FeatureTransform:
                 padding. L may be 0.
 
         Returns:
-            `int32[B, sequence_length]` item indices, oldest first, padded on the left with -1, and
-            `int32[B, 1]`, how many ids of each user are unknown.
+            `int32[B, sequence_length]` behaviour indices, oldest first, padded on the left with -1, and
+            `int32[B, 1]`, how many ids of each user are unknown to the user encoder.
 
         Raises:
             RequestError: naming the tensor, if its rank is wrong.
         """
         if ids.ndim != 2:
             raise RequestError(f"{BEHAVIOR_ITEM_IDS.name} has shape {list(ids.shape)}; expected [batch, length]")
-        indices = self.item_indices(ids)
+        indices = self.id_kind.indices(self.known_ids, ids)
         known = indices != PADDING_ITEM
         unknown = (~known & ~self.id_kind.is_padding(ids)).sum(axis=1, dtype=np.int32)[:, None]
         # A stable sort on "known" moves the known ones to the right and keeps their order.

@@ -39,15 +39,15 @@ class LightCodes:
     width: int
 
     @classmethod
-    def of(cls, vectors: Float32Array) -> LightCodes:
-        """Those of `float32[N, d]`, all finite."""
+    def of(cls, vectors: Float32Array, room: int = 0) -> LightCodes:
+        """Those of `float32[N, d]`, all finite, and behind them codes of `room` zeros, which may be written later."""
         width = vectors.shape[1]
         largest = np.zeros(width, np.float32)
         for start in range(0, len(vectors), _BLOCK_ITEMS):
             largest = np.maximum(largest, np.abs(vectors[start : start + _BLOCK_ITEMS]).max(axis=0))
         first = np.where(largest > 0, largest / _LARGEST_CODE, 1).astype(np.float32)
         levels = [first, first / _FINER] if 2 * width <= _ALIGNED else [first]
-        codes = np.zeros((len(vectors), -(-width // _ALIGNED) * _ALIGNED), np.int8)
+        codes = np.zeros((len(vectors) + room, -(-width // _ALIGNED) * _ALIGNED), np.int8)
         made = cls(codes, np.concatenate(levels), width)
         made.write(0, vectors)
         return made

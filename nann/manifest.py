@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -74,6 +75,35 @@ def require_inside(path: Path) -> None:
     resolved = path.resolve()
     if resolved.parent != path.parent.resolve():
         raise BundleError(f"{path} is a link to {resolved}, outside its folder; put the file itself there")
+
+
+def verify_file(path: Path, entry: Mapping[str, Any]) -> None:
+    """Compares one file with its manifest entry.
+
+    Raises:
+        BundleError: if it is missing or leads out of its folder, or its size or hash differs.
+    """
+    if not path.is_file():
+        raise BundleError(f"{path} is missing; make the bundle again with `nann index` and `nann export`")
+    require_inside(path)
+    size = path.stat().st_size
+    if size != entry["bytes"]:
+        raise BundleError(f"{path} has {size} bytes; the manifest says {entry['bytes']}; make the bundle again")
+    digest = sha256_of(path)
+    if digest != entry["sha256"]:
+        raise BundleError(
+            f"{path} has sha256 {digest[:12]}...; the manifest says {entry['sha256'][:12]}...: "
+            "the file was changed after the bundle was made; make the bundle again"
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def search_from_json(body: Mapping[str, Any]) -> SearchParams:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nann.bundle import Bundle, sha256_of
+from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError
+from nann.manifest import sha256_of
 from nann.shape_grid import MAX_BATCH_SIZE, ShapeGrid
 from nann.signature import (
     BEHAVIORS,

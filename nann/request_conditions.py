@@ -76,7 +76,7 @@ class RequestConditions:
         """
         lists = [] if excluded is None else [self._items(excluded)]
         if options.exclude_history:
-            lists.append(history)
+            lists.append(history if self._added is None else self._added.instead_of(history))
         matching = [] if self._present is None else [self._present]
         if options.filter is not None:
             matching.append(self._matching(options.filter))
@@ -92,7 +92,10 @@ class RequestConditions:
     def _items(self, codes: Int32Array | Int64Array) -> Int32Array:
         """Item indices of `FeatureTransform.item_codes`, -1 also for what nobody knows; any shape."""
         items: Int32Array = np.maximum(codes, PADDING_ITEM).astype(np.int32)
-        if self._added is not None and (behind := codes < PADDING_ITEM).any():
+        if self._added is None:
+            return items
+        items = self._added.instead_of(items)
+        if (behind := codes < PADDING_ITEM).any():
             items[behind] = self._added.items_of(~codes[behind].astype(np.int64))
         return items
 

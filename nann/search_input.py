@@ -7,7 +7,7 @@ a search finds other items than the served one. Most searches have no conditions
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,9 @@ from nann.graph import HnswGraph
 from nann.item_sets import bitmap_words
 from nann.kernels import Float32Array, Int32Array, Uint64Array
 from nann.light_codes import LightCodes
+
+_ROOM, _LEAST_ROOM = 0.02, 1_024
+"""Codes behind the items' that there is room for from the beginning, as a share of these, and at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +89,13 @@ class SearchIndex:
         """Of the light vectors, which must be there; what a scan under conditions reads. Made at the first use."""
         if self.added is not None and self.added.light_codes is not None:
             return self.added.light_codes
+        return replace(self.codes_with_room, codes=self.codes_with_room.codes[: self.graph.item_count])
+
+    @cached_property
+    def codes_with_room(self) -> LightCodes:
+        """`light_codes` of a corpus without added items, and behind them room for those of some."""
         assert self.light_vectors is not None
-        return LightCodes.of(self.light_vectors)
+        return LightCodes.of(self.light_vectors, max(int(_ROOM * self.graph.item_count), _LEAST_ROOM))
 
     @property
     def light_width(self) -> int:

@@ -149,6 +149,8 @@ ITEM_ROW = _spec("row", np.float32, -1, -1)
 """Optional. What the scorer needs of each of `item_ids`: a row of `candidate_rows`."""
 ITEM_LIGHT = _spec("light", np.float32, -1, -1)
 """Optional. The vector of each of `item_ids` for the light score, beside `row` where the bundle has one."""
+ITEM_VECTOR = _spec("vector", np.float32, -1, -1)
+"""Optional. e_v of each of `item_ids`, beside `row`: its place in the graph of the next bundle (`nann refresh`)."""
 ANSWER = _spec("answer", np.object_, 1)
 """What `CATALOG` did, as a JSON object."""
 
@@ -194,7 +196,7 @@ SCORER = ModelSpec("scorer", (USER_STATE, CANDIDATES), (CANDIDATE_SCORES,))
 ROW_SCORER = ModelSpec(SCORER.name, (USER_STATE, CANDIDATE_ROWS), (CANDIDATE_SCORES,))
 """The scorer of a bundle with item rows. It is the same model of the server: a bundle has one of the two forms."""
 CATALOG = ModelSpec(
-    "catalog", (OPERATION, FILTER_ITEM_IDS, CHANGED_ITEM_IDS, ATTRIBUTES, ITEM_ROW, ITEM_LIGHT), (ANSWER,)
+    "catalog", (OPERATION, FILTER_ITEM_IDS, CHANGED_ITEM_IDS, ATTRIBUTES, ITEM_ROW, ITEM_LIGHT, ITEM_VECTOR), (ANSWER,)
 )
 """Changes what is served, for operators with the admin key. It belongs to a repository, and has one version."""
 ITEM_ENCODER = ModelSpec("item_encoder", (ITEM_CODES,), (ENCODED_ROW, ENCODED_VECTOR, ENCODED_LIGHT))

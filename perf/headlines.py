@@ -43,6 +43,12 @@ HEADLINES = (
         "at most 1,000",
     ),
     Headline("deleted_items_returned", "deleted items in answers to later searches", "0"),
+    Headline(
+        "refresh_over_anew",
+        "`nann refresh` with 1% new items in a million / the graph built anew, core time",
+        "at most 0.5",
+    ),
+    Headline("refresh_points_lost", "coverage that a refresh loses against a graph built anew (points)", "at most 0.5"),
     Headline("start_s", "from process start to ready at 1.3 million items [s]", "at most 5"),
 )
 

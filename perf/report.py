@@ -16,6 +16,7 @@ from .benchmarks import (
     lockstep,
     marking,
     prepare,
+    refresh,
     retrieval,
     served,
     start,
@@ -39,6 +40,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     start.BENCHMARK,
     growth.BENCHMARK,
     prepare.BENCHMARK,
+    refresh.BENCHMARK,
     gate.BENCHMARK,
 )
 """In the order of the report. A new one is a `Benchmark` in a module of its own and a line here."""

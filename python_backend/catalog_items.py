@@ -7,27 +7,26 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nann.catalog import Changes, JournalReader, JournalWriter, LiveCorpus, compacted
+from nann.catalog import Changes, LiveCorpus
 from nann.catalog.changes import Id, Upsert
-from nann.catalog.checks import checked_ids, checked_upserts
-from nann.catalog.journal import journal_path
+from nann.catalog.checks import check_kind, checked_ids, checked_upserts
 from nann.errors import ServerError
 from nann.kernels import Float32Array
-from nann.manifest import JOURNAL_SEQUENCE
 from nann.signature import PADDING_ITEM
 
-from .engines.item_encoder import item_encoder
-from .history import CurrentBundle, Versions, bundle_of
+from .catalog_journal import CatalogJournal
+from .current_corpus import CurrentCorpus
+
+if TYPE_CHECKING:
+    from .catalog_replica import Replica
 
 _ALWAYS = 1_000
 """So many items may be added or changed, however small the corpus."""
-_COMPACT_BYTES = 16 << 20
-"""A journal has at least so many bytes when it is compacted, and twice as many as after the last time."""
 
 
 class CatalogItems:
@@ -37,19 +36,27 @@ class CatalogItems:
         repository: the model repository.
         added_share: how many items may be added, as a share of the bundle's.
         changed_share: how many of the bundle's may have other attributes.
-        warn: gets a line about what a crash left.
+        warn: gets a line about what a crash left, and about a stream that can't be followed.
+        stream: URL of the Redis stream that holds the changes of several servers; "": this server is alone.
+
+    Attributes:
+        replica: follows the stream; None without one.
     """
 
-    def __init__(self, repository: Path, added_share: float, changed_share: float, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        added_share: float,
+        changed_share: float,
+        warn: Callable[[str], None],
+        stream: str = "",
+    ) -> None:
         self._repository = repository
-        self._path = journal_path(repository)
         self._shares = added_share, changed_share
-        self._warn = warn
-        self._current = CurrentBundle(repository)
-        self._corpus: LiveCorpus | None = None
-        self._writer: JournalWriter | None = None
-        self._compact_at = 0
+        self._current = CurrentCorpus(repository)
+        self._journal = CatalogJournal(repository, warn)
         self.follow()
+        self.replica = self._followed_stream(stream, warn) if stream else None
 
     def upsert(
         self,
@@ -57,6 +64,7 @@ class CatalogItems:
         attributes: npt.NDArray[np.object_] | None,
         rows: Float32Array | None,
         light: Float32Array | None,
+        vectors: Float32Array | None,
     ) -> dict[str, Any]:
         """Adds or changes items: `nann.catalog.checks.checked_upserts` has the arguments.
 
@@ -66,16 +74,19 @@ class CatalogItems:
         Raises:
             RequestError: if something is wrong with one of them; nothing is changed.
             ServerError: if there is no bundle, or no room for more items.
-            JournalError, OSError: if it can't be written.
+            ServerUnavailable: if the stream can't be written.
+            JournalError, OSError: if the journal can't be written.
         """
-        corpus = self._followed()
-        known = checked_ids(typed, corpus.bundle.id_kind)
-        upserts = checked_upserts(corpus, known, attributes, rows, light)
-        self._require_room(corpus, upserts)
-        there = int(np.count_nonzero(corpus.index_of(known) != PADDING_ITEM))
-        model = "" if rows is None else corpus.model
-        sequence = self._append(Changes(time.time(), upserts, (), model))
-        return {"sequence": sequence, "new": len(known) - there, "replaced": there}
+
+        def checked(corpus: LiveCorpus) -> tuple[Changes, dict[str, Any]]:
+            known = checked_ids(typed, corpus.bundle.id_kind)
+            upserts = checked_upserts(corpus, known, attributes, rows, light, vectors)
+            self._require_room(corpus, upserts)
+            there = int(np.count_nonzero(corpus.index_of(known) != PADDING_ITEM))
+            model = "" if rows is None else corpus.model
+            return Changes(time.time(), upserts, (), model), {"new": len(known) - there, "replaced": there}
+
+        return self._done(checked)
 
     def delete(self, typed: Sequence[str]) -> dict[str, Any]:
         """Deletes items.
@@ -84,14 +95,16 @@ class CatalogItems:
             `sequence` of the last change; how many items are `removed`, and how many there were not (`unknown`).
 
         Raises:
-            RequestError, ServerError, JournalError, OSError: as for `upsert`.
+            RequestError, ServerError, ServerUnavailable, JournalError, OSError: as for `upsert`.
         """
-        corpus = self._followed()
-        known = checked_ids(typed, corpus.bundle.id_kind)
-        found = corpus.index_of(known) != PADDING_ITEM
-        there: list[Id] = [each for each, at in zip(known, found, strict=True) if at or corpus.is_unplaced(each)]
-        sequence = self._append(Changes(time.time(), (), there)) if there else corpus.reader.sequence
-        return {"sequence": sequence, "removed": len(there), "unknown": len(known) - len(there)}
+
+        def checked(corpus: LiveCorpus) -> tuple[Changes, dict[str, Any]]:
+            known = checked_ids(typed, corpus.bundle.id_kind)
+            found = corpus.index_of(known) != PADDING_ITEM
+            there: list[Id] = [each for each, at in zip(known, found, strict=True) if at or corpus.is_unplaced(each)]
+            return Changes(time.time(), (), there), {"removed": len(there), "unknown": len(known) - len(there)}
+
+        return self._done(checked)
 
     def status(self) -> dict[str, Any]:
         """What there is, and how much more may be."""
@@ -113,39 +126,39 @@ class CatalogItems:
             "unplaced": counts.unplaced,
             "unknown_attributes": counts.unknown_attributes,
             "journal_bytes": corpus.reader.size_bytes,
+            "stream": None if self.replica is None else self.replica.problem or "followed",
             "attributes": {}
             if (catalogue := corpus.bundle.attributes) is None
             else {name: column.type for name, column in catalogue.columns.items()},
             "item_row_width": corpus.row_width,
             "light_width": corpus.light_width,
+            "vector_width": corpus.vector_width,
         }
 
     def close(self) -> None:
         """Leaves the journal to the next writer."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        if self.replica is not None:
+            self.replica.close()
+        self._journal.close()
 
     @property
     def limits(self) -> tuple[int, int]:
         """How many items may be added, and how many changed."""
-        count = 0 if self._corpus is None else self._corpus.bundle.item_count
+        count = 0 if self.corpus is None else self.corpus.bundle.item_count
         added, changed = (max(_ALWAYS, round(share * count)) for share in self._shares)
         return added, changed
 
     @property
     def corpus(self) -> LiveCorpus | None:
         """The items of the bundle that answers, as they were at the last look; None before the first installation."""
-        return self._corpus
+        return self._current.corpus
 
     def follow(self) -> LiveCorpus | None:
         """Looks at the bundle that answers and at the journal; returns `corpus`."""
-        bundle = self._current.get()
-        if bundle is not None and (self._corpus is None or self._corpus.bundle is not bundle):
-            self._corpus, self._compact_at = LiveCorpus(bundle, self._path, item_encoder(bundle)), 0
-        if self._corpus is not None:
-            self._corpus.refresh()
-        return self._corpus
+        before = self._current.corpus
+        if (corpus := self._current.get()) is not before:
+            self._journal.bundle_has_changed()
+        return corpus
 
     def _followed(self) -> LiveCorpus:
         corpus = self.follow()
@@ -162,34 +175,35 @@ class CatalogItems:
             if new and now + new > most:
                 raise ServerError(
                     f"{now:,} items are {what} and {new:,} more came; expected at most {most:,}: deploy a bundle that "
-                    f"contains them, or raise {setting} in config.pbtxt of catalog"
+                    f"contains them (`nann refresh`), or raise {setting} in config.pbtxt of catalog"
                 )
 
-    def _append(self, changes: Changes) -> int:
-        if self._writer is None:
-            self._writer = JournalWriter(self._path)
-            if self._writer.dropped_bytes:
-                self._warn(
-                    f"{self._path}: cut off {self._writer.dropped_bytes:,} bytes of a change that a crash ended before "
-                    "it was acknowledged"
-                )
-        if self._writer.size_bytes >= self._compact_at:
-            self._compact(self._writer)
-        # Of a bundle that was made for another journal, this one's numbers may be below what it contains.
-        sequence = self._writer.append(changes.pack(), after=self._followed().contained)
-        self._followed()
-        return sequence
+    def _done(self, checked: Callable[[LiveCorpus], tuple[Changes, dict[str, Any]]]) -> dict[str, Any]:
+        """Checks a batch and writes it, again if another server wrote one in between; returns what to answer."""
+        append = self._journal.append if self.replica is None else self.replica.append
+        with contextlib.nullcontext() if self.replica is None else self.replica.reading():
+            while True:
+                corpus = self._followed()
+                changes, answer = checked(corpus)
+                sequence: int | None = corpus.reader.sequence
+                if changes.upserted or changes.deleted:
+                    # Of a bundle that was made for another journal, this one's numbers may be below what it contains.
+                    sequence = append(changes.pack(), after=corpus.contained)
+                if sequence is not None:
+                    self._followed()
+                    return {"sequence": sequence, **answer}
 
-    def _compact(self, writer: JournalWriter) -> None:
-        """Leaves out of the journal what no version that may answer needs."""
-        contained = [
-            int(bundle_of(self._repository, version).manifest.get(JOURNAL_SEQUENCE, 0))
-            for version in Versions.read(self._repository).history
-        ]
-        with contextlib.closing(JournalReader(self._path)) as reader:
-            records = reader.new()
-        kept = compacted(records, min(contained, default=0))
-        if 2 * sum(len(record.payload) for record in kept) <= sum(len(record.payload) for record in records):
-            with contextlib.suppress(OSError):  # a full disk: the next time
-                writer.replace(kept)
-        self._compact_at = max(_COMPACT_BYTES, 2 * writer.size_bytes)
+    def _followed_stream(self, url: str, warn: Callable[[str], None]) -> Replica:
+        from .catalog_replica import Replica
+        from .catalog_stream import CatalogStream
+
+        try:
+            return Replica(CatalogStream(url), self._journal, self._check_foreign, warn)
+        except BaseException:
+            self._journal.close()
+            raise
+
+    def _check_foreign(self, changes: Changes) -> None:
+        """Refuses changes of another server that searches here could not read."""
+        if self.corpus is not None:
+            check_kind(changes, self.corpus.bundle.id_kind)

@@ -13,6 +13,7 @@ from pathlib import Path
 from nann.bundle import Bundle
 from nann.durable_files import write_json
 from nann.errors import DeployError
+from nann.manifest import JOURNAL_SEQUENCE
 from nann.signature import BEAM_RETRIEVAL
 
 VERSIONS_FOLDER = ".versions"
@@ -85,6 +86,12 @@ def release_path(repository: Path, version: int) -> Path:
 def bundle_of(repository: Path, version: int) -> Bundle:
     """Opens what searches of a version use of its bundle; nothing is verified again."""
     return Bundle.open(release_path(repository, version) / BEAM_RETRIEVAL.name, ())
+
+
+def contained_sequence(repository: Path) -> int:
+    """Up to which change of the items none is needed: every version that may answer contains them."""
+    versions = Versions.read(repository).history
+    return min((int(bundle_of(repository, each).manifest.get(JOURNAL_SEQUENCE, 0)) for each in versions), default=0)
 
 
 class CurrentBundle:

@@ -12,14 +12,24 @@ from urllib.parse import parse_qsl, urlsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError
 from redis.exceptions import ConnectionError as RedisUnreachable
-from redis.exceptions import RedisError
+from redis.exceptions import ResponseError as RedisResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 from redis.retry import Retry
 
 from nann.errors import ConfigError
 
-__all__ = ["Redis", "RedisError", "RedisTimeout", "RedisUnreachable", "checked_url", "open_redis"]
+__all__ = [
+    "AuthenticationError",
+    "Redis",
+    "RedisError",
+    "RedisResponseError",
+    "RedisTimeout",
+    "RedisUnreachable",
+    "checked_url",
+    "open_redis",
+]
 
 PASSWORD_VARIABLE = "NANN_REDIS_PASSWORD"  # noqa: S105
 """Environment variable that may hold the password."""

@@ -12,6 +12,9 @@ from typing import Any
 from nann.errors import InvalidInputError
 from nann.kernels import core_count
 
+CATALOG_STREAM_VARIABLE = "NANN_CATALOG_STREAM"
+"""Environment variable that tells the catalog of `nann serve --catalog-stream`; empty or not set: there is none."""
+
 
 def config_int(model_config: Mapping[str, Any], key: str) -> int:
     """A whole number of at least 1."""

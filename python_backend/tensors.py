@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
-from nann.errors import NannError, RequestError, ScorerError, ScorerUnavailable, SearchStopped
+from nann.errors import NannError, RequestError, ScorerError, ScorerUnavailable, SearchStopped, ServerUnavailable
 from nann.signature import Tensors, TensorSpec
 
 _NOT_CALLED = "Model {} - Error when running inference"
@@ -84,7 +84,8 @@ def error_response(error: Exception) -> Any:
     """Triton's `InferenceResponse` for a failure: our message and the matching status, never a traceback.
 
     A `RequestError` is the caller's fault (INVALID_ARGUMENT). A stopped search is CANCELLED, since Triton has no
-    DEADLINE_EXCEEDED. All other errors are ours (INTERNAL); unexpected ones are logged with their traceback.
+    DEADLINE_EXCEEDED. What another server did not do for now is UNAVAILABLE. All other errors are ours (INTERNAL);
+    unexpected ones are logged with their traceback.
     """
     # gRPC carries the message in a header of limited size. A message that quotes a huge parameter would exceed it.
     message = str(error)[:_LONGEST_MESSAGE]
@@ -92,6 +93,8 @@ def error_response(error: Exception) -> Any:
         return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, pb_utils.TritonError.INVALID_ARG))
     if isinstance(error, SearchStopped):
         return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, pb_utils.TritonError.CANCELLED))
+    if isinstance(error, ServerUnavailable):
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, pb_utils.TritonError.UNAVAILABLE))
     if not isinstance(error, NannError):
         message = f"internal error: {type(error).__name__}: {message}"
         pb_utils.Logger.log_error("".join(traceback.format_exception(error)))

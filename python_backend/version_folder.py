@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from nann.bundle import (
-    ITEM_IDS_FILE,
     SCORER_FILE,
     SCORER_HALF_FILE,
     USER_ENCODER_FILE,
+    feature_file_names,
     search_file_names,
 )
 from nann.errors import BundleError
@@ -40,7 +40,7 @@ def bundle_artefacts(manifest: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         BundleError: if the bundle has no ONNX files yet.
     """
     needed = {
-        FEATURE_TRANSFORM.name: {ITEM_IDS_FILE: ITEM_IDS_FILE},
+        FEATURE_TRANSFORM.name: {name: name for name in feature_file_names(manifest)},
         USER_ENCODER.name: onnx_files(manifest, USER_ENCODER_FILE),
         BEAM_RETRIEVAL.name: {name: name for name in search_file_names(manifest)},
         SCORER.name: onnx_files(manifest, SCORER_FILE),

@@ -31,6 +31,9 @@ REPEATS_DROPOUT = 0.3
 RARE, RARE_SHARE, RARE_DISCOUNT = 10, 0.2, 0.2
 """Where users come back to items, and at least this share of all targets are items that occur fewer than 10 times, the
 score leaves out a part of the popularity: without that, rare items are found less often than by ALS."""
+NEW, ID_DROPOUT = 0.05, 0.1
+"""From this share of targets on that are their item's only one, new items come often: Good and Turing's estimate of the
+share that items not seen yet will have. Where it was lower, new items had no places in a list (docs/training.md)."""
 PASSES, TARGETS = 12, 5_000_000
 """Passes of the two-sided stage, fewer if they would exceed so many targets; at least one."""
 HEAD_PASSES, HEAD_TARGETS = 4, 500_000
@@ -59,12 +62,14 @@ def auto_config(data: PreparedData) -> Choice:
     repeated, length = _histories(data, first, users)
     repeats = repeated >= REPEATS and not data.excludes_history
     length = int(np.clip(length, LENGTH, LONG)) if repeats else LENGTH
+    once = float((data.train_counts == 1).sum() / max(1, data.train_counts.sum()))
     model = ModelConfig(
         architecture="kernel",
         sequence_length=length,
         item_layers=(64,),
         kernel=KernelConfig(heads=0, repeats=True, dropout=REPEATS_DROPOUT) if repeats else KernelConfig(),
         profile=ProfileConfig() if data.profile_fields else None,
+        id_dropout=ID_DROPOUT if once >= NEW and data.describes_items else 0.0,
     )
     rare = float(data.train_counts[data.train_counts < RARE].sum() / max(1, data.train_counts.sum()))
     discount = RARE_DISCOUNT if repeats and rare >= RARE_SHARE else 0.0
@@ -87,6 +92,10 @@ def auto_config(data: PreparedData) -> Choice:
             + (f": the score knows repeats, and a request ships {length} behaviours" if repeats else ""),
             f"{rare:.0%} of the targets are items that occur fewer than {RARE} times"
             + (f": the score leaves out {discount:.0%} of the log popularity" if discount else ""),
+            f"{once:.1%} of the targets are the only one of their item"
+            + (
+                f": new items come often, and each step takes the ids from {ID_DROPOUT:.0%}" if model.id_dropout else ""
+            ),
             "items are described by their ids"
             + (", categories" if data.category_count > 1 else "")
             + (f", {len(data.item_attributes.fields)} attributes" if data.item_attributes is not None else ""),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -213,6 +214,28 @@ class TrainingConfig(_Section):
                 changes["start"] = self.start.model_copy(update={"steps": start}) if start else None
         return self.model_copy(update=changes)
 
+    def with_settings(self, settings: Sequence[str]) -> TrainingConfig:
+        """The same with each `section.key=value` set; the value is YAML, as in a file.
+
+        Raises:
+            ConfigError: naming the setting, what came and what was expected.
+        """
+        body = self.model_dump()
+        for setting in settings:
+            key, equals, value = setting.partition("=")
+            section, (*sections, last) = body, key.split(".")
+            for name in sections:
+                section[name] = section.get(name) or {}  # a section that is left out, such as `start`
+                section = section[name]
+                if not isinstance(section, dict):
+                    raise ConfigError(
+                        f"setting {setting!r}: {name} is no section; expected a key as in model.id_dropout"
+                    )
+            if not equals:
+                raise ConfigError(f"setting {setting!r} has no value; expected section.key=value: model.id_dropout=0.1")
+            section[last] = _yaml(value, f"setting {setting!r}")
+        return _validated(body, f"settings {', '.join(settings)}") if settings else self
+
     def fitted(self, item_count: int) -> TrainingConfig:
         """The same with a search that so many items allow: top_k and each ef are at most their number."""
         search, most = self.search, max(item_count, 1)
@@ -248,17 +271,26 @@ def resolve_config(name: Path | str, *, steps: int | None = None, seed: int | No
     ready_made = CONFIG_FOLDER / f"{name}.yaml"
     path = ready_made if ready_made.is_file() else Path(name)
     try:
-        body = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         names = ", ".join(sorted(file.name for file in CONFIG_FOLDER.glob("*.yaml")))
         raise ConfigError(f"configuration {path} can't be read: {error.strerror}; ready-made ones: {names}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"configuration {path} is not YAML: {' '.join(str(error).split())}") from error
+    body = _yaml(text, f"configuration {path}")
     if not isinstance(body, dict | None):
         raise ConfigError(f"configuration {path} holds {type(body).__name__}; expected sections such as `model:`")
+    return _validated(body or {}, f"configuration {path}").override(steps=steps, seed=seed)
+
+
+def _yaml(text: str, what: str) -> Any:
     try:
-        config = TrainingConfig.model_validate(body or {})
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{what} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _validated(body: dict[str, Any], what: str) -> TrainingConfig:
+    try:
+        return TrainingConfig.model_validate(body)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise ConfigError(f"configuration {path}: {problems}") from error
-    return config.override(steps=steps, seed=seed)
+        raise ConfigError(f"{what}: {problems}") from error

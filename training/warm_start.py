@@ -19,7 +19,7 @@ from .models.kernel_scorer import KernelScorer
 from .models.scorer import AnyScorer
 from .vocabulary import Rows, Vocabulary
 
-FREE_SETTINGS = frozenset({"model.start", "model.kernel.dropout", "model.kernel.id_dropout"})
+FREE_SETTINGS = frozenset({"model.start", "model.kernel.dropout"})
 """Settings of the model that no trained weight depends on."""
 _OF_DATA = frozenset({"log_popularity", "item_categories", "attributes.indptr", "attributes.codes"})
 """Parts of a model's state that are the data set's."""
@@ -118,7 +118,9 @@ def _check_network(path: Path, before: TrainingConfig, config: TrainingConfig) -
     each = [
         f"{key} was {old!r} and is {new!r}"
         for key, (old, new) in differences
-        if key.startswith(sections) and key not in FREE_SETTINGS
+        if key.startswith(sections)
+        and key not in FREE_SETTINGS
+        and not (key == "model.id_dropout" and old and new)  # without it there is no weight of an unknown id
     ]
     if each:
         raise ConfigError(

@@ -32,10 +32,12 @@ class Added:
         first: `UnlinkedItems.first`.
         ids: `int64[D]`, or `object[D]` of text ids.
         rows: `float32[D, R]`, what the scorer needs of each.
-        light: `float32[D, d]`, their vectors for the light score; d is 0 where the bundle has none.
+        light: `float32[D, d']`, their vectors for the light score; d' is 0 where the bundle has none.
+        vectors: `float32[D, d]`, e_v; NaN where it did not come.
         present: `uint64[W]`, the places whose items are there: others were deleted, or replaced by a later place.
         attributes: of the places, W * 64 of them or fewer, for filters; None where the bundle has none.
         places: of the items that are there, by the key of the id (`IdKind.keys`); only valid until the next change.
+        moved: of those of them that are in the place of one of the bundle's items, by its index; valid as long.
         move: how often all items got new places.
     """
 
@@ -43,9 +45,11 @@ class Added:
     ids: npt.NDArray[Any]
     rows: Float32Array
     light: Float32Array
+    vectors: Float32Array
     present: Uint64Array
     attributes: Catalogue | None
     places: Mapping[int, int]
+    moved: Mapping[int, int]
     move: int
 
     def __len__(self) -> int:
@@ -78,31 +82,36 @@ class Added:
         places = (self.places.get(key, -1) for key in keys.tolist())
         return np.fromiter((self.first + place if place >= 0 else -1 for place in places), np.int32, len(keys))
 
+    def instead_of(self, items: Int32Array) -> Int32Array:
+        """Item indices of any shape, with that of the added item where one is in the place of the bundle's."""
+        if not self.moved:
+            return items
+        first = self.first
+        found = (first + self.moved[item] if item in self.moved else item for item in items.ravel().tolist())
+        return np.fromiter(found, np.int32, items.size).reshape(items.shape)
+
 
 class AddedItems:
     """The added items of a corpus, which come and go.
 
     Args:
         catalogue: the attributes of the bundle's items; None: they have none.
-        row_width: R.
-        light_width: d.
+        widths: R, d' and d.
         id_kind: of the bundle's ids.
         first: index of the first place.
     """
 
-    def __init__(
-        self, catalogue: Catalogue | None, row_width: int, light_width: int, id_kind: IdKind, first: int
-    ) -> None:
+    def __init__(self, catalogue: Catalogue | None, widths: tuple[int, int, int], id_kind: IdKind, first: int) -> None:
         self._id_kind = id_kind
         self._first = first
         self._by_key: dict[int, int] = {}
+        self._moved: dict[int, int] = {}
         self._move = 0
         self._catalogue = catalogue
         self._overrides = Overrides({} if catalogue is None else catalogue.columns)
         self._places: dict[Id, int] = {}
         self._ids = _Growing(np.zeros(0, id_kind.dtype))
-        self._rows = _Growing(np.zeros((0, row_width), np.float32))
-        self._light = _Growing(np.zeros((0, light_width), np.float32))
+        self._rows, self._light, self._vectors = (_Growing(np.zeros((0, width), np.float32)) for width in widths)
         self._replaced = _Growing(np.zeros(0, np.int32))
         self._present = _NOBODY.copy()
         self._snapshot: Added | None = None
@@ -120,8 +129,19 @@ class AddedItems:
         """The attributes that were given to the item at a place."""
         return self._overrides.of(place)
 
+    def row(self, place: int) -> Float32Array:
+        """`float32[R]`, the row of the item at a place."""
+        row: Float32Array = self._rows.view[place]
+        return row
+
     def put(
-        self, item_id: Id, attributes: Mapping[str, Any], row: Float32Array, light: Float32Array | None, replaced: int
+        self,
+        item_id: Id,
+        attributes: Mapping[str, Any],
+        row: Float32Array,
+        light: Float32Array | None,
+        vector: Float32Array | None,
+        replaced: int,
     ) -> int:
         """Puts an item at a new place, also one that has a place: searches that are under way may read the old one.
 
@@ -129,7 +149,8 @@ class AddedItems:
             item_id: its id.
             attributes: all that were given to it.
             row: `float32[R]`.
-            light: `float32[d]`; None where d is 0.
+            light: `float32[d']`; None where d' is 0.
+            vector: `float32[d]`; None: it did not come.
             replaced: the bundle's item in whose place it comes, which has the attributes that were not given; or -1.
 
         Returns:
@@ -147,7 +168,10 @@ class AddedItems:
         self._present[place >> 6] |= np.uint64(1 << (place & 63))
         self._rows.append(row)
         self._light.append(np.zeros(0, np.float32) if light is None else light)
+        self._vectors.append(np.nan if vector is None else vector)
         self._replaced.append(replaced)
+        if replaced >= 0:
+            self._moved[replaced] = place
         return self._overrides.set(place, attributes)
 
     def set(self, place: int, attributes: Mapping[str, Any]) -> int:
@@ -161,6 +185,7 @@ class AddedItems:
         if place is None:
             return False
         self._by_key.pop(self._key(item_id))
+        self._moved.pop(int(self._replaced.view[place]), None)
         self._leave(place)
         self._changed = True
         return True
@@ -189,9 +214,11 @@ class AddedItems:
             self._ids.view,
             self._rows.view,
             self._light.view,
+            self._vectors.view,
             present,
             attributes,
             self._by_key,
+            self._moved,
             self._move,
         )
 
@@ -208,9 +235,12 @@ class AddedItems:
         self._overrides = self._overrides.moved({place: new for new, place in enumerate(old.tolist())})
         self._move += 1
         self._ids, self._replaced = _Growing(self._ids.view[old]), _Growing(self._replaced.view[old])
-        self._rows, self._light = _Growing(self._rows.view[old]), _Growing(self._light.view[old])
+        self._rows, self._light, self._vectors = (
+            _Growing(each.view[old]) for each in (self._rows, self._light, self._vectors)
+        )
         self._places = dict(zip(self._places, range(len(old)), strict=True))
         self._by_key = dict(zip(self._id_kind.keys(self._ids.view).tolist(), range(len(old)), strict=True))
+        self._moved = {item: place for place, item in enumerate(self._replaced.view.tolist()) if item >= 0}
         self._present = item_sets.of_items(np.arange(len(old), dtype=np.int32), self._ids.capacity)
 
 

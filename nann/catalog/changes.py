@@ -1,9 +1,11 @@
 """What a record of the journal holds: items that were set, and items that were deleted.
 
-    uint32 length of the JSON text; the text; zeros up to a multiple of 4 bytes; float32 [V, R] rows, [V, d] light
+    uint32 length of the JSON text; the text; zeros up to a multiple of 4 bytes; float32 [V, R] rows, [V, d'] light,
+    [V, d] vectors
 
 The JSON has `format`, `time` (seconds since 1970), `deleted` (ids), `upserted` (id and attributes of each), and, where
-some came with vectors, `vectors` (which of the upserted these are), `widths` (R, d) and the `model` that they are for.
+some came with vectors, `vectors` (which of the upserted these are), `widths` (R, d', d) and the `model` that they are
+for.
 """
 
 from __future__ import annotations
@@ -40,13 +42,16 @@ class Upsert:
         id: of the item.
         attributes: those that change; others stay as they are, and a new item has none.
         row: `float32[R]`, what the scorer needs of it; None: it stays where it is.
-        light: `float32[d]`, its vector for the light score, where the bundle has one and `row` came.
+        light: `float32[d']`, its vector for the light score, where the bundle has one and `row` came.
+        vector: `float32[d]`, e_v, which gives it its place in the next graph (`nann refresh`); all items of one batch
+            that come with a row have it, or none.
     """
 
     id: Id
     attributes: Attributes
     row: Float32Array | None = None
     light: Float32Array | None = None
+    vector: Float32Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +73,9 @@ class Changes:
     def pack(self) -> bytes:
         """Its bytes."""
         placed = [place for place, each in enumerate(self.upserted) if each.row is not None]
-        rows = _stacked([self.upserted[place].row for place in placed])
-        light = _stacked([self.upserted[place].light for place in placed])
+        parts = [
+            _stacked([getattr(self.upserted[place], name) for place in placed]) for name in ("row", "light", "vector")
+        ]
         body: dict[str, Any] = {
             "format": _FORMAT,
             "time": self.time_s,
@@ -77,10 +83,10 @@ class Changes:
             "upserted": [[each.id, each.attributes] for each in self.upserted],
         }
         if placed:
-            body |= {"vectors": placed, "widths": [rows.shape[1], light.shape[1]], "model": self.model}
+            body |= {"vectors": placed, "widths": [part.shape[1] for part in parts], "model": self.model}
         text = json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
         padding = bytes(-(_LENGTH.size + len(text)) % 4)
-        return b"".join((_LENGTH.pack(len(text)), text, padding, rows.tobytes(), light.tobytes()))
+        return b"".join((_LENGTH.pack(len(text)), text, padding, *(part.tobytes() for part in parts)))
 
     @classmethod
     def unpack(cls, payload: bytes) -> Changes:
@@ -96,16 +102,16 @@ class Changes:
                 f"a record of the journal has format {body['format']}; this release reads {_FORMAT}: use a later one"
             )
         upserted = [Upsert(*each) for each in body["upserted"]]
-        placed, (row_width, light_width) = body.get("vectors", ()), body.get("widths", (0, 0))
+        placed, widths = body.get("vectors", ()), body.get("widths", ())
         start = -(-(_LENGTH.size + length) // 4) * 4
         numbers = np.frombuffer(payload, "<f4", offset=start)
-        rows, light = np.split(numbers, [len(placed) * row_width])
-        for number, place in enumerate(placed):
-            upserted[place] = replace(
-                upserted[place],
-                row=rows[number * row_width : (number + 1) * row_width],
-                light=light[number * light_width : (number + 1) * light_width] if light_width else None,
-            )
+        parts = np.split(numbers, np.cumsum([len(placed) * width for width in widths])[:-1]) if placed else []
+        each = [
+            part.reshape(len(placed), width) if width else [None] * len(placed)
+            for part, width in zip(parts, widths, strict=True)
+        ]
+        for place, row, light, vector in zip(placed, *each, strict=True):
+            upserted[place] = replace(upserted[place], row=row, light=light, vector=vector)
         return cls(body["time"], upserted, body["deleted"], body.get("model", ""))
 
 
@@ -150,14 +156,14 @@ class _Later:
         named = self._attributes.setdefault(item.id, set())
         attributes = {name: value for name, value in item.attributes.items() if name not in named}
         named.update(attributes)
-        row, light = item.row, item.light
+        row, light, vector = item.row, item.light, item.vector
         if row is not None:
             if (item.id, model) in self._vectors:
-                row = light = None
+                row = light = vector = None
             self._vectors.add((item.id, model))
         if known is not None and not attributes and row is None:  # a later one says that it is there
             return None
-        return Upsert(item.id, attributes, row, light)
+        return Upsert(item.id, attributes, row, light, vector)
 
 
 def _stacked(rows: Sequence[Float32Array | None]) -> Float32Array:

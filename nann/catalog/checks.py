@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from nann.bundle import Bundle
 from nann.errors import RequestError
-from nann.item_ids import IdKind
-from nann.signature import ATTRIBUTES, CHANGED_ITEM_IDS, ITEM_LIGHT, ITEM_ROW, PADDING_ITEM, TensorSpec
+from nann.item_ids import TEXT, IdKind
+from nann.signature import ATTRIBUTES, CHANGED_ITEM_IDS, ITEM_LIGHT, ITEM_ROW, ITEM_VECTOR, PADDING_ITEM, TensorSpec
 
-from .changes import Float32Array, Id, Upsert
+from .changes import Changes, Float32Array, Id, Upsert
 from .live_corpus import LiveCorpus
 from .values import checked
 
@@ -42,12 +42,24 @@ def checked_ids(typed: Sequence[str], kind: IdKind) -> list[Id]:
     return list(known)
 
 
+def check_kind(changes: Changes, kind: IdKind) -> None:
+    """Refuses changes that were made for a bundle with ids of the other kind.
+
+    Raises:
+        RequestError: naming one of the ids.
+    """
+    for item_id in (*changes.deleted, *(each.id for each in changes.upserted)):
+        if not isinstance(item_id, str if kind is TEXT else int):
+            raise RequestError(f"item {item_id!r} came; the ids of this bundle are {kind.words}")
+
+
 def checked_upserts(
     corpus: LiveCorpus,
     ids: Sequence[Id],
     attributes: npt.NDArray[np.object_] | None,
     rows: Float32Array | None,
     light: Float32Array | None,
+    vectors: Float32Array | None,
 ) -> list[Upsert]:
     """The items of one batch.
 
@@ -56,7 +68,8 @@ def checked_upserts(
         ids: of M items, from `checked_ids`.
         attributes: `object[1, M]`, a JSON object for each; None: none change.
         rows: `float32[1, M, R]`; None: items stay where they are.
-        light: `float32[1, M, d]`.
+        light: `float32[1, M, d']`.
+        vectors: `float32[1, M, d]`; None: `nann refresh` finds their places in the next graph.
 
     Raises:
         RequestError: naming the item and what is wrong with it.
@@ -64,8 +77,9 @@ def checked_upserts(
     texts = [b""] * len(ids) if attributes is None else _each(ATTRIBUTES, attributes, len(ids))
     changed = [_attributes(corpus.bundle, item_id, text) for item_id, text in zip(ids, texts, strict=True)]
     if rows is None:
-        if light is not None:
-            raise RequestError(f"{ITEM_LIGHT.name} came without {ITEM_ROW.name}; send both, or neither")
+        for spec, given in ((ITEM_LIGHT, light), (ITEM_VECTOR, vectors)):
+            if given is not None:
+                raise RequestError(f"{spec.name} came without {ITEM_ROW.name}; send both, or neither")
         _require_placed(corpus, ids)
         return [Upsert(*each) for each in zip(ids, changed, strict=True)]
     if not corpus.row_width:
@@ -73,15 +87,16 @@ def checked_upserts(
             f"{ITEM_ROW.name} came, and the scorer of this bundle has an item table among its weights; deploy a bundle "
             "of `nann export --item-rows`"
         )
-    checked_rows = _vectors(ITEM_ROW, rows, ids, corpus.row_width)
-    if not corpus.light_width:
-        if light is not None:
-            raise RequestError(f"{ITEM_LIGHT.name} came, and this bundle's model has no light score; leave it out")
-        return [Upsert(*each) for each in zip(ids, changed, checked_rows, strict=True)]
-    if light is None:
+    if corpus.light_width and light is None:
         raise RequestError(f"{ITEM_LIGHT.name} is missing; expected float32[1, {len(ids)}, {corpus.light_width}]")
-    checked_light = _vectors(ITEM_LIGHT, light, ids, corpus.light_width)
-    return [Upsert(*each) for each in zip(ids, changed, checked_rows, checked_light, strict=True)]
+    if light is not None and not corpus.light_width:
+        raise RequestError(f"{ITEM_LIGHT.name} came, and this bundle's model has no light score; leave it out")
+    parts = (
+        _vectors(ITEM_ROW, rows, ids, corpus.row_width),
+        _vectors(ITEM_LIGHT, light, ids, corpus.light_width),
+        _vectors(ITEM_VECTOR, vectors, ids, corpus.vector_width),
+    )
+    return [Upsert(*each) for each in zip(ids, changed, *parts, strict=True)]
 
 
 def _attributes(bundle: Bundle, item_id: Id, text: bytes | str) -> dict[str, Any]:
@@ -124,7 +139,11 @@ def _each(spec: TensorSpec, array: npt.NDArray[Any], count: int) -> Sequence[Any
     return found
 
 
-def _vectors(spec: TensorSpec, vectors: Float32Array, ids: Sequence[Id], width: int) -> Float32Array:
+def _vectors(
+    spec: TensorSpec, vectors: Float32Array | None, ids: Sequence[Id], width: int
+) -> Float32Array | Sequence[None]:
+    if vectors is None:
+        return [None] * len(ids)
     if vectors.shape != (1, len(ids), width):
         raise RequestError(f"{spec.name} has shape {list(vectors.shape)}; expected [1, {len(ids)}, {width}]")
     finite = np.isfinite(vectors[0]).all(axis=1)

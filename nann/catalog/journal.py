@@ -115,6 +115,7 @@ class JournalWriter:
 
     Attributes:
         dropped_bytes: what a crash had left at the end, which is cut off.
+        digest: of the last record; "" before the first, or where a compaction dropped it.
 
     Raises:
         JournalError: if another process writes, or the file is damaged.
@@ -151,14 +152,25 @@ class JournalWriter:
             OSError: if it can't be written; nothing was added.
             JournalError: if the disk does not say that it has it, now or before.
         """
-        if len(payload) > MAX_PAYLOAD_BYTES:
-            raise JournalError(
-                f"the changes have {len(payload):,} bytes; expected at most {MAX_PAYLOAD_BYTES:,}; send fewer items"
-            )
+        sequence = max(self._sequence, after) + 1
+        self.append_all([Record(sequence, payload)])
+        return sequence
+
+    def append_all(self, records: Sequence[Record]) -> None:
+        """Adds one or more records with the numbers that they have, which rise from above the last one's.
+
+        Raises:
+            OSError, JournalError: as `append`. A crash may leave the first of them.
+        """
+        for record in records:
+            if len(record.payload) > MAX_PAYLOAD_BYTES:
+                raise JournalError(
+                    f"the changes have {len(record.payload):,} bytes; expected at most {MAX_PAYLOAD_BYTES:,}; send "
+                    "fewer items"
+                )
         if self._descriptor < 0:
             raise JournalError(f"{self.path} is closed after a failure; start the server again")
-        sequence = max(self._sequence, after) + 1
-        data = self._header.record(sequence, payload)
+        data = b"".join(self._header.record(record.sequence, record.payload) for record in records)
         try:
             written = 0
             while written < len(data):
@@ -175,8 +187,7 @@ class JournalWriter:
                 "server again on a sound disk, and send the change again"
             ) from error
         self._end += len(data)
-        self._sequence = sequence
-        return sequence
+        self._sequence, self.digest = records[-1].sequence, records[-1].digest
 
     def replace(self, records: Iterable[Record]) -> None:
         """Puts these records, with their sequence numbers, in place of all; those who follow the journal go on.
@@ -205,8 +216,9 @@ class JournalWriter:
         if self._descriptor >= 0:
             os.close(self._descriptor)
         with contextlib.closing(JournalReader(self.path)) as reader:
-            reader.new()
+            records = reader.new()
             self._header, self._end, self._sequence = reader.header, reader.end, reader.sequence
+        self.digest = records[-1].digest if records and records[-1].sequence == self._sequence else ""
         self._descriptor = os.open(self.path, os.O_RDWR)
         self.dropped_bytes = os.fstat(self._descriptor).st_size - self._end
         if self.dropped_bytes:

@@ -10,6 +10,7 @@ another file, and none that a client sent, pass for a record.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import struct
 import zlib
@@ -104,6 +105,11 @@ class Record:
 
     sequence: int
     payload: bytes
+
+    @property
+    def digest(self) -> str:
+        """Tells its payload from that of every other change: a payload says when it was made, and by what."""
+        return hashlib.sha256(self.payload).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

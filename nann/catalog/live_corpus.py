@@ -23,7 +23,7 @@ from nann.search_input import UnlinkedItems
 from nann.signature import PADDING_ITEM
 
 from .added_items import Added, AddedItems
-from .changes import Changes, Id, Upsert, model_of
+from .changes import Changes, Float32Array, Id, Upsert, model_of
 from .journal import JournalReader
 from .overrides import LiveCatalogue, Overrides
 
@@ -85,6 +85,7 @@ class LiveCorpus:
         self.model = model_of(bundle.manifest)
         self.row_width = bundle.item_row_width
         self.light_width = 0 if bundle.light_vectors is None else bundle.light_vectors.shape[1]
+        self.vector_width = int(bundle.manifest.get("vector_dim", 0))
         self.contained = int(bundle.manifest.get(JOURNAL_SEQUENCE, 0))
         self.counts = Counts()
         self.reader = JournalReader(journal)
@@ -94,8 +95,11 @@ class LiveCorpus:
         self._base = _BaseItems(
             bundle.item_count, Overrides({} if self._catalogue is None else self._catalogue.columns)
         )
-        self._added = AddedItems(self._catalogue, self.row_width, self.light_width, bundle.id_kind, self._first)
+        self._added = AddedItems(
+            self._catalogue, (self.row_width, self.light_width, self.vector_width), bundle.id_kind, self._first
+        )
         self._unplaced: dict[Id, dict[str, Any]] = {}
+        self._encoded: set[Id] = set()  # added items whose vectors the encoder made
         self._failure: Exception | None = None
         self._snapshot = Snapshot(0, None, self._catalogue, None)
 
@@ -171,6 +175,7 @@ class LiveCorpus:
     def _apply(self, changes: Changes) -> None:
         for item_id, item in zip(changes.deleted, self.base_indices(changes.deleted).tolist(), strict=True):
             self._added.remove(item_id)
+            self._encoded.discard(item_id)
             self._unplaced.pop(item_id, None)
             if item != PADDING_ITEM:
                 self._base.delete(item)
@@ -180,9 +185,10 @@ class LiveCorpus:
             if upsert.row is not None and not self._fits(upsert, changes.model):
                 upsert = Upsert(upsert.id, upsert.attributes)
             if upsert.row is not None:
+                self._encoded.discard(upsert.id)
                 self._put(upsert, item)
             elif (place := self._added.place(upsert.id)) is not None:
-                self.counts.unknown_attributes += self._added.set(place, upsert.attributes)
+                self._change_added(upsert, place)
             elif item != PADDING_ITEM:
                 self.counts.unknown_attributes += self._base.set(item, upsert.attributes)
             else:
@@ -203,19 +209,36 @@ class LiveCorpus:
         else:
             had = self._unplaced.pop(upsert.id, {})
         attributes = {**had, **upsert.attributes}
-        unknown = self._added.put(upsert.id, attributes, upsert.row, upsert.light, item)
+        vector = upsert.vector
+        if vector is not None and len(vector) != self.vector_width:  # the same models, and a graph of other vectors
+            vector = None
+        unknown = self._added.put(upsert.id, attributes, upsert.row, upsert.light, vector, item)
         self.counts.unknown_attributes += unknown
+
+    def _change_added(self, upsert: Upsert, place: int) -> None:
+        """Changes attributes of an added item; if its vectors were made of them, it gets new ones."""
+        if upsert.id in self._encoded and upsert.attributes:
+            placed = self._placed({**self._added.attributes(place), **upsert.attributes})
+            if placed is not None and not np.array_equal(placed[0], self._added.row(place)):
+                self._put(Upsert(upsert.id, upsert.attributes, *placed), PADDING_ITEM)
+                return
+        self.counts.unknown_attributes += self._added.set(place, upsert.attributes)
 
     def _without_vectors(self, upserts: Sequence[Upsert]) -> None:
         for upsert in upserts:
             self._unplaced[upsert.id] = {**self._unplaced.get(upsert.id, {}), **upsert.attributes}
+            if (placed := self._placed(self._unplaced[upsert.id])) is not None:
+                self._put(Upsert(upsert.id, {}, *placed), PADDING_ITEM)
+                self._encoded.add(upsert.id)
+
+    def _placed(self, attributes: Mapping[str, Any]) -> tuple[Float32Array, Float32Array | None, Float32Array] | None:
+        """Row, light vector and e_v that the encoder makes of attributes; None: it makes none."""
         if self._encoder is None:
-            return
-        for upsert in upserts:
-            with contextlib.suppress(RequestError):  # values that another bundle's attributes had: it stays unplaced
-                placed = self._encoder.encode([self._unplaced[upsert.id]])
-                light = None if placed.light is None else placed.light[0]
-                self._put(Upsert(upsert.id, {}, placed.rows[0], light), PADDING_ITEM)
+            return None
+        with contextlib.suppress(RequestError):  # values that another bundle's attributes had
+            placed = self._encoder.encode([attributes])
+            return placed.rows[0], None if placed.light is None else placed.light[0], placed.vectors[0]
+        return None
 
     def _made(self) -> Snapshot:
         catalogue, base, counts = self._catalogue, self._base, self.counts

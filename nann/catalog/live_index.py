@@ -13,9 +13,6 @@ from nann.search_input import SearchIndex, UnlinkedItems
 
 from .added_items import Added
 
-_ROOM, _LEAST_ROOM = 0.02, 1_024
-"""Places behind the bundle's items that are there from the beginning, as a share of these, and at least."""
-
 
 class LiveIndex:
     """Follows the added items of one bundle, for whoever searches it.
@@ -43,6 +40,8 @@ class LiveIndex:
     def _with(self, added: Added) -> LightCodes:
         """The codes of all items, and of all places that there is room for."""
         end = added.first + added.capacity
+        if self._codes is None and not added.move:
+            self._codes = self._index.codes_with_room
         if self._codes is None or added.move != self._move or len(self._codes.codes) < end:
             self._codes, self._coded, self._move = self._with_room(added.first, end), 0, added.move
         self._codes.write(added.first + self._coded, added.light[self._coded :])
@@ -51,7 +50,7 @@ class LiveIndex:
 
     def _with_room(self, first: int, end: int) -> LightCodes:
         base = self._index.light_codes
-        room = max(int(_ROOM * first), _LEAST_ROOM, 2 * (end - first))
-        codes = np.zeros((first + room, base.codes.shape[1]), np.int8)
+        rows = max(len(self._index.codes_with_room.codes), first + 2 * (end - first))
+        codes = np.zeros((rows, base.codes.shape[1]), np.int8)
         codes[: len(base.codes)] = base.codes
         return replace(base, codes=codes)

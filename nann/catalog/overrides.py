@@ -170,6 +170,14 @@ class LiveCatalogue(Catalogue):
         self._below = below
         self._layers = layers
 
+    @property
+    def values(self) -> dict[str, dict[int, Any]]:
+        """By attribute the values that the layers give to items; None: no value."""
+        return {
+            name: {item: value for layer in layers for item, value in layer.values.items()}
+            for name, layers in self._layers.items()
+        }
+
     def compared(self, comparison: Comparison) -> Uint64Array:
         """See `Catalogue`."""
         found = self._below(comparison)

@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle, search_file_names, verify_file
+from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle, search_file_names
 from nann.errors import ServerError
+from nann.manifest import verify_file
 from nann.signature import SCORER, USER_ENCODER
 
 from ...python_backend.engines.onnx_model import OnnxModel

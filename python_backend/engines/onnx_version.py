@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nann.bundle import Bundle, verify_file
+from nann.bundle import Bundle
+from nann.manifest import verify_file
 from nann.signature import BEHAVIORS, CANDIDATE_ROWS, CANDIDATES, PROFILE_CODES, ModelSpec
 
 from ..version_folder import MODEL_FILES, ONNX_FILE, onnx_files

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from nann.bundle import SCORER_HALF_FILE, Bundle, verify_file
+from nann.bundle import SCORER_HALF_FILE, Bundle
+from nann.manifest import verify_file
 from nann.plans import input_shapes
 from nann.signature import SCORER, USER_ENCODER, ModelSpec
 

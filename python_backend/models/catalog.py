@@ -7,6 +7,7 @@ ever sees the key. It belongs to the repository and not to a version, so that al
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from nann.signature import (
     HEARTBEAT_ID,
     ITEM_LIGHT,
     ITEM_ROW,
+    ITEM_VECTOR,
     LIST_FILTERS,
     OPERATION,
     REMOVE_FILTER,
@@ -36,9 +38,9 @@ from nann.signature import (
 
 from ..catalog_items import CatalogItems
 from ..operator_filters import OperatorFilters
-from ..settings import config_share
+from ..settings import CATALOG_STREAM_VARIABLE, config_share
 from ..tensors import answer_each, log_warning, read_optional_tensor, read_parameters, read_tensor
-from ..watch.catalog_metrics import CatalogMetrics
+from ..watch.catalog_metrics import CatalogMetrics, add_stream_metrics
 from ..watch.publisher import MetricsPublisher
 
 
@@ -46,15 +48,18 @@ class TritonPythonModel:
     """Triton's view of the catalog."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Finds the repository that the server serves, and reads its journal."""
+        """Finds the repository that the server serves, and reads its journal and the stream that it follows, if any."""
         config = json.loads(args["model_config"])
         self._repository = Path(args["model_repository"]).parent
-        self._filters = OperatorFilters(self._repository)
         added_share = config_share(config, "max_added_share", 0.01)
         changed_share = config_share(config, "max_changed_share", 0.1)
-        self._items = CatalogItems(self._repository, added_share, changed_share, log_warning)
+        stream = os.environ.get(CATALOG_STREAM_VARIABLE, "")
+        self._items = CatalogItems(self._repository, added_share, changed_share, log_warning, stream)
+        self._filters = OperatorFilters(self._repository, self._items.follow)
         self._publisher = MetricsPublisher(args)
         self._metrics = CatalogMetrics(self._publisher, lambda: self._items.corpus, lambda: self._items.limits[0])
+        if self._items.replica is not None:
+            add_stream_metrics(self._publisher, self._items.replica)
         self._operations = {
             SET_FILTER: lambda request, asked: self._filters.set(_name(asked), self._definition(request, asked)),
             REMOVE_FILTER: lambda _, asked: self._filters.remove(_name(asked)),
@@ -74,7 +79,7 @@ class TritonPythonModel:
         self._items.close()
 
     def _upsert(self, request: Any, _: Mapping[str, Any]) -> dict[str, Any]:
-        parts = (read_optional_tensor(request, spec) for spec in (ATTRIBUTES, ITEM_ROW, ITEM_LIGHT))
+        parts = (read_optional_tensor(request, spec) for spec in (ATTRIBUTES, ITEM_ROW, ITEM_LIGHT, ITEM_VECTOR))
         return self._items.upsert(_ids(request), *parts)
 
     def _answer(self, request: Any) -> Tensors:

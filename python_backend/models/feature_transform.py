@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nann.bundle import ITEM_IDS_FILE, Bundle
+from nann.bundle import Bundle, feature_file_names
 from nann.errors import RequestError
 from nann.features import FeatureTransform
 from nann.item_ids import Ids
@@ -46,9 +46,6 @@ from ..tensors import answer_each, log_warning, read_optional_tensor, read_param
 from ..watch.history_metrics import HistoryMetrics
 from ..watch.publisher import MetricsPublisher
 
-FILES = (ITEM_IDS_FILE,)
-"""Files of the bundle that this model reads."""
-
 
 def transform(
     features: FeatureTransform, ids: Ids, profile: npt.NDArray[Any] | None
@@ -78,7 +75,7 @@ class TritonPythonModel:
     def initialize(self, args: Mapping[str, str]) -> None:
         """Opens and verifies the bundle's files in the version folder."""
         folder = Path(args["model_repository"]) / args["model_version"]
-        self._features = Bundle.open(folder, FILES).features
+        self._features = Bundle.open(folder, feature_file_names(Bundle.open(folder, ()).manifest)).features
         self._kind = self._features.id_kind
         self._behaviors, self._exclude, self._allow = map(
             self._kind.spec, (BEHAVIOR_ITEM_IDS, EXCLUDE_ITEM_IDS, ALLOW_ITEM_IDS)
@@ -136,8 +133,9 @@ class TritonPythonModel:
         self._unknown_items.add(int(outputs[UNKNOWN_ITEMS].sum()))
         parameters = read_parameters(request)
         excluded = self._listed(request, self._exclude)
-        unread = ids.shape[1] > self._features.sequence_length or outputs[UNKNOWN_ITEMS].any()
-        if unread and excludes_history(parameters):
+        features = self._features
+        unread = ids.shape[1] > features.sequence_length or outputs[UNKNOWN_ITEMS].any()
+        if (unread or features.behavior_ids is not None) and excludes_history(parameters):
             # beam_retrieval knows only the behaviours that the model reads.
             history = self._features.item_codes(ids)
             excluded = history if excluded is None else np.concatenate([excluded, history], axis=1)

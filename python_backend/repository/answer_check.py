@@ -67,10 +67,10 @@ def check_release(control: ModelControl, repository: Path, version: int) -> None
 
 
 def sample_users(bundle: Bundle) -> Ids:
-    """Behaviour sequences of the bundle's items, always the same: external ids, `[CHECKED_USERS, L]`."""
-    rng = np.random.default_rng(0)
-    items = rng.choice(bundle.item_count, (CHECKED_USERS, bundle.sequence_length))
-    return bundle.external_ids(items.astype(np.int32))
+    """Behaviour sequences of items that the user encoder knows, always the same: external ids, `[CHECKED_USERS, L]`."""
+    known, kind = bundle.features.known_ids, bundle.id_kind
+    items = np.random.default_rng(0).choice(len(known), (CHECKED_USERS, bundle.sequence_length))
+    return kind.external(known, items.astype(np.int32), kind.padding)
 
 
 def served_answers(control: ModelControl, users: Ids, version: int) -> Answers:
@@ -95,9 +95,10 @@ def expected_answers(release: Path, users: Ids, journal: Path) -> Answers:
     index, rows = LiveIndex(bundle).of(snapshot.added)
     conditions = RequestConditions(bundle)
     conditions.follow(snapshot.removed, snapshot.attributes, snapshot.added)
-    blocked = conditions.blocked(SearchOptions(), behaviors)
+    own_items = bundle.features.own_items(behaviors)
+    blocked = conditions.blocked(SearchOptions(), own_items)
     scorer = EmbeddedScorer.open(release / SCORER.name / ONNX_FILE, rows=rows)
-    found = beam_search(index, scorer, UserBatch(states, behaviors, blocked), bundle.search_params)
+    found = beam_search(index, scorer, UserBatch(states, own_items, blocked), bundle.search_params)
     return Answers(live.id_of(found.items, snapshot.added), found.scores)
 
 

@@ -178,7 +178,7 @@ class Retriever:
 
         Args:
             user_states: `float32[B, S]`.
-            behaviors: `int32[B, L]` item indices, -1 = padding.
+            behaviors: `int32[B, L]` behaviour indices (`FeatureTransform.behavior_ids`), -1 = padding.
             parameters: the request's parameters, as JSON.
             origin: the request's arrival, key and lists; None: it arrives now, without lists.
 
@@ -188,23 +188,24 @@ class Retriever:
         """
         if user_states.ndim != 2 or 0 in user_states.shape:
             raise RequestError(f"{USER_STATE.name} has shape {list(user_states.shape)}; expected [batch, size]")
-        bundle = self._bundle
+        bundle, features = self._bundle, self._bundle.features
         if behaviors.ndim != 2 or len(behaviors) != len(user_states):
             raise RequestError(f"{BEHAVIORS.name} has shape {list(behaviors.shape)}; expected [{len(user_states)}, L]")
-        if behaviors.size and not PADDING_ITEM <= behaviors.min() <= behaviors.max() < bundle.item_count:
+        if behaviors.size and not PADDING_ITEM <= behaviors.min() <= behaviors.max() < len(features.known_ids):
             raise RequestError(
                 f"{BEHAVIORS.name} holds item indices from {behaviors.min()} to {behaviors.max()}; expected "
-                f"{PADDING_ITEM} to {bundle.item_count - 1}: is feature_transform from the same bundle?"
+                f"{PADDING_ITEM} to {len(features.known_ids) - 1}: is feature_transform from the same bundle?"
             )
+        own_items = features.own_items(behaviors)
         options, params = parse_search(own_parameters(parameters), self._params, self._by_entry, self._bounds)
         if params.every_item:
             self._bounds.check_all(bundle.item_count)
         if params.seeds is not None:
             light_users(user_states, self._index.light_width)  # an invalid state must fail only its own request
         origin = origin or Origin(time.monotonic_ns(), 0)
-        blocked = self._conditions.blocked(options, behaviors, excluded=origin.excluded, allowed=origin.allowed)
+        blocked = self._conditions.blocked(options, own_items, excluded=origin.excluded, allowed=origin.allowed)
         return Search(
-            UserBatch(user_states, behaviors, blocked),
+            UserBatch(user_states, own_items, blocked),
             params,
             self._limit.asked(options),
             min(origin.arrived_ns, time.monotonic_ns()),

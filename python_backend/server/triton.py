@@ -17,6 +17,7 @@ from pathlib import Path
 from nann.errors import ConfigError, NannError, ServerError
 from nann.signature import CATALOG, ENSEMBLE, SCORER
 
+from ..settings import CATALOG_STREAM_VARIABLE
 from ..tracing import triton_trace_options
 from .admin_key import ADMIN_HEADER, GRPC_ADMIN_HEADER
 from .control import ModelControl
@@ -60,6 +61,8 @@ class ServerOptions:
         admin_key: opens the endpoints for shared memory, the model repository, tracing and logging to requests that
             carry it; None: they are closed to all clients.
         http_inference: whether clients may ask over HTTP; else only requests with the admin key.
+        catalog_stream: URL of the Redis stream that holds the changes of items of several servers; None: this server
+            alone changes them.
         tls: TLS for gRPC. Triton's HTTP has no TLS, so it is then bound to loopback.
     """
 
@@ -73,6 +76,7 @@ class ServerOptions:
     start_timeout_s: float = 300.0
     stop_grace_s: float = 3.0
     admin_key: str | None = field(default=None, repr=False)
+    catalog_stream: str | None = None
     tls: ServerTls | None = None
     http_inference: bool = True
 
@@ -245,6 +249,7 @@ class TritonServer:
         with hidden_key(self._admin_key) as key:
             command = server_command(options, install, repository, backends, f"{runtime.name}-", key.placeholder)
             variables = {**install.environment(), NOT_READY_VARIABLE: str(self._not_ready_file)}
+            variables[CATALOG_STREAM_VARIABLE] = options.catalog_stream or ""
             # Not our working directory: a folder `nann/` there would hide the package of that name.
             self._group = ProcessGroup.start(
                 command, key.environment(variables), runtime, FOLDER / f"{runtime.name}-", (key.pipe, lock, regions)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from nann.catalog import LiveCorpus
 
 from .publisher import MetricsPublisher
+
+if TYPE_CHECKING:
+    from ..catalog_replica import Replica
 
 _KINDS = ("added", "replaced", "deleted", "changed", "unplaced")
 
@@ -55,3 +59,18 @@ class CatalogMetrics:
             return 0.0 if corpus is None else float(getattr(corpus.counts, name))
 
         return read
+
+
+def add_stream_metrics(publisher: MetricsPublisher, replica: Replica) -> None:
+    """Adds gauges of how a journal follows the stream that several servers write."""
+    publisher.reading(
+        "nann_catalog_stream_followed",
+        "1 while the journal follows the stream of changes, 0 while it can't",
+        lambda: float(not replica.problem),
+    )
+    publisher.reading(
+        "nann_catalog_stream_sequence", "The last change that was seen in the stream", lambda: replica.stream_sequence
+    )
+    publisher.reading(
+        "nann_catalog_stream_read_timestamp_seconds", "When the stream was last read", lambda: replica.read_s
+    )

@@ -23,7 +23,6 @@ from nann.bundle import (
     LIGHT_VECTORS_FILE,
     MANIFEST_FILE,
     Bundle,
-    sha256_of,
     write_manifest,
 )
 from nann.errors import FilterError, NannError
@@ -31,6 +30,7 @@ from nann.features import FeatureTransform
 from nann.filters import ServedFilters, parse
 from nann.graph import HnswGraph, Layer, load_array
 from nann.item_ids import TEXT, why_no_text_id
+from nann.manifest import sha256_of
 from nann.python_backend.search.outcomes import Kind
 from nann.python_backend.search.retriever import Retriever, Search
 from nann.search_requests import SearchBounds, TimeLimit

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import threading
 import time
 
@@ -14,16 +12,14 @@ from support.cli_commands import nann, refused
 from support.live_bundle import ITEMS, attributes, item_ids, make_bundle
 from support.own_server import ADMIN_KEY, own_server
 from support.reference import OfflineEnsemble
-from support.serve_process import serving
 from support.waiting import wait_until
 
 from nann.catalog.journal import journal_path
 from nann.clients import RetrievalClient
-from nann.errors import NannError, ServerError
+from nann.errors import ServerError
 from nann.python_backend.repository.answer_check import sample_users
 from nann.python_backend.repository.deploy import deploy
 from nann.python_backend.repository.install import install_bundle
-from nann.python_backend.server.control import ModelControl
 from nann.signature import ATTRIBUTES, CHANGED_ITEM_IDS
 
 pytestmark = pytest.mark.triton
@@ -143,61 +139,6 @@ def server_metrics(server) -> dict[str, float]:
     wait_until(lambda: any(value for name, value in read().items() if "sequence" in name and 'catalog"' in name))
     time.sleep(1.5)  # the models send them once a second
     return read()
-
-
-def test_kill_9_of_any_process_loses_nothing(live_bundle_path, tmp_path, monkeypatch):
-    monkeypatch.setenv("NANN_ADMIN_KEY", KEY)
-    acknowledged: set[int] = set()
-    waiting = iter(ALL.tolist())
-
-    def delete_some(control, count: int) -> None:
-        done = 0
-        while done < count:
-            ids = [next(waiting) for _ in range(3)]
-            try:
-                delete(control, ids)
-            except NannError:  # maybe done, maybe not
-                time.sleep(0.05)
-            else:
-                acknowledged.update(ids)
-                done += 1
-
-    def check(serve) -> None:
-        control = ModelControl(serve.http_url, KEY)
-        wait_until(lambda: _status(control))
-        assert _status(control)["deleted"] >= len(acknowledged)
-        with RetrievalClient(serve.grpc_url, timeout_s=20) as client:
-            found = wait_until(lambda: _allowed(client, sorted(acknowledged)))
-        assert found == [0], "none of them may be shown"
-
-    with serving(live_bundle_path, tmp_path) as serve:
-        for model in ("catalog", "beam_retrieval"):
-            delete_some(ModelControl(serve.http_url, KEY), 5)
-            stub = serve.stubs[model]
-            os.kill(stub, signal.SIGKILL)
-            delete_some(ModelControl(serve.http_url, KEY), 5)
-            wait_until(lambda: serve.stubs.get(model, stub) != stub)  # noqa: B023
-            check(serve)
-        delete_some(ModelControl(serve.http_url, KEY), 5)
-        os.kill(serve.triton, signal.SIGKILL)
-        serve.process.wait(timeout=60)
-    with serving(live_bundle_path, tmp_path) as serve:
-        check(serve)
-
-
-def _status(control) -> dict | None:
-    try:
-        return control.catalog("catalog_status")
-    except NannError:
-        return None
-
-
-def _allowed(client, ids) -> list[int] | None:
-    """How many of these items may be shown, in a list; None: no answer."""
-    try:
-        return client.retrieve(ALL[-5:].tolist(), allow_item_ids=ids).items_matching.tolist()
-    except NannError:
-        return None
 
 
 def test_a_damaged_journal_stops_the_start(live_bundle_path, tmp_path):

@@ -1,4 +1,4 @@
-"""The containers' entry commands, run here with the wheel's Triton; only paths, ports and the target are replaced."""
+"""The containers' entry commands, run here with the wheel's Triton; only paths and ports are replaced."""
 
 from __future__ import annotations
 
@@ -33,14 +33,13 @@ def in_dockerfile(instruction: str, stage: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def served(live_bundle_path, tmp_path_factory):
-    """The command of server-cpu in the compose file, with the target `embedded` instead of `onnxruntime`."""
+    """The command of server-cpu in the compose file."""
     folder = tmp_path_factory.mktemp("container")
     service = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["server-cpu"]
     command = [*in_dockerfile("ENTRYPOINT", "server"), *service["command"]]
-    assert command[-2:] == ["--target", "onnxruntime"] == in_dockerfile("CMD", "server")
     http, grpc, metrics = free_ports(3)
     places = {"nann": str(Path(sys.executable).parent / "nann"), "/bundle": str(live_bundle_path)}
-    places |= {"/var/lib/nann/model_repository": str(folder / "repository"), "onnxruntime": "embedded"}
+    places["/var/lib/nann/model_repository"] = str(folder / "repository")
     command = [places.get(word, word) for word in command]
     command += shlex.split(
         f"--http-port {http} --grpc-port {grpc} --metrics-port {metrics} --log-file {folder / 'log'}"

@@ -13,6 +13,7 @@ import yaml
 from support import observed, prometheus
 from support.live_bundle import FAILING_INDEX, item_ids
 from support.own_server import own_server
+from support.redis_server import running_redis
 
 from nann.clients import RetrievalClient
 from nann.errors import NannError
@@ -39,7 +40,10 @@ def watched(live_bundle_path, tmp_path_factory):
     folder = tmp_path_factory.mktemp("watched")
     prometheus.find_tools()
     with (
-        own_server(live_bundle_path, folder / "server", quality_share=1, quality_load=1) as server,
+        running_redis(folder / "redis") as redis,
+        own_server(
+            live_bundle_path, folder / "server", catalog_stream=f"{redis.url}/items", quality_share=1, quality_load=1
+        ) as server,
         prometheus.running(server.metrics_url, folder / "prometheus") as running,
         RetrievalClient(server.grpc_url, timeout_s=20) as client,
         asking(client),

@@ -73,3 +73,6 @@ def test_an_item_is_in_the_next_answer_and_a_known_one_moves(tmp_path):
         add(server.control, [worst], 100 * rows[[best]], 100 * light[[best]])
         assert client.retrieve(history).item_ids[0, :2].tolist() == [worst, 39]
         assert client.retrieve(history).items_matching.tolist() == [ITEMS + 39]
+        assert worst not in client.retrieve(history, exclude_item_ids=[worst]).item_ids
+        assert worst not in client.retrieve([*history, worst], exclude_history=True).item_ids
+        assert client.retrieve(history, allow_item_ids=[worst]).item_ids[0, :2].tolist() == [worst, -1]

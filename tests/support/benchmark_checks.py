@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from nann.perf.benchmark import Benchmark
-from nann.perf.benchmarks import by_user, gate, instances, lockstep, marking, prepare, retrieval, served, start
+from nann.perf.benchmarks import by_user, gate, instances, lockstep, marking, prepare, refresh, retrieval, served, start
 from nann.perf.benchmarks.scorer import CANDIDATE_COUNTS
 
 from .reports import curve, drawn, level, tables
@@ -185,6 +185,17 @@ def _growth(result: Any, found: Tables, figures: Figures) -> None:
         assert list(line.get_ydata()) == [point[key] for point in result["points"]]
 
 
+def _refresh(result: Any, found: Tables, figures: Figures) -> None:
+    (rows,) = found
+    assert column(rows, "the next graph") == list(refresh.WORDS.values())
+    for row, name in zip(rows, refresh.WORDS, strict=True):
+        one = result[name]
+        assert row["seconds"] == f"{one['seconds']:.1f}"
+        assert row["seconds of a core"] == f"{one['core_seconds']:.1f}"
+        assert row["coverage@200"] == f"{100 * one['coverage']:.2f}%"
+        assert row["of building anew"] == f"{100 * one['core_seconds'] / result['anew']['core_seconds']:.1f}%"
+
+
 def _filters(result: Any, found: Tables, figures: Figures) -> None:
     alone, together = found
     for row, (name, one) in zip(alone, result["one"].items(), strict=True):
@@ -237,5 +248,6 @@ _CHECKS: dict[str, Callable[[Any, Tables, Figures], None]] = {
     "start": _start,
     "growth": _growth,
     "prepare": _prepare,
+    "refresh": _refresh,
     "gate": _gate,
 }

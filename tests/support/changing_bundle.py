@@ -15,12 +15,12 @@ ITEMS = tiny_bundle.ITEMS
 IDS = tiny_bundle.item_ids().tolist()
 OF_ITEMS: list[dict[str, Any]] = DESCRIBED[:ITEMS]
 """The attributes of each item."""
-ROW_WIDTH, LIGHT_WIDTH = 3, 2
+ROW_WIDTH, LIGHT_WIDTH, VECTOR_WIDTH = 3, 2, 4
 
 
 def make_bundle(path: Path, *, onnx_files: bool = True, **manifest: object) -> Bundle:
     export = {"user_state_width": tiny_bundle.LENGTH, "item_row_width": ROW_WIDTH}
-    made = {"export": export, **manifest}
+    made = {"export": export, "vector_dim": VECTOR_WIDTH, **manifest}
     bundle = tiny_bundle.make_bundle(path, onnx_files=onnx_files, light=True, **made)
     attributes = {name: values[:ITEMS] for name, values in ATTRIBUTES.items()}
     entries, files = catalogue_of(attributes, ITEMS).save(path)

@@ -41,8 +41,10 @@ def own_server(
     *,
     scorer_wait_s: float = 0.0,
     queue_timeout_s: float | None = None,
+    queue_size: int | None = None,
     instances: int = 1,
     admin_key: str | None = ADMIN_KEY,
+    catalog_stream: str | None = None,
     histories: str | None = None,
     **parameters: object,
 ) -> Iterator[TritonServer]:
@@ -53,8 +55,10 @@ def own_server(
         folder: for its repository and log.
         scorer_wait_s: extra time of each scorer call, without using the processor, as for a GPU.
         queue_timeout_s: of beam_retrieval; None: what its config.pbtxt says.
+        queue_size: the same.
         instances: of beam_retrieval.
         admin_key: opens model control.
+        catalog_stream: of several servers.
         histories: address of a store of histories; None: there is none.
         parameters: of beam_retrieval, in place of those in its config.pbtxt.
     """
@@ -66,11 +70,13 @@ def own_server(
         config.instance_group[0].count = instances
         if queue_timeout_s is not None:
             config.dynamic_batching.default_queue_policy.default_timeout_microseconds = round(queue_timeout_s * 1e6)
+        if queue_size is not None:
+            config.dynamic_batching.default_queue_policy.max_queue_size = queue_size
     if scorer_wait_s:
         model = repository / SCORER.name / "1" / "model.py"
         model.unlink()
         model.write_text(_SLOW_SCORER.format(wait_s=scorer_wait_s))
-    with TritonServer(server_options(folder, admin_key=admin_key)) as server:
+    with TritonServer(server_options(folder, admin_key=admin_key, catalog_stream=catalog_stream)) as server:
         yield server
 
 

@@ -38,7 +38,7 @@ class RedisServer:
     def __init__(self, folder: Path, *options: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (self.port,) = free_ports(1)
-        self._folder = folder
+        self.folder = folder
         self._command = [redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)]
         self._command += ["--appendonly", "yes", "--save", "", *options]
         self._process: subprocess.Popen[bytes] | None = None
@@ -55,9 +55,9 @@ class RedisServer:
 
     def start(self) -> None:
         """Starts it, and waits until it takes commands."""
-        with (self._folder / "words").open("ab") as words:
+        with (self.folder / "words").open("ab") as words:
             self._process = subprocess.Popen(self._command, stdout=words, stderr=words)
-        wait_until(self._answers, lambda: (self._folder / "words").read_text())
+        wait_until(self._answers, lambda: (self.folder / "words").read_text())
 
     def kill(self) -> None:
         """`kill -9`; it loses nothing that it has answered for."""
@@ -68,7 +68,7 @@ class RedisServer:
 
     def _answers(self) -> bool:
         assert self._process is not None
-        assert self._process.poll() is None, (self._folder / "words").read_text()
+        assert self._process.poll() is None, (self.folder / "words").read_text()
         with contextlib.closing(self.client) as client:
             try:
                 return bool(client.ping())

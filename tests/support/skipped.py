@@ -12,6 +12,10 @@ EXPECTED_IN_CI = {
     "no rows of UserBehavior": "Taobao's log may not be passed on; its reader is tested on rows of our own as well",
     "no Amazon reviews": "they are no part of the repository; smaller tests compare the same code with plain versions",
     "no vector database": "they are for one study, and large; `pip install -e '.[databases]'` for its tests",
+    "no java here": "the example in Java needs a Java of the machine; the one in JavaScript is always run",
+    "no go here": "the same for Go",
+    "no container engine": "an engine comes with the machine; `make test-containers` is for one that has it",
+    "no torch for CPUs": "that for GPUs takes gigabytes; other tests serve with torch as well",
     "torch sees no GPU": "CI has none; `make test-gpu` is for a machine that has",
 }
 """Why CI may skip a test, by the beginning of the test's own reason."""

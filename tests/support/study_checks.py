@@ -250,16 +250,16 @@ def _filters(result: Any, found: Tables, figures: Figures) -> None:
 
 
 def _fresh(result: Any, found: Tables, figures: Figures) -> None:
-    tables_left = iter(found)
+    tables_left, kinds = iter(found), ("recall_new", "recall_old")
     for one in result.values():
         methods, rows, places = one["methods"], next(tables_left), next(tables_left)
         for name, label in PLACED.items():
             row = next(row for row in rows if row["new items are placed by"] == label)
-            known = [percent(methods[name].get(key)) for key in ("recall_new", "recall_alone", "recall_old", "listed")]
+            known = [percent(methods[name].get(key)) for key in ("recall", *kinds, "recall_alone", "listed")]
             assert [cell.split(" ± ")[0] for cell in list(row.values())[1:]] == known
         boosted = [each for measured in methods.values() for each in measured.get("boosted", [])]
-        names = ("share of the lists", "new items", "other items")
-        assert columns(places, *names) == [percents(each, "listed", "recall_new", "recall_old") for each in boosted]
+        names = ("share of the lists", "new items", "other items", "all answers")
+        assert columns(places, *names) == [percents(each, "listed", *kinds, "recall") for each in boosted]
     assert next(tables_left, None) is None
 
 

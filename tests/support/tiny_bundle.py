@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from nann.bundle import ITEM_IDS_FILE, ITEM_ROWS_FILE, LIGHT_VECTORS_FILE, Bundle, sha256_of, write_manifest
+from nann.bundle import ITEM_IDS_FILE, ITEM_ROWS_FILE, LIGHT_VECTORS_FILE, Bundle, write_manifest
 from nann.graph import HnswGraph, Layer
 from nann.item_ids import TEXT
-from nann.manifest import ID_KIND
+from nann.manifest import ID_KIND, sha256_of
 from nann.plans import PLANS_FILE, PLANS_FORMAT_VERSION, onnx_hash, plan_file
 
 ITEMS = 30

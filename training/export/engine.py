@@ -12,9 +12,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from nann.bundle import SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, Bundle, sha256_of
+from nann.bundle import SCORER_FILE, SCORER_HALF_FILE, USER_ENCODER_FILE, Bundle
 from nann.durable_files import new_file, write_json
 from nann.errors import BundleError, ConfigError, ScorerError
+from nann.manifest import sha256_of
 from nann.plans import (
     PLANS_FILE,
     PLANS_FORMAT_VERSION,

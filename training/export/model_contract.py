@@ -57,7 +57,7 @@ def example_users(bundle: Bundle, users: int) -> tuple[Tensor, Tensor]:
     """Random histories of every length, an empty one among them, and profiles: int32[users, L], int32[users, P]."""
     rng = np.random.default_rng(users)
     length = bundle.sequence_length
-    behaviors = rng.integers(bundle.item_count, size=(users, length), dtype=np.int32)
+    behaviors = rng.integers(len(bundle.features.known_ids), size=(users, length), dtype=np.int32)
     kept = np.linspace(length, 0, users).astype(int) if users > 1 else np.array([length])
     behaviors[np.arange(length) < length - kept[:, None]] = -1
     sizes = [len(field["values"]) + 1 for field in bundle.manifest["profile_fields"]] or [1]

@@ -84,8 +84,12 @@ def export_to_bundle(
         DataError: if item_rows has another shape, or a number in it is not finite.
         ScorerError: if a module breaks the contract, or onnxruntime's scores differ from torch's. The bundle is then
             left without the ONNX files.
-        BundleError: if no search can reach more than 5% of the items.
+        BundleError: if no search can reach more than 5% of the items, or the items changed after the training.
     """
+    if bundle.features.behavior_ids is not None:
+        raise BundleError(
+            f"{bundle.path} is of `nann refresh`: its items are not those of the training; index and export another one"
+        )
     reachability = Reachability.require(bundle.graph, warn=False)  # `create_bundle` has said it
     user_encoder, scorer = plain_module(user_encoder), plain_module(scorer)
     rows = None if item_rows is None else _checked_rows(bundle, item_rows)

@@ -261,8 +261,7 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
             similarities = item.queries.transpose(1, 2) @ user.keys.transpose(2, 3)  # [B, H, C, A]
             found.append((similarities.clamp(max=MAX_SIMILARITY).exp() @ user.weights[..., None]).squeeze(-1))
         if self.kernel.repeats:
-            same = (item.item[..., None] == user.behaviors[:, None]).to(inner.dtype)  # [B, C, L]
-            found.append((same @ user.repeat_weights[..., None]).transpose(1, 2))
+            found.append(_in_history(user, item.item)[:, None])
         if not found:
             return inner
         evidence = torch.cat(found, dim=1).log1p().transpose(1, 2)  # [B, C, E]
@@ -335,6 +334,19 @@ class _Gates(nn.Module):
     def of_item(self, vector: Tensor) -> Tensor:
         """e_v, float[..., d] -> float[..., count]."""
         return _GATE_SCALE * (vector @ self.item.T - self.usual * self.item[:, -1])
+
+
+def _in_history(user: KernelUser, items: Tensor) -> Tensor:
+    """The sum of r_r over the behaviours that are each item: int[B or 1, C] -> float[B, C]."""
+    if len(items) > 1:
+        same = (items[..., None] == user.behaviors[:, None]).to(user.repeat_weights.dtype)  # [B, C, L]
+        return (same @ user.repeat_weights[..., None]).squeeze(-1)
+    # All users share the items, often the whole corpus: a look-up of each behaviour instead of C L comparisons.
+    distinct, places = items[0].unique(return_inverse=True)
+    behaviors = user.behaviors.to(distinct.dtype).contiguous()
+    nearest = torch.searchsorted(distinct, behaviors).clamp(max=len(distinct) - 1)
+    weights = user.repeat_weights * (distinct[nearest] == behaviors)
+    return weights.new_zeros(len(weights), len(distinct)).scatter_add(1, nearest, weights)[:, places]
 
 
 def _by_age(recency: Tensor, ages: Tensor) -> Tensor:

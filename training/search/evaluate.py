@@ -154,9 +154,10 @@ def _entry(notes: dict[str, Any], *keys: str) -> dict[str, Any]:
 
 
 def check_same_items(bundle: Bundle, data: PreparedData) -> None:
-    """Raises DataError unless bundle and data set have the same items in the same order."""
-    if not np.array_equal(bundle.item_ids, data.item_ids):
+    """Raises DataError unless the bundle's models know the items of the data set, in the same order."""
+    known = bundle.features.known_ids
+    if not np.array_equal(known, data.item_ids):
         raise DataError(
-            f"the {bundle.item_count} items of {bundle.path} are not the {len(data.item_ids)} items of the data set; "
+            f"the {len(known)} items of {bundle.path} are not the {len(data.item_ids)} items of the data set; "
             "use the data set the bundle was made from"
         )

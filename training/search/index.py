@@ -175,7 +175,7 @@ def create_bundle(
         BundleError: if `out` exists and is not a bundle, no search could reach more than 5% of the items, or a
             recommended search exceeds the bounds or leaves places of a result empty.
     """
-    _check_folder(out)
+    check_folder(out)
     vectors = _checked_vectors("item_vectors", item_vectors)
     kind = kind_of(item_ids)
     ids = _checked_ids(item_ids, kind, len(vectors))
@@ -197,7 +197,7 @@ def create_bundle(
         "vector_dim": vectors.shape[1],
         "sequence_length": sequence_length,
         "profile_fields": list(profile_fields),
-        "graph": _graph_summary(graph, index),
+        "graph": graph_summary(graph, index),
         "search": search_to_json(recommended[0]),
         "search_by_entry": {one.entry: search_to_json(one) for one in recommended[1:]},
     }
@@ -262,7 +262,8 @@ def _checked_vectors(name: str, given: npt.NDArray[Any], ids: npt.NDArray[Any] |
     return vectors
 
 
-def _graph_summary(graph: HnswGraph, config: IndexConfig) -> dict[str, Any]:
+def graph_summary(graph: HnswGraph, config: IndexConfig) -> dict[str, Any]:
+    """What the manifest says of a graph."""
     return {
         "m": config.m,
         "ef_construction": config.ef_construction,
@@ -275,7 +276,8 @@ def _graph_summary(graph: HnswGraph, config: IndexConfig) -> dict[str, Any]:
     }
 
 
-def _check_folder(out: Path) -> None:
+def check_folder(out: Path) -> None:
+    """Raises BundleError if a folder, which a bundle shall replace, holds something else."""
     if out.is_file() or (out.exists() and not (out / MANIFEST_FILE).is_file() and entries(out)):
         raise BundleError(f"{out} exists and is not a bundle; choose another folder or remove it")
 

@@ -13,12 +13,14 @@ from rich.progress import Progress
 
 from nann.beam_search import beam_search
 from nann.bundle import USER_ENCODER_FILE, Bundle
+from nann.errors import DataError
 from nann.exact_search import exact_search
 from nann.metrics import coverage, recall, recall_delta, share_scored, targets_found
 from nann.scorer import Int32Array, Scorer
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
 from nann.search_result import SearchResult
+from nann.signature import PADDING_ITEM
 
 from ..data.prepared import PreparedData, Queries
 from ..excluded import Excluded
@@ -161,12 +163,50 @@ def exact_top(scorer: Scorer, users: UserBatch, item_count: int, top_k: int, exc
 def bundle_users(
     bundle: Bundle, data: PreparedData, split: str, users: int | None, threads: int = 0
 ) -> tuple[Queries, UserBatch]:
-    """The first `users` of a split (None: all), encoded by the bundle's user encoder; threads 0: all cores."""
+    """The first `users` of a split (None: all), encoded by the bundle's user encoder; threads 0: all cores.
+
+    If the bundle's items changed after the training (`nann refresh`), they are as the bundle numbers them: what it does
+    not have is neither ground truth nor history, and users who took nothing else afterwards are left out.
+
+    Raises:
+        DataError: if none is left.
+    """
     queries = data.queries(split, bundle.sequence_length, users)
+    own = queries
+    if bundle.features.behavior_ids is not None:
+        queries, own = _of_other_items(bundle, queries)
     encoder = OnnxUserEncoder(bundle.path / USER_ENCODER_FILE, threads)
     # A model without user profiles gets none, even if the data set has them.
     codes = queries.profiles.astype(np.int64) if bundle.features.profile_sizes else None
     profiles = bundle.features.profile(codes, len(queries.behaviors))
     blocks = [slice(i, i + USER_BLOCK) for i in range(0, len(profiles), USER_BLOCK)]
     states = [encoder.encode(queries.behaviors[some], profiles[some]) for some in blocks]
-    return queries, UserBatch(np.concatenate(states), queries.behaviors)
+    return own, UserBatch(np.concatenate(states), own.behaviors)
+
+
+def _of_other_items(bundle: Bundle, queries: Queries) -> tuple[Queries, Queries]:
+    """The queries whose ground truth the bundle has some of, in the numbers of the user encoder and of the bundle."""
+
+    def kept(indptr: npt.NDArray[np.int64], items: Int32Array) -> tuple[npt.NDArray[np.int64], Int32Array]:
+        own = bundle.features.own_items(items)
+        there = own != PADDING_ITEM
+        counts = np.bincount(np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))[there], minlength=len(indptr) - 1)
+        return np.append(0, np.cumsum(counts)), own[there]
+
+    target_indptr, target_items = kept(queries.target_indptr, queries.target_items)
+    excluded_indptr, excluded_items = kept(queries.excluded_indptr, queries.excluded_items)
+    rows = np.flatnonzero(np.diff(target_indptr))
+    if not len(rows):
+        raise DataError(
+            f"{bundle.path} has none of the items that the {len(queries.users)} users took: `nann refresh` removed "
+            "them; measure the bundle that it was given"
+        )
+    own = replace(
+        queries,
+        behaviors=bundle.features.own_items(queries.behaviors),
+        target_indptr=target_indptr,
+        target_items=target_items,
+        excluded_indptr=excluded_indptr,
+        excluded_items=excluded_items,
+    )
+    return queries.take(rows), own.take(rows)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nann.bundle import Bundle
+from nann.errors import DataError
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.search_input import UserBatch
 
@@ -48,6 +49,11 @@ class ModelLists:
         """
         require_exported(bundle)
         check_same_items(bundle, data)
+        if bundle.features.behavior_ids is not None:
+            raise DataError(
+                f"the items of {bundle.path} changed after the training, and baselines know those of the data set; "
+                "compare the bundle that `nann refresh` was given"
+            )
         return cls(
             bundle.sequence_length,
             lambda: bundle_users(bundle, data, split, users)[1],

@@ -23,7 +23,7 @@ from nann.bundle import (
 from nann.durable_files import new_folder
 from nann.scorer import Float32Array
 
-from .planted import WIDTH, PlantedCorpus
+from .planted import EF_CONSTRUCTION, WIDTH, M, PlantedCorpus
 from .recommended import seeded_search
 
 TOP_K = 200
@@ -50,6 +50,8 @@ def planted_bundle(folder: Path, cache: Path, item_count: int) -> Bundle:
                 "sequence_length": SEQUENCE_LENGTH,
                 "profile_fields": [],
                 "graph": {
+                    "m": M,
+                    "ef_construction": EF_CONSTRUCTION,
                     "entry_layer": graph.entry_layer,
                     "hnsw_entry_point": graph.hnsw_entry_point,
                     "layer_count": len(graph.layers),

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from nann.graph import HnswGraph, Layer
 from nann.reachability import reachable_items
 
+from .nearest import nearest
+
 LINKS = 4
 """How many nearest items link to a repaired one."""
-
-_ITEM_CHUNK, _ORPHAN_CHUNK = 65_536, 256
 
 
 def link_orphans(
@@ -31,33 +31,11 @@ def link_orphans(
     hosts[orphans] = False  # no orphan may depend on another
     if not orphans.size or not hosts.any():
         return graph
-    sources = _nearest(vectors, np.flatnonzero(hosts), orphans, links)  # [n, links]
+    sources = nearest(vectors, np.flatnonzero(hosts), vectors[orphans], links)  # [n, links]
     ground = _with_links(graph.layers[0], sources.reshape(-1), np.repeat(orphans, sources.shape[1]))
     repaired = replace(graph, layers=(ground, *graph.layers[1:]))
     repaired.validate()
     return repaired
-
-
-def _nearest(
-    vectors: npt.NDArray[np.float32], hosts: npt.NDArray[np.int64], items: npt.NDArray[np.int64], count: int
-) -> npt.NDArray[np.int64]:
-    """The `count` hosts nearest to each item, by brute force in chunks: `int64[items, count]`."""
-    count = min(count, len(hosts))
-    nearest = np.empty((len(items), count), np.int64)
-    for start in range(0, len(items), _ORPHAN_CHUNK):
-        chosen = items[start : start + _ORPHAN_CHUNK]
-        best = np.empty((len(chosen), 0), np.int64)
-        distance = np.empty((len(chosen), 0), np.float32)
-        for first in range(0, len(hosts), _ITEM_CHUNK):
-            chunk = hosts[first : first + _ITEM_CHUNK]
-            # Squared distances without the item's own norm, which does not change the order.
-            found = (vectors[chunk] ** 2).sum(axis=1) - 2 * vectors[chosen] @ vectors[chunk].T
-            distance = np.concatenate([distance, found], axis=1)
-            best = np.concatenate([best, np.tile(chunk, (len(chosen), 1))], axis=1)
-            kept = np.argsort(distance, axis=1, kind="stable")[:, :count]
-            distance, best = np.take_along_axis(distance, kept, 1), np.take_along_axis(best, kept, 1)
-        nearest[start : start + len(chosen)] = best
-    return nearest
 
 
 def _with_links(layer: Layer, sources: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> Layer:

@@ -145,8 +145,9 @@ def plan_shapes(bundle: Bundle, requests: Requests, width_count: int) -> ShapePl
     """
     require_exported(bundle)
     states = OnnxUserEncoder(bundle.path / USER_ENCODER_FILE).encode(requests.behaviors, requests.profiles)
+    own_items = bundle.features.own_items(requests.behaviors)
     users = [
-        UserBatch(states[row : row + 1], requests.behaviors[row : row + 1], blocked)
+        UserBatch(states[row : row + 1], own_items[row : row + 1], blocked)
         for row, blocked in enumerate(requests.blocked)
     ]
     scorer = _RecordingScorer(OnnxScorer.of_bundle(bundle))

@@ -12,7 +12,7 @@ from nann.errors import ConfigError
 from nann.scorer import Int32Array
 
 from ..auto_config import auto_config
-from ..config import TrainingConfig
+from ..config import TrainingConfig, ValidationConfig
 from ..data.prepared import PreparedData
 from ..export.item_encoder import item_codes
 from ..export.serving_modules import item_vectors
@@ -62,6 +62,7 @@ def run(runs: Runs, settings: StudySettings) -> Json:
             "expected both, and items with categories or attributes: prepare the log with --protocol time-split"
         )
     steps = settings.worth.steps or max(1, round(SETTINGS.share * auto.steps))
+    auto = auto.model_copy(update={"validation": ValidationConfig(every=0)})  # the measures are the study's own
     of_seeds = [_seed(runs, fresh, auto.override(steps=steps, seed=seed)) for seed in settings.seeds]
     return {
         "top_k": TOP_K,

@@ -13,14 +13,21 @@ LABELS = {
     "without_plain": "not in the corpus",
     "without_dropout": "not in the corpus, trained with id dropout",
 }
-COLUMNS = {"recall_new": "new items", "recall_alone": "new items, listed alone", "recall_old": "other items"}
+COLUMNS = {
+    "recall": "all answers",
+    "recall_new": "new items",
+    "recall_old": "other items",
+    "recall_alone": "new items, listed alone",
+}
+_IN_ONE_LIST = ("recall_new", "recall_old", "recall")
 _INTRODUCTION = """New items are those that no training row has; the answers of test users hold some. The model is that
 of `nann train --config auto` in a part of its steps, and again with id dropout. A new item is placed in one of these
 ways, or left out of the corpus, and every item is scored. Recall is a mean over the users with such answers; "listed
 alone" ranks new items only, as a list of new arrivals does. ± is the standard deviation over random seeds."""
 
-_BOOSTED = """One list of both leaves new items little room: they are as popular as the average item, and a list has
-the most popular ones. With a boost on their scores they take a share of the places. At equal shares:"""
+_BOOSTED = """In one list a new item, as popular as the average one, stands beside the most popular. It gets a place
+only if what describes it fits the user well. With a boost on their scores new items take more of the places, or fewer.
+At equal shares:"""
 
 
 def markdown(result: Json) -> str:
@@ -64,18 +71,28 @@ def _boosted(one: Json) -> str:
             LABELS[name],
             percent(each["listed"]),
             f"{each['boost']:+.1f}",
-            *map(percent, (each["recall_new"], each["recall_old"])),
+            *(percent(each[key]) for key in _IN_ONE_LIST),
         ]
         for name, measured in methods.items()
         for each in measured["boosted"]
     ]
-    return table(["new items are placed by", "share of the lists", "boost", "new items", "other items"], rows)
+    header = ["new items are placed by", "share of the lists", "boost", *(COLUMNS[key] for key in _IN_ONE_LIST)]
+    return table(header, rows)
 
 
 def _sentence(one: Json) -> str:
-    """What id dropout costs on other items, beside the noise of a training."""
-    plain, dropout = (one["methods"][f"without_{form}"] for form in ("plain", "dropout"))
+    """What id dropout costs on other items, beside the noise of a training, and what new items are worth."""
+    methods, size = one["methods"], one["top_k"]
+    plain, dropout, encoder = (methods[name] for name in ("without_plain", "without_dropout", "encoder"))
     change = dropout["recall_old"] - plain["recall_old"]
     noise = plain["spread"]["recall_old"]
     beside = "" if noise is None else f"; one training differs from the next by {100 * noise:.2f} (standard deviation)"
-    return f"Id dropout changes recall of the other items by {100 * change:+.2f} points{beside}."
+    gain = 100 * (encoder["recall"] - plain["recall"])
+    share = one["answers"]["new"] / sum(one["answers"].values())
+    return (
+        f"Id dropout changes recall of the other items by {100 * change:+.2f} points{beside}. In one list with them, "
+        f"new items placed by the encoder change recall of all answers by {gain:+.2f} points. {percent(share)} of the "
+        f"answers are new items, and the scores give them {percent(encoder['probability'])} of the probability. A "
+        f"user's best new item is {encoder['best']:.2f} times as likely as the last of a list without them. Of new "
+        f"items alone, a random list of {size} holds {percent(min(1, size / one['new_items']))}."
+    )

@@ -27,9 +27,10 @@ ABLATIONS = {
     "popularity_discount": "with all of the popularity in the score",
     "dropout": "without dropout",
     "start": "without the two-sided start, the same passes",
+    "ids_kept": "without id dropout",
     "id_dropout": f"with id dropout {ID_DROPOUT}",
 }
-"""Name of an ablation -> what it says in the table. The last one adds something."""
+"""Name of an ablation -> what it says in the table. The last one adds something, where `auto` has no id dropout."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +70,13 @@ def ablated(auto: TrainingConfig, data: PreparedData) -> Iterator[Form]:
     """`auto` itself, and then without each of the means that it takes on this data set; see `ABLATIONS`."""
     start, main, kernel = auto.start, auto.optimization, auto.model.kernel
     described = data.describes_items
+    ids_kept = _with(auto, model=_with(auto.model, id_dropout=0.0))
     yield Form("nothing", auto, data)
     if described:
         bare = replace(
             data, item_attributes=None, item_categories=np.zeros_like(data.item_categories), category_labels=("",)
         )
-        yield Form("attributes", auto, bare)
+        yield Form("attributes", ids_kept, bare)
     yield Form("logq", _with(auto, loss=_with(auto.loss, logq=False)), data)
     if kernel.heads:
         yield Form("heads", _with_kernel(auto, heads=0), data)
@@ -91,7 +93,9 @@ def ablated(auto: TrainingConfig, data: PreparedData) -> Iterator[Form]:
     if start is not None:
         steps = main.steps + round(start.steps * _main_steps_a_start_step(auto, data))
         yield Form("start", _with(auto, start=None, optimization=_with(main, steps=steps)), data)
-    if described:
+    if auto.model.id_dropout:
+        yield Form("ids_kept", ids_kept, data)
+    elif described:
         yield Form("id_dropout", _with(auto, model=_with(auto.model, id_dropout=ID_DROPOUT)), data)
 
 

@@ -9,7 +9,7 @@ from support.cli_commands import refused
 from nann.cli.item_files import read_items
 from nann.cli.items import _batches, _upserts
 from nann.errors import ConfigError
-from nann.signature import ATTRIBUTES, CHANGED_ITEM_IDS, ITEM_LIGHT, ITEM_ROW
+from nann.signature import ATTRIBUTES, CHANGED_ITEM_IDS, ITEM_LIGHT, ITEM_ROW, ITEM_VECTOR
 
 TYPES = {"price": "number", "year": "integer", "tags": "categories", "genre": "category", "available": "flag"}
 ROWS = [
@@ -36,12 +36,16 @@ def _json(row):
 
 
 def test_vectors_of_a_file_become_tensors(tmp_path):
-    (tmp_path / "a.csv").write_text("id,row,light,genre\n7,1 2 3,4 5,x\n8,1 2 4,4 6,\n9,,,z\n")
-    with_vectors, without = map(_upserts, _batches(read_items(tmp_path / "a.csv", TYPES)))
+    (tmp_path / "a.csv").write_text(
+        "id,row,light,vector,genre\n7,1 2 3,4 5,,x\n8,1 2 4,4 6,,\n6,1 2 3,4 5,9 8,\n9,,,,z\n"
+    )
+    with_vectors, with_all, without = map(_upserts, _batches(read_items(tmp_path / "a.csv", TYPES)))
     assert with_vectors[CHANGED_ITEM_IDS].tolist() == [["7", "8"]]
     assert with_vectors[ITEM_ROW].tolist() == [[[1, 2, 3], [1, 2, 4]]]
     assert with_vectors[ITEM_LIGHT].tolist() == [[[4, 5], [4, 6]]]
     assert with_vectors[ATTRIBUTES].tolist() == [['{"genre": "x"}', "{}"]]
+    assert ITEM_VECTOR not in with_vectors
+    assert with_all[ITEM_VECTOR].tolist() == [[[9, 8]]]
     assert (without[CHANGED_ITEM_IDS].tolist(), set(without)) == ([["9"]], {CHANGED_ITEM_IDS, ATTRIBUTES})
 
 
@@ -99,3 +103,9 @@ def test_commands_without_items():
     assert "--item is '{', which is not JSON" in refused("items", "add", "--item", "{")
     assert '--item is \'{"a": 1}\'; expected a JSON object with "id"' in refused("items", "add", "--item", '{"a": 1}')
     assert "no server answers at 127.0.0.1:9" in refused("items", "status", "--url", "127.0.0.1:9")
+
+
+@pytest.mark.parametrize("given", ["-5", "--fil"])
+def test_an_id_that_looks_like_an_option(given):
+    words = refused("items", "remove", 7, given)
+    assert f"'{given}' is neither an option nor an id: ids that are numbers begin at 1; text ids that begin" in words

@@ -10,6 +10,7 @@ import ast
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ ENVIRONMENT = dict(
 )
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
 _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
+SERVERS = ("server-cpu", "server-onnxruntime", "server-gpu", "server-gpu-torch")
 
 
 def interpolated(text: str) -> str:
@@ -34,7 +36,7 @@ def interpolated(text: str) -> str:
     def value(match: re.Match[str]) -> str:
         name, kind, default = match.groups()
         if name in ENVIRONMENT:
-            return ENVIRONMENT[name]
+            return interpolated(ENVIRONMENT[name])
         assert kind == "-", f"{name} is neither in .env nor has a default"
         return default
 
@@ -90,29 +92,52 @@ def test_profiles(compose):
             by_profile.setdefault(profile, set()).add(name)
     assert by_profile == {
         "cpu": {"server-cpu"},
+        "onnxruntime": {"server-onnxruntime"},
         "gpu": {"build-engine", "server-gpu"},
         "gpu-torch": {"server-gpu-torch"},
         "perf": {"perf"},
+        "replicas": {"redis"},
         "observability": {"prometheus", "grafana"},
     }
 
 
-@pytest.mark.parametrize("name", ["server-cpu", "server-gpu", "server-gpu-torch"])
+@pytest.mark.parametrize("name", SERVERS)
 def test_servers_have_what_triton_needs(compose, name):
     service = compose["services"][name]
     assert service["shm_size"] == "1gb"
-    assert service["ulimits"] == {"memlock": -1, "stack": 67108864}
+    locked = {} if name == "server-cpu" else {"memlock": -1}  # what CUDA locks
+    assert service["ulimits"] == {**locked, "stack": 67108864}
     assert service["ports"] == [f"127.0.0.1:{port}:{port}" for port in (8000, 8001, 8002)]
     assert "./build/bundle:/bundle:ro" in service["volumes"]
     assert "triton" in service["networks"]["default"]["aliases"]
     assert service["cap_drop"] == ["ALL"]
 
 
+@pytest.mark.parametrize("name", SERVERS)
+def test_servers_write_only_into_volumes_and_tmp(compose, name):
+    """Each has a volume of its own for the repository: a new container serves the version that was current."""
+    service = compose["services"][name]
+    assert service["read_only"] is True
+    assert service["tmpfs"] == ["/tmp"]
+    (repository,) = [volume for volume in service["volumes"] if volume.endswith(":/var/lib/nann")]
+    others = {volume for other in SERVERS if other != name for volume in compose["services"][other]["volumes"]}
+    assert repository not in others
+
+
 def test_no_service_has_or_gains_privileges(compose):
     for name, service in compose["services"].items():
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
-        assert not {"privileged", "cap_add", "user", "pid", "ipc", "network_mode"} & set(service), name
+        assert not {"privileged", "cap_add", "pid", "ipc", "network_mode"} & set(service), name
+        assert service.get("user") == ("redis" if name == "redis" else None)
+
+
+def test_redis_keeps_what_it_answered_for(compose):
+    redis = compose["services"]["redis"]
+    assert redis["command"] == ["redis-server", "--appendonly", "yes", "--save", ""]
+    assert redis["volumes"] == ["redis:/data"]
+    assert redis["healthcheck"]["test"] == ["CMD", "redis-cli", "ping"]
+    assert "ports" not in redis, "it has no password: the containers beside it alone reach it"
 
 
 def test_every_port_is_published_on_loopback_alone(compose):
@@ -154,7 +179,10 @@ def test_targets_and_build_arguments_are_the_dockerfiles(compose, instructions):
         if "build" in service:
             assert service["build"]["target"] in stages(instructions)
             assert set(service["build"]["args"]) == declared
-            assert service["build"]["args"] == {name: ENVIRONMENT[name] for name in declared}
+            versions = {name: value for name, value in service["build"]["args"].items() if name in ENVIRONMENT}
+            if service["build"]["args"]["BASE"] == "debian":
+                assert versions.pop("PYTHON_VERSION") == ENVIRONMENT["DEBIAN_PYTHON_VERSION"]
+            assert versions == {name: interpolated(ENVIRONMENT[name]) for name in versions}
 
 
 # docker/Dockerfile
@@ -188,59 +216,89 @@ def test_the_packages_that_are_copied_are_those_that_are_installed(instructions)
         if entry["instruction"] == "COPY" and not entry["value"].startswith("--from=")
         for source in shlex.split(entry["value"])[:-1]
     }
-    assert {package} | linked | {"pyproject.toml", "CMakeLists.txt", "README.md", "LICENSE"} == copied
+    described = {"docker/requirements.py", "pyproject.toml", "CMakeLists.txt", "README.md", "LICENSE"}
+    assert {package} | linked | described == copied
 
 
 def test_compilers_stay_in_the_build_stage_and_nothing_runs_as_root(instructions):
     for name, entries in stages(instructions).items():
         values = [entry["value"] for entry in entries]
-        if name != "build":
-            assert not any("apt-get" in value or "g++" in value for value in values), name
-        if name not in ("base", "build"):
+        if name not in ("debian", "compiler"):
+            assert not any("apt-get" in value for value in values), name
+        assert any("g++" in value for value in values) == (name == "compiler")
+        if name in ("server", "server-torch", "engine-builder"):
             users = [entry["value"] for entry in entries if entry["instruction"] == "USER"]
             assert users[-1] == "10001", name
 
 
-def test_python_is_one_that_the_package_supports():
+@pytest.mark.parametrize("name", ["PYTHON_VERSION", "DEBIAN_PYTHON_VERSION"])
+def test_python_is_one_that_the_package_supports(name):
     low, high = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', PYPROJECT).groups()
-    assert int(low) <= int(ENVIRONMENT["PYTHON_VERSION"].split(".")[1]) < int(high)
+    assert int(low) <= int(ENVIRONMENT[name].split(".")[1]) < int(high)
+
+
+def extras_of(compose) -> dict[str, str]:
+    """The image's Python, by the extras that its packages come from."""
+    arguments = [service["build"]["args"] for service in compose["services"].values() if "build" in service]
+    return {one["EXTRAS"]: one["PYTHON_VERSION"] for one in arguments}
+
+
+def printed_requirements(extras: str, folder: Path) -> list[str]:
+    """What docker/requirements.py prints, run as in the image."""
+    for source in ("docker/requirements.py", "pyproject.toml"):
+        shutil.copy(ROOT / source, folder)
+    command = [sys.executable, "requirements.py", extras]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib came with Python 3.11; images have it")
+def test_requirements_are_those_of_the_extras_each_once(tmp_path):
+    wanted = [
+        package
+        for key in ("dependencies", "serve", "trace", "deploy", "client", "redis")
+        for package in list_in_pyproject(key)
+    ]
+    assert printed_requirements("serve,trace,deploy,client,redis", tmp_path) == list(dict.fromkeys(wanted))
+    assert set(list_in_pyproject("serve")) < set(printed_requirements("serve-torch", tmp_path))
 
 
 def pip_lines(instructions) -> list[list[str]]:
-    """Arguments of each `pip install` in the Dockerfile."""
-    lines = []
-    for entry in instructions:
-        if entry["instruction"] == "RUN" and "pip install" in entry["value"]:
-            command = interpolated(entry["value"].split("&&")[0])
-            lines.append(shlex.split(command.split("pip install", 1)[1]))
-    return lines
+    """Arguments of each `pip install` in the Dockerfile that names packages."""
+    runs = [interpolated_build_arguments(entry["value"]) for entry in instructions if entry["instruction"] == "RUN"]
+    commands = [command for run in runs for command in run.split("&&") if "pip install" in command and "==" in command]
+    return [shlex.split(command.split("pip install", 1)[1]) for command in commands]
 
 
-def test_three_lines_install_packages(instructions):
-    assert [line[-1] for line in pip_lines(instructions)] == [
-        ".[trace,deploy]",
-        "onnx==1.23.2",
-        f"tensorrt-cu13-bindings=={ENVIRONMENT['TENSORRT_VERSION']}",
-    ]
+def interpolated_build_arguments(text: str) -> str:
+    """With the build arguments that .env has."""
+    return re.sub(r"\$\{(\w+)\}", lambda match: ENVIRONMENT.get(match[1], match[0]), text)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", range(3))
-def test_each_pip_line_resolves_for_the_images_python(instructions, tmp_path, number):
-    """As a dry run for Python of the image on Ubuntu 24.04; for ours, its dependencies."""
-    arguments = [word for word in pip_lines(instructions)[number] if word != "--no-cache-dir"]
-    if ".[trace,deploy]" in arguments:
-        arguments = [package for key in ("dependencies", "trace", "deploy") for package in list_in_pyproject(key)]
+def resolves(arguments: list[str], python: str, folder: Path) -> None:
+    """As a dry run for a Python on Linux, of wheels alone."""
     platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in range(5, 40)]
     command = [
-        *(sys.executable, "-m", "pip", "install", "--dry-run", "--only-binary=:all:", f"--target={tmp_path}"),
-        *(f"--python-version={ENVIRONMENT['PYTHON_VERSION']}", "--implementation=cp", *platforms),
-        "--platform=manylinux2014_x86_64",
-        *arguments,
+        *(sys.executable, "-m", "pip", "install", "--dry-run", "--only-binary=:all:", f"--target={folder}"),
+        *(f"--python-version={python}", "--implementation=cp", *platforms, "--platform=manylinux2014_x86_64"),
+        *(word for word in arguments if word != "--no-cache-dir"),
     ]
     result = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert result.returncode == 0, result.stderr
     assert "Would install" in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(4))
+def test_each_pip_line_resolves_for_nvidias_python(instructions, tmp_path, number):
+    lines = pip_lines(instructions)
+    assert len(lines) == 4
+    resolves(lines[number], ENVIRONMENT["PYTHON_VERSION"], tmp_path)
+
+
+@pytest.mark.slow
+def test_requirements_resolve_for_each_images_python(compose, tmp_path):
+    for extras, python in extras_of(compose).items():
+        resolves(printed_requirements(extras, tmp_path), python, tmp_path / "target")
 
 
 # Prometheus and Grafana

@@ -6,6 +6,7 @@ import pytest
 from support.searching import make_graph
 
 from nann.bundle import (
+    BEHAVIOR_IDS_FILE,
     ITEM_IDS_FILE,
     ITEM_NAMES_FILE,
     ITEM_VECTORS_FILE,
@@ -165,6 +166,23 @@ def test_item_ids_must_ascend_and_be_as_many_as_announced(write, ids):
     bundle = write(ids=np.array(ids, np.int64))
     with pytest.raises(BundleError, match=r"item_ids\.npy is not 5 ids in strictly ascending order"):
         _ = bundle.item_ids
+
+
+def test_the_user_encoder_may_know_other_items(write):
+    bundle = write()
+    np.save(bundle.path / BEHAVIOR_IDS_FILE, np.array([5, 6, 21], np.int64))
+    features = bundle.change(written=[BEHAVIOR_IDS_FILE]).features
+    assert features.behaviors(np.array([[5, 3, 21]]))[0].tolist() == [[-1, -1, 0, 2]]
+    assert len(bundle.features.known_ids) == 5
+
+
+@pytest.mark.parametrize("ids", [[], [3, 3], [5, 3]])
+def test_ids_of_behaviours_must_ascend(write, ids):
+    bundle = write()
+    np.save(bundle.path / BEHAVIOR_IDS_FILE, np.array(ids, np.int64))
+    changed = bundle.change(written=[BEHAVIOR_IDS_FILE])
+    with pytest.raises(BundleError, match=r"behavior_ids\.npy is not one id or more in strictly ascending order"):
+        _ = changed.features
 
 
 def test_item_ids_of_another_dtype_are_refused(write):

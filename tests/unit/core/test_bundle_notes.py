@@ -7,9 +7,10 @@ import pytest
 from support import golden, tiny_bundle
 
 from nann import bundle as bundle_module
-from nann.bundle import MANIFEST_FILE, Bundle, sha256_of
+from nann.bundle import MANIFEST_FILE, Bundle
 from nann.bundle_notes import NOTES_FILE
 from nann.errors import BundleError
+from nann.manifest import sha256_of
 
 OTHER_SEARCH = {"top_k": 4, "ef": [4, 6], "rounds": [1, 9]}
 

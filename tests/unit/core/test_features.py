@@ -61,6 +61,20 @@ def test_behaviors_are_those_of_a_plain_loop(item_ids, ids, length):
     assert (behaviors.tolist(), unknown.tolist()) == one_by_one(item_ids, length, ids)
 
 
+@given(corpora, corpora, requests, st.integers(1, 15))
+def test_behaviors_of_a_corpus_that_changed_are_those_of_the_training(item_ids, behavior_ids, ids, length):
+    changed = FeatureTransform(item_ids, length, (), behavior_ids)
+    behaviors, unknown = changed.behaviors(ids)
+    assert (behaviors.tolist(), unknown.tolist()) == one_by_one(behavior_ids, length, ids)
+    own = changed.own_items(behaviors)
+    assert own.dtype == np.int32
+    index_of = {int(item): index for index, item in enumerate(item_ids)}
+    expected = [[index_of.get(int(behavior_ids[one]), -1) if one >= 0 else -1 for one in row] for row in behaviors]
+    assert own.tolist() == expected
+    assert changed.known_ids is behavior_ids
+    assert transform(item_ids=item_ids).own_items(behaviors) is behaviors, "without them they are the same"
+
+
 def test_the_request_is_left_as_it_was():
     ids = request([10, 99, 20])
     transform().behaviors(ids)

@@ -201,7 +201,7 @@ def test_a_compaction_leaves_out_what_later_changes_made_of_no_account(path):
         changes((1, {"price": 4}), (3, {"price": 5}), ("text", {})),
         changes(("text", {})),
         changes((3, {"tag": "b"}, row + 1, light), model="A"),
-        changes((3, {}, row + 2, light), model="B"),
+        changes((3, {}, row + 2, light, light + 4), model="B"),
         changes((2, {})),
     ]
     with contextlib.closing(JournalWriter(path)) as writer, contextlib.closing(JournalReader(path)) as reader:
@@ -230,7 +230,8 @@ def test_a_compaction_leaves_out_what_later_changes_made_of_no_account(path):
         8: ([(2, {}, None)], []),
         9: ([], [1]),
     }
-    assert kept[7].upserted[0].light.tolist() == [1, 1]
+    assert (kept[7].upserted[0].light.tolist(), kept[7].upserted[0].vector.tolist()) == ([1, 1], [5, 5])
+    assert kept[6].upserted[0].vector is None
     assert (kept[7].model, kept[7].time_s) == ("B", 1.5)
 
 
@@ -256,3 +257,16 @@ def test_records_of_a_later_release(path):
     path.write_bytes(data)
     with pytest.raises(JournalError, match="has format version 2; this release reads version 1"):
         read(path)
+
+
+def test_digests_tell_the_writer_where_it_is(tmp_path):
+    writer = JournalWriter(tmp_path / "journal")
+    assert writer.digest == ""
+    writer.append(b"some")
+    digest = writer.digest
+    writer.close()
+    again = JournalWriter(tmp_path / "journal")
+    assert (len(digest), again.digest) == (16, digest)
+    again.replace(())
+    assert (again.sequence, again.digest) == (1, "")
+    again.close()

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.changing_bundle import IDS, ITEMS, LIGHT_WIDTH, OF_ITEMS, ROW_WIDTH, make_bundle
+from support.changing_bundle import IDS, ITEMS, LIGHT_WIDTH, OF_ITEMS, ROW_WIDTH, VECTOR_WIDTH, make_bundle
 from support.filter_oracle import FILTERS, matches, written
 
 from nann import item_sets
-from nann.catalog import Changes, JournalReader, JournalWriter, LiveCorpus, Upsert, compacted, overrides
+from nann.catalog import Changes, JournalReader, JournalWriter, LiveCorpus, LiveIndex, Upsert, compacted, overrides
 from nann.catalog.changes import model_of
-from nann.errors import FilterError, JournalError
+from nann.errors import FilterError, JournalError, RequestError
 from nann.item_encoder import PlacedItems
 
 BUNDLE = make_bundle(Path(tempfile.mkdtemp()) / "bundle")
@@ -105,6 +105,11 @@ def check(corpus: LiveCorpus, model: Model, filters: list) -> None:
         if row is not None:
             np.testing.assert_array_equal(snapshot.added.rows[index - snapshot.added.first], row[0])
             np.testing.assert_array_equal(snapshot.added.light[index - snapshot.added.first], row[1])
+    if snapshot.added is not None:
+        base = corpus.base_indices(asked)
+        both = (base >= 0) & (indices >= 0)
+        assert snapshot.added.instead_of(base)[both].tolist() == indices[both].tolist()
+        assert (snapshot.added.instead_of(base)[~both] == base[~both]).all(), "nothing is in the place of what is gone"
     for filter_ in filters:
         expected = {item_id for item_id, item in model.items.items() if matches(filter_, item["values"])}
         assert ids_matching(corpus, written(filter_)) == expected, written(filter_)
@@ -215,18 +220,69 @@ def test_another_bundle_drops_what_it_contains_and_uses_no_vectors_of_other_mode
     assert (corpus.counts.unplaced, corpus.is_unplaced(1)) == (1, True)
 
 
-def test_an_encoder_places_what_has_no_vectors(journal):
-    class Encoder:
-        def encode(self, items):
-            years = [item.get("year", 0) for item in items]
-            rows = np.array([[year] * ROW_WIDTH for year in years], np.float32)
-            return PlacedItems(rows, -rows[:, :LIGHT_WIDTH], rows, 0)
+class Encoder:
+    """Makes an item's year its vectors; a year of 13 it can't read."""
 
+    def encode(self, items):
+        years = [item.get("year", 0) for item in items]
+        if 13 in years:
+            raise RequestError("13 came")
+        rows = np.array([[year] * ROW_WIDTH for year in years], np.float32)
+        return PlacedItems(rows, -rows[:, :LIGHT_WIDTH], np.full((len(items), VECTOR_WIDTH), 5, np.float32), 0)
+
+
+def test_an_item_that_the_encoder_placed_moves_with_its_attributes(journal):
+    put(journal, ("upsert", 1, {"year": 7, "genre": "new"}, False), ("upsert", 2, {"year": 7}, True))
+    corpus = LiveCorpus(BUNDLE, journal.path, Encoder())
+
+    def vectors_of(item_id):
+        added = corpus.refresh().added
+        (index,) = corpus.index_of([item_id]) - added.first
+        return added.rows[index].tolist(), added.light[index].tolist(), index
+
+    *_, before = vectors_of(1)
+    put(journal, ("upsert", 1, {"genre": "old"}, False))
+    assert vectors_of(1) == ([7] * 3, [-7] * 2, before), "it stays where nothing changes"
+    put(journal, ("upsert", 1, {"year": 9}, False), ("upsert", 2, {"year": 9}, False))
+    assert vectors_of(1)[:2] == ([9] * 3, [-9] * 2)
+    assert vectors_of(2)[0] != [9] * 3, "vectors that came are not the encoder's"
+    assert ids_matching(corpus, 'year = 9 and genre = "old"') == {1}
+    put(journal, ("upsert", 1, {"year": 13}, False))
+    assert vectors_of(1)[0] == [9] * 3
+    assert ids_matching(corpus, "year = 13") == {1}
+    put(journal, ("delete", 1))
+    put(journal, ("upsert", 1, {"year": 4}, True))
+    put(journal, ("upsert", 1, {"year": 5}, False))
+    assert vectors_of(1)[0] != [5] * 3, "from now on it has vectors of its own"
+    assert corpus.counts.added == 2
+
+
+def test_an_encoder_places_what_has_no_vectors(journal):
     put(journal, ("upsert", 1, {"year": 7}, False), ("upsert", IDS[0], {"year": 8}, False))
     corpus = LiveCorpus(BUNDLE, journal.path, Encoder())
     added = corpus.refresh().added
     assert (added.ids.tolist(), added.rows.tolist(), added.light.tolist()) == ([1], [[7] * 3], [[-7] * 2])
+    assert added.vectors.tolist() == [[5] * VECTOR_WIDTH]
     assert ids_matching(corpus, "year in (7, 8)") == {1, IDS[0]}
+
+
+def test_a_vector_for_the_graph_counts_where_it_has_the_width(journal, tmp_path):
+    upsert = Upsert(1, {}, np.ones(ROW_WIDTH, np.float32), np.ones(LIGHT_WIDTH, np.float32), np.ones(VECTOR_WIDTH))
+    journal.append(Changes(1.5, [upsert], (), MODEL).pack())
+    assert LiveCorpus(BUNDLE, journal.path).refresh().added.vectors.tolist() == [[1] * VECTOR_WIDTH]
+    narrow = make_bundle(tmp_path / "narrow", vector_dim=2)
+    assert np.isnan(LiveCorpus(narrow, journal.path).refresh().added.vectors).all()
+
+
+def test_the_first_added_items_copy_no_codes(journal):
+    index = LiveIndex(BUNDLE)
+    corpus, base = LiveCorpus(BUNDLE, journal.path), BUNDLE.index.light_codes.codes
+    for item_id in (1, 2):
+        put(journal, ("upsert", item_id, {}, True))
+        codes = index.of(corpus.refresh().added)[0].light_codes.codes
+        assert np.shares_memory(codes, base)
+        np.testing.assert_array_equal(codes[:ITEMS], base)
+        assert codes[corpus.index_of([item_id])[0]].any()
 
 
 def test_attributes_that_a_bundle_does_not_have_are_counted(journal):

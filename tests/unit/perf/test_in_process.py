@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from support.benchmark_checks import check_benchmark
 from support.written import drawn, lines, tables
 
 from nann.errors import DataError
 from nann.exact_search import exact_search
-from nann.perf.benchmarks import growth, index_load, lockstep, prepare, retrieval
+from nann.perf.benchmarks import growth, index_load, lockstep, prepare, refresh, retrieval
 from nann.perf.corpora.offline import OfflineUsers
 from nann.training.reports.text import MISSING
 from nann.training.search.planted import LARGEST_ENTRY_LAYER, PlantedCorpus, PlantedScorer, planted_vectors
@@ -56,6 +57,24 @@ def test_growth_divides_the_largest_corpus_by_the_small_one(tmp_path: Path) -> N
     figure = drawn(growth.BENCHMARK.plots["perf_growth.png"], {"points": points}, tmp_path / "growth.png")
     assert lines(figure, 0) == [[(100_000, 2), (10_000_000, 3)]]
     assert lines(figure, 1) == [[(100_000, 1), (10_000_000, 1)]]
+
+
+def test_refresh_stands_beside_a_graph_that_is_built_anew(planted_cache: Path, tmp_path: Path) -> None:
+    def measured():
+        return json.loads(json.dumps(refresh.measure(tmp_path, planted_cache, 3000, users=8, say=lambda line: None)))
+
+    result = measured()
+    assert (result["items"], result["new"]) == (3000, 30)
+    assert all(0.95 < result[name][key] <= 1 for name in refresh.WORDS for key in ("coverage", "of_new"))
+    check_benchmark(refresh.BENCHMARK, result, tmp_path)
+    lost = 100 * (
+        result["anew"]["coverage"] - min(result[name]["coverage"] for name in ("joined", "placed", "replaced"))
+    )
+    ratio = result["joined"]["core_seconds"] / result["anew"]["core_seconds"]
+    assert refresh.BENCHMARK.headline(result) == {"refresh_over_anew": ratio, "refresh_points_lost": lost}
+    again = measured()
+    assert again["anew"] == result["anew"], "built once"
+    assert again["joined"]["seconds"] != result["joined"]["seconds"]
 
 
 def test_retrieval_stands_beside_the_cascade_and_all_items(users: OfflineUsers) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import tiny_bundle, triton_fakes
+from support import changing_bundle, tiny_bundle, triton_fakes
+from support.catalog_sites import STREAM_KEY, Site
+from support.redis_server import running_redis
 from support.tiny_requests import score
 from support.triton_fakes import SEARCH_PARAMETERS
 
@@ -79,3 +81,40 @@ def seeded_model(tmp_path, monkeypatch):
     )
     yield model
     model.finalize()
+
+
+@pytest.fixture(scope="session")
+def shared_bundle(tmp_path_factory):
+    return changing_bundle.make_bundle(tmp_path_factory.mktemp("made") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory):
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis(redis_server, monkeypatch):
+    """A Redis without data, which the catalogs that start from now on follow, without long waits."""
+    from nann.python_backend import catalog_replica
+
+    monkeypatch.setattr(catalog_replica, "_WAIT_S", 0.05)
+    monkeypatch.setattr(catalog_replica, "_PAUSE_S", 0.05)
+    monkeypatch.setenv("NANN_CATALOG_STREAM", f"{redis_server.url}/{STREAM_KEY}")
+    redis_server.client.flushall()
+    return redis_server
+
+
+@pytest.fixture
+def sites(shared_bundle, redis, tmp_path):
+    """Makes so many sites, which do not run yet."""
+    made = []
+
+    def make(count):
+        made.extend(Site(shared_bundle, tmp_path / f"repository {number}") for number in range(count))
+        return made
+
+    yield make
+    for site in made:
+        site.stop()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from support import tiny_bundle, triton_fakes
-from support.changing_bundle import IDS, ITEMS, LIGHT_WIDTH, ROW_WIDTH, make_bundle
+from support.catalog_requests import ask, catalog_of, vectors
+from support.changing_bundle import IDS, ITEMS, ROW_WIDTH, make_bundle
 from support.tiny_requests import ask as search_request
 from support.tiny_requests import score
 from support.triton_fakes import SEARCH_PARAMETERS
@@ -30,14 +29,6 @@ def repository(bundle, tmp_path):
     return tmp_path / "repository"
 
 
-def catalog_of(repository, **parameters):
-    from nann.python_backend.models.catalog import TritonPythonModel
-
-    model = TritonPythonModel()
-    model.initialize(triton_fakes.arguments_of(repository, "catalog", **parameters))
-    return model
-
-
 @pytest.fixture
 def catalog(repository):
     model = catalog_of(repository)
@@ -54,28 +45,6 @@ def retrieval(repository, monkeypatch):
     model.initialize(triton_fakes.arguments_of(repository, "beam_retrieval", **SEARCH_PARAMETERS))
     yield model
     model.finalize()
-
-
-def ask(model, operation, ids=None, attributes=None, row=None, light=None):
-    """What the model answers, or the code and the message of its error."""
-    tensors = {"operation": np.array([[operation.encode()]], object)}
-    if ids is not None:
-        tensors["item_ids"] = np.array([[str(each).encode() for each in ids]], object)
-    if attributes is not None:
-        texts = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in attributes]
-        tensors["attributes"] = np.array([texts], object)
-    if row is not None:
-        tensors["row"] = np.array([row], np.float32)
-    if light is not None:
-        tensors["light"] = np.array([light], np.float32)
-    (response,) = model.execute([triton_fakes.Request(tensors)])
-    if response.has_error():
-        return response.error().code(), response.error().message()
-    return json.loads(response.arrays()["answer"].item())
-
-
-def vectors(count):
-    return {"row": np.ones((count, ROW_WIDTH)), "light": np.ones((count, LIGHT_WIDTH))}
 
 
 def found(retrieval, place=12, **parameters):
@@ -119,6 +88,19 @@ def test_a_named_filter_follows_changed_attributes(catalog, retrieval, repositor
     assert found(retrieval, filter_name="new") == [IDS[20], -1, -1, -1, -1]
 
 
+def test_a_filter_that_is_set_counts_the_items_that_are_there(catalog, repository):
+    from nann.python_backend.operator_filters import OperatorFilters
+
+    ask(catalog, "upsert_items", [7, 8], [{"genre": "fresh"}] * 2, **vectors(2))
+    ask(catalog, "upsert_items", IDS[20:22], [{"genre": "fresh"}] * 2)
+    ask(catalog, "delete_items", [IDS[21], 8])
+    filters = OperatorFilters(repository)
+    answer = {"name": "new", "items_matching": 2, "item_count": ITEMS, "unknown_ids": None}
+    assert filters.set("new", 'genre = "fresh"') == answer
+    listed = filters.ids(["7", *map(str, IDS[20:22]), "99"])
+    assert filters.set("new", listed) == {**answer, "unknown_ids": 2}
+
+
 def test_a_restart_and_a_deploy_keep_the_changes(catalog, repository, tmp_path):
     ask(catalog, "delete_items", IDS[:3])
     ask(catalog, "upsert_items", [7], None, **vectors(1))
@@ -149,9 +131,9 @@ def ask_new(repository, *asked, **more):
 
 
 def test_a_journal_of_superseded_changes_is_compacted(catalog, repository, monkeypatch):
-    from nann.python_backend import catalog_items
+    from nann.python_backend import catalog_journal
 
-    monkeypatch.setattr(catalog_items, "_COMPACT_BYTES", 1000)
+    monkeypatch.setattr(catalog_journal, "_COMPACT_BYTES", 1000)
     for year in range(40):
         ask(catalog, "upsert_items", [IDS[0]], [{"year": year}])
     reader = JournalReader(journal_path(repository))
@@ -162,7 +144,7 @@ def test_a_journal_of_superseded_changes_is_compacted(catalog, repository, monke
 
 def test_what_a_crash_left_is_cut_off_and_said(catalog, repository):
     ask(catalog, "delete_items", [IDS[0]])
-    catalog._items._writer.close()
+    catalog._items.close()
     with journal_path(repository).open("ab") as stream:
         stream.write(b"NREC half a record")
     model = catalog_of(repository)
@@ -238,6 +220,9 @@ REFUSED = {
     ),
     "light is missing; expected float32[1, 1, 2]": ("upsert_items", [7], None, V["row"]),
     "light came without row; send both, or neither": ("upsert_items", [100], None, None, V["light"]),
+    "vector came without row; send both, or neither": ("upsert_items", [100], None, None, None, V["light"]),
+    "vector has shape [1, 1, 3]; expected [1, 1, 4]": ("upsert_items", [7], None, V["row"], V["light"], V["row"]),
+    "vector of item 7 holds NaN or": ("upsert_items", [7], None, V["row"], V["light"], np.full((1, 4), np.nan)),
 }
 
 
@@ -278,8 +263,8 @@ def test_no_bundle_and_no_room(catalog, tmp_path, monkeypatch):
     ask(catalog, "upsert_items", [8, 7], [{"year": 2}, {"year": 1}], **vectors(2))
     code, message = ask(catalog, "upsert_items", [9], None, **V)
     assert message == (
-        "2 items are added and 1 more came; expected at most 2: deploy a bundle that contains them, or raise "
-        "max_added_share in config.pbtxt of catalog"
+        "2 items are added and 1 more came; expected at most 2: deploy a bundle that contains them "
+        "(`nann refresh`), or raise max_added_share in config.pbtxt of catalog"
     )
     ask(catalog, "upsert_items", IDS[:3], [{"year": 1}, {"year": 1}, {}])
     ask(catalog, "upsert_items", IDS[:2], [{"year": 1}, {"year": 1}])

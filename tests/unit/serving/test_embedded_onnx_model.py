@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import tiny_bundle, triton_fakes
 
-from nann.bundle import sha256_of
 from nann.errors import BundleError, ScorerError
+from nann.manifest import sha256_of
 from nann.python_backend.engines.onnx_model import BLOCK_PAIRS, OnnxModel, block_pairs
 from nann.scorer import shared_by
 from nann.signature import SCORER, USER_ENCODER

@@ -37,6 +37,7 @@ from nann.signature import (
     ITEM_IDS,
     ITEM_LIGHT,
     ITEM_ROW,
+    ITEM_VECTOR,
     MODELS,
     ORIGIN,
     PROFILE_CODES,
@@ -53,7 +54,7 @@ FILES = [path for path in hand_written(TEMPLATE) if path.parent.name != "additio
 GRID = ShapeGrid((1, 4, 16), (8, 20))
 OPTIONAL = (
     *(BEHAVIOR_ITEM_IDS, USER_PROFILE, EXCLUDE_ITEM_IDS, ALLOW_ITEM_IDS, USER_ID, ORIGIN),
-    *(ITEM_IDS, ATTRIBUTES, ITEM_ROW, ITEM_LIGHT),
+    *(ITEM_IDS, ATTRIBUTES, ITEM_ROW, ITEM_LIGHT, ITEM_VECTOR),
 )
 GPU_MODELS = (USER_ENCODER, SCORER)
 

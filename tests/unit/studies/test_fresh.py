@@ -44,11 +44,14 @@ def model(late):
     return model
 
 
-def share_found(items, lists, new, error=0.0):
-    """Recall of the answers that are new or are not, user by user; `error` is how many of them may differ."""
+KINDS = {"recall_new": (True,), "recall_old": (False,), "recall": (True, False)}
+
+
+def share_found(items, lists, kinds, error=0.0):
+    """Recall of the answers that are new, are not, or both, user by user; `error` is how many of them may differ."""
     shares = []
     for user, listed in enumerate(lists):
-        answers = [item for item in items.queries.targets_of(user) if items.new[item] == new]
+        answers = [item for item in items.queries.targets_of(user) if items.new[item] in kinds]
         if answers:
             shares.append(np.isin(answers, listed).mean())
     return pytest.approx(np.mean(shares), abs=1e-6 + error / len(shares))
@@ -65,13 +68,20 @@ def test_lists_are_those_of_a_plain_ranking(items, model):
     for boost, entry in {0.0: measured["own"], **places}.items():
         lists = np.argsort(-(scores + boost * items.new), axis=1)[:, :TOP_K]
         assert entry["listed"] == pytest.approx(items.new[lists].mean(), abs=0.01 * (boost != 0))
-        for kind in ("new", "old"):
+        for name, kinds in KINDS.items():
             # A boost is the one at which an item just gets a place: rounding may decide.
-            assert entry[f"recall_{kind}"] == share_found(items, lists, kind == "new", float(boost != 0))
+            assert entry[name] == share_found(items, lists, kinds, float(boost != 0))
     np.testing.assert_allclose([each["listed"] for each in places.values()], PLACES, atol=0.005)
     alone, without = (np.argsort(-np.where(kept, scores, -np.inf), axis=1) for kept in (items.new, ~items.new))
-    assert measured["own"]["recall_alone"] == share_found(items, alone[:, :TOP_K], True)
-    assert measured["without"]["recall_old"] == share_found(items, without[:, :TOP_K], False)
+    assert measured["own"]["recall_alone"] == share_found(items, alone[:, :TOP_K], (True,))
+    chances = np.exp(scores)
+    shares = chances[:, items.new].sum(axis=1) / chances.sum(axis=1)
+    assert measured["own"]["probability"] == pytest.approx(shares.mean(), rel=1e-4)
+    gaps = scores[:, items.new].max(axis=1) - np.sort(scores[:, ~items.new], axis=1)[:, -TOP_K]
+    assert measured["own"]["best"] == pytest.approx(np.exp(gaps.mean()), rel=1e-4)
+    assert measured["without"].keys() == {"recall", "recall_old"}
+    for name, found in measured["without"].items():
+        assert found == share_found(items, without[:, :TOP_K], KINDS[name])
 
 
 def test_a_category_mean_is_that_of_items_that_training_saw(items):
@@ -106,7 +116,12 @@ def test_a_run_measures_both_forms_and_its_text_shows_the_numbers(late, study_se
     assert [each["seed"] for each in encoder["by_seed"]] == list(settings.seeds)
     assert encoder["recall_alone"] == pytest.approx(np.mean([each["recall_alone"] for each in encoder["by_seed"]]))
     assert len([line for line in lines if "training" in line]) == 2 * len(settings.seeds)
-    assert "of the other items by " in fresh.STUDY.markdown(result)
+    text, plain, dropout = (fresh.STUDY.markdown(result), *(one["methods"][f"without_{form}"] for form in fresh.FORMS))
+    assert f"recall of all answers by {100 * (encoder['recall'] - plain['recall']):+.2f} points" in text
+    assert f"recall of the other items by {100 * (dropout['recall_old'] - plain['recall_old']):+.2f} points" in text
+    assert f"give them {100 * encoder['probability']:.2f}% of the probability" in text
+    assert f"best new item is {encoder['best']:.2f} times as likely" in text
+    assert f"a random list of {one['top_k']} holds {min(100, 100 * one['top_k'] / one['new_items']):.2f}%" in text
     before = len(lines)
     assert fresh.run(runs, settings)["methods"] == one["methods"]
     assert lines[before:] == []

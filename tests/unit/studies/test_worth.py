@@ -307,6 +307,11 @@ def test_an_ablation_changes_one_thing(second, study_data, tmp_path):
     assert [form.name for form in ablated(auto, baskets) if not form.config.loss.popularity_discount] == [
         "popularity_discount"
     ]
+    auto = auto_config(second).config.with_settings(["model.id_dropout=0.1"])
+    kept = {form.name: form.data for form in ablated(auto, second) if not form.config.model.id_dropout}
+    assert [*kept] == ["attributes", "ids_kept"]
+    assert not kept["attributes"].describes_items
+    assert kept["ids_kept"] is second
 
 
 @pytest.mark.parametrize("share", [0.0, 1.5])

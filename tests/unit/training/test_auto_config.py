@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.sequences import data_of
@@ -45,6 +47,19 @@ def test_where_users_come_back_and_many_targets_are_rare_popularity_counts_for_l
     choice = auto_config(data_of([np.concatenate([common, of_user(user)]) for user in range(10)]))
     assert choice.config.loss.popularity_discount == discount
     assert ("leaves out 20% of the log popularity" in choice.reasons[2]) == (discount > 0)
+
+
+@pytest.mark.parametrize(("lone", "described", "share"), [(3, True, 0.1), (1, True, 0.0), (3, False, 0.0)])
+def test_where_many_targets_are_the_only_one_of_their_item_ids_are_left_out(lone, described, share):
+    """Each user has 20 common items twice, and `lone` items that nobody else has: 2% or 7% of the targets."""
+    common = np.tile(np.arange(20), 2)
+    data = data_of([np.append(common, 20 + 10 * user + np.arange(lone)) for user in range(10)])
+    if described:
+        categories = np.arange(data.item_count, dtype=np.int32) % 2
+        data = replace(data, item_categories=categories, category_labels=("a", "b"))
+    choice = auto_config(data)
+    assert choice.config.model.id_dropout == share
+    assert ("new items come often, and each step takes the ids from 10%" in choice.reasons[3]) == (share > 0)
 
 
 def test_excluded_repeats_are_not_counted_on():

@@ -106,6 +106,20 @@ def test_scores_are_those_of_the_formula(model, request_tensors):
     torch.testing.assert_close(model(*request_tensors), numpy_scores(model, *request_tensors), rtol=1e-4, atol=1e-4)
 
 
+@torch.no_grad()
+def test_candidates_that_all_users_share_have_the_same_scores(model, request_tensors):
+    behaviors, profile_codes, _ = request_tensors
+    items = torch.cat([behaviors[0].clamp(min=0), torch.arange(model.item_count), behaviors[1].clamp(min=0)])
+    apart = model(behaviors, profile_codes, items.expand(len(behaviors), -1))
+    torch.testing.assert_close(model(behaviors, profile_codes, items[None]), apart)
+    features = map_parts(
+        model.item_features(model.item_vectors(items), torch.full_like(items, -1)), lambda part: part[None]
+    )
+    user = model.user_context(behaviors, profile_codes)
+    in_no_history = user._replace(repeat_weights=torch.zeros_like(user.repeat_weights))
+    torch.testing.assert_close(model.score(user, features), model.score(in_no_history, features))
+
+
 @torch.inference_mode()
 def test_serving_modules_give_the_same_scores(model, request_tensors):
     behaviors, profiles, candidates = request_tensors

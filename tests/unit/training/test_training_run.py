@@ -12,7 +12,7 @@ from support.torchrun import two_processes
 from nann.errors import ConfigError, DataError
 from nann.metrics import recall
 from nann.training.checkpoint import Checkpoint, build_model
-from nann.training.config import CONFIG_FOLDER, resolve_config
+from nann.training.config import CONFIG_FOLDER, StartConfig, resolve_config
 from nann.training.objective import TrainingObjective
 from nann.training.sampling import BatchSampler, UnigramSampler
 from nann.training.stages import Stage
@@ -278,3 +278,28 @@ def test_settings_can_be_overridden():
     config = resolve_config("complete_journey_demo", steps=7, seed=9)
     assert (config.optimization.steps, config.seed) == (7, 9)
     assert config.optimization.batch_size == resolve_config("complete_journey_demo").optimization.batch_size
+
+
+def test_single_settings_can_be_set():
+    config = resolve_config("complete_journey_demo")
+    changed = config.with_settings(["model.id_dropout=0.1", "start.steps=5", "model.item_layers=[32, 16]"])
+    assert changed.model.id_dropout == 0.1
+    assert changed.start == StartConfig(steps=5)  # the section was left out
+    assert changed.model.vector_dim == 16
+    assert {key.split(".")[0] for key in config.differences(changed)} == {"model", "start"}
+    assert config.with_settings([]) is config
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.depth=3", r"settings model.depth=3: model.depth: Extra inputs"),
+        ("model.id_dropout=1.5", r"settings .*: model.id_dropout: Input should be less than 1"),
+        ("seed.is=3", r"setting 'seed.is=3': seed is no section; expected a key as in model.id_dropout"),
+        ("model.id_dropout", r"setting 'model.id_dropout' has no value; expected section.key=value"),
+        ("loss.nce=[", r"setting 'loss.nce=\[' is not YAML"),
+    ],
+)
+def test_mistakes_in_settings_are_named(setting, message):
+    with pytest.raises(ConfigError, match=message):
+        resolve_config("complete_journey_demo").with_settings([setting])

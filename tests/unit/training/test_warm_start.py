@@ -185,14 +185,17 @@ def test_a_run_may_replace_the_one_that_it_begins_with_and_is_resumed_like_any_o
 
 def test_the_command(days, trained, tmp_path):
     out = tmp_path / "train"
+    changes = ["optimization.clip_norm=4", "validation.every=0"]
     command = ["train", "--data", str(days[0]), "--from", str(trained), "--steps", "3", "--out", str(out), "--json"]
+    command += [option for change in changes for option in ("--set", change)]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert "knows 300 of 340 items" in result.stderr
     body = json.loads(result.stdout.splitlines()[-1])
     assert body["steps"] == 3
     assert body["known"]["items"] == [300, 340]
-    assert Checkpoint.load(out / "checkpoint.pt").config == Checkpoint.load(trained).config.override(steps=3)
+    expected = Checkpoint.load(trained).config.with_settings(changes).override(steps=3)
+    assert Checkpoint.load(out / "checkpoint.pt").config == expected
 
 
 def test_another_network_is_refused(now, trained):
@@ -202,6 +205,15 @@ def test_another_network_is_refused(now, trained):
         warm_start_of(trained, now, other)
     dropout = config.model.model_copy(update={"start": "random"})
     assert warm_start_of(trained, now, config.model_copy(update={"model": dropout}))
+
+
+def test_id_dropout_may_be_of_another_share_but_not_come_or_go(now, trained):
+    checkpoint = Checkpoint.load(trained)
+    without, little, more = (checkpoint.config.with_settings([f"model.id_dropout={share}"]) for share in (0, 0.1, 0.2))
+    for before, after in ((without, little), (little, without)):
+        with pytest.raises(ConfigError, match=r"another network: model.id_dropout was"):
+            WarmStart.of(trained, replace(checkpoint, config=before), now, after)
+    assert WarmStart.of(trained, replace(checkpoint, config=little), now, more)
 
 
 def test_another_data_set_is_refused(data, before, now, trained):

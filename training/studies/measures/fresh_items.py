@@ -29,13 +29,12 @@ _BISECTIONS, _LARGEST_BOOST = 24, 50.0
 
 
 class _List(NamedTuple):
-    """The best of some items for each user: `int64[U, K]` and their scores, `float[U, K]`."""
+    """The best of some items for each user: `int64[U, K]`, their scores, `float[U, K]`, and those of all, summed up."""
 
     items: Tensor
     scores: Tensor
-
-    def boosted(self, boost: float) -> _List:
-        return _List(self.items, self.scores + boost)
+    total: Tensor
+    """`float[U]`, log(sum of e^score)."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,8 @@ class FreshItems:
         An entry has `recall_new` and `recall_old` of lists of both kinds of items, `listed`, the share of new items in
         them, and `recall_alone`, that of lists of new items alone. `boosted` has the same for each of `PLACES`: the
         scores of new items get the `boost` with which they take so many places. Recall is a mean over the users with
-        such answers.
+        such answers. `probability` is the share of all items' e^score that new ones have, a mean over users. `best` is
+        how many times as likely a user's best new item is as the last item in a list of the others, the typical user's.
 
         Args:
             model: in evaluation mode, on the CPU.
@@ -89,7 +89,7 @@ class FreshItems:
         known = [model.item_features(model.item_vectors(items), items) for items in old.split(_ITEMS)]
         placed = {name: [_features(model, each) for each in at.split(_ITEMS)] for name, at in placements.items()}
         fresh = torch.from_numpy(np.flatnonzero(self.new))
-        found: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in ("without", *placements)}
+        found: dict[str, list[_List]] = {name: [] for name in ("without", *placements)}
         behaviors, profiles = torch.from_numpy(self.queries.behaviors), torch.from_numpy(self.queries.profiles)
         for some in torch.arange(len(behaviors)).split(_USERS):
             user = model.user_context(behaviors[some], profiles[some])
@@ -98,11 +98,18 @@ class FreshItems:
                 found[name].append(self._best(_scores(model, user, features), fresh))
         lists = {name: _List(*map(torch.cat, zip(*each, strict=True))) for name, each in found.items()}
         without = lists.pop("without")
-        entries: dict[str, Json] = {"without": {"recall_old": self._recall(without.items, new=False)}}
+        of_old = self._recalls(without.items)
+        entries: dict[str, Json] = {"without": {name: of_old[name] for name in ("recall", "recall_old")}}
         for name, alone in lists.items():
             boosted = [self._both(without, alone, self._boost(without, alone, places)) for places in PLACES]
             plain = self._both(without, alone, 0.0)
-            entries[name] = {**plain, "recall_alone": self._recall(alone.items, new=True), "boosted": boosted}
+            entries[name] = {
+                **plain,
+                "recall_alone": self._recalls(alone.items)["recall_new"],
+                "probability": float((alone.total - without.total).sigmoid().mean()),
+                "best": float((alone.scores[:, 0] - without.scores[:, -1]).mean().exp()),
+                "boosted": boosted,
+            }
         return entries
 
     def _boost(self, old: _List, new: _List, places: float) -> float:
@@ -116,26 +123,31 @@ class FreshItems:
 
     def _both(self, old: _List, new: _List, boost: float) -> Json:
         lists = self._joined(old, new, boost)
-        recalls = {f"recall_{kind}": self._recall(lists, new=kind == "new") for kind in ("new", "old")}
-        return {"boost": boost, **recalls, "listed": float(self.new[lists].mean())}
+        return {"boost": boost, **self._recalls(lists), "listed": float(self.new[lists].mean())}
 
     def _joined(self, old: _List, new: _List, boost: float) -> Int32Array:
         """The best items of two lists, `int[U, K]`."""
-        items, scores = (torch.cat([mine, theirs], dim=1) for mine, theirs in zip(old, new.boosted(boost), strict=True))
+        scores = torch.cat([old.scores, new.scores + boost], dim=1)
+        items = torch.cat([old.items, new.items], dim=1)
         joined: Int32Array = items.gather(1, scores.topk(self.top_k, dim=1).indices).numpy()
         return joined
 
-    def _best(self, scores: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """The best items and their scores, both [B, K], of the scores float[B, C] of items int64[C]."""
+    def _best(self, scores: Tensor, items: Tensor) -> _List:
+        """The best items of B users, of the scores float[B, C] of items int64[C]."""
         best = scores.topk(min(self.top_k, len(items)), dim=1)
-        return items[best.indices], best.values
+        return _List(items[best.indices], best.values, scores.logsumexp(dim=1))
 
-    def _recall(self, lists: Tensor | Int32Array, *, new: bool) -> float:
-        """Recall of the answers that are new, or are not."""
-        kept = self.new[self.queries.target_items] == new
+    def _recalls(self, lists: Tensor | Int32Array) -> dict[str, float]:
+        """Recall of all answers, of those that are new and of the others, each over the users that have some."""
+        is_new = self.new[self.queries.target_items]
+        kinds = {"recall": np.ones_like(is_new), "recall_new": is_new, "recall_old": ~is_new}
+        return {name: self._recall(np.asarray(lists), kept) for name, kept in kinds.items()}
+
+    def _recall(self, lists: Int32Array, kept: npt.NDArray[np.bool_]) -> float:
+        """Recall of some of the answers, bool[T]."""
         users = np.repeat(np.arange(len(lists)), np.diff(self.queries.target_indptr))[kept]
         rows, counts = np.unique(users, return_counts=True)
-        return recall(np.asarray(lists)[rows], np.append(0, counts.cumsum()), self.queries.target_items[kept])
+        return recall(lists[rows], np.append(0, counts.cumsum()), self.queries.target_items[kept])
 
 
 def _features(model: AnyScorer, vectors: Tensor) -> Any:
