@@ -123,7 +123,9 @@ def encode_request(
     given = {spec: values for spec, values in listed.items() if values is not None}
     rows = id_rows(given, id_kind) if given else {}
     if not inputs and BEHAVIOR_ITEM_IDS not in rows:
-        raise RequestError(f"neither {BEHAVIOR_ITEM_IDS.name} nor {USER_ID.name} is given; expected one of them, or both")
+        raise RequestError(
+            f"neither {BEHAVIOR_ITEM_IDS.name} nor {USER_ID.name} is given; expected one of them, or both"
+        )
     users = len(inputs[USER_ID] if inputs else rows[BEHAVIOR_ITEM_IDS])
     kind = kind_of(next(iter(rows.values()))) if rows else None
     if len(own := rows.get(BEHAVIOR_ITEM_IDS, inputs.get(USER_ID, ()))) != users:

@@ -105,7 +105,9 @@ def _encoded(spec: TensorSpec, text: Any) -> bytes:
             return text if isinstance(text, bytes) else text.encode()
     except UnicodeEncodeError:
         pass
-    expected = "whole numbers or texts that UTF-8 can hold, one" if spec is USER_ID else "texts that UTF-8 can hold, one list"
+    expected = (
+        "whole numbers or texts that UTF-8 can hold, one" if spec is USER_ID else "texts that UTF-8 can hold, one list"
+    )
     raise RequestError(f"{spec.name} holds {shown(text)}; expected {expected} per user")
 
 

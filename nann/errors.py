@@ -12,6 +12,7 @@ NannError
  +-- SearchStopped            a search ended before its last round, and no partial result was asked for
  |    +-- DeadlineExceeded    its deadline passed (Triton: CANCELLED)
  +-- JournalError             the journal of the items' changes is damaged, or can't be written safely
+ +-- HistoryError             the store of users' histories can't be asked or written now
  +-- DeployError              a version could not be written, loaded or verified; the old one is still served
  +-- ServerError              Triton: could not start, stopped, or can't be reached
       +-- ServerUnavailable   not reachable or not ready
@@ -71,6 +72,10 @@ class DeadlineExceeded(SearchStopped):
 
 class JournalError(NannError):
     """The journal of the items' changes is damaged, has another writer, or is not known to be on disk."""
+
+
+class HistoryError(NannError):
+    """The store of users' histories can't be asked or written now."""
 
 
 class DeployError(NannError):

@@ -39,7 +39,7 @@ class Origin:
     unread: npt.NDArray[np.bool_] | None = None
 
     def pack(self, users: int) -> npt.NDArray[np.int64]:
-        """The tensor for B users, `int64[B, any]`: arrival, key and `unread`; with lists also A, A allowed and X excluded.
+        """The tensor for B users, `int64[B, any]`: arrival, key, `unread`; with lists also A, A allowed and X excluded.
 
         Without an allow list A is -1.
         """

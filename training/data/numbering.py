@@ -105,12 +105,15 @@ def _categories_of_items(rows: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _checked(items: pl.DataFrame) -> pl.DataFrame:
-    if items.schema["item"] == pl.String:
-        item = pl.col("item")
-        fits = item.str.len_bytes().is_between(1, MAX_ID_BYTES) & ~item.str.contains("\0", literal=True)
-        if bad := items.filter(~fits).head(1)["item"].to_list():
-            raise DataError(f"the log has the item id {shown(bad[0])}; expected {why_no_text_id(bad[0])}")
+    bad = items.filter(~fits_text_id("item")).head(1)["item"].to_list() if items.schema["item"] == pl.String else []
+    if bad:
+        raise DataError(f"the log has the item id {shown(bad[0])}; expected {why_no_text_id(bad[0])}")
     return items
+
+
+def fits_text_id(column: str) -> pl.Expr:
+    """Whether a text can be an id: of an item, or of a user in a store of histories."""
+    return pl.col(column).str.len_bytes().is_between(1, MAX_ID_BYTES) & ~pl.col(column).str.contains("\0", literal=True)
 
 
 def distinct_items(rows: pl.LazyFrame) -> int:
@@ -140,17 +143,13 @@ def ordered_behaviors(
     With `late_from`, a time of the log, the part of a basket from that time on is a basket of its own.
 
     Returns:
-        `user` and `item`, Int32 indices, `group_first` Int64, the first row of the row's basket, or itself, and `late`,
-        whether the row is at or after `late_from`.
+        `user` and `item`, Int32 indices, `group_first` Int64, the first row of the row's basket, or itself, `late`,
+        whether the row is at or after `late_from`, and `time`, Int64, by which the row is sorted.
     """
     late = pl.lit(False) if late_from is None else pl.col("time") >= late_from
-    numbered = rows.with_row_index("row").with_columns(late.alias("late"))
-    order = ["user_index", "time", "row"]
-    if has_baskets := "basket" in rows.collect_schema():
-        order = ["user_index", "basket_time", "basket_row", "row"]
-        first = [pl.col("time").min().alias("basket_time"), pl.col("row").min().alias("basket_row")]
-        key = ["user", "basket", "late"]
-        numbered = numbered.join(numbered.group_by(key).agg(first), on=key, how="inner")
+    has_baskets = "basket" in rows.collect_schema()
+    numbered, keys = with_order(rows.with_columns(late.alias("late")))
+    order = ["user_index", *keys]
     item_index = items.lazy().select("item", pl.int_range(pl.len(), dtype=pl.Int32).alias("item_index"))
     frame = collect(
         numbered.join(users.frame.lazy(), on="user", how="inner")
@@ -164,4 +163,17 @@ def ordered_behaviors(
         begins = np.append(True, basket[1:] != basket[:-1])
         group_first = np.maximum.accumulate(np.where(begins, group_first, 0))
     indices = pl.col("user_index").alias("user"), pl.col("item_index").alias("item")
-    return frame.select(*indices, pl.Series("group_first", group_first), "late")
+    return frame.select(*indices, pl.Series("group_first", group_first), "late", pl.col(keys[0]).alias("time"))
+
+
+def with_order(rows: pl.LazyFrame) -> tuple[pl.LazyFrame, list[str]]:
+    """Rows of a log, maybe with `late`, and the columns that order a user's: the first is a time, the last `row`.
+
+    A basket stays together, at its earliest time; one that is partly `late` is two.
+    """
+    numbered = rows.with_row_index("row")
+    if "basket" not in rows.collect_schema():
+        return numbered, ["time", "row"]
+    first = [pl.col("time").min().alias("basket_time"), pl.col("row").min().alias("basket_row")]
+    key = ["user", "basket", *(["late"] if "late" in rows.collect_schema() else [])]
+    return numbered.join(numbered.group_by(key).agg(first), on=key, how="inner"), ["basket_time", "basket_row", "row"]

@@ -8,6 +8,7 @@ attributes.parquet   the attributes as they are, for filters; only if the log ha
 categories.parquet   label: row number = category
 behaviors.parquet    user int32, item int32, group_first int64: sorted by user and time
 events.parquet       the log's rows in their order, for `--append`: user, item, time, and maybe category and basket
+histories/           what each user did, by user id: a store that a server can read (`nann.histories`)
 users.parquet        user_id, first, end, train_end, validation_first, validation_end, test_first, test_end, profile_0,
                      ...: row number = user index
 """
@@ -27,7 +28,9 @@ import numpy.typing as npt
 import polars as pl
 
 from nann.errors import DataError
+from nann.item_ids import MAX_ID_BYTES
 
+from .histories import HISTORIES_FOLDER, write_data_set_histories
 from .item_attributes import EncodedItems, encode_items
 from .item_columns import kept_columns
 from .numbering import (
@@ -107,6 +110,9 @@ def _write(
     kept_as_they_are = kept_columns(items, log.attributes, with_category="category" in rows.collect_schema())
     on_step("Sorting behaviours by user and time")
     behaviors = ordered_behaviors(rows, users, items, _late_from(protocol, log.ticks_per_s))
+    on_step("Writing what each user did, by user id")
+    left_out = write_data_set_histories(folder / HISTORIES_FOLDER, log, rows, users, items, behaviors)
+    behaviors = behaviors.drop("time")
     groups = Groups.of(behaviors["group_first"].to_numpy(), users)
     split, found = _split(behaviors, groups, protocol, _roles(users, log))
     on_step("Writing")
@@ -133,6 +139,7 @@ def _write(
         "merged_repeats": merged,
         "item_rows_not_in_log": attributes.outside if attributes else 0,
         "profile_rows_not_in_log": log.profiles.outside if log.profiles else 0,
+        "users_without_stored_history": left_out,
         **found,
         **_new(log, items.height, len(users.first)),
     }
@@ -193,6 +200,11 @@ def _warnings(counts: dict[str, int]) -> list[str]:
             f"{counts['stray_category_rows']:,} rows give {counts['items_of_several_categories']:,} items another "
             "category than most of their rows do: the most frequent one counts, of several the newest"
             + (f"; {lost:,} of the log's categories have no item then" if lost else "")
+        )
+    if counts["users_without_stored_history"]:
+        said.append(
+            f"{counts['users_without_stored_history']:,} users are not in {HISTORIES_FOLDER}/: their ids are longer "
+            f"than {MAX_ID_BYTES} bytes or have a NUL"
         )
     share = counts["targets_like_the_row_before"] / counts["targets"] if counts["targets"] else 0.0
     if share > 0.5:

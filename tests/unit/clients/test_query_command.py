@@ -41,7 +41,10 @@ def ask(monkeypatch, tmp_path):
 
         def retrieve(self, ids, options, **others):
             asked.update(ids=ids, options=options, **others)
-            users, items = len(ids or others["user_id"]), [30, 10, -1] if asked["kind"] is NUMBERS else ["c[d]", "a,b", ""]
+            users, items = (
+                len(ids or others["user_id"]),
+                [30, 10, -1] if asked["kind"] is NUMBERS else ["c[d]", "a,b", ""],
+            )
             return clients.RetrievalResult(
                 item_ids=np.tile(np.array([items], asked["kind"].dtype), (users, 1)),
                 scores=np.tile(np.array([[2.5, 1, PADDING_SCORE]], np.float32), (users, 1)),
@@ -134,7 +137,10 @@ def test_users_by_id(ask):
     assert result.exit_code == 0, result.output
     assert (asked["ids"], asked["user_id"], asked["user_profile"]) == (None, ["17", "u-1"], [(4,), (4,)])
     assert ask("--user", "17", "--ids", "10,20")[1]["ids"] == [[10, 20]]
-    for given, came in ((("--user", "1", "--user", "2", "--ids", "10"), "2 --user and 1 --ids"), ((), "0 --user and 0")):
+    for given, came in (
+        (("--user", "1", "--user", "2", "--ids", "10"), "2 --user and 1 --ids"),
+        ((), "0 --user and 0"),
+    ):
         with pytest.raises(ConfigError, match=f"{came}.*expected one of both for each user, or as many of both"):
             raise ask(*given)[0].exception
 

@@ -317,7 +317,7 @@ def test_a_heartbeat_that_can_not_be_read_is_refused(model):
 def test_a_request_with_the_features_of_another_one_is_not_searched(model):
     request, foreign = ask(12, 13, request_key=41), ask(12, 13, request_key=42)
     for one in (request, foreign):
-        one.inputs().append(triton_fakes.Tensor("origin", np.array([[2**62, 41]] * 2)))
+        one.inputs().append(triton_fakes.Tensor("origin", np.array([[2**62, 41, 0]] * 2)))
     answer, error = model.execute([request, foreign])
     assert answer.arrays()["request_key"].tolist() == [[41], [41]]
     assert error.error().code() == "INTERNAL"

@@ -4,13 +4,15 @@ from support import tiny_bundle, triton_fakes
 
 from nann.item_ids import TEXT
 
+HISTORY = {"max_stored_length": "6", "history_timeout_ms": "1000"}
+
 
 @pytest.fixture
 def model(model_args):
     from nann.python_backend.models.feature_transform import TritonPythonModel
 
     model = TritonPythonModel()
-    model.initialize(model_args("feature_transform", max_request_length="9", max_list_length="3"))
+    model.initialize(model_args("feature_transform", max_request_length="9", max_list_length="3", **HISTORY))
     return model
 
 
@@ -61,10 +63,10 @@ def test_the_key_of_a_request_goes_with_its_features(model):
 
 
 def origin_of(model, ids, parameters="{}", **lists):
-    """The tensor `origin` of a request, without arrival and key."""
+    """The lists in the tensor `origin` of a request."""
     tensors = {name: np.array(rows, np.int64) for name, rows in lists.items()}
     request = triton_fakes.Request({"behavior_item_ids": np.array(ids, np.int64), **tensors}, parameters)
-    return model.execute([request])[0].arrays()["origin"][:, 2:].tolist()
+    return model.execute([request])[0].arrays()["origin"][:, 3:].tolist()
 
 
 def test_lists_go_on_as_item_indices(model):
@@ -105,7 +107,7 @@ def text_model(tmp_path):
     from nann.python_backend.repository.install import install_bundle
 
     install_bundle(tiny_bundle.make_bundle(tmp_path / "bundle", texts=True).path, tmp_path / "repository")
-    parameters = {"max_request_length": "9", "max_list_length": "3"}
+    parameters = {"max_request_length": "9", "max_list_length": "3", **HISTORY}
     model = TritonPythonModel()
     model.initialize(triton_fakes.arguments_of(tmp_path / "repository", "feature_transform", **parameters))
     yield model

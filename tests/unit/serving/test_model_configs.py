@@ -26,6 +26,7 @@ from nann.signature import (
     ALLOW_ITEM_IDS,
     ATTRIBUTES,
     BEAM_RETRIEVAL,
+    BEHAVIOR_ITEM_IDS,
     BEHAVIORS,
     CANDIDATES,
     CATALOG,
@@ -41,6 +42,7 @@ from nann.signature import (
     PROFILE_CODES,
     SCORER,
     USER_ENCODER,
+    USER_ID,
     USER_PROFILE,
     USER_STATE,
 )
@@ -49,7 +51,10 @@ SPECS = {spec.name: spec for spec in (*MODELS, CATALOG)}
 # Additions are parts of a configuration; tests parse the files that are made from them.
 FILES = [path for path in hand_written(TEMPLATE) if path.parent.name != "additions"]
 GRID = ShapeGrid((1, 4, 16), (8, 20))
-OPTIONAL = (USER_PROFILE, EXCLUDE_ITEM_IDS, ALLOW_ITEM_IDS, ORIGIN, ITEM_IDS, ATTRIBUTES, ITEM_ROW, ITEM_LIGHT)
+OPTIONAL = (
+    *(BEHAVIOR_ITEM_IDS, USER_PROFILE, EXCLUDE_ITEM_IDS, ALLOW_ITEM_IDS, USER_ID, ORIGIN),
+    *(ITEM_IDS, ATTRIBUTES, ITEM_ROW, ITEM_LIGHT),
+)
 GPU_MODELS = (USER_ENCODER, SCORER)
 
 

@@ -21,7 +21,10 @@ def items_of(users):
 @given(st.data(), st.integers(1, 3), st.integers(0, 2**63 - 1), st.integers(-(2**63), 2**63 - 1))
 def test_what_is_packed_comes_out(data, users, arrived_ns, key):
     excluded, allowed = data.draw(items_of(users)), data.draw(items_of(users))
-    read = Origin.unpack(Origin(arrived_ns, key, excluded, allowed).pack(users), users, ITEMS, key)
+    unread = data.draw(st.none() | st.lists(st.booleans(), min_size=users, max_size=users).map(np.array))
+    read = Origin.unpack(Origin(arrived_ns, key, excluded, allowed, unread).pack(users), users, ITEMS, key)
+    none = np.zeros(users, bool)
+    np.testing.assert_array_equal(none if read.unread is None else read.unread, none if unread is None else unread)
     assert (read.arrived_ns, read.key) == (arrived_ns, key)
     assert (read.allowed is None) == (allowed is None)
     for one, other in ((read.excluded, excluded), (read.allowed, allowed)):
@@ -29,19 +32,20 @@ def test_what_is_packed_comes_out(data, users, arrived_ns, key):
             np.testing.assert_array_equal(one, other)
 
 
-def test_without_lists_it_has_two_columns():
-    assert Origin(5, 6).pack(2).tolist() == [[5, 6], [5, 6]]
+def test_without_lists_it_has_three_columns():
+    assert Origin(5, 6).pack(2).tolist() == [[5, 6, 0], [5, 6, 0]]
+    assert Origin(5, 6, unread=np.array([False, True])).pack(2).tolist() == [[5, 6, 0], [5, 6, 1]]
 
 
 @pytest.mark.parametrize(
     ("tensor", "message"),
     [
-        ([[1]], r"origin has shape \[1, 1\]; expected \[1, 2 or more\]"),
-        ([[1, 7], [1, 7]], r"origin has shape \[2, 2\]; expected \[1, 2 or more\]"),
-        ([[1, 7, 2, 3]], "origin has 1 items of which 2 are allowed"),
-        ([[1, 7, -2, 3]], "origin has 1 items of which -2 are allowed"),
-        ([[1, 7, 0, 30]], "origin holds an item index 30; expected at most 29: is feature_transform from the"),
-        ([[1, 7, 1, -2, 2**40]], "origin holds an item index 1099511627776"),
+        ([[1]], r"origin has shape \[1, 1\]; expected \[1, 3 or more\]"),
+        ([[1, 7, 0], [1, 7, 0]], r"origin has shape \[2, 3\]; expected \[1, 3 or more\]"),
+        ([[1, 7, 0, 2, 3]], "origin has 1 items of which 2 are allowed"),
+        ([[1, 7, 0, -2, 3]], "origin has 1 items of which -2 are allowed"),
+        ([[1, 7, 0, 0, 30]], "origin holds an item index 30; expected at most 29: is feature_transform from the"),
+        ([[1, 7, 0, 1, -2, 2**40]], "origin holds an item index 1099511627776"),
     ],
 )
 def test_no_such_tensor(tensor, message):
@@ -51,4 +55,4 @@ def test_no_such_tensor(tensor, message):
 
 def test_the_features_of_another_request():
     with pytest.raises(ServerError, match="the features are those of another request \\(request_key 7, expected 8\\)"):
-        Origin.unpack(np.array([[1, 7]]), 1, ITEMS, 8)
+        Origin.unpack(np.array([[1, 7, 0]]), 1, ITEMS, 8)

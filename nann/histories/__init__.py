@@ -1,0 +1,7 @@
+"""What users did, by user id: what a server reads where a request names a user instead of shipping the history."""
+
+from .events import Events, merged
+from .file_histories import FileHistories
+from .history import HISTORY_LIMIT, Histories, UserHistory, ids_of_kind
+
+__all__ = ["HISTORY_LIMIT", "Events", "FileHistories", "Histories", "UserHistory", "ids_of_kind", "merged"]

@@ -1,0 +1,64 @@
+"""Which store of histories a server asks: opened by its address, and recorded in the model repository."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from nann.durable_files import remove_file, write_json
+from nann.errors import ConfigError
+from nann.histories import HISTORY_LIMIT, FileHistories, Histories
+
+SETTING_FILE = ".histories.json"
+"""In a model repository. Triton does not look at it."""
+REDIS_SCHEMES = ("redis://", "rediss://")
+
+
+def open_histories(address: str, timeout_s: float, limit: int = HISTORY_LIMIT) -> Histories:
+    """Opens a store; one behind a network is not connected to yet.
+
+    Args:
+        address: a folder, or `redis://host:6379/0` or `rediss://...`.
+        timeout_s: how long a read may take.
+        limit: the most behaviours of a user that are read, or kept when behaviours are added.
+
+    Raises:
+        ConfigError: if the address is of no store.
+        DataError: if the folder is no store.
+    """
+    if address.startswith(REDIS_SCHEMES):
+        from .redis_histories import RedisHistories
+
+        return RedisHistories(address, timeout_s, limit)
+    if "://" in address:
+        raise ConfigError(
+            f"the store of histories is {address!r}; expected a folder that `nann prepare` or `nann events` wrote, or "
+            "redis://HOST:PORT/DATABASE"
+        )
+    return FileHistories(Path(address))
+
+
+def recorded_address(repository: Path) -> str | None:
+    """The address of the store that the server of a repository asks; None: it has none.
+
+    Raises:
+        ConfigError: if what is recorded can't be read.
+    """
+    path = repository / SETTING_FILE
+    if not path.exists():
+        return None
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["address"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} can't be read ({error}); give --histories again") from error
+
+
+def record_address(repository: Path, address: str | None) -> None:
+    """Records which store the server of a repository asks, from its next start on; None: no store."""
+    path = repository / SETTING_FILE
+    if address is not None and "://" not in address:
+        address = str(Path(address).resolve())
+    if address is not None:
+        write_json(path, {"address": address})
+    elif path.exists():
+        remove_file(path)
