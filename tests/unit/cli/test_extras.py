@@ -33,6 +33,7 @@ BY_TRITON = {"triton_python_backend_utils"}
         ("pytriton", "serve", 'serve needs nvidia-pytriton; install it with: pip install "nann[serve]"'),
         ("onnx", "serve", 'serve needs onnx; install it with: pip install "nann[serve-torch]"'),
         ("opentelemetry.sdk", "serve", 'serve needs opentelemetry-sdk; install it with: pip install "nann[trace]"'),
+        ("redis.retry", "serve", 'serve needs redis; install it with: pip install "nann[redis]"'),
         ("tritonclient", "query", 'query needs tritonclient; install it with: pip install "nann[client]"'),
         ("hnswlib", "demo", 'demo needs hnswlib; install it with: pip install "nann[train,serve,client]"'),
         ("matplotlib.ticker", "bench", 'bench needs matplotlib; install it with: pip install "nann[train,serve,perf]"'),
