@@ -145,7 +145,7 @@ def demo(
 def next_command(run: Demo) -> str:
     """Serves what the demo built; the program is named as this shell finds it."""
     program = "nann" if shutil.which("nann") else sys.argv[0]
-    return shlex.join([program, "serve", "--bundle", str(run.bundle)])
+    return shlex.join([program, "serve", "--bundle", str(run.bundle), "--histories", str(run.data / HISTORIES_FOLDER)])
 
 
 def _best_baseline(run: Demo, top_k: int) -> dict[str, Any]:

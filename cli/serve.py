@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from ..python_backend.server.triton import TritonServer
 
+NO_HISTORIES = "none"
+"""Of --histories: the server asks no store any more."""
 LOG_FILE = "triton.log"
 """Triton's log at a terminal, in the repository."""
 
@@ -72,6 +74,14 @@ def serve(
         ),
     ] = True,
     admin_key_file: AdminKeyOption = None,
+    histories: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the histories of users are, for requests with a user_id: a folder that `nann prepare` or `nann "
+            "events` wrote, or redis://HOST:6379/0. It is recorded in the repository; 'none' removes it.",
+            show_default=False,
+        ),
+    ] = None,
     log_file: Annotated[
         Path | None,
         typer.Option(
@@ -89,6 +99,7 @@ def serve(
     Everything that the server needs is verified before it starts: if a file of the bundle is missing or changed, or a
     port is taken, the command ends and says what to do.
     """
+    from ..python_backend.histories.opening import open_histories, record_address, recorded_address
     from ..python_backend.repository.configs import check_target
     from ..python_backend.repository.install import current_bundle, install_if_new
     from ..python_backend.server.admin_key import read_admin_key
@@ -105,11 +116,15 @@ def serve(
         repository, host, *ports, target, log_file, admin_key=key, tls=tls, http_inference=http_inference
     )
     check_ports(options.host, options.ports)
+    if histories is not None and histories != NO_HISTORIES:
+        open_histories(histories, 1.0).close()
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _stop)
         version = install_if_new(bundle, repository, plans)
         check_target(repository, target)
+        if histories is not None:
+            record_address(repository, None if histories == NO_HISTORIES else histories)
         if log_file is None and sys.stderr.isatty() and os.access(repository, os.W_OK):
             options = replace(options, log_file=repository / LOG_FILE)
         opened = current_bundle(repository)
@@ -117,9 +132,9 @@ def serve(
         console.print(line, soft_wrap=True)
         with TritonServer(options) as server:
             look_after = _look_after(server)  # asks the server, so before anybody is told to rely on it
-            _welcome(server, opened)
+            _welcome(server, opened, recorded_address(repository))
             if json:
-                print_json(_described(server, version, opened))
+                print_json(_described(server, version, opened) | {"histories": recorded_address(repository)})
             server.wait(look_after)
     except _Stopped:
         console.print("stopped")
@@ -170,7 +185,7 @@ def _look_after(server: TritonServer) -> Callable[[], None]:
     ).check
 
 
-def _welcome(server: TritonServer, bundle: Bundle) -> None:
+def _welcome(server: TritonServer, bundle: Bundle, histories: str | None) -> None:
     kind = bundle.id_kind
     example = kind.plain(bundle.item_ids[:3])
     tensor = kind.spec(BEHAVIOR_ITEM_IDS)
@@ -181,6 +196,7 @@ def _welcome(server: TritonServer, bundle: Bundle) -> None:
         f"HTTP     {server.http_url}",
         f"metrics  http://{server.metrics_url}/metrics",
         *(() if server.options.log_file is None else (f"log      {server.options.log_file}",)),
+        *(() if histories is None else (f"users    {histories}",)),
         "",
         f"nann query --url {server.grpc_url} --ids {shlex.quote(kind.typed(example))}",
         *(

@@ -44,6 +44,13 @@ class Events:
         for row, user in enumerate(self.users):
             yield user, self.of(row)
 
+    def some(self, first: int, end: int) -> Events:
+        """The users from `first` to before `end`."""
+        rows = slice(self.indptr[first], self.indptr[end])
+        profiles = None if self.profiles is None else self.profiles[first:end]
+        indptr = self.indptr[first : end + 1] - self.indptr[first]
+        return Events(self.users[first:end], indptr, self.times[rows], self.items[rows], profiles)
+
     def take(self, rows: npt.NDArray[np.int64]) -> Events:
         """Some of the users, `int64[R]`."""
         counts = np.diff(self.indptr)[rows]

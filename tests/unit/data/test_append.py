@@ -106,14 +106,14 @@ def test_older_rows_and_those_it_has_are_left_out_and_counted(write, monday):
 
 
 def test_a_log_with_nothing_newer_changes_nothing(write, monday):
-    before = {path.name: path.read_bytes() for path in monday.iterdir()}
+    before = {path: path.read_bytes() for path in monday.rglob("*") if path.is_file()}
     with pytest.raises(
         DataError, match=r"none of the 26 rows is newer than .* UTC: 25 are older and 1 are in it; nothing is"
     ):
         run(write("again.csv", text(MONDAY)), "--append", "--out", monday)
     with pytest.raises(DataError, match=r"has no column 'uid' \(--user\)"):
         run(write("other.csv", "user,item,at,kind\n1,2,9999,c\n"), "--append", "--out", monday)
-    assert {path.name: path.read_bytes() for path in monday.iterdir()} == before
+    assert {path: path.read_bytes() for path in monday.rglob("*") if path.is_file()} == before
 
 
 def test_text_items_can_not_join_numbers_and_numbers_join_text(write, tmp_path, monday):

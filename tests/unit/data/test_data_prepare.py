@@ -277,6 +277,7 @@ def test_the_folder_holds_what_it_says(prepare_csv, tmp_path):
         "behaviors.parquet",
         "categories.parquet",
         "events.parquet",
+        "histories",
         "items.parquet",
         "manifest.json",
         "users.parquet",

@@ -26,7 +26,7 @@ class Clock:
 
 def timed(place, arrived_ns, **parameters):
     states = np.full((1, tiny_bundle.LENGTH), place, np.float32)
-    tensors = {"user_state": states, "behaviors": nothing(1), "origin": np.array([[arrived_ns, 0]], np.int64)}
+    tensors = {"user_state": states, "behaviors": nothing(1), "origin": np.array([[arrived_ns, 0, 0]], np.int64)}
     return triton_fakes.Request(tensors, json.dumps(parameters))
 
 
