@@ -45,7 +45,7 @@ bench-check: $(INSTALLED)
 	$(BIN)/nann bench --check
 
 serve: $(INSTALLED)
-	$(BIN)/nann serve
+	$(BIN)/nann serve $(patsubst %,--histories %,$(wildcard build/data/complete_journey/histories))
 
 # A file stays with one worker, for what its tests share; files that start servers, the slowest, come first.
 WORKERS ?= 2

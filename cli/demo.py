@@ -144,6 +144,8 @@ def demo(
 
 def next_command(run: Demo) -> str:
     """Serves what the demo built; the program is named as this shell finds it."""
+    from ..training.data.output_folder import HISTORIES_FOLDER
+
     program = "nann" if shutil.which("nann") else sys.argv[0]
     return shlex.join([program, "serve", "--bundle", str(run.bundle), "--histories", str(run.data / HISTORIES_FOLDER)])
 

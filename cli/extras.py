@@ -9,6 +9,7 @@ from importlib.metadata import requires
 COMMANDS = {
     **dict.fromkeys(("prepare", "train", "index", "export", "evaluate", "tune"), ("train",)),
     **dict.fromkeys(("plan-shapes", "experiments", "baselines"), ("train",)),
+    "events": ("train",),
     "build-engine": (),  # TensorRT comes with the container
     "filters": (),
     "items": (),

@@ -17,6 +17,7 @@ from .build_engine import build_engine
 from .demo import demo
 from .deploy import deploy, rollback
 from .evaluate import evaluate
+from .events import events
 from .experiments import experiments
 from .export import export
 from .extras import advice
@@ -76,6 +77,7 @@ for command in (
     deploy,
     rollback,
     query,
+    events,
     demo,
     experiments,
     bench,

@@ -74,8 +74,8 @@ def query(
 
     if not (user or ids) or (user and ids and len(user) != len(ids)):
         raise ConfigError(
-            f"{len(user or ()):,} --user and {len(ids or ()):,} --ids are given; expected one of both for each user, or "
-            "as many of both"
+            f"{len(user or ()):,} --user and {len(ids or ()):,} --ids are given; expected one of both for each user, "
+            "or as many of both"
         )
     codes = parse_integers("--profile", profile)
     named = _named_bundle(bundle)

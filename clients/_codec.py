@@ -158,8 +158,8 @@ def decode_result(request: InferRequest, outputs: Mapping[str, npt.NDArray[Any]]
             answer is the one to another request.
     """
     users, width = request.users, request.parameters.get("top_k")
-    came = outputs.get(ITEM_IDS.name)
-    arrays, kind = {}, request.id_kind or (NUMBERS if came is None else kind_of(came))
+    found = outputs.get(ITEM_IDS.name)
+    arrays, kind = {}, request.id_kind or (NUMBERS if found is None else kind_of(found))
     for spec in (kind.spec(ITEM_IDS), *ENSEMBLE.outputs[1:]):
         array, columns = outputs.get(spec.name), width if spec.shape == (-1,) else spec.shape[0]
         fits = array is not None and array.ndim == 2 and len(array) == users and columns in (None, array.shape[1])

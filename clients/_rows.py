@@ -61,7 +61,7 @@ def user_rows(user_ids: UserIds) -> npt.NDArray[np.object_]:
     Raises:
         RequestError: if something is neither a whole number nor text.
     """
-    each = list(user_ids) if _is_list(user_ids) else [user_ids]
+    each: Any = user_ids if _is_list(user_ids) else [user_ids]
     rows = np.empty((len(each), 1), object)
     for row, user in enumerate(each):
         rows[row, 0] = _user_id(user)

@@ -1,7 +1,16 @@
 """What users did, by user id: what a server reads where a request names a user instead of shipping the history."""
 
 from .events import Events, merged
-from .file_histories import FileHistories
+from .file_histories import FileHistories, is_histories
 from .history import HISTORY_LIMIT, Histories, UserHistory, ids_of_kind
 
-__all__ = ["HISTORY_LIMIT", "Events", "FileHistories", "Histories", "UserHistory", "ids_of_kind", "merged"]
+__all__ = [
+    "HISTORY_LIMIT",
+    "Events",
+    "FileHistories",
+    "Histories",
+    "UserHistory",
+    "ids_of_kind",
+    "is_histories",
+    "merged",
+]

@@ -85,14 +85,14 @@ class Events:
 
     def _profiles_of(self, users: Sequence[bytes], others: Events) -> Profiles:
         """Codes of users; those of `others` win, and codes of another number of fields are of another data set."""
-        found = [one for one in (others, self) if one.profiles is not None]
+        found = [(one.users, one.profiles) for one in (self, others) if one.profiles is not None]
         if not found:
             return None
         codes: dict[bytes, npt.NDArray[np.int32]] = {}
-        width = np.shape(found[0].profiles)[1]
-        for one in reversed(found):
-            if one.profiles is not None and one.profiles.shape[1] == width:
-                codes |= dict(zip(one.users, one.profiles, strict=True))
+        width = found[-1][1].shape[1]
+        for of, profiles in found:
+            if profiles.shape[1] == width:
+                codes |= dict(zip(of, profiles, strict=True))
         return np.array([codes.get(user, np.zeros(width)) for user in users], np.int32).reshape(len(users), width)
 
 

@@ -161,6 +161,15 @@ class FileHistories:
         return UserHistory(content.items[rows], None if content.profiles is None else content.profiles[row])
 
 
+def is_histories(folder: Path) -> bool:
+    """Whether a folder is a store of histories, damaged or not."""
+    try:
+        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("kind") == KIND
+
+
 def write_histories(folder: Path, events: Events, limit: int = HISTORY_LIMIT, *, durable: bool = True) -> None:
     """Writes a store of histories, in place of another one or in an empty folder.
 
@@ -183,7 +192,7 @@ def write_histories(folder: Path, events: Events, limit: int = HISTORY_LIMIT, *,
         folder.mkdir()
         _write(folder, events, limit)
         return
-    if folder.exists() and not (folder / MANIFEST_FILE).exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not is_histories(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} exists and is no store of histories; it is left as it is: choose another folder")
     with new_folder(folder) as temporary:
         _write(temporary, events, limit)

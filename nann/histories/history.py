@@ -69,10 +69,10 @@ def ids_of_kind(kind: IdKind, ids: Ids | Sequence[bytes]) -> Ids:
         return ids.astype(np.bytes_).astype(object) if ids.dtype.kind in "iu" else ids.astype(object)
     if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":
         return ids.astype(np.int64, copy=False)
-    try:
-        return np.array(list(map(int, ids)), np.int64)
-    except (ValueError, OverflowError):
-        return np.array([_number(each) for each in ids], np.int64)
+    texts = list(ids)
+    if b"".join(texts).isdigit() and all(0 < len(text) < 19 for text in texts):
+        return np.array(list(map(int, texts)), np.int64)
+    return np.array([_number(text) for text in texts], np.int64)
 
 
 def _number(text: bytes) -> int:

@@ -89,7 +89,7 @@ class RedisHistories:
         """
         pipeline = self._client.pipeline(transaction=False)
         for user in user_ids:
-            pipeline.lrange(_HISTORY + user, -self._limit, -1)  # type: ignore[arg-type]
+            pipeline.lrange(_HISTORY + user, -self._limit, -1)
         pipeline.mget([_PROFILE + user for user in user_ids])
         try:
             *lists, profiles = pipeline.execute()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,13 @@ from nann.histories import Events
 from nann.histories.file_histories import write_histories
 from nann.item_ids import MAX_ID_BYTES, TEXT, Ids
 
+from .custom_log import read_log
+from .log_source import LogSource
 from .numbering import KeptUsers, collect, fits_text_id, with_order
 from .profiles import UserProfiles
+from .repeats import merge_repeats
 from .rows import InteractionLog
 from .times import MICROSECONDS
-
-HISTORIES_FOLDER = "histories"
-"""In a prepared data set."""
 
 
 def write_data_set_histories(
@@ -65,6 +66,40 @@ def events_of_rows(rows: pl.LazyFrame, log: InteractionLog) -> Events:
     lengths = users.struct.field("len").to_numpy()
     bounds = np.append(0, np.cumsum(lengths, dtype=np.int64))
     return _events(users.struct.field("value"), bounds, frame["time"].to_numpy(), _item_ids(frame["item"]), log)
+
+
+def read_events(
+    source: LogSource, scratch: Path, *, merged: bool, max_bad_share: float, say: Callable[[str], None]
+) -> tuple[Events, dict[str, int]]:
+    """Reads files as `nann prepare log` does.
+
+    Args:
+        source: the files.
+        scratch: a folder for intermediate files.
+        merged: leave out rows that repeat the user's row before, as `--merge-repeats` of `nann prepare` does.
+        max_bad_share: files with a larger share of bad rows are refused.
+        say: called with what was found out and not told.
+
+    Returns:
+        The events, and counts of rows.
+
+    Raises:
+        ConfigError, DataError: as `read_log`.
+    """
+    log = read_log(
+        source.files,
+        source.columns,
+        scratch,
+        text=source.text,
+        rules=source.rules,
+        max_bad_share=max_bad_share,
+        say=say,
+    )
+    rows, repeats = merge_repeats(log.rows) if merged else (log.rows, 0)
+    read = events_of_rows(rows, log)
+    events = _storable(read)
+    counts = {"rows": log.counts.read, "bad": log.counts.bad, "filtered": log.counts.filtered, "repeats": repeats}
+    return events, {**counts, "users_left_out": len(read.users) - len(events.users)}
 
 
 def _events(

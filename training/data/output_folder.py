@@ -12,6 +12,8 @@ from nann.errors import DataError
 
 MANIFEST_FILE = "manifest.json"
 KIND = "nann prepared data set"
+HISTORIES_FOLDER = "histories"
+"""The store of histories in a prepared data set."""
 
 
 def is_prepared(path: Path) -> bool:

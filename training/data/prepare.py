@@ -30,7 +30,7 @@ import polars as pl
 from nann.errors import DataError
 from nann.item_ids import MAX_ID_BYTES
 
-from .histories import HISTORIES_FOLDER, write_data_set_histories
+from .histories import write_data_set_histories
 from .item_attributes import EncodedItems, encode_items
 from .item_columns import kept_columns
 from .numbering import (
@@ -42,7 +42,7 @@ from .numbering import (
     numbered_items,
     ordered_behaviors,
 )
-from .output_folder import KIND, MANIFEST_FILE, prepared_folder
+from .output_folder import HISTORIES_FOLDER, KIND, MANIFEST_FILE, prepared_folder
 from .profiles import UserProfiles
 from .protocol import NO_TARGET, TARGETS, TIME_SPLIT, Protocol
 from .repeats import merge_repeats

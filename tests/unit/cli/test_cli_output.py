@@ -150,10 +150,12 @@ def test_interrupting_is_no_mistake(monkeypatch):
 def test_the_demo_ends_with_a_command_that_works_in_this_shell(tmp_path, monkeypatch):
     run = Demo(tmp_path / "a folder")
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
-    assert next_command(run) == f"nann serve --bundle '{tmp_path}/a folder/bundle'"
+    folder = f"{tmp_path}/a folder"
+    histories = f"'{folder}/data/complete_journey/histories'"
+    assert next_command(run) == f"nann serve --bundle '{folder}/bundle' --histories {histories}"
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr("sys.argv", [".venv/bin/nann", "demo"])
-    assert next_command(Demo(Path("build"))) == ".venv/bin/nann serve --bundle build/bundle"
+    assert next_command(Demo(Path("build"))).startswith(".venv/bin/nann serve --bundle build/bundle --histories build/")
 
 
 def test_item_rows_are_exported_and_evaluated_alike(pipeline, tmp_path):

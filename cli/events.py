@@ -1,0 +1,176 @@
+"""`nann events`: behaviours into a store of histories."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time as clock
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import Progress
+
+from nann.errors import ConfigError
+from nann.histories import HISTORY_LIMIT
+
+from .prepare_output import MaxBadShareOption, names_of
+from .prepared_summary import say
+from .support import JsonOption, console, print_json
+
+if TYPE_CHECKING:
+    from nann.histories import Events, Histories
+
+_STANDARD_INPUT = Path("-")
+_USERS_AT_ONCE = 2_000
+"""Of a step of the progress."""
+_TIMEOUT_S = 30.0
+
+
+def events(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Files, folders or patterns of Parquet, CSV or JSON lines; - for standard input; or one folder of "
+            "histories, to be copied with the profiles.",
+            metavar="FILE",
+        ),
+    ],
+    to: Annotated[
+        str, typer.Option(help="The store: redis://HOST:6379/0, or a folder, which is made if it is not there.")
+    ],
+    user: Annotated[str, typer.Option(help="Column with the user.")] = "user",
+    item: Annotated[str, typer.Option(help="Column with the item.")] = "item",
+    time: Annotated[str, typer.Option(help="Column with the time: a number, a timestamp or ISO 8601 text.")] = "time",
+    basket: Annotated[str | None, typer.Option(help="Column with the basket or session.")] = None,
+    columns: Annotated[
+        str, typer.Option(help="Names of the columns of text files without a header, separated by commas.")
+    ] = "",
+    event_column: Annotated[str | None, typer.Option(help="Column with the type of the event.")] = None,
+    types: Annotated[str, typer.Option("--events", help="Types to keep, separated by commas.")] = "",
+    time_format: Annotated[
+        str | None, typer.Option(help="Of times that are no numbers and not ISO 8601, such as '%d.%m.%Y %H:%M'.")
+    ] = None,
+    separator: Annotated[str, typer.Option(help="Between the fields of a CSV. Default: found from the header.")] = "",
+    merge_repeats: Annotated[
+        bool,
+        typer.Option("--merge-repeats", help="Leave out repeats as `nann prepare log --merge-repeats` does."),
+    ] = False,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Behaviours of a user that are kept, the newest; an existing folder has its own.")
+    ] = HISTORY_LIMIT,
+    max_bad_share: MaxBadShareOption = 0.01,
+    json: JsonOption = False,
+) -> None:
+    """Add behaviours to a store of histories, which `nann serve --histories` reads.
+
+    Rows are read as `nann prepare log` reads them, and stored in the order in which a model is trained on them. The
+    same rows may be sent again: what is stored already (user, item and time) is not stored twice. Older rows may come
+    after newer ones.
+
+    Example: nann events today.parquet --to redis://127.0.0.1:6379/0 --user uid --item sku --time at
+    """
+    start = clock.perf_counter()
+    store = _opened(to, limit)
+    read, counts = _copied(files) or _read(
+        files,
+        {"user": user, "item": item, "time": time, "basket": basket, "event": event_column},
+        (names_of(types), time_format, names_of(columns), separator),
+        merge_repeats,
+        max_bad_share,
+    )
+    read_s, start = clock.perf_counter() - start, clock.perf_counter()
+    added = _append(store, read)
+    write_s, total = clock.perf_counter() - start, len(read.times)
+    store.close()
+    body = {
+        **counts,
+        "users": len(read.users),
+        "events": total,
+        "added": added,
+        "read_s": round(read_s, 3),
+        "write_s": round(write_s, 3),
+        "events_per_s": round(total / max(1e-9, read_s + write_s)),
+    }
+    say(
+        f"{added:,} of {total:,} behaviours of {len(read.users):,} users are new in {to}; the others are there "
+        f"already, or older than the newest {limit:,} of a user; {body['events_per_s']:,} a second"
+    )
+    if json:
+        print_json(body)
+
+
+def _opened(to: str, limit: int) -> Histories:
+    import numpy as np
+
+    from nann.histories import Events
+    from nann.histories.file_histories import write_histories
+
+    from ..python_backend.histories.opening import open_histories
+
+    folder = Path(to)
+    if "://" not in to and not (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        none = np.zeros(0, np.int64)
+        write_histories(folder, Events([], np.zeros(1, np.int64), none, none), limit)
+    return open_histories(to, _TIMEOUT_S, limit)
+
+
+def _copied(files: list[Path]) -> tuple[Events, dict[str, int]] | None:
+    """The content of a folder of histories, if that is what is given."""
+    from nann.histories import FileHistories, is_histories
+
+    if not any(map(is_histories, files)):
+        return None
+    if len(files) > 1:
+        raise ConfigError(f"{len(files)} files are given, and one is a folder of histories; expected it alone")
+    return FileHistories(files[0]).events(), {}
+
+
+def _read(
+    files: list[Path],
+    named: dict[str, str | None],
+    how: tuple[tuple[str, ...], str | None, tuple[str, ...], str],
+    merge_repeats: bool,
+    max_bad_share: float,
+) -> tuple[Events, dict[str, int]]:
+    from ..training.data.canonical_rows import LogColumns, LogRules
+    from ..training.data.csv_rows import TextFormat
+    from ..training.data.histories import read_events
+    from ..training.data.log_source import LogSource
+
+    types, time_format, columns, separator = how
+    with tempfile.TemporaryDirectory() as scratch, console.status("Reading ..."):
+        paths = [_spooled(path, Path(scratch)) for path in files]
+        (parts := Path(scratch) / "parts").mkdir()
+        log_columns = LogColumns(
+            str(named["user"]), str(named["item"]), named["time"], None, named["basket"], named["event"]
+        )
+        text = TextFormat("\t" if separator in ("tab", "\\t") else separator, columns)
+        source = LogSource(tuple(paths), log_columns, "log", text, LogRules(types, None, time_format))
+        return read_events(source, parts, merged=merge_repeats, max_bad_share=max_bad_share, say=say)
+
+
+def _spooled(path: Path, scratch: Path) -> Path:
+    """A file as it is; standard input as a file."""
+    if path != _STANDARD_INPUT:
+        return path
+    spooled = scratch / "standard input"
+    with spooled.open("wb") as stream:
+        shutil.copyfileobj(sys.stdin.buffer, stream)
+    return spooled
+
+
+def _append(store: Histories, events: Events) -> int:
+    from nann.histories import FileHistories
+
+    users = len(events.users)
+    step = max(1, users) if isinstance(store, FileHistories) else _USERS_AT_ONCE  # a folder is written as a whole
+    added = 0
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("Writing", total=users)
+        for first in range(0, users, step):
+            end = min(first + step, users)
+            added += store.append(events.some(first, end))
+            progress.update(task, completed=end)
+    return added
