@@ -80,11 +80,12 @@ def stubs(triton: int) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def serving(bundle: Path, folder: Path) -> Iterator[Serve]:
-    """A ready `nann serve` of this bundle, with its repository in this folder."""
+def serving(bundle: Path, folder: Path, *options: str) -> Iterator[Serve]:
+    """A ready `nann serve` of this bundle, with its repository in this folder, and these options too."""
     http, grpc, metrics = free_ports(3)
     command = [sys.executable, "-m", "nann", "serve", "--bundle", str(bundle)]
     command += ["--repository", str(folder / "repository"), "--log-file", str(folder / "log")]
+    command += options
     command += ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)]
     with (folder / "words").open("w") as words:
         process = subprocess.Popen(command, stdout=words, stderr=words)

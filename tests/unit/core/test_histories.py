@@ -71,7 +71,9 @@ def test_equal_times_keep_their_order_and_count():
 
 @pytest.fixture
 def folder(tmp_path):
-    write_histories(tmp_path / "store", events_of({"17": [(1, 11), (2, 12), (3, 13)], "4": [(9, 14)]}, [[1, 2], [3, 0]]))
+    write_histories(
+        tmp_path / "store", events_of({"17": [(1, 11), (2, 12), (3, 13)], "4": [(9, 14)]}, [[1, 2], [3, 0]])
+    )
     return tmp_path / "store"
 
 
@@ -136,7 +138,10 @@ def test_a_folder_that_another_process_takes_away(folder):
         (lambda at: edit(at, format_version=9), "has format version 9; this release reads 1: make it again"),
         (lambda at: edit(at, users=3), "damaged store of histories: its arrays have 2 users and 4 behaviours"),
         (lambda at: edit(at, profile_fields=3), r"damaged store of histories: profiles.npy has shape \[2, 2\]"),
-        (lambda at: edit(at, text_items=True), "damaged store of histories: .*item_ids.npy holds int64.*; make it again"),
+        (
+            lambda at: edit(at, text_items=True),
+            "damaged store of histories: .*item_ids.npy holds int64.*; make it again",
+        ),
         (lambda at: (at / "times.npy").write_bytes(b"x"), "damaged store of histories: .*times.npy can't be read"),
         (lambda at: np.save(at / "indptr.npy", np.array([0, 5, 4])), "damaged store of histories: its arrays"),
     ],
@@ -158,7 +163,7 @@ def test_other_folders_and_users_are_refused(tmp_path):
         write_histories(tmp_path, events_of({}))
     assert not is_histories(tmp_path)
     for user in ("", "a\0", "u" * 257):
-        with pytest.raises(DataError, match="a user id is .*; expected 1 to 256 bytes of UTF-8 without NUL"):
+        with pytest.raises(DataError, match=r"a user id is .*; expected 1 to 256 bytes of UTF-8 without NUL"):
             write_histories(tmp_path / "new", events_of({user: [(1, 1)]}))
 
 

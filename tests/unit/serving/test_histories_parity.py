@@ -106,7 +106,16 @@ def test_days_may_come_in_any_order_and_from_standard_input(tmp_path, redis, mon
 def test_a_folder_is_copied_with_its_profiles(tmp_path, redis):
     log().write_csv(tmp_path / "log.csv")
     (tmp_path / "users.csv").write_text("user,town\n" + "".join(f"{user},t{user % 3}\n" for user in range(1, 41)))
-    options = ("--out", tmp_path / "data", "--profile", tmp_path / "users.csv", "--validation-users", 2, "--test-users", 2)
+    options = (
+        "--out",
+        tmp_path / "data",
+        "--profile",
+        tmp_path / "users.csv",
+        "--validation-users",
+        2,
+        "--test-users",
+        2,
+    )
     prepared = nann("prepare", "log", tmp_path / "log.csv", *options)
     assert prepared.code == 0, prepared.stderr
     redis.client.flushall()
@@ -114,7 +123,9 @@ def test_a_folder_is_copied_with_its_profiles(tmp_path, redis):
     assert (copied.code, copied.json["users"]) == (0, 40)
     users = [b"%d" % user for user in range(1, 41)]
     store = open_histories(redis.url, 5.0)
-    for user, one, other in zip(users, store.read(users), FileHistories(tmp_path / "data" / "histories").read(users)):
+    for user, one, other in zip(
+        users, store.read(users), FileHistories(tmp_path / "data" / "histories").read(users), strict=True
+    ):
         assert one.item_ids.tolist() == other.item_ids.astype("S").tolist()
         assert one.profile.tolist() == other.profile.tolist() == [1 + int(user) % 3]
     store.close()

@@ -1,6 +1,8 @@
 """The stores of histories, all of them by the same tests; what guards them; and feature_transform, which asks them."""
 
+import socket
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -113,15 +115,29 @@ def test_a_redis_that_is_not_there(tmp_path):
         server.kill()
         with pytest.raises(HistoryError, match="Redis can't be asked for histories: "):
             store.read([b"a"])
-        with pytest.raises(HistoryError, match="Redis does not take the behaviours: .*; send them again: none is added"):
+        with pytest.raises(
+            HistoryError, match=r"Redis does not take the behaviours: .*; send them again: none is added"
+        ):
             store.append(events_of({b"a": [(1, b"5")]}))
         server.start()
         assert read(store, b"a") == [[b"5"]]
         store.close()
 
 
+def test_a_redis_that_hangs_costs_its_timeout():
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts, and never answers
+        store = open_histories(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", 0.05, LIMIT)
+        start = time.perf_counter()
+        with pytest.raises(HistoryError, match="Redis can't be asked for histories: "):
+            store.read([b"a"])
+        assert time.perf_counter() - start < 5
+        store.close()
+
+
 def test_addresses(tmp_path):
-    with pytest.raises(ConfigError, match="the store of histories is 'kafka://x'; expected a folder that `nann prepare`"):
+    with pytest.raises(
+        ConfigError, match="the store of histories is 'kafka://x'; expected a folder that `nann prepare`"
+    ):
         open_histories("kafka://x", 1.0)
     with pytest.raises(DataError, match="is no store of histories"):
         open_histories(str(tmp_path), 1.0)
@@ -134,7 +150,7 @@ def test_addresses(tmp_path):
     record_address(tmp_path, None)
     assert recorded_address(tmp_path) is None
     (tmp_path / ".histories.json").write_text("[]")
-    with pytest.raises(ConfigError, match="histories.json can't be read .*; give --histories again"):
+    with pytest.raises(ConfigError, match=r"histories.json can't be read .*; give --histories again"):
         recorded_address(tmp_path)
 
 
