@@ -27,6 +27,9 @@ HEADLINES = (
         "at most 1.3",
     ),
     Headline("served_over_scorer_p50_in_process", "the same, scorer in the process of the search", "at most 1.3"),
+    Headline(
+        "by_id_more_ms.redis", "served p50 by user id from Redis, above the same with its history [ms]", "at most 1"
+    ),
     Headline("scorer_over_naive", "naive export in onnxruntime / the scorer as served", "at least 2.5"),
     Headline("extra_instance_pss_mb", "memory of a further instance, PSS [MB]", "at most 100"),
     Headline("cost_10m_over_100k", "cost of a search at 10 million items / at 100 thousand", "at most 2"),

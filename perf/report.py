@@ -6,6 +6,7 @@ from ..training.reports.report import Report
 from ..training.reports.text import table
 from .benchmark import Benchmark, Json
 from .benchmarks import (
+    by_user,
     catalog,
     filters,
     gate,
@@ -29,6 +30,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     lockstep.BENCHMARK,
     retrieval.BENCHMARK,
     served.BENCHMARK,
+    by_user.BENCHMARK,
     latency_curve.BENCHMARK,
     filters.BENCHMARK,
     catalog.BENCHMARK,

@@ -101,6 +101,9 @@ class TritonPythonModel:
             "nann_unknown_listed_items_total", "Those of them that the bundle does not know"
         )
         self._histories: GuardedHistories | None = None
+        self._history_metrics = HistoryMetrics(
+            self._publisher, lambda: self._histories is not None and self._histories.is_open
+        )
         address = recorded_address(Path(args["model_repository"]).parent)
         if address is not None:
             self._open_store(address, config_int(config, "history_timeout_ms") / 1e3)
@@ -148,9 +151,6 @@ class TritonPythonModel:
         return {**outputs, ORIGIN: origin.pack(len(ids))}
 
     def _open_store(self, address: str, timeout_s: float) -> None:
-        self._history_metrics = HistoryMetrics(
-            self._publisher, lambda: self._histories is not None and self._histories.is_open
-        )
         self._histories = GuardedHistories(
             lambda: open_histories(address, timeout_s, self._max_stored_length),
             log_warning,

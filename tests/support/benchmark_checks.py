@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from nann.perf.benchmark import Benchmark
-from nann.perf.benchmarks import gate, instances, lockstep, marking, prepare, retrieval, served, start
+from nann.perf.benchmarks import by_user, gate, instances, lockstep, marking, prepare, retrieval, served, start
 from nann.perf.benchmarks.scorer import CANDIDATE_COUNTS
 
 from .reports import curve, drawn, level, tables
@@ -112,6 +112,14 @@ def _served(result: Any, found: Tables, figures: Figures) -> None:
         assert [float(cell.split(" ")[0]) for cell in cells] == pytest.approx(stages, abs=0.006)
         assert [bar.get_width() for bar in bars] == pytest.approx([max(0.0, ms) for ms in stages])
     assert axes.get_xlabel() == "mean time of a request [ms]"
+
+
+def _by_user(result: Any, found: Tables, figures: Figures) -> None:
+    (rows,) = found
+    for row, (name, one) in zip(rows, result["stores"].items(), strict=True):
+        assert row["histories in"] == by_user.STORES[name]
+        times = [row["shipped p50 ms"], row["by id p50 ms"], row["more ms"]]
+        assert times == [f"{one['shipped_p50_ms']:.2f}", f"{one['by_id_p50_ms']:.2f}", f"{one['more_ms']:+.2f}"]
 
 
 def _load(result: Any, found: Tables, figures: Figures) -> None:
@@ -220,6 +228,7 @@ _CHECKS: dict[str, Callable[[Any, Tables, Figures], None]] = {
     "lockstep": _lockstep,
     "retrieval": _retrieval,
     "served": _served,
+    "by_user": _by_user,
     "load": _load,
     "instances": _instances,
     "filters": _filters,

@@ -32,7 +32,7 @@ def test_the_commands():
     names = {name[0] for name in COMMANDS if name}
     assert names == {
         "prepare", "train", "index", "export", "evaluate", "baselines", "tune", "plan-shapes", "build-engine", "serve",
-        "deploy", "rollback", "filters", "items", "query", "demo", "experiments", "bench",
+        "deploy", "rollback", "filters", "items", "query", "events", "demo", "experiments", "bench",
     }  # fmt: skip
 
 

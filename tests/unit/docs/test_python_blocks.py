@@ -32,6 +32,7 @@ class FakeTransport:
             **dict.fromkeys(("unknown_items", "items_scored", "status"), one),
             "items_matching": one.astype(np.int64),
             "request_key": np.full((users, 1), request.key),
+            "stored_items": np.zeros((users, 1), np.int32),
         }
 
     def close(self):
