@@ -110,6 +110,7 @@ def merged(old: Stored, new: Stored, limit: int) -> tuple[Stored, int]:
     Returns:
         What to store, and how many of the new ones are in it.
     """
+    new = new[-limit:]
     if len(old) >= limit:
         new = [event for event in new if event[0] > old[0][0]]
     have = Counter(old) if new and old and new[0][0] <= old[-1][0] else Counter[tuple[int, bytes]]()
