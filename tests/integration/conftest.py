@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support import live_bundle
 from support.own_server import own_server
+from support.stored_users import write_store
 
 from nann.bundle import Bundle
 
@@ -25,8 +26,9 @@ def bundle(live_bundle_path: Path) -> Bundle:
 
 @pytest.fixture(scope="session")
 def server(live_bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-
-    with own_server(live_bundle_path, tmp_path_factory.mktemp("server"), admin_key=None) as server:
+    folder = tmp_path_factory.mktemp("server")
+    store = write_store(folder / "histories")
+    with own_server(live_bundle_path, folder, admin_key=None, histories=str(store)) as server:
         yield server
 
 

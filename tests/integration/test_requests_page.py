@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support.live_bundle import item_ids
 from support.pages import ROOT, python_blocks
+from support.stored_users import HISTORIES
 
 from nann.signature import ENSEMBLE, PADDING_SCORE
 
@@ -38,8 +39,9 @@ def plain_and_conditions(found: list[str]) -> tuple[str, str]:
     return plain, conditions
 
 
-def curl_commands() -> list[str]:
-    return re.findall(r"^```\n(curl .*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+def curl_commands(*, by_user: bool = False) -> list[str]:
+    found = re.findall(r"^```\n(curl .*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    return [command for command in found if ("user_id" in command) is by_user]
 
 
 def asked_with_curl(command: str, server) -> dict:
@@ -79,6 +81,14 @@ def test_the_conditions_of_the_page(server, client):
         IDS, exclude_history=True, exclude_item_ids=IDS[1:2], filter=text, filter_name="available_de"
     )
     np.testing.assert_array_equal(names["shown"].item_ids, expected.item_ids)
+
+
+def test_the_user_of_the_page(server, client):
+    (command,) = curl_commands(by_user=True)
+    outputs = {tensor["name"]: tensor["data"] for tensor in asked_with_curl(command, server)["outputs"]}
+    expected = client.retrieve(HISTORIES["17"] + IDS[:1], top_k=10, exclude_history=True)
+    assert outputs["item_ids"] == expected.item_ids[0].tolist()
+    assert (outputs["stored_items"], outputs["status"]) == ([11], [0])
 
 
 def test_a_history_of_length_0_over_grpc(server, client):

@@ -14,49 +14,18 @@ from support.live_bundle import item_ids
 from support.own_server import edited, own_server
 from support.redis_server import running_redis
 from support.serve_process import serving
+from support.stored_users import HISTORIES, events, write_store
 from support.waiting import wait_until
 
 from nann.clients import RetrievalClient
 from nann.errors import NannError, RequestError
-from nann.histories import Events
-from nann.histories.file_histories import write_histories
-from nann.python_backend.histories.opening import open_histories, record_address
+from nann.python_backend.histories.opening import open_histories
 from nann.python_backend.repository.install import install_bundle
 from nann.signature import STATUS_COMPLETE, STATUS_NO_HISTORY
 
 pytestmark = pytest.mark.triton
 
 IDS = item_ids()
-HISTORIES = {"17": IDS[20:45].tolist(), "u-1": [*IDS[[100, 101]].tolist(), 5], "none": []}
-
-
-def events() -> Events:
-    items = np.array([item for one in HISTORIES.values() for item in one])
-    indptr = np.append(0, np.cumsum([len(one) for one in HISTORIES.values()]))
-    return Events([user.encode() for user in HISTORIES], indptr, np.arange(len(items)), items)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("histories") / "store"
-    write_histories(folder, events())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def by_file(live_bundle_path, store, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("by_file")
-    (folder / "repository").mkdir()
-    record_address(folder / "repository", str(store))
-    with own_server(live_bundle_path, folder) as server:
-        yield server
-
-
-@pytest.fixture(params=["grpc", "http"])
-def client(request, by_file):
-    url = by_file.grpc_url if request.param == "grpc" else by_file.http_url
-    with RetrievalClient(url, request.param, timeout_s=30) as client:
-        yield client
 
 
 def same(one, other) -> bool:
@@ -80,10 +49,10 @@ def test_the_answer_is_that_to_the_whole_history(client):
     assert client.retrieve(HISTORIES["17"]).stored_items.tolist() == [0]
 
 
-def test_a_request_without_anything_is_refused_and_so_is_a_strange_user(by_file, client):
+def test_a_request_without_anything_is_refused_and_so_is_a_strange_user(server, client):
     def ask(*tensors):
         body = json.dumps({"inputs": tensors}).encode()
-        request = urllib.request.Request(f"http://{by_file.http_url}/v2/models/nann/infer", body)
+        request = urllib.request.Request(f"http://{server.http_url}/v2/models/nann/infer", body)
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(request, timeout=30)
         return caught.value.code, caught.value.read().decode()
@@ -98,16 +67,9 @@ def test_a_request_without_anything_is_refused_and_so_is_a_strange_user(by_file,
     assert same(client.retrieve(user_id=17), client.retrieve(HISTORIES["17"]))
 
 
-def test_without_a_store_the_error_says_so(server):
-    with RetrievalClient(server.grpc_url, timeout_s=30) as client:
-        with pytest.raises(
-            RequestError, match="this server has no store of histories; send behavior_item_ids, or start"
-        ):
-            client.retrieve(user_id=17)
-        assert client.retrieve(HISTORIES["17"]).stored_items.tolist() == [0]
+def test_the_store_is_an_option_of_serve_that_a_restart_keeps(live_bundle_path, tmp_path):
+    store = write_store(tmp_path / "histories")
 
-
-def test_the_store_is_an_option_of_serve_that_a_restart_keeps(live_bundle_path, store, tmp_path):
     def asked(serve) -> dict:
         ended = nann("query", "--url", serve.grpc_url, "--user", "17", "--exclude-history", "--json")
         assert ended.code == 0, ended.stderr
@@ -120,6 +82,9 @@ def test_the_store_is_an_option_of_serve_that_a_restart_keeps(live_bundle_path, 
         assert f"users    {store}" in serve.words
     with serving(live_bundle_path, tmp_path) as serve:
         assert asked(serve) == first
+    with serving(live_bundle_path, tmp_path, "--histories", "none") as serve:
+        ended = nann("query", "--url", serve.grpc_url, "--user", "17")
+        assert "this server has no store of histories; send behavior_item_ids, or start" in ended.stderr
     refused = nann("serve", "--bundle", live_bundle_path, "--repository", tmp_path / "other", "--histories", tmp_path)
     assert (refused.code, "is no store of histories" in refused.stderr) == (2, True)
 
@@ -170,7 +135,6 @@ def test_redis_goes_and_comes_back_under_load(live_bundle_path, tmp_path):
     ):  # a busy machine is no fault
         pass
     with running_redis(tmp_path / "redis") as redis:
-        record_address(repository, redis.url)
         (writer := open_histories(redis.url, 5.0)).append(events())
         writer.close()
 
@@ -179,7 +143,10 @@ def test_redis_goes_and_comes_back_under_load(live_bundle_path, tmp_path):
                 lines = answer.read().decode().splitlines()
             return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
-        with own_server(live_bundle_path, tmp_path) as server, RetrievalClient(server.grpc_url, timeout_s=30) as client:
+        with (
+            own_server(live_bundle_path, tmp_path, histories=redis.url) as server,
+            RetrievalClient(server.grpc_url, timeout_s=30) as client,
+        ):
             session = IDS[[70, 71]].tolist()
             whole, alone = client.retrieve(HISTORIES["17"] + session), client.retrieve(session)
             assert same(client.retrieve(session, user_id=17), whole)

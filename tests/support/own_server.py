@@ -11,6 +11,7 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from nann.python_backend.histories.opening import record_address
 from nann.python_backend.repository.install import install_bundle
 from nann.python_backend.server.triton import ServerOptions, TritonServer
 from nann.signature import BEAM_RETRIEVAL, SCORER
@@ -42,6 +43,7 @@ def own_server(
     queue_timeout_s: float | None = None,
     instances: int = 1,
     admin_key: str | None = ADMIN_KEY,
+    histories: str | None = None,
     **parameters: object,
 ) -> Iterator[TritonServer]:
     """A running server.
@@ -53,10 +55,13 @@ def own_server(
         queue_timeout_s: of beam_retrieval; None: what its config.pbtxt says.
         instances: of beam_retrieval.
         admin_key: opens model control.
+        histories: address of a store of histories; None: there is none.
         parameters: of beam_retrieval, in place of those in its config.pbtxt.
     """
     repository = folder / "repository"
     install_bundle(bundle, repository)
+    if histories is not None:
+        record_address(repository, histories)
     with edited(repository / BEAM_RETRIEVAL.name / "config.pbtxt", **parameters) as config:
         config.instance_group[0].count = instances
         if queue_timeout_s is not None:
