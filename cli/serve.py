@@ -132,7 +132,7 @@ def serve(
         console.print(line, soft_wrap=True)
         with TritonServer(options) as server:
             look_after = _look_after(server)  # asks the server, so before anybody is told to rely on it
-            _welcome(server, opened, recorded_address(repository))
+            _welcome(server, opened)
             if json:
                 print_json(_described(server, version, opened) | {"histories": recorded_address(repository)})
             server.wait(look_after)
@@ -185,7 +185,10 @@ def _look_after(server: TritonServer) -> Callable[[], None]:
     ).check
 
 
-def _welcome(server: TritonServer, bundle: Bundle, histories: str | None) -> None:
+def _welcome(server: TritonServer, bundle: Bundle) -> None:
+    from ..python_backend.histories.opening import recorded_address
+
+    histories = recorded_address(server.options.repository)
     kind = bundle.id_kind
     example = kind.plain(bundle.item_ids[:3])
     tensor = kind.spec(BEHAVIOR_ITEM_IDS)

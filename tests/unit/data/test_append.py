@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from nann.cli.prepare import app
 from nann.errors import ConfigError, DataError
+from nann.histories import FileHistories
 from nann.training.data.prepared import PreparedData
 
 HEADER = "uid;sku;at;kind\n"
@@ -52,6 +53,13 @@ def manifest_of(out):
     return json.loads((out / "manifest.json").read_text())
 
 
+def stored(out):
+    """Each user's items in the data set's store of histories."""
+    return {
+        int(user): [int(item) for _, item in events] for user, events in FileHistories(out / "histories").events().each()
+    }
+
+
 def histories(data):
     """Each user's items, by the users' own ids."""
     items = data.item_ids[data.behavior_items]
@@ -80,6 +88,8 @@ def test_appending_is_preparing_everything_with_the_old_numbers(write, tmp_path)
     run(write("both.csv", text(MONDAY + TUESDAY)), *COLUMNS, *protocol, "--out", whole)
     together = PreparedData.load(whole)
     assert histories(data) == histories(together)
+    assert stored(monday) == stored(whole)
+    assert histories(data).items() <= stored(monday).items()
     assert data.identity == together.identity
     np.testing.assert_array_equal(data.user_targets["test"], together.user_targets["test"])
     np.testing.assert_array_equal(data.train_counts, together.train_counts)
@@ -93,7 +103,7 @@ def test_appending_twice_numbers_the_items_of_each_day_after_the_others(write, m
     run(write("tuesday.csv", text(TUESDAY)), "--append", "--out", monday)
     run(write("wednesday.csv", text(rows([1], (5, 25), 5_000))), "--append", "--out", monday)
     assert pl.read_parquet(monday / "items.parquet")["item_id"].to_list() == [20, 40, 60, 10, 30, 5, 25]
-    assert histories(PreparedData.load(monday))[1] == [20, 40, 60, 30, 40, 10, 5, 25]
+    assert histories(PreparedData.load(monday))[1] == [20, 40, 60, 30, 40, 10, 5, 25] == stored(monday)[1]
 
 
 def test_older_rows_and_those_it_has_are_left_out_and_counted(write, monday):
