@@ -22,6 +22,9 @@ from .support import JsonOption, console, print_json
 if TYPE_CHECKING:
     from nann.histories import Events, Histories
 
+    from ..training.data.canonical_rows import LogRules
+    from ..training.data.csv_rows import TextFormat
+
 _STANDARD_INPUT = Path("-")
 _USERS_AT_ONCE = 2_000
 """Of a step of the progress."""
@@ -53,6 +56,9 @@ def events(
         str | None, typer.Option(help="Of times that are no numbers and not ISO 8601, such as '%d.%m.%Y %H:%M'.")
     ] = None,
     separator: Annotated[str, typer.Option(help="Between the fields of a CSV. Default: found from the header.")] = "",
+    null: Annotated[
+        list[str] | None, typer.Option(help="A text that stands for a missing value, such as NULL; may be repeated.")
+    ] = None,
     merge_repeats: Annotated[
         bool,
         typer.Option("--merge-repeats", help="Leave out repeats as `nann prepare log --merge-repeats` does."),
@@ -71,12 +77,16 @@ def events(
 
     Example: nann events today.parquet --to redis://127.0.0.1:6379/0 --user uid --item sku --time at
     """
+    from ..training.data.canonical_rows import LogRules
+    from ..training.data.csv_rows import TextFormat
+
     start = clock.perf_counter()
     store = _opened(to, limit)
     read, counts = _copied(files) or _read(
         files,
         {"user": user, "item": item, "time": time, "basket": basket, "event": event_column},
-        (names_of(types), time_format, names_of(columns), separator),
+        LogRules(names_of(types), None, time_format),
+        TextFormat("\t" if separator in ("tab", "\\t") else separator, names_of(columns), nulls=tuple(null or ())),
         merge_repeats,
         max_bad_share,
     )
@@ -130,24 +140,22 @@ def _copied(files: list[Path]) -> tuple[Events, dict[str, int]] | None:
 def _read(
     files: list[Path],
     named: dict[str, str | None],
-    how: tuple[tuple[str, ...], str | None, tuple[str, ...], str],
+    rules: LogRules,
+    text: TextFormat,
     merge_repeats: bool,
     max_bad_share: float,
 ) -> tuple[Events, dict[str, int]]:
-    from ..training.data.canonical_rows import LogColumns, LogRules
-    from ..training.data.csv_rows import TextFormat
+    from ..training.data.canonical_rows import LogColumns
     from ..training.data.histories import read_events
     from ..training.data.log_source import LogSource
 
-    types, time_format, columns, separator = how
     with tempfile.TemporaryDirectory() as scratch, console.status("Reading ..."):
         paths = [_spooled(path, Path(scratch)) for path in files]
         (parts := Path(scratch) / "parts").mkdir()
         log_columns = LogColumns(
             str(named["user"]), str(named["item"]), named["time"], None, named["basket"], named["event"]
         )
-        text = TextFormat("\t" if separator in ("tab", "\\t") else separator, columns)
-        source = LogSource(tuple(paths), log_columns, "log", text, LogRules(types, None, time_format))
+        source = LogSource(tuple(paths), log_columns, "log", text, rules)
         return read_events(source, parts, merged=merge_repeats, max_bad_share=max_bad_share, say=say)
 
 

@@ -59,9 +59,11 @@ def user_rows(user_ids: UserIds) -> npt.NDArray[np.object_]:
     """The tensor of user ids, `object[B, 1]`: numbers as their decimal digits, None as "", which is nobody's.
 
     Raises:
-        RequestError: if something is neither a whole number nor text.
+        RequestError: if something is neither a whole number nor text, or there is nobody.
     """
     each: Any = user_ids if _is_list(user_ids) else [user_ids]
+    if len(each) == 0:
+        raise RequestError(f"{USER_ID.name} is empty; expected one id per user")
     rows = np.empty((len(each), 1), object)
     for row, user in enumerate(each):
         rows[row, 0] = _user_id(user)

@@ -163,6 +163,7 @@ def test_a_history_of_each_user_goes_with_the_ids():
         ([[1], [2]], 7, "behavior_item_ids has 2 rows; expected 1, one per user_id"),
         (None, 1.5, "user_id holds 1.5; expected whole numbers or texts that UTF-8 can hold, one per user"),
         (None, True, "user_id holds True; expected whole numbers"),
+        ([1], [], "user_id is empty; expected one id per user"),
         (None, "\ud800", r"user_id holds '\\ud800'; expected whole numbers"),
     ],
 )

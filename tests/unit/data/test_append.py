@@ -56,7 +56,8 @@ def manifest_of(out):
 def stored(out):
     """Each user's items in the data set's store of histories."""
     return {
-        int(user): [int(item) for _, item in events] for user, events in FileHistories(out / "histories").events().each()
+        int(user): [int(item) for _, item in events]
+        for user, events in FileHistories(out / "histories").events().each()
     }
 
 

@@ -1,0 +1,58 @@
+"""`nann events`: what it reads, what it says, and what it refuses."""
+
+import pytest
+from support.cli_commands import nann, refused
+
+from nann.histories import FileHistories
+
+LOG = """uid,sku,at,kind
+17,5,2024-01-02,buy
+17,6,2024-01-01,buy
+17,7,2024-01-03,view
+9,8,2024-01-01,buy
+9,,2024-01-02,buy
+"""
+COLUMNS = ("--user", "uid", "--item", "sku", "--time", "at", "--event-column", "kind", "--events", "buy")
+
+
+@pytest.fixture
+def log(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text(LOG)
+    return path
+
+
+def stored(folder):
+    return {user: [item for _, item in events] for user, events in FileHistories(folder).events().each()}
+
+
+def test_rows_are_read_as_prepare_reads_them(log, tmp_path):
+    ended = nann("events", log, "--to", tmp_path / "store", *COLUMNS, "--max-bad-share", 0.5, "--json")
+    assert ended.code == 0, ended.stderr
+    body = ended.json
+    assert stored(tmp_path / "store") == {b"17": [b"6", b"5"], b"9": [b"8"]}
+    assert {key: body[key] for key in ("rows", "bad", "filtered", "repeats", "users", "events", "added")} == {
+        **{"rows": 5, "bad": 1, "filtered": 1, "repeats": 0},
+        **{"users": 2, "events": 3, "added": 3},
+    }
+    assert "3 of 3 behaviours of 2 users are new in" in ended.stderr
+    again = nann("events", log, "--to", tmp_path / "store", *COLUMNS, "--max-bad-share", 0.5)
+    assert "0 of 3 behaviours of 2 users are new in" in again.stderr
+
+
+def test_a_new_folder_has_the_limit_that_is_asked_for(log, tmp_path):
+    options = (*COLUMNS[:6], "--max-bad-share", 0.5)
+    assert nann("events", log, "--to", tmp_path / "store", "--limit", 2, *options).code == 0
+    assert stored(tmp_path / "store")[b"17"] == [b"5", b"7"]
+
+
+def test_what_can_not_be_used(log, tmp_path):
+    assert "1 of 5 rows are bad (20.0%; at most 1.0% may be)" in refused(
+        "events", log, "--to", tmp_path / "store", *COLUMNS
+    )
+    assert "the store of histories is 'kafka://x'" in refused("events", log, "--to", "kafka://x")
+    assert "is no store of histories" in refused("events", log, "--to", tmp_path)
+    assert "the Redis URL redis://h/0 holds a password" in refused("events", log, "--to", "redis://:secret@h/0")
+    assert "log.csv has no column 'user'" in refused("events", log, "--to", tmp_path / "other")
+    gone = refused("events", log, "--to", "redis://127.0.0.1:1/0", *COLUMNS, "--max-bad-share", 0.5)
+    assert "Redis does not take the behaviours" in gone
