@@ -117,10 +117,10 @@ def _opened(to: str, limit: int) -> Histories:
     from nann.histories import Events
     from nann.histories.file_histories import write_histories
 
-    from ..python_backend.histories.opening import open_histories
+    from ..python_backend.histories.opening import is_folder, open_histories
 
     folder = Path(to)
-    if "://" not in to and not (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+    if is_folder(to) and not (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         none = np.zeros(0, np.int64)
         write_histories(folder, Events([], np.zeros(1, np.int64), none, none), limit)
     return open_histories(to, _TIMEOUT_S, limit)

@@ -78,7 +78,7 @@ def serve(
         str | None,
         typer.Option(
             help="Where the histories of users are, for requests with a user_id: a folder that `nann prepare` or `nann "
-            "events` wrote, or redis://HOST:6379/0. It is recorded in the repository; 'none' removes it.",
+            "events` wrote, redis://HOST:6379/0, or feast:FOLDER. It is recorded in the repository; 'none' removes it.",
             show_default=False,
         ),
     ] = None,

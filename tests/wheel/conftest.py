@@ -30,7 +30,8 @@ def _environment(extra: str):
     return made
 
 
-bare, train, serve, client, deploy, trace = map(_environment, ("", "train", "serve", "client", "deploy", "trace"))
+bare, train, serve, client = map(_environment, ("", "train", "serve", "client"))
+deploy, trace, feast = map(_environment, ("deploy", "trace", "feast"))
 
 
 def _grown(base: str, extra: str):

@@ -73,6 +73,7 @@ ARGUMENTS = {
     "deploy": ("nowhere",),
     "rollback": ("--offline",),
     "query": ("--ids", "1,2"),
+    "events": ("nowhere", "--to", "nowhere"),
 }
 
 

@@ -146,6 +146,8 @@ def test_addresses(tmp_path):
     assert recorded_address(tmp_path) == "redis://h:1/0"
     record_address(tmp_path, str(tmp_path / "a" / ".." / "b"))
     assert recorded_address(tmp_path) == str((tmp_path / "b").resolve())
+    record_address(tmp_path, f"feast:{tmp_path}/a/../b#view")
+    assert recorded_address(tmp_path) == f"feast:{(tmp_path / 'b').resolve()}#view"
     record_address(tmp_path, None)
     record_address(tmp_path, None)
     assert recorded_address(tmp_path) is None
