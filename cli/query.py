@@ -81,7 +81,7 @@ def query(
     named = _named_bundle(bundle)
     address = url or f"127.0.0.1:{_DEFAULT_PORTS.get(protocol, 8001)}"
     trust = Tls(tls_ca, tls_cert, tls_key) if tls or tls_ca or tls_cert or tls_key else None
-    with RetrievalClient(address, protocol, timeout_s, tls=trust) as client:
+    with RetrievalClient(address, protocol, timeout_s, retry=False, tls=trust) as client:
         kind = NUMBERS
         with contextlib.suppress(NannError):  # if no server answers, the request below says so
             kind = client.id_kind()

@@ -1,28 +1,21 @@
-"""The sync client: codec, transport, and a clock."""
+"""The sync client: it carries out the steps of a conversation with its servers."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
-from functools import cached_property
-from numbers import Real
+from collections.abc import Sequence
 from typing import Any
 
-from nann.errors import ConfigError, InvalidInputError, NannError, RequestError
-from nann.item_ids import KINDS, NUMBERS, IdKind
+from nann.errors import NannError
+from nann.item_ids import IdKind
 from nann.search_params import SearchOptions
-from nann.signature import BUNDLE_SETTING, ID_KIND_SETTING
 
-from ._codec import InferRequest, RetrievalResult, decode_result, encode_request, join, split
+from ._addresses import parse_addresses
+from ._codec import RetrievalResult
+from ._conversation import DEFAULT_TIMEOUT_S, Conversation, Steps, T, Wait
 from ._rows import ItemIds, UserIds
 from ._tls import Tls
 from ._transport import Transport, open_transport
-
-_DEADLINE_SHARE = 0.9
-"""Of the timeout, for the server's work: its answer, or its error, then comes before the client gives up. Triton before
-25.04 can crash if a gRPC request is cancelled while its answer is sent (Triton's issues 7368 and 8034)."""
-DEFAULT_TIMEOUT_S = 10.0
-_LONGEST_S = 86_400
 
 
 class RetrievalClient:
@@ -35,9 +28,12 @@ class RetrievalClient:
             result = client.retrieve([11, 12, 13], top_k=50)
 
     Args:
-        url: `host:port`, of the port that belongs to `protocol`.
+        url: `host:port`, of the port that belongs to `protocol`; several separated by commas, or a list. Requests go to
+            them in turn, and not to one that does not answer until it does again.
         protocol: "grpc" or "http".
         timeout_s: for requests that name none; at most a day.
+        retry: send a request again, after waits that double, while its timeout lasts and no server answers; False: once
+            to each address. Only a request that no server has answered is sent again.
         tls: speak TLS with the server; None: unencrypted.
         transport: carries the requests in place of `protocol`.
 
@@ -48,15 +44,21 @@ class RetrievalClient:
 
     def __init__(
         self,
-        url: str = "127.0.0.1:8001",
+        url: str | Sequence[str] = "127.0.0.1:8001",
         protocol: str = "grpc",
         timeout_s: float = DEFAULT_TIMEOUT_S,
         *,
+        retry: bool = True,
         tls: Tls | None = None,
         transport: Transport | None = None,
     ) -> None:
-        self._timeout_s = _checked(timeout_s, ConfigError)
-        self._transport = transport if transport is not None else open_transport(url, protocol, timeout_s, tls)
+        addresses = parse_addresses(url)
+        self._conversation = Conversation(len(addresses) if transport is None else 1, timeout_s, retry)
+        self._transports = (
+            [open_transport(address, protocol, timeout_s, tls) for address in addresses]
+            if transport is None
+            else [transport]
+        )
 
     def retrieve(
         self,
@@ -95,7 +97,7 @@ class RetrievalClient:
                 known id gets nothing. All conditions of a request hold together: these two, and `exclude_history`,
                 `filter` and `filter_name` of the options.
             priority: 1 high, 2 normal, 3 low; 0: the server's default, 2.
-            timeout_s: how long to wait for the answer to each request; None: the client's.
+            timeout_s: how long to wait for the answer to each request, all attempts together; None: the client's.
             request_id: echoed by the server, for logs.
             parameters: fields of `SearchOptions`, in place of those of `options`.
 
@@ -103,25 +105,22 @@ class RetrievalClient:
             RequestError: if the request is invalid; naming the tensor or parameter.
             RequestTimeout: if no answer came in time, or the deadline passed.
             ServerOverloaded: if too many requests wait already; try again later, or another server.
-            ServerUnavailable: if no server answers at the address, or it is not ready.
+            ServerUnavailable: if no server answers, or none is ready.
             ServerError: if the server failed.
         """
-        timeout_s = self._timeout_s if timeout_s is None else _checked(timeout_s, RequestError)
-        options = replace(options or SearchOptions(), **parameters)
-        if options.deadline_ms is None:
-            options = replace(options, deadline_ms=max(1, int(_DEADLINE_SHARE * timeout_s * 1000)))
-        request = encode_request(
+        steps = self._conversation.retrieve(
             behavior_item_ids,
             options,
+            parameters,
+            timeout_s,
             user_id=user_id,
             user_profile=user_profile,
             exclude_item_ids=exclude_item_ids,
             allow_item_ids=allow_item_ids,
             priority=priority,
             request_id=request_id,
-            id_kind=self._kind_or_numbers,
         )
-        return join([self._ask(part, timeout_s) for part in split(request)])
+        return self._carry_out(steps)
 
     def bundle_id(self) -> str | None:
         """Which bundle answers: the `bundle_id` of its manifest; None from a server that does not say it.
@@ -130,7 +129,7 @@ class RetrievalClient:
             ServerUnavailable: if no server answers at the address, or it is not ready.
             ServerError: if the server failed.
         """
-        return self._transport.settings(self._timeout_s).get(BUNDLE_SETTING)
+        return self._carry_out(self._conversation.bundle_id())
 
     def id_kind(self) -> IdKind:
         """The kind of the server's item ids (`nann.item_ids`): numbers or text. It is asked for once.
@@ -139,39 +138,37 @@ class RetrievalClient:
             ServerUnavailable: if no server answers at the address, or it is not ready.
             ServerError: if the server failed.
         """
-        return self._kind_of_server
+        return self._carry_out(self._conversation.id_kind())
 
     def is_ready(self) -> bool:
-        """Whether the server answers and all its models are loaded; never raises if no server can be reached."""
-        return self._transport.is_ready(self._timeout_s)
+        """Whether a server answers and all its models are loaded; never raises if none can be reached."""
+        return self._carry_out(self._conversation.is_ready())
 
     def close(self) -> None:
-        """Closes the connection."""
-        self._transport.close()
+        """Closes the connections."""
+        for transport in self._transports:
+            transport.close()
 
-    @cached_property
-    def _kind_of_server(self) -> IdKind:
-        return KINDS.get(self._transport.settings(self._timeout_s).get(ID_KIND_SETTING, ""), NUMBERS)
-
-    def _kind_or_numbers(self) -> IdKind:
+    def _carry_out(self, steps: Steps[T]) -> T:
         try:
-            return self.id_kind()
-        except NannError:  # such as that of a proxy that lets only requests pass
-            return NUMBERS
-
-    def _ask(self, request: InferRequest, timeout_s: float) -> RetrievalResult:
-        start_ns = time.perf_counter_ns()
-        outputs = self._transport.infer(request, timeout_s)
-        return decode_result(request, outputs, (time.perf_counter_ns() - start_ns) / 1e6)
+            step = next(steps)
+            while True:
+                if isinstance(step, Wait):
+                    time.sleep(step.seconds)
+                    step = next(steps)
+                    continue
+                try:
+                    answer = step.of(self._transports)
+                except NannError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as done:
+            result: T = done.value
+            return result
 
     def __enter__(self) -> RetrievalClient:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _checked(timeout_s: float, kind: type[InvalidInputError]) -> float:
-    if not isinstance(timeout_s, Real) or not 0 < timeout_s <= _LONGEST_S:
-        raise kind(f"timeout_s is {timeout_s!r}; expected more than 0 and at most {_LONGEST_S} seconds")
-    return float(timeout_s)

@@ -14,7 +14,7 @@ from nann.signature import ENSEMBLE
 
 from ._codec import InferRequest
 from ._errors import translated
-from ._infer import infer
+from ._infer import infer_arguments, output_arrays
 from ._tls import Tls
 
 
@@ -36,7 +36,8 @@ class HttpTransport:
     def infer(self, request: InferRequest, timeout_s: float) -> Mapping[str, npt.NDArray[Any]]:
         """See `Transport.infer`."""
         with translated(self._url, timeout_s):
-            return infer(triton, self._client_with(timeout_s), request)
+            result = self._client_with(timeout_s).infer(**infer_arguments(triton, request))
+            return output_arrays(request, result)
 
     def is_ready(self, timeout_s: float) -> bool:
         """See `Transport.is_ready`."""
@@ -48,8 +49,7 @@ class HttpTransport:
     def settings(self, timeout_s: float) -> Mapping[str, str]:
         """See `Transport.settings`."""
         with translated(self._url, timeout_s):
-            config = self._client_with(timeout_s).get_model_config(ENSEMBLE.name)
-            return {name: each["string_value"] for name, each in config.get("parameters", {}).items()}
+            return settings_of(self._client_with(timeout_s).get_model_config(ENSEMBLE.name))
 
     def close(self) -> None:
         """See `Transport.close`."""
@@ -67,3 +67,8 @@ class HttpTransport:
         options = self._tls.http_options() if self._tls is not None else {}
         limit_s = self._timeout_s
         return triton.InferenceServerClient(self._url, connection_timeout=limit_s, network_timeout=limit_s, **options)
+
+
+def settings_of(config: Mapping[str, Any]) -> Mapping[str, str]:
+    """The parameters in a model's configuration, as JSON has it."""
+    return {name: each["string_value"] for name, each in config.get("parameters", {}).items()}

@@ -13,7 +13,7 @@ from nann.errors import RequestError
 from nann.item_ids import NUMBERS, TEXT, IdKind, Ids, shown
 from nann.signature import PADDING_IDS, USER_ID, TensorSpec
 
-ItemIds = Sequence[int] | Sequence[str] | Sequence[Sequence[int]] | Sequence[Sequence[str]] | npt.NDArray[Any]
+ItemIds = Sequence[int] | Sequence[str] | Sequence[Sequence[int] | Sequence[str] | npt.NDArray[Any]] | npt.NDArray[Any]
 """Item ids of one user, or of several, numbers or texts; histories may differ in length. Tensors of torch on the CPU
 are taken too."""
 UserIds = int | str | Sequence[int] | Sequence[str] | npt.NDArray[Any]

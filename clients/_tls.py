@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,3 +44,10 @@ class Tls:
         """Arguments of tritonclient's HTTP client."""
         files = (("ca_certs", self.ca), ("certfile", self.certificate), ("keyfile", self.key))
         return {"ssl": True, "ssl_options": {name: str(path) for name, path in files if path is not None}}
+
+    def context(self) -> ssl.SSLContext:
+        """For asyncio's HTTP client."""
+        context = ssl.create_default_context(cafile=self.ca)
+        if self.certificate is not None:
+            context.load_cert_chain(self.certificate, self.key)
+        return context

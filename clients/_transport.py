@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import numpy.typing as npt
 
@@ -40,29 +39,54 @@ class Transport(Protocol):
         """Closes the connection."""
 
 
-def open_transport(url: str, protocol: str, timeout_s: float, tls: Tls | None = None) -> Transport:
-    """The transport for `protocol`, encrypted with `tls`.
+class AsyncTransport(Protocol):
+    """A `Transport` whose methods are coroutines, with the same arguments, answers and errors.
+
+    It is made outside of an event loop too, and opens its connection with its first request.
+    """
+
+    async def infer(self, request: InferRequest, timeout_s: float) -> Mapping[str, npt.NDArray[Any]]:
+        """See `Transport.infer`."""
+
+    async def is_ready(self, timeout_s: float) -> bool:
+        """See `Transport.is_ready`."""
+
+    async def settings(self, timeout_s: float) -> Mapping[str, str]:
+        """See `Transport.settings`."""
+
+    async def close(self) -> None:
+        """See `Transport.close`."""
+
+
+def open_transport(address: str, protocol: str, timeout_s: float, tls: Tls | None = None) -> Transport:
+    """The transport for `protocol` to `host:port`, encrypted with `tls`.
 
     Raises:
-        ConfigError: if there is no such protocol, or the url has a scheme.
+        ConfigError: if there is no such protocol.
         ModuleNotFoundError: if tritonclient, of the extra `client`, is not installed.
     """
-    if protocol not in PROTOCOLS:
-        raise ConfigError(f"protocol is {protocol!r}; expected {' or '.join(PROTOCOLS)}")
-    if "://" in url or not _is_address(url):
-        raise ConfigError(f"url is {url!r}; expected host:port without a scheme, such as 127.0.0.1:8001")
+    _check(protocol)
     if protocol == "grpc":
         from ._grpc import GrpcTransport
 
-        return GrpcTransport(url, tls)
+        return GrpcTransport(address, tls)
     from ._http import HttpTransport
 
-    return HttpTransport(url, timeout_s, tls)
+    return HttpTransport(address, timeout_s, tls)
 
 
-def _is_address(url: str) -> bool:
-    try:
-        parts = urlsplit(f"//{url}")
-        return parts.hostname is not None and parts.port != 0  # reading `port` raises if it is none
-    except ValueError:
-        return False
+def open_async_transport(address: str, protocol: str, tls: Tls | None = None) -> AsyncTransport:
+    """As `open_transport`, for asyncio."""
+    _check(protocol)
+    if protocol == "grpc":
+        from ._grpc_aio import AsyncGrpcTransport
+
+        return AsyncGrpcTransport(address, tls)
+    from ._http_aio import AsyncHttpTransport
+
+    return AsyncHttpTransport(address, tls)
+
+
+def _check(protocol: str) -> None:
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"protocol is {protocol!r}; expected {' or '.join(PROTOCOLS)}")

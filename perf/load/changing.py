@@ -76,7 +76,7 @@ class Searching:
                 each.result()
 
     def _ask(self, stop: threading.Event, latencies_ms: list[float], at: int) -> None:
-        with RetrievalClient(self.url, timeout_s=_TIMEOUT_S) as client:
+        with RetrievalClient(self.url, timeout_s=_TIMEOUT_S, retry=False) as client:
             while not stop.is_set():
                 asked = [self.histories[(at + user) % len(self.histories)] for user in range(self.users)]
                 at += self.users
@@ -113,7 +113,7 @@ class NewItems:
 
         def probe() -> list[float]:
             found_ms = []
-            with RetrievalClient(url, timeout_s=_TIMEOUT_S) as client:
+            with RetrievalClient(url, timeout_s=_TIMEOUT_S, retry=False) as client:
                 client.retrieve(self.histories[0])
                 while numbers := self._unsent(next_to_watch, begun_ns, turn):
                     found_ms += self._until_found(client, numbers, begun_ns)

@@ -107,7 +107,10 @@ class LoadTest:
         whole_s = self.warm_up_s + self.duration_s
         due_s = np.cumsum(np.random.default_rng(seed).exponential(1 / offered_qps, int(offered_qps * whole_s * 2)))
         due_s = due_s[due_s < whole_s]
-        with RetrievalClient(self.url, timeout_s=60) as client, ThreadPoolExecutor(_MOST_IN_FLIGHT) as pool:
+        with (
+            RetrievalClient(self.url, timeout_s=60, retry=False) as client,
+            ThreadPoolExecutor(_MOST_IN_FLIGHT) as pool,
+        ):
             client.retrieve(self.users[0], **self.options)
             start_s = time.monotonic()
 
@@ -158,7 +161,7 @@ def _ask(test: LoadTest) -> list[int]:
     from ...clients import RetrievalClient
 
     latencies: list[int] = []
-    with RetrievalClient(test.url, timeout_s=60) as client:
+    with RetrievalClient(test.url, timeout_s=60, retry=False) as client:
         client.retrieve(test.users[0], **test.options)
         start_ns = time.monotonic_ns() + int(test.warm_up_s * 1e9)
         end_ns = start_ns + int(test.duration_s * 1e9)

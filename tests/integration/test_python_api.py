@@ -13,7 +13,7 @@ def test_the_page_serves_what_it_made(tmp_path, monkeypatch, capsys):
     names: dict[str, object] = {}
     client = "from nann.clients import RetrievalClient\n"
     run_blocks(API, [*blocks[:-1], client, blocks[-1]], names)
-    assert len(blocks) == len(python_blocks(API)) - 1
+    assert len(blocks) == len(python_blocks(API)) - 2
     served = capsys.readouterr().out.rpartition("[[")[2].rstrip("]\n").split()
     found = names["bundle"].external_ids(names["found"].items)[0]
     assert [int(item) for item in served] == found.tolist()

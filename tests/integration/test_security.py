@@ -237,7 +237,7 @@ def test_it_listens_on_loopback_unless_told_otherwise(server, secured):
 
 
 def retrieves(url: str, tls: Tls | None) -> bool:
-    with RetrievalClient(url, timeout_s=10, tls=tls) as client:
+    with RetrievalClient(url, timeout_s=10, retry=False, tls=tls) as client:
         try:
             return client.retrieve(USER, top_k=3).item_ids.shape == (1, 3)
         except ServerUnavailable:
@@ -291,7 +291,7 @@ def test_https_through_a_proxy(server, certificates, tls_proxy):
     with RetrievalClient(server.http_url, "http") as client:
         np.testing.assert_array_equal(answer.item_ids, client.retrieve(USER).item_ids)
     with (
-        RetrievalClient(url, "http", timeout_s=10, tls=Tls(certificates["stranger"][0])) as client,
+        RetrievalClient(url, "http", timeout_s=10, retry=False, tls=Tls(certificates["stranger"][0])) as client,
         pytest.raises(ServerUnavailable),
     ):
         client.retrieve(USER)

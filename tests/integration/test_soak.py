@@ -88,7 +88,7 @@ class Load:
 
     def client(self, protocol: str) -> RetrievalClient:
         url = self._server.grpc_url if protocol == "grpc" else self._server.http_url
-        return RetrievalClient(url, protocol, timeout_s=30)
+        return RetrievalClient(url, protocol, timeout_s=30, retry=False)
 
     def good(self, protocol: str) -> None:
         with self.client(protocol) as client:

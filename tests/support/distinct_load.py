@@ -72,7 +72,7 @@ class DistinctLoad:
 
     def _ask(self, number: int) -> None:
         rng = np.random.default_rng(number)
-        with RetrievalClient(self.url, timeout_s=30) as client:
+        with RetrievalClient(self.url, timeout_s=30, retry=False) as client:
             while not self._stop.is_set():
                 chosen = rng.choice(_HISTORIES, rng.integers(1, _MOST_USERS + 1), replace=False)
                 top_k = int(rng.choice(_TOP_KS))

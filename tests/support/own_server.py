@@ -41,6 +41,7 @@ def own_server(
     *,
     scorer_wait_s: float = 0.0,
     queue_timeout_s: float | None = None,
+    queue_size: int | None = None,
     instances: int = 1,
     admin_key: str | None = ADMIN_KEY,
     histories: str | None = None,
@@ -53,6 +54,7 @@ def own_server(
         folder: for its repository and log.
         scorer_wait_s: extra time of each scorer call, without using the processor, as for a GPU.
         queue_timeout_s: of beam_retrieval; None: what its config.pbtxt says.
+        queue_size: the same.
         instances: of beam_retrieval.
         admin_key: opens model control.
         histories: address of a store of histories; None: there is none.
@@ -66,6 +68,8 @@ def own_server(
         config.instance_group[0].count = instances
         if queue_timeout_s is not None:
             config.dynamic_batching.default_queue_policy.default_timeout_microseconds = round(queue_timeout_s * 1e6)
+        if queue_size is not None:
+            config.dynamic_batching.default_queue_policy.max_queue_size = queue_size
     if scorer_wait_s:
         model = repository / SCORER.name / "1" / "model.py"
         model.unlink()

@@ -74,7 +74,7 @@ class Load:
         self.wait_for(lambda: sum(self.answers.values()) >= enough)
 
     def _ask(self, number: int) -> None:
-        with RetrievalClient(self.url, self.protocol, timeout_s=30) as client:
+        with RetrievalClient(self.url, self.protocol, timeout_s=30, retry=False) as client:
             turn = number
             while not self._stop.is_set():
                 turn += 1

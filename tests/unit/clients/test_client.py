@@ -114,7 +114,7 @@ def test_a_missing_tritonclient_is_named(monkeypatch, protocol):
 def test_nobody_at_the_address(protocol):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    with RetrievalClient(f"127.0.0.1:{port}", protocol, timeout_s=5) as client:
+    with RetrievalClient(f"127.0.0.1:{port}", protocol, timeout_s=5, retry=False) as client:
         assert not client.is_ready()
         with pytest.raises(ServerUnavailable, match=f"no retrieval server answers at 127.0.0.1:{port}.*nann serve"):
             client.retrieve([1])
@@ -146,7 +146,7 @@ def test_an_answer_that_is_not_http():
         thread = threading.Thread(target=answer)
         thread.start()
         with (
-            RetrievalClient(f"127.0.0.1:{server.getsockname()[1]}", "http", timeout_s=5) as client,
+            RetrievalClient(f"127.0.0.1:{server.getsockname()[1]}", "http", timeout_s=5, retry=False) as client,
             pytest.raises(ServerUnavailable),
         ):
             client.retrieve([1])

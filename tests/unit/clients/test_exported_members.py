@@ -5,6 +5,8 @@ def test_the_public_api_is_pinned():
     assert clients.__all__ == [
         "DEFAULT_TIMEOUT_S",
         "PROTOCOLS",
+        "AsyncRetrievalClient",
+        "AsyncTransport",
         "InferRequest",
         "RetrievalClient",
         "RetrievalResult",

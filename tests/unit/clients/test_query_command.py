@@ -20,7 +20,8 @@ def ask(monkeypatch, tmp_path):
     asked = {"answering": "another bundle", "kind": NUMBERS}
 
     class FakeClient:
-        def __init__(self, url, protocol, timeout_s, tls):
+        def __init__(self, url, protocol, timeout_s, retry, tls):
+            assert not retry, "a person waits"
             asked.update(url=url, protocol=protocol, timeout_s=timeout_s, tls=tls)
 
         def __enter__(self):

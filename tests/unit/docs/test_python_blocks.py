@@ -39,6 +39,14 @@ class FakeTransport:
         pass
 
 
+class AsyncFakeTransport(FakeTransport):
+    async def infer(self, request, timeout_s):
+        return super().infer(request, timeout_s)
+
+    async def close(self):
+        pass
+
+
 @pytest.fixture
 def fake_server(monkeypatch):
     asked = []
@@ -53,6 +61,7 @@ def api_names(tmp_path_factory) -> dict[str, object]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("python_api"))
         patch.setattr("nann.clients._client.open_transport", lambda *_: FakeTransport())
+        patch.setattr("nann.clients._async_client.open_async_transport", lambda *_: AsyncFakeTransport())
         run_blocks(API, python_blocks(API)[:-1], names)
     return names
 
@@ -64,6 +73,7 @@ def test_the_api_page_runs_and_its_search_finds_what_is_there(api_names):
     assert api_names["unknown"].tolist() == [[0], [1]]
     np.testing.assert_allclose(api_names["same_states"], api_names["states"], atol=1e-5)
     assert api_names["result"].item_ids.tolist() == [[1001] * 10] * 2
+    assert [answer.item_ids.tolist() for answer in api_names["answers"]] == [[[1001] * 10]] * 2
     assert api_names["seeded"].entry == "seeds"
 
 
@@ -71,6 +81,7 @@ def test_the_api_page_has_every_public_name():
     text = API.read_text()
     packages = (nann, nann.training, nann.python_backend)
     names = [name for package in packages for name in package.__all__] + [
+        "AsyncRetrievalClient",
         "RetrievalClient",
         "RetrievalResult",
         "SearchOptions",
