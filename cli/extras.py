@@ -16,6 +16,7 @@ COMMANDS = {
     **dict.fromkeys(("deploy", "rollback"), ("deploy",)),
     "serve": ("serve",),
     "query": ("client",),
+    "batch": ("train", "client"),
     "demo": ("train", "serve", "client"),
     "bench": ("train", "serve", "perf"),
 }

@@ -12,6 +12,7 @@ import nann
 from nann.errors import NannError
 
 from .baselines import baselines
+from .batch import batch
 from .bench import bench
 from .build_engine import build_engine
 from .demo import demo
@@ -77,6 +78,7 @@ for command in (
     deploy,
     rollback,
     query,
+    batch,
     events,
     demo,
     experiments,

@@ -35,6 +35,7 @@ BY_TRITON = {"triton_python_backend_utils"}
         ("opentelemetry.sdk", "serve", 'serve needs opentelemetry-sdk; install it with: pip install "nann[trace]"'),
         ("redis.retry", "serve", 'serve needs redis; install it with: pip install "nann[redis]"'),
         ("tritonclient", "query", 'query needs tritonclient; install it with: pip install "nann[client]"'),
+        ("ray.util", "batch", 'batch needs ray; install it with: pip install "nann[ray]"'),
         ("hnswlib", "demo", 'demo needs hnswlib; install it with: pip install "nann[train,serve,client]"'),
         ("matplotlib.ticker", "bench", 'bench needs matplotlib; install it with: pip install "nann[train,serve,perf]"'),
         ("implicit.cpu.als", "baselines", 'baselines needs implicit; install it with: pip install "nann[baselines]"'),
