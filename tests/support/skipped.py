@@ -12,6 +12,8 @@ EXPECTED_IN_CI = {
     "no rows of UserBehavior": "Taobao's log may not be passed on; its reader is tested on rows of our own as well",
     "no Amazon reviews": "they are no part of the repository; smaller tests compare the same code with plain versions",
     "no vector database": "they are for one study, and large; `pip install -e '.[databases]'` for its tests",
+    "no java here": "the example in Java needs a Java of the machine; the one in JavaScript is always run",
+    "no go here": "the same for Go",
     "torch sees no GPU": "CI has none; `make test-gpu` is for a machine that has",
 }
 """Why CI may skip a test, by the beginning of the test's own reason."""
