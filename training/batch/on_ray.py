@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -20,7 +21,7 @@ from .histories import Histories
 
 BLOCK = 4 * USER_BLOCK
 """Users of one task: enough that its way to the process and back does not count."""
-_READY_S = 600
+_REACH_S, _READY_S = 5, 600
 _RESTARTS = 10
 """Of one actor. What it was asked is asked again; more deaths are no accident."""
 
@@ -44,8 +45,10 @@ class RayAnswers:
         if address is None:  # open to this machine alone
             start = {"num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         try:
+            if address is not None:
+                _reach(address)
             ray.init(**start, log_to_driver=False, logging_level="ERROR", configure_logging=False)
-        except (ConnectionError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise ConfigError(
                 f"no Ray cluster can be used at {address}: {error}; start one with `ray start`"
             ) from error
@@ -72,6 +75,13 @@ class RayAnswers:
 
     def __exit__(self, *_: object) -> None:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raises OSError if nobody listens at `host:port` or `ray://host:port`, which Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.rpartition("/")[2], int(port)), _REACH_S).close()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from nann.durable_files import entries, new_file, write_json
@@ -79,19 +80,16 @@ class Parts:
 
     def write(self, users: pl.Series, first: int, answers: Answers) -> None:
         """Writes one part: `user`, `item_ids` and `scores`, best first and without padding."""
-        kind = kind_of(answers.item_ids)
-        kept = ~kind.is_padding(answers.item_ids)
-        rows = zip(answers.item_ids, answers.scores, kept, strict=True)
-        ids, scores = zip(
-            *((kind.plain(each[keep]), scores[keep].tolist()) for each, scores, keep in rows), strict=True
+        kind, ids = kind_of(answers.item_ids), answers.item_ids
+        lengths = pl.Series("length", np.count_nonzero(~kind.is_padding(ids), axis=1))  # padding is at the end
+        lists = (
+            pl.Series("item_ids", ids).arr.to_list()
+            if kind is NUMBERS
+            else pl.Series("item_ids", ids.tolist(), pl.List(pl.String))
         )
-        frame = pl.DataFrame(
-            [
-                users.rename("user"),
-                pl.Series("item_ids", ids, pl.List(pl.Int64 if kind is NUMBERS else pl.String)),
-                pl.Series("scores", scores, pl.List(pl.Float32)),
-            ]
-        )
+        columns = [users.rename("user"), lists, pl.Series("scores", answers.scores).arr.to_list()]
+        heads = pl.col("item_ids", "scores").list.head(pl.col("length"))
+        frame = pl.DataFrame([*columns, lengths]).select("user", heads)
         with new_file(self.path(first)) as temporary:
             frame.write_parquet(temporary)
 
