@@ -96,7 +96,7 @@ def test_profiles(compose):
         "gpu": {"build-engine", "server-gpu"},
         "gpu-torch": {"server-gpu-torch"},
         "perf": {"perf"},
-        "replicas": {"redis"},
+        "redis": {"redis"},
         "observability": {"prometheus", "grafana"},
     }
 
