@@ -21,9 +21,9 @@ COLUMNS = {
 }
 _IN_ONE_LIST = ("recall_new", "recall_old", "recall")
 _INTRODUCTION = """New items are those that no training row has; the answers of test users hold some. The model is that
-of `nann train --config auto` in a part of its steps, and again with id dropout. A new item is placed in one of these
-ways, or left out of the corpus, and every item is scored. Recall is a mean over the users with such answers; "listed
-alone" ranks new items only, as a list of new arrivals does. ± is the standard deviation over random seeds."""
+of `nann train --config auto` in a part of its steps, without id dropout and with it. A new item is placed in one of
+these ways, or left out of the corpus, and every item is scored. Recall is a mean over the users with such answers;
+"listed alone" ranks new items only, as a list of new arrivals does. ± is the standard deviation over random seeds."""
 
 _BOOSTED = """In one list a new item, as popular as the average one, stands beside the most popular. It gets a place
 only if what describes it fits the user well. With a boost on their scores new items take more of the places, or fewer.
