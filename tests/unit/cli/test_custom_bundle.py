@@ -55,7 +55,7 @@ def bundle(made, tmp_path):
     return shutil.copytree(made, tmp_path / "bundle")
 
 
-WALKED = {"evaluate", "tune", "plan-shapes", "baselines", "export", "build-engine"}
+WALKED = {"evaluate", "tune", "plan-shapes", "baselines", "export", "build-engine", "batch", "refresh"}
 LIVE = {"serve", "deploy", "query"}
 """Those that need a server: tests/integration/test_custom_scorer.py, and `install_bundle` below for the first two."""
 
@@ -77,6 +77,16 @@ def test_what_takes_a_prepared_data_set(pipeline, bundle, command):
     ended = nann(*command, "--bundle", bundle, "--data", pipeline.data, "--json")
     assert ended.code == 0, ended
     assert ended.json
+
+
+def test_all_users_are_answered(pipeline, bundle, tmp_path):
+    ended = nann("batch", "--bundle", bundle, "--data", pipeline.data, "--out", tmp_path / "out", "--json")
+    assert ended.code == 0, ended
+    assert ended.json["users"] > 0
+
+
+def test_its_scorer_has_the_items_inside_so_that_they_can_not_change(bundle, tmp_path):
+    assert "nann export --item-rows" in refused("refresh", "--bundle", bundle, "--repository", tmp_path)
 
 
 def test_half_precision_needs_no_checkpoint(bundle):

@@ -107,7 +107,7 @@ def test_the_checks_see_what_they_are_for():
     """A page's commands are found: a pattern that finds nothing would let every test above pass."""
     readme = list(named_commands(ROOT / "README.md"))
     assert {"prepare", "train", "index", "export", "tune", "evaluate", "serve", "experiments"} <= dict(readme).keys()
-    assert ("query", " --ids 1082185,995242,1029743 --top-k 10") in readme
+    assert ("query", " --user 17 --exclude-history --top-k 10") in readme
     assert "--coverage" in NANN["tune"]
     assert "faults" in slugs(ROOT / "docs/operations.md")
 
