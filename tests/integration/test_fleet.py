@@ -70,6 +70,21 @@ def test_a_plain_tcp_proxy_sends_all_of_a_connection_to_one(fleet, bundles):
     assert sorted(counts)[:-1] == [0] * (COUNT - 1)
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_server_that_is_taken_out_gets_no_more_though_it_is_ready(envoy, fleet, bundles, protocol):
+    with Load(url_of(envoy, protocol), bundles, threads=6, protocol=protocol) as load:
+        envoy.send_to(fleet[1:])
+        wait_until(lambda: envoy.healthy() == COUNT - 1)
+        load.more(30)
+        before = requests_of(fleet[0])
+        load.more(60)
+        assert requests_of(fleet[0]) == before
+        assert fleet[0].is_ready()
+        envoy.send_to(fleet)
+        wait_until(lambda: envoy.healthy() == COUNT)
+    assert not load.failures
+
+
 def test_a_new_bundle_for_all_of_them_one_after_the_other(envoy, fleet, bundles):
     with Load(envoy.grpc_url, bundles, threads=3) as load:
         begin = time.monotonic()

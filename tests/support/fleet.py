@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from nann.python_backend.server.triton import TritonServer
 from support.ports import free_ports
 from support.serve_process import Serve, serving
 from support.waiting import wait_until
@@ -71,7 +72,7 @@ class Envoy:
     admin_url: str
     folder: Path
 
-    def send_to(self, fleet: Sequence[Serve]) -> None:
+    def send_to(self, fleet: Sequence[Serve | TritonServer]) -> None:
         """Replaces the servers that get requests."""
         endpoints_module().write(self.folder, [_address(one) for one in fleet])
 
@@ -84,13 +85,13 @@ class Envoy:
         return min(sum(host["health_status"] == healthy for host in hosts[name]) for name in ("nann_grpc", "nann_http"))
 
 
-def _address(serve: Serve) -> tuple[str, int, int]:
+def _address(serve: Serve | TritonServer) -> tuple[str, int, int]:
     host, http = serve.http_url.split(":")
     return host, int(http), int(serve.grpc_url.split(":")[1])
 
 
 @contextlib.contextmanager
-def envoy_before(fleet: Sequence[Serve], folder: Path) -> Iterator[Envoy]:
+def envoy_before(fleet: Sequence[Serve | TritonServer], folder: Path) -> Iterator[Envoy]:
     """The project's envoy.yaml with ports and folder of the test's own; ready once it has found all servers healthy."""
     grpc, http, admin = free_ports(3)
     text = (RECIPE / "envoy.yaml").read_text().replace("/etc/envoy/", f"{folder}/")

@@ -91,13 +91,22 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def running(metrics_url: str, folder: Path) -> Iterator[Prometheus]:
-    """A Prometheus that scrapes a server with this project's configuration, only more often."""
+def running(targets: str | Path, folder: Path) -> Iterator[Prometheus]:
+    """A Prometheus that scrapes with this project's configuration, only more often.
+
+    `targets` is the `host:port` of a server's metrics, or a file of Prometheus' own kind that names several and may
+    change.
+    """
     tools = find_tools()
     config = yaml.safe_load((ROOT / "docker" / "prometheus" / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
     config["rule_files"] = [str(RULES)]
-    config["scrape_configs"][0]["static_configs"] = [{"targets": [metrics_url]}]
+    job = config["scrape_configs"][0]
+    del job["static_configs"]
+    if isinstance(targets, Path):
+        job["file_sd_configs"] = [{"files": [str(targets)]}]
+    else:
+        job["static_configs"] = [{"targets": [targets]}]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     (port,) = free_ports(1)

@@ -131,3 +131,11 @@ volumes:
     persistentVolumeClaim: { claimName: {{ $values.plansClaim }}, readOnly: true }
   {{- end }}
 {{- end }}
+
+{{/* The pace of either autoscaler: up at once, down one by one after a time of calm. */}}
+{{- define "nann.scaling" -}}
+scaleUp: { stabilizationWindowSeconds: 0 }
+scaleDown:
+  stabilizationWindowSeconds: {{ .Values.autoscaling.calmSeconds }}
+  policies: [{ type: Pods, value: 1, periodSeconds: 60 }]
+{{- end }}
