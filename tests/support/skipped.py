@@ -15,6 +15,7 @@ EXPECTED_IN_CI = {
     "no java here": "the example in Java needs a Java of the machine; the one in JavaScript is always run",
     "no go here": "the same for Go",
     "no container engine": "an engine comes with the machine; `make test-containers` is for one that has it",
+    "no helm": "it is fetched with npm where there is one",
     "no network namespaces here": "they take root; the same code runs in two processes of one node",
     "no torch for CPUs": "that for GPUs takes gigabytes; other tests serve with torch as well",
     "torch sees no GPU": "CI has none; `make test-gpu` is for a machine that has",
