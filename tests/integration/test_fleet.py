@@ -13,7 +13,7 @@ import pytest
 from support.fleet import KEY, envoy_before, kill, requests_of, servers, tcp_proxy
 from support.live_bundle import make_bundle
 from support.serve_process import serving
-from support.under_load import MIXED, Load
+from support.under_load import Load
 from support.waiting import wait_until
 
 from nann.bundle import Bundle
@@ -48,10 +48,16 @@ def url_of(envoy, protocol: str) -> str:
     return envoy.grpc_url if protocol == "grpc" else envoy.http_url
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+def asked_in_turn(fleet, bundles, threads: int) -> Load:
+    """By clients that know all addresses, without a proxy."""
+    return Load(",".join(one.grpc_url for one in fleet), bundles, threads, retry=True)
+
+
+@pytest.mark.parametrize("protocol", [*PROTOCOLS, "addresses"])
 def test_servers_get_equal_shares(envoy, fleet, bundles, protocol):
     before = [requests_of(one) for one in fleet]
-    with Load(url_of(envoy, protocol), bundles, threads=6, protocol=protocol) as load:
+    behind = Load(url_of(envoy, protocol), bundles, threads=6, protocol=protocol) if protocol in PROTOCOLS else None
+    with behind or asked_in_turn(fleet, bundles, threads=6) as load:
         load.more(600)
     counts = [requests_of(one) - count for one, count in zip(fleet, before, strict=True)]
     shares = [count / sum(counts) for count in counts]
@@ -86,18 +92,17 @@ def test_a_server_that_is_taken_out_gets_no_more_though_it_is_ready(envoy, fleet
 
 
 def test_a_new_bundle_for_all_of_them_one_after_the_other(envoy, fleet, bundles):
-    with Load(envoy.grpc_url, bundles, threads=3) as load:
+    with Load(envoy.grpc_url, bundles, threads=2) as load, asked_in_turn(fleet, bundles, threads=2) as alone:
         begin = time.monotonic()
         for one in fleet:
             deploy(bundles["second"], one)
         took = time.monotonic() - begin
-        load.wait_for(lambda: load.answers["second"] >= 30)
-    print(
-        f"\nrolling deploy over {COUNT} servers: {took:.0f} s, {sum(load.answers.values())} answers, 0 failed, 0 mixed"
-    )
+        load.wait_for(lambda: min(load.answers["second"], alone.answers["second"]) >= 30)
+    answers = load.answers + alone.answers
+    print(f"\nrolling deploy over {COUNT} servers: {took:.0f} s, {answers.total()} answers, 0 failed, 0 mixed")
     assert not load.failures
-    assert load.answers[MIXED] == 0
-    assert load.answers["first"] > 0
+    assert not alone.failures
+    assert set(answers) == {"first", "second"}
     with Load(envoy.grpc_url, bundles) as after:
         after.more(60)
     assert set(after.answers) == {"second"}
@@ -143,3 +148,14 @@ def test_a_server_that_is_killed_fails_no_request_and_another_takes_its_place(
     gap = max(after - before for before, after in itertools.pairwise(times))
     print(f"\nkill -9 of one of {COUNT} over {protocol}: 0 failed, longest time without an answer {gap * 1000:.0f} ms")
     print(f"a new server answers {took:.1f} s after its start")
+
+
+def test_clients_that_know_all_addresses_do_without_one_that_is_killed(fleet, bundles, tmp_path):
+    with serving(bundles["second"].path, tmp_path) as killed:
+        with asked_in_turn([killed, *fleet[1:]], bundles, threads=6) as load:
+            load.more(100)
+            kill(killed)
+            load.more(300)
+        assert not load.failures, load.failures[:3]
+        gap = max(after - before for (before, _), (after, _) in itertools.pairwise(load.times_s))
+        print(f"\nkill -9 of one of {COUNT} addresses: 0 failed, longest time without an answer {gap * 1000:.0f} ms")

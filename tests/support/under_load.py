@@ -42,6 +42,7 @@ class Load:
     bundles: dict[str, Bundle]
     threads: int = 2
     protocol: str = "grpc"
+    retry: bool = False
     answers: Counter = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
     times_s: list[tuple[float, str]] = field(default_factory=list)
@@ -74,7 +75,7 @@ class Load:
         self.wait_for(lambda: sum(self.answers.values()) >= enough)
 
     def _ask(self, number: int) -> None:
-        with RetrievalClient(self.url, self.protocol, timeout_s=30, retry=False) as client:
+        with RetrievalClient(self.url, self.protocol, timeout_s=30, retry=self.retry) as client:
             turn = number
             while not self._stop.is_set():
                 turn += 1
