@@ -35,7 +35,7 @@ def read_items(path: Path, types: Mapping[str, str]) -> Iterator[dict[str, Any]]
     try:
         for number, row in enumerate(reader(path, types), 1):
             yield checked_item(row, f"item {number} of {path}")
-    except (OSError, UnicodeError) as error:
+    except (OSError, UnicodeError, csv.Error) as error:
         raise ConfigError(f"{path} can't be read: {error}; {_EXPECTED}") from error
 
 
@@ -60,7 +60,7 @@ def _json_lines(path: Path, _: Mapping[str, str]) -> Iterator[dict[str, Any]]:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ConfigError(f"line {number} of {path} is not JSON: {error}") from error
             if not isinstance(row, dict):
                 raise ConfigError(f"line {number} of {path} is {line.strip()[:40]}; expected a JSON object")

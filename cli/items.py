@@ -148,11 +148,15 @@ def _in_batches(control: ModelControl, operation: str, batches: Iterable[Tensors
 
 def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
     """Lists of rows, all with the same vectors."""
-    for (has_vectors, _), alike in itertools.groupby(
-        rows, lambda row: [row.get(each) is not None for each in (ROW, VECTOR)]
-    ):
-        while batch := list(itertools.islice(alike, _BATCH_WITH_VECTORS if has_vectors else _BATCH)):
+    for has, alike in itertools.groupby(rows, _vectors_of):
+        while batch := list(itertools.islice(alike, _BATCH_WITH_VECTORS if any(has) else _BATCH)):
             yield batch
+
+
+def _vectors_of(row: Mapping[str, Any]) -> tuple[bool, bool, bool]:
+    """Which vectors came. A row that lacks its light vector is not one without vectors: that is a mistake, for all."""
+    has_row = row.get(ROW) is not None
+    return has_row, row.get(VECTOR) is not None, not has_row and row.get(LIGHT) is not None
 
 
 def _upserts(batch: Sequence[Mapping[str, Any]]) -> Tensors:
@@ -187,8 +191,8 @@ def _text(attributes: Mapping[str, Any]) -> str:
 def _parsed(text: str) -> dict[str, Any]:
     try:
         row = json_module.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"--item is {text!r}, which is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"--item is {text[:200]!r}, which is not JSON: {error}") from error
     if not isinstance(row, dict) or ID not in row:
         raise ConfigError(f'--item is {text!r}; expected a JSON object with "{ID}"')
     return checked_item(row, "--item")

@@ -57,6 +57,8 @@ def refresh(
 
     from ..training.search.refresh import refresh_bundle
 
+    if not repository.is_dir():
+        raise ConfigError(f"{repository} is missing; expected the model repository that `nann serve` serves")
     opened = Bundle.open(bundle)
     _check_journal(opened, repository)
     made = refresh_bundle(opened, journal_path(repository), out or bundle, threads=threads)

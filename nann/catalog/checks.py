@@ -20,6 +20,8 @@ from .values import checked
 
 MAX_ITEMS = 10_000
 """The most items of one batch: searches wait while it is applied."""
+_LARGEST = 1e10
+"""The largest number of a vector: its cube, summed, is still finite in float32."""
 
 
 def checked_ids(typed: Sequence[str], kind: IdKind) -> list[Id]:
@@ -149,5 +151,12 @@ def _vectors(
     finite = np.isfinite(vectors[0]).all(axis=1)
     if not finite.all():
         raise RequestError(f"{spec.name} of item {ids[int(np.argmin(finite))]!r} holds NaN or infinity")
+    moderate = (np.abs(vectors[0]) <= _LARGEST).all(axis=1)
+    if not moderate.all():
+        place = int(np.argmin(moderate))
+        raise RequestError(
+            f"{spec.name} of item {ids[place]!r} holds {vectors[0, place][np.abs(vectors[0, place]).argmax()]:g}; "
+            f"expected numbers from {-_LARGEST:g} to {_LARGEST:g}: searches fail at an item whose score overflows"
+        )
     found: Float32Array = vectors[0]
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -278,8 +279,20 @@ def graph_summary(graph: HnswGraph, config: IndexConfig) -> dict[str, Any]:
 
 def check_folder(out: Path) -> None:
     """Raises BundleError if a folder, which a bundle shall replace, holds something else."""
-    if out.is_file() or (out.exists() and not (out / MANIFEST_FILE).is_file() and entries(out)):
+    if out.is_file() or (out.exists() and entries(out) and not _holds_bundle(out)):
         raise BundleError(f"{out} exists and is not a bundle; choose another folder or remove it")
+
+
+def _holds_bundle(folder: Path) -> bool:
+    """Whether its manifest is a bundle's, of whatever release; a damaged one counts as such."""
+    path = folder / MANIFEST_FILE
+    if not path.is_file():
+        return False
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return True
+    return not isinstance(manifest, dict) or "kind" not in manifest  # prepared data sets and others name theirs
 
 
 def _save(

@@ -29,11 +29,13 @@ from nann.bundle import (
 )
 from nann.bundle_check import check_searches
 from nann.bundle_notes import without_notes
-from nann.catalog import LiveCorpus, Snapshot
+from nann.catalog import Changes, LiveCorpus, Snapshot
 from nann.catalog.added_items import Added
+from nann.catalog.checks import check_kind
+from nann.catalog.journal import JournalReader
 from nann.catalog.overrides import LiveCatalogue
 from nann.durable_files import link_or_copy, new_folder
-from nann.errors import BundleError
+from nann.errors import BundleError, RequestError
 from nann.filters import Catalogue
 from nann.filters.catalogue import attribute_files
 from nann.graph import graph_files
@@ -142,11 +144,13 @@ def refresh_bundle(bundle: Bundle, journal: Path, out: Path, *, threads: int = -
         None: there are no changes that the bundle does not have; nothing was written.
 
     Raises:
-        BundleError: if the bundle has no item rows or no item vectors, no item is left, or `out` is not a bundle.
+        BundleError: if the bundle has no item rows or no item vectors, no item is left, `out` is not a bundle, or the
+            changes are those of a bundle with ids of the other kind.
         JournalError: if the journal is damaged.
     """
     _check(bundle)
     check_folder(out)
+    _check_kind(bundle, journal)
     corpus = LiveCorpus(bundle, journal, _encoder(bundle))
     snapshot = corpus.refresh()
     if snapshot.sequence <= corpus.contained:
@@ -176,6 +180,17 @@ def _check(bundle: Bundle) -> None:
         )
     if ITEM_VECTORS_FILE not in bundle.manifest["files"]:
         raise BundleError(f"{bundle.path} has no {ITEM_VECTORS_FILE}; make the bundle again with `nann index`")
+
+
+def _check_kind(bundle: Bundle, journal: Path) -> None:
+    try:
+        for record in JournalReader(journal).new():
+            check_kind(Changes.unpack(record.payload), bundle.id_kind)
+    except RequestError as error:
+        raise BundleError(
+            f"the changes in {journal} are those of another bundle than {bundle.path}: {error}; name the bundle that "
+            "was deployed last"
+        ) from error
 
 
 def _encoder(bundle: Bundle) -> ItemEncoder | None:

@@ -174,7 +174,8 @@ class SeedsSpace(Space):
         more = replace(params, rounds=(_more_rounds(params) if params.rounds[0] else 0,))
         for ef in _steps(params.ef[0], self._top_k, self._most):
             yield replace(more, ef=(ef,))
-        for count in _steps(params.seeds.count, 1, self._most):
+        fewest = 1 if params.rounds[0] else min(self._top_k, self._most)  # without a round the seeds are the result
+        for count in _steps(params.seeds.count, fewest, self._most):
             yield replace(more, seeds=self._light_walk(count))
 
     def with_less_light(self, params: SearchParams) -> Iterable[SearchParams]:

@@ -58,6 +58,8 @@ WRONG = {
     "d.jsonl": ('{"id": 1.5}\n', r"item 1 of .*d.jsonl has the id 1.5; expected"),
     "e.jsonl": ('{"id": true}\n', r"item 1 of .*e.jsonl has the id True; expected"),
     "f.jsonl": ('{"id": " SKU-5"}\n', r"item 1 of .*f.jsonl has the id ' SKU-5'; expected a text without spaces"),
+    "g.jsonl": ('{"id": ' + "[" * 100_000, r"line 1 of .*g.jsonl is not JSON: maximum recursion depth"),
+    "d.csv": ('id,genre\n7,"abc\n', r"d.csv can't be read: unexpected end of data; expected JSON lines"),
     "a.csv": ("id,price\n7,3,4\n", r"item '7' of .*a.csv has more fields than the header has names"),
     "b.csv": ("id,price\n7,x\n", r"item '7' of .*b.csv: could not convert string to float: 'x'"),
     "c.csv": ("id,available\n7,yes\n", r"item '7' of .*c.csv: available is 'yes'; expected true or false"),
@@ -95,6 +97,11 @@ BAD_ROWS = {
 def test_rows_that_can_not_be_sent(message):
     with pytest.raises(ConfigError, match=message):
         list(map(_upserts, _batches(BAD_ROWS[message])))
+
+
+def test_a_light_vector_alone_is_not_left_out():
+    batches = list(map(_upserts, _batches([{"id": 1, "price": 2.0}, {"id": 2, "light": [1.0, 2.0]}])))
+    assert [ITEM_LIGHT in tensors for tensors in batches] == [False, True]
 
 
 def test_commands_without_items():

@@ -56,3 +56,8 @@ def test_a_bundle_that_lacks_changes_which_the_journal_may_have_lost(served, tmp
     line = refused("refresh", "--bundle", served.path, "--repository", repository)
     assert "bundle has the changes up to 0, and the versions in" in line
     assert "those up to 1: the journal may lack those between; name the bundle that was deployed last" in line
+
+
+def test_a_repository_that_is_not_there(served, tmp_path):
+    line = refused("refresh", "--bundle", served.path, "--repository", tmp_path / "other")
+    assert "other is missing; expected the model repository that `nann serve` serves" in line

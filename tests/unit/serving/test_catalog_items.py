@@ -218,6 +218,13 @@ REFUSED = {
         [[1, 2, 3], [1, np.inf, 3]],
         np.ones((2, 2)),
     ),
+    "row of item 8 holds -3e+38; expected numbers from -1e+10 to 1e+10: searches fail": (
+        "upsert_items",
+        [7, 8],
+        None,
+        [[1, 2, 3], [1, -3e38, 3]],
+        np.ones((2, 2)),
+    ),
     "light is missing; expected float32[1, 1, 2]": ("upsert_items", [7], None, V["row"]),
     "light came without row; send both, or neither": ("upsert_items", [100], None, None, V["light"]),
     "vector came without row; send both, or neither": ("upsert_items", [100], None, None, None, V["light"]),

@@ -256,6 +256,15 @@ def test_what_can_not_be_refreshed(bundle, tmp_path):
     (tmp_path / "own" / "letter.txt").write_text("mine")
     with pytest.raises(BundleError, match=r"own exists and is not a bundle; choose another folder or remove it"):
         refresh_bundle(bundle, tmp_path / "journal", tmp_path / "own")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "manifest.json").write_text('{"kind": "nann prepared data set"}')
+    with pytest.raises(BundleError, match=r"data exists and is not a bundle; choose another folder or remove it"):
+        refresh_bundle(bundle, tmp_path / "journal", tmp_path / "data")
+    writer = JournalWriter(tmp_path / "text")
+    writer.append(Changes(time.time(), (), ["SKU-1"]).pack())
+    writer.close()
+    with pytest.raises(BundleError, match=r"text are those of another bundle than .*: item 'SKU-1' came; the ids of"):
+        refresh_bundle(bundle, tmp_path / "text", tmp_path / "next")
     served = Bundle(bundle.path, {**bundle.manifest, "files": dict(bundle.manifest["files"])})
     del served.manifest["files"][ITEM_VECTORS_FILE]
     with pytest.raises(BundleError, match=r"has no item_vectors.npy; make the bundle again with `nann index`"):

@@ -30,3 +30,10 @@ def test_no_setting_is_beyond_the_bounds(space_type, top_k):
     assert max(params.ef[-1] for params in tried) == BOUNDS.max_ef
     for params in tried:
         BOUNDS.check_defaults(params, 10_000)
+
+
+def test_without_a_round_there_are_as_many_seeds_as_items_of_a_result():
+    space = SeedsSpace(make_graph([[[]] * ITEMS] * 3, [2] * 30 + [1] * 170 + [0] * 800, entry_layer=2), 100, 400)
+    tried = list(chain.from_iterable(map(space.around, space.without_rounds())))
+    tried += list(chain.from_iterable(map(space.around, tried)))
+    assert min(params.seeds.count for params in tried) == 100
