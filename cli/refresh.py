@@ -77,10 +77,12 @@ def refresh(
                 "again with vectors",
                 soft_wrap=True,
             )
-    if deploy and (made is not None or not _answers(opened, repository)):
+    deployed = deploy and (made is not None or not _answers(opened, repository))
+    if deployed:
         deploy_command(out or bundle, repository, url=url, plans=plans, admin_key_file=admin_key_file)
     if json:
-        print_json({"bundle": str(out or bundle), **({} if made is None else asdict(made))})
+        done = {"written": made is not None, "deployed": deployed}
+        print_json({"bundle": str(out or bundle), **done, **({} if made is None else asdict(made))})
 
 
 def _answers(bundle: Bundle, repository: Path) -> bool:

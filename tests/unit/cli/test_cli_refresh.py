@@ -36,13 +36,13 @@ def test_the_next_bundle_comes_in_place_of_the_old_one(served, tmp_path):
     assert made.code == 0
     assert made.json == {
         "bundle": str(served.path), "sequence": 1, "items": 3999, "added": 0, "replaced": 0, "removed": 1,
-        "unplaced": 1, "unreachable": made.json["unreachable"],
+        "written": True, "deployed": False, "unplaced": 1, "unreachable": made.json["unreachable"],
     }  # fmt: skip
     assert "3,999 items after change 1: 0 added, 0 with other vectors, 1 removed" in made.stderr
     assert "1 items came without vectors for this bundle's models and are not in it: add them again" in made.stderr
     assert Bundle.open(served.path).item_ids[0] == 1003
     again = nann("refresh", *at)
-    assert again.json == {"bundle": str(served.path)}
+    assert again.json == {"bundle": str(served.path), "written": False, "deployed": False}
     assert "has all changes of" in again.stderr
 
 
