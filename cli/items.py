@@ -70,8 +70,8 @@ def add(
     """Add items, or change their attributes.
 
     A row is one item: `id`, and its attributes by name. Attributes that are left out stay as they are; null takes a
-    value away. `row` and `light` are an item's vectors, which a new item needs; with
-    `vector` the next bundle has it at its own place (`nann refresh`).
+    value away. `row` and `light` are an item's vectors, which a new item needs; with `vector` the
+    next bundle has it at its own place (`nann refresh`).
 
     Example: nann items add prices.csv --admin-key-file admin.key
     """

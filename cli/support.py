@@ -36,9 +36,9 @@ DEFAULT_REPOSITORY = Path("build/model_repository")
 AdminKeyOption = Annotated[
     Path | None,
     typer.Option(
-        help="File with the admin key, which `nann deploy`, `rollback`, `refresh --deploy`, `items` and `filters --url` "
-        "need; only its owner may be able to read it. Default: the environment variable NANN_ADMIN_KEY, else a random key that is not "
-        "shown.",
+        help="File with the key that `nann deploy`, `rollback`, `refresh --deploy`, `items` and `filters --url` "
+        "need; only its owner may be able to read it. Default: the environment variable NANN_ADMIN_KEY, else a random "
+        "key that is not shown.",
         show_default=False,
     ),
 ]
