@@ -18,6 +18,9 @@ HISTORY_LIMIT = 1_000
 """How many behaviours a store keeps of each user unless told otherwise: the newest."""
 _NOBODYS_NUMBER = -2
 """A number that is no item's id, and no padding."""
+_LARGEST = 2**63 - 1
+_DIGITS = len(str(_LARGEST))
+"""Fewer digits always fit into 64 bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +73,11 @@ def ids_of_kind(kind: IdKind, ids: Ids | Sequence[bytes]) -> Ids:
     if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":
         return ids.astype(np.int64, copy=False)
     texts = list(ids)
-    if b"".join(texts).isdigit() and all(0 < len(text) < 19 for text in texts):
+    if b"".join(texts).isdigit() and all(0 < len(text) < _DIGITS for text in texts):
         return np.array(list(map(int, texts)), np.int64)
     return np.array([_number(text) for text in texts], np.int64)
 
 
 def _number(text: bytes) -> int:
-    return int(text) if text.isdigit() and len(text) < 19 else _NOBODYS_NUMBER
+    number = int(text) if text.isdigit() and len(text) <= _DIGITS else _NOBODYS_NUMBER
+    return number if number <= _LARGEST else _NOBODYS_NUMBER

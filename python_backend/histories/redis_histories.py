@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from nann.errors import HistoryError
 from nann.histories import Events, UserHistory
@@ -84,6 +85,8 @@ class RedisHistories:
     def read(self, user_ids: Sequence[bytes]) -> list[UserHistory | None]:
         """What the store has of each user, in one round trip; None: it does not know the user.
 
+        A key that is no list, or a profile that can't be read, is that user's loss alone.
+
         Raises:
             HistoryError: if it does not answer in time.
         """
@@ -92,9 +95,13 @@ class RedisHistories:
             pipeline.lrange(_HISTORY + user, -self._limit, -1)
         pipeline.mget([_PROFILE + user for user in user_ids])
         try:
-            *lists, profiles = pipeline.execute()
+            *lists, profiles = pipeline.execute(raise_on_error=False)
         except RedisError as error:
             raise HistoryError(f"Redis can't be asked for histories: {error}") from error
+        if failed := next(
+            (one for one in (*lists, profiles) if isinstance(one, RedisError) and not _no_list(one)), None
+        ):
+            raise HistoryError(f"Redis can't be asked for histories: {failed}") from failed
         return [_history(entries, profile) for entries, profile in zip(lists, profiles, strict=True)]
 
     def append(self, events: Events) -> int:
@@ -130,9 +137,23 @@ class RedisHistories:
             ) from error
 
 
-def _history(entries: list[bytes], profile: bytes | None) -> UserHistory | None:
-    if not entries and profile is None:
+def _no_list(error: RedisError) -> bool:
+    """Whether a user's key holds another type: what one other program wrote wrongly must not cost all users theirs."""
+    return "WRONGTYPE" in str(error)
+
+
+def _history(entries: list[bytes] | RedisError, profile: bytes | None) -> UserHistory | None:
+    if isinstance(entries, RedisError):
+        entries = []
+    codes = None if profile is None else _codes(profile)
+    if not entries and codes is None:
         return None
-    items = np.array([entry.partition(b":")[2] for entry in entries], object)
-    codes = None if profile is None else np.array(profile.split(b","), "S").astype(np.int32)
-    return UserHistory(items, codes)
+    return UserHistory(np.array([entry.partition(b":")[2] for entry in entries], object), codes)
+
+
+def _codes(profile: bytes) -> npt.NDArray[np.int32] | None:
+    """Codes of a profile; None: they can't be read."""
+    try:
+        return np.array(profile.split(b","), "S").astype(np.int32)
+    except (ValueError, OverflowError):
+        return None

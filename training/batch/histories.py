@@ -158,8 +158,9 @@ def read_users(path: Path) -> list[str]:
 
 
 def _unique(users: pl.Series) -> pl.Series:
-    if users.null_count():
-        raise DataError(f"row {users.is_null().arg_max()} has no {USER}; expected one user a row, each with an id")
+    missing = users.is_null() | (users.cast(pl.String) == "").fill_null(False)
+    if missing.any():
+        raise DataError(f"row {missing.arg_max()} has no {USER}; expected one user a row, each with an id")
     if users.n_unique() != len(users):
         twice = users.filter(users.is_duplicated())[0]
         raise DataError(f"{USER} {shown(twice)} occurs twice; expected each user once, with all items in one list")

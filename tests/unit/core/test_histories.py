@@ -169,6 +169,8 @@ def test_other_folders_and_users_are_refused(tmp_path):
 
 def test_ids_as_a_bundle_has_them():
     assert ids_of_kind(NUMBERS, [b"11", b"12"]).tolist() == [11, 12]
+    largest = b"%d" % (2**63 - 1)  # 19 digits, as many as ids made from a clock have
+    assert ids_of_kind(NUMBERS, [b"11", largest, b"%d" % (2**63)]).tolist() == [11, 2**63 - 1, -2]
     unknown = ids_of_kind(NUMBERS, np.array([b"11", b"sku", b"", b"9" * 30, "³".encode()])).tolist()
     assert (unknown[0], {*unknown[1:]}) == (11, {-2})
     assert not NUMBERS.is_padding(np.array(unknown)).any()

@@ -108,6 +108,18 @@ def test_more_behaviours_than_a_command_takes(redis):
     store.close()
 
 
+def test_what_others_wrote_wrongly_into_redis_costs_one_user_alone(redis):
+    redis.client.flushall()
+    store = open_histories(redis.url, 5.0, LIMIT)
+    store.append(events_of({b"fine": [(1, b"5")], b"codes": [(1, b"6")]}, [[1], [2]]))
+    redis.client.set("nann:history:text", "no list")
+    redis.client.set("nann:profile:codes", "a,b")
+    fine, text, codes = store.read([b"fine", b"text", b"codes"])
+    assert (fine.item_ids.tolist(), fine.profile.tolist(), text) == ([b"5"], [1], None)
+    assert (codes.item_ids.tolist(), codes.profile) == ([b"6"], None)
+    store.close()
+
+
 def test_a_redis_that_is_not_there(tmp_path):
     with running_redis(tmp_path / "redis") as server:
         store = open_histories(server.url, 0.5, LIMIT)

@@ -222,6 +222,7 @@ class TestHistories:
         [
             ({"user": [1, 1], "items": [[1], [2]]}, "user 1 occurs twice; expected each user once"),
             ({"user": [1, None], "items": [[1], [2]]}, "row 1 has no user; expected one user a row"),
+            ({"user": ["x", ""], "items": [[1], [2]]}, "row 1 has no user; expected one user a row"),
             ({"user": [1], "items": [5]}, "items is Int64; expected lists of item ids"),
             ({"user": [1], "items": [["x"]]}, "items can't be read: .*expected whole numbers"),
             ({"user": [1], "items": [[1.5]]}, "items holds List.Float64.; expected whole numbers"),
