@@ -98,6 +98,8 @@ def query(
         )
         names = {} if named is None else _item_names(named, client, chosen=bundle is not None)
     answers = [_answer(result, row, names) for row in range(users)]
+    for answer, name in zip(answers, user or [None] * users, strict=True):
+        answer["user"] = name
     for answer in answers:
         _print_answer(answer)
     console.print(f"{users} user(s) over {protocol} in {result.latency_ms:.1f} ms")
@@ -136,6 +138,8 @@ def _print_answer(answer: dict[str, Any]) -> None:
     status = "" if answer["status"] == STATUS_NAMES[STATUS_COMPLETE] else f", {answer['status']}"
     counts = f"{answer['items_scored']:,} of {answer['items_matching']:,} items scored"
     stored = f", {answer['stored_items']} stored behaviours read" if answer["stored_items"] > 0 else ""
+    if answer["user"] is not None and answer["stored_items"] == 0:
+        stored = f", the store knows no behaviours of user {answer['user']}"
     table = Table(caption=f"{counts}{stored}{unknown}{status}", caption_justify="left")
     for heading in ("rank", "item id", "item", "score"):
         table.add_column(heading, justify="left" if heading == "item" else "right")

@@ -9,7 +9,15 @@ from http.client import HTTPException
 
 from tritonclient.utils import InferenceServerException
 
-from nann.errors import NannError, RequestError, RequestTimeout, ServerError, ServerOverloaded, ServerUnavailable
+from nann.errors import (
+    ConfigError,
+    NannError,
+    RequestError,
+    RequestTimeout,
+    ServerError,
+    ServerOverloaded,
+    ServerUnavailable,
+)
 from nann.item_ids import KINDS
 from nann.signature import BEHAVIOR_ITEM_IDS, DEADLINE_MESSAGE
 
@@ -68,6 +76,11 @@ def translated(url: str, timeout_s: float) -> Iterator[None]:
     except (OSError, HTTPException) as error:
         raise unavailable(url, error) from error
     except Exception as error:
+        if re.search(r"closed|event loop|different loop", str(error)):
+            raise ConfigError(
+                f"the client can't be used: {error}; expected one that is open, and for asyncio in the event loop that "
+                "it was made in"
+            ) from error
         raise ServerError(f"no answer could be read: {error!r}; is it a server of nann at that address?") from error
 
 

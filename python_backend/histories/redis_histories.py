@@ -22,9 +22,10 @@ _USERS_AT_ONCE = 500
 
 # As `nann.histories.merged`, in one step that no other writer can come between. The usual case, where all are newer
 # than what is stored, reads one entry alone. An entry of the same time and item is the same text, so texts are counted.
+# What another program wrote without a time counts as the oldest.
 _APPEND = """
 local key, limit = KEYS[1], tonumber(ARGV[1])
-local function time(entry) return tonumber(string.match(entry, '^-?%d+')) end
+local function time(entry) return tonumber(string.match(entry, '^-?%d+')) or 0 end
 local function push(entries, first)
   for start = first, #entries, 1000 do
     redis.call('RPUSH', key, unpack(entries, start, math.min(start + 999, #entries)))
@@ -108,33 +109,45 @@ class RedisHistories:
         """Adds behaviours as `nann.histories.merged` says, 500 users in a round trip; returns how many are new.
 
         Raises:
-            HistoryError: if it does not answer in time; sent again, what was added already is not added twice.
+            HistoryError: if it does not answer in time; sent again, what was added already is not added twice. After
+                all others were added, if a user's key holds something else than a list.
         """
-        added = 0
+        added, refused = 0, list[bytes]()
         for first in range(0, len(events.users), _USERS_AT_ONCE):
-            added += self._append_some(events.some(first, min(first + _USERS_AT_ONCE, len(events.users))))
+            some = events.some(first, min(first + _USERS_AT_ONCE, len(events.users)))
+            added += self._append_some(some, refused)
+        if refused:
+            raise HistoryError(
+                f"{len(refused):,} users' keys are no lists, the first is {(_HISTORY + refused[0]).decode()!r}: they got "
+                f"no behaviours; the others got {added:,} new ones. Delete these keys and send the behaviours again"
+            )
         return added
 
     def close(self) -> None:
         """Ends the connections."""
         self._client.close()
 
-    def _append_some(self, events: Events) -> int:
-        pipeline = self._client.pipeline(transaction=False)
+    def _append_some(self, events: Events, refused: list[bytes]) -> int:
+        """Adds to `refused` the users whose key is no list."""
+        pipeline, sent = self._client.pipeline(transaction=False), list[bytes]()
         for user, stored in events.each():
             entries = [b"%d:%b" % event for event in stored[-self._limit :]]
             if entries:
                 self._append([_HISTORY + user], [self._limit, *entries], client=pipeline)
-        sent = len(pipeline)
+                sent.append(user)
         if events.profiles is not None:
             codes = (",".join(map(str, row)) for row in events.profiles.tolist())
             pipeline.mset({_PROFILE + user: text for user, text in zip(events.users, codes, strict=True)})
         try:
-            return sum(pipeline.execute()[:sent])
+            answers = pipeline.execute(raise_on_error=False)
+            if failed := next((one for one in answers if isinstance(one, RedisError) and not _no_list(one)), None):
+                raise failed
         except RedisError as error:
             raise HistoryError(
                 f"Redis does not take the behaviours: {error}; send them again: none is added twice"
             ) from error
+        refused += [user for user, one in zip(sent, answers, strict=False) if isinstance(one, RedisError)]
+        return sum(one for one in answers[: len(sent)] if not isinstance(one, RedisError))
 
 
 def _no_list(error: RedisError) -> bool:

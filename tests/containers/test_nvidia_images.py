@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 import pytest
-from support.container_engine import ROOT, Compose, healthy, project, stand_in
+from support.container_engine import ROOT, Compose, copy_wheels, healthy, project, stand_in
 from support.live_bundle import item_ids
 from support.reference import OfflineEnsemble
 
@@ -32,12 +32,20 @@ def number(tensorrt: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def triton(engine, debian):
+def wheels(tmp_path_factory):
+    """A folder for the engine with this machine's own wheels, and their names."""
+    folder = tmp_path_factory.mktemp("triton")
+    return folder, copy_wheels(folder / "wheels")
+
+
+@pytest.fixture(scope="module")
+def triton(engine, debian, wheels):
     """Builds the stand-in, with a TensorRT that says the version of .env or another one."""
 
     def build(tensorrt: str = from_file("TENSORRT_VERSION")) -> dict[str, str]:
         wheel = f"nvidia-pytriton=={from_file('nvidia-pytriton', 'pyproject.toml')}"
-        image = stand_in(engine, "triton", DEBIAN_IMAGE=debian, TRITON_WHEEL=wheel, TENSORRT=number(tensorrt))
+        arguments = {"DEBIAN_IMAGE": debian, "TRITON_WHEEL": wheel, "TENSORRT": number(tensorrt)}
+        image = stand_in(engine, "triton", wheels[0], **arguments)
         python = from_file("DEBIAN_PYTHON_VERSION")
         return {"TRITON_IMAGE": image, "DEBIAN_IMAGE": debian, "PYTHON_VERSION": python, "TRITON_TAG": "stand-in"}
 
@@ -47,8 +55,8 @@ def triton(engine, debian):
 @pytest.mark.parametrize(
     ("service", "target"), [("server-onnxruntime", "embedded"), ("server-gpu-torch", "torch")], ids=["server", "torch"]
 )
-def test_a_server_answers(engine, debian, triton, bundles, tmp_path, service, target):
-    if target == "torch" and not wheels_of(engine, debian, "torch"):
+def test_a_server_answers(engine, triton, wheels, bundles, tmp_path, service, target):
+    if target == "torch" and not any(name.startswith("torch-") for name in wheels[1]):
         pytest.skip("no torch for CPUs among the wheels that PIP_FIND_LINKS names; that for GPUs takes gigabytes")
     variables = {**triton(), "BUNDLE": str(bundles["first"].path)}
     here = {service: {"command": ["--target", target], "deploy": "!reset []"}}
@@ -64,11 +72,6 @@ def test_a_server_answers(engine, debian, triton, bundles, tmp_path, service, ta
         assert "tritonserver" in compose("exec", "-T", service, "ls", "/opt/tritonserver/bin").stdout
         compose("stop", service)
         assert engine.inspect(compose.container(service))["State"]["ExitCode"] == 0
-
-
-def wheels_of(engine, debian: str, package: str) -> str:
-    """Wheels of a package that the stand-in for Debian has from this machine."""
-    return engine.run("run", "--rm", debian, "sh", "-c", f"ls /etc/pip/wheels/{package}-* 2>/dev/null || true").stdout
 
 
 def test_the_engine_builder_is_built_and_says_what_it_lacks(engine, triton, bundles, tmp_path):

@@ -115,21 +115,27 @@ def debian_image(engine: Engine, name: str, folder: Path) -> str:
         shutil.rmtree(root / "var" / place)
     for place in ("doc", "man", "locale", "info"):
         shutil.rmtree(root / "usr/share" / place)
-    (context / "pip" / "wheels").mkdir(parents=True)
+    (context / "pip").mkdir(parents=True)
     certificates = [os.environ[name] for name in _CERTIFICATES if name in os.environ]
     shutil.copy([*certificates, "/etc/ssl/certs/ca-certificates.crt"][0], context / "pip/certificates.crt")
-    for wheels in filter(Path.is_dir, map(Path, os.environ.get("PIP_FIND_LINKS", "").split())):
-        shutil.copytree(wheels, context / "pip" / "wheels", dirs_exist_ok=True)
     subprocess.run(["tar", "--create", "--file", context / "root.tar", "--directory", root, "."], check=True)
     engine.build(stand_in, _IMAGES / "debian.Dockerfile", context)
     return stand_in
 
 
-def stand_in(engine: Engine, name: str, **arguments: str) -> str:
+def stand_in(engine: Engine, name: str, context: Path = _IMAGES, **arguments: str) -> str:
     """Builds tests/containers/images/NAME.Dockerfile; `arguments` are its build arguments."""
     tag = f"nann-test/{name}"
-    engine.build(tag, _IMAGES / f"{name}.Dockerfile", _IMAGES, **arguments)
+    engine.build(tag, _IMAGES / f"{name}.Dockerfile", context, **arguments)
     return tag
+
+
+def copy_wheels(folder: Path) -> list[str]:
+    """Copies the wheels that this machine's pip is told to look at; returns their names."""
+    for wheels in filter(Path.is_dir, map(Path, os.environ.get("PIP_FIND_LINKS", "").split())):
+        shutil.copytree(wheels, folder, dirs_exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    return [path.name for path in folder.iterdir()]
 
 
 @dataclass

@@ -17,6 +17,7 @@ RUN echo "int getInferLibVersion(void) { return ${TENSORRT}; }" > nvinfer.c \
 FROM ${DEBIAN_IMAGE}
 RUN apt-get update && apt-get install --yes --no-install-recommends python3 libpython3.11
 COPY --from=wheel /opt/tritonserver /opt/tritonserver
-# The wheel's Triton needs numpy 1.
+# The wheel's Triton needs numpy 1; torch comes from the machine's own wheels, where it has one for CPUs.
+COPY wheels /etc/pip/wheels
 RUN echo 'numpy<2' > /etc/pip/constraints.txt
-ENV LD_LIBRARY_PATH=/opt/tritonserver/lib PIP_CONSTRAINT=/etc/pip/constraints.txt
+ENV LD_LIBRARY_PATH=/opt/tritonserver/lib PIP_CONSTRAINT=/etc/pip/constraints.txt PIP_FIND_LINKS=/etc/pip/wheels

@@ -1,5 +1,7 @@
 """Servers that answer what no server of nann answers, over both protocols."""
 
+import asyncio
+import contextlib
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +12,8 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from nann.clients import RetrievalClient
-from nann.errors import ServerError
+from nann.clients import AsyncRetrievalClient, RetrievalClient
+from nann.errors import ConfigError, NannError, ServerError
 
 
 @pytest.fixture
@@ -79,3 +81,26 @@ def test_over_grpc_with_data_that_does_not_fit_its_shape():
     ):
         client.retrieve([1])
     server.stop(None)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_client_that_is_closed(http_server, protocol):
+    url = f"127.0.0.1:{http_server.server_port}"
+    client = RetrievalClient(url, protocol, timeout_s=2)
+    client.close()
+    with pytest.raises(ConfigError, match=r"the client can't be used: .*closed.*; expected one that is open"):
+        client.retrieve([1])
+
+    async def make() -> AsyncRetrievalClient:
+        made = AsyncRetrievalClient(url, protocol, timeout_s=2)
+        with contextlib.suppress(NannError):
+            await made.retrieve([1])
+        return made
+
+    async def ask_closed() -> None:
+        made = await make()
+        await made.close()
+        await made.retrieve([1])
+
+    with pytest.raises(ConfigError, match=r"the client can't be used: .*closed"):
+        asyncio.run(ask_closed())

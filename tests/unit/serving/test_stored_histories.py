@@ -117,6 +117,11 @@ def test_what_others_wrote_wrongly_into_redis_costs_one_user_alone(redis):
     fine, text, codes = store.read([b"fine", b"text", b"codes"])
     assert (fine.item_ids.tolist(), fine.profile.tolist(), text) == ([b"5"], [1], None)
     assert (codes.item_ids.tolist(), codes.profile) == ([b"6"], None)
+    redis.client.rpush("nann:history:words", "hello")
+    more = events_of({b"fine": [(2, b"7")], b"text": [(2, b"8")], b"words": [(1, b"9")]})
+    with pytest.raises(HistoryError, match="1 users' keys are no lists, the first is 'nann:history:text': they got no"):
+        store.append(more)
+    assert read(store, b"fine", b"words") == [[b"5", b"7"], [b"", b"9"]]
     store.close()
 
 
