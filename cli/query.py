@@ -97,9 +97,7 @@ def query(
             priority=priority,
         )
         names = {} if named is None else _item_names(named, client, chosen=bundle is not None)
-    answers = [_answer(result, row, names) for row in range(users)]
-    for answer, name in zip(answers, user or [None] * users, strict=True):
-        answer["user"] = name
+    answers = [{"user": user[row] if user else None, **_answer(result, row, names)} for row in range(users)]
     for answer in answers:
         _print_answer(answer)
     console.print(f"{users} user(s) over {protocol} in {result.latency_ms:.1f} ms")

@@ -117,9 +117,10 @@ class RedisHistories:
             some = events.some(first, min(first + _USERS_AT_ONCE, len(events.users)))
             added += self._append_some(some, refused)
         if refused:
+            key = (_HISTORY + refused[0]).decode()
             raise HistoryError(
-                f"{len(refused):,} users' keys are no lists, the first is {(_HISTORY + refused[0]).decode()!r}: they got "
-                f"no behaviours; the others got {added:,} new ones. Delete these keys and send the behaviours again"
+                f"{len(refused):,} users' keys are no lists, the first is {key!r}: they got no "
+                f"behaviours; the others got {added:,} new ones. Delete these keys and send the behaviours again"
             )
         return added
 

@@ -124,6 +124,7 @@ def test_json_for_programs(ask):
     assert body["latency_ms"] == 3.25
     assert len(body["users"]) == 2
     assert body["users"][0] == {
+        "user": None,
         "items": [{"item_id": 30, "name": None, "score": 2.5}, {"item_id": 10, "name": None, "score": 1.0}],
         "unknown_items": 2,
         "items_scored": 1234,
