@@ -121,6 +121,7 @@ def _answering(
     bundle: Path | None, options: SearchOptions, workers: int | None, ray: str | None, served: dict[str, Any]
 ) -> Iterator[_Answering]:
     if bundle is None:
+        from ..training.batch import histories  # noqa: F401 - what is missing for files is told before a server is asked
         from .batch_served import BLOCK, ServedAnswers
 
         with ServedAnswers(options=options, **served) as servers:

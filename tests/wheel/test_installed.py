@@ -74,6 +74,7 @@ ARGUMENTS = {
     "rollback": ("--offline",),
     "query": ("--ids", "1,2"),
     "events": ("nowhere", "--to", "nowhere"),
+    "batch": ("--data", "nowhere", "--url", "127.0.0.1:1", "--out", "nowhere"),
 }
 
 
