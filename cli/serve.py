@@ -88,6 +88,7 @@ def serve(
         typer.Option(
             help="Where the histories of users are, for requests with a user_id: a folder that `nann prepare` or `nann "
             "events` wrote, redis://HOST:6379/0, or feast:FOLDER. It is recorded in the repository; 'none' removes it.",
+            envvar="NANN_HISTORIES",
             show_default=False,
         ),
     ] = None,

@@ -67,7 +67,7 @@ def test_a_request_without_anything_is_refused_and_so_is_a_strange_user(server, 
     assert same(client.retrieve(user_id=17), client.retrieve(HISTORIES["17"]))
 
 
-def test_the_store_is_an_option_of_serve_that_a_restart_keeps(live_bundle_path, tmp_path):
+def test_the_store_is_an_option_of_serve_that_a_restart_keeps(live_bundle_path, tmp_path, monkeypatch):
     store = write_store(tmp_path / "histories")
 
     def asked(serve) -> dict:
@@ -86,6 +86,9 @@ def test_the_store_is_an_option_of_serve_that_a_restart_keeps(live_bundle_path, 
         ended = nann("query", "--url", serve.grpc_url, "--user", "17")
         assert "this server has no store of histories; send behavior_item_ids, or start" in ended.stderr
     refused = nann("serve", "--bundle", live_bundle_path, "--repository", tmp_path / "other", "--histories", tmp_path)
+    assert (refused.code, "is no store of histories" in refused.stderr) == (2, True)
+    monkeypatch.setenv("NANN_HISTORIES", str(tmp_path))
+    refused = nann("serve", "--bundle", live_bundle_path, "--repository", tmp_path / "other")
     assert (refused.code, "is no store of histories" in refused.stderr) == (2, True)
 
 

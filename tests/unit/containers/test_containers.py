@@ -173,6 +173,13 @@ def test_named_volumes_and_mounted_files_exist(compose):
                 assert (ROOT / source).exists()
 
 
+def test_the_variables_that_servers_get_are_read_by_our_code(compose):
+    code = "".join(path.read_text() for folder in ("cli", "python_backend") for path in (ROOT / folder).rglob("*.py"))
+    for name in SERVERS:
+        for variable in compose["services"][name]["environment"]:
+            assert f'"{variable}"' in code, variable
+
+
 def test_targets_and_build_arguments_are_the_dockerfiles(compose, instructions):
     declared = {entry["value"] for entry in instructions if entry["instruction"] == "ARG"}
     for service in compose["services"].values():
