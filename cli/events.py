@@ -107,22 +107,21 @@ def events(
         f"{added:,} of {total:,} behaviours of {len(read.users):,} users are new in {to}; the others are there "
         f"already, or older than the newest {limit:,} of a user; {body['events_per_s']:,} a second"
     )
+    if cut := counts.get("cut_last_lines"):
+        say(f"{cut} {'file ends' if cut == 1 else 'files end'} within a line, which is left out: send the rest again")
     if json:
         print_json(body)
 
 
 def _opened(to: str, limit: int) -> Histories:
-    import numpy as np
-
-    from nann.histories import Events
+    from nann.histories import NO_EVENTS
     from nann.histories.file_histories import write_histories
 
     from ..python_backend.histories.opening import is_folder, open_histories
 
     folder = Path(to)
     if is_folder(to) and not (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-        none = np.zeros(0, np.int64)
-        write_histories(folder, Events([], np.zeros(1, np.int64), none, none), limit)
+        write_histories(folder, NO_EVENTS, limit)
     return open_histories(to, _TIMEOUT_S, limit)
 
 
@@ -145,12 +144,16 @@ def _read(
     merge_repeats: bool,
     max_bad_share: float,
 ) -> tuple[Events, dict[str, int]]:
+    from nann.histories import NO_EVENTS
+
     from ..training.data.canonical_rows import LogColumns
     from ..training.data.histories import read_events
     from ..training.data.log_source import LogSource
 
     with tempfile.TemporaryDirectory() as scratch, console.status("Reading ..."):
         paths = [_spooled(path, Path(scratch)) for path in files]
+        if len(paths) == 1 and files[0] == _STANDARD_INPUT and not paths[0].stat().st_size:
+            return NO_EVENTS, {}  # what feeds it had nothing to say
         (parts := Path(scratch) / "parts").mkdir()
         log_columns = LogColumns(
             str(named["user"]), str(named["item"]), named["time"], None, named["basket"], named["event"]

@@ -1,11 +1,12 @@
 """What users did, by user id: what a server reads where a request names a user instead of shipping the history."""
 
-from .events import Events, merged
+from .events import NO_EVENTS, Events, merged
 from .file_histories import FileHistories, is_histories
 from .history import HISTORY_LIMIT, Histories, UserHistory, ids_of_kind
 
 __all__ = [
     "HISTORY_LIMIT",
+    "NO_EVENTS",
     "Events",
     "FileHistories",
     "Histories",

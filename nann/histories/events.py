@@ -96,6 +96,10 @@ class Events:
         return np.array([codes.get(user, np.zeros(width)) for user in users], np.int32).reshape(len(users), width)
 
 
+NO_EVENTS = Events([], np.zeros(1, np.int64), *(np.zeros(0, np.int64),) * 2)
+"""Of no users."""
+
+
 def _texts(items: Ids) -> Ids:
     return items.astype(np.bytes_) if items.dtype.kind in "iu" else items
 

@@ -92,7 +92,7 @@ def read_log(
         if max_rows is not None and stage.read >= max_rows:
             break
     after = kinds.described() if stage.has_rows else {}
-    if source.rules.events:
+    if source.rules.events and stage.read:
         after["events"] = _events_described(events, source.rules, sampled=max_rows is not None)
     for what, how in after.items():
         say(f"{what}: {how}")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from nann.histories import Events
+from nann.histories import NO_EVENTS, Events
 from nann.histories.file_histories import write_histories
 from nann.item_ids import MAX_ID_BYTES, TEXT, Ids
 
@@ -18,7 +18,7 @@ from .log_source import LogSource
 from .numbering import KeptUsers, collect, fits_text_id, with_order
 from .profiles import UserProfiles
 from .repeats import merge_repeats
-from .rows import InteractionLog
+from .rows import EmptyLogError, InteractionLog, RowCounts
 from .times import MICROSECONDS
 
 
@@ -81,25 +81,32 @@ def read_events(
         say: called with what was found out and not told.
 
     Returns:
-        The events, and counts of rows.
+        The events, none if there was nothing to keep (an hour in which nothing happened), and counts of rows.
 
     Raises:
         ConfigError, DataError: as `read_log`.
     """
-    log = read_log(
-        source.files,
-        source.columns,
-        scratch,
-        text=source.text,
-        rules=source.rules,
-        max_bad_share=max_bad_share,
-        say=say,
-    )
+    try:
+        log = read_log(
+            source.files,
+            source.columns,
+            scratch,
+            text=source.text,
+            rules=source.rules,
+            max_bad_share=max_bad_share,
+            say=say,
+        )
+    except EmptyLogError as empty:
+        return NO_EVENTS, _counted(empty.counts)
     rows, repeats = merge_repeats(log.rows) if merged else (log.rows, 0)
     read = events_of_rows(rows, log)
     events = _storable(read)
-    counts = {"rows": log.counts.read, "bad": log.counts.bad, "filtered": log.counts.filtered, "repeats": repeats}
-    return events, {**counts, "users_left_out": len(read.users) - len(events.users)}
+    return events, _counted(log.counts, repeats, len(read.users) - len(events.users))
+
+
+def _counted(rows: RowCounts, repeats: int = 0, users_left_out: int = 0) -> dict[str, int]:
+    counts = {"rows": rows.read, "bad": rows.bad, "filtered": rows.filtered, "cut_last_lines": rows.cut_last_lines}
+    return {**counts, "repeats": repeats, "users_left_out": users_left_out}
 
 
 def _events(

@@ -65,6 +65,21 @@ class RowCounts:
     trimmed: int = 0
 
 
+class EmptyLogError(DataError):
+    """Nothing that was read is to be kept.
+
+    Attributes:
+        counts: of the rows that were read.
+    """
+
+    def __init__(self, counts: RowCounts) -> None:
+        super().__init__(
+            f"the log is empty: {counts.read:,} rows were read, {counts.bad:,} of them are bad and "
+            f"{counts.filtered:,} of another type or too small a value; expected at least one row to keep"
+        )
+        self.counts = counts
+
+
 @dataclass(frozen=True)
 class Appended:
     """What a log adds to a prepared data set.
@@ -170,7 +185,8 @@ class RowStage:
         """The good rows of all batches, and the counts.
 
         Raises:
-            DataError: if too many rows are bad, or none is left.
+            DataError: if too many rows are bad.
+            EmptyLogError: if none is left.
         """
         bad = sum(self._reasons.values())
         reasons = dict(self._reasons.most_common())
@@ -181,10 +197,7 @@ class RowStage:
         if bad > self._max_bad_share * self._read:
             raise DataError(self._refusal(counts))
         if not self._parts:
-            raise DataError(
-                f"the log is empty: {counts.read:,} rows were read, {counts.bad:,} of them are bad and "
-                f"{counts.filtered:,} of another type or too small a value; expected at least one row to keep"
-            )
+            raise EmptyLogError(counts)
         return pl.scan_parquet(self._parts), counts
 
     def _count_bad(self, source: str, bad: pl.DataFrame) -> None:

@@ -1,5 +1,7 @@
 """`nann events`: what it reads, what it says, and what it refuses."""
 
+import io
+
 import pytest
 from support.cli_commands import nann, refused
 
@@ -44,6 +46,25 @@ def test_a_new_folder_has_the_limit_that_is_asked_for(log, tmp_path):
     options = (*COLUMNS[:6], "--max-bad-share", 0.5)
     assert nann("events", log, "--to", tmp_path / "store", "--limit", 2, *options).code == 0
     assert stored(tmp_path / "store")[b"17"] == [b"5", b"7"]
+
+
+def test_an_hour_without_events_is_no_error(tmp_path, monkeypatch):
+    empty = tmp_path / "empty.csv"
+    empty.write_text(LOG.splitlines()[0] + "\n")
+    monkeypatch.setattr("sys.stdin", type("Input", (), {"buffer": io.BytesIO()}))
+    for file in (empty, "-"):
+        ended = nann("events", file, "--to", tmp_path / "store", *COLUMNS, "--json")
+        assert ended.code == 0, ended.stderr
+        assert (ended.json["events"], ended.json["added"]) == (0, 0)
+        assert "0 of 0 behaviours of 0 users are new in" in ended.stderr
+
+
+def test_a_file_that_ends_within_a_line_is_told(log, tmp_path):
+    log.write_text(LOG.replace("9,,2024-01-02,buy\n", "9,12,2024-0"))
+    ended = nann("events", log, "--to", tmp_path / "store", *COLUMNS, "--json")
+    assert ended.code == 0, ended.stderr
+    assert (ended.json["rows"], ended.json["cut_last_lines"], ended.json["events"]) == (4, 1, 3)
+    assert "1 file ends within a line, which is left out: send the rest again" in ended.stderr
 
 
 def test_what_can_not_be_used(log, tmp_path):
