@@ -88,19 +88,23 @@ def beam_search(
         ScorerError: if the scorer's answer has the wrong shape or dtype or holds NaN, or a user's vector for the light
             score is not finite.
     """
-    conditions = Conditions.of(users, index.item_count, kernels)
+    conditions = Conditions.of(users, index.item_count, kernels, index.graph.item_count)
     if index.added is not None and conditions is None:
         raise RequestError("the corpus has added items and nothing is blocked; expected at least the gap before them")
-    plan = Plan.of(params, len(users), index, conditions)
-    lockstep = Lockstep(index.graph, scorer, users.states, kernels, int(plan.ef.max(initial=1)), conditions)
+    walked = conditions if conditions is not None and conditions.hindered.any() else None
+    plan = Plan.of(params, len(users), index, walked)
+    width = int(plan.ef.max(initial=1))
+    lockstep = Lockstep(index.graph, scorer, users.states, kernels, width, walked, index.item_count)
     walk = _BeamWalk(index.graph, lockstep, plan, observer, stop)
     if len(users):
-        walk.enter(Start.of(index, users, plan, conditions, kernels))
+        walk.enter(Start.of(index, users, plan, conditions, walked, kernels))
         while (candidates := walk.next_candidates()) is not None:
             walk.advance(candidates)
         if conditions is not None:
             walk.top_up(partial(best_unscored, index, users, conditions, kernels))
     result = lockstep.result(plan.top_k, plan.width)
+    if conditions is not None:
+        result = replace(result, items_matching=conditions.matching)
     return result if stop is None else replace(result, finished=walk.finished)
 
 

@@ -26,21 +26,36 @@ class Conditions:
         item_count: N.
         blocked: `uint64[B, W]`, the items that a user may not be shown.
         matching: `int64[B]`, how many items are left.
+        hindered: `bool[B]`, True: there are blocked items in the graph, so that the user's walk must mind them. They
+            may all be added ones, or the gap before these.
     """
 
     item_count: int
     blocked: Uint64Array
     matching: Int64Array
+    hindered: BoolArray
 
     @classmethod
-    def of(cls, users: UserBatch, item_count: int, kernels: Kernels) -> Conditions | None:
+    def of(cls, users: UserBatch, item_count: int, kernels: Kernels, linked: int | None = None) -> Conditions | None:
         """Those of a batch; None: all items may be shown to all users.
+
+        Args:
+            users: B of them.
+            item_count: N.
+            kernels: the inner loops.
+            linked: so many items, the first, are in the graph; None: all.
 
         Raises:
             RequestError: if the users' blocked items are not of N items.
         """
         blocked = users.blocked_of(item_count)
-        return None if blocked is None else cls(item_count, blocked, item_count - kernels.count(blocked))
+        if blocked is None:
+            return None
+        count = kernels.count(blocked)
+        word, bit = divmod(item_count if linked is None else linked, 64)
+        beyond = np.array(blocked[:, word:])
+        beyond[:, :1] &= ~np.uint64((1 << bit) - 1)
+        return cls(item_count, blocked, item_count - count, count > kernels.count(beyond))
 
     @staticmethod
     def reach(graph: HnswGraph, layer: int) -> int:
@@ -51,7 +66,7 @@ class Conditions:
         """Those of these users, ascending and distinct; nothing is copied if that is all of them."""
         if len(rows) == len(self.matching):
             return self
-        return Conditions(self.item_count, self.blocked[rows], self.matching[rows])
+        return Conditions(self.item_count, self.blocked[rows], self.matching[rows], self.hindered[rows])
 
     @property
     def restricted(self) -> BoolArray:

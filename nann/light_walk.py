@@ -76,7 +76,7 @@ def light_walk(
             f"entry is {ENTRY_SEEDS!r}; expected {ENTRY_LAYERS!r}: this bundle's model has no light score"
         )
     states = light_users(users.states, index.light_width)
-    conditions = Conditions.of(users, index.item_count, kernels)
+    conditions = Conditions.of(users, index.item_count, kernels, index.graph.item_count)
     threads = threads or core_count()
     if conditions is None:
         counts = np.array([min(one.count, index.item_count) for one in params], np.int64)
@@ -132,14 +132,14 @@ def _under(
 ) -> Seeds:
     """Seeds that may be shown: of a scan where that is cheaper than a walk, and where a walk would be too long."""
     assert index.light_vectors is not None
-    matching, restricted = conditions.matching, conditions.restricted
+    matching, hindered = conditions.matching, conditions.hindered
     counts = np.minimum([one.count for one in params], matching)
     items = np.full((len(params), counts.max(initial=0)), PADDING_ITEM, np.int32)
     scores = np.full(items.shape, PADDING_SCORE, np.float32)
     scored = np.zeros(len(params), np.int32)
     cheaper = [scan_is_cheaper(one, int(some), index.item_count) for one, some in zip(params, matching, strict=True)]
-    walking = restricted & ~np.array(cheaper, np.bool_)
-    for rows, among in ((np.flatnonzero(~restricted), None), (np.flatnonzero(walking), conditions)):
+    walking = hindered & ~np.array(cheaper, np.bool_)
+    for rows, among in ((np.flatnonzero(~hindered), None), (np.flatnonzero(walking), conditions)):
         if len(rows):
             some = among if among is None else among[rows]
             chosen = take_rows(states, rows), [params[row] for row in rows], counts[rows]
@@ -148,7 +148,7 @@ def _under(
             items[rows, :width], scores[rows, :width] = found.items, found.scores
             scored[rows] = found.light_scored
     too_few = np.count_nonzero(items != PADDING_ITEM, axis=1) < counts
-    if len(rows := np.flatnonzero(restricted & too_few)):
+    if len(rows := np.flatnonzero(conditions.restricted & too_few)):
         codes, blocked = index.light_codes, conditions.blocked[rows]
         best, best_scores = light_scan(codes, states[rows], blocked, counts[rows], kernels, threads)
         items[rows, : best.shape[1]], scores[rows, : best.shape[1]] = best, best_scores

@@ -40,7 +40,9 @@ class Lockstep:
         kernels: Kernels,
         width: int,
         conditions: Conditions | None = None,
+        item_count: int | None = None,
     ) -> None:
+        """`item_count`: N, or one more than the index of the last item that joined after the graph was built."""
         users = len(user_states)
         self.items = np.full((users, width), PADDING_ITEM, np.int32)
         self.scores = np.full((users, width), PADDING_SCORE, np.float32)
@@ -49,9 +51,9 @@ class Lockstep:
         self._user_states = np.ascontiguousarray(user_states)
         self._kernels = kernels
         self._cores = core_count()
-        item_count = graph.item_count if conditions is None else conditions.item_count
-        self._visited = np.zeros((users, bitmap_words(item_count)), np.uint64)
-        self._all_linked = item_count == graph.item_count
+        self._item_count = graph.item_count if item_count is None else item_count
+        self._visited = np.zeros((users, bitmap_words(self._item_count)), np.uint64)
+        self._all_linked = self._item_count == graph.item_count
         self._items_scored = np.zeros(users, np.int32)
         self._rounds = np.zeros(users, np.int32)
         self._conditions = conditions
@@ -125,7 +127,7 @@ class Lockstep:
         """The top_k (`int64[B]`) best of each user's W, padded to `width`."""
         items, scores = fit(self.items, self.scores, top_k, width)
         if self._conditions is None:
-            matching = np.full(len(items), self._graph.item_count, np.int64)
+            matching = np.full(len(items), self._item_count, np.int64)
         else:
             matching = self._conditions.matching
         return SearchResult(items, scores, self._items_scored, self._rounds, matching)

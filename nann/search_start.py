@@ -78,9 +78,11 @@ class Plan:
         width = params.top_k if isinstance(params, SearchParams) else int(top_k.max(initial=0))
         ef, rounds = (np.full((graph.entry_layer + 1, users), unused, np.int32) for unused in (1, 0))
         scanned, every = np.zeros(users, np.int64), np.zeros(users, np.bool_)
-        matching = [index.item_count] * users if conditions is None else conditions.matching.tolist()
         for row, one in enumerate(each):
-            every[row], scanned[row] = _at_once(one, matching[row], index)
+            if conditions is None or not conditions.hindered[row]:
+                every[row] = one.every_item
+            else:
+                every[row], scanned[row] = _at_once(one, int(conditions.matching[row]), index)
             if every[row] or scanned[row]:
                 ef[0, row] = min(one.top_k, index.item_count)
                 continue
@@ -96,14 +98,14 @@ class Plan:
 
 
 def _at_once(params: SearchParams, matching: int, index: SearchIndex) -> tuple[bool, int]:
-    """`Plan.every` and `Plan.scanned` of a user who may be shown `matching` items.
+    """`Plan.every` and `Plan.scanned` of a user who may be shown `matching` items, and not all of the graph.
 
     Who has few scores all of them and walks nowhere. Nor do those who start at seeds, where a scan of all that may be
     shown costs less than a light walk: they score as many of its best as the search scores without conditions, and
     find more than walks among items that may not be shown.
     """
-    if params.every_item or matching == index.item_count:
-        return params.every_item, 0
+    if params.every_item:
+        return True, 0
     evaluations = max(expected_evaluations(params, index.graph), params.top_k)
     if matching <= (EXACT_WORTH_BY_LAYERS if params.seeds is None else EXACT_WORTH) * evaluations:
         return True, 0
@@ -136,9 +138,17 @@ class Start:
 
     @classmethod
     def of(
-        cls, index: SearchIndex, users: UserBatch, plan: Plan, conditions: Conditions | None, kernels: Kernels
+        cls,
+        index: SearchIndex,
+        users: UserBatch,
+        plan: Plan,
+        conditions: Conditions | None,
+        walked: Conditions | None,
+        kernels: Kernels,
     ) -> Start:
         """Entry points, seeds and own items, or all items that may be shown: what a user's plan says.
+
+        `walked` are the conditions that the walk must heed: None where only added items are blocked.
 
         Raises:
             RequestError: if somebody starts at seeds, and the index has no light vectors.
@@ -151,11 +161,11 @@ class Start:
         if entering.any():
             entry_points = keep_rows(np.tile(index.graph.entry_points, (len(users), 1)), entering)  # [B, E]
         bridges = None
-        if conditions is not None:
-            own, own_blocked = conditions.split(own)
+        if walked is not None:
+            own, own_blocked = walked.split(own)
             if entering.any():
-                entry_points, entry_blocked = conditions.split(entry_points)
-                entry_points = _topped_up(packed(entry_points), entering, conditions, index.graph)
+                entry_points, entry_blocked = walked.split(entry_points)
+                entry_points = _topped_up(packed(entry_points), entering, walked, index.graph)
             first = np.concatenate([own_blocked[:, ::-1], entry_blocked], axis=1)  # own items with the latest first
             bridges = padded([_distinct(row[row != PADDING_ITEM]) for row in first])
         seeds = _seeds(index, users, plan, conditions, kernels)

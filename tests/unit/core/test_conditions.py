@@ -118,11 +118,13 @@ class TestEverySearch:
 
     @FEW
     @given(case=searches())
-    def test_users_without_conditions_get_the_same_answer_as_alone(self, kernel, case):
+    def test_every_user_gets_the_same_answer_as_alone(self, kernel, case):
         index, scorer, users, params = case
         found = beam_search(index, scorer, users, params, kernels=kernel)
-        for row in np.flatnonzero(found.items_matching == index.item_count):
-            alone = replace(users[row : row + 1], blocked=None) if index.added is None else users[row : row + 1]
+        for row in range(len(users)):
+            alone = users[row : row + 1]
+            if found.items_matching[row] == index.item_count and index.added is None:
+                alone = replace(alone, blocked=None)
             plain = beam_search(index, scorer, alone, [params[row]], kernels=kernel)
             top_k = params[row].top_k
             np.testing.assert_array_equal(found.items[row, :top_k], plain.items[0])
@@ -138,6 +140,8 @@ class TestEverySearch:
         exact = exact_search(scorer, users, index.item_count, min(top_k, index.item_count), chunk=50, kernels=kernel)
         np.testing.assert_array_equal(found.items_matching, exact.items_matching)
         for row in np.flatnonzero(found.items_scored == found.items_matching):
+            if params[row].seeds is None and found.rounds[row] > 1:
+                continue  # an item of the entry layer may have been scored again on the ground
             count = min(params[row].top_k, index.item_count)
             np.testing.assert_array_equal(found.items[row, :count], exact.items[row, :count])
         for row, one in enumerate(params):
