@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nann.errors import ConfigError
 from nann.signature import (
     BEAM_RETRIEVAL,
     CATALOG,
@@ -15,7 +16,38 @@ from nann.signature import (
     ModelSpec,
 )
 
+from ..version_folder import EMBEDDED, ONE, SEPARATE, STEPS, TWO
 from .control import ModelControl
+
+AUTO = "auto"
+_WORDS = {
+    ONE: "one process does all of a request, the scorer too",
+    TWO: "one process does all of a request but the scorer, which it calls",
+    SEPARATE: "a process for each step of a request",
+}
+
+
+def chosen_steps(asked: str, target: str, gpu: bool) -> tuple[str, str]:
+    """One of `STEPS`, and a line that says so.
+
+    Args:
+        asked: one of `STEPS`, or AUTO.
+        target: of Triton.
+        gpu: whether the machine has a GPU. There the shape of a server stays the same, whatever runs the scorer.
+
+    Raises:
+        ConfigError: if there is no such choice, or the target does not allow it.
+    """
+    if asked not in (*STEPS, AUTO):
+        raise ConfigError(f"--steps is {asked!r}; expected {', '.join(STEPS)} or {AUTO}")
+    if asked not in (SEPARATE, AUTO) and target != EMBEDDED:
+        raise ConfigError(
+            f"--steps {asked} runs the user encoder with onnxruntime in the process of the search, and the target is "
+            f"{target!r}; expected --target {EMBEDDED}, or --steps {SEPARATE}"
+        )
+    steps = asked if asked != AUTO else ONE if target == EMBEDDED and not gpu else SEPARATE
+    why = "" if asked != AUTO or steps == SEPARATE else ": no GPU is here"
+    return steps, f"steps {steps} ({_WORDS[steps]}){why}"
 
 
 @dataclass(frozen=True)
