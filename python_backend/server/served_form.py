@@ -20,6 +20,8 @@ from ..version_folder import EMBEDDED, ONE, SEPARATE, STEPS, TWO
 from .control import ModelControl
 
 AUTO = "auto"
+STEPS_VARIABLE = "NANN_STEPS"
+"""Environment variable with the choice of `nann serve --steps`."""
 _WORDS = {
     ONE: "one process does all of a request, the scorer too",
     TWO: "one process does all of a request but the scorer, which it calls",
