@@ -54,6 +54,15 @@ def serve(
             "Triton has a backend of that name, tensorrt or onnxruntime."
         ),
     ] = "embedded",
+    steps: Annotated[
+        str,
+        typer.Option(
+            help="Into which processes a request is divided: one (all in one, the fastest without a GPU), two (all but "
+            "the scorer, which is called), separate (one for each step), or auto: one without a GPU, else separate. "
+            "one and two need the target embedded.",
+            envvar="NANN_STEPS",
+        ),
+    ] = "auto",
     plans: Annotated[
         Path | None, typer.Option(help="TensorRT plans from `nann build-engine`, for the target tensorrt.")
     ] = None,
@@ -113,12 +122,14 @@ def serve(
     from ..python_backend.repository.configs import check_target
     from ..python_backend.repository.install import current_bundle, install_if_new
     from ..python_backend.server.admin_key import read_admin_key
-    from ..python_backend.server.install import find_triton
+    from ..python_backend.server.install import find_triton, has_gpu
     from ..python_backend.server.ports import check_ports
+    from ..python_backend.server.served_form import chosen_steps
     from ..python_backend.server.tls import ServerTls
     from ..python_backend.server.triton import ServerOptions, TritonServer
 
     find_triton().check_target(target)
+    divided, said = chosen_steps(steps, target, has_gpu())
     tls = ServerTls.of_options(tls_cert, tls_key, tls_ca)
     key = read_admin_key(admin_key_file)
     ports = (http_port, grpc_port, metrics_port)
@@ -132,6 +143,7 @@ def serve(
         tls=tls,
         http_inference=http_inference,
         catalog_stream=catalog_stream or None,
+        steps=divided,
     )
     _check_stream(options.catalog_stream)
     check_ports(options.host, options.ports)
@@ -149,6 +161,7 @@ def serve(
         opened = current_bundle(repository)
         line = f"version {version} of {repository}: bundle {opened.bundle_id} ({opened.item_count:,} items)"
         console.print(line, soft_wrap=True)
+        console.print(said, soft_wrap=True, markup=False, highlight=False)
         with TritonServer(options) as server:
             look_after = _look_after(server)  # asks the server, so before anybody is told to rely on it
             _welcome(server, opened)
@@ -177,6 +190,7 @@ def _described(server: TritonServer, version: int, bundle: Bundle) -> dict[str, 
         "metrics": f"http://{server.metrics_url}/metrics",
         "log": None if server.options.log_file is None else str(server.options.log_file),
         "pid": os.getpid(),
+        "steps": server.options.steps,
     }
 
 

@@ -89,11 +89,10 @@ class FeatureTransform:
         indices = self.id_kind.indices(self.known_ids, ids)
         known = indices != PADDING_ITEM
         unknown = (~known & ~self.id_kind.is_padding(ids)).sum(axis=1, dtype=np.int32)[:, None]
-        # A stable sort on "known" moves the known ones to the right and keeps their order.
-        order = np.argsort(known, axis=1, kind="stable")
-        newest = order[:, -self.sequence_length :]
         behaviors = np.full((len(ids), self.sequence_length), PADDING_ITEM, np.int32)
-        behaviors[:, self.sequence_length - newest.shape[1] :] = np.take_along_axis(indices, newest, axis=1)
+        for row, found, is_known in zip(behaviors, indices, known, strict=True):
+            newest = found[is_known][-self.sequence_length :]
+            row[self.sequence_length - len(newest) :] = newest
         return behaviors, unknown
 
     def profile(self, codes: npt.NDArray[np.int64] | None, batch: int) -> npt.NDArray[np.int32]:

@@ -148,7 +148,8 @@ def load_array(path: Path, dtype: type, ndim: int) -> npt.NDArray[Any]:
     """
     try:
         # Not np.load: it opens zip archives and pickles too.
-        array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+        # As a plain array: NumPy runs Python code for each result that it computes from one of its memmap class.
+        array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r").view(np.ndarray)
     except Exception as error:  # broken bytes can make NumPy raise anything
         raise BundleError(f"{path} can't be read as a NumPy array: {error}; make the bundle again") from error
     if array.dtype.type is not dtype or not array.dtype.isnative or array.ndim != ndim:

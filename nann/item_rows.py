@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from nann import _kernels
 from nann.kernel_checks import check, check_at_least
-from nann.kernels import Float32Array, Int32Array, core_count
+from nann.kernels import Float32Array, Int32Array, fitting_threads
 from nann.signature import CANDIDATE_ROWS, CANDIDATES, TensorSpec
 
 _GATHERED_PER_THREAD = 8_000_000
@@ -99,5 +99,5 @@ def candidate_tensor(
         return CANDIDATES, candidates
     candidates = np.ascontiguousarray(candidates)
     wanted = candidates.size * rows.width * CANDIDATE_ROWS.dtype.itemsize // _GATHERED_PER_THREAD
-    threads = max(1, min(core_count(), wanted)) if shared else 1
+    threads = fitting_threads(wanted) if shared else 1
     return CANDIDATE_ROWS, rows.gather(candidates, threads)

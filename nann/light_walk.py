@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from nann.conditions import Conditions
 from nann.errors import RequestError, ScorerError
-from nann.kernels import NATIVE, Float32Array, Int32Array, Int64Array, Kernels, Uint64Array, core_count
+from nann.kernels import NATIVE, Float32Array, Int32Array, Int64Array, Kernels, Uint64Array, fitting_threads
 from nann.light_codes import LightCodes
 from nann.lockstep import take_rows
 from nann.search_input import SearchIndex, UserBatch
@@ -77,7 +77,7 @@ def light_walk(
         )
     states = light_users(users.states, index.light_width)
     conditions = Conditions.of(users, index.item_count, kernels, index.graph.item_count)
-    threads = threads or core_count()
+    threads = threads or fitting_threads(len(users))
     if conditions is None:
         counts = np.array([min(one.count, index.item_count) for one in params], np.int64)
         seeds = _walk(index, states, params, counts, None, kernels, threads)
@@ -191,8 +191,8 @@ def light_scan(
         RequestError: if the states are too narrow.
         ScorerError: if a w_u is not finite.
     """
-    threads = threads or core_count()
-    threads = max(1, min(threads, 64 * blocked.size // _SCANNED_PER_THREAD))
+    wanted = 64 * blocked.size // _SCANNED_PER_THREAD
+    threads = fitting_threads(wanted) if threads is None else max(1, min(threads, wanted))
     users, steps = codes.of_users(light_users(user_states, codes.width))
     items, products = kernels.light_scan(codes.codes, users, blocked, counts.astype(np.int32), threads)
     return items, np.where(items == PADDING_ITEM, PADDING_SCORE, products * steps[:, None]).astype(np.float32)

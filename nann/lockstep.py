@@ -12,7 +12,7 @@ from nann.conditions import Conditions
 from nann.errors import ScorerError
 from nann.graph import HnswGraph
 from nann.item_sets import bitmap_words
-from nann.kernels import BoolArray, Float32Array, Int32Array, Kernels, core_count
+from nann.kernels import BoolArray, Float32Array, Int32Array, Kernels, fitting_threads
 from nann.scorer import Scorer
 from nann.search_result import SearchResult, fit
 from nann.signature import PADDING_ITEM, PADDING_SCORE
@@ -50,7 +50,6 @@ class Lockstep:
         self._scorer = scorer
         self._user_states = np.ascontiguousarray(user_states)
         self._kernels = kernels
-        self._cores = core_count()
         self._item_count = graph.item_count if item_count is None else item_count
         self._visited = np.zeros((users, bitmap_words(self._item_count)), np.uint64)
         self._all_linked = self._item_count == graph.item_count
@@ -113,7 +112,7 @@ class Lockstep:
         return rows, new_members
 
     def _threads(self, items: Int32Array, per_thread: int) -> int:
-        return max(1, min(self._cores, items.size // per_thread))
+        return fitting_threads(items.size // per_thread)
 
     def truncate(self, users: BoolArray, ef: Int32Array) -> None:
         """Cuts W of these users (`bool[B]`) to their ef (`int32[B]`) best."""

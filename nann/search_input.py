@@ -168,6 +168,8 @@ class UserBatch:
 
         The result has own items if all of them do, and blocked items if any of them does.
         """
+        if len(batches) == 1:
+            return batches[0]
         own = [batch.own_items for batch in batches if batch.own_items is not None]
         states = np.concatenate([batch.states for batch in batches])  # [sum of B, S]
         return cls(states, np.concatenate(own) if len(own) == len(batches) else None, _joined_blocked(batches))

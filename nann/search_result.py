@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from nann.signature import PADDING_ITEM, PADDING_SCORE
 
-_FINITE = np.finfo(np.float32)
+_LEAST, _LARGEST = (np.float32(limit) for limit in (np.finfo(np.float32).min, np.finfo(np.float32).max))
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +57,8 @@ def fit(
     Returns:
         `int32[B, K]` and `float32[B, K]`, padded with -1 and `PADDING_SCORE`; the scores are `finite`.
     """
+    if items.shape[1] == width and (top_k >= width).all():
+        return items, finite(scores)
     out_items = np.full((len(items), width), PADDING_ITEM, np.int32)
     out_scores = np.full((len(items), width), PADDING_SCORE, np.float32)
     shared = min(width, items.shape[1])
@@ -68,4 +70,4 @@ def fit(
 
 def finite(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Scores with the least or the largest float32 in place of infinity: a scorer may mask items with it."""
-    return np.clip(scores, _FINITE.min, _FINITE.max)
+    return np.minimum(np.maximum(scores, _LEAST), _LARGEST)  # np.clip takes several times as long for few

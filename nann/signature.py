@@ -15,6 +15,9 @@ dimension that varies between requests or between bundles.
                                              +-> scorer: user_state, candidates or candidate_rows
                                                          -> candidate_scores
 
+    On a CPU one model does it all, or all but the scorer (`ONE_STEP`):
+      nann's inputs                       -> beam_retrieval    -> nann's outputs
+
     catalog (operators alone): operation [, allow_item_ids] [, item_ids, attributes, row, light] -> answer
 """
 
@@ -126,6 +129,8 @@ light score, the last d numbers are the user's vector for it, d being the width 
 ORIGIN = _spec("origin", np.int64, -1)
 """Optional. What beam_retrieval must know of a request beside its features, in one tensor, since each costs time:
 its arrival, its `REQUEST_KEY`, and the items that its lists name; `python_backend/origin.py` has the columns."""
+HEARTBEAT_MARK = _spec("heartbeat", np.int32, 1)
+"""Optional. In the one step no client can send it: the ensemble does not pass it on."""
 CANDIDATES = _spec("candidates", np.int32, -1)
 """Item indices to score, -1 = padding."""
 CANDIDATE_ROWS = _spec("candidate_rows", np.float32, -1, -1)
@@ -191,6 +196,8 @@ BEAM_RETRIEVAL = ModelSpec(
     (USER_STATE, BEHAVIORS, ORIGIN),
     (ITEM_IDS, SCORES, ITEMS_SCORED, ITEMS_MATCHING, STATUS, REQUEST_KEY),
 )
+ONE_STEP = ModelSpec(BEAM_RETRIEVAL.name, (*_ASKED, HEARTBEAT_MARK), ENSEMBLE.outputs)
+"""beam_retrieval as the only step of the ensemble: it makes the features and runs the user encoder itself."""
 SCORER = ModelSpec("scorer", (USER_STATE, CANDIDATES), (CANDIDATE_SCORES,))
 """The scorer with an item table among its weights."""
 ROW_SCORER = ModelSpec(SCORER.name, (USER_STATE, CANDIDATE_ROWS), (CANDIDATE_SCORES,))

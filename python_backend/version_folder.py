@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,13 @@ CATALOG_VERSION = 1
 """The only version of the model `catalog`."""
 TENSORRT, TORCH = "tensorrt", "torch"
 """Triton targets whose configurations are made at installation."""
+EMBEDDED = "embedded"
+"""The target of onnxruntime on the CPU inside the Python backend."""
+SEPARATE, ONE, TWO = "separate", "one", "two"
+"""How a request is divided among models: one for each step; one for all; one for all but the scorer, which it calls."""
+STEPS = (ONE, TWO, SEPARATE)
+STEPS_CONFIGS = {ONE: "one_step", TWO: "two_steps"}
+"""Names of the configurations, instead of the target's, with which Triton reads a repository in these forms."""
 
 
 def bundle_artefacts(manifest: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -65,18 +72,19 @@ def onnx_files(manifest: Mapping[str, Any], onnx_file: str) -> dict[str, str]:
     return {onnx_file: installed, **{name: name for name in external}}
 
 
-def check_same_bundle(model_folder: Path, version: int) -> None:
-    """Checks by their manifests that graph and scorer of a version come from the same bundle.
+def check_same_bundle(model_folder: Path, version: int, others: Sequence[str] = (SCORER.name,)) -> None:
+    """Checks by their manifests that the graph and the other models of a version come from the same bundle.
 
     A version folder never changes once it is written. After this check, a call only has to name the version.
     `model_folder` is the folder of beam_retrieval in the model repository.
 
     Raises:
-        BundleError: if the bundles differ, or the scorer has no such version.
+        BundleError: if the bundles differ, or another model has no such version.
     """
-    scorer = model_folder.parent / SCORER.name / str(version) / MANIFEST_FILE
     own = model_folder / str(version) / MANIFEST_FILE
-    if not scorer.is_file():
-        raise BundleError(f"{scorer} is missing; install the bundle again as a new version")
-    if own.read_bytes() != scorer.read_bytes():
-        raise BundleError(f"{own} and {scorer} are from different bundles; install each bundle as its own version")
+    for name in others:
+        other = model_folder.parent / name / str(version) / MANIFEST_FILE
+        if not other.is_file():
+            raise BundleError(f"{other} is missing; install the bundle again as a new version")
+        if own.read_bytes() != other.read_bytes():
+            raise BundleError(f"{own} and {other} are from different bundles; install each bundle as its own version")

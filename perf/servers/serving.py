@@ -16,11 +16,12 @@ from nann.bundle import Bundle
 from nann.signature import BEAM_RETRIEVAL, SCORER
 
 from ...python_backend.engines.onnx_model import EmbeddedScorer
+from ...python_backend.repository.configs import write_made_configs
 from ...python_backend.repository.install import install_bundle
 from ...python_backend.server.install import TritonInstall
 from ...python_backend.server.ports import free_ports
 from ...python_backend.server.triton import ServerOptions, TritonServer
-from ...python_backend.version_folder import ONNX_FILE
+from ...python_backend.version_folder import ONE, ONNX_FILE, SEPARATE
 
 TARGET = "embedded"
 _CONFIGS = {
@@ -41,17 +42,19 @@ class Deployment:
         threads: that share the candidates of a scorer call.
         cores: the only ones that the server may use.
         scorer: where rounds are scored, one of `SCORER_PLACES` in `nann.python_backend.models.beam_retrieval`.
+        steps: into which models a request is divided, one of `STEPS` in `nann.python_backend.version_folder`.
     """
 
     instances: int | None = None
     threads: int | None = None
     cores: tuple[int, ...] | None = None
     scorer: str | None = None
+    steps: str = SEPARATE
 
     @property
     def calls_scorer(self) -> bool:
         """Whether searches call the model `scorer`."""
-        return self.scorer != "in_process"
+        return self.scorer != "in_process" and self.steps != ONE
 
 
 def usable_cores() -> list[int]:
@@ -85,6 +88,7 @@ def install(bundle: Path, repository: Path, deployment: Deployment | None = None
         if deployment.scorer is not None and model == BEAM_RETRIEVAL.name:
             config.parameters[SCORER.name].string_value = deployment.scorer
         path.write_text(text_format.MessageToString(config), encoding="utf-8")
+    write_made_configs(repository, 1)
     return repository
 
 
@@ -101,7 +105,11 @@ def installed_scorer(repository: Path, threads: int = 1) -> EmbeddedScorer:
 
 @contextmanager
 def serving(
-    repository: Path, cores: Sequence[int] | None = None, target: str = TARGET, triton: TritonInstall | None = None
+    repository: Path,
+    cores: Sequence[int] | None = None,
+    target: str = TARGET,
+    triton: TritonInstall | None = None,
+    steps: str = SEPARATE,
 ) -> Iterator[TritonServer]:
     """Serves a repository that `install` made, on free ports; the log is written beside the repository.
 
@@ -110,10 +118,11 @@ def serving(
         cores: the only ones that the server may use; None: all.
         target: the Triton target that runs the ONNX files.
         triton: the Triton to run; None: the one that is installed.
+        steps: as of `Deployment`.
     """
     log = repository.with_suffix(".log")
     http_port, grpc_port, metrics_port = free_ports(3)
-    options = ServerOptions(repository, "127.0.0.1", http_port, grpc_port, metrics_port, target, log)
+    options = ServerOptions(repository, "127.0.0.1", http_port, grpc_port, metrics_port, target, log, steps=steps)
     server = TritonServer(options, triton)
     with pinned(cores):
         server.start()

@@ -1,4 +1,7 @@
-"""The model `beam_retrieval`: finds the best items for user states, by graph search under the scorer."""
+"""The model `beam_retrieval`: finds the best items for user states, by graph search under the scorer.
+
+As the one step of the ensemble it also makes the user states, from requests as clients send them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,20 @@ from nann.filters import NamedFilters
 from nann.item_rows import ItemRows
 from nann.scorer import Float32Array
 from nann.search_requests import SearchBounds, TimeLimit, request_key
-from nann.signature import BEHAVIORS, HEARTBEAT_ID, ON_DEADLINE, ORIGIN, RESTARTS, USER_STATE
+from nann.signature import (
+    BEHAVIORS,
+    FEATURE_TRANSFORM,
+    HEARTBEAT_ID,
+    HEARTBEAT_MARK,
+    ON_DEADLINE,
+    ORIGIN,
+    RESTARTS,
+    SCORER,
+    STORED_ITEMS,
+    UNKNOWN_ITEMS,
+    USER_ENCODER,
+    USER_STATE,
+)
 
 from ..engines.item_encoder import item_encoder
 from ..origin import Origin
@@ -29,9 +45,12 @@ from ..search.retriever import Retriever, Search
 from ..settings import config_choice, config_flag, config_int, config_threads
 from ..tensors import error_response, make_response, read_optional_tensor, read_parameters, read_tensor
 from ..version_folder import check_same_bundle
+from ..watch.publisher import MetricsPublisher
 from ..watch.search_watch import SearchWatch
 
 if TYPE_CHECKING:
+    from ..one_step import OneStep
+    from ..request_features import UserFeatures
     from ..search.in_process_scorer import InProcessScorer
 
 ON_SCORER_FAILURE = ("error", "fallback")
@@ -48,8 +67,11 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         manifest = Bundle.open(folder, ()).manifest
         bundle = Bundle.open(folder, search_file_names(manifest))
-        check_same_bundle(Path(args["model_repository"]), int(args["model_version"]))
         config = json.loads(args["model_config"])
+        one_step = config_flag(config, "one_step")
+        check_same_bundle(
+            Path(args["model_repository"]), int(args["model_version"]), _OTHERS if one_step else (SCORER.name,)
+        )
         bounds = SearchBounds(*(config_int(config, key) for key in ("max_top_k", "max_ef", "max_rounds")))
         limit = TimeLimit(config_int(config, "deadline_ms"), config_choice(config, "on_deadline", ON_DEADLINE))
         degrade = config_choice(config, "on_scorer_failure", ON_SCORER_FAILURE) == "fallback"
@@ -62,7 +84,9 @@ class TritonPythonModel:
         if config_choice(config, "scorer", SCORER_PLACES, default="bls") == "in_process":
             threads = config_threads(config, "scorer_threads")
             self.in_process = _load_in_process(Path(args["model_repository"]).parent, self.version, threads)
-        self.watch = SearchWatch(args, bundle, self.grid, self.retriever)
+        self._publisher = MetricsPublisher(args)
+        self._one_step = _open_one_step(args, self._publisher) if one_step else None
+        self.watch = SearchWatch(config, bundle, self.retriever, self._publisher, self._scorer_of)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Searches for the valid requests together; an invalid one fails alone."""
@@ -76,7 +100,7 @@ class TritonPythonModel:
             outcomes = [Outcome.of_error(error) for _ in requests]
             self.watch.count(outcomes)
             return outcomes
-        parsed = [self._parse(request) for request in requests]
+        parsed = self._parsed(requests)
         searches = [one for one in parsed if isinstance(one, Search)]
         answers = iter(self._answer(requests, parsed, searches) if searches else ())
         outcomes = [next(answers) if isinstance(one, Search) else one for one in parsed]
@@ -85,7 +109,10 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         """Reports the remaining metrics and spans."""
+        if self._one_step is not None:
+            self._one_step.close()
         self.watch.close()
+        self._publisher.close()
 
     def states_of(self, user_states: Float32Array) -> Float32Array:
         """The user states, `float32[B, S]`, of some rows that `read_states` returned."""
@@ -97,9 +124,12 @@ class TritonPythonModel:
 
     def make_scorer(self) -> BlsScorer | InProcessScorer:
         """The scorer of one search."""
+        return self._scorer_of(self.retriever.rows)
+
+    def _scorer_of(self, rows: ItemRows | None) -> BlsScorer | InProcessScorer:
         if self.in_process is None:
-            return BlsScorer(self.version, self.grid, self.retriever.rows)
-        return self.in_process(self.retriever.rows)
+            return BlsScorer(self.version, self.grid, rows)
+        return self.in_process(rows)
 
     def _answer(
         self, requests: Sequence[Any], parsed: Sequence[Search | Outcome], searches: Sequence[Search]
@@ -110,20 +140,64 @@ class TritonPythonModel:
         self.watch.end(searches, outcomes, clock, scorer.work, self.states_of)
         return outcomes
 
-    def _parse(self, request: Any) -> Search | Outcome:
-        try:
-            parameters, origin = read_parameters(request), read_optional_tensor(request, ORIGIN)
-            if origin is None and request.request_id() == HEARTBEAT_ID:  # clients' requests come from the ensemble
-                self.watch.restarted(json.loads(json.loads(parameters)[RESTARTS]))
-                return HEARTBEAT
-            states, behaviors = self.read_states(request), read_tensor(request, BEHAVIORS)
-            if origin is None:  # a direct call
-                asked = Origin(time.monotonic_ns(), request_key(parameters))
-            else:
-                asked = Origin.unpack(origin, len(states), self.retriever.item_count, request_key(parameters))
-            return self.retriever.parse(states, behaviors, parameters, asked)
-        except Exception as error:  # a Python model must never raise out of execute()
-            return Outcome.of_error(error)
+    def _parsed(self, requests: Sequence[Any]) -> list[Search | Outcome]:
+        if self._one_step is None:
+            return [_attempt(self._of_step, request) for request in requests]
+        beats = [_is_heartbeat(request) for request in requests]
+        read = iter(self._one_step.read([one for one, beat in zip(requests, beats, strict=True) if not beat]))
+        return [
+            _attempt(self._heartbeat, request) if beat else _attempt(self._of_client, next(read))
+            for request, beat in zip(requests, beats, strict=True)
+        ]
+
+    def _of_step(self, request: Any) -> Search | Outcome:
+        """Reads the tensors of the steps before this one."""
+        origin = read_optional_tensor(request, ORIGIN)
+        if origin is None and request.request_id() == HEARTBEAT_ID:  # clients' requests come from the ensemble
+            return self._heartbeat(request)
+        parameters, states, behaviors = (
+            read_parameters(request),
+            self.read_states(request),
+            read_tensor(request, BEHAVIORS),
+        )
+        if origin is None:  # a direct call
+            asked = Origin(time.monotonic_ns(), request_key(parameters))
+        else:
+            asked = Origin.unpack(origin, len(states), self.retriever.item_count, request_key(parameters))
+        return self.retriever.parse(states, behaviors, parameters, asked)
+
+    def _of_client(self, read: tuple[UserFeatures, Float32Array] | Exception) -> Search:
+        """Takes what the one step read of a client's request."""
+        if isinstance(read, Exception):
+            raise read
+        features, states = read
+        beside = {spec: features.tensors[spec] for spec in (UNKNOWN_ITEMS, STORED_ITEMS)}
+        return self.retriever.parse(states, features.tensors[BEHAVIORS], features.parameters, features.origin, beside)
+
+    def _heartbeat(self, request: Any) -> Outcome:
+        self.watch.restarted(json.loads(json.loads(read_parameters(request))[RESTARTS]))
+        return HEARTBEAT
+
+
+_OTHERS = (FEATURE_TRANSFORM.name, USER_ENCODER.name, SCORER.name)
+"""Models whose files the one step reads."""
+
+
+def _open_one_step(args: Mapping[str, str], publisher: MetricsPublisher) -> OneStep:
+    from ..one_step import OneStep  # with onnxruntime, which other targets do not have
+
+    return OneStep(args, publisher)
+
+
+def _is_heartbeat(request: Any) -> bool:
+    return request.request_id() == HEARTBEAT_ID and read_optional_tensor(request, HEARTBEAT_MARK) is not None
+
+
+def _attempt(parse: Callable[[Any], Search | Outcome], asked: Any) -> Search | Outcome:
+    try:
+        return parse(asked)
+    except Exception as error:  # a Python model must never raise out of execute()
+        return Outcome.of_error(error)
 
 
 def _load_in_process(repository: Path, version: int, threads: int) -> Callable[[ItemRows | None], InProcessScorer]:

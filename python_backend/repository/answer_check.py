@@ -23,7 +23,6 @@ from nann.signature import (
     BEAM_RETRIEVAL,
     BEHAVIOR_ITEM_IDS,
     BEHAVIORS,
-    FEATURE_TRANSFORM,
     ITEM_IDS,
     PROFILE_CODES,
     SCORER,
@@ -36,6 +35,7 @@ from ..engines.item_encoder import item_encoder
 from ..engines.onnx_model import EmbeddedScorer, OnnxModel
 from ..history import release_path
 from ..server.control import ModelControl
+from ..server.served_form import ServedForm
 from ..version_folder import ONNX_FILE
 
 CHECKED_USERS = 4
@@ -62,7 +62,7 @@ def check_release(control: ModelControl, repository: Path, version: int) -> None
     """
     release = release_path(repository, version)
     users = sample_users(Bundle.open(release / BEAM_RETRIEVAL.name, ()))
-    served = served_answers(control, users, version)
+    served = served_answers(control, users, version, ServedForm.of(control))
     compare(served, expected_answers(release, users, journal_path(repository)), version)
 
 
@@ -73,10 +73,10 @@ def sample_users(bundle: Bundle) -> Ids:
     return kind.external(known, items.astype(np.int32), kind.padding)
 
 
-def served_answers(control: ModelControl, users: Ids, version: int) -> Answers:
+def served_answers(control: ModelControl, users: Ids, version: int, form: ServedForm) -> Answers:
     """The answers of one version, current or not; calls the ensemble's models one by one."""
     tensors: dict[TensorSpec, npt.NDArray[Any]] = {kind_of(users).spec(BEHAVIOR_ITEM_IDS): users}
-    for spec in (FEATURE_TRANSFORM, USER_ENCODER, BEAM_RETRIEVAL):
+    for spec in form.steps:
         outputs, _ = control.infer(spec, tensors, version)
         tensors |= {tensor: outputs[tensor.name] for tensor in spec.outputs}
     return Answers(tensors[ITEM_IDS], tensors[SCORES])

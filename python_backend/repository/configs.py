@@ -32,10 +32,22 @@ from nann.signature import (
 )
 
 from ..history import VERSIONS_FOLDER, bundle_of, release_path
-from ..version_folder import CATALOG_VERSION, TEMPLATE, TENSORRT, TORCH
+from ..version_folder import (
+    CATALOG_VERSION,
+    EMBEDDED,
+    STEPS_CONFIGS,
+    TEMPLATE,
+    TENSORRT,
+    TORCH,
+    TWO,
+)
+from .config_text import with_blocks_of, with_parameter, without_blocks
 from .tensorrt_configs import WARMUP_FOLDER
 
-_TARGETS = ("embedded", "onnxruntime", TORCH, TENSORRT)
+_TARGETS = (EMBEDDED, "onnxruntime", TORCH, TENSORRT)
+_ONE_STEP_FILE = "one_step.pbtxt"
+_OF_STEPS = {f"{BEAM_RETRIEVAL.name}/configs/{name}.pbtxt": steps for steps, name in STEPS_CONFIGS.items()}
+_SCORER_OF_TWO = f"{SCORER.name}/configs/{STEPS_CONFIGS[TWO]}.pbtxt"
 MADE_CONFIGS = frozenset(
     (
         f"{USER_ENCODER.name}/configs/{TENSORRT}.pbtxt",
@@ -45,6 +57,8 @@ MADE_CONFIGS = frozenset(
             for model in (FEATURE_TRANSFORM, BEAM_RETRIEVAL)
             for target in _TARGETS
         ),
+        *_OF_STEPS,
+        _SCORER_OF_TWO,
     )
 )
 """Configurations that installation makes from the hand-written ones where it has something to change: for targets with
@@ -100,7 +114,8 @@ def check_target(repository: Path, target: str) -> None:
                     f"no TensorRT plans are installed in {repository}; build them with `nann build-engine` on the "
                     "serving machine, with the TensorRT that serves them, and pass their folder with --plans"
                 )
-            targets = ", ".join(sorted({*(path.stem for path in folder.glob("*.pbtxt")), TENSORRT}))
+            found = {path.stem for path in folder.glob("*.pbtxt")} - set(STEPS_CONFIGS.values())
+            targets = ", ".join(sorted({*found, TENSORRT}))
             raise ConfigError(f"target is {target!r}; {spec.name} has configurations for {targets}")
 
 
@@ -121,7 +136,9 @@ def made_configs(repository: Path, version: int) -> dict[str, str]:
     """
     bundle = bundle_of(repository, version)
     made = {path: (repository / path).read_text(encoding="utf-8") for path in _of_scorer(repository)}
-    for name in sorted(MADE_CONFIGS):
+    made[_SCORER_OF_TWO] = (repository / SCORER.name / "configs" / f"{EMBEDDED}.pbtxt").read_text(encoding="utf-8")
+    made.update({name: _one_step(repository, bundle.id_kind, steps) for name, steps in _OF_STEPS.items()})
+    for name in sorted(MADE_CONFIGS - made.keys()):
         path = repository / name
         folder, target = path.parent.parent, path.stem
         of_release = release_path(repository, version) / TENSORRT
@@ -148,6 +165,22 @@ def made_configs(repository: Path, version: int) -> dict[str, str]:
                 )
             made[name] = changed or text
     return made
+
+
+def _one_step(repository: Path, kind: IdKind, steps: str) -> str:
+    """The configuration of beam_retrieval as the one step of the ensemble; `steps` is ONE or TWO.
+
+    It takes what feature_transform takes, with the same parameters, and returns what the ensemble returns. All else is
+    as people have configured beam_retrieval.
+    """
+    base, features, ensemble = (
+        repository / model.name / "config.pbtxt" for model in (BEAM_RETRIEVAL, FEATURE_TRANSFORM, ENSEMBLE)
+    )
+    text = without_blocks(base.read_text(encoding="utf-8"), "input", "output")
+    text = with_blocks_of(text, features.read_text(encoding="utf-8"), "input", "parameters")
+    text = with_blocks_of(text, ensemble.read_text(encoding="utf-8"), "output")
+    text += "\n" + (base.parent / "additions" / _ONE_STEP_FILE).read_text(encoding="utf-8")
+    return _with_ids(kind, base, with_parameter(text, SCORER.name, "bls" if steps == TWO else "in_process"))
 
 
 def with_candidates(text: str, tensor: TensorSpec) -> str | None:
@@ -196,15 +229,17 @@ def pin_ensemble(repository: Path, version: int) -> None:
     text = source.read_text(encoding="utf-8")
     if _LATEST not in text:
         raise ConfigError(f"{source} has no step with `{_LATEST}`; restore it, since nann sets the versions")
-    pinned = text.replace(_LATEST, f"model_version: {version}")
-    pinned += f"\n# Made from ../config.pbtxt.\nversion_policy {{ specific {{ versions: [ {version} ] }} }}\n"
     bundle = bundle_of(repository, version)
-    pinned = _with_ids(bundle.id_kind, source, pinned)
+    made = f"\n# Made from ../config.pbtxt.\nversion_policy {{ specific {{ versions: [ {version} ] }} }}\n"
     for setting, value in ((BUNDLE_SETTING, bundle.bundle_id), (ID_KIND_SETTING, bundle.id_kind.name)):
-        pinned += f'parameters {{ key: "{setting}" value {{ string_value: "{value}" }} }}\n'
+        made += f'parameters {{ key: "{setting}" value {{ string_value: "{value}" }} }}\n'
+    one_step = source.parent / "additions" / _ONE_STEP_FILE
+    one_step_text = without_blocks(text, "ensemble_scheduling") + "\n" + one_step.read_text(encoding="utf-8")
     targets = {path.stem for path in (repository / SCORER.name / "configs").glob("*.pbtxt")} | {TENSORRT}
-    for target in sorted(targets):
-        _write(source.parent / "configs" / f"{target}.pbtxt", pinned)
+    for target in sorted(targets | set(STEPS_CONFIGS.values())):
+        steps = one_step_text if target in STEPS_CONFIGS.values() else text
+        pinned = steps.replace(_LATEST, f"model_version: {version}")
+        _write(source.parent / "configs" / f"{target}.pbtxt", _with_ids(bundle.id_kind, source, pinned) + made)
 
 
 def _with_ids(kind: IdKind, path: Path, text: str) -> str:

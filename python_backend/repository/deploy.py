@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nann.errors import DeployError, NannError
-from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, FEATURE_TRANSFORM, SCORER, USER_ENCODER
+from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, SCORER
 
 from ..history import Versions, bundle_of, release_path
 from ..server.control import CHANGING, READY, ModelControl
 from ..server.repository_lock import repository_lock
+from ..server.served_form import ServedForm
 from .answer_check import check_release
 from .configs import made_configs, pin_ensemble, write_made_configs
 from .install import check_new, choose_version, open_artefacts
@@ -36,7 +37,6 @@ from .versions import (
     write_release,
 )
 
-_COMPOSING = (FEATURE_TRANSFORM.name, USER_ENCODER.name, BEAM_RETRIEVAL.name, SCORER.name)
 _RETIRE_TIMEOUT_S = 60.0
 """For requests under way on the version that is unloaded: longer than any of them may take."""
 _LEFTOVER_TIMEOUT_S = 15.0
@@ -152,7 +152,7 @@ def _served_versions(repository: Path, control: ModelControl) -> Versions:
             f"the server at {control.url} answers with version {_listed(answering)}, but the current one in "
             f"{repository} is {versions.current}; name the repository that it serves"
         )
-    for model in _COMPOSING:
+    for model in _models(control):
         if "all" not in control.config(model).get("version_policy", {}):
             raise DeployError(f"config.pbtxt of {model} has a version_policy other than all; restore it and restart")
     with contextlib.suppress(DeployError):  # a version that does not go answers nothing, and must not stop this command
@@ -169,7 +169,8 @@ def _change(repository: Path, control: ModelControl, before: Versions, after: Ve
         _check_configs(repository, before.current, after.current)
         write_made_configs(repository, after.current)
         set_live(repository, {before.current, after.current})
-        _load(repository, control, SCORER.name)
+        if SCORER.name in _models(control):
+            _load(repository, control, SCORER.name)
         _load(repository, control, ENSEMBLE.name)  # loads its steps too, and stays pinned to the old version
         _check_loaded(control, after.current)
         check_release(control, repository, after.current)
@@ -208,6 +209,10 @@ def _undone_on_failure(repository: Path, control: ModelControl, before: Versions
         raise
 
 
+def _models(control: ModelControl) -> list[str]:
+    return [spec.name for spec in ServedForm.of(control).models]
+
+
 def _load(repository: Path, control: ModelControl, model: str) -> None:
     with models_locked(repository):
         control.load(model)
@@ -222,7 +227,7 @@ def _check_loaded(control: ModelControl, version: int) -> None:
         if not changing or time.monotonic() > deadline:
             break
         time.sleep(_POLL_S)
-    for model in _COMPOSING:
+    for model in _models(control):
         state = loaded.get(model)
         if state is None or state.state != READY:
             reason = "; does the server serve this repository?" if state is None else f": {state.reason or state.state}"
@@ -253,7 +258,8 @@ def _check_configs(repository: Path, current: int, version: int) -> None:
 def _retire(repository: Path, control: ModelControl, current: int, timeout_s: float = _RETIRE_TIMEOUT_S) -> None:
     """Unloads all but the current version; searches under way in beam_retrieval end before their scorer is unloaded."""
     stuck = []
-    for models in ([BEAM_RETRIEVAL.name], [SCORER.name, USER_ENCODER.name, FEATURE_TRANSFORM.name]):
+    others = [model for model in _models(control) if model != BEAM_RETRIEVAL.name]
+    for models in ([BEAM_RETRIEVAL.name], others):
         retiring = [model for model in models if control.loaded_versions(model) - {current}]
         set_live(repository, {current}, models)
         for model in retiring:

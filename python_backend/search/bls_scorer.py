@@ -39,6 +39,7 @@ class BlsScorer:
         self._rows = rows
         self.work = ScorerWork()
         self.trace: Any = None
+        self._sent: tuple[Float32Array, Any] | None = None
 
     def score(self, user_states: Float32Array, candidates: Int32Array) -> Float32Array:
         """Scores every candidate of every user, in one call unless they exceed the grid's largest width, or 64 MB.
@@ -58,13 +59,12 @@ class BlsScorer:
         self.work.add_round(candidates)
         if grid is None:
             if self._rows is None:
-                return self._call(self.states_tensor(user_states), candidates)
+                return self._call(self._states_of(user_states), candidates)
             pairs = _LARGEST_ROWS_BYTES // (self._rows.width * CANDIDATE_ROWS.dtype.itemsize)
             return score_in_blocks(
                 lambda states, items: self._call(self.states_tensor(states), items), user_states, candidates, pairs
             )
-        # Padding rows repeat the last user, since any scorer can compute with real numbers of a user.
-        states = self.states_tensor(user_states[np.minimum(np.arange(grid.batch_size(users)), users - 1)])
+        states = self._states_of(user_states)
         parts = [
             self._call(states, part)[:users, : columns.stop - columns.start]
             for columns, part in grid.padded(candidates)
@@ -74,6 +74,19 @@ class BlsScorer:
     def states_tensor(self, user_states: Float32Array) -> Any:
         """Triton's tensor `user_state` of these users, `float32[B, S]`."""
         return make_tensor(USER_STATE, user_states)
+
+    def _states_of(self, user_states: Float32Array) -> Any:
+        """The tensor of these users, padded to the grid; as long as all of a search's users go on, the same one.
+
+        A tensor that was sent is in shared memory, and is not copied there again.
+        """
+        if self._sent is None or self._sent[0] is not user_states:
+            users, rows = len(user_states), user_states
+            if self._grid is not None:
+                # Padding rows repeat the last user, since any scorer can compute with real numbers of a user.
+                rows = user_states[np.minimum(np.arange(self._grid.batch_size(users)), users - 1)]
+            self._sent = user_states, self.states_tensor(rows)
+        return self._sent[1]
 
     def _call(self, states: Any, candidates: Int32Array) -> npt.NDArray[Any]:
         self.work.add_call(candidates)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,7 @@ class Search:
         arrived_ns: arrival of the request, on the monotonic clock.
         key: the request's `request_key`.
         unread: `bool[B]`, whose stored history could not be read; None: nobody's.
+        beside: further outputs of its answer.
     """
 
     users: UserBatch
@@ -75,6 +76,7 @@ class Search:
     arrived_ns: int
     key: int = 0
     unread: npt.NDArray[np.bool_] | None = None
+    beside: Tensors = field(default_factory=dict)
 
     def reason_to_stop(self, now_ns: int) -> SearchStopped | None:
         """Why no further round may start; None: one may start."""
@@ -173,6 +175,7 @@ class Retriever:
         behaviors: npt.NDArray[Any],
         parameters: str,
         origin: Origin | None = None,
+        beside: Tensors | None = None,
     ) -> Search:
         """Checks one request.
 
@@ -181,6 +184,7 @@ class Retriever:
             behaviors: `int32[B, L]` behaviour indices (`FeatureTransform.behavior_ids`), -1 = padding.
             parameters: the request's parameters, as JSON.
             origin: the request's arrival, key and lists; None: it arrives now, without lists.
+            beside: further outputs of its answer; None: there are none.
 
         Raises:
             RequestError: naming the tensor or the parameter.
@@ -211,6 +215,7 @@ class Retriever:
             min(origin.arrived_ns, time.monotonic_ns()),
             origin.key,
             origin.unread,
+            beside or {},
         )
 
     def answer(self, scorer: Scorer, searches: Sequence[Search], clock: SearchClock | None = None) -> list[Outcome]:
@@ -305,6 +310,7 @@ class Retriever:
             ITEMS_MATCHING: matching[:, None],
             STATUS: status[:, None],
             REQUEST_KEY: np.full((len(ids), 1), search.key),
+            **search.beside,
         }
 
 

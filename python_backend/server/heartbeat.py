@@ -23,10 +23,10 @@ from nann.signature import (
     CANDIDATE_ROWS,
     CANDIDATES,
     HEARTBEAT_ID,
+    HEARTBEAT_MARK,
     LIST_FILTERS,
     OPERATION,
     PADDING_ITEM,
-    PROCESSES,
     PROFILE_CODES,
     RESTARTS,
     USER_STATE,
@@ -34,6 +34,7 @@ from nann.signature import (
 )
 
 from .control import ModelControl
+from .served_form import ServedForm
 
 PERIOD_S = 1.0
 _ANSWER_TIMEOUT_S = 60.0
@@ -97,12 +98,13 @@ class Restarts:
 
 
 def model_heartbeat(
-    control: ModelControl, model: str, version: int, version_folder: Path, restarts: Restarts
+    control: ModelControl, form: ServedForm, model: str, version: int, version_folder: Path, restarts: Restarts
 ) -> Heartbeat:
     """The heartbeat of one version of a model.
 
     Args:
         control: the server.
+        form: into which models it divides a request.
         model: name of the model, not of the ensemble.
         version: the version.
         version_folder: folder of this version of beam_retrieval, which has the bundle's manifest.
@@ -112,17 +114,18 @@ def model_heartbeat(
         BundleError: if the manifest can't be read.
     """
     bundle = Bundle.open(version_folder, ())
-    spec = bundle.exported_models.get(model) or next(spec for spec in PROCESSES if spec.name == model)
+    spec = bundle.exported_models.get(model) or next(spec for spec in form.processes if spec.name == model)
+    reports = model == BEAM_RETRIEVAL.name
     tensors = tiny_request(bundle)
 
     def send(counted: Mapping[str, int]) -> None:
-        parameters = {RESTARTS: json.dumps(counted)} if spec is BEAM_RETRIEVAL else {}
+        parameters = {RESTARTS: json.dumps(counted)} if reports else {}
         control.infer(spec, tensors, version, _ANSWER_TIMEOUT_S, HEARTBEAT_ID, parameters)
 
     def ask() -> None:
         executions = control.executions(model, version)
         try:
-            restarts.send(send) if spec is BEAM_RETRIEVAL else send({})
+            restarts.send(send) if reports else send({})
         except ServerUnavailable:
             raise
         except NannError:
@@ -143,6 +146,7 @@ def tiny_request(bundle: Bundle) -> dict[TensorSpec, npt.NDArray[Any]]:
         PROFILE_CODES: np.zeros((1, bundle.profile_width), PROFILE_CODES.dtype),
         USER_STATE: np.zeros((1, bundle.user_state_width), USER_STATE.dtype),
         CANDIDATES: np.zeros((1, width), CANDIDATES.dtype),
+        HEARTBEAT_MARK: np.ones((1, 1), HEARTBEAT_MARK.dtype),
         OPERATION: np.array([[LIST_FILTERS]], OPERATION.dtype),
         CANDIDATE_ROWS: np.zeros((1, 1, bundle.item_row_width), CANDIDATE_ROWS.dtype),  # a grid of them is 50 KB
     }

@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nann.errors import NannError, ServerError
-from nann.signature import BEAM_RETRIEVAL, CATALOG, PROCESSES, SCORER
+from nann.signature import BEAM_RETRIEVAL, CATALOG, SCORER
 
 from ..version_folder import CATALOG_VERSION
 from .control import ModelControl
 from .heartbeat import Heartbeat, Restarts, model_heartbeat
 from .processes import DEAD, STOPPED, child_processes, process_state, served_model
+from .served_form import ServedForm
 
 CHECK_PERIOD_S = 0.25
 LISTING_PERIOD_S = 1.0
@@ -98,7 +99,8 @@ class StubSupervisor:
 
     def __post_init__(self) -> None:
         """Starts the heartbeat of the server; those of models start when their processes are seen."""
-        configs = {spec.name: self.control.config(spec.name) for spec in PROCESSES}
+        self._form = ServedForm.of(self.control)
+        configs = {spec.name: self.control.config(spec.name) for spec in self._form.processes}
         for model, config in configs.items():
             if config["backend"] == "python":
                 version = CATALOG_VERSION if model == CATALOG.name else self.current_version()
@@ -243,7 +245,7 @@ class StubSupervisor:
             folder = self.repository / BEAM_RETRIEVAL.name / str(bundle_version)
             with contextlib.suppress(NannError):  # a version that is being removed
                 self._heartbeats[model, version] = model_heartbeat(
-                    self.control, model, int(version), folder, self._restarts
+                    self.control, self._form, model, int(version), folder, self._restarts
                 )
 
     def _revive(self, stubs: list[_Stub]) -> None:

@@ -19,6 +19,7 @@ from nann.signature import CATALOG, ENSEMBLE, SCORER
 
 from ..settings import CATALOG_STREAM_VARIABLE
 from ..tracing import triton_trace_options
+from ..version_folder import EMBEDDED, ONE, SEPARATE, STEPS_CONFIGS
 from .admin_key import ADMIN_HEADER, GRPC_ADMIN_HEADER
 from .control import ModelControl
 from .hidden_key import hidden_key
@@ -53,7 +54,7 @@ class ServerOptions:
         http_port: KServe V2 over HTTP.
         grpc_port: KServe V2 over gRPC.
         metrics_port: Prometheus metrics.
-        target: name of the model configurations (`configs/<target>.pbtxt`).
+        target: what runs user encoder and scorer; name of the model configurations (`configs/<target>.pbtxt`).
         log_file: where the server's log goes; None: standard error.
         start_timeout_s: how long loading may take.
         stop_grace_s: how long requests in flight may take to finish at stop. An idle HTTP connection that its client
@@ -64,6 +65,7 @@ class ServerOptions:
         catalog_stream: URL of the Redis stream that holds the changes of items of several servers; None: this server
             alone changes them.
         tls: TLS for gRPC. Triton's HTTP has no TLS, so it is then bound to loopback.
+        steps: into which models a request is divided, one of `STEPS`; all but SEPARATE need the target EMBEDDED.
     """
 
     repository: Path
@@ -71,7 +73,7 @@ class ServerOptions:
     http_port: int = 8000
     grpc_port: int = 8001
     metrics_port: int = 8002
-    target: str = "embedded"
+    target: str = EMBEDDED
     log_file: Path | None = None
     start_timeout_s: float = 300.0
     stop_grace_s: float = 3.0
@@ -79,6 +81,12 @@ class ServerOptions:
     catalog_stream: str | None = None
     tls: ServerTls | None = None
     http_inference: bool = True
+    steps: str = SEPARATE
+
+    @property
+    def config_name(self) -> str:
+        """Name of the model configurations."""
+        return STEPS_CONFIGS.get(self.steps, self.target)
 
     @property
     def http_host(self) -> str:
@@ -297,16 +305,17 @@ def server_command(
     `admin_key` is a placeholder of the key, since everybody can read a command line.
     """
     admin = f"{ADMIN_HEADER}={admin_key}"
+    loaded = (ENSEMBLE, CATALOG) if options.steps == ONE else (ENSEMBLE, SCORER, CATALOG)
     address, http_address = address_of(options.host), address_of(options.http_host)
     return [
         str(install.server),
         f"--model-repository={repository}",
         f"--backend-directory={backends}",
-        f"--model-config-name={options.target}",
+        f"--model-config-name={options.config_name}",
         # `nann deploy` loads and unloads versions. A model that does not load stops the start. The ensemble loads the
         # models of its steps.
         "--model-control-mode=explicit",
-        *(f"--load-model={spec.name}" for spec in (ENSEMBLE, SCORER, CATALOG)),
+        *(f"--load-model={spec.name}" for spec in loaded),
         "--exit-on-error=true",
         "--disable-auto-complete-config",
         f"--exit-timeout-secs={max(1, round(options.stop_grace_s))}",

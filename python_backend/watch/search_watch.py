@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nann.bundle import Bundle
-from nann.scorer import Float32Array
-from nann.shape_grid import ShapeGrid
+from nann.item_rows import ItemRows
+from nann.scorer import Float32Array, Scorer
 from nann.signature import ITEM_IDS
 
-from ..search.bls_scorer import BlsScorer
 from ..search.clock import SearchClock, Timeline
 from ..search.outcomes import Kind, Outcome
 from ..search.retriever import Retriever, Search
@@ -39,28 +36,33 @@ class SearchWatch:
     """Watches the batches of one instance of beam_retrieval.
 
     Args:
-        args: Triton's argument of `initialize`.
+        config: of the model.
         bundle: with item ids, and item rows if the scorer has no item table.
-        grid: the scorer's shapes; None: any.
         retriever: searches it.
+        publisher: of the metrics.
+        make_scorer: makes the scorer that serves, from the items' rows if it needs them.
 
     Raises:
         ModuleNotFoundError: if tracing is on and OpenTelemetry, of the extra `trace`, is not installed.
         InvalidInputError: if a parameter of config.pbtxt is out of range.
     """
 
-    def __init__(self, args: Mapping[str, str], bundle: Bundle, grid: ShapeGrid | None, retriever: Retriever) -> None:
-        config = json.loads(args["model_config"])
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        bundle: Bundle,
+        retriever: Retriever,
+        publisher: MetricsPublisher,
+        make_scorer: Callable[[ItemRows | None], Scorer],
+    ) -> None:
         share, load = config_share(config, "quality_share"), config_share(config, "quality_load", _QUALITY_LOAD)
         self._spans = _open_spans(os.environ)
-        self._publisher = MetricsPublisher(args)
-        self._metrics = SearchMetrics(self._publisher, bundle)
+        self._metrics = SearchMetrics(publisher, bundle)
         self._retriever = retriever
-        CatalogMetrics(self._publisher, lambda: retriever.live)
+        CatalogMetrics(publisher, lambda: retriever.live)
         self._monitor = None
         if share and load:
-            version = int(args["model_version"])
-            self._monitor = QualityMonitor(partial(BlsScorer, version, grid), share, load, self._publisher)
+            self._monitor = QualityMonitor(make_scorer, share, load, publisher)
 
     def start(self, requests: Sequence[Any], parsed: Sequence[Search | Outcome]) -> SearchClock:
         """Makes the clock for the search of a batch."""
@@ -117,7 +119,6 @@ class SearchWatch:
             self._monitor.close()
         if self._spans is not None:
             self._spans.close()
-        self._publisher.close()
 
 
 def _open_spans(environment: Mapping[str, str]) -> SearchSpans | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,17 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from nann.python_backend.histories.opening import record_address
+from nann.python_backend.repository.configs import write_made_configs
 from nann.python_backend.repository.install import install_bundle
+from nann.python_backend.server.served_form import STEPS_VARIABLE
 from nann.python_backend.server.triton import ServerOptions, TritonServer
+from nann.python_backend.version_folder import SEPARATE
 from nann.signature import BEAM_RETRIEVAL, SCORER
 from support.ports import free_ports
 
 ADMIN_KEY = "a key for tests"
+STEPS = os.environ.get(STEPS_VARIABLE, SEPARATE)
+"""Into which models the servers of tests divide requests, if a test does not say."""
 _SLOW_SCORER = """\
 import time
 from nann.python_backend.models.embedded_onnx import TritonPythonModel as Embedded
@@ -31,6 +37,7 @@ class TritonPythonModel(Embedded):
 
 def server_options(folder: Path, **options: Any) -> ServerOptions:
     """Options of a server on ports of its own, with its repository and log in this folder."""
+    options = {"steps": STEPS, **options}
     return ServerOptions(folder / "repository", "127.0.0.1", *free_ports(3), log_file=folder / "log", **options)
 
 
@@ -46,6 +53,7 @@ def own_server(
     admin_key: str | None = ADMIN_KEY,
     catalog_stream: str | None = None,
     histories: str | None = None,
+    steps: str = STEPS,
     **parameters: object,
 ) -> Iterator[TritonServer]:
     """A running server.
@@ -60,6 +68,7 @@ def own_server(
         admin_key: opens model control.
         catalog_stream: of several servers.
         histories: address of a store of histories; None: there is none.
+        steps: into which models a request is divided.
         parameters: of beam_retrieval, in place of those in its config.pbtxt.
     """
     repository = folder / "repository"
@@ -72,11 +81,13 @@ def own_server(
             config.dynamic_batching.default_queue_policy.default_timeout_microseconds = round(queue_timeout_s * 1e6)
         if queue_size is not None:
             config.dynamic_batching.default_queue_policy.max_queue_size = queue_size
+    write_made_configs(repository, 1)
     if scorer_wait_s:
         model = repository / SCORER.name / "1" / "model.py"
         model.unlink()
         model.write_text(_SLOW_SCORER.format(wait_s=scorer_wait_s))
-    with TritonServer(server_options(folder, admin_key=admin_key, catalog_stream=catalog_stream)) as server:
+    options = server_options(folder, admin_key=admin_key, catalog_stream=catalog_stream, steps=steps)
+    with TritonServer(options) as server:
         yield server
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nann.python_backend.server.processes import DEAD, child_processes, served_model
+from support.own_server import STEPS
 from support.ports import free_ports
 from support.waiting import wait_until
 
@@ -80,12 +81,12 @@ def stubs(triton: int) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def serving(bundle: Path, folder: Path, *options: str) -> Iterator[Serve]:
+def serving(bundle: Path, folder: Path, *options: str, steps: str = STEPS) -> Iterator[Serve]:
     """A ready `nann serve` of this bundle, with its repository in this folder, and these options too."""
     http, grpc, metrics = free_ports(3)
     command = [sys.executable, "-m", "nann", "serve", "--bundle", str(bundle)]
     command += ["--repository", str(folder / "repository"), "--log-file", str(folder / "log")]
-    command += options
+    command += ["--steps", steps, *options]
     command += ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)]
     with (folder / "words").open("w") as words:
         process = subprocess.Popen(command, stdout=words, stderr=words)

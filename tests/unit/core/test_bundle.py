@@ -75,7 +75,7 @@ def test_round_trip(write):
 def test_arrays_are_memory_mapped_and_read_only(write):
     bundle = Bundle.open(write().path)
     for array in (bundle.item_ids, bundle.item_vectors):
-        assert isinstance(array, np.memmap)
+        assert isinstance(array.base, np.memmap)
         assert not array.flags.writeable
 
 

@@ -90,7 +90,7 @@ def test_loaded_arrays_are_memory_mapped_and_read_only(tmp_path):
     graph().save(tmp_path)
     loaded = HnswGraph.load(tmp_path, 3, 1, 2)
     for array in (loaded.levels, loaded.layers[0].indptr, loaded.layers[0].neighbors):
-        assert isinstance(array, np.memmap)
+        assert isinstance(array.base, np.memmap)
         assert not array.flags.writeable
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1

@@ -49,7 +49,7 @@ def test_texts_survive_a_bundle(tmp_path_factory, catalogue, picked):
     path = tmp_path_factory.mktemp("ids") / "item_ids.npy"
     np.save(path, TEXT.stored(catalogue), allow_pickle=False)
     table = TEXT.load(path)
-    assert isinstance(table, np.memmap)
+    assert isinstance(table.base, np.memmap)
     TEXT.check(table, "ids")
     assert np.all(table[1:] > table[:-1])  # Python's order of texts is the order of their UTF-8
     assert TEXT.plain(table) == catalogue

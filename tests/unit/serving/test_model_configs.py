@@ -19,7 +19,7 @@ from nann.errors import ConfigError
 from nann.item_ids import TEXT
 from nann.python_backend.repository.configs import MADE_CONFIGS, hand_written, search_bounds
 from nann.python_backend.repository.install import install_bundle
-from nann.python_backend.version_folder import TEMPLATE
+from nann.python_backend.version_folder import STEPS_CONFIGS, TEMPLATE
 from nann.search_requests import SERVED_BOUNDS
 from nann.shape_grid import MAX_BATCH_SIZE, ShapeGrid
 from nann.signature import (
@@ -202,7 +202,9 @@ MADE_FOR_NUMBERS = [
 
 
 def made_names(repository: Path) -> list[str]:
-    return sorted(name for name in MADE_CONFIGS if (repository / name).exists())
+    """Without those of a single step, which have tests of their own."""
+    names = (name for name in MADE_CONFIGS if Path(name).stem not in STEPS_CONFIGS.values())
+    return sorted(name for name in names if (repository / name).exists())
 
 
 def test_only_configurations_with_something_to_change_are_made(installed):

@@ -49,8 +49,11 @@ def test_each_model_gets_what_it_needs(bundle, tmp_path):
     assert installed(tmp_path / "repository") == EXPECTED
     written = {path.relative_to(TEMPLATE) for path in hand_written(TEMPLATE)}
     copied = {path.relative_to(tmp_path / "repository") for path in (tmp_path / "repository").rglob("*.pbtxt")}
-    pinned = {Path(f"nann/configs/{target}.pbtxt") for target in ("embedded", "onnxruntime", "tensorrt", "torch")}
-    assert copied == written | pinned | {Path("beam_retrieval/configs/torch.pbtxt")}
+    forms = ("one_step", "two_steps")
+    targets = ("embedded", "onnxruntime", "tensorrt", "torch")
+    pinned = {Path(f"nann/configs/{name}.pbtxt") for name in (*targets, *forms)}
+    made = {Path(f"beam_retrieval/configs/{name}.pbtxt") for name in ("torch", *forms)}
+    assert copied == written | pinned | made | {Path("scorer/configs/two_steps.pbtxt")}
 
 
 def other_bundle(path: Path) -> Path:

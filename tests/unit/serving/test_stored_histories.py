@@ -293,7 +293,7 @@ def test_the_whole_stored_history_is_excluded(model):
 
 def test_a_batch_of_requests_is_one_read(model, monkeypatch):
     reads = []
-    guarded = model._histories
+    guarded = model._features._histories
     whole = guarded.read
     monkeypatch.setattr(guarded, "read", lambda users: reads.append(list(users)) or whole(users))
 
@@ -329,7 +329,7 @@ def test_a_batch_of_requests_is_one_read(model, monkeypatch):
 
 
 def test_a_store_that_can_not_be_asked(model, monkeypatch):
-    monkeypatch.setattr(model._histories, "read", lambda users: None)
+    monkeypatch.setattr(model._features._histories, "read", lambda users: None)
     arrays = ask(model, [b"17", b""], [[IDS[20]]] * 2)
     assert arrays["behaviors"].tolist() == [[-1, -1, -1, 20]] * 2
     assert arrays["stored_items"].ravel().tolist() == [-1, 0]
@@ -360,5 +360,5 @@ def test_metrics_of_the_store(model):
 
 def test_codes_of_another_data_set_are_no_profile(model, monkeypatch):
     history = UserHistory(np.array([IDS[3]]), np.array([1], np.int32))
-    monkeypatch.setattr(model._histories, "read", lambda users: [history] * len(users))
+    monkeypatch.setattr(model._features._histories, "read", lambda users: [history] * len(users))
     assert ask(model, [b"17"])["profile_codes"].tolist() == [[0, 0]]

@@ -22,7 +22,7 @@ from nann.python_backend.server import stub_supervisor
 from nann.python_backend.server.heartbeat import Heartbeat, Restarts, tiny_request
 from nann.python_backend.server.processes import DEAD, child_processes, process_state, served_model
 from nann.python_backend.server.stub_supervisor import StubSupervisor
-from nann.signature import BEAM_RETRIEVAL, CATALOG, FEATURE_TRANSFORM, HEARTBEAT_ID, PROCESSES, RESTARTS
+from nann.signature import BEAM_RETRIEVAL, CATALOG, ENSEMBLE, FEATURE_TRANSFORM, HEARTBEAT_ID, PROCESSES, RESTARTS
 
 PARENT = """
 import subprocess, sys
@@ -50,6 +50,8 @@ class FakeServer:
         wait_until(lambda: served_model(self.stubs[model]) is not None)  # just after exec it has no command line
 
     def config(self, model):
+        if model == ENSEMBLE.name:
+            return {"ensemble_scheduling": {"step": [{}, {}, {}]}}
         return {"backend": "python", "instance_group": [{"count": 1}], "parameters": self.parameters}
 
     def live(self, timeout_s):

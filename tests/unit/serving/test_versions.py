@@ -156,6 +156,9 @@ class StuckControl:
         ready = [ModelState(spec.name, 2, "READY", "") for spec in MODELS if spec is not BEAM_RETRIEVAL]
         return [self.stuck, *ready] if self.stuck.state == "LOADING" else [self.stuck]
 
+    def config(self, model):
+        return {"ensemble_scheduling": {"step": [{}, {}, {}]}}
+
     def loaded_versions(self, model):
         return {2, 3} if model == "beam_retrieval" else {3}
 
