@@ -81,7 +81,7 @@ fuzz: $(INSTALLED)
 	  $(BIN)/python tests/fuzz/coverage_guided.py $$target -max_total_time=$(FUZZ_S) || exit 1; \
 	done
 
-SANITIZE := -std=c++17 -O1 -g -Wall -Wextra -fsanitize=address,undefined -fno-sanitize-recover=all -pthread
+SANITIZE := -std=c++17 -O1 -g -Wall -Wextra -Wno-maybe-uninitialized -fsanitize=address,undefined -fno-sanitize-recover=all -pthread
 build/kernels_driver: tests/fuzz/kernels_driver.cpp $(wildcard nann/_kernels*.hpp)
 	@mkdir -p build
 	$(CXX) $(SANITIZE) -I nann $< -o $@

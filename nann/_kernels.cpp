@@ -3,15 +3,19 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
 
 #include <memory>
 #include <optional>
 
 #include "_kernels.hpp"
 #include "_kernels_light.hpp"
+#include "_kernels_network.hpp"
 #include "_kernels_rows.hpp"
 #include "_kernels_scan.hpp"
 #include "_kernels_sets.hpp"
+#include "_kernels_similarity.hpp"
 
 namespace nb = nanobind;
 
@@ -167,6 +171,39 @@ NumpyArray2<float> gather_rows(Array2<const float> base, Array2<const float> del
   return rows.release();
 }
 
+using LayerArrays = std::tuple<Array2<const float>, Array1<const float>>;
+
+void make_network(nann::NetworkScorer* self, size_t hidden, size_t attention, size_t length,
+                  const std::vector<LayerArrays>& layers, const std::vector<float>& slopes, Array1<const float> output,
+                  float output_bias) {
+  std::vector<nann::Layer> parts;
+  for (const auto& [weight, bias] : layers) {
+    if (bias.shape(0) != weight.shape(1)) throw std::invalid_argument("a layer has not one bias for each output");
+    parts.push_back({matrix(weight), bias.data()});
+  }
+  new (self) nann::NetworkScorer({hidden, attention, length}, parts, slopes, row(output), output_bias);
+}
+
+template <typename Scorer>
+NumpyArray2<float> score(const Scorer& scorer, Array2<const float> states, Array2<const int32_t> candidates,
+                         Array2<const float> base, Array2<const float> delta, size_t first, size_t threads) {
+  const nann::ScorerInput in{matrix(states), matrix(candidates), {matrix(base), matrix(delta), first}};
+  Result<float> scores(candidates.shape(0), candidates.shape(1));
+  {
+    nb::gil_scoped_release release;
+    scorer.score(in, scores.matrix(), threads);
+  }
+  return scores.release();
+}
+
+template <typename Scorer>
+nb::class_<Scorer> def_scorer(nb::module_& module, const char* name) {
+  using namespace nb::literals;
+  return nb::class_<Scorer>(module, name)
+      .def("score", &score<Scorer>, "states"_a.noconvert(), "candidates"_a.noconvert(), "base"_a.noconvert(),
+           "delta"_a.noconvert(), "first"_a, "threads"_a);
+}
+
 }  // namespace
 
 NB_MODULE(_kernels, module) {
@@ -186,6 +223,18 @@ NB_MODULE(_kernels, module) {
              "blocked"_a.noconvert().none(), "threads"_a);
   module.def("light_scan", &light_scan, "codes"_a.noconvert(), "users"_a.noconvert(), "blocked"_a.noconvert(),
              "counts"_a.noconvert(), "threads"_a);
+  module.def("has_bf16", &nann::has_bf16);
+  def_scorer<nann::NetworkScorer>(module, "NetworkScorer")
+      .def("__init__", &make_network, "hidden"_a, "attention"_a, "length"_a, "layers"_a, "slopes"_a,
+           "output"_a.noconvert(), "output_bias"_a);
+  def_scorer<nann::SimilarityScorer>(module, "SimilarityScorer")
+      .def(
+          "__init__",
+          [](nann::SimilarityScorer* self, size_t width, size_t heads, size_t attended, size_t repeats, size_t digits,
+             size_t evidences) {
+            new (self) nann::SimilarityScorer({width, heads, attended, repeats, digits, evidences});
+          },
+          "width"_a, "heads"_a, "attended"_a, "repeats"_a, "digits"_a, "evidences"_a);
   module.def("gather_rows", &gather_rows, "base"_a.noconvert(), "delta"_a.noconvert(), "items"_a.noconvert(),
              "threads"_a);
 }

@@ -14,6 +14,7 @@
     user_encoder.onnx, scorer.onnx
     item_rows.npy            optional: float32[N, R], what the scorer needs of each item, if it has no item table
                              (`nann export --item-rows`, `nann.item_rows`)
+    scorer.native.npz, scorer.check.npz  optional: for other engines (`nann.native_scorer`, `nann.scorer_check`)
     scorer.fp16.onnx         optional: the scorer in half precision, for GPUs (`nann export --half`)
     item_encoder.onnx, item_fields.json
                              optional: places an item by its attributes (`nann.item_encoder`), and their codes

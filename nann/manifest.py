@@ -199,7 +199,12 @@ _RULES = {
     "files": _Rule("an object", lambda value: isinstance(value, dict)),
     "search_by_entry": _Rule("an object", lambda value: isinstance(value, dict), optional=True),
     "export": _object(
-        {"user_state_width": _whole(1, 1 << 24), "item_row_width": _whole(0, 1 << 24, optional=True)}, optional=True
+        {
+            "user_state_width": _whole(1, 1 << 24),
+            "item_row_width": _whole(0, 1 << 24, optional=True),
+            "native": _Rule("an object or null", lambda value: value is None or isinstance(value, dict), optional=True),
+        },
+        optional=True,
     ),
     "attributes": _Rule(
         f"an object of objects, each with a column number and a type out of {', '.join(TYPES)}",

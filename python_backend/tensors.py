@@ -106,6 +106,11 @@ def log_warning(message: str) -> None:
     pb_utils.Logger.log_warn(message)
 
 
+def log_info(message: str) -> None:
+    """Writes a line to the server's log."""
+    pb_utils.Logger.log_info(message)
+
+
 def answer_each(requests: Sequence[Any], answer: Callable[[Any], Tensors]) -> list[Any]:
     """Answers requests one by one. An error that `answer` raises fails only its own request."""
     return [_answer(request, answer) for request in requests]

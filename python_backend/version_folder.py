@@ -15,6 +15,8 @@ from nann.bundle import (
 )
 from nann.errors import BundleError
 from nann.manifest import MANIFEST_FILE
+from nann.native_scorer import NATIVE_SCORER_FILE
+from nann.scorer_check import SCORER_CHECK_FILE
 from nann.signature import BEAM_RETRIEVAL, FEATURE_TRANSFORM, SCORER, USER_ENCODER
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "model_repository"
@@ -54,6 +56,7 @@ def bundle_artefacts(manifest: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     }
     if SCORER_HALF_FILE in manifest["files"]:
         needed[SCORER.name].update(onnx_files(manifest, SCORER_HALF_FILE))
+    needed[SCORER.name].update(engine_files(manifest))
     for names in needed.values():
         for name in names:
             if name not in manifest["files"]:
@@ -70,6 +73,11 @@ def onnx_files(manifest: Mapping[str, Any], onnx_file: str) -> dict[str, str]:
     external = (name for name in manifest["files"] if name.startswith(f"{onnx_file}."))
     installed = ONNX_HALF_FILE if onnx_file == SCORER_HALF_FILE else ONNX_FILE
     return {onnx_file: installed, **{name: name for name in external}}
+
+
+def engine_files(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The same, of what engines other than onnxruntime need of the scorer."""
+    return {name: name for name in (NATIVE_SCORER_FILE, SCORER_CHECK_FILE) if name in manifest["files"]}
 
 
 def check_same_bundle(model_folder: Path, version: int, others: Sequence[str] = (SCORER.name,)) -> None:

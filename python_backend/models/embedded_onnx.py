@@ -1,22 +1,32 @@
-"""The models `user_encoder` and `scorer` of the target `embedded`: onnxruntime inside the Python backend."""
+"""The models `user_encoder` and `scorer` of the target `embedded`: an engine inside the Python backend."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ..engines.onnx_model import OnnxModel
+from nann.signature import SCORER
+
+from ..engines.choose import open_scorer
 from ..engines.onnx_version import load_model
-from ..settings import config_threads
-from ..tensors import check_not_empty, error_response, make_response, read_tensor
+from ..engines.recorded import AUTO, ENGINES, recorded_engine
+from ..settings import config_choice, config_threads
+from ..tensors import check_not_empty, error_response, log_info, make_response, read_tensor
 
 
-def run_together(model: OnnxModel, batches: Sequence[Mapping[str, npt.NDArray[Any]]]) -> list[npt.NDArray[Any]]:
+class Engine(Protocol):
+    """What both models are run by."""
+
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """`OnnxModel.run`."""
+
+
+def run_together(model: Engine, batches: Sequence[Mapping[str, npt.NDArray[Any]]]) -> list[npt.NDArray[Any]]:
     """Runs several requests: in one run if their shapes agree except for the batch size, otherwise one by one.
 
     `batches` holds the inputs of each request by name, `[B, ...]`. Returns the output of each request, `[B, ...]`.
@@ -33,10 +43,17 @@ class TritonPythonModel:
     """Triton's view of one ONNX model."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Verifies, loads and warms up the ONNX file in the version folder."""
-        folder = Path(args["model_repository"]) / args["model_version"]
-        threads = config_threads(json.loads(args["model_config"]), "threads")
-        self._spec, self._model = load_model(folder, args["model_name"], threads)
+        """Verifies and loads the model in the version folder."""
+        model_folder, config = Path(args["model_repository"]), json.loads(args["model_config"])
+        folder, threads = model_folder / args["model_version"], config_threads(config, "threads")
+        self._model: Engine
+        if args["model_name"] != SCORER.name:
+            self._spec, self._model = load_model(folder, args["model_name"], threads)
+            return
+        engine = recorded_engine(model_folder.parent) or config_choice(config, "engine", ENGINES, AUTO)
+        self._spec, chosen = open_scorer(folder, engine, threads)
+        self._model = chosen.engine
+        log_info(str(chosen))
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Runs the requests together; if that fails, each of them gets the error."""

@@ -1,4 +1,4 @@
-"""The scorer of the online search without a call to another model: onnxruntime in the process of beam_retrieval.
+"""The scorer of the online search without a call to another model: its engine runs in the process of beam_retrieval.
 
 It saves two passes between processes per round, and the cold caches after each pass.
 """
@@ -12,19 +12,23 @@ from nann.item_rows import ItemRows
 from nann.scorer import Float32Array, Int32Array
 from nann.signature import SCORER
 
-from ..engines.onnx_model import OnnxModel
-from ..engines.onnx_version import load_model
+from ..engines.choose import ScorerEngine, open_scorer
+from ..engines.recorded import AUTO, recorded_engine
+from ..tensors import log_info
 from .scorer_work import ScorerWork
 
 
-def load_in_process(repository: Path, model_version: int, threads: int) -> OnnxModel:
-    """Verifies and loads the scorer of a version; `threads` share the blocks of a round's candidates.
+def load_in_process(repository: Path, model_version: int, threads: int, engine: str = AUTO) -> ScorerEngine:
+    """Verifies and loads the scorer of a version; `threads` share a round's candidates.
 
     Raises:
         BundleError: if a file is missing or changed, or the model does not fit the signature.
+        ConfigError: if the engine can't run here.
     """
-    _, model = load_model(repository / SCORER.name / str(model_version), SCORER.name, threads)
-    return model
+    folder = repository / SCORER.name / str(model_version)
+    _, chosen = open_scorer(folder, recorded_engine(repository) or engine, threads)
+    log_info(str(chosen))
+    return chosen.engine
 
 
 class InProcessScorer:
@@ -39,7 +43,7 @@ class InProcessScorer:
         trace: Triton's trace; not used, since no model of Triton is called.
     """
 
-    def __init__(self, model: OnnxModel, rows: ItemRows | None = None) -> None:
+    def __init__(self, model: ScorerEngine, rows: ItemRows | None = None) -> None:
         self._model = model
         self._rows = rows
         self.work = ScorerWork()

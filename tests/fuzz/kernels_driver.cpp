@@ -12,9 +12,11 @@
 
 #include "_kernels.hpp"
 #include "_kernels_light.hpp"
+#include "_kernels_network.hpp"
 #include "_kernels_rows.hpp"
 #include "_kernels_scan.hpp"
 #include "_kernels_sets.hpp"
+#include "_kernels_similarity.hpp"
 
 namespace {
 
@@ -195,8 +197,45 @@ void gather_rows(Random& random, bool wild) {
                     matrix<float>(out, users * width, dim), threads(random));
 }
 
-constexpr void (*kCalls[])(Random&, bool) = {mark_and_expand, expand_through, merge,
-                                             light_walk,      light_scan,     gather_rows};
+// A scorer of rows of `row_width` numbers and states of `state_width` numbers, under random candidates.
+template <typename Scorer>
+void score(Random& random, const Scorer& scorer, size_t row_width, size_t state_width, bool wild) {
+  const size_t rows = 1 + static_cast<size_t>(below(random, 60)), later = static_cast<size_t>(below(random, 5));
+  const size_t users = static_cast<size_t>(below(random, 4)), width = static_cast<size_t>(below(random, 60));
+  const bool narrow = wild && row_width > 0 && state_width > 0 && below(random, 8) == 0;
+  const size_t columns = row_width - narrow, numbers = state_width - narrow;
+  std::vector<float> base = floats(random, rows * columns, wild), delta = floats(random, later * columns, wild), out;
+  std::vector<float> states = floats(random, users * numbers, wild);
+  std::vector<int32_t> items = ids(random, users * width, static_cast<int>(rows + later), wild);
+  scorer.score({matrix<const float>(states, users, numbers),
+                matrix<const int32_t>(items, users, width),
+                {matrix<const float>(base, rows, columns), matrix<const float>(delta, later, columns), rows}},
+               matrix<float>(out, users, width), threads(random));
+}
+
+void score_network(Random& random, bool wild) {
+  if (!nann::has_bf16()) return;
+  const auto size = [&](int limit) { return static_cast<size_t>(below(random, limit)); };
+  const nann::NetworkShape shape{1 + size(50), below(random, 3) == 0 ? 0 : 1 + size(40), 1 + size(40)};
+  const size_t wide = 1 + size(40), layers = size(2), last = layers == 0 ? shape.hidden : wide;
+  std::vector<float> weight = floats(random, shape.hidden * wide, wild), bias = floats(random, wide, wild);
+  std::vector<float> output = floats(random, last, wild);
+  std::vector<nann::Layer> parts(layers, {matrix<const float>(weight, shape.hidden, wide), bias.data()});
+  const nann::NetworkScorer scorer(shape, parts, std::vector<float>(layers + 1, 0.1f),
+                                   matrix<const float>(output, 1, last), 0.5f);
+  score(random, scorer, shape.row_width(), shape.state_width(), wild);
+}
+
+void score_similarity(Random& random, bool wild) {
+  const auto size = [&](int limit) { return static_cast<size_t>(below(random, limit)); };
+  nann::SimilarityShape shape{1 + size(40), nann::has_bf16() ? size(3) : 0, 1 + size(40), size(40), size(4), 0};
+  shape.evidences = shape.heads + (shape.repeats > 0);
+  const size_t in_row = shape.repeats > 0 && below(random, 2) == 0 ? shape.digits : 0;
+  score(random, nann::SimilarityScorer(shape), shape.own_width() + in_row, shape.state_width(), wild);
+}
+
+constexpr void (*kCalls[])(Random&, bool) = {mark_and_expand, expand_through, merge,         light_walk,
+                                             light_scan,      gather_rows,    score_network, score_similarity};
 
 }  // namespace
 

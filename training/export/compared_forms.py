@@ -15,7 +15,7 @@ from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES, ROW_SCORER, 
 
 from ..config import ModelConfig
 from ..models.neural_scorer import MASKED, NeuralScorer
-from .onnx_export import export_module
+from .onnx_file import export_module
 from .serving_modules import row_modules, serving_modules
 
 _NAIVE = ModelSpec("naive_scorer", (BEHAVIORS, CANDIDATES), (CANDIDATE_SCORES,))

@@ -26,7 +26,7 @@ from ..models.layers import fix_slopes, fold_batch_norm
 from ..models.scorer import AnyScorer
 from ..scorers import onnx_session
 from .kernel_modules import ROOM, KernelRowScorer, digit_count
-from .onnx_export import export_module
+from .onnx_file import export_module
 
 _COMPARED_ITEMS = 256
 """How many items' rows are compared."""

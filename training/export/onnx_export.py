@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnx
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.export import Dim
 
 from nann.bundle import (
@@ -32,20 +28,22 @@ from nann.durable_files import scratch_folder
 from nann.errors import BundleError, DataError, ScorerError
 from nann.item_rows import ItemRows, candidate_tensor
 from nann.light_walk import light_users
+from nann.native_scorer import NATIVE_SCORER_FILE
 from nann.reachability import Reachability
 from nann.score_agreement import MIN_ORDER, TOLERANCE, Agreement, typical_score
 from nann.scorer import Float32Array
-from nann.signature import ROW_SCORER, SCORER, USER_ENCODER, ModelSpec
+from nann.scorer_check import SCORER_CHECK_FILE
+from nann.signature import ROW_SCORER, SCORER, USER_ENCODER
 
 from ..scorers import GatheringScorer, OnnxScorer, OnnxUserEncoder, trained_attention
 from .model_contract import check_modules, example_candidates, example_users, half_advice, plain_module, root_cause
+from .native_form import write_native
+from .onnx_file import export_module, external_data_file
 
 PARITY_SHAPES = ((1, 1), (1, 61), (2, 7), (3, 256), (16, 1000))
 """(users, candidates) at which torch and onnxruntime are compared."""
 _LIGHT_ITEMS = 1000
 """About how many items' light scores are compared."""
-_EXTERNAL_BYTES = 1 << 20
-"""Tensors of this size or more are stored beside the ONNX file."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,7 @@ class ExportReport:
 
     Attributes:
         item_row_width: R, columns of item_rows.npy; 0 if the scorer has an item table.
+        native: the scorer's native form (`nann.native_scorer`), None for modules that have none.
     """
 
     user_encoder_bytes: int
@@ -63,6 +62,7 @@ class ExportReport:
     max_difference: float
     tolerance: float
     shapes_checked: int
+    native: Mapping[str, Any] | None = None
 
 
 @trained_attention()
@@ -107,6 +107,7 @@ def export_to_bundle(
         agreement = check_parity(bundle, user_encoder, of_candidates, encoder_path, scorer_path, rows)
         if rows is not None:
             np.save(folder / ITEM_ROWS_FILE, rows.base)
+        native = write_native(scorer, scorer_path)
         written, derived = _replace_exported(folder, bundle.path)
     sizes = {name: written[name] + written.get(external_data_file(name), 0) for name in paths}
     report = ExportReport(
@@ -117,6 +118,7 @@ def export_to_bundle(
         max_difference=agreement.error,
         tolerance=TOLERANCE,
         shapes_checked=len(PARITY_SHAPES),
+        native=native,
     )
     changed = bundle.change(written=written, removed=derived, export=asdict(report))
     tools = {name: version(name) for name in ("torch", "onnx", "onnxruntime")}
@@ -144,7 +146,8 @@ def _replace_exported(exported: Path, folder: Path) -> tuple[dict[str, int], set
     written = {path.name: path.stat().st_size for path in exported.iterdir()}
     external = map(external_data_file, (USER_ENCODER_FILE, SCORER_FILE, ITEM_ENCODER_FILE))
     of_items = (ITEM_ENCODER_FILE, ITEM_FIELDS_FILE)
-    derived = {SCORER_HALF_FILE, ITEM_ROWS_FILE, *WARMUP_FILES.values(), *of_items, *external} - set(written)
+    own = (SCORER_HALF_FILE, NATIVE_SCORER_FILE, SCORER_CHECK_FILE, ITEM_ROWS_FILE)
+    derived = {*own, *WARMUP_FILES.values(), *of_items, *external} - set(written)
     for name in derived:
         (folder / name).unlink(missing_ok=True)
     for name in written:
@@ -246,100 +249,6 @@ def _light_scores(bundle: Bundle, states: Float32Array) -> Float32Array:
     some = bundle.light_vectors[:: -(-bundle.item_count // _LIGHT_ITEMS)]
     scores: Float32Array = light_users(states, some.shape[1]) @ some.T
     return scores
-
-
-def export_module(
-    module: nn.Module,
-    inputs: tuple[Tensor, ...],
-    spec: ModelSpec,
-    dynamic_shapes: tuple[dict[int, Dim], ...],
-    path: Path,
-) -> None:
-    """Writes a module, in evaluation mode and on the CPU, as ONNX with the names and types of `spec`.
-
-    `inputs` are examples; each dimension that varies, by `dynamic_shapes`, must be at least 2.
-
-    Raises:
-        ScorerError: if torch can't export it.
-    """
-    names = [tensor.name for tensor in spec.inputs]
-    try:
-        with _quiet():
-            program = torch.onnx.export(
-                module, inputs, dynamo=True, input_names=names, output_names=[tensor.name for tensor in spec.outputs],
-                dynamic_shapes=dynamic_shapes, verbose=False,
-            )  # fmt: skip
-    except Exception as error:  # the exporter wraps any exception of the module or of torch.export in its own types
-        raise ScorerError(
-            f"{spec.name} can't be exported to ONNX: {root_cause(error)}; expected a module that torch.export can "
-            f"trace: without branches on values, and with sizes taken from its inputs{_mask_advice(module)}"
-        ) from error
-    assert program is not None
-    model = program.model_proto
-    for part in (*model.graph.node, *model.graph.value_info, model.graph):
-        part.ClearField("metadata_props")  # holds stack traces and paths of this machine
-    _declare_signature(model, spec)
-    _save(model, path)
-
-
-def _mask_advice(module: nn.Module) -> str:
-    """For modules of torch that look at the values of a mask to find out whether it is causal."""
-    if any(isinstance(part, nn.TransformerEncoder) for part in module.modules()):
-        return "; call nn.TransformerEncoder with is_causal=False, which still applies the mask"
-    return ""
-
-
-def external_data_file(name: str) -> str:
-    """Name of the file beside an ONNX file that holds its large tensors."""
-    return f"{name}.data"
-
-
-def _save(model: onnx.ModelProto, path: Path) -> None:
-    """Writes a model, its large tensors as external data.
-
-    onnxruntime maps that file: all processes share one copy, and none parses it. An ONNX file itself ends at 2 GB.
-    """
-    data = path.with_name(external_data_file(path.name))
-    onnx.save(
-        model, str(path), save_as_external_data=True, location=data.name, size_threshold=_EXTERNAL_BYTES,
-        convert_attribute=False,
-    )  # fmt: skip
-    if data.exists():
-        data.chmod(path.stat().st_mode)  # onnx makes it readable for the owner only
-
-
-def _declare_signature(model: onnx.ModelProto, spec: ModelSpec) -> None:
-    """Makes the file declare the tensors of `nann.signature`, which Triton's ONNX Runtime backend checks.
-
-    Adds inputs that the module does not read, and makes the widths of this bundle (S, L, P, R) symbols.
-    """
-    declared = {value.name: value for value in (*model.graph.input, *model.graph.output)}
-    for tensor in (*spec.inputs, *spec.outputs):
-        value = declared.get(tensor.name)
-        if value is None:
-            value = model.graph.input.add(name=tensor.name)
-            value.type.tensor_type.elem_type = onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype)
-            value.type.tensor_type.shape.dim.add(dim_param="B")
-            for _ in tensor.shape:
-                value.type.tensor_type.shape.dim.add()
-        *counts, width = value.type.tensor_type.shape.dim[1:]
-        for dimension, name in (*((count, "count") for count in counts), (width, "width")):
-            if not dimension.dim_param:
-                dimension.dim_param = f"{tensor.name}_{name}"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides the exporter's progress and its deprecation warnings, which do not concern the user."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    void = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(void), contextlib.redirect_stderr(void):
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            logging.disable(disabled)
 
 
 def require_exported(bundle: Bundle) -> None:

@@ -6,9 +6,11 @@ from time import monotonic
 from typing import Any
 
 from nann.bundle import Bundle
+from nann.scorer_check import CHECKED_ITEMS, CHECKED_USERS
 
 from ..data.prepared import PreparedData
 from ..scorers import OnnxScorer
+from .checked_users import add_check
 from .measured_users import MeasuredUsers, bundle_users
 from .tune import SPLIT, entries_to_tune, tune_entries, tuning_record, write_tuning
 from .tuning_search import Aim, SearchTuning, merged
@@ -23,7 +25,8 @@ def recommend_search(bundle: Bundle, data: PreparedData) -> dict[str, Any] | Non
     """Tries a short ladder of settings, and makes the cheapest that covers 99% the bundle's default.
 
     If none does within a quarter of the corpus, the best becomes the default. A bundle that was tuned stays as it is.
-    `nann export` calls this, not `nann index`: what is measured is the scorer that will be served.
+    `nann export` calls this, not `nann index`: what is measured is the scorer that will be served. The bundle also gets
+    what its server's engines are compared on (`nann.scorer_check`).
 
     Args:
         bundle: exported, of the same scorer as its graph.
@@ -34,12 +37,17 @@ def recommend_search(bundle: Bundle, data: PreparedData) -> dict[str, Any] | Non
         bundle keeps the configuration's search.
     """
     known: dict[str, Any] | None = bundle.notes.get("tuning")
-    if known is not None or not len(data.target_users(SPLIT)):
+    if not len(data.target_users(SPLIT)):
         return known
     start = monotonic()
-    queries, batch = bundle_users(bundle, data, SPLIT, USERS)
+    queries, batch = bundle_users(bundle, data, SPLIT, USERS if known is None else CHECKED_USERS)
     scorer, top_k = OnnxScorer.of_bundle(bundle), bundle.search_params.top_k
-    users = MeasuredUsers.of(scorer, batch, queries, bundle.item_count, top_k)
+    most = max(top_k, min(CHECKED_ITEMS, bundle.item_count))
+    users = MeasuredUsers.of(scorer, batch, queries, bundle.item_count, most)
+    bundle = add_check(bundle, scorer, users)
+    if known is not None:
+        return known
+    users = users.cut(top_k)
     for max_share in (MAX_SHARE, 1.0):  # of a tiny corpus every search scores more than a quarter
         by_entry: dict[str, SearchTuning] = {}
         for entry in entries_to_tune(bundle):  # each by itself: requests may ask for either

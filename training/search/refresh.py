@@ -44,6 +44,7 @@ from nann.item_ids import Ids
 from nann.manifest import JOURNAL_SEQUENCE
 from nann.reachability import Reachability
 from nann.scorer import Float32Array
+from nann.scorer_check import SCORER_CHECK_FILE, ScorerCheck
 from nann.search_input import SearchIndex
 
 from ..config import IndexConfig
@@ -232,6 +233,8 @@ def _write(folder: Path, bundle: Bundle, snapshot: Snapshot, items: _Items, thre
         entries["attributes"], files = _attributes(bundle, snapshot, items).save(folder)
         written += files
     written += _names(folder, bundle, items)
+    if SCORER_CHECK_FILE in bundle.manifest["files"]:
+        written.append(ScorerCheck.load(bundle.path).renumbered(items.old, bundle.item_count).save(folder))
     _finish(folder, bundle, written, entries, reachability)
     return len(reachability.unreachable)
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from nann.python_backend.engines.onnx_torch import OnnxTorchModule
 from nann.signature import SCORER, USER_ENCODER
-from nann.training.export.onnx_export import export_module
+from nann.training.export.onnx_file import export_module
 
 pytestmark = pytest.mark.heavy
 ITEMS, WIDTH, LENGTH = 50, 8, 6
