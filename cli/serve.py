@@ -67,8 +67,8 @@ def serve(
         int | None,
         typer.Option(
             min=1,
-            help="With --steps one: how many processes do requests side by side. Default: one for each core, as far as "
-            "their weights take little memory.",
+            help="With --steps one or two: how many processes search side by side. Default: one for each core, as far "
+            "as their weights take little memory.",
             show_default=False,
         ),
     ] = None,
@@ -136,7 +136,7 @@ def serve(
     from ..python_backend.server.served_form import chosen_steps
     from ..python_backend.server.tls import ServerTls
     from ..python_backend.server.triton import ServerOptions, TritonServer
-    from ..python_backend.version_folder import ONE
+    from ..python_backend.version_folder import SEPARATE
 
     find_triton().check_target(target)
     divided, said = chosen_steps(steps, target, has_gpu(), instances)
@@ -164,8 +164,8 @@ def serve(
             signal.signal(number, _stop)
         version = install_if_new(bundle, repository, plans)
         check_target(repository, target)
-        if divided == ONE:
-            set_instances(repository, instances)
+        if divided != SEPARATE:
+            set_instances(repository, divided, instances)
         if histories is not None:
             record_address(repository, None if histories == NO_HISTORIES else histories)
         if log_file is None and sys.stderr.isatty() and os.access(repository, os.W_OK):

@@ -182,7 +182,7 @@ def _one_step(repository: Path, kind: IdKind, steps: str) -> str:
     text = with_blocks_of(text, ensemble.read_text(encoding="utf-8"), "output")
     text += "\n" + (base.parent / "additions" / _ONE_STEP_FILE).read_text(encoding="utf-8")
     text = with_parameter(text, SCORER.name, "bls" if steps == TWO else "in_process")
-    return _with_ids(kind, base, text if steps == TWO else with_instances(text, recorded_instances(repository)))
+    return _with_ids(kind, base, with_instances(text, recorded_instances(repository)))
 
 
 def with_candidates(text: str, tensor: TensorSpec) -> str | None:

@@ -99,13 +99,13 @@ def install_if_new(bundle: Path | None, repository: Path, plans: Path | None = N
             return _activate(repository)
 
 
-def set_instances(repository: Path, asked: int | None) -> int:
-    """Sets how many processes do whole requests, where `nann serve --steps one` serves; None: as many as fit.
+def set_instances(repository: Path, steps: str, asked: int | None) -> int:
+    """Sets how many processes search side by side, where `nann serve` serves with one step; None: as many as fit.
 
     Returns:
         The number; the configuration of beam_retrieval has the last word if a person has set another than 1 there.
     """
-    instances = asked or fitting_instances(current_bundle(repository), core_count())
+    instances = asked or fitting_instances(current_bundle(repository), steps, core_count())
     if record_instances(repository, instances):
         current = Versions.read(repository).current
         assert current is not None

@@ -1,4 +1,4 @@
-"""How many processes do whole requests, side by side (`nann serve --steps one`)."""
+"""How many processes search side by side (`nann serve --steps one` and `two`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle
 from nann.durable_files import write_json
 from nann.errors import ConfigError
 
-from ..version_folder import onnx_files
+from ..version_folder import ONE, onnx_files
 
 SETTING_FILE = Path(".versions") / "instances.json"
 _MORE_BYTES = 512 << 20
@@ -18,10 +18,11 @@ _PROCESS_BYTES = 100 << 20
 """Of a process without the weights, about."""
 
 
-def fitting_instances(bundle: Bundle, cores: int) -> int:
-    """One for each core, as far as memory allows: each process has the weights of user encoder and scorer."""
+def fitting_instances(bundle: Bundle, steps: str, cores: int) -> int:
+    """One for each core, as far as memory allows: each has the weights of the user encoder, and in ONE the scorer's."""
     files = bundle.manifest["files"]
-    models = (onnx_files(bundle.manifest, name) for name in (USER_ENCODER_FILE, SCORER_FILE))
+    names = (USER_ENCODER_FILE, SCORER_FILE) if steps == ONE else (USER_ENCODER_FILE,)
+    models = (onnx_files(bundle.manifest, name) for name in names)
     weights = sum(int(files[name]["bytes"]) for names in models for name in names)
     return max(1, min(cores, 1 + _MORE_BYTES // (_PROCESS_BYTES + weights)))
 

@@ -49,10 +49,10 @@ def chosen_steps(asked: str, target: str, gpu: bool, instances: int | None = Non
             f"{target!r}; expected --target {EMBEDDED}, or --steps {SEPARATE}"
         )
     steps = asked if asked != AUTO else ONE if target == EMBEDDED and not gpu else SEPARATE
-    if instances is not None and steps != ONE:
+    if instances is not None and steps == SEPARATE:
         raise ConfigError(
-            f"--instances is {instances}, and steps are {steps}; it is of --steps {ONE}: here instance_group in "
-            "config.pbtxt of beam_retrieval says it"
+            f"--instances is {instances}, and steps are {steps}; it is of --steps {ONE} and {TWO}: here instance_group "
+            "in config.pbtxt of beam_retrieval says it"
         )
     why = "" if asked != AUTO or steps == SEPARATE else ": no GPU is here"
     return steps, f"steps {steps} ({_WORDS[steps]}){why}"

@@ -109,13 +109,13 @@ def test_as_many_processes_as_fit_or_as_somebody_says(tmp_path, monkeypatch):
     bundle = tiny_bundle.make_bundle(tmp_path / "bundle")
     install_bundle(bundle.path, tmp_path / "r")
     monkeypatch.setattr(install, "core_count", lambda: 3)
-    assert (set_instances(tmp_path / "r", None), counts(tmp_path / "r")) == (3, [3])
-    assert (set_instances(tmp_path / "r", 5), counts(tmp_path / "r")) == (5, [5])
+    assert (set_instances(tmp_path / "r", "one", None), counts(tmp_path / "r")) == (3, [3])
+    assert (set_instances(tmp_path / "r", "one", 5), counts(tmp_path / "r")) == (5, [5])
     install_bundle(bundle.path, tmp_path / "r")
     assert counts(tmp_path / "r") == [5], "a deploy does not change it"
     base = tmp_path / "r" / BEAM_RETRIEVAL.name / "config.pbtxt"
     base.write_text(base.read_text().replace("count: 1", "count: 2"))
-    set_instances(tmp_path / "r", 7)
+    set_instances(tmp_path / "r", "one", 7)
     assert counts(tmp_path / "r") == [2], "a person has the last word"
     (tmp_path / "r" / SETTING_FILE).write_text("{}")
     with pytest.raises(ConfigError, match=r"instances.json can't be read \('instances'\); remove it, and start `nann"):
@@ -124,9 +124,9 @@ def test_as_many_processes_as_fit_or_as_somebody_says(tmp_path, monkeypatch):
 
 def test_large_weights_have_one_process(tmp_path):
     bundle = tiny_bundle.make_bundle(tmp_path / "bundle")
-    assert fitting_instances(bundle, 64) == 6
+    assert fitting_instances(bundle, "one", 64) == 6
     bundle.manifest["files"]["scorer.onnx"]["bytes"] = 600 << 20
-    assert fitting_instances(bundle, 64) == 1
+    assert [fitting_instances(bundle, steps, 64) for steps in ("one", "two")] == [1, 6]
 
 
 def test_blocks_end_where_their_brackets_do():
