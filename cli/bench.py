@@ -32,6 +32,13 @@ def bench(
     users: Annotated[int, typer.Option(min=1, help="Test users, asked in turn.")] = 100,
     window_s: Annotated[float, typer.Option(min=0.5, help="Length of each of a load's three windows.")] = 5.0,
     repeats: Annotated[int, typer.Option(min=1, help="How often each alternative is timed; they take turns.")] = 7,
+    before: Annotated[
+        Path | None,
+        typer.Option(
+            help="Command `nann` of another installation, such as one of an earlier release, for --only before.",
+            show_default=False,
+        ),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Only compare some ratios with those in --out; fails if one regressed.")
     ] = False,
@@ -52,10 +59,9 @@ def bench(
     if check:
         _check(out / REPORT.results_file, cache, window_s, json)
         return
-    settings = _settings(cache, real, data, table1_items, users=users, window_s=window_s, repeats=repeats)
-    command = as_typed(
-        "nann bench", only=only, table1_items=table1_items, users=users, window_s=window_s, repeats=repeats
-    )
+    sizes = {"users": users, "window_s": window_s, "repeats": repeats}
+    settings = _settings(cache, real, data, table1_items, before=before, **sizes)
+    command = as_typed("nann bench", only=only, table1_items=table1_items, before=before, **sizes)
     body = run_benchmarks(benchmarks, settings, out, command=command, again=only is not None, say=say)
     output.print(make_table("serving speed", ("", "measured", "goal"), measured_headlines(body)))
     output.print(f"written to {out / REPORT.text_file} and {out / REPORT.results_file}")

@@ -63,6 +63,15 @@ def serve(
             envvar="NANN_STEPS",
         ),
     ] = "auto",
+    instances: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="With --steps one or two: how many processes search side by side. Default: one for each core, as far "
+            "as their weights take little memory.",
+            show_default=False,
+        ),
+    ] = None,
     plans: Annotated[
         Path | None, typer.Option(help="TensorRT plans from `nann build-engine`, for the target tensorrt.")
     ] = None,
@@ -120,16 +129,17 @@ def serve(
     """
     from ..python_backend.histories.opening import open_histories, record_address, recorded_address
     from ..python_backend.repository.configs import check_target
-    from ..python_backend.repository.install import current_bundle, install_if_new
+    from ..python_backend.repository.install import current_bundle, install_if_new, set_instances
     from ..python_backend.server.admin_key import read_admin_key
     from ..python_backend.server.install import find_triton, has_gpu
     from ..python_backend.server.ports import check_ports
     from ..python_backend.server.served_form import chosen_steps
     from ..python_backend.server.tls import ServerTls
     from ..python_backend.server.triton import ServerOptions, TritonServer
+    from ..python_backend.version_folder import SEPARATE
 
     find_triton().check_target(target)
-    divided, said = chosen_steps(steps, target, has_gpu())
+    divided, said = chosen_steps(steps, target, has_gpu(), instances)
     tls = ServerTls.of_options(tls_cert, tls_key, tls_ca)
     key = read_admin_key(admin_key_file)
     ports = (http_port, grpc_port, metrics_port)
@@ -154,6 +164,8 @@ def serve(
             signal.signal(number, _stop)
         version = install_if_new(bundle, repository, plans)
         check_target(repository, target)
+        if divided != SEPARATE:
+            set_instances(repository, divided, instances)
         if histories is not None:
             record_address(repository, None if histories == NO_HISTORIES else histories)
         if log_file is None and sys.stderr.isatty() and os.access(repository, os.W_OK):

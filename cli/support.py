@@ -81,7 +81,7 @@ def say(line: str) -> None:
     console.print(line, style=style, highlight=False, markup=False)
 
 
-def as_typed(command: str, **options: str | int | float | None) -> str:
+def as_typed(command: str, **options: str | int | float | Path | None) -> str:
     """The command line; only the last part of a path is kept, since the rest means nothing on another machine."""
     given = ((name.replace("_", "-"), value) for name, value in options.items() if value is not None)
     return " ".join([command, *(f"--{name} {Path(str(value)).name}" for name, value in given)])

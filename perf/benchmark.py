@@ -24,6 +24,7 @@ class BenchSettings:
         repeats: how often each alternative is timed; they take turns, so that a noisy minute affects all of them.
         users: test users, asked in turn.
         window_s: length of one of perf_analyzer's windows.
+        before: the command `nann` of another installation, to compare with; None: there is none.
     """
 
     real: Corpus
@@ -32,6 +33,7 @@ class BenchSettings:
     repeats: int = 7
     users: int = 100
     window_s: float = 5.0
+    before: Path | None = None
 
     @property
     def corpora(self) -> dict[str, Corpus]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,16 @@ class Headline:
     goal: str
 
 
+def _before_after(corpus: str, words: str, **p50_goals: str) -> Iterator[Headline]:
+    """This installation against another one, in each of its forms."""
+    for form, goal in p50_goals.items():
+        what = f"{words}, {'scorer by BLS' if form == 'bls' else 'one process'}: this installation / --before"
+        yield Headline(f"served_{corpus}_p50_ratio.{form}", f"served p50 on {what}", goal)
+        yield Headline(
+            f"served_{corpus}_throughput_ratio.{form}", f"throughput of 16 clients on {what}", "at least 1.5"
+        )
+
+
 HEADLINES = (
     Headline("marking.native_over_numpy", "marking visited items: NumPy set operations / native bitmap", "at least 10"),
     Headline("marking.native_over_python", "marking visited items: Python sets / native bitmap", "at least 50"),
@@ -27,6 +37,8 @@ HEADLINES = (
         "at most 1.3",
     ),
     Headline("served_over_scorer_p50_in_process", "the same, scorer in the process of the search", "at most 1.3"),
+    *_before_after("real", "the real corpus", bls="at most 0.75", fastest="at most 0.45"),
+    *_before_after("table1", "Table 1's corpus", bls="at most 0.65", fastest="at most 0.5"),
     Headline(
         "by_id_more_ms.redis", "served p50 by user id from Redis, above the same with its history [ms]", "at most 1"
     ),

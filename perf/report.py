@@ -6,6 +6,7 @@ from ..training.reports.report import Report
 from ..training.reports.text import table
 from .benchmark import Benchmark, Json
 from .benchmarks import (
+    before,
     by_user,
     catalog,
     filters,
@@ -41,6 +42,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     growth.BENCHMARK,
     prepare.BENCHMARK,
     refresh.BENCHMARK,
+    before.BENCHMARK,
     gate.BENCHMARK,
 )
 """In the order of the report. A new one is a `Benchmark` in a module of its own and a line here."""

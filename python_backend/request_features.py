@@ -20,7 +20,7 @@ from nann.errors import RequestError
 from nann.features import FeatureTransform
 from nann.item_ids import Ids
 from nann.kernels import Int64Array
-from nann.search_requests import excludes_history, request_key
+from nann.search_requests import arrived_ns, excludes_history, request_key
 from nann.signature import (
     ALLOW_ITEM_IDS,
     BEHAVIOR_ITEM_IDS,
@@ -166,7 +166,7 @@ class RequestFeatures:
             history = self._features.item_codes(ids)
             excluded = history if excluded is None else np.concatenate([excluded, history], axis=1)
         origin = Origin(
-            now_ns,
+            arrived_ns(parameters) or now_ns,
             request_key(parameters),
             excluded,
             self._listed(request, self._allow),

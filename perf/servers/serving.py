@@ -88,7 +88,8 @@ def install(bundle: Path, repository: Path, deployment: Deployment | None = None
         if deployment.scorer is not None and model == BEAM_RETRIEVAL.name:
             config.parameters[SCORER.name].string_value = deployment.scorer
         path.write_text(text_format.MessageToString(config), encoding="utf-8")
-    write_made_configs(repository, 1)
+    if deployment.steps != SEPARATE:
+        write_made_configs(repository, 1)
     return repository
 
 

@@ -28,6 +28,13 @@ def with_parameter(text: str, key: str, value: str) -> str:
     return text if found else text + added
 
 
+def with_instances(text: str, count: int) -> str:
+    """The text with so many instances in place of a single one; any other number that a person has set stays."""
+    for start, end in _blocks(text, ("instance_group",)):
+        return text[:start] + re.sub(r"\bcount:\s*1\b", f"count: {count}", text[start:end]) + text[end:]
+    return text
+
+
 def _blocks(text: str, fields: tuple[str, ...]) -> Iterator[tuple[int, int]]:
     for found in re.finditer(rf"^(?:{'|'.join(fields)})\s*:?\s*(?=[\[{{])", text, re.MULTILINE):
         depth = 0

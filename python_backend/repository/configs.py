@@ -41,7 +41,8 @@ from ..version_folder import (
     TORCH,
     TWO,
 )
-from .config_text import with_blocks_of, with_parameter, without_blocks
+from .config_text import with_blocks_of, with_instances, with_parameter, without_blocks
+from .instances import recorded_instances
 from .tensorrt_configs import WARMUP_FOLDER
 
 _TARGETS = (EMBEDDED, "onnxruntime", TORCH, TENSORRT)
@@ -180,7 +181,8 @@ def _one_step(repository: Path, kind: IdKind, steps: str) -> str:
     text = with_blocks_of(text, features.read_text(encoding="utf-8"), "input", "parameters")
     text = with_blocks_of(text, ensemble.read_text(encoding="utf-8"), "output")
     text += "\n" + (base.parent / "additions" / _ONE_STEP_FILE).read_text(encoding="utf-8")
-    return _with_ids(kind, base, with_parameter(text, SCORER.name, "bls" if steps == TWO else "in_process"))
+    text = with_parameter(text, SCORER.name, "bls" if steps == TWO else "in_process")
+    return _with_ids(kind, base, with_instances(text, recorded_instances(repository)))
 
 
 def with_candidates(text: str, tensor: TensorSpec) -> str | None:

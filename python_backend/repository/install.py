@@ -9,12 +9,14 @@ from pathlib import Path
 from nann.bundle import Bundle
 from nann.bundle_check import check_servable
 from nann.errors import BundleError, ConfigError
+from nann.kernels import core_count
 from nann.plans import Plans
 
 from ..history import Versions, bundle_of, release_path
 from ..server.repository_lock import repository_lock
 from ..version_folder import TEMPLATE, TENSORRT, bundle_artefacts
 from .configs import copy_template, pin_ensemble, search_bounds, write_made_configs
+from .instances import fitting_instances, record_instances
 from .versions import (
     DEFAULT_KEPT_VERSIONS,
     identity_of,
@@ -95,6 +97,20 @@ def install_if_new(bundle: Path | None, repository: Path, plans: Path | None = N
         copy_template(repository)
         with locked(repository):
             return _activate(repository)
+
+
+def set_instances(repository: Path, steps: str, asked: int | None) -> int:
+    """Sets how many processes search side by side, where `nann serve` serves with one step; None: as many as fit.
+
+    Returns:
+        The number; the configuration of beam_retrieval has the last word if a person has set another than 1 there.
+    """
+    instances = asked or fitting_instances(current_bundle(repository), steps, core_count())
+    if record_instances(repository, instances):
+        current = Versions.read(repository).current
+        assert current is not None
+        write_made_configs(repository, current)
+    return instances
 
 
 def current_bundle(repository: Path) -> Bundle:

@@ -9,6 +9,8 @@
 //   the admin key, and `catalog`, which changes what is served, over both protocols. gRPC's metadata come as parameters
 //   of the request (--grpc-header-forward-pattern); the key is taken out here, so that no model ever gets it.
 //
+// It also notes when a request came: its deadline counts from then, although it may wait in a queue.
+//
 // The calls of models to models (BLS) come from the Python backend's library and pass.
 #include <link.h>
 
@@ -16,6 +18,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <mutex>
 #include <string>
 #include <unordered_set>
@@ -28,6 +31,8 @@ struct TRITONSERVER_InferenceRequest;
 struct TRITONSERVER_InferenceTrace;
 struct TRITONSERVER_Server;
 extern "C" TRITONSERVER_Error* TRITONSERVER_ErrorNew(int code, const char* message);
+extern "C" TRITONSERVER_Error* TRITONSERVER_InferenceRequestSetIntParameter(TRITONSERVER_InferenceRequest* request,
+                                                                            const char* key, int64_t value);
 extern "C" TRITONSERVER_Error* TRITONSERVER_BufferAttributesByteSize(TRITONSERVER_BufferAttributes* attributes,
                                                                      size_t* bytes);
 
@@ -41,6 +46,7 @@ constexpr size_t kMostBytes = 48 << 20;
 constexpr uint64_t kMostUnpacked = 16 << 20;
 constexpr const char* kPublicModel = "nann";
 constexpr const char* kCatalog = "catalog";
+constexpr const char* kArrived = "triton_nann_arrived_ns";
 constexpr const char* kAdminMetadata = "triton-grpc-protocol-nann-admin-key";
 
 // The begin of zlib's z_stream, and its Z_DATA_ERROR.
@@ -209,6 +215,12 @@ EXPORTED TRITONSERVER_Error* TRITONSERVER_ServerInferAsync(TRITONSERVER_Server* 
                    " was called without the admin key, or with another one; it belongs in the HTTP header "
                    "nann-admin-key, or in the gRPC metadata " +
                    kAdminMetadata);
+  if (is_program(__builtin_return_address(0))) {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);  // what Python's time.monotonic_ns reads
+    const int64_t now_ns = static_cast<int64_t>(now.tv_sec) * 1000000000 + now.tv_nsec;
+    if (TRITONSERVER_Error* error = TRITONSERVER_InferenceRequestSetIntParameter(request, kArrived, now_ns)) return error;
+  }
   return real(server, request, trace);
 }
 

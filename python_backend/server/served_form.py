@@ -29,13 +29,14 @@ _WORDS = {
 }
 
 
-def chosen_steps(asked: str, target: str, gpu: bool) -> tuple[str, str]:
+def chosen_steps(asked: str, target: str, gpu: bool, instances: int | None = None) -> tuple[str, str]:
     """One of `STEPS`, and a line that says so.
 
     Args:
         asked: one of `STEPS`, or AUTO.
         target: of Triton.
         gpu: whether the machine has a GPU. There the shape of a server stays the same, whatever runs the scorer.
+        instances: that somebody asks for; None: nobody does.
 
     Raises:
         ConfigError: if there is no such choice, or the target does not allow it.
@@ -48,6 +49,11 @@ def chosen_steps(asked: str, target: str, gpu: bool) -> tuple[str, str]:
             f"{target!r}; expected --target {EMBEDDED}, or --steps {SEPARATE}"
         )
     steps = asked if asked != AUTO else ONE if target == EMBEDDED and not gpu else SEPARATE
+    if instances is not None and steps == SEPARATE:
+        raise ConfigError(
+            f"--instances is {instances}, and steps are {steps}; it is of --steps {ONE} and {TWO}: here instance_group "
+            "in config.pbtxt of beam_retrieval says it"
+        )
     why = "" if asked != AUTO or steps == SEPARATE else ": no GPU is here"
     return steps, f"steps {steps} ({_WORDS[steps]}){why}"
 

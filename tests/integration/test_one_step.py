@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import numpy as np
@@ -18,7 +20,7 @@ from support.under_load import MIXED, Load
 
 from nann.bundle import Bundle
 from nann.clients import RetrievalClient
-from nann.errors import NannError
+from nann.errors import NannError, RequestTimeout
 from nann.python_backend.repository.deploy import deploy, rollback_online
 from nann.python_backend.repository.install import install_bundle
 from nann.python_backend.server.triton import TritonServer
@@ -98,6 +100,22 @@ def test_every_answer_and_every_error_is_the_same(form, protocol):
                 assert isinstance(one, dict), (one, history, options)
                 for name, array in separate.items():
                     np.testing.assert_array_equal(one[name], array, err_msg=f"{name} of {options}")
+
+
+def test_a_deadline_counts_from_when_the_server_took_the_request(form):
+    """The first process stands still when a request comes: it is late, although the search would take no time."""
+    for steps, server in form.items():
+        with RetrievalClient(server.grpc_url, timeout_s=20) as client, ThreadPoolExecutor() as pool:
+            client.retrieve(IDS[20:23].tolist(), deadline_ms=300)
+            pid = stubs(server.pid)["feature_transform" if steps == "separate" else "beam_retrieval"]
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                asked = pool.submit(client.retrieve, IDS[20:23].tolist(), deadline_ms=300)
+                time.sleep(0.5)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            with pytest.raises(RequestTimeout, match="did not end within its deadline"):
+                asked.result()
 
 
 def test_text_ids(tmp_path):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from support.live_bundle import item_ids
-from support.own_server import server_options
+from support.own_server import STEPS, server_options
 from support.ports import free_ports
 from support.server_usage import commands_with
 from support.waiting import wait_until
@@ -64,7 +64,7 @@ def serve(live_bundle_path, tmp_path):
 def _arguments(bundle, tmp_path, http, grpc, metrics):
     return [
         *("--bundle", str(bundle), "--repository", str(tmp_path / "repository"), "--log-file", str(tmp_path / "log")),
-        *("--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)),
+        *("--steps", STEPS, "--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)),
     ]
 
 

@@ -7,10 +7,13 @@ from google.protobuf import text_format
 from support import tiny_bundle
 from tritonclient.grpc import model_config_pb2
 
+from nann.errors import ConfigError
 from nann.item_ids import TEXT
+from nann.python_backend.repository import install
 from nann.python_backend.repository.config_text import with_blocks_of, with_parameter, without_blocks
 from nann.python_backend.repository.configs import check_target, write_made_configs
-from nann.python_backend.repository.install import install_bundle
+from nann.python_backend.repository.install import install_bundle, set_instances
+from nann.python_backend.repository.instances import SETTING_FILE, fitting_instances, recorded_instances
 from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, FEATURE_TRANSFORM, ITEM_ID_TENSORS, ONE_STEP, SCORER
 
 FORMS = ("one_step", "two_steps")
@@ -95,6 +98,35 @@ def test_changes_by_hand_reach_it_and_what_protobuf_has_written_too(tmp_path):
     made = parse(tmp_path / BEAM_RETRIEVAL.name / "configs" / "one_step.pbtxt")
     assert [made.parameters[key].string_value for key in ("deadline_ms", "max_list_length")] == ["77", "77"]
     assert tensors(made.input) == wanted(ONE_STEP.inputs, False)
+
+
+def counts(repository: Path) -> list[int]:
+    config = parse(repository / BEAM_RETRIEVAL.name / "configs" / "one_step.pbtxt")
+    return [group.count for group in config.instance_group]
+
+
+def test_as_many_processes_as_fit_or_as_somebody_says(tmp_path, monkeypatch):
+    bundle = tiny_bundle.make_bundle(tmp_path / "bundle")
+    install_bundle(bundle.path, tmp_path / "r")
+    monkeypatch.setattr(install, "core_count", lambda: 3)
+    assert (set_instances(tmp_path / "r", "one", None), counts(tmp_path / "r")) == (3, [3])
+    assert (set_instances(tmp_path / "r", "one", 5), counts(tmp_path / "r")) == (5, [5])
+    install_bundle(bundle.path, tmp_path / "r")
+    assert counts(tmp_path / "r") == [5], "a deploy does not change it"
+    base = tmp_path / "r" / BEAM_RETRIEVAL.name / "config.pbtxt"
+    base.write_text(base.read_text().replace("count: 1", "count: 2"))
+    set_instances(tmp_path / "r", "one", 7)
+    assert counts(tmp_path / "r") == [2], "a person has the last word"
+    (tmp_path / "r" / SETTING_FILE).write_text("{}")
+    with pytest.raises(ConfigError, match=r"instances.json can't be read \('instances'\); remove it, and start `nann"):
+        recorded_instances(tmp_path / "r")
+
+
+def test_large_weights_have_one_process(tmp_path):
+    bundle = tiny_bundle.make_bundle(tmp_path / "bundle")
+    assert fitting_instances(bundle, "one", 64) == 6
+    bundle.manifest["files"]["scorer.onnx"]["bytes"] = 600 << 20
+    assert [fitting_instances(bundle, steps, 64) for steps in ("one", "two")] == [1, 6]
 
 
 def test_blocks_end_where_their_brackets_do():

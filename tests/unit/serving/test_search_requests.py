@@ -4,7 +4,7 @@ import pytest
 
 from nann.errors import BundleError, RequestError
 from nann.search_params import SearchOptions, SearchParams, SeedParams
-from nann.search_requests import SearchBounds, TimeLimit, own_parameters, parse_search
+from nann.search_requests import ARRIVED, SearchBounds, TimeLimit, arrived_ns, own_parameters, parse_search
 
 DEFAULTS = SearchParams(20, (10, 30, 50), (1, 2, 3))
 BOUNDS = SearchBounds(max_top_k=200, max_ef=400, max_rounds=9)
@@ -199,3 +199,11 @@ def test_an_entry_that_the_bundle_can_not_serve():
         RequestError, match='entry is \'seeds\'; expected "layers" or "all": this bundle\'s model has no'
     ):
         parse(entry="seeds")
+
+
+def test_when_a_request_came():
+    assert arrived_ns("") is None
+    assert arrived_ns('{"top_k": 3}') is None
+    assert arrived_ns(f'{{"{ARRIVED}": 1, "top_k": 3, "{ARRIVED}": 77}}') == 77
+    assert arrived_ns(f'{{"{ARRIVED}": "x"}}') is None
+    assert own_parameters(f'{{"{ARRIVED}": 77, "top_k": 3}}') == {"top_k": 3}

@@ -1,0 +1,50 @@
+"""How many processes search side by side (`nann serve --steps one` and `two`)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle
+from nann.durable_files import write_json
+from nann.errors import ConfigError
+
+from ..version_folder import ONE, onnx_files
+
+SETTING_FILE = Path(".versions") / "instances.json"
+_MORE_BYTES = 512 << 20
+"""What all processes but the first may take together."""
+_PROCESS_BYTES = 100 << 20
+"""Of a process without the weights, about."""
+
+
+def fitting_instances(bundle: Bundle, steps: str, cores: int) -> int:
+    """One for each core, as far as memory allows: each has the weights of the user encoder, and in ONE the scorer's."""
+    files = bundle.manifest["files"]
+    names = (USER_ENCODER_FILE, SCORER_FILE) if steps == ONE else (USER_ENCODER_FILE,)
+    models = (onnx_files(bundle.manifest, name) for name in names)
+    weights = sum(int(files[name]["bytes"]) for names in models for name in names)
+    return max(1, min(cores, 1 + _MORE_BYTES // (_PROCESS_BYTES + weights)))
+
+
+def recorded_instances(repository: Path) -> int:
+    """How many the server of a repository has, unless its config.pbtxt of beam_retrieval says another number than 1.
+
+    Raises:
+        ConfigError: if what is recorded can't be read.
+    """
+    path = repository / SETTING_FILE
+    if not path.exists():
+        return 1
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["instances"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} can't be read ({error}); remove it, and start `nann serve` again") from error
+
+
+def record_instances(repository: Path, instances: int) -> bool:
+    """Records how many the next start has; returns whether that is another number than before."""
+    changes = instances != recorded_instances(repository)
+    if changes:
+        write_json(repository / SETTING_FILE, {"instances": instances})
+    return changes
