@@ -75,7 +75,10 @@ def test_the_faster_engine_is_taken_if_it_keeps_the_best_items(bundle, tmp_path)
     ("spoil", "reason"),
     [
         (lambda scores: scores[:, ::-1], r"keeps \d+\.\d% of the exact best 200; expected 99%"),
-        (lambda scores: np.where(scores == scores.max(), scores.min() - 1, scores), r"keeps 99\.[0-9]+% of the exact best 200$"),
+        (
+            lambda scores: np.where(scores == scores.max(), scores.min() - 1, scores),
+            r"keeps 99\.[0-9]+% of the exact best 200$",
+        ),
     ],
     ids=["all of them", "one in 600"],
 )
@@ -113,7 +116,7 @@ def test_a_bundle_without_a_check_or_a_native_form_runs_in_onnxruntime(bundle, t
     _, chosen = open_scorer(folder, "auto")
     assert chosen.name == "onnxruntime"
     assert "native: the bundle has no native form" in chosen.reason
-    with pytest.raises(ConfigError, match="engine is 'native', but the bundle has no native form.*; use auto or"):
+    with pytest.raises(ConfigError, match=r"engine is 'native', but the bundle has no native form.*; use auto or"):
         open_scorer(folder, "native")
 
 
@@ -137,7 +140,9 @@ def test_the_models_run_the_engine_that_was_recorded_or_is_configured(bundle, tm
         model = TritonPythonModel()
         model.initialize(triton_fakes.arguments_of(repository, "scorer", engine=engine, threads="1"))
         items = np.arange(40, dtype=np.int32)[None]
-        asked = {"candidates": items} if bundle.item_rows is None else {"candidate_rows": bundle.item_rows.gather(items)}
+        asked = (
+            {"candidates": items} if bundle.item_rows is None else {"candidate_rows": bundle.item_rows.gather(items)}
+        )
         states = ScorerCheck.load(bundle.path).user_states[:1]
         (response,) = model.execute([triton_fakes.Request({"user_state": states, **asked})])
         outputs[engine] = response.arrays()["candidate_scores"]
@@ -152,7 +157,9 @@ def test_the_models_run_the_engine_that_was_recorded_or_is_configured(bundle, tm
 def test_what_a_native_scorer_refuses_names_the_shapes(bundle, tmp_path):
     engine = NativeModel(bundle)
     states, items = np.zeros((1, 3), np.float32), np.zeros((1, 2), np.int32)
-    with pytest.raises(ScorerError, match=r"scorer failed on user_state \[1, 3\], candidate\w* \[1, 2\]: user_state has 3"):
+    with pytest.raises(
+        ScorerError, match=r"scorer failed on user_state \[1, 3\], candidate\w* \[1, 2\]: user_state has 3"
+    ):
         engine.score(states, items, bundle.item_rows)
 
 
@@ -164,8 +171,8 @@ def test_damaged_files_are_refused(bundle, tmp_path):
     path.write_bytes(content[:-1] + b"?")
     with pytest.raises(BundleError, match=r"scorer\.native\.npz has sha256"):
         open_scorer(folder, "auto")
+    changed = bundle.change(export={**bundle.manifest["export"], "native": {**INNER_PRODUCT, "heads": "x"}})
     with pytest.raises(BundleError, match="does not fit its manifest: heads is 'x'"):
-        changed = bundle.change(export={**bundle.manifest["export"], "native": {**INNER_PRODUCT, "heads": "x"}})
         NativeModel(changed)
     (bundle.path / NATIVE_SCORER_FILE).unlink()
     with pytest.raises(BundleError, match="has no native form of its scorer; run `nann export` again"):
