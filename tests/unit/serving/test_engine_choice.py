@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import live_bundle, triton_fakes
+from support import native_bundle, triton_fakes
+from support.native_bundle import INNER_PRODUCT, with_check
 
 from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError, ScorerError
-from nann.native_scorer import NATIVE_SCORER_FILE, SIMILARITY
+from nann.native_scorer import NATIVE_SCORER_FILE
 from nann.python_backend.engines.choose import open_scorer
 from nann.python_backend.engines.native_model import NativeModel
 from nann.python_backend.engines.onnx_model import EmbeddedScorer
@@ -21,35 +22,16 @@ from nann.python_backend.engines.recorded import SETTING_FILE, record_engine, re
 from nann.python_backend.repository.install import install_bundle
 from nann.scorer_check import SCORER_CHECK_FILE, ScorerCheck
 
-WIDTH = live_bundle.DIM + 1
-INNER_PRODUCT = {"form": SIMILARITY, "width": WIDTH}
-INNER_PRODUCT |= dict.fromkeys(("heads", "attended", "repeats", "digits", "evidences"), 0)
-
 
 @pytest.fixture(scope="module", params=[False, True], ids=["table", "rows"])
 def made(request, tmp_path_factory) -> Bundle:
-    """A bundle with the native form of its scorer, which is an inner product."""
-    path = tmp_path_factory.mktemp("made") / "bundle"
-    bundle = live_bundle.make_bundle(path, item_rows=request.param)
-    rows = {} if request.param else {"rows": np.pad(bundle.item_vectors, ((0, 0), (0, 1)))}
-    np.savez(path / NATIVE_SCORER_FILE, **rows)
-    return bundle.change(written=[NATIVE_SCORER_FILE], export={**bundle.manifest["export"], "native": INNER_PRODUCT})
+    return native_bundle.make_bundle(tmp_path_factory.mktemp("made") / "bundle", item_rows=request.param)
 
 
 @pytest.fixture
 def bundle(made, tmp_path) -> Bundle:
-    """A copy of its own, with a check of three users."""
-    copy = Bundle.open(shutil.copytree(made.path, tmp_path / "bundle"))
-    states = np.random.default_rng(0).normal(size=(3, WIDTH)).astype(np.float32)
-    states[:, -1] = 0
-    scores = states[:, :-1] @ copy.item_vectors.T
-    best = np.argsort(-scores, axis=1)[:, :800].astype(np.int32)
-    best[2, 500:] = -1
-    return with_check(copy, ScorerCheck(states, best, np.take_along_axis(scores, np.maximum(best, 0), 1)))
-
-
-def with_check(bundle: Bundle, check: ScorerCheck) -> Bundle:
-    return bundle.change(written=[check.save(bundle.path)])
+    """A copy of its own."""
+    return Bundle.open(shutil.copytree(made.path, tmp_path / "bundle"))
 
 
 def installed(bundle: Bundle, tmp_path: Path) -> Path:
