@@ -18,8 +18,11 @@
 
 #if defined(__GNUC__) || defined(__clang__)
 #define NANN_PREFETCH(address) __builtin_prefetch(address)
+// Into the second cache: many at once into the first would hold up the reads that come next.
+#define NANN_PREFETCH_MANY(address) __builtin_prefetch(address, 0, 2)
 #else
 #define NANN_PREFETCH(address) ((void)(address))
+#define NANN_PREFETCH_MANY(address) ((void)(address))
 #endif
 
 // Where compiler and system support it, a function is compiled for several processors and the loader picks one.

@@ -59,7 +59,7 @@ void score_user(User& user, const RowTable& table, const int32_t* candidates, si
     for (block.count = 0; at < count && block.count < kScored; ++at) {
       if (candidates[at] == kPaddingItem) continue;
       const float* row = table.row(candidates[at]);
-      for (size_t column = 0; column < table.base.cols; column += kLine) NANN_PREFETCH(row + column);
+      for (size_t column = 0; column < table.base.cols; column += kLine) NANN_PREFETCH_MANY(row + column);
       block.rows[block.count] = row;
       block.items[block.count] = candidates[at];
       places[which][block.count++] = at;

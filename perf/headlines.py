@@ -43,6 +43,13 @@ HEADLINES = (
         "by_id_more_ms.redis", "served p50 by user id from Redis, above the same with its history [ms]", "at most 1"
     ),
     Headline("scorer_over_naive", "naive export in onnxruntime / the scorer as served", "at least 2.5"),
+    Headline(
+        "cpu_bf16_over_fp32",
+        "the paper's network natively, in bfloat16 / in onnxruntime, 17,000 candidates, one thread",
+        "at most 0.5",
+    ),
+    Headline("native_kept.table1", "exact top 200 that the native form keeps [%]", "at least 99"),
+    Headline("native_points_lost.table1", "coverage that a search loses by it (points)", "at most 0.3"),
     Headline("extra_instance_pss_mb", "memory of a further instance, PSS [MB]", "at most 100"),
     Headline("cost_10m_over_100k", "cost of a search at 10 million items / at 100 thousand", "at most 2"),
     Headline("two_instances_over_one", "throughput of two instances, two cores / one, one core", "at least 1.7"),

@@ -24,9 +24,12 @@ from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES
 from ...python_backend.engines.onnx_model import EmbeddedScorer
 from ...training.reports.plots import COLORS, GREY, MARKERS, figure, plain_log
 from ...training.reports.text import listing
+from ...training.search.measured_users import exact_top
 from ..alternate import alternate
 from ..benchmark import Benchmark, BenchSettings, Json, Say
-from .scorer_engines import SERVED, Score, engines, served_engine
+from ..corpora.asked_users import asked_users
+from ..corpora.table1 import Corpus
+from .scorer_engines import NATIVE, SERVED, Score, engines, native_engine, served_engine
 
 if TYPE_CHECKING:
     from ...training.export.compared_forms import ComparedForms
@@ -43,6 +46,7 @@ _TOUCHED = 10_000
 _WALK_ROUNDS = 20
 _DRAWS = 8
 _COVERED_USERS = 32
+_SEARCHED_USERS = 16
 _TOP_K = 200
 _Call = Callable[[Int32Array], object]
 """Scores `int32[B, C]` candidates of the first B users."""
@@ -61,6 +65,9 @@ def run(settings: BenchSettings, say: Say) -> Json:
         "forms": compare_forms(forms, settings.repeats, say),
         "engines": compare_engines(forms, folder, settings.repeats, say),
         "coverage": compare_coverage(settings, folder, say),
+        "native": [
+            row for name, corpus in settings.corpora.items() for row in compare_native(name, corpus, settings, say)
+        ],
     }
 
 
@@ -90,7 +97,7 @@ def compare_forms(
 
 def compare_engines(forms: ComparedForms, folder: Path, repeats: int, say: Say) -> list[dict[str, Json]]:
     """One row per engine, ms for 1,000 pairs: calls of one size, and calls whose size changes as in a search."""
-    found = engines(forms.served, folder, say)
+    found = engines(forms.served, folder, say, {"export": {"native": forms.native}})
     rows: list[dict[str, Json]] = [{"engine": engine.name} for engine in found]
     rng = np.random.default_rng(1)
     items = len(forms.rows.base)
@@ -118,9 +125,33 @@ def compare_coverage(settings: BenchSettings, folder: Path, say: Say) -> dict[st
     queries = PreparedData.load(settings.real.data).queries("test", bundle.sequence_length, _COVERED_USERS)
     encoder = OnnxUserEncoder(bundle.path / USER_ENCODER_FILE, 1)
     users = UserBatch(encoder.encode(queries.behaviors, queries.profiles), queries.behaviors)
-    found = [engine for engine in engines(bundle.path / SCORER_FILE, folder, say) if "blocks" not in engine.name]
+    every = engines(bundle.path / SCORER_FILE, folder, say, bundle.manifest)
+    found = [engine for engine in every if "blocks" not in engine.name]
     tops = {engine.name: exact_search(engine, users, bundle.item_count, _TOP_K).items for engine in found}
     return {name: coverage(top, tops[SERVED]) for name, top in tops.items()}
+
+
+def compare_native(name: str, corpus: Corpus, settings: BenchSettings, say: Say) -> list[dict[str, Json]]:
+    """What the native form loses on a corpus: one row, or none where this CPU can't run it.
+
+    The share of the exact top K that it keeps, and the coverage of the bundle's search under onnxruntime and under it.
+    """
+    asked = asked_users(corpus, settings.users, settings.cache)
+    bundle, users = asked.bundle, asked.users.take(np.arange(min(_SEARCHED_USERS, len(asked.users))))
+    native = native_engine(bundle.path, bundle.manifest, say)
+    if native is None:
+        return []
+    own, served = (
+        EmbeddedScorer(native, bundle.item_rows),
+        EmbeddedScorer.open(bundle.path / SCORER_FILE, rows=bundle.item_rows),
+    )
+    found = exact_top(own, users.batch, bundle.item_count, users.top_k, users.excluded)
+    searched = {
+        key: users.measure(bundle.index, scorer, bundle.search_params)["coverage"]
+        for key, scorer in (("served", served), ("native", own))
+    }
+    say(f"{name}: native keeps {coverage(found, users.exact):.2%} of the exact top {users.top_k}; coverage {searched}")
+    return [{"corpus": name, "top_k": users.top_k, "agreement": coverage(found, users.exact), "coverage": searched}]
 
 
 def _form(forms: ComparedForms, name: str) -> _Call:
@@ -178,6 +209,12 @@ def _markdown(result: Json) -> str:
         "vectors shipped / served": "{shipped_over_served:.2f}",
     }
     loads = {f"{count:,}": count for count in CANDIDATE_COUNTS} | {"batch": "batch", "walk": "walk"}
+    kept = {
+        "corpus": "{corpus}",
+        "exact top K kept": "{agreement:.2%}",
+        "coverage of the bundle's search, onnxruntime": "{coverage[served]:.2%}",
+        "native": "{coverage[native]:.2%}",
+    }
     engines = {header: f"{{{load}_ms_per_1000:.3f}}" for header, load in loads.items()}
     rows = []
     for row in result["engines"]:
@@ -192,7 +229,8 @@ def _markdown(result: Json) -> str:
         f"Engines, ms for 1,000 candidates of one user. batch: {BATCH[0]} users with {BATCH[1]:,} candidates each. "
         f"walk: the number of candidates differs from call to call, {low:,} to {high:,}. coverage: share of the served "
         f"engine's exact top {_TOP_K} on the real bundle.\n\n"
-        f"{listing(rows, {'engine': '{engine}', **engines, 'coverage': '{coverage}'})}"
+        f"{listing(rows, {'engine': '{engine}', **engines, 'coverage': '{coverage}'})}\n\n"
+        f"What the native form keeps of {_SEARCHED_USERS} test users' lists.\n\n{listing(result['native'], kept)}"
     )
 
 
@@ -211,7 +249,13 @@ def _plot_ratios(result: Json, path: Path) -> None:
 
 def _headline(result: Json) -> dict[str, Json]:
     row = next(row for row in result["forms"] if (row["users"], row["candidates"]) == (1, CANDIDATE_COUNTS[-1]))
-    return {"scorer_over_naive": row["naive_over_served"]}
+    found = {"scorer_over_naive": row["naive_over_served"]}
+    times = {row["engine"]: row[f"{CANDIDATE_COUNTS[-1]}_ms_per_1000"] for row in result["engines"]}
+    if NATIVE in times:
+        found["cpu_bf16_over_fp32"] = times[NATIVE] / times[SERVED]
+    lost = {row["corpus"]: 100 * (row["coverage"]["served"] - row["coverage"]["native"]) for row in result["native"]}
+    kept = {row["corpus"]: 100 * row["agreement"] for row in result["native"]}
+    return {**found, "native_kept": kept, "native_points_lost": lost}
 
 
 BENCHMARK = Benchmark(

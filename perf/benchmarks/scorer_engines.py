@@ -5,21 +5,26 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from nann.bundle import Bundle
 from nann.kernels import core_count
+from nann.native_scorer import native_refusal
 from nann.scorer import Float32Array, Int32Array, score_in_blocks
 from nann.signature import CANDIDATES, USER_STATE
 
+from ...python_backend.engines.native_model import NativeModel
 from ...python_backend.engines.onnx_model import BLOCK_PAIRS, EmbeddedScorer
 from ...training.scorers import OnnxScorer
 from ..benchmark import Say
 
 SERVED = "onnxruntime, as served"
+NATIVE = "native"
 Score = Callable[[Float32Array, Int32Array], Float32Array]
 
 
@@ -31,15 +36,18 @@ class Engine:
     score: Score
 
 
-def engines(path: Path, folder: Path, say: Say) -> list[Engine]:
-    """The engines that this machine has, the served one first.
+def engines(path: Path, folder: Path, say: Say, manifest: Mapping[str, Any]) -> list[Engine]:
+    """The engines that this machine has, onnxruntime as served first.
 
     Args:
         path: the exported scorer.
+        manifest: of its bundle; for the native form.
         folder: gets a quantized copy of it.
         say: gets a line for each engine that is left out, with the reason.
     """
     found = [Engine(SERVED, served_engine(path)), Engine("onnxruntime, whole calls", OnnxScorer(path, 1).score)]
+    native = native_engine(path.parent, manifest, say)
+    found += [] if native is None else [Engine(NATIVE, native.score)]
     quantized = quantize(path, folder / "int8.onnx")
     found.append(Engine("onnxruntime, int8", served_engine(quantized)))
     if (cores := core_count()) > 1:
@@ -62,6 +70,15 @@ def engines(path: Path, folder: Path, say: Say) -> list[Engine]:
 def served_engine(path: Path, threads: int = 1) -> Score:
     """The Triton target `embedded` (`model_repository/scorer/configs/embedded.pbtxt`)."""
     return EmbeddedScorer.open(path, threads).score
+
+
+def native_engine(folder: Path, manifest: Mapping[str, Any], say: Say) -> NativeModel | None:
+    """The scorer's native form in a folder; None, and a line that says why, if it can't run here."""
+    refusal = native_refusal(manifest)
+    if refusal is not None:
+        say(f"the native form is left out: {refusal}")
+        return None
+    return NativeModel(Bundle(folder, manifest))
 
 
 def quantize(path: Path, target: Path) -> Path:

@@ -39,6 +39,7 @@ def table1_corpus(folder: Path, say: Say, items: int = TABLE1_ITEMS, steps: int 
     The scorer is trained on it for `steps` steps. Progress lines go to `say`.
     """
     from ...training.config import SearchConfig, resolve_config
+    from ...training.search.checked_users import add_check_of
     from ...training.search.pipeline import export_checkpoint
     from ...training.studies.measures.corpus_growth import GrowthSettings, make_size, size_folder
 
@@ -51,6 +52,7 @@ def table1_corpus(folder: Path, say: Say, items: int = TABLE1_ITEMS, steps: int 
         _recommend_layers(made.bundle)
         say(f"{made.name}: export")
         export_checkpoint(made.checkpoint, made.data, Bundle.open(corpus.bundle))
+        add_check_of(Bundle.open(corpus.bundle, files=[]), made.data)
     return corpus
 
 

@@ -15,7 +15,9 @@ from tritonclient.grpc import model_config_pb2
 from nann.bundle import Bundle
 from nann.signature import BEAM_RETRIEVAL, SCORER
 
+from ...python_backend.engines.choose import open_scorer
 from ...python_backend.engines.onnx_model import EmbeddedScorer
+from ...python_backend.engines.recorded import AUTO, recorded_engine
 from ...python_backend.repository.configs import write_made_configs
 from ...python_backend.repository.install import install_bundle
 from ...python_backend.server.install import TritonInstall
@@ -101,7 +103,8 @@ def read_config(path: Path) -> model_config_pb2.ModelConfig:
 def installed_scorer(repository: Path, threads: int = 1) -> EmbeddedScorer:
     """The scorer of a repository, in this process and as a server with `threads` threads runs it."""
     rows = Bundle.open(repository / BEAM_RETRIEVAL.name / "1", ()).item_rows
-    return EmbeddedScorer.open(repository / SCORER.name / "1" / ONNX_FILE, threads, rows)
+    _, chosen = open_scorer(repository / SCORER.name / "1", recorded_engine(repository) or AUTO, threads)
+    return EmbeddedScorer(chosen.engine, rows)
 
 
 @contextmanager

@@ -6,15 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
-
-import numpy.typing as npt
 
 from nann.bundle import Bundle
 from nann.errors import ConfigError
 from nann.item_rows import ItemRows
 from nann.native_scorer import native_refusal
-from nann.scorer import Float32Array
 from nann.scorer_check import MIN_AGREEMENT, SCORER_CHECK_FILE, TOP_K, ScorerCheck
 from nann.signature import BEAM_RETRIEVAL, SCORER, ModelSpec
 
@@ -22,20 +18,9 @@ from ..version_folder import engine_files
 from .native_model import NativeModel
 from .onnx_version import load_model
 from .recorded import AUTO, NATIVE, ONNXRUNTIME, checked_engine
+from .scorer_engine import ScorerEngine
 
 _TIMED_USERS, _TIMED_CALLS = 4, 3
-
-
-class ScorerEngine(Protocol):
-    """What runs a scorer, whatever it is."""
-
-    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        """`OnnxModel.run`."""
-
-    def score(
-        self, user_states: Float32Array, candidates: npt.NDArray[Any], rows: ItemRows | None = None
-    ) -> Float32Array:
-        """`OnnxModel.score`."""
 
 
 @dataclass(frozen=True)

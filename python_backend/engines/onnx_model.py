@@ -16,6 +16,8 @@ from nann.item_rows import ItemRows, candidate_tensor
 from nann.scorer import Float32Array, Int32Array, score_in_blocks, shared_by
 from nann.signature import CANDIDATE_ROWS, CANDIDATES, ROW_SCORER, SCORER, USER_STATE, ModelSpec
 
+from .scorer_engine import ScorerEngine
+
 BLOCK_PAIRS = 1000
 """Pairs of a user and a candidate that a thread scores at a time. A layer's output then stays in the core's cache until
 the next layer reads it (1,000 x 128 floats are 512 KB). 500 to 2,000 pairs are as fast, 17,000 up to 15% slower."""
@@ -158,11 +160,11 @@ class EmbeddedScorer:
     """An exported scorer in this process, as in the target `embedded`; a `nann.scorer.Scorer`.
 
     Args:
-        model: a scorer.
+        model: what runs it.
         rows: of the items, if it has no item table.
     """
 
-    def __init__(self, model: OnnxModel, rows: ItemRows | None = None) -> None:
+    def __init__(self, model: ScorerEngine, rows: ItemRows | None = None) -> None:
         self._model = model
         self._rows = rows
 

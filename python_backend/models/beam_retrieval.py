@@ -38,6 +38,7 @@ from nann.signature import (
 )
 
 from ..engines.item_encoder import item_encoder
+from ..engines.recorded import AUTO, ENGINES
 from ..origin import Origin
 from ..search.bls_scorer import BlsScorer
 from ..search.outcomes import HEARTBEAT, Outcome
@@ -83,7 +84,8 @@ class TritonPythonModel:
         self.in_process = None
         if config_choice(config, "scorer", SCORER_PLACES, default="bls") == "in_process":
             threads = config_threads(config, "scorer_threads")
-            self.in_process = _load_in_process(Path(args["model_repository"]).parent, self.version, threads)
+            engine = config_choice(config, "engine", ENGINES, default=AUTO)
+            self.in_process = _load_in_process(Path(args["model_repository"]).parent, self.version, threads, engine)
         self._publisher = MetricsPublisher(args)
         self._one_step = _open_one_step(args, self._publisher) if one_step else None
         self.watch = SearchWatch(config, bundle, self.retriever, self._publisher, self._scorer_of)
@@ -200,7 +202,9 @@ def _attempt(parse: Callable[[Any], Search | Outcome], asked: Any) -> Search | O
         return Outcome.of_error(error)
 
 
-def _load_in_process(repository: Path, version: int, threads: int) -> Callable[[ItemRows | None], InProcessScorer]:
+def _load_in_process(
+    repository: Path, version: int, threads: int, engine: str
+) -> Callable[[ItemRows | None], InProcessScorer]:
     try:
         from ..search.in_process_scorer import InProcessScorer, load_in_process
     except ImportError as error:
@@ -208,7 +212,7 @@ def _load_in_process(repository: Path, version: int, threads: int) -> Callable[[
             f"config.pbtxt of beam_retrieval: parameter scorer is 'in_process', which needs onnxruntime ({error}); "
             "install it, or use 'bls'"
         ) from error
-    return partial(InProcessScorer, load_in_process(repository, version, threads))
+    return partial(InProcessScorer, load_in_process(repository, version, threads, engine))
 
 
 def response_to(outcome: Outcome) -> Any:

@@ -12,8 +12,9 @@ from nann.item_rows import ItemRows
 from nann.scorer import Float32Array, Int32Array
 from nann.signature import SCORER
 
-from ..engines.choose import ScorerEngine, open_scorer
+from ..engines.choose import open_scorer
 from ..engines.recorded import AUTO, recorded_engine
+from ..engines.scorer_engine import ScorerEngine
 from ..tensors import log_info
 from .scorer_work import ScorerWork
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import live_bundle
+from support import live_bundle, native_bundle
 from support.own_server import own_server
 from support.reference import OfflineEnsemble
 
@@ -17,6 +17,22 @@ from nann.perf.servers.triton_counters import read_metrics
 from nann.signature import BEAM_RETRIEVAL, SCORER
 
 pytestmark = pytest.mark.triton
+
+
+@pytest.mark.parametrize("item_rows", [False, True], ids=["table", "rows"])
+@pytest.mark.parametrize("place", ["bls", "in_process"])
+def test_the_native_form_answers_as_onnxruntime(tmp_path: Path, place: str, item_rows: bool) -> None:
+    bundle = native_bundle.make_bundle(tmp_path / "bundle", item_rows=item_rows)
+    offline = OfflineEnsemble(bundle)
+    users = [live_bundle.item_ids()[start : start + 5].tolist() for start in range(10, 26)]
+    with own_server(bundle.path, tmp_path, scorer=place) as server, closing(RetrievalClient(server.grpc_url)) as client:
+        found = client.retrieve(users)
+    for row, ids in enumerate(users):
+        items, scores, _ = offline.retrieve(ids)
+        np.testing.assert_array_equal(found.item_ids[row], items)
+        np.testing.assert_allclose(found.scores[row], scores, rtol=1e-5, atol=1e-5)
+    said = (tmp_path / "log").read_text().count("scorer: engine native; ")
+    assert said == (2 if place == "in_process" else 1)
 
 
 def test_the_answers_are_the_same_and_the_model_scorer_is_not_called(live_bundle_path: Path, tmp_path: Path) -> None:

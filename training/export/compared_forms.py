@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES, ROW_SCORER, 
 
 from ..config import ModelConfig
 from ..models.neural_scorer import MASKED, NeuralScorer
+from .native_form import write_native
 from .onnx_file import export_module
 from .serving_modules import row_modules, serving_modules
 
@@ -53,6 +56,7 @@ class ComparedForms:
         rows: of the N items.
         behaviors: int32[U, L].
         user_states: float32[U, S], of the same users.
+        native: the manifest's entry for the native form of `served`, which is beside it.
     """
 
     naive: Path
@@ -61,6 +65,7 @@ class ComparedForms:
     rows: ItemRows
     behaviors: Int32Array
     user_states: Float32Array
+    native: Mapping[str, Any] | None = None
 
 
 @torch.inference_mode()
@@ -102,4 +107,4 @@ def export_forms(model: NeuralScorer, folder: Path, users: int) -> ComparedForms
     export_module(NaiveScorer(model).eval(), (behaviors[:2], candidates), _NAIVE, dynamic, forms.naive)
     export_module(scorer, (states[:2], candidates), SCORER, dynamic, forms.served)
     export_module(row_scorer, (states[:2], torch.zeros(2, 3, rows.shape[1])), ROW_SCORER, dynamic, forms.shipped)
-    return forms
+    return replace(forms, native=write_native(scorer, forms.served))

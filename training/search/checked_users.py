@@ -8,7 +8,21 @@ from nann.bundle import Bundle
 from nann.scorer import Scorer
 from nann.scorer_check import CHECKED_ITEMS, CHECKED_USERS, ScorerCheck
 
-from .measured_users import MeasuredUsers
+from ..data.prepared import PreparedData
+from ..scorers import OnnxScorer
+from .measured_users import MeasuredUsers, bundle_users
+
+_SPLIT = "validation"
+
+
+def add_check_of(bundle: Bundle, data: PreparedData) -> Bundle:
+    """`add_check` for validation users, whose exact lists are found first; without such users nothing is added."""
+    if not len(data.target_users(_SPLIT)):
+        return bundle
+    queries, batch = bundle_users(bundle, data, _SPLIT, CHECKED_USERS)
+    scorer = OnnxScorer.of_bundle(bundle)
+    most = min(CHECKED_ITEMS, bundle.item_count)
+    return add_check(bundle, scorer, MeasuredUsers.of(scorer, batch, queries, bundle.item_count, most))
 
 
 def add_check(bundle: Bundle, scorer: Scorer, users: MeasuredUsers) -> Bundle:

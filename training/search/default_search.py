@@ -6,11 +6,11 @@ from time import monotonic
 from typing import Any
 
 from nann.bundle import Bundle
-from nann.scorer_check import CHECKED_ITEMS, CHECKED_USERS
+from nann.scorer_check import CHECKED_ITEMS
 
 from ..data.prepared import PreparedData
 from ..scorers import OnnxScorer
-from .checked_users import add_check
+from .checked_users import add_check, add_check_of
 from .measured_users import MeasuredUsers, bundle_users
 from .tune import SPLIT, entries_to_tune, tune_entries, tuning_record, write_tuning
 from .tuning_search import Aim, SearchTuning, merged
@@ -37,17 +37,17 @@ def recommend_search(bundle: Bundle, data: PreparedData) -> dict[str, Any] | Non
         bundle keeps the configuration's search.
     """
     known: dict[str, Any] | None = bundle.notes.get("tuning")
-    if not len(data.target_users(SPLIT)):
+    if known is not None:
+        add_check_of(bundle, data)
         return known
+    if not len(data.target_users(SPLIT)):
+        return None
     start = monotonic()
-    queries, batch = bundle_users(bundle, data, SPLIT, USERS if known is None else CHECKED_USERS)
+    queries, batch = bundle_users(bundle, data, SPLIT, USERS)
     scorer, top_k = OnnxScorer.of_bundle(bundle), bundle.search_params.top_k
     most = max(top_k, min(CHECKED_ITEMS, bundle.item_count))
     users = MeasuredUsers.of(scorer, batch, queries, bundle.item_count, most)
-    bundle = add_check(bundle, scorer, users)
-    if known is not None:
-        return known
-    users = users.cut(top_k)
+    bundle, users = add_check(bundle, scorer, users), users.cut(top_k)
     for max_share in (MAX_SHARE, 1.0):  # of a tiny corpus every search scores more than a quarter
         by_entry: dict[str, SearchTuning] = {}
         for entry in entries_to_tune(bundle):  # each by itself: requests may ask for either

@@ -9,8 +9,9 @@ import onnx
 import pytest
 from support.written import drawn, lines, tables
 
+from nann._kernels import has_bf16
 from nann.perf.benchmarks.scorer import BENCHMARK, compare_engines, compare_forms
-from nann.perf.benchmarks.scorer_engines import SERVED, engines, served_engine
+from nann.perf.benchmarks.scorer_engines import NATIVE, SERVED, engines, served_engine
 from nann.python_backend.engines.onnx_model import EmbeddedScorer
 from nann.training.export.compared_forms import ComparedForms, export_forms, paper_network
 from nann.training.scorers import onnx_session
@@ -28,6 +29,10 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> ComparedForms:
 @pytest.fixture(scope="module")
 def candidates():
     return np.random.default_rng(0).integers(ITEMS, size=(USERS, CANDIDATES), dtype=np.int32)
+
+
+def native_of(forms):
+    return {"export": {"native": forms.native}}
 
 
 def relative(scores, expected):
@@ -56,11 +61,11 @@ def test_nothing_but_the_attention_passes_over_the_candidates_unfused(forms):
 
 def test_engines_score_alike_and_say_what_is_missing(forms, candidates, tmp_path: Path):
     said: list[str] = []
-    found = {engine.name: engine.score for engine in engines(forms.served, tmp_path, said.append)}
+    found = {engine.name: engine.score for engine in engines(forms.served, tmp_path, said.append, native_of(forms))}
     expected = found.pop(SERVED)(forms.user_states, candidates)
     assert len(found) + len(said) >= 3
     for name, score in found.items():
-        limit = 0.3 if "int8" in name or "bf16" in name else 1e-4
+        limit = 0.3 if "int8" in name or "bf16" in name else 0.05 if name == NATIVE else 1e-4
         assert relative(score(forms.user_states, candidates), expected) < limit, name
 
 
@@ -70,15 +75,22 @@ def test_a_result_becomes_a_report(forms, tmp_path: Path, monkeypatch):
     compared = compare_forms(forms, 1, print, users=(1, 4), counts=(20, 17_000))
     assert [(row["users"], row["candidates"]) for row in compared] == [(1, 20), (1, 17_000), (4, 20), (4, 17_000)]
     rows = compare_engines(forms, tmp_path, 1, print)
-    result = {"items": ITEMS, "forms": compared, "engines": rows, "coverage": {SERVED: 1.0}}
-    ratios, by_engine, *_ = tables(BENCHMARK.markdown(result))
+    lost = {"corpus": "table1", "top_k": 5, "agreement": 0.995, "coverage": {"served": 0.9, "native": 0.898}}
+    result = {"items": ITEMS, "forms": compared, "engines": rows, "coverage": {SERVED: 1.0}, "native": [lost]}
+    ratios, by_engine, kept, *_ = tables(BENCHMARK.markdown(result))
     assert [row[:4] for row in ratios[1:]] == [
         [str(row["users"]), f"{row['candidates']:,}", f"{row['served_ms']:.2f}", f"{row['naive_over_served']:.2f}"]
         for row in compared
     ]
     assert [row[0] for row in by_engine[1:]] == [row["engine"] for row in rows]
     assert SERVED in [row["engine"] for row in rows]
-    assert BENCHMARK.headline(result) == {"scorer_over_naive": compared[1]["naive_over_served"]}
+    assert kept[1] == ["table1", "99.50%", "90.00%", "89.80%"]
+    headline = BENCHMARK.headline(result)
+    assert headline["scorer_over_naive"] == compared[1]["naive_over_served"]
+    assert headline["native_kept"] == {"table1": 99.5}
+    assert headline["native_points_lost"] == {"table1": pytest.approx(0.2)}
+    if has_bf16():
+        assert 0 < headline["cpu_bf16_over_fp32"] < 1
     (plot,) = BENCHMARK.plots.values()
     one_user, four_users, even = lines(drawn(plot, result, tmp_path / "plot.png"))
     assert one_user == [(row["candidates"], row["naive_over_served"]) for row in compared[:2]]

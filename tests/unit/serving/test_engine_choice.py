@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import live_bundle, triton_fakes
+from support import native_bundle, triton_fakes
+from support.native_bundle import INNER_PRODUCT, with_check
 
 from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError, ScorerError
-from nann.native_scorer import NATIVE_SCORER_FILE, SIMILARITY
+from nann.native_scorer import NATIVE_SCORER_FILE
 from nann.python_backend.engines.choose import open_scorer
 from nann.python_backend.engines.native_model import NativeModel
 from nann.python_backend.engines.onnx_model import EmbeddedScorer
@@ -21,35 +22,16 @@ from nann.python_backend.engines.recorded import SETTING_FILE, record_engine, re
 from nann.python_backend.repository.install import install_bundle
 from nann.scorer_check import SCORER_CHECK_FILE, ScorerCheck
 
-WIDTH = live_bundle.DIM + 1
-INNER_PRODUCT = {"form": SIMILARITY, "width": WIDTH}
-INNER_PRODUCT |= dict.fromkeys(("heads", "attended", "repeats", "digits", "evidences"), 0)
-
 
 @pytest.fixture(scope="module", params=[False, True], ids=["table", "rows"])
 def made(request, tmp_path_factory) -> Bundle:
-    """A bundle with the native form of its scorer, which is an inner product."""
-    path = tmp_path_factory.mktemp("made") / "bundle"
-    bundle = live_bundle.make_bundle(path, item_rows=request.param)
-    rows = {} if request.param else {"rows": np.pad(bundle.item_vectors, ((0, 0), (0, 1)))}
-    np.savez(path / NATIVE_SCORER_FILE, **rows)
-    return bundle.change(written=[NATIVE_SCORER_FILE], export={**bundle.manifest["export"], "native": INNER_PRODUCT})
+    return native_bundle.make_bundle(tmp_path_factory.mktemp("made") / "bundle", item_rows=request.param)
 
 
 @pytest.fixture
 def bundle(made, tmp_path) -> Bundle:
-    """A copy of its own, with a check of three users."""
-    copy = Bundle.open(shutil.copytree(made.path, tmp_path / "bundle"))
-    states = np.random.default_rng(0).normal(size=(3, WIDTH)).astype(np.float32)
-    states[:, -1] = 0
-    scores = states[:, :-1] @ copy.item_vectors.T
-    best = np.argsort(-scores, axis=1)[:, :800].astype(np.int32)
-    best[2, 500:] = -1
-    return with_check(copy, ScorerCheck(states, best, np.take_along_axis(scores, np.maximum(best, 0), 1)))
-
-
-def with_check(bundle: Bundle, check: ScorerCheck) -> Bundle:
-    return bundle.change(written=[check.save(bundle.path)])
+    """A copy of its own."""
+    return Bundle.open(shutil.copytree(made.path, tmp_path / "bundle"))
 
 
 def installed(bundle: Bundle, tmp_path: Path) -> Path:
@@ -75,7 +57,10 @@ def test_the_faster_engine_is_taken_if_it_keeps_the_best_items(bundle, tmp_path)
     ("spoil", "reason"),
     [
         (lambda scores: scores[:, ::-1], r"keeps \d+\.\d% of the exact best 200; expected 99%"),
-        (lambda scores: np.where(scores == scores.max(), scores.min() - 1, scores), r"keeps 99\.[0-9]+% of the exact best 200$"),
+        (
+            lambda scores: np.where(scores == scores.max(), scores.min() - 1, scores),
+            r"keeps 99\.[0-9]+% of the exact best 200$",
+        ),
     ],
     ids=["all of them", "one in 600"],
 )
@@ -113,7 +98,7 @@ def test_a_bundle_without_a_check_or_a_native_form_runs_in_onnxruntime(bundle, t
     _, chosen = open_scorer(folder, "auto")
     assert chosen.name == "onnxruntime"
     assert "native: the bundle has no native form" in chosen.reason
-    with pytest.raises(ConfigError, match="engine is 'native', but the bundle has no native form.*; use auto or"):
+    with pytest.raises(ConfigError, match=r"engine is 'native', but the bundle has no native form.*; use auto or"):
         open_scorer(folder, "native")
 
 
@@ -137,7 +122,9 @@ def test_the_models_run_the_engine_that_was_recorded_or_is_configured(bundle, tm
         model = TritonPythonModel()
         model.initialize(triton_fakes.arguments_of(repository, "scorer", engine=engine, threads="1"))
         items = np.arange(40, dtype=np.int32)[None]
-        asked = {"candidates": items} if bundle.item_rows is None else {"candidate_rows": bundle.item_rows.gather(items)}
+        asked = (
+            {"candidates": items} if bundle.item_rows is None else {"candidate_rows": bundle.item_rows.gather(items)}
+        )
         states = ScorerCheck.load(bundle.path).user_states[:1]
         (response,) = model.execute([triton_fakes.Request({"user_state": states, **asked})])
         outputs[engine] = response.arrays()["candidate_scores"]
@@ -152,7 +139,9 @@ def test_the_models_run_the_engine_that_was_recorded_or_is_configured(bundle, tm
 def test_what_a_native_scorer_refuses_names_the_shapes(bundle, tmp_path):
     engine = NativeModel(bundle)
     states, items = np.zeros((1, 3), np.float32), np.zeros((1, 2), np.int32)
-    with pytest.raises(ScorerError, match=r"scorer failed on user_state \[1, 3\], candidate\w* \[1, 2\]: user_state has 3"):
+    with pytest.raises(
+        ScorerError, match=r"scorer failed on user_state \[1, 3\], candidate\w* \[1, 2\]: user_state has 3"
+    ):
         engine.score(states, items, bundle.item_rows)
 
 
@@ -164,8 +153,8 @@ def test_damaged_files_are_refused(bundle, tmp_path):
     path.write_bytes(content[:-1] + b"?")
     with pytest.raises(BundleError, match=r"scorer\.native\.npz has sha256"):
         open_scorer(folder, "auto")
+    changed = bundle.change(export={**bundle.manifest["export"], "native": {**INNER_PRODUCT, "heads": "x"}})
     with pytest.raises(BundleError, match="does not fit its manifest: heads is 'x'"):
-        changed = bundle.change(export={**bundle.manifest["export"], "native": {**INNER_PRODUCT, "heads": "x"}})
         NativeModel(changed)
     (bundle.path / NATIVE_SCORER_FILE).unlink()
     with pytest.raises(BundleError, match="has no native form of its scorer; run `nann export` again"):

@@ -140,6 +140,7 @@ def test_bounds_and_batching_of_beam_retrieval():
         "on_scorer_failure",
         "scorer",
         "scorer_threads",
+        "engine",
         "quality_share",
         "quality_load",
     }

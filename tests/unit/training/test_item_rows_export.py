@@ -11,11 +11,13 @@ from torch import nn
 from torch.nn import functional
 
 from examples.custom_scorer.model import InterestEncoder, InterestScorer
+from nann._kernels import has_bf16
 from nann.beam_search import beam_search
 from nann.bundle import ITEM_ROWS_FILE, Bundle, sha256_of
 from nann.errors import DataError, ScorerError
 from nann.exact_search import exact_search
 from nann.item_rows import ItemRows
+from nann.native_scorer import NativeScorer, native_refusal
 from nann.plans import Plans
 from nann.search_input import UserBatch
 from nann.shape_grid import ShapeGrid
@@ -56,6 +58,15 @@ def checkpoint_of(data, config: TrainingConfig, folder, shape) -> Checkpoint:
     )
 
 
+def assert_native_form(bundle: Bundle, states, items, expected) -> None:
+    """The native form of a bundle's scorer gives its scores, as far as this CPU can run it."""
+    if native_refusal(bundle.manifest) is None:
+        own = NativeScorer.open(bundle.path, bundle.manifest, 2).score(states, items, bundle.item_rows)
+        np.testing.assert_allclose(own, expected, rtol=0, atol=0.02 * np.abs(expected).max())
+    else:
+        assert not has_bf16()
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_both_forms_score_and_search_alike(data, config, tmp_path, form):
     checkpoint = checkpoint_of(data, config, tmp_path, FORMS[form])
@@ -74,6 +85,8 @@ def test_both_forms_score_and_search_alike(data, config, tmp_path, form):
     items = np.concatenate([queries.behaviors, np.tile(np.arange(-1, 200, dtype=np.int32), (len(states), 1))], axis=1)
     expected, got = (np.where(items < 0, 0, scorer.score(states, items)) for scorer in scorers)
     np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
+    for one in (table, rows):
+        assert_native_form(one, states, items, expected)
     users = UserBatch(states, queries.behaviors)
     searched = [beam_search(table.index, scorer, users, table.search_params).items for scorer in scorers]
     np.testing.assert_array_equal(*searched)

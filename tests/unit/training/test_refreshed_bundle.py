@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
+from support import native_bundle
 from support.live_bundle import DIM, ITEMS, attributes, make_bundle, text_ids
 
 from nann import Bundle, UserBatch, beam_search, item_sets
@@ -21,6 +22,8 @@ from nann.catalog import Changes, JournalWriter, LiveCorpus, Upsert
 from nann.catalog.changes import model_of
 from nann.durable_files import write_json
 from nann.errors import BundleError
+from nann.native_scorer import NATIVE_SCORER_FILE
+from nann.scorer_check import ScorerCheck
 from nann.signature import ENCODED_LIGHT, ENCODED_ROW, ENCODED_VECTOR
 from nann.training.scorers import OnnxScorer, OnnxUserEncoder
 from nann.training.search.planted_bundle import onnx_model
@@ -35,7 +38,7 @@ OTHER_ROW, OTHER_PRICE = int(IDS[20]), int(IDS[21])
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Bundle:
-    return make_bundle(tmp_path_factory.mktemp("live") / "bundle", item_rows=True)
+    return native_bundle.make_bundle(tmp_path_factory.mktemp("live") / "bundle", item_rows=True)
 
 
 def vectors_like(bundle: Bundle, item: int) -> dict:
@@ -74,6 +77,16 @@ def test_it_says_what_it_made(changed):
     assert after.manifest["journal_sequence"] == 4
     assert after.notes["provenance"]["refreshed_from"]["journal_sequence"] == 4
     check_servable(after)
+
+
+def test_engines_are_compared_on_the_items_that_stay(bundle, changed):
+    before, now = ScorerCheck.load(bundle.path), ScorerCheck.load(changed[1].path)
+    for old, new in zip(before.candidates, now.candidates, strict=True):
+        kept = [each for each in bundle.item_ids[old[old >= 0]].tolist() if each not in {*DELETED, OTHER_ROW}]
+        assert changed[1].item_ids[new[new >= 0]].tolist() == kept
+    scores = OnnxScorer.of_bundle(changed[1]).score(now.user_states, np.maximum(now.candidates, 0))
+    np.testing.assert_allclose(now.scores[now.candidates >= 0], scores[now.candidates >= 0], rtol=1e-5, atol=1e-5)
+    assert NATIVE_SCORER_FILE in changed[1].manifest["files"]
 
 
 def test_every_item_has_its_vectors(bundle, changed):
