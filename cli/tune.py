@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -12,6 +12,11 @@ from rich.table import Table
 from nann.errors import ConfigError
 
 from .support import DEFAULT_BUNDLE, BundleOption, JsonOption, console, make_table, output, print_json
+
+if TYPE_CHECKING:
+    from nann.search_params import SearchParams
+
+    from ..training.search.tuning_trials import Trial
 
 
 def tune(
@@ -69,7 +74,9 @@ def tune(
 ) -> None:
     """Find the cheapest search that reaches a coverage or a recall, and recommend it in the bundle.
 
-    Cost is the number of items scored. Tuning uses validation users only, never test users: measure with
+    Cost is the number of items scored. The few cheapest searches of each entry are then timed on this machine, one user
+    at a time, with the engine that will run the scorer on a CPU (`nann serve --engine`); of those that are equally fast
+    the one that scores fewest items is recommended. Tuning uses validation users only, never test users: measure with
     `nann evaluate` afterwards. Items that no search can reach are reported.
 
     recall-Delta is the share of recall that the search loses. It rests on the targets that scoring every item finds;
@@ -84,15 +91,23 @@ def tune(
     from nann.bundle import Bundle, search_to_json
     from nann.search_requests import SERVED_BOUNDS
 
+    from ..python_backend.engines.choose import bundle_engine
+    from ..python_backend.engines.onnx_model import EmbeddedScorer
+    from ..python_backend.engines.recorded import AUTO, recorded_engine
     from ..python_backend.repository.configs import search_bounds
     from ..training.data.prepared import PreparedData
+    from ..training.export.onnx_export import require_exported
+    from ..training.search.timed_search import SearchTimer
     from ..training.search.tune import describe, tune_bundle
-    from ..training.search.tuning_search import Aim
+    from ..training.search.tuning_trials import Aim
 
     if aim not in ("coverage", "recall"):
         raise ConfigError(f'aim is "{aim}"; expected coverage or recall')
+    opened = Bundle.open(bundle)
+    require_exported(opened)
+    chosen = bundle_engine(opened, (repository and recorded_engine(repository)) or AUTO)
     report = tune_bundle(
-        Bundle.open(bundle),
+        opened,
         PreparedData.load(data),
         Aim(coverage=coverage) if aim == "coverage" else Aim(recall_delta=recall_delta),
         top_k=top_k,
@@ -104,6 +119,7 @@ def tune(
         plot=plot,
         seconds=seconds,
         bounds=SERVED_BOUNDS if repository is None else search_bounds(repository),
+        timer=SearchTimer(EmbeddedScorer(chosen.engine, opened.item_rows), chosen.name),
     )
     record = report.record
     rows = []
@@ -114,15 +130,33 @@ def tune(
         rows.append([style + cell for cell in (*cells, "recommended" if picked else "")])
     title = f"frontier on {record['users']} validation users, top {report.params.top_k}"
     output.print(make_table(title, ("search", "share scored", "coverage", "recall-Delta", ""), rows))
+    output.print(_by_time(report.timed, report.params, chosen.name))
     if filter:
         output.print(_under_each(record))
     console.print(_rests_on(record), highlight=False)
     console.print(f"{_missed(record)}; plot: {report.plot}", highlight=False)
     console.print(f"{record['walks']} walks; {record['seconds']:.0f} s in all", highlight=False)
     if json:
-        opened = Bundle.open(bundle, files=[])
+        tuned = Bundle.open(bundle, files=[])
         found = {"search": search_to_json(report.params), "plot": str(report.plot), "tuning": record}
-        print_json({"bundle_id": opened.bundle_id, **found})
+        print_json({"bundle_id": tuned.bundle_id, **found})
+
+
+def _by_time(timed: Sequence[Trial], picked: SearchParams, engine: str) -> Table:
+    from ..training.search.tune import describe
+
+    rows = [
+        (
+            f"{trial.params.entry}: {describe(trial.params)}",
+            f"{trial.ms:.2f}",
+            f"{trial.items_scored:,.0f}",
+            f"{trial.coverage:.2%}",
+            "recommended" if trial.params == picked else "",
+        )
+        for trial in timed
+    ]
+    columns = ("search", "ms a user", "items scored", "coverage", "")
+    return make_table(f"by time, one user at a time, engine {engine}", columns, rows)
 
 
 def _under_each(record: Mapping[str, Any]) -> Table:

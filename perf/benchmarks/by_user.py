@@ -17,8 +17,8 @@ from nann.histories.file_histories import write_histories
 from ...clients import RetrievalClient, RetrievalResult
 from ...python_backend.histories.opening import open_histories, record_address
 from ...training.data.prepared import PreparedData, Queries
+from ...training.reports.alternate import alternate
 from ...training.reports.text import table
-from ..alternate import alternate
 from ..benchmark import Benchmark, BenchSettings, Json, Say
 from ..load.requests import unpadded
 from ..servers.redis import redis_server

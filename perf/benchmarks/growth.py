@@ -18,6 +18,7 @@ from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
 from nann.search_result import SearchResult
 
+from ...training.reports.alternate import alternate
 from ...training.reports.plots import COLORS, MARKERS, figure, plain_log
 from ...training.reports.text import listing
 from ...training.search.planted import (
@@ -29,7 +30,6 @@ from ...training.search.planted import (
     PlantedScorer,
     planted_vectors,
 )
-from ..alternate import alternate
 from ..benchmark import Benchmark, BenchSettings, Json, Say
 
 ITEMS = (10_000, 100_000, 1_000_000, 10_000_000)

@@ -8,8 +8,8 @@ import numpy as np
 
 from nann.bundle import Bundle, search_file_names
 
+from ...training.reports.alternate import alternate
 from ...training.reports.text import table
-from ..alternate import alternate
 from ..benchmark import Benchmark, BenchSettings, Json, Say
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from nann.stage_clock import STAGES
 
+from ...training.reports.alternate import alternate
 from ...training.reports.plots import COLORS, figure
 from ...training.reports.text import table
-from ..alternate import alternate
 from ..benchmark import Benchmark, BenchSettings, Json, Say
 from ..corpora.offline import OfflineUsers
 

@@ -24,8 +24,8 @@ from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
 from nann.signature import PADDING_ITEM
 
+from ...training.reports.alternate import alternate, cold, warm
 from ...training.reports.text import table
-from ..alternate import alternate, cold, warm
 from ..benchmark import Benchmark, BenchSettings, Json, Say
 from ..corpora.offline import OfflineUsers
 

@@ -17,10 +17,10 @@ from nann.light_walk import light_walk
 from nann.search_params import SeedParams
 from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS
 
+from ...training.reports.alternate import alternate
 from ...training.reports.text import MISSING, percent, table
 from ...training.search.measured_users import MeasuredUsers
 from ...training.studies.measures.other_retrievers import ScoredPool
-from ..alternate import alternate
 from ..benchmark import Benchmark, BenchSettings, Json, Say
 from ..corpora.offline import OfflineUsers
 

@@ -22,10 +22,10 @@ from nann.search_input import UserBatch
 from nann.signature import BEHAVIORS, CANDIDATE_SCORES, CANDIDATES
 
 from ...python_backend.engines.onnx_model import EmbeddedScorer
+from ...training.reports.alternate import alternate
 from ...training.reports.plots import COLORS, GREY, MARKERS, figure, plain_log
 from ...training.reports.text import listing
 from ...training.search.measured_users import exact_top
-from ..alternate import alternate
 from ..benchmark import Benchmark, BenchSettings, Json, Say
 from ..corpora.asked_users import asked_users
 from ..corpora.table1 import Corpus

@@ -16,7 +16,7 @@ from nann.signature import BEHAVIORS, CANDIDATE_ROWS, CANDIDATES, PROFILE_CODES,
 
 from ...python_backend.engines.graph_runner import GraphRunner
 from ...python_backend.engines.torch_runner import load_runner
-from ..alternate import alternate
+from ...training.reports.alternate import alternate
 
 _RUNS = 20
 _EXACT_CHUNK = 8192

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from nann.bundle import Bundle
+from nann.bundle import SCORER_FILE, Bundle
 from nann.errors import ConfigError
 from nann.item_rows import ItemRows
 from nann.native_scorer import native_refusal
@@ -16,6 +16,7 @@ from nann.signature import BEAM_RETRIEVAL, SCORER, ModelSpec
 
 from ..version_folder import engine_files
 from .native_model import NativeModel
+from .onnx_model import OnnxModel
 from .onnx_version import load_model
 from .recorded import AUTO, NATIVE, ONNXRUNTIME, checked_engine
 from .scorer_engine import ScorerEngine
@@ -58,27 +59,43 @@ def open_scorer(folder: Path, asked: str, threads: int = 1) -> tuple[ModelSpec, 
     """
     checked_engine(asked)
     spec, model = load_model(folder, SCORER.name, threads)
-    onnx: ScorerEngine = model
     bundle = Bundle.open(folder, engine_files(Bundle.open(folder, ()).manifest))
+    return spec, _chosen(bundle, model, asked, threads, lambda: _rows_beside(folder))
+
+
+def bundle_engine(bundle: Bundle, asked: str = AUTO, threads: int = 1) -> ChosenEngine:
+    """The engine that `open_scorer` would choose once this exported bundle is installed; arguments as there.
+
+    Raises:
+        BundleError: if the model does not fit the signature.
+        ConfigError: if the engine that is asked for can't run here.
+    """
+    model = OnnxModel(bundle.path / SCORER_FILE, bundle.exported_models[SCORER.name], threads)
+    return _chosen(bundle, model, checked_engine(asked), threads, lambda: bundle.item_rows)
+
+
+def _chosen(
+    bundle: Bundle, onnx: ScorerEngine, asked: str, threads: int, item_rows: Callable[[], ItemRows | None]
+) -> ChosenEngine:
     others, refusals = _others(bundle, threads)
     if asked in others:
-        return spec, ChosenEngine(asked, others[asked](), "as asked for")
+        return ChosenEngine(asked, others[asked](), "as asked for")
     if asked != AUTO and asked != ONNXRUNTIME:
         raise ConfigError(f"the scorer's engine is {asked!r}, but {refusals[asked]}; use {AUTO} or {ONNXRUNTIME}")
     if asked == ONNXRUNTIME:
-        return spec, ChosenEngine(ONNXRUNTIME, onnx, "as asked for")
+        return ChosenEngine(ONNXRUNTIME, onnx, "as asked for")
     if others and SCORER_CHECK_FILE not in bundle.manifest["files"]:
         refusals = dict.fromkeys(others, "the bundle has nothing to compare it on: run `nann export` again") | refusals
         others = {}
     chosen = None
     if others:
-        check = ScorerCheck.load(folder)
-        rows = _rows_beside(folder) if bundle.item_row_width else None
+        check = ScorerCheck.load(bundle.path)
+        rows = item_rows() if bundle.item_row_width else None
         chosen = _fastest({ONNXRUNTIME: onnx, **{name: make() for name, make in others.items()}}, check, rows, refusals)
     reasons = "; ".join(f"{name}: {reason}" for name, reason in refusals.items())
     if chosen is None:
-        return spec, ChosenEngine(ONNXRUNTIME, onnx, reasons)
-    return spec, ChosenEngine(chosen.name, chosen.engine, "; ".join(filter(None, (chosen.reason, reasons))))
+        return ChosenEngine(ONNXRUNTIME, onnx, reasons)
+    return ChosenEngine(chosen.name, chosen.engine, "; ".join(filter(None, (chosen.reason, reasons))))
 
 
 def _others(bundle: Bundle, threads: int) -> tuple[dict[str, Callable[[], ScorerEngine]], dict[str, str]]:

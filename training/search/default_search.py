@@ -7,13 +7,16 @@ from typing import Any
 
 from nann.bundle import Bundle
 from nann.scorer_check import CHECKED_ITEMS
+from nann.search_requests import SERVED_BOUNDS
+from nann.signature import ENTRY_ALL
 
 from ..data.prepared import PreparedData
 from ..scorers import OnnxScorer
 from .checked_users import add_check, add_check_of
 from .measured_users import MeasuredUsers, bundle_users
 from .tune import SPLIT, entries_to_tune, tune_entries, tuning_record, write_tuning
-from .tuning_search import Aim, SearchTuning, merged
+from .tuning_search import tune_all
+from .tuning_trials import Aim, SearchTuning, merged
 
 USERS = 32
 ENOUGH = 0.98
@@ -24,7 +27,8 @@ AIM, MAX_SHARE = Aim(coverage=ENOUGH + 0.01), 0.25
 def recommend_search(bundle: Bundle, data: PreparedData) -> dict[str, Any] | None:
     """Tries a short ladder of settings, and makes the cheapest that covers 99% the bundle's default.
 
-    If none does within a quarter of the corpus, the best becomes the default. A bundle that was tuned stays as it is.
+    Of a small corpus all items are scored, where that is cheapest or no search within a quarter of it covers so much.
+    Of a larger one the best within a quarter becomes the default. A bundle that was tuned stays as it is.
     `nann export` calls this, not `nann index`: what is measured is the scorer that will be served. The bundle also gets
     what its server's engines are compared on (`nann.scorer_check`).
 
@@ -52,9 +56,11 @@ def recommend_search(bundle: Bundle, data: PreparedData) -> dict[str, Any] | Non
         by_entry: dict[str, SearchTuning] = {}
         for entry in entries_to_tune(bundle):  # each by itself: requests may ask for either
             by_entry |= tune_entries(bundle.index, scorer, users, AIM, max_share, [entry], quick=True)
-        best = merged(list(by_entry.values())).nearest
-        if best is not None:
+        if merged(list(by_entry.values())).nearest is not None:
             break
+    if bundle.item_count <= SERVED_BOUNDS.max_ef:
+        by_entry[ENTRY_ALL] = tune_all(users, AIM, bundle.item_count, 1.0)
+    best = merged(list(by_entry.values())).nearest
     assert best is not None
     record = {
         "by": "nann export",

@@ -46,6 +46,8 @@ from nann.reachability import Reachability
 from nann.scorer import Float32Array
 from nann.scorer_check import SCORER_CHECK_FILE, ScorerCheck
 from nann.search_input import SearchIndex
+from nann.search_requests import SERVED_BOUNDS
+from nann.signature import ENTRY_ALL, ENTRY_LAYERS, ENTRY_SEEDS
 
 from ..config import IndexConfig
 from ..export.item_encoder import onnx_encoder
@@ -218,15 +220,15 @@ def _write(folder: Path, bundle: Bundle, snapshot: Snapshot, items: _Items, thre
     searches = [fitted(one, graph.entry_layer) for one in bundle.search_by_entry.values()]
     light_vectors = None if light is None else np.load(folder / LIGHT_VECTORS_FILE, mmap_mode="r", allow_pickle=False)
     check_searches(SearchIndex(graph, light_vectors), searches)
+    default = _default_entry(bundle, len(items.ids))
+    others = [one for one in searches if one.entry not in (default, ENTRY_ALL)]
     written = [ITEM_IDS_FILE, ITEM_ROWS_FILE, ITEM_VECTORS_FILE, *graph.save(folder)]
     written += [LIGHT_VECTORS_FILE] if light is not None else []
     entries: dict[str, Any] = {
         "item_count": len(items.ids),
         "graph": {**bundle.manifest["graph"], **graph_summary(graph, config)},
-        "search": search_to_json(next(one for one in searches if one.entry == bundle.search_params.entry)),
-        "search_by_entry": {
-            one.entry: search_to_json(one) for one in searches if one.entry != bundle.search_params.entry
-        },
+        "search": search_to_json(next(one for one in searches if one.entry == default)),
+        "search_by_entry": {one.entry: search_to_json(one) for one in others},
         JOURNAL_SEQUENCE: snapshot.sequence,
     }
     if bundle.attributes is not None:
@@ -237,6 +239,14 @@ def _write(folder: Path, bundle: Bundle, snapshot: Snapshot, items: _Items, thre
         written.append(ScorerCheck.load(bundle.path).renumbered(items.old, bundle.item_count).save(folder))
     _finish(folder, bundle, written, entries, reachability)
     return len(reachability.unreachable)
+
+
+def _default_entry(bundle: Bundle, item_count: int) -> str:
+    """The entry of the default search: as before, unless that scores all items, of which a server now has too many."""
+    chosen, most = bundle.search_params.entry, SERVED_BOUNDS.max_ef
+    if chosen != ENTRY_ALL or not bundle.item_count <= most < item_count:
+        return chosen
+    return next(entry for entry in (ENTRY_SEEDS, ENTRY_LAYERS) if entry in bundle.search_by_entry)
 
 
 def _finish(

@@ -33,7 +33,9 @@ from .evaluate import check_same_items
 from .filter_mix import FilterMix
 from .measured_users import MeasuredUsers, bundle_users
 from .repair import LINKS, link_orphans
-from .tuning_search import Aim, SearchTuning, Trial, merged, tune_all, tune_search
+from .timed_search import WORTH_TIMING, SearchTimer, timed
+from .tuning_search import tune_all, tune_search
+from .tuning_trials import Aim, SearchTuning, Trial, merged
 
 SPLIT = "validation"
 DEFAULT_USERS = 256
@@ -48,12 +50,14 @@ class TuningReport:
         params: the recommended parameters.
         record: the entry about the tuning in the bundle's notes.
         frontier: see `SearchTuning.thinned`.
+        timed: the settings that were compared by time, fastest first.
         plot: the PNG file with the frontier.
     """
 
     params: SearchParams
     record: Mapping[str, Any]
     frontier: tuple[Trial, ...]
+    timed: tuple[Trial, ...]
     plot: Path
 
 
@@ -71,12 +75,13 @@ def tune_bundle(
     plot: Path | None = None,
     seconds: float | None = None,
     bounds: SearchBounds = SERVED_BOUNDS,
+    timer: SearchTimer | None = None,
 ) -> TuningReport:
     """Finds the cheapest search that reaches a coverage or a recall-Delta, and makes it the bundle's default.
 
     Entry by seeds is tuned first, since it is usually the cheapest. Entry by layers is then tuned only as far as it
     could be cheaper still, unless it is the only one. In a corpus of which a request may have all items scored, that is
-    recommended where it is the cheapest.
+    recommended where it is the cheapest. A timer then compares the few cheapest of each by their time.
 
     Only validation users are read. The bundle's id changes only if a repair adds links, since no other file changes.
     Nothing is written before everything has been measured.
@@ -96,6 +101,7 @@ def tune_bundle(
         plot: where to write the plot; None: beside the bundle.
         seconds: try no more settings after so many seconds, counted from the start; None: no limit.
         bounds: what the server allows; nothing beyond is tried.
+        timer: None: the cheapest is the one with the fewest evaluations; all items at once count 1.5 times less.
 
     Raises:
         ConfigError: if no setting within the bounds reaches the aim; the message names the best one found. If the aim
@@ -122,7 +128,12 @@ def tune_bundle(
     measured = MeasuredUsers.of(scorer, batch, queries, bundle.item_count, top_k)
     _require_recall(measured, wanted)
     until = np.inf if seconds is None else start + seconds
-    by_entry = tune_entries(index, scorer, measured, wanted, max_share, entries, until=until, max_ef=bounds.max_ef)
+    slack = 1.0 if timer is None else WORTH_TIMING
+    limits = {"until": until, "max_ef": bounds.max_ef}
+    by_entry = tune_entries(index, scorer, measured, wanted, max_share, entries, slack=slack, **limits)
+    final: list[Trial] = []
+    if timer is not None:
+        by_entry, final = timed(by_entry, index, batch, timer)
     tuning = merged(list(by_entry.values()))
     best = _require_best(tuning, missed, max_share, len(batch), repair, seconds)
     frontier = tuning.thinned
@@ -135,6 +146,8 @@ def tune_bundle(
         **missed.summary(),
         "frontier": [trial.summary() for trial in frontier],
     }
+    if timer is not None:
+        record["timed"] = {"engine": timer.engine, "searches": [trial.summary() for trial in final]}
     if graph is not bundle.graph:
         before = measured.measure(bundle.index, scorer, best.params)
         record["repair"] = _repair_record(bundle.graph, graph, missed, before)
@@ -143,7 +156,7 @@ def tune_bundle(
     others = [each.best.params for each in by_entry.values() if each.best is not None]
     record["seconds"] = round(monotonic() - start, 1)
     write_tuning(bundle, graph, best.params, others, record)
-    return TuningReport(best.params, record, tuple(frontier), path)
+    return TuningReport(best.params, record, tuple(frontier), tuple(final), path)
 
 
 def tune_entries(
@@ -153,9 +166,11 @@ def tune_entries(
     wanted: Aim,
     max_share: float,
     entries: list[str],
+    *,
+    slack: float = 1.0,
     **options: Any,
 ) -> dict[str, SearchTuning]:
-    """Tunes entry strategies, each only as far as it may be cheaper than those before; options: see `tune_search`."""
+    """Tunes entry strategies, each only up to `slack` times the cost of those before; options: see `tune_search`."""
     found: dict[str, SearchTuning] = {}
     with Progress(console=Console(stderr=True)) as bar:
         for entry in entries:
@@ -164,7 +179,7 @@ def tune_entries(
                 found[entry] = tune_all(users, wanted, index.item_count, max_share)
                 continue
             best = merged(list(found.values())).best if found else None
-            most = max_share if best is None else best.share_scored
+            most = max_share if best is None else min(max_share, slack * best.share_scored)
             update = partial(_update, bar, task)
             found[entry] = tune_search(
                 index, scorer, users, wanted, entry=entry, max_share=most, progress=update, **options
@@ -315,8 +330,11 @@ def _repair_record(old: HnswGraph, new: HnswGraph, missed: Reachability, before:
 def write_tuning(
     bundle: Bundle, graph: HnswGraph, params: SearchParams, found: list[SearchParams], record: Mapping[str, Any]
 ) -> None:
-    """Writes the search parameters, and the ground layer if `graph` is another, into the manifest and notes."""
-    by_entry = {**bundle.search_by_entry, **{one.entry: one for one in found}}
+    """Writes the search parameters, and the ground layer if `graph` is another, into the manifest and notes.
+
+    To score all items needs no parameters of its own (`parse_search`), so it is written only as the default.
+    """
+    by_entry = {one.entry: one for one in (*bundle.search_by_entry.values(), *found) if not one.every_item}
     entries: dict[str, Any] = {
         "search": search_to_json(params),
         "search_by_entry": {entry: search_to_json(one) for entry, one in by_entry.items()},

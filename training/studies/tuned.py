@@ -9,7 +9,8 @@ import numpy as np
 from ..reports.plots import COLORS, figure, plain_log
 from ..reports.store import Json
 from ..reports.text import percent, table
-from ..search.tuning_search import Aim, tune_every_entry
+from ..search.tuning_search import tune_every_entry
+from ..search.tuning_trials import Aim
 from .runs import Runs
 from .settings import StudySettings
 from .study import Study

@@ -25,7 +25,7 @@ from ..search.measured_users import MeasuredUsers, bundle_users
 from ..search.model_lists import ModelLists
 from ..search.pipeline import export_checkpoint
 from ..search.tune import tune_bundle
-from ..search.tuning_search import Aim
+from ..search.tuning_trials import Aim
 from ..train import train
 from .runs import Runs, data_fingerprint, indexed
 from .settings import SPLIT

@@ -22,8 +22,15 @@ def test_tune_recommends_what_it_found(pipeline: Pipeline, tmp_path):
     assert body["tuning"]["coverage"] >= 0.5
     assert "frontier on 10 validation users, top 20" in ended.stdout
     assert "items can't be reached" in ended.stderr
-    (row,) = (line for line in ended.stdout.splitlines() if "recommended" in line)
-    assert f"{body['tuning']['coverage']:.2%}" in row
+    assert f"by time, one user at a time, engine {body['tuning']['timed']['engine']}" in ended.stdout
+    frontier, by_time = (line for line in ended.stdout.splitlines() if "recommended" in line)
+    coverage = f"{body['tuning']['coverage']:.2%}"
+    assert coverage in frontier
+    assert coverage in by_time
+    (ms,) = (
+        one["ms"] for one in body["tuning"]["timed"]["searches"] if one["entry"] == body["search"].get("entry", one["entry"]) and one["ef"] == body["search"]["ef"] and one["rounds"] == body["search"]["rounds"]
+    )
+    assert f"{ms:.2f}" in by_time
     found, targets = body["tuning"]["targets_found_by_all"], body["tuning"]["targets"]
     assert f"recall-Delta rests on {found} of {targets} targets" in ended.stderr
     assert f"{body['tuning']['walks']} walks; " in ended.stderr

@@ -15,7 +15,7 @@ from support.native_bundle import INNER_PRODUCT, with_check
 from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError, ScorerError
 from nann.native_scorer import NATIVE_SCORER_FILE
-from nann.python_backend.engines.choose import open_scorer
+from nann.python_backend.engines.choose import bundle_engine, open_scorer
 from nann.python_backend.engines.native_model import NativeModel
 from nann.python_backend.engines.onnx_model import EmbeddedScorer
 from nann.python_backend.engines.recorded import SETTING_FILE, record_engine, recorded_engine
@@ -100,6 +100,24 @@ def test_a_bundle_without_a_check_or_a_native_form_runs_in_onnxruntime(bundle, t
     assert "native: the bundle has no native form" in chosen.reason
     with pytest.raises(ConfigError, match=r"engine is 'native', but the bundle has no native form.*; use auto or"):
         open_scorer(folder, "native")
+
+
+def test_a_bundle_gets_the_engine_that_it_would_have_once_installed(bundle, tmp_path):
+    for name in ("native", "onnxruntime"):
+        _, served = open_scorer(installed(bundle, tmp_path / name), "auto")
+        found = bundle_engine(bundle)
+        assert found.name == served.name == name
+        check = ScorerCheck.load(bundle.path)
+        candidates = np.maximum(check.candidates, 0)
+        np.testing.assert_array_equal(
+            found.engine.score(check.user_states, candidates, bundle.item_rows),
+            served.engine.score(check.user_states, candidates, bundle.item_rows),
+        )
+        spoilt = np.ascontiguousarray(check.scores[:, ::-1])
+        bundle = with_check(bundle, ScorerCheck(check.user_states, check.candidates, spoilt))
+    assert bundle_engine(bundle, "onnxruntime").name == "onnxruntime"
+    with pytest.raises(ConfigError, match="engine is 'magic'; expected auto or onnxruntime or native"):
+        bundle_engine(bundle, "magic")
 
 
 def test_an_engine_that_is_asked_for_is_not_compared(bundle, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from nann.bundle import Bundle
 from nann.errors import ConfigError
 from nann.metrics import coverage
-from nann.search_params import SearchOptions
+from nann.search_params import SearchOptions, SearchParams
 from nann.search_requests import SERVED_BOUNDS
 from nann.training.checkpoint import Checkpoint
 from nann.training.scorers import OnnxScorer
@@ -21,8 +21,9 @@ from nann.training.search.evaluate import evaluate_bundle
 from nann.training.search.measured_users import MeasuredUsers, bundle_users
 from nann.training.search.pipeline import export_checkpoint, index_checkpoint
 from nann.training.search.tune import tune_bundle
-from nann.training.search.tuning_search import Aim, Trial, tune_search
+from nann.training.search.tuning_search import tune_search
 from nann.training.search.tuning_spaces import LayersSpace, SeedsSpace
+from nann.training.search.tuning_trials import Aim, Trial
 from nann.training.train import train
 
 pytestmark = pytest.mark.heavy
@@ -93,6 +94,7 @@ def test_the_cheapest_step_that_covers_enough_is_recommended(data, bundle, users
         assert costs[params] == min(costs.values())
         cheapest[entry] = costs[params]
     assert opened.search_params.entry == min(cheapest, key=cheapest.get)
+    assert min(cheapest.values()) < bundle.item_count / 1.5
     evaluated = evaluate_bundle(opened, data, split="validation", users=32)
     assert (evaluated.coverage, evaluated.share_scored) == (record["coverage"], record["share_scored"])
 
@@ -100,6 +102,7 @@ def test_the_cheapest_step_that_covers_enough_is_recommended(data, bundle, users
 def test_the_best_step_is_recommended_if_none_covers_enough(data, bundle, users, monkeypatch):
     monkeypatch.setattr(default_search, "AIM", Aim(2.0))
     monkeypatch.setattr(default_search, "MAX_SHARE", 0.5)
+    monkeypatch.setattr(default_search, "SERVED_BOUNDS", replace(SERVED_BOUNDS, max_ef=bundle.item_count - 1))
     scorer, measured = users
     record = recommend_search(bundle, data)
     costs = [measured.search(bundle.index, scorer, step) for step in steps_of(SeedsSpace(bundle.graph, 10, MAX_EF))]
@@ -107,6 +110,19 @@ def test_the_best_step_is_recommended_if_none_covers_enough(data, bundle, users,
     best = max(coverage(found.items, measured.exact) for found in affordable)
     assert record["coverage"] >= best
     assert record["share_scored"] <= 0.5
+
+
+def test_all_items_are_scored_where_no_search_within_a_quarter_covers_enough(data, bundle, users, monkeypatch):
+    scorer, measured = users
+    found = [measured.search(bundle.index, scorer, step) for step in steps_of(SeedsSpace(bundle.graph, 10, MAX_EF))]
+    least = min(one.items_scored.mean() for one in found) / bundle.item_count
+    monkeypatch.setattr(default_search, "AIM", Aim(1.0))
+    monkeypatch.setattr(default_search, "MAX_SHARE", 1.01 * least)
+    record = recommend_search(bundle, data)
+    opened = Bundle.open(bundle.path)
+    assert opened.search_params == SearchParams(10, (10,), (0,), every_item=True)
+    assert (record["coverage"], record["share_scored"]) == (1, 1)
+    assert {"seeds", "layers"} <= opened.search_by_entry.keys()
 
 
 def test_a_corpus_too_small_for_the_limit_is_searched_without_it(data, bundle, monkeypatch):

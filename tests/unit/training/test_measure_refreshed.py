@@ -18,7 +18,7 @@ from nann.training.search.model_lists import ModelLists
 from nann.training.search.pipeline import export_checkpoint, index_checkpoint
 from nann.training.search.refresh import refresh_bundle
 from nann.training.search.tune import tune_bundle
-from nann.training.search.tuning_search import Aim
+from nann.training.search.tuning_trials import Aim
 from nann.training.train import train
 
 pytestmark = pytest.mark.heavy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from support import native_bundle
 from support.live_bundle import DIM, ITEMS, attributes, make_bundle, text_ids
 
 from nann import Bundle, UserBatch, beam_search, item_sets
-from nann.bundle import BEHAVIOR_IDS_FILE, ITEM_ENCODER_FILE, ITEM_FIELDS_FILE, ITEM_VECTORS_FILE
+from nann.bundle import BEHAVIOR_IDS_FILE, ITEM_ENCODER_FILE, ITEM_FIELDS_FILE, ITEM_VECTORS_FILE, search_to_json
 from nann.bundle_check import check_servable
 from nann.catalog import Changes, JournalWriter, LiveCorpus, Upsert
 from nann.catalog.changes import model_of
@@ -24,6 +25,7 @@ from nann.durable_files import write_json
 from nann.errors import BundleError
 from nann.native_scorer import NATIVE_SCORER_FILE
 from nann.scorer_check import ScorerCheck
+from nann.search_requests import SERVED_BOUNDS
 from nann.signature import ENCODED_LIGHT, ENCODED_ROW, ENCODED_VECTOR
 from nann.training.scorers import OnnxScorer, OnnxUserEncoder
 from nann.training.search.planted_bundle import onnx_model
@@ -302,3 +304,20 @@ def test_kill_9_leaves_the_bundle_as_it_was(bundle, tmp_path):
 def test_vectors_have_the_bundles_width(bundle):
     assert bundle.item_vectors.shape == (ITEMS, DIM)
     assert set(attributes()) == set(bundle.attributes.names)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_corpus_that_outgrew_the_server_is_walked_and_no_longer_scored_as_a_whole(bundle, tmp_path, more):
+    copied = Bundle.open(shutil.copytree(bundle.path, tmp_path / "bundle"))
+    every = copied.search_params.scoring_all()
+    before = copied.change(search=search_to_json(every), search_by_entry=copied.manifest["search_by_entry"])
+    assert ITEMS == SERVED_BOUNDS.max_ef
+    added = [Upsert(NEW[number], {}, **vectors_like(bundle, 100)) for number in range(1 + more)]
+    write(tmp_path / "journal", bundle, (added, DELETED[:1]))
+    refresh_bundle(before, tmp_path / "journal", tmp_path / "next", threads=1)
+    after = Bundle.open(tmp_path / "next")
+    assert after.item_count == ITEMS + more
+    assert after.search_params.entry == ("seeds" if more else "all")
+    assert set(after.search_by_entry) == ({"seeds"} if more else {"all", "seeds"})
+    for params in after.search_by_entry.values():  # or a server would refuse the bundle
+        SERVED_BOUNDS.check_defaults(params, after.item_count)

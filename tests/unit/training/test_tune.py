@@ -26,8 +26,9 @@ from nann.training.search.index import build_hnsw, graph_from_hnswlib
 from nann.training.search.measured_users import MeasuredUsers, bundle_users, search_users
 from nann.training.search.pipeline import export_checkpoint, index_checkpoint
 from nann.training.search.tune import tune_bundle
-from nann.training.search.tuning_search import Aim, tune_search
+from nann.training.search.tuning_search import tune_search
 from nann.training.search.tuning_spaces import LayersSpace, SeedsSpace
+from nann.training.search.tuning_trials import Aim
 from nann.training.studies.measures.seeded_entry import light_top
 from nann.training.train import train
 

@@ -22,7 +22,7 @@ from nann.training.search.filter_mix import FilterMix
 from nann.training.search.ground_rounds import search_by_ground_round
 from nann.training.search.measured_users import MeasuredUsers, bundle_users, search_users
 from nann.training.search.tune import tune_bundle
-from nann.training.search.tuning_search import Aim
+from nann.training.search.tuning_trials import Aim
 
 pytestmark = pytest.mark.heavy
 

@@ -29,7 +29,8 @@ from ...reports.plots import COLORS, MARKERS, figure, plain_log
 from ...reports.store import cached_array, digest
 from ...reports.text import listing, percent
 from ...search.measured_users import MeasuredUsers, exact_top
-from ...search.tuning_search import Aim, tune_every_entry
+from ...search.tuning_search import tune_every_entry
+from ...search.tuning_trials import Aim
 from ..runs import ServedModules, indexed, trained
 from ..settings import ONE_MILLION
 

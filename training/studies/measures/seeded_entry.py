@@ -23,7 +23,8 @@ from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS
 from ...reports.plots import figure
 from ...reports.text import MISSING, percent, table
 from ...search.measured_users import MeasuredUsers
-from ...search.tuning_search import Aim, SearchTuning, tune_search
+from ...search.tuning_search import tune_search
+from ...search.tuning_trials import Aim, SearchTuning
 from ..curves import draw_curves, frontier, search_in_words, value_at
 from .other_retrievers import ScoredPool
 

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import pytest
-
-from nann.perf import alternate as module
-from nann.perf.alternate import alternate
+from nann.training.reports.alternate import alternate
 
 
 def test_alternatives_take_turns_after_a_run_each_before_the_clock() -> None:
@@ -13,7 +10,7 @@ def test_alternatives_take_turns_after_a_run_each_before_the_clock() -> None:
     assert times.keys() == {"a", "b"}
 
 
-def test_the_time_is_the_median_in_ms(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_is_the_median_in_ms() -> None:
     now_ns = 0
     pauses_ms = iter([500, 10, 12, 500])  # the first is not counted, the last is an outlier
 
@@ -21,5 +18,4 @@ def test_the_time_is_the_median_in_ms(monkeypatch: pytest.MonkeyPatch) -> None:
         nonlocal now_ns
         now_ns += next(pauses_ms) * 1_000_000
 
-    monkeypatch.setattr(module.time, "perf_counter_ns", lambda: now_ns)
-    assert alternate({"pause": pause}, repeats=3) == {"pause": 12.0}
+    assert alternate({"pause": pause}, repeats=3, clock=lambda: now_ns) == {"pause": 12.0}
