@@ -63,8 +63,9 @@ if TYPE_CHECKING:
 
 ON_SCORER_FAILURE = ("error", "fallback")
 """What requests get while the scorer fails: the error, or a cheap ranking (`nann.cheap_ranking`)."""
-_HANG_MARGIN_S = 5.0
-"""How much longer than its deadline a batch may take; `nann serve` is as patient with its heartbeats."""
+_HANG_MARGIN_S = 15.0
+"""How much longer than its deadline a batch may take. `nann serve` loses patience earlier, so that a search that waits
+for its scorer ends with the scorer."""
 SCORER_PLACES = ("bls", "in_process")
 """Where rounds are scored: by the model `scorer`, or by its ONNX file in this process."""
 
