@@ -23,7 +23,7 @@ from ...python_backend.repository.install import install_bundle
 from ...python_backend.server.install import TritonInstall
 from ...python_backend.server.ports import free_ports
 from ...python_backend.server.triton import ServerOptions, TritonServer
-from ...python_backend.version_folder import ONE, ONNX_FILE, SEPARATE
+from ...python_backend.version_folder import ONE, SEPARATE
 
 TARGET = "embedded"
 _CONFIGS = {
