@@ -20,6 +20,7 @@ from nann.errors import ConfigError
 from nann.graph import HnswGraph, layer_files
 from nann.reachability import Reachability
 from nann.scorer import Scorer
+from nann.scorer_check import SCORER_CHECK_FILE
 from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
 from nann.search_requests import SERVED_BOUNDS, SearchBounds
@@ -29,6 +30,7 @@ from ..data.prepared import PreparedData
 from ..export.onnx_export import require_exported
 from ..reports.plots import COLORS, GREY, figure, plain_log
 from ..scorers import OnnxScorer
+from .checked_users import add_check_of
 from .evaluate import check_same_items
 from .filter_mix import FilterMix
 from .measured_users import MeasuredUsers, bundle_users
@@ -126,6 +128,8 @@ def tune_bundle(
     tuning = merged(list(by_entry.values()))
     best = _require_best(tuning, missed, max_share, len(batch), repair, seconds)
     frontier = tuning.thinned
+    if SCORER_CHECK_FILE not in bundle.manifest["files"]:
+        bundle = add_check_of(bundle, data)
     found = measured.search(index, scorer, best.params)
     record = {
         "by": "nann tune",
