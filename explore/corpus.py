@@ -48,10 +48,10 @@ class Corpus:
 
     def described(self, items: Iterable[int]) -> list[dict[str, Any]]:
         """Items as the page shows them: index, id, name and attributes."""
-        return [
-            {"item": item, "id": self.id(item), "name": self.name(item), "attributes": self._attributes.of(item)}
-            for item in items
-        ]
+        rows = np.fromiter(items, np.int32)
+        ids = self.bundle.id_kind.plain(self.bundle.item_ids[rows])
+        each = zip(rows.tolist(), ids, self._attributes.of(rows), strict=True)
+        return [{"item": item, "id": str(one), "name": self.name(item), "attributes": of} for item, one, of in each]
 
     def found(self, text: str, limit: int) -> list[dict[str, Any]]:
         """Items whose names fit what was typed, and first the one with this id."""

@@ -7,9 +7,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from nann import item_sets
 from nann.filters.columns import CATEGORIES, CategoryColumn, Column, FlagColumn, NumberColumn
+
+Int32Array = npt.NDArray[np.int32]
 
 _SHOWN_VALUES = 100
 """Values of a category that the filter builder offers: those that most items have."""
@@ -27,10 +30,13 @@ class ItemValues:
         order = np.argsort(self._column.items, kind="stable")
         return self._column.items[order], order
 
-    def of(self, item: int) -> list[Any]:
-        """The values of one item as Python's str, int or float; none, one or several."""
+    def of(self, wanted: Int32Array) -> list[list[Any]]:
+        """The values of items (`int32[n]`) as Python's str, int or float: none, one or several of each."""
         items, order = self._by_item
-        places = order[np.searchsorted(items, item) : np.searchsorted(items, item, "right")]
+        first, end = (np.searchsorted(items, wanted, side) for side in ("left", "right"))
+        return [self._at(order[low:high]) for low, high in zip(first.tolist(), end.tolist(), strict=True)]
+
+    def _at(self, places: npt.NDArray[np.int64]) -> list[Any]:
         column = self._column
         if isinstance(column, NumberColumn):
             return list(column.values[places].tolist())
@@ -53,18 +59,20 @@ class Attributes:
             if isinstance(column, CategoryColumn | NumberColumn)
         }
 
-    def of(self, item: int) -> dict[str, str]:
-        """The item's attributes as texts, those alone that it has."""
-        shown = {}
+    def of(self, items: Int32Array) -> list[dict[str, str]]:
+        """The attributes of items (`int32[n]`) as texts, of each those alone that it has."""
+        shown: list[dict[str, str]] = [{} for _ in items]
         for name, column in self._columns.items():
             if isinstance(column, FlagColumn):
-                said = [word for word, flags in zip(("no", "yes"), column.flags, strict=True) if _has(flags, item)]
-            else:
-                said = [
-                    f"{value:g}" if isinstance(value, float) else str(value) for value in self._values[name].of(item)
+                no, yes = (item_sets.contains(flags[None], items[None])[0] for flags in column.flags)
+                values: list[list[Any]] = [
+                    ["no"] * n + ["yes"] * y for n, y in zip(no.tolist(), yes.tolist(), strict=True)
                 ]
-            if said:
-                shown[name] = ", ".join(said)
+            else:
+                values = self._values[name].of(items)
+            for one, said in zip(shown, values, strict=True):
+                if said:
+                    one[name] = ", ".join(_text(value) for value in said)
         return shown
 
     def schema(self) -> list[dict[str, Any]]:
@@ -72,8 +80,8 @@ class Attributes:
         return [{"name": name, "type": column.type, **_offered(column)} for name, column in self._columns.items()]
 
 
-def _has(flags: Any, item: int) -> bool:
-    return bool(item_sets.contains(flags[None], np.array([[item]], np.int32))[0, 0])
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _offered(column: Column) -> dict[str, Any]:

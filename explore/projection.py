@@ -56,7 +56,7 @@ class Projection:
         """Where `float32[n, d]` are drawn: `float32[n, 2]`, from 0 to 1."""
         flat = (vectors @ self.matrix).T
         drawn = [np.interp(each, *knots) for each, knots in zip(flat, self.stretch, strict=True)]
-        return np.stack(drawn, axis=1).astype(np.float32)
+        return np.asarray(np.stack(drawn, axis=1), np.float32)
 
     @classmethod
     def kept(cls, path: Path, vectors: Float32Array) -> Projection:
@@ -82,4 +82,4 @@ def _stretch(component: npt.NDArray[np.float64]) -> Float32Array:
     shares = np.linspace(0, 1, _KNOTS)
     values = np.quantile(component, shares)
     even = (values - values[0]) / max(values[-1] - values[0], 1e-12)
-    return np.stack([values, _BY_RANK * shares + (1 - _BY_RANK) * even]).astype(np.float32)
+    return np.asarray(np.stack([values, _BY_RANK * shares + (1 - _BY_RANK) * even]), np.float32)

@@ -54,7 +54,7 @@ function show({ points, totals }) {
   ];
   if (stages) {
     const words = Object.entries(stages).map(([stage, spent]) => `${stage.replace("_", " ")} ${ms(spent)}`).join(" · ");
-    parts.push(el("div", { class: "gauge" }, el("div", {}, el("strong", { text: words }), "stages of a batch, last seen")));
+    parts.push(el("div", { class: "gauge stage", text: `A batch: ${words}` }));
   }
   $("health").replaceChildren(...parts);
 }

@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { $, el, later, toast } from "./dom.js";
 import { changed, state } from "./state.js";
 
-const SHOWN_CHIPS = 10;
+const SHOWN_CHIPS = 5;
 let found = [];
 let active = -1;
 let everyChip = false;

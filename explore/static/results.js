@@ -93,7 +93,7 @@ function row(each, number, { columns, lists }) {
     onclick: () => each.item !== null && add(each) });
   const made = el("tr", { "data-item": each.item, onmouseenter: () => onFocus(each.item), onfocusin: () => onFocus(each.item), onmouseleave: () => onFocus(null) },
     el("td", { text: number }),
-    el("td", {}, name, ...marks(each.item), el("span", { class: "details", text: attributes || each.id })),
+    el("td", {}, el("div", { class: "named" }, name, ...marks(each.item)), el("span", { class: "details", text: attributes || each.id })),
     el("td", { text: each.score.toFixed(2) }),
     ...columns.map((column) => place(column, lists, each.item)));
   return made;

@@ -131,6 +131,9 @@ function draw(context) {
   const round = walk.rounds[at];
   const put = (kind, items, size) => items.forEach((item) => mark(context, kind, ...spot(item), size));
   for (const earlier of walk.rounds.slice(0, at)) put("visited", earlier.scored);
+  context.globalAlpha = 0.75;
+  put("own", walk.own, 0.75);
+  context.globalAlpha = 1;
   edges(context, round);
   if (isStart(round)) put(round.layer === 0 && walk.entry === "seeds" ? "seed" : "scored", round.scored, 0.8);
   else {
@@ -142,7 +145,6 @@ function draw(context) {
   context.globalAlpha = grown;
   put("best", round.best, 0.85);
   context.globalAlpha = 1;
-  put("own", walk.own);
   if (focused !== null) ring(context, focused);
 }
 
