@@ -66,7 +66,7 @@ class Projection:
                 found = cls(*(arrays[name] for name in ("matrix", "stretch", "sample")))
             if found.matrix.shape == (vectors.shape[1], 2) and found.sample[-1] < len(vectors):
                 return found
-        except (OSError, KeyError, ValueError, BadZipFile):
+        except (OSError, EOFError, KeyError, ValueError, BadZipFile):
             pass  # it is made again
         made = cls.of(vectors)
         try:
