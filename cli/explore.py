@@ -8,20 +8,23 @@ import socket
 import subprocess
 import sys
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nann.errors import ConfigError, ServerError
+from nann.packages import find_package
 
 from .support import DEFAULT_BUNDLE, DEFAULT_REPOSITORY, JsonOption, RepositoryOption, console, print_json
 
 if TYPE_CHECKING:
+    from ..explore.corpus import Corpus
     from ..explore.explorer import Addresses, Explorer
+    from ..explore.people import HeldOutUsers
+    from ..explore.replay import Replay
 
 DEFAULT_DATA = Path("build/data/complete_journey")
 _LOCAL = "127.0.0.1"
@@ -49,6 +52,14 @@ def explore(
         Path, typer.Option(help="Bundle that the server answers from: names, item vectors and models are read from it.")
     ] = DEFAULT_BUNDLE,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
+    histories: Annotated[
+        str | None,
+        typer.Option(
+            help="Store of users' histories, for a server that is started; see `nann serve`.",
+            envvar="NANN_HISTORIES",
+            show_default=False,
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -80,17 +91,18 @@ def explore(
         closing(_listening(host, port)) as listening,
         _interrupted_by_sigterm(),
         suppress(KeyboardInterrupt),
-        _server(url, http_url, metrics_url, repository, bundle) as addresses,
     ):
-        explorer = _explorer(addresses, bundle, repository, data, cache)
-        here = f"http://{host}:{listening.getsockname()[1]}"
-        console.print(f"{here} shows bundle {bundle} and the server at {addresses.grpc}; Ctrl-C ends it")
-        if json:
-            print_json({"url": here, **vars(addresses)})
-        if sys.stdout.isatty() if open_page is None else open_page:
-            webbrowser.open(here)
-        config = uvicorn.Config(make_app(explorer, _hosts(host)), log_level="warning", lifespan="on")
-        uvicorn.Server(config).run([listening])
+        corpus = _corpus(bundle, cache)  # before a server is waited for: it takes a moment too
+        with _server(url, http_url, metrics_url, _serve_options(repository, bundle, histories)) as addresses:
+            explorer = _explorer(addresses, corpus, repository, data)
+            here = f"http://{host}:{listening.getsockname()[1]}"
+            console.print(f"{here} shows bundle {bundle} and the server at {addresses.grpc}; Ctrl-C ends it")
+            if json:
+                print_json({"url": here, **vars(addresses)})
+            if sys.stdout.isatty() if open_page is None else open_page:
+                webbrowser.open(here)
+            config = uvicorn.Config(make_app(explorer, _hosts(host)), log_level="warning", lifespan="on")
+            uvicorn.Server(config).run([listening])
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -119,11 +131,17 @@ def _interrupted_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _serve_options(repository: Path, bundle: Path, histories: str | None) -> list[str]:
+    ports = {"--grpc-port": _GRPC_PORT, "--http-port": _HTTP_PORT, "--metrics-port": _METRICS_PORT}
+    given = {"--repository": repository, "--bundle": bundle, "--histories": histories, **ports}
+    return ["--json", *(str(word) for pair in given.items() if pair[1] is not None for word in pair)]
+
+
 @contextmanager
 def _server(
-    url: str | None, http_url: str | None, metrics_url: str | None, repository: Path, bundle: Path
+    url: str | None, http_url: str | None, metrics_url: str | None, options: Sequence[str]
 ) -> Iterator[Addresses]:
-    """The addresses of the server to join, or of one that runs as long as the block."""
+    """The addresses of the server to join, or of one that runs, with these options, as long as the block."""
     from ..explore.explorer import Addresses
 
     joined = url or f"{_LOCAL}:{_GRPC_PORT}"
@@ -131,19 +149,10 @@ def _server(
         host = joined.rpartition(":")[0]
         yield Addresses(joined, http_url or f"{host}:{_HTTP_PORT}", metrics_url or f"{host}:{_METRICS_PORT}")
         return
-    command = [
-        sys.executable,
-        "-m",
-        "nann",
-        "serve",
-        "--repository",
-        str(repository),
-        "--bundle",
-        str(bundle),
-        "--json",
-    ]
     console.print(f"no server at {joined}: starting `nann serve`")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        [sys.executable, "-m", "nann", "serve", *options], stdout=subprocess.PIPE, text=True
+    ) as server:
         try:
             assert server.stdout is not None
             line = server.stdout.readline()
@@ -164,22 +173,32 @@ def _is_ready(address: str) -> bool:
         return client.is_ready()
 
 
-def _explorer(addresses: Addresses, bundle: Path, repository: Path, data: Path | None, cache: Path) -> Explorer:
+def _corpus(bundle: Path, cache: Path) -> Corpus:
     from nann.bundle import Bundle
 
     from ..explore.corpus import Corpus
+
+    return Corpus(Bundle.open(bundle, ()), cache)  # the server verifies the files that it answers from
+
+
+def _explorer(addresses: Addresses, corpus: Corpus, repository: Path, data: Path | None) -> Explorer:
     from ..explore.explorer import Explorer
-    from ..explore.replay import Replay
     from ..python_backend.histories.opening import open_histories, recorded_address
 
-    opened = Bundle.open(bundle, ())  # the server verifies the files that it answers from
-    store = recorded_address(repository)
-    histories = None if store is None else open_histories(store, 1.0)
-    if data is None and DEFAULT_DATA.is_dir():
-        data = DEFAULT_DATA
-    people = None
-    if data is not None:
+    def replay() -> Replay:
+        from ..explore.replay import Replay
+
+        store = recorded_address(repository)
+        return Replay(corpus.bundle, None if store is None else open_histories(store, 1.0))
+
+    def people() -> HeldOutUsers:
         from ..explore.people import HeldOutUsers
 
-        people = partial(HeldOutUsers, data, opened)
-    return Explorer(addresses, Corpus(opened, cache), partial(Replay, opened, histories), people)
+        assert data is not None
+        return HeldOutUsers(data, corpus.bundle)
+
+    if data is None and DEFAULT_DATA.is_dir():
+        data = DEFAULT_DATA
+    if data is not None:
+        find_package("polars")  # said now rather than in the page
+    return Explorer(addresses, corpus, replay, None if data is None else people)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -24,9 +24,11 @@ from .asked import Asked
 from .comparison import RankedList, cascade, exhaustive
 from .corpus import Corpus
 from .health import HealthLog, read_samples
-from .people import HeldOutUsers
-from .replay import Replay
 from .snippets import as_curl, as_python
+
+if TYPE_CHECKING:
+    from .people import HeldOutUsers
+    from .replay import Replay
 
 T = TypeVar("T")
 _POLL_S = 1.5

@@ -20,9 +20,8 @@ export function hideFigures() {
 }
 
 function figure(title, value, unit, tuned, about) {
-  return el("dl", { class: "figure", title: about }, el("dt", { text: title }),
-    el("dd", {}, value, unit ? el("small", { text: ` ${unit}` }) : ""),
-    el("dd", { class: "quiet", hidden: true }), el("p", { text: tuned }));
+  return el("div", { class: "figure", title: about }, el("p", { text: title }),
+    el("p", { class: "value" }, value, unit ? el("small", { text: ` ${unit}` }) : ""), el("p", { text: tuned }));
 }
 
 function parts() {

@@ -33,7 +33,7 @@ def test_the_commands():
     assert names == {
         "prepare", "train", "index", "export", "evaluate", "baselines", "tune", "plan-shapes", "build-engine", "serve",
         "deploy", "rollback", "refresh", "filters", "items", "query", "events", "demo", "experiments", "bench",
-        "batch",
+        "batch", "explore",
     }  # fmt: skip
 
 
