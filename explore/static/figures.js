@@ -73,5 +73,5 @@ function stages() {
     swatch.style.background = color(tone);
     return el("span", {}, swatch, `${name} ${ms(spent)}`);
   });
-  return el("div", { class: "stages", title: "Measured while the search was repeated in this page's server" }, whole, el("span", { text: "Search, repeated here:" }), ...words);
+  return el("div", { class: "stages", title: "Measured while the search was repeated in this page's server" }, whole, el("span", { text: "Repeated here:" }), ...words);
 }

@@ -157,8 +157,8 @@ async function start() {
   onChange(later(ask, 60));
   watch();
   startHealth();
+  startTheme(redrawWalk); // first, as the picture takes its colours from it
   const drawn = startWalk();
-  startTheme(redrawWalk);
   nothingAsked();
   document.body.dataset.ready = performance.now().toFixed(0);
   await drawn;

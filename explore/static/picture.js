@@ -24,7 +24,7 @@ export function mark(context, kind, x, y, size = 1) {
     case "seed": context.moveTo(x, y - r * 1.2); context.lineTo(x + r * 1.1, y + r * 0.8); context.lineTo(x - r * 1.1, y + r * 0.8); context.closePath(); context.fill(); break;
     case "frontier": context.arc(x, y, r * 1.05, 0, 2 * Math.PI); context.stroke(); break;
     case "best": context.moveTo(x, y - r); context.lineTo(x + r, y); context.lineTo(x, y + r); context.lineTo(x - r, y); context.closePath(); context.fill(); break;
-    case "visited": context.arc(x, y, r * 0.4, 0, 2 * Math.PI); context.fill(); break;
+    case "visited": context.arc(x, y, r * 0.3, 0, 2 * Math.PI); context.fill(); break;
     default: context.fillRect(x - r * 0.45, y - r * 0.45, r * 0.9, r * 0.9);
   }
 }

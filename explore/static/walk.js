@@ -130,6 +130,7 @@ function draw(context) {
   if (!walk || !walk.rounds.length) return;
   const round = walk.rounds[at];
   const put = (kind, items, size) => items.forEach((item) => mark(context, kind, ...spot(item), size));
+  context.globalAlpha = 0.7;
   for (const earlier of walk.rounds.slice(0, at)) put("visited", earlier.scored);
   context.globalAlpha = 0.75;
   put("own", walk.own, 0.75);

@@ -14,6 +14,7 @@ from support.cli_commands import refused
 from support.explore_process import WITH_PORTS, exploring
 from support.live_bundle import item_ids
 from support.ports import free_ports
+from support.waiting import wait_until
 
 from nann.clients import RetrievalClient
 
@@ -36,8 +37,7 @@ def test_it_joins_a_server(server, live_bundle_path, tmp_path):
             result = client.retrieve(item_ids()[[30, 40]].tolist(), top_k=5)
         assert [int(each["id"]) for each in answer["items"]] == result.item_ids[0].tolist()
         assert [each["score"] for each in answer["items"]] == result.scores[0].tolist()
-        totals = asked(printed["url"], "health")["totals"]
-        assert totals["complete"] > 0
+        wait_until(lambda: asked(printed["url"], "health")["totals"]["complete"] > 0)
     assert server.pid is not None, "a server that was joined goes on"
 
 
