@@ -116,17 +116,19 @@ async function explain(asked, answer, tuned, signal) {
 
 async function watch() {
   const shown = $("server");
-  let status = null;
+  const corpus = `${count(state.about.items)} items · bundle ${state.about.bundle}`;
+  let other = "";
+  if (!$("corpus").textContent) $("corpus").textContent = corpus; // a server that is away takes its time
   try {
-    status = await get("status");
+    const status = await get("status");
+    if (status.ready && !status.same_bundle) other = ` · the server answers from another bundle, ${status.serves}: start again with that one`;
     shown.dataset.state = status.ready ? "ready" : "away";
     shown.lastChild.textContent = status.ready ? `answers at ${state.about.server.grpc}` : `no answer at ${state.about.server.grpc}`;
   } catch (error) {
     shown.dataset.state = "away";
     shown.lastChild.textContent = error.message;
   }
-  $("corpus").textContent = `${count(state.about.items)} items · bundle ${state.about.bundle}`;
-  if (status?.ready && !status.same_bundle) $("corpus").textContent += ` · the server answers from another bundle, ${status.serves}: start again with that one`;
+  $("corpus").textContent = corpus + other;
   setTimeout(watch, STATUS_MS);
 }
 
