@@ -35,7 +35,9 @@ class Corpus:
         workers = ThreadPoolExecutor(2, "explore")
         vectors, path = bundle.item_vectors, cache / f"{bundle.bundle_id}.projection.npz"
         self.projection = workers.submit(Projection.kept, path, vectors)
-        self.index = workers.submit(lambda: NameIndex(self._names or bundle.id_kind.plain(bundle.item_ids)))
+        self.index = workers.submit(
+            lambda: NameIndex(self._names or list(map(str, bundle.id_kind.plain(bundle.item_ids))))
+        )
         workers.shutdown(wait=False)
 
     def name(self, item: int) -> str:
