@@ -7,7 +7,7 @@ import random
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from nann.errors import NannError, RequestError, ServerUnavailable
-from nann.kernels import Int32Array
+from nann.kernels import Float32Array, Int32Array
 from nann.signature import PADDING_ITEM, STATUS_NAMES
 
 from ..clients import AsyncRetrievalClient
@@ -183,8 +183,8 @@ class Explorer:
         """
         now_s = time.time()
         if now_s - self._polled_s >= _POLL_S:
-            self._polled_s = now_s
             text = await asyncio.to_thread(_read_metrics, self.addresses.metrics)
+            self._polled_s = now_s  # only now: what can't be read is tried again by every page
             self._health.add(now_s, read_samples(text))
         return self._health.to_json()
 
@@ -215,7 +215,6 @@ class Explorer:
         items = np.union1d(walk.items, own).astype(np.int32)
         return {
             "entry": person.params.entry,
-            "search": _search(person.params.top_k, person.params.ef, person.params.rounds),
             "rounds": [each.to_json() for each in walk.rounds],
             "own": own.tolist(),
             "items": items.tolist(),
@@ -229,20 +228,19 @@ class Explorer:
         start_s = time.perf_counter()
         person = replay.person(asked)
         every, shown = replay.every_score(person), replay.shown(person)
-        lists = {"exhaustive": exhaustive(every, shown), "cascade": cascade(every, shown, evaluations)}
-        top_k, served = len(answer), np.array(answer, np.int32)
-        exact = lists["exhaustive"]
-        assert exact is not None
-        body = {
-            name: None if one is None else self._listed(one, every.deep, exact, served, top_k)
-            for name, one in lists.items()
+        exact, usual = exhaustive(every, shown), cascade(every, shown, evaluations)
+        served = np.array(answer, np.int32)
+        return {
+            "exhaustive": self._listed(exact, every.deep, exact, served),
+            "cascade": None if usual is None else self._listed(usual, every.deep, exact, served),
+            "milliseconds": 1e3 * (time.perf_counter() - start_s),
         }
-        return {**body, "milliseconds": 1e3 * (time.perf_counter() - start_s)}
 
     def _listed(
-        self, ranked: RankedList, scores: np.ndarray[Any, Any], exact: RankedList, served: Int32Array, top_k: int
+        self, ranked: RankedList, scores: Float32Array, exact: RankedList, served: Int32Array
     ) -> dict[str, Any]:
-        """A list's first K items, the places of the answer's items in it, and coverage of the exact K."""
+        """A list's first K items, the places of the answer's K items in it, and coverage of the exact K."""
+        top_k = len(served)
         best = ranked.items[:top_k]
         described = self._corpus.described(best.tolist())
         return {
@@ -250,12 +248,7 @@ class Explorer:
             "ranks": [ranked.rank(item) for item in served.tolist()],
             "coverage": exact.coverage(best, top_k),
             "answer_coverage": ranked.coverage(served, top_k),
-            "length": len(ranked.items),
         }
-
-
-def _search(top_k: int, ef: tuple[int, ...], rounds: tuple[int, ...]) -> Mapping[str, Any]:
-    return {"top_k": top_k, "ef": list(ef), "rounds": list(rounds)}
 
 
 def _read_metrics(address: str) -> str:

@@ -38,7 +38,7 @@ class HealthLog:
         """Adds what happened since the reading before; the first reading, or one after a restart, only begins."""
         if self._before is not None and time_s > self._before[0]:
             grown = {key: value - self._before[1].get(key, 0.0) for key, value in samples.items()}
-            if min(grown.values(), default=0.0) >= 0 or not _restarted(grown):
+            if not _restarted(grown):
                 self.points.append(_point(time_s, time_s - self._before[0], grown))
         self._before = (time_s, samples)
 
