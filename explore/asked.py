@@ -10,8 +10,8 @@ from nann.errors import RequestError
 from nann.search_params import REQUEST_PARAMETERS, SearchOptions
 
 MAX_ITEMS = 1_000
-"""The longest history that the page sends."""
-_KEYS = ("items", "user_id", "profile", "parameters")
+"""The longest history, and the most exclusions, that the page sends."""
+_KEYS = ("items", "user_id", "profile", "excluded", "parameters")
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,14 @@ class Asked:
         items: indices, oldest first.
         user_id: whose stored history comes before them; None: nobody's.
         profile: codes of the user profile; None: there is none.
+        excluded: indices of items that may not be shown.
         options: of the search.
     """
 
     items: tuple[int, ...] = ()
     user_id: str | None = None
     profile: tuple[int, ...] | None = None
+    excluded: tuple[int, ...] = ()
     options: SearchOptions = field(default_factory=SearchOptions)
 
     @classmethod
@@ -43,9 +45,10 @@ class Asked:
             raise RequestError(
                 f"the question is {_short(body)}; expected a JSON object with some of {', '.join(_KEYS)}"
             )
-        items = _whole("items", body.get("items") or [], 0, item_count - 1)
-        if len(items) > MAX_ITEMS:
-            raise RequestError(f"the history has {len(items):,} items; expected at most {MAX_ITEMS:,}")
+        items, excluded = (_whole(name, body.get(name) or [], 0, item_count - 1) for name in ("items", "excluded"))
+        for name, listed in (("items", items), ("excluded", excluded)):
+            if len(listed) > MAX_ITEMS:
+                raise RequestError(f"{name} holds {len(listed):,} items; expected at most {MAX_ITEMS:,}")
         user_id, profile = body.get("user_id") or None, body.get("profile")
         if user_id is not None and not isinstance(user_id, str):
             raise RequestError(f"user_id is {_short(user_id)}; expected text")
@@ -53,6 +56,7 @@ class Asked:
             items,
             user_id,
             None if profile is None else _whole("profile", profile, 0, 2**31 - 1),
+            excluded,
             options_of(body.get("parameters") or {}),
         )
 

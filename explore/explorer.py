@@ -7,7 +7,7 @@ import random
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from nann.errors import NannError, RequestError, ServerUnavailable
+from nann.item_ids import Ids
 from nann.kernels import Float32Array, Int32Array
 from nann.signature import PADDING_ITEM, STATUS_NAMES
 
@@ -124,12 +125,13 @@ class Explorer:
             NannError: as the client raises them.
         """
         kind = self._corpus.bundle.id_kind
-        ids = kind.row(self._external(asked)) if asked.items or asked.user_id is None else None
+        ids = self._row(asked.items) if asked.items or asked.user_id is None else None
         result = await self._opened().retrieve(
             ids,
             asked.options,
             user_id=None if asked.user_id is None else [asked.user_id],
             user_profile=None if asked.profile is None else [asked.profile],
+            exclude_item_ids=self._row(asked.excluded) if asked.excluded else None,
         )
         given = ~kind.is_padding(result.item_ids[0])
         found, scores = result.item_ids[0][given], result.scores[0][given]
@@ -169,10 +171,10 @@ class Explorer:
 
     def snippets(self, asked: Asked) -> dict[str, str]:
         """The question as a command of curl and as a program."""
-        ids, kind = self._external(asked), self._corpus.bundle.id_kind
+        ids, kind = self._corpus.bundle.item_ids, self._corpus.bundle.id_kind
         return {
             "curl": as_curl(asked, ids, kind, self.addresses.http),
-            "python": as_python(asked, ids, self.addresses.grpc),
+            "python": as_python(asked, ids, kind, self.addresses.grpc),
         }
 
     async def health(self) -> dict[str, Any]:
@@ -199,9 +201,10 @@ class Explorer:
             self._client = AsyncRetrievalClient(self.addresses.grpc, timeout_s=self._timeout_s, retry=False)
         return self._client
 
-    def _external(self, asked: Asked) -> list[Any]:
+    def _row(self, items: Sequence[int]) -> Ids:
+        """`[1, n]` external ids, as a request has them."""
         bundle = self._corpus.bundle
-        return bundle.id_kind.plain(bundle.item_ids[list(asked.items)]) if asked.items else []
+        return bundle.id_kind.row(bundle.id_kind.plain(bundle.item_ids[list(items)]))
 
     async def _computed(self, compute: Callable[[Replay], T]) -> T:
         replay = await asyncio.wrap_future(self._replay)

@@ -78,7 +78,8 @@ class Replay:
         behaviors, _ = features.behaviors(ids)
         profile = features.profile(codes, 1)
         states = self._encoder.run({BEHAVIORS.name: behaviors, PROFILE_CODES.name: profile})
-        blocked = self._conditions.blocked(asked.options, features.item_indices(ids))
+        excluded = np.array([asked.excluded], np.int32) if asked.excluded else None
+        blocked = self._conditions.blocked(asked.options, features.item_indices(ids), excluded=excluded)
         bundle = self._bundle
         bounds = SERVED_BOUNDS.of_corpus(bundle.item_count)
         _, params = parse_search(asked.options.to_parameters(), bundle.search_params, bundle.search_by_entry, bounds)

@@ -1,7 +1,7 @@
 /** Which items may be shown: conditions that the builder writes as the filter's text, and the text itself. */
 
 import { $, el, later } from "./dom.js";
-import { changed, state } from "./state.js";
+import { changed, onChange, state } from "./state.js";
 
 const OPERATORS = {
   category: ["=", "!="],
@@ -92,5 +92,16 @@ export function startFilters() {
   parts.push(text, el("p", { id: "filter-wrong", class: "wrong", role: "alert", hidden: true }));
   const exclude = el("input", { type: "checkbox", id: "exclude", onchange: () => { state.excludeHistory = exclude.checked; changed("search"); } });
   parts.push(el("label", { class: "check" }, exclude, "Nothing of the user's own history"));
+  parts.push(el("ul", { id: "excluded", class: "chips", "aria-label": "Items that are left out" }));
   $("filters").replaceChildren(...parts);
+  onChange(renderExcluded);
+}
+
+function renderExcluded() {
+  const chip = ({ item, name }) => {
+    const remove = () => { state.excluded = state.excluded.filter((each) => each.item !== item); changed("search"); };
+    return el("li", { class: "chip" }, el("span", { text: `without ${name}`, title: name }),
+      el("button", { type: "button", "aria-label": `Show ${name} again`, onclick: remove, text: "×" }));
+  };
+  $("excluded").replaceChildren(...state.excluded.map(chip));
 }

@@ -46,7 +46,7 @@ function remarks(answer) {
   if (answer.status === "no_history") said.push("The stored history could not be read: the answer is without it.");
   if (state.userId !== null && answer.stored === 0) said.push(`The store knows no behaviours of user “${state.userId}”: these are the answers for a new user.`);
   if (answer.unknown) said.push(`${count(answer.unknown)} items of the history are unknown to the model.`);
-  if (state.filter.trim() || state.excludeHistory) said.push(`${count(answer.matching)} items may be shown.`);
+  if (state.filter.trim() || state.excludeHistory || state.excluded.length) said.push(`${count(answer.matching)} items may be shown.`);
   return said.join(" ");
 }
 

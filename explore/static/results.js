@@ -2,7 +2,7 @@
 
 import { $, el } from "./dom.js";
 import { add } from "./people.js";
-import { state } from "./state.js";
+import { changed, state } from "./state.js";
 
 const TITLES = { served: "Served", exhaustive: "Exhaustive", cascade: "Cascade" };
 const ABOUT = {
@@ -91,9 +91,11 @@ function row(each, number, { columns, lists }) {
   const attributes = Object.values(each.attributes).slice(0, 4).join(" · ");
   const name = el("button", { type: "button", class: "item", text: each.name, title: "Add to the history",
     onclick: () => each.item !== null && add(each) });
+  const hide = each.item === null ? null : el("button", { type: "button", class: "hide", "aria-label": `Leave out ${each.name}`, title: "Leave out", text: "⊘",
+    onclick: () => { state.excluded = [...state.excluded, { item: each.item, name: each.name }]; changed("search"); } });
   const made = el("tr", { "data-item": each.item, onmouseenter: () => onFocus(each.item), onfocusin: () => onFocus(each.item), onmouseleave: () => onFocus(null) },
     el("td", { text: number }),
-    el("td", {}, el("div", { class: "named" }, name, ...marks(each.item)), el("span", { class: "details", text: attributes || each.id })),
+    el("td", {}, el("div", { class: "named" }, name, ...marks(each.item), hide), el("span", { class: "details", text: attributes || each.id })),
     el("td", { text: each.score.toFixed(2) }),
     ...columns.map((column) => place(column, lists, each.item)));
   return made;

@@ -9,6 +9,7 @@ export const state = {
   dials: {}, // name -> number, of those that differ from the tuned search
   filter: "",
   excludeHistory: false,
+  excluded: [], // {item, name}, which may not be shown
 };
 
 const listeners = new Set();
@@ -33,6 +34,7 @@ const conditions = () => ({
 const who = () => ({
   items: state.history.map((each) => each.item),
   ...(state.userId === null ? {} : { user_id: state.userId }),
+  ...(state.excluded.length ? { excluded: state.excluded.map((each) => each.item) } : {}),
   ...(state.person?.profile ? { profile: state.person.profile } : {}),
 });
 

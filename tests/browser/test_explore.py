@@ -204,6 +204,23 @@ def test_the_builder_writes_a_filter_and_mistakes_are_shown(asked, client):
     asked.wait_for_selector("text=No item may be shown")
 
 
+def test_an_item_can_be_left_out_and_shown_again(asked, client, bundle):
+    first = listed(asked)[0]
+    asked.hover("#results tbody tr")
+    asked.click("#results tbody tr .hide")
+    answers(asked, 2)
+    result = client.retrieve([int(IDS[1234]), int(IDS[300])], exclude_item_ids=[int(IDS[first])])
+    assert IDS[listed(asked)].tolist() == result.item_ids[0].tolist()
+    assert first not in listed(asked)
+    explained(asked)
+    exact = [item for item in by_score(bundle, [1234, 300]) if item != first]
+    place = exact.index(listed(asked)[0]) + 1
+    assert asked.query_selector("#results tbody td:nth-child(4)").inner_text() == str(place), "in the list without it"
+    asked.click(f"[aria-label='Show item {first} again']")
+    answers(asked, 3)
+    assert listed(asked)[0] == first
+
+
 def test_copies_run(asked):
     asked.click("#copy-python")
     asked.wait_for_selector("text=Copied")

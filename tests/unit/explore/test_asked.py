@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 
+import numpy as np
 import pytest
 
 from nann.errors import RequestError
@@ -13,6 +14,8 @@ from nann.explore.snippets import as_curl, as_python
 from nann.item_ids import NUMBERS, TEXT
 
 N = 50
+IDS = np.arange(10, 60)
+TEXTS = np.array([b"a", b"b", b"c", b"d", "sku-é".encode()])
 
 
 def test_a_question_is_read():
@@ -33,7 +36,9 @@ def test_a_question_is_read():
         ({"items": [-1]}, "items holds -1"),
         ({"items": [True]}, "items holds True"),
         ({"items": ["x" * 99]}, r"items holds 'x+\.\.\.; expected whole numbers"),
-        ({"items": [1] * 1001}, "the history has 1,001 items; expected at most 1,000"),
+        ({"items": [1] * 1001}, "items holds 1,001 items; expected at most 1,000"),
+        ({"excluded": [50]}, "excluded holds 50"),
+        ({"excluded": [1] * 1001}, "excluded holds 1,001 items"),
         ({"user_id": 17}, "user_id is 17; expected text"),
         ({"profile": [1.5]}, "profile holds 1.5"),
         ({"parameters": [1]}, r"parameters is \[1\]; expected a JSON object"),
@@ -47,33 +52,36 @@ def test_what_can_not_be_asked(body, message):
 
 
 def test_curl_sends_what_the_client_would():
-    asked = Asked.of_json({"items": [1], "user_id": "it's", "profile": [2, 0], "parameters": {"top_k": 3}}, N)
-    words = shlex.split(as_curl(asked, [11], NUMBERS, "h:8000"))
+    body = {"items": [1], "user_id": "it's", "profile": [2, 0], "excluded": [4, 5], "parameters": {"top_k": 3}}
+    words = shlex.split(as_curl(Asked.of_json(body, N), IDS, NUMBERS, "h:8000"))
     assert words[:4] == ["curl", "-s", "http://h:8000/v2/models/nann/infer", "-d"]
     body = json.loads(words[4])
     assert {each["name"]: each["data"] for each in body["inputs"]} == {
-        "behavior_item_ids": [11], "user_id": ["it's"], "user_profile": [2, 0],
+        "behavior_item_ids": [11], "user_id": ["it's"], "user_profile": [2, 0], "exclude_item_ids": [14, 15],
     }  # fmt: skip
     assert body["parameters"] == {"top_k": 3}
 
 
 def test_of_text_ids():
-    (tensor,) = json.loads(shlex.split(as_curl(Asked((4,)), ["sku-é"], TEXT, "h:1"))[-1])["inputs"]
+    (tensor,) = json.loads(shlex.split(as_curl(Asked((4,)), TEXTS, TEXT, "h:1"))[-1])["inputs"]
     assert tensor == {"name": "behavior_item_ids", "datatype": "BYTES", "shape": [1, 1], "data": ["sku-é"]}
 
 
 def test_a_user_alone_needs_no_items():
     asked = Asked((), "u-1")
-    assert "behavior_item_ids" not in as_curl(asked, [], NUMBERS, "h:1")
-    assert "retrieve(\n        user_id='u-1',\n    )" in as_python(asked, [], "h:2")
+    assert "behavior_item_ids" not in as_curl(asked, IDS, NUMBERS, "h:1")
+    assert "retrieve(\n        user_id='u-1',\n    )" in as_python(asked, IDS, NUMBERS, "h:2")
 
 
 def test_nobody_is_a_history_of_padding():
-    (tensor,) = json.loads(shlex.split(as_curl(Asked(), [], NUMBERS, "h:1"))[-1])["inputs"]
+    (tensor,) = json.loads(shlex.split(as_curl(Asked(), IDS, NUMBERS, "h:1"))[-1])["inputs"]
     assert tensor["data"] == [0]
 
 
 def test_python_is_a_program():
-    text = as_python(Asked.of_json({"items": [1], "parameters": {"filter": 'a = "b"'}}, N), [11], "h:2")
+    asked = Asked.of_json({"items": [1], "excluded": [2], "parameters": {"filter": 'a = "b"'}}, N)
+    text = as_python(asked, IDS, NUMBERS, "h:2")
     compile(text, "snippet", "exec")
+    assert "[11],\n" in text
+    assert "exclude_item_ids=[12],\n" in text
     assert """filter='a = "b"',""" in text

@@ -29,6 +29,7 @@ QUESTIONS = [
     {"entry": "seeds", "exclude_history": True},
     {"entry": "all"},
 ]
+LEFT_OUT = (301, 305)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +111,15 @@ def test_the_cascade_orders_the_best_of_the_light_score_by_the_deep_one(replay, 
 def test_without_a_light_score_there_is_no_cascade(replay):
     every = replay.every_score(replay.person(asked()))
     assert cascade(type(every)(every.deep, None), np.ones(len(every.deep), bool), 10) is None
+
+
+def test_items_that_are_left_out_are_in_no_list(replay):
+    person = replay.person(Asked(ITEMS, excluded=LEFT_OUT))
+    every, shown = replay.every_score(person), replay.shown(person)
+    assert np.flatnonzero(~shown).tolist() == list(LEFT_OUT)
+    ranked = exhaustive(every, shown)
+    assert [ranked.rank(item) for item in LEFT_OUT] == [None, None]
+    assert not set(LEFT_OUT) & set(replay.walk(person).items.tolist())
 
 
 def test_an_empty_list_covers_nothing(replay):
