@@ -44,14 +44,7 @@ from ..search.bls_scorer import BlsScorer
 from ..search.outcomes import HEARTBEAT, Outcome
 from ..search.retriever import Retriever, Search
 from ..settings import config_choice, config_flag, config_int, config_threads
-from ..tensors import (
-    error_response,
-    log_warning,
-    make_response,
-    read_optional_tensor,
-    read_parameters,
-    read_tensor,
-)
+from ..tensors import error_response, make_response, read_optional_tensor, read_parameters, read_tensor
 from ..version_folder import check_same_bundle
 from ..watch.overdue import Overdue
 from ..watch.publisher import MetricsPublisher
@@ -97,7 +90,7 @@ class TritonPythonModel:
             threads = config_threads(config, "scorer_threads")
             engine = config_choice(config, "engine", ENGINES, default=AUTO)
             self.in_process = _load_in_process(Path(args["model_repository"]).parent, self.version, threads, engine)
-        self._overdue = Overdue(limit.deadline_ms / 1000 + _HANG_MARGIN_S, log_warning)
+        self._overdue = Overdue(limit.deadline_ms / 1000 + _HANG_MARGIN_S)
         self._publisher = MetricsPublisher(args)
         self._one_step = _open_one_step(args, self._publisher) if one_step else None
         self.watch = SearchWatch(config, bundle, self.retriever, self._publisher, self._scorer_of)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +16,20 @@ from contextlib import contextmanager
 PERIOD_S = 1.0
 
 
+def _print(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # Triton's logger would lose it: it has a queue
+
+
+def _end() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Overdue:
     """Watches the batches of one thread.
 
     Args:
         limit_s: longer than anything that a batch may take.
-        say: gets the last words.
+        say: gets the last words, and must be done with them when it returns.
         end: ends the process.
         period_s: how often to look.
     """
@@ -28,8 +37,8 @@ class Overdue:
     def __init__(
         self,
         limit_s: float,
-        say: Callable[[str], None],
-        end: Callable[[], object] = lambda: os.kill(os.getpid(), signal.SIGKILL),
+        say: Callable[[str], None] = _print,
+        end: Callable[[], object] = _end,
         period_s: float = PERIOD_S,
     ) -> None:
         self._limit_s = limit_s

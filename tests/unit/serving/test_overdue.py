@@ -40,7 +40,7 @@ def test_many_short_batches_and_idle_time_are_no_hang(watched):
 
 
 def test_a_pause_of_everything_is_no_hang():
-    overdue = Overdue(60.0, print, period_s=1.0)
+    overdue = Overdue(60.0, period_s=1.0)
     assert overdue.took_s(time.monotonic()) == 0
     with overdue.batch():
         began = time.monotonic()
