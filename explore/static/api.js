@@ -26,9 +26,11 @@ export const get = async (path, options) => (await answered(path, options)).json
 export const bytes = async (path) => (await answered(path)).arrayBuffer();
 
 export const post = async (path, body, signal) =>
-  (await answered(path, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(body),
-    signal,
-  })).json();
+  (
+    await answered(path, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(body),
+      signal,
+    })
+  ).json();

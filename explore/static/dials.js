@@ -20,11 +20,16 @@ function range(name) {
   const topK = state.dials.top_k ?? base.top_k;
   const last = (values) => values[values.length - 1];
   switch (name) {
-    case "top_k": return [base.top_k, 1, bounds.max_top_k];
-    case "ef": return [Math.max(last(base.ef), topK), topK, bounds.max_ef];
-    case "rounds": return [last(base.rounds), 0, Math.min(10, bounds.max_rounds)];
-    case "seeds": return [base.seeds.count, 1, bounds.max_ef];
-    default: return [Math.max(base.seeds.ef, state.dials.seeds ?? 0), state.dials.seeds ?? base.seeds.count, bounds.max_ef];
+    case "top_k":
+      return [base.top_k, 1, bounds.max_top_k];
+    case "ef":
+      return [Math.max(last(base.ef), topK), topK, bounds.max_ef];
+    case "rounds":
+      return [last(base.rounds), 0, Math.min(10, bounds.max_rounds)];
+    case "seeds":
+      return [base.seeds.count, 1, bounds.max_ef];
+    default:
+      return [Math.max(base.seeds.ef, state.dials.seeds ?? 0), state.dials.seeds ?? base.seeds.count, bounds.max_ef];
   }
 }
 
@@ -52,7 +57,13 @@ function set(name, value) {
 
 function dial(name) {
   const linear = name === "rounds";
-  const slider = el("input", { type: "range", id: `dial-${name}`, min: 0, max: linear ? range(name)[2] : STEPS, step: 1 });
+  const slider = el("input", {
+    type: "range",
+    id: `dial-${name}`,
+    min: 0,
+    max: linear ? range(name)[2] : STEPS,
+    step: 1,
+  });
   const number = el("input", { type: "number", id: `number-${name}`, "aria-label": `${WORDS[name]}, as a number` });
   const reset = el("button", { type: "button", class: "tuned", onclick: () => set(name, range(name)[0]) });
   slider.addEventListener("input", () => {
@@ -66,7 +77,8 @@ function dial(name) {
     number.min = low;
     number.max = high;
     number.value = value;
-    if (document.activeElement !== slider || !slider.matches(":active")) slider.value = linear ? value : toPlace(value, low, high);
+    if (document.activeElement !== slider || !slider.matches(":active"))
+      slider.value = linear ? value : toPlace(value, low, high);
     slider.setAttribute("aria-valuetext", `${value}, tuned ${base}`);
     reset.textContent = `tuned ${base}`;
     reset.disabled = value === base;
@@ -82,10 +94,27 @@ function render() {
   const entries = Object.keys(state.about.search);
   if (state.about.items <= state.about.bounds.max_ef) entries.push("all");
   const now = state.entry ?? state.about.entry;
-  const choice = el("fieldset", { class: "choice" }, el("legend", { class: "hidden", text: "Where the search enters the graph" }),
-    ...Object.keys(ENTRIES).filter((entry) => entries.includes(entry)).map((entry) =>
-      el("label", {}, el("input", { type: "radio", name: "entry", value: entry, checked: entry === now, onchange: () => choose(entry) }),
-        el("span", { text: ENTRIES[entry] }))));
+  const choice = el(
+    "fieldset",
+    { class: "choice" },
+    el("legend", { class: "hidden", text: "Where the search enters the graph" }),
+    ...Object.keys(ENTRIES)
+      .filter((entry) => entries.includes(entry))
+      .map((entry) =>
+        el(
+          "label",
+          {},
+          el("input", {
+            type: "radio",
+            name: "entry",
+            value: entry,
+            checked: entry === now,
+            onchange: () => choose(entry),
+          }),
+          el("span", { text: ENTRIES[entry] }),
+        ),
+      ),
+  );
   shown = names().map(dial);
   $("dials").replaceChildren(choice, ...shown.map((each) => each.body));
   refresh();

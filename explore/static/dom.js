@@ -43,7 +43,9 @@ export function toast(text) {
   $("toast").textContent = text;
   $("toast").hidden = false;
   clearTimeout(hiding);
-  hiding = setTimeout(() => { $("toast").hidden = true; }, 2500);
+  hiding = setTimeout(() => {
+    $("toast").hidden = true;
+  }, 2500);
 }
 
 export const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();

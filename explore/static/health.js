@@ -33,10 +33,17 @@ function gauge(title, value, chart) {
 
 function shares(totals) {
   const whole = Object.values(totals).reduce((sum, each) => sum + each, 0);
-  if (!whole) return el("div", { class: "gauge" }, el("div", {}, el("strong", { text: "none yet" }), "requests since the start"));
-  const words = Object.entries(totals).filter(([, each]) => each > 0).sort((one, other) => other[1] - one[1])
+  if (!whole)
+    return el("div", { class: "gauge" }, el("div", {}, el("strong", { text: "none yet" }), "requests since the start"));
+  const words = Object.entries(totals)
+    .filter(([, each]) => each > 0)
+    .sort((one, other) => other[1] - one[1])
     .map(([kind, each]) => `${kind} ${percent(each / whole, each === whole ? 0 : 1)}`);
-  return el("div", { class: "gauge", id: "shares" }, el("div", {}, el("strong", { text: words.join(", ") }), `of ${count(whole)} requests since the start`));
+  return el(
+    "div",
+    { class: "gauge", id: "shares" },
+    el("div", {}, el("strong", { text: words.join(", ") }), `of ${count(whole)} requests since the start`),
+  );
 }
 
 function show({ points, totals }) {
@@ -46,14 +53,32 @@ function show({ points, totals }) {
   const covered = latest(points, (point) => point.coverage);
   const stages = latest(points, (point) => (Object.keys(point.stages_ms).length ? point.stages_ms : null));
   const parts = [
-    gauge("requests a second", rate === null ? "–" : rate.toFixed(rate < 10 ? 1 : 0), line(points, (point) => point.requests_per_s, "Requests a second")),
-    gauge("median, in the server", p50 === null ? "–" : ms(p50), line(points, (point) => point.p50_ms, "Median latency")),
-    gauge("99th percentile", p99 === null ? "–" : ms(p99), line(points, (point) => point.p99_ms, "99th percentile of latency")),
-    gauge("live coverage", covered === null ? "no sample" : percent(covered), line(points, (point) => point.coverage, "Live coverage")),
+    gauge(
+      "requests a second",
+      rate === null ? "–" : rate.toFixed(rate < 10 ? 1 : 0),
+      line(points, (point) => point.requests_per_s, "Requests a second"),
+    ),
+    gauge(
+      "median, in the server",
+      p50 === null ? "–" : ms(p50),
+      line(points, (point) => point.p50_ms, "Median latency"),
+    ),
+    gauge(
+      "99th percentile",
+      p99 === null ? "–" : ms(p99),
+      line(points, (point) => point.p99_ms, "99th percentile of latency"),
+    ),
+    gauge(
+      "live coverage",
+      covered === null ? "no sample" : percent(covered),
+      line(points, (point) => point.coverage, "Live coverage"),
+    ),
     shares(totals),
   ];
   if (stages) {
-    const words = Object.entries(stages).map(([stage, spent]) => `${stage.replace("_", " ")} ${ms(spent)}`).join(" · ");
+    const words = Object.entries(stages)
+      .map(([stage, spent]) => `${stage.replace("_", " ")} ${ms(spent)}`)
+      .join(" · ");
     parts.push(el("div", { class: "gauge stage", text: `A batch: ${words}` }));
   }
   $("health").replaceChildren(...parts);

@@ -15,12 +15,19 @@ import { hideWalk, pointAt, redrawWalk, showWalk, startWalk, whenPointed } from 
 const STATUS_MS = 2000;
 const AGAIN_MS = 2000;
 const COMPARE_AFTER_MS = 150;
-const WAITS = { away: "The server does not answer.", overloaded: "The server is overloaded and refused the request.", late: "The server did not answer in time." };
+const WAITS = {
+  away: "The server does not answer.",
+  overloaded: "The server is overloaded and refused the request.",
+  late: "The server did not answer in time.",
+};
 
 let asking = null;
 let again;
 
-const painted = () => new Promise((resolve) => { requestAnimationFrame(() => requestAnimationFrame(resolve)); });
+const painted = () =>
+  new Promise((resolve) => {
+    requestAnimationFrame(() => requestAnimationFrame(resolve));
+  });
 
 function notice(text, kind = "", action = null) {
   $("notice").hidden = text === null;
@@ -33,8 +40,14 @@ function nothingAsked() {
   hideFigures();
   hideWalk();
   notice(null);
-  $("results").replaceChildren(el("div", { class: "empty" }, el("strong", { text: "Whose next products?" }),
-    el("p", { text: `Add a product on the left${state.about.test_users ? ", or take a random test user" : ""}.` })));
+  $("results").replaceChildren(
+    el(
+      "div",
+      { class: "empty" },
+      el("strong", { text: "Whose next products?" }),
+      el("p", { text: `Add a product on the left${state.about.test_users ? ", or take a random test user" : ""}.` }),
+    ),
+  );
   for (const id of ["copy-curl", "copy-python"]) $(id).disabled = true;
 }
 
@@ -44,9 +57,11 @@ function remarks(answer) {
   if (answer.status === "degraded") said.push("Degraded: the scorer failed, so that a cheap ranking answered.");
   if (answer.status === "partial") said.push("Partial: the deadline came before the last round.");
   if (answer.status === "no_history") said.push("The stored history could not be read: the answer is without it.");
-  if (state.userId !== null && answer.stored === 0) said.push(`The store knows no behaviours of user “${state.userId}”: these are the answers for a new user.`);
+  if (state.userId !== null && answer.stored === 0)
+    said.push(`The store knows no behaviours of user “${state.userId}”: these are the answers for a new user.`);
   if (answer.unknown) said.push(`${count(answer.unknown)} items of the history are unknown to the model.`);
-  if (state.filter.trim() || state.excludeHistory || state.excluded.length) said.push(`${count(answer.matching)} items may be shown.`);
+  if (state.filter.trim() || state.excludeHistory || state.excluded.length)
+    said.push(`${count(answer.matching)} items may be shown.`);
   return said.join(" ");
 }
 
@@ -93,7 +108,8 @@ async function ask() {
 }
 
 const answered = (answer) => answer.items.map((each) => each.item).filter((item) => item !== null);
-const comparison = (asked, answer, signal) => post("compare", { question: asked, answer: answered(answer), evaluations: answer.evaluations }, signal);
+const comparison = (asked, answer, signal) =>
+  post("compare", { question: asked, answer: answered(answer), evaluations: answer.evaluations }, signal);
 
 async function explain(asked, answer, tuned, signal) {
   try {
@@ -121,9 +137,12 @@ async function watch() {
   if (!$("corpus").textContent) $("corpus").textContent = corpus; // a server that is away takes its time
   try {
     const status = await get("status");
-    if (status.ready && !status.same_bundle) other = ` · the server answers from another bundle, ${status.serves}: start again with that one`;
+    if (status.ready && !status.same_bundle)
+      other = ` · the server answers from another bundle, ${status.serves}: start again with that one`;
     shown.dataset.state = status.ready ? "ready" : "away";
-    shown.lastChild.textContent = status.ready ? `answers at ${state.about.server.grpc}` : `no answer at ${state.about.server.grpc}`;
+    shown.lastChild.textContent = status.ready
+      ? `answers at ${state.about.server.grpc}`
+      : `no answer at ${state.about.server.grpc}`;
   } catch (error) {
     shown.dataset.state = "away";
     shown.lastChild.textContent = error.message;

@@ -10,7 +10,11 @@ let active = -1;
 let everyChip = false;
 let searches = 0;
 
-const describe = (each) => Object.entries(each.attributes).slice(0, 3).map(([, value]) => value).join(" · ");
+const describe = (each) =>
+  Object.entries(each.attributes)
+    .slice(0, 3)
+    .map(([, value]) => value)
+    .join(" · ");
 
 function show(items, text) {
   found = items;
@@ -18,10 +22,32 @@ function show(items, text) {
   const list = $("found");
   list.replaceChildren(
     ...items.map((each, place) =>
-      el("li", { id: `found-${place}`, role: "option", "aria-selected": place === active, onmousedown: (event) => { event.preventDefault(); pick(each); } },
-        each.name, el("small", { text: describe(each) || each.id }))),
+      el(
+        "li",
+        {
+          id: `found-${place}`,
+          role: "option",
+          "aria-selected": place === active,
+          onmousedown: (event) => {
+            event.preventDefault();
+            pick(each);
+          },
+        },
+        each.name,
+        el("small", { text: describe(each) || each.id }),
+      ),
+    ),
   );
-  if (!items.length) list.append(el("li", { class: "none", role: "option", "aria-disabled": "true", "aria-selected": "false", text: `No product with “${text}”, by name or by id` }));
+  if (!items.length)
+    list.append(
+      el("li", {
+        class: "none",
+        role: "option",
+        "aria-disabled": "true",
+        "aria-selected": "false",
+        text: `No product with “${text}”, by name or by id`,
+      }),
+    );
   open(true);
 }
 
@@ -87,13 +113,20 @@ function chip(each, place) {
     render();
     changed("who");
   };
-  return el("li", { class: "chip" }, el("b", { text: place + 1 }), el("span", { text: each.name, title: each.name }),
-    el("button", { type: "button", "aria-label": `Remove ${each.name}`, onclick: remove, text: "×" }));
+  return el(
+    "li",
+    { class: "chip" },
+    el("b", { text: place + 1 }),
+    el("span", { text: each.name, title: each.name }),
+    el("button", { type: "button", "aria-label": `Remove ${each.name}`, onclick: remove, text: "×" }),
+  );
 }
 
 function heading() {
-  if (state.userId !== null) return `User ${state.userId}: the history in the store${state.history.length ? ", and then" : ""}`;
-  if (state.person) return `Test user ${state.person.user}: ${state.history.length} earlier, ${state.person.next.size} taken next`;
+  if (state.userId !== null)
+    return `User ${state.userId}: the history in the store${state.history.length ? ", and then" : ""}`;
+  if (state.person)
+    return `Test user ${state.person.user}: ${state.history.length} earlier, ${state.person.next.size} taken next`;
   return state.history.length ? `${state.history.length} in the history, oldest first` : "";
 }
 
@@ -103,11 +136,37 @@ function render() {
   const shown = history.map((each, place) => [each, place]).slice(hidden);
   const parts = [];
   if (history.length || userId !== null) {
-    parts.push(el("div", { class: "line" }, el("p", { class: "quiet", text: heading() }),
-      el("button", { class: "plain", type: "button", text: "Clear", onclick: () => { $("user-id").value = ""; become({}); } })));
+    parts.push(
+      el(
+        "div",
+        { class: "line" },
+        el("p", { class: "quiet", text: heading() }),
+        el("button", {
+          class: "plain",
+          type: "button",
+          text: "Clear",
+          onclick: () => {
+            $("user-id").value = "";
+            become({});
+          },
+        }),
+      ),
+    );
   }
-  if (hidden) parts.push(el("button", { class: "plain", type: "button", text: `Show the ${hidden} before these`, onclick: () => { everyChip = true; render(); } }));
-  if (shown.length) parts.push(el("ol", { "aria-label": "History, oldest first" }, ...shown.map(([each, place]) => chip(each, place))));
+  if (hidden)
+    parts.push(
+      el("button", {
+        class: "plain",
+        type: "button",
+        text: `Show the ${hidden} before these`,
+        onclick: () => {
+          everyChip = true;
+          render();
+        },
+      }),
+    );
+  if (shown.length)
+    parts.push(el("ol", { "aria-label": "History, oldest first" }, ...shown.map(([each, place]) => chip(each, place))));
   $("history").replaceChildren(...parts);
 }
 

@@ -20,12 +20,38 @@ export function mark(context, kind, x, y, size = 1) {
   context.fillStyle = context.strokeStyle = color(`mark-${kind}`);
   context.lineWidth = 1.5 * size;
   switch (kind) {
-    case "own": context.moveTo(x - r, y - r); context.lineTo(x + r, y + r); context.moveTo(x + r, y - r); context.lineTo(x - r, y + r); context.stroke(); break;
-    case "seed": context.moveTo(x, y - r * 1.2); context.lineTo(x + r * 1.1, y + r * 0.8); context.lineTo(x - r * 1.1, y + r * 0.8); context.closePath(); context.fill(); break;
-    case "frontier": context.arc(x, y, r * 1.05, 0, 2 * Math.PI); context.stroke(); break;
-    case "best": context.moveTo(x, y - r); context.lineTo(x + r, y); context.lineTo(x, y + r); context.lineTo(x - r, y); context.closePath(); context.fill(); break;
-    case "visited": context.arc(x, y, r * 0.3, 0, 2 * Math.PI); context.fill(); break;
-    default: context.fillRect(x - r * 0.45, y - r * 0.45, r * 0.9, r * 0.9);
+    case "own":
+      context.moveTo(x - r, y - r);
+      context.lineTo(x + r, y + r);
+      context.moveTo(x + r, y - r);
+      context.lineTo(x - r, y + r);
+      context.stroke();
+      break;
+    case "seed":
+      context.moveTo(x, y - r * 1.2);
+      context.lineTo(x + r * 1.1, y + r * 0.8);
+      context.lineTo(x - r * 1.1, y + r * 0.8);
+      context.closePath();
+      context.fill();
+      break;
+    case "frontier":
+      context.arc(x, y, r * 1.05, 0, 2 * Math.PI);
+      context.stroke();
+      break;
+    case "best":
+      context.moveTo(x, y - r);
+      context.lineTo(x + r, y);
+      context.lineTo(x, y + r);
+      context.lineTo(x - r, y);
+      context.closePath();
+      context.fill();
+      break;
+    case "visited":
+      context.arc(x, y, r * 0.3, 0, 2 * Math.PI);
+      context.fill();
+      break;
+    default:
+      context.fillRect(x - r * 0.45, y - r * 0.45, r * 0.9, r * 0.9);
   }
 }
 
@@ -57,7 +83,10 @@ export class Picture {
   place(x, y) {
     const { clientWidth: width, clientHeight: height } = this.box;
     const { scale, x: left, y: top } = this.zoom;
-    return [left + scale * (MARGIN + x * (width - 2 * MARGIN)), top + scale * (MARGIN + (1 - y) * (height - 2 * MARGIN))];
+    return [
+      left + scale * (MARGIN + x * (width - 2 * MARGIN)),
+      top + scale * (MARGIN + (1 - y) * (height - 2 * MARGIN)),
+    ];
   }
 
   /** The sampled item next to a place of the canvas, or null. */
@@ -100,7 +129,10 @@ export class Picture {
   zoomBy(factor, px = this.box.clientWidth / 2, py = this.box.clientHeight / 2) {
     const scale = Math.min(40, Math.max(1, this.zoom.scale * factor));
     const real = scale / this.zoom.scale;
-    this.zoom = scale === 1 ? { scale: 1, x: 0, y: 0 } : { scale, x: px - real * (px - this.zoom.x), y: py - real * (py - this.zoom.y) };
+    this.zoom =
+      scale === 1
+        ? { scale: 1, x: 0, y: 0 }
+        : { scale, x: px - real * (px - this.zoom.x), y: py - real * (py - this.zoom.y) };
     this.draw();
   }
 
@@ -117,13 +149,21 @@ export class Picture {
 
   #listen() {
     let from = null;
-    this.box.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      const edge = this.box.getBoundingClientRect();
-      this.zoomBy(Math.exp(-event.deltaY / 400), event.clientX - edge.left, event.clientY - edge.top);
-    }, { passive: false });
-    this.box.addEventListener("pointerdown", (event) => { from = [event.clientX - this.zoom.x, event.clientY - this.zoom.y]; });
-    window.addEventListener("pointerup", () => { from = null; });
+    this.box.addEventListener(
+      "wheel",
+      (event) => {
+        event.preventDefault();
+        const edge = this.box.getBoundingClientRect();
+        this.zoomBy(Math.exp(-event.deltaY / 400), event.clientX - edge.left, event.clientY - edge.top);
+      },
+      { passive: false },
+    );
+    this.box.addEventListener("pointerdown", (event) => {
+      from = [event.clientX - this.zoom.x, event.clientY - this.zoom.y];
+    });
+    window.addEventListener("pointerup", () => {
+      from = null;
+    });
     this.box.addEventListener("pointermove", (event) => {
       if (!from || this.zoom.scale === 1) return;
       Object.assign(this.zoom, { x: event.clientX - from[0], y: event.clientY - from[1] });

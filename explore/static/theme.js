@@ -22,7 +22,10 @@ function apply() {
 /** `redraw` draws what has colours of its own. */
 export function startTheme(redraw) {
   apply();
-  const changedBy = () => { apply(); redraw(); };
+  const changedBy = () => {
+    apply();
+    redraw();
+  };
   dark.addEventListener("change", changedBy);
   $("theme").addEventListener("click", () => {
     const names = Object.keys(NAMES);

@@ -1,9 +1,8 @@
 /** The walk, played round by round. */
 
 import { get } from "./api.js";
-import { $, count, el, later } from "./dom.js";
+import { $, color, count, el, later } from "./dom.js";
 import { MARKS, Picture, mark } from "./picture.js";
-import { color } from "./dom.js";
 
 const STEP_MS = 1400;
 const GROW_MS = 600;
@@ -19,13 +18,20 @@ let focused = null;
 let reading = -1;
 let onPoint = () => {};
 
-export const whenPointed = (listener) => { onPoint = listener; };
-export const redrawWalk = () => { picture.draw(); legend(); };
+export const whenPointed = (listener) => {
+  onPoint = listener;
+};
+export const redrawWalk = () => {
+  picture.draw();
+  legend();
+};
 
 /** Shows a walk, its last round first: the answer. */
 export function showWalk(body) {
   walk = body;
-  places = new Map(body.items.map((item, row) => [item, { x: body.places[row][0], y: body.places[row][1], name: body.names[row] }]));
+  places = new Map(
+    body.items.map((item, row) => [item, { x: body.places[row][0], y: body.places[row][1], name: body.names[row] }]),
+  );
   table();
   go(walk.rounds.length - 1, { grow: false });
 }
@@ -56,7 +62,9 @@ function fresh(round) {
 
 function caption(round) {
   const where = layerName(round.layer);
-  const what = isStart(round) ? `${count(round.scored.length)} entry points scored` : `${count(round.frontier.length)} looked around, ${count(round.scored.length)} new scored`;
+  const what = isStart(round)
+    ? `${count(round.scored.length)} entry points scored`
+    : `${count(round.frontier.length)} looked around, ${count(round.scored.length)} new scored`;
   const step = isStart(round) ? "Start" : `Round ${round.round}`;
   return `${step}, ${where}: ${what}, ${count(fresh(round).length)} of them among the best ${count(round.best.length)}`;
 }
@@ -110,10 +118,23 @@ let player;
 function controls() {
   const last = walk ? walk.rounds.length - 1 : 0;
   player ??= {
-    back: el("button", { type: "button", id: "back", "aria-label": "Round before", text: "‹", onclick: () => step(-1) }),
+    back: el("button", {
+      type: "button",
+      id: "back",
+      "aria-label": "Round before",
+      text: "‹",
+      onclick: () => step(-1),
+    }),
     play: el("button", { type: "button", id: "play", class: "main", onclick: play }),
     on: el("button", { type: "button", id: "forward", "aria-label": "Next round", text: "›", onclick: () => step(1) }),
-    slider: el("input", { type: "range", id: "round", "aria-label": "Round", min: 0, step: 1, oninput: () => step(Number(player.slider.value) - at) }),
+    slider: el("input", {
+      type: "range",
+      id: "round",
+      "aria-label": "Round",
+      min: 0,
+      step: 1,
+      oninput: () => step(Number(player.slider.value) - at),
+    }),
     count: el("output", {}),
   };
   const { back, play: button, on, slider, count: shown } = player;
@@ -207,7 +228,8 @@ const nameBehind = later(async (x, y) => {
   const item = picture.nearest(x, y);
   if (item === null || !$("picture").matches(":hover")) return;
   const found = await get(`items?items=${item}`).catch(() => []);
-  if (found.length && $("tip").hidden) tip(found[0].name, Object.values(found[0].attributes).slice(0, 2).join(" · "), x, y);
+  if (found.length && $("tip").hidden)
+    tip(found[0].name, Object.values(found[0].attributes).slice(0, 2).join(" · "), x, y);
 }, 120);
 
 function hover(event) {
@@ -254,22 +276,37 @@ const KEYS = {
 function table() {
   const heads = ["Step", "Layer", "Frontier", "Scored", "New among the best", "Best so far", "The best"];
   const rows = walk.rounds.map((round, row) => {
-    const cells = [row + 1, layerName(round.layer), count(round.frontier.length), count(round.scored.length), count(fresh(round).length), count(round.best.length),
-      round.best.length ? places.get(round.best[0]).name : ""];
+    const cells = [
+      row + 1,
+      layerName(round.layer),
+      count(round.frontier.length),
+      count(round.scored.length),
+      count(fresh(round).length),
+      count(round.best.length),
+      round.best.length ? places.get(round.best[0]).name : "",
+    ];
     return el("tr", {}, ...cells.map((text) => el("td", { text })));
   });
-  $("rounds").replaceChildren(el("table", { "aria-label": "The rounds of the walk" },
-    el("thead", {}, el("tr", {}, ...heads.map((text) => el("th", { scope: "col", text })))), el("tbody", {}, ...rows)));
+  $("rounds").replaceChildren(
+    el(
+      "table",
+      { "aria-label": "The rounds of the walk" },
+      el("thead", {}, el("tr", {}, ...heads.map((text) => el("th", { scope: "col", text })))),
+      el("tbody", {}, ...rows),
+    ),
+  );
 }
 
 function legend() {
-  $("legend").replaceChildren(...Object.entries(MARKS).map(([kind, [, words]]) => {
-    const canvas = el("canvas", { width: 28, height: 28, "aria-hidden": "true" });
-    const context = canvas.getContext("2d");
-    context.scale(2, 2);
-    mark(context, kind, 7, 7, kind === "visited" ? 1.4 : 1);
-    return el("li", {}, canvas, words);
-  }));
+  $("legend").replaceChildren(
+    ...Object.entries(MARKS).map(([kind, [, words]]) => {
+      const canvas = el("canvas", { width: 28, height: 28, "aria-hidden": "true" });
+      const context = canvas.getContext("2d");
+      context.scale(2, 2);
+      mark(context, kind, 7, 7, kind === "visited" ? 1.4 : 1);
+      return el("li", {}, canvas, words);
+    }),
+  );
 }
 
 export async function startWalk() {
@@ -279,7 +316,10 @@ export async function startWalk() {
   controls();
   const box = $("picture");
   box.addEventListener("pointermove", hover);
-  box.addEventListener("pointerleave", () => { pointAt(null); hideTip(); });
+  box.addEventListener("pointerleave", () => {
+    pointAt(null);
+    hideTip();
+  });
   box.addEventListener("blur", hideTip);
   box.addEventListener("keydown", (event) => {
     if (!walk?.rounds.length || !(event.key in KEYS)) return;
