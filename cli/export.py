@@ -48,7 +48,8 @@ def export(
     The files are compared with torch at several shapes. After a mismatch the command fails and writes nothing.
 
     Then the search that the bundle recommends is measured on at most 32 validation users: the cheapest of a few
-    settings that finds 99% of the exact top K. `nann tune` finds a cheaper one, on more users.
+    settings that finds 99% of the exact top K. `nann tune` finds a cheaper one, on more users. The bundle keeps the
+    best items of 16 of them, on which a server compares what may run the scorer (`nann serve --engine`).
 
     With --item-rows TensorRT plans outlive the corpus, and it may exceed the GPU's memory (docs/deploy.md).
 

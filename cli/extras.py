@@ -15,6 +15,7 @@ COMMANDS = {
     **dict.fromkeys(("deploy", "rollback"), ("deploy",)),
     "serve": ("serve",),
     "query": ("client",),
+    "explore": ("explore",),
     "batch": ("train", "client"),
     "demo": ("train", "serve", "client"),
     "bench": ("train", "serve", "perf"),

@@ -20,6 +20,7 @@ from .deploy import deploy, rollback
 from .evaluate import evaluate
 from .events import events
 from .experiments import experiments
+from .explore import explore
 from .export import export
 from .extras import advice
 from .filters import app as filters_app
@@ -80,6 +81,7 @@ for command in (
     rollback,
     refresh,
     query,
+    explore,
     batch,
     events,
     demo,

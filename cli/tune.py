@@ -96,18 +96,19 @@ def tune(
     from ..python_backend.engines.recorded import AUTO, recorded_engine
     from ..python_backend.repository.configs import search_bounds
     from ..training.data.prepared import PreparedData
-    from ..training.export.onnx_export import require_exported
     from ..training.search.timed_search import SearchTimer
     from ..training.search.tune import describe, tune_bundle
     from ..training.search.tuning_trials import Aim
 
     if aim not in ("coverage", "recall"):
         raise ConfigError(f'aim is "{aim}"; expected coverage or recall')
-    opened = Bundle.open(bundle)
-    require_exported(opened)
-    chosen = bundle_engine(opened, (repository and recorded_engine(repository)) or AUTO)
+
+    def timer(opened: Bundle) -> SearchTimer:
+        chosen = bundle_engine(opened, (repository and recorded_engine(repository)) or AUTO)
+        return SearchTimer(EmbeddedScorer(chosen.engine, opened.item_rows), chosen.name)
+
     report = tune_bundle(
-        opened,
+        Bundle.open(bundle),
         PreparedData.load(data),
         Aim(coverage=coverage) if aim == "coverage" else Aim(recall_delta=recall_delta),
         top_k=top_k,
@@ -119,7 +120,7 @@ def tune(
         plot=plot,
         seconds=seconds,
         bounds=SERVED_BOUNDS if repository is None else search_bounds(repository),
-        timer=SearchTimer(EmbeddedScorer(chosen.engine, opened.item_rows), chosen.name),
+        timer=timer,
     )
     record = report.record
     rows = []
@@ -130,16 +131,16 @@ def tune(
         rows.append([style + cell for cell in (*cells, "recommended" if picked else "")])
     title = f"frontier on {record['users']} validation users, top {report.params.top_k}"
     output.print(make_table(title, ("search", "share scored", "coverage", "recall-Delta", ""), rows))
-    output.print(_by_time(report.timed, report.params, chosen.name))
+    output.print(_by_time(report.timed, report.params, record["timed"]["engine"]))
     if filter:
         output.print(_under_each(record))
     console.print(_rests_on(record), highlight=False)
     console.print(f"{_missed(record)}; plot: {report.plot}", highlight=False)
     console.print(f"{record['walks']} walks; {record['seconds']:.0f} s in all", highlight=False)
     if json:
-        tuned = Bundle.open(bundle, files=[])
+        opened = Bundle.open(bundle, files=[])
         found = {"search": search_to_json(report.params), "plot": str(report.plot), "tuning": record}
-        print_json({"bundle_id": tuned.bundle_id, **found})
+        print_json({"bundle_id": opened.bundle_id, **found})
 
 
 def _by_time(timed: Sequence[Trial], picked: SearchParams, engine: str) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -135,13 +136,14 @@ def _equal_items(before: Sequence[Any], after: Sequence[Any]) -> float:
 
 @contextmanager
 def _serving(nann: Sequence[str], bundle: Path, folder: Path, *options: str) -> Iterator[str]:
-    """A server of an installation, with its files in this folder; its gRPC address.
+    """A server of an installation, with its files in this folder, which is made anew; its gRPC address.
 
     Raises:
         ServerError: with its last words, if it does not start.
     """
     http, grpc, metrics = free_ports(3)
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # a repository of before would serve the bundle of before
+    folder.mkdir(parents=True)
     ports = ("--http-port", http, "--grpc-port", grpc, "--metrics-port", metrics)
     files = ("--bundle", bundle.absolute(), "--repository", folder / "repository", "--log-file", folder / "log")
     command = [*nann, "serve", "--json", *map(str, (*files, *ports)), *options]

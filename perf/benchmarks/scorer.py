@@ -49,7 +49,7 @@ _COVERED_USERS = 32
 _SEARCHED_USERS = 16
 _TOP_K = 200
 _Call = Callable[[Int32Array], object]
-"""Scores `int32[B, C]` candidates of the first B users."""
+"""Scores `int32[B, C]` candidates of the last B users, of whom most have whole histories."""
 
 
 def run(settings: BenchSettings, say: Say) -> Json:
@@ -125,8 +125,7 @@ def compare_coverage(settings: BenchSettings, folder: Path, say: Say) -> dict[st
     queries = PreparedData.load(settings.real.data).queries("test", bundle.sequence_length, _COVERED_USERS)
     encoder = OnnxUserEncoder(bundle.path / USER_ENCODER_FILE, 1)
     users = UserBatch(encoder.encode(queries.behaviors, queries.profiles), queries.behaviors)
-    every = engines(bundle.path / SCORER_FILE, folder, say, bundle.manifest)
-    found = [engine for engine in every if "blocks" not in engine.name]
+    found = engines(bundle.path / SCORER_FILE, folder, say, bundle.manifest)
     tops = {engine.name: exact_search(engine, users, bundle.item_count, _TOP_K).items for engine in found}
     return {name: coverage(top, tops[SERVED]) for name, top in tops.items()}
 
@@ -164,7 +163,7 @@ def _form(forms: ComparedForms, name: str) -> _Call:
     session = onnx_session(forms.naive, 1)
 
     def call(candidates: Int32Array) -> object:
-        feeds = {BEHAVIORS.name: forms.behaviors[: len(candidates)], CANDIDATES.name: candidates}
+        feeds = {BEHAVIORS.name: forms.behaviors[-len(candidates) :], CANDIDATES.name: candidates}
         return session.run([CANDIDATE_SCORES.name], feeds)
 
     return call
@@ -177,7 +176,7 @@ def _score_all(call: _Call, items: int) -> None:
 
 
 def _engine(score: Score, forms: ComparedForms) -> _Call:
-    return lambda candidates: score(forms.user_states[: len(candidates)], candidates)
+    return lambda candidates: score(forms.user_states[-len(candidates) :], candidates)
 
 
 def _turns(call: _Call, draws: list[Int32Array], calls: int = 1) -> Callable[[], None]:
@@ -218,7 +217,7 @@ def _markdown(result: Json) -> str:
     engines = {header: f"{{{load}_ms_per_1000:.3f}}" for header, load in loads.items()}
     rows = []
     for row in result["engines"]:
-        covered = result["coverage"].get(row["engine"].replace("blocks", "whole calls"))
+        covered = result["coverage"].get(row["engine"])
         rows.append({**row, "coverage": "" if covered is None else f"{covered:.1%}"})
     low, high = WALK
     return (

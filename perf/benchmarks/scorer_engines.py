@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nann.bundle import Bundle
 from nann.kernels import core_count
 from nann.native_scorer import native_refusal
-from nann.scorer import Float32Array, Int32Array, score_in_blocks
-from nann.signature import CANDIDATES, USER_STATE
+from nann.scorer import Float32Array, Int32Array
+from nann.signature import SCORER
 
 from ...python_backend.engines.native_model import NativeModel
-from ...python_backend.engines.onnx_model import BLOCK_PAIRS, EmbeddedScorer
+from ...python_backend.engines.onnx_model import EmbeddedScorer
+from ...python_backend.engines.openvino_model import OpenVinoModel, openvino_refusal
 from ...training.scorers import OnnxScorer
 from ..benchmark import Say
 
@@ -53,17 +52,10 @@ def engines(path: Path, folder: Path, say: Say, manifest: Mapping[str, Any]) -> 
     if (cores := core_count()) > 1:
         found.append(Engine(f"{SERVED}, {cores} threads", served_engine(path, cores)))
         found.append(Engine(f"onnxruntime, whole calls, {cores} threads in operators", OnnxScorer(path, cores).score))
-    for precision in ("f32", "bf16"):
-        try:
-            score = _openvino(path, precision)
-        except ImportError:
-            say("OpenVINO is not installed (`pip install 'nann[perf-engines]'`): left out")
-            break
-        except RuntimeError as error:
-            say(f"OpenVINO {precision} is left out: {str(error).splitlines()[0]}")
-            continue
-        found.append(Engine(f"OpenVINO {precision}, whole calls", score))
-        found.append(Engine(f"OpenVINO {precision}, blocks", _in_blocks(score)))
+    if (refusal := openvino_refusal()) is None:
+        found.append(Engine("OpenVINO, bf16", OpenVinoModel(path, SCORER).score))
+    else:
+        say(f"OpenVINO is left out: {refusal}")
     return found
 
 
@@ -96,25 +88,3 @@ def quantize(path: Path, target: Path) -> Path:
     finally:
         logging.disable(logging.NOTSET)
     return target
-
-
-def _openvino(path: Path, precision: str) -> Score:
-    import openvino
-
-    core = openvino.Core()
-    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise RuntimeError("this CPU has no bfloat16")
-    settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": precision}
-    request = core.compile_model(str(path), "CPU", settings).create_infer_request()
-
-    def score(states: Float32Array, candidates: Int32Array) -> Float32Array:
-        feeds = {USER_STATE.name: states, CANDIDATES.name: np.ascontiguousarray(candidates)}
-        request.infer(feeds, share_inputs=True)
-        scores: Float32Array = request.get_output_tensor().data.copy()
-        return scores
-
-    return score
-
-
-def _in_blocks(score: Score) -> Score:
-    return lambda states, candidates: score_in_blocks(score, states, candidates, BLOCK_PAIRS)

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
+
 from nann.bundle import SCORER_FILE, Bundle
-from nann.errors import ConfigError
+from nann.errors import ConfigError, ScorerError
 from nann.item_rows import ItemRows
 from nann.native_scorer import native_refusal
+from nann.scorer import Float32Array, Int32Array
 from nann.scorer_check import MIN_AGREEMENT, SCORER_CHECK_FILE, TOP_K, ScorerCheck
 from nann.signature import BEAM_RETRIEVAL, SCORER, ModelSpec
 
-from ..version_folder import engine_files
+from ..version_folder import ONNX_FILE, engine_files
 from .native_model import NativeModel
 from .onnx_model import OnnxModel
 from .onnx_version import load_model
-from .recorded import AUTO, NATIVE, ONNXRUNTIME, checked_engine
+from .openvino_model import OpenVinoModel, openvino_refusal
+from .recorded import AUTO, NATIVE, ONNXRUNTIME, OPENVINO, checked_engine
 from .scorer_engine import ScorerEngine
 
 _TIMED_USERS, _TIMED_CALLS = 4, 3
+_AS_ASKED = "as asked for"
+_NO_CHECK = "the bundle has nothing to compare others on: run `nann export` again, or `nann tune`"
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,9 @@ class ChosenEngine:
 def open_scorer(folder: Path, asked: str, threads: int = 1) -> tuple[ModelSpec, ChosenEngine]:
     """Verifies and loads the scorer in a version folder of a model repository.
 
-    With "auto" each engine that this machine has is compared with onnxruntime on users of the data set that the bundle
-    brings (`nann.scorer_check`): it must keep 99% of their exact best items. The fastest that does is taken.
+    With "auto" an engine that this machine has is compared with onnxruntime on users of the data set that the bundle
+    brings (`nann.scorer_check`). It is taken if it keeps 99% of their exact best items and is faster. The native form
+    is compared first, and OpenVINO only if that is not taken.
 
     Args:
         folder: of the version.
@@ -58,102 +65,106 @@ def open_scorer(folder: Path, asked: str, threads: int = 1) -> tuple[ModelSpec, 
         ConfigError: if the engine that is asked for can't run here.
     """
     checked_engine(asked)
-    spec, model = load_model(folder, SCORER.name, threads)
+    spec, onnx = load_model(folder, SCORER.name, threads)
     bundle = Bundle.open(folder, engine_files(Bundle.open(folder, ()).manifest))
-    return spec, _chosen(bundle, model, asked, threads, lambda: _rows_beside(folder))
+    files = _Files(bundle, folder / ONNX_FILE, lambda: _rows_beside(folder))
+    return spec, _chosen(files, onnx, asked, threads)
 
 
 def bundle_engine(bundle: Bundle, asked: str = AUTO, threads: int = 1) -> ChosenEngine:
-    """The engine that `open_scorer` would choose once this exported bundle is installed; arguments as there.
+    """What `open_scorer` would choose once this exported bundle is installed; arguments as there.
 
     Raises:
         BundleError: if the model does not fit the signature.
         ConfigError: if the engine that is asked for can't run here.
     """
-    model = OnnxModel(bundle.path / SCORER_FILE, bundle.exported_models[SCORER.name], threads)
-    return _chosen(bundle, model, checked_engine(asked), threads, lambda: bundle.item_rows)
+    checked_engine(asked)
+    files = _Files(bundle, bundle.path / SCORER_FILE, lambda: bundle.item_rows)
+    return _chosen(files, OnnxModel(files.onnx, bundle.exported_models[SCORER.name], threads), asked, threads)
 
 
-def _chosen(
-    bundle: Bundle, onnx: ScorerEngine, asked: str, threads: int, item_rows: Callable[[], ItemRows | None]
-) -> ChosenEngine:
-    others, refusals = _others(bundle, threads)
-    if asked in others:
-        return ChosenEngine(asked, others[asked](), "as asked for")
-    if asked != AUTO and asked != ONNXRUNTIME:
-        raise ConfigError(f"the scorer's engine is {asked!r}, but {refusals[asked]}; use {AUTO} or {ONNXRUNTIME}")
+@dataclass(frozen=True)
+class _Files:
+    """Where a scorer's files are: a bundle or a version folder, the ONNX file, and what reads rows of the items."""
+
+    bundle: Bundle
+    onnx: Path
+    rows: Callable[[], ItemRows | None]
+
+
+def _chosen(files: _Files, onnx: ScorerEngine, asked: str, threads: int) -> ChosenEngine:
     if asked == ONNXRUNTIME:
-        return ChosenEngine(ONNXRUNTIME, onnx, "as asked for")
-    if others and SCORER_CHECK_FILE not in bundle.manifest["files"]:
-        refusals = dict.fromkeys(others, "the bundle has nothing to compare it on: run `nann export` again") | refusals
-        others = {}
-    chosen = None
-    if others:
-        check = ScorerCheck.load(bundle.path)
-        rows = item_rows() if bundle.item_row_width else None
-        chosen = _fastest({ONNXRUNTIME: onnx, **{name: make() for name, make in others.items()}}, check, rows, refusals)
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in refusals.items())
-    if chosen is None:
-        return ChosenEngine(ONNXRUNTIME, onnx, reasons)
-    return ChosenEngine(chosen.name, chosen.engine, "; ".join(filter(None, (chosen.reason, reasons))))
+        return ChosenEngine(ONNXRUNTIME, onnx, _AS_ASKED)
+    if asked == AUTO and SCORER_CHECK_FILE not in files.bundle.manifest["files"]:
+        return ChosenEngine(ONNXRUNTIME, onnx, _NO_CHECK)
+    refusals: dict[str, str] = {}
+    for name, (refusal, make) in _others(files, threads).items():
+        if asked not in (AUTO, name):
+            continue
+        reason = refusal()
+        if reason is None and asked == name:
+            return ChosenEngine(name, make(), _AS_ASKED)
+        if reason is None:
+            engine, reason = _compared(make, onnx, files)
+            if engine is not None:
+                noted = "".join(f"; {other}: {why}" for other, why in refusals.items())
+                return ChosenEngine(name, engine, reason + noted)
+        refusals[name] = reason
+    if asked != AUTO:
+        raise ConfigError(f"the scorer's engine is {asked!r}, but {refusals[asked]}; use {AUTO} or {ONNXRUNTIME}")
+    return ChosenEngine(ONNXRUNTIME, onnx, "; ".join(f"{name}: {why}" for name, why in refusals.items()))
 
 
-def _others(bundle: Bundle, threads: int) -> tuple[dict[str, Callable[[], ScorerEngine]], dict[str, str]]:
-    """How to open each engine that could run the scorer here; and why the others can't."""
-    others: dict[str, Callable[[], ScorerEngine]] = {}
-    refusals = {}
-    refusal = native_refusal(bundle.manifest)
-    if refusal is None:
-        others[NATIVE] = lambda: NativeModel(bundle, threads)
-    else:
-        refusals[NATIVE] = refusal
-    return others, refusals
+_Other = tuple[Callable[[], str | None], Callable[[], ScorerEngine]]
 
 
-def _fastest(
-    engines: Mapping[str, ScorerEngine], check: ScorerCheck, rows: ItemRows | None, refusals: dict[str, str]
-) -> ChosenEngine | None:
-    """The fastest of the engines that pass; None if that is onnxruntime. Notes the others in `refusals`."""
-    kept = {}
-    for name, engine in engines.items():
-        kept[name] = 1.0 if name == ONNXRUNTIME else _agreement(engine, check, rows, refusals, name)
-    passed = {name: engine for name, engine in engines.items() if kept[name] >= MIN_AGREEMENT}
-    if len(passed) == 1:
-        return None
-    seconds = _times(passed, check, rows)
-    best = min(seconds, key=seconds.__getitem__)
-    for name in passed.keys() - {best, ONNXRUNTIME}:
-        refusals[name] = f"takes {seconds[name] / seconds[best]:.2f} of the time of {best}"
-    if best == ONNXRUNTIME:
-        return None
-    share = seconds[best] / seconds[ONNXRUNTIME]
-    reason = f"{share:.2f} of onnxruntime's time, keeps {kept[best]:.2%} of the exact best {TOP_K}"
-    return ChosenEngine(best, engines[best], reason)
+def _others(files: _Files, threads: int) -> dict[str, _Other]:
+    """Of each other engine, in the order in which they are tried: why it can't run the scorer here, and its maker."""
+    bundle = files.bundle
+    spec = bundle.exported_models[SCORER.name]
+    return {
+        NATIVE: (lambda: native_refusal(bundle.manifest), lambda: NativeModel(bundle, threads)),
+        OPENVINO: (openvino_refusal, lambda: OpenVinoModel(files.onnx, spec, threads)),
+    }
 
 
-def _agreement(
-    engine: ScorerEngine, check: ScorerCheck, rows: ItemRows | None, refusals: dict[str, str], name: str
-) -> float:
-    """`ScorerCheck.agreement`; 0 if the engine fails."""
+def _compared(make: Callable[[], ScorerEngine], onnx: ScorerEngine, files: _Files) -> tuple[ScorerEngine | None, str]:
+    """An engine if it passes the bundle's check and is faster than onnxruntime; and what was found."""
+    check = ScorerCheck.load(files.bundle.path)
+    rows = files.rows() if files.bundle.item_row_width else None
     try:
-        kept = check.agreement(engine.score(check.user_states, check.candidates, rows))
-    except Exception as error:  # whatever an engine raises
-        refusals[name] = f"fails: {error}"
-        return 0.0
+        engine = make()
+        kept = min(check.agreement(scores) for scores in _both_ways(engine, check, rows))
+    except (ScorerError, RuntimeError) as error:
+        return None, f"fails: {error}"
     if kept < MIN_AGREEMENT:
-        refusals[name] = f"keeps {kept:.1%} of the exact best {TOP_K}; expected {MIN_AGREEMENT:.0%}"
-    return kept
+        return None, f"keeps {kept:.1%} of the exact best {TOP_K}; expected {MIN_AGREEMENT:.0%}"
+    own, others = _times((engine, onnx), check, rows)
+    if own >= others:
+        return None, f"takes {own / others:.2f} of onnxruntime's time"
+    return engine, f"{own / others:.2f} of onnxruntime's time, keeps {kept:.2%} of the exact best {TOP_K}"
 
 
-def _times(engines: Mapping[str, ScorerEngine], check: ScorerCheck, rows: ItemRows | None) -> dict[str, float]:
+def _both_ways(engine: ScorerEngine, check: ScorerCheck, rows: ItemRows | None) -> Iterator[Float32Array]:
+    """Scores of all users together, and of one after the other: engines treat other shapes in other ways."""
+    yield engine.score(check.user_states, check.candidates, rows)
+    yield np.concatenate([engine.score(*one, rows) for one in _one_by_one(check, len(check.candidates))])
+
+
+def _one_by_one(check: ScorerCheck, users: int) -> Iterator[tuple[Float32Array, Int32Array]]:
+    for user in range(min(users, len(check.candidates))):
+        yield check.user_states[user : user + 1], check.candidates[user : user + 1]
+
+
+def _times(engines: Sequence[ScorerEngine], check: ScorerCheck, rows: ItemRows | None) -> list[float]:
     """Seconds that each takes for some users, one at a time; the best of a few tries, in turns."""
-    seconds = dict.fromkeys(engines, float("inf"))
+    seconds = [float("inf")] * len(engines)
     for _ in range(_TIMED_CALLS):
-        for name, engine in engines.items():
+        for place, engine in enumerate(engines):
             start = perf_counter()
-            for user in range(min(_TIMED_USERS, len(check.candidates))):
-                engine.score(check.user_states[user : user + 1], check.candidates[user : user + 1], rows)
-            seconds[name] = min(seconds[name], perf_counter() - start)
+            for one in _one_by_one(check, _TIMED_USERS):
+                engine.score(*one, rows)
+            seconds[place] = min(seconds[place], perf_counter() - start)
     return seconds
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from nann.durable_files import write_json
 from nann.errors import ConfigError
 
-AUTO, ONNXRUNTIME, NATIVE = "auto", "onnxruntime", "native"
-ENGINES = (AUTO, ONNXRUNTIME, NATIVE)
+AUTO, ONNXRUNTIME, NATIVE, OPENVINO = "auto", "onnxruntime", "native", "openvino"
+ENGINES = (AUTO, ONNXRUNTIME, NATIVE, OPENVINO)
 """What may run the scorer; "auto" takes the fastest that keeps its best items (`choose.py`)."""
 SETTING_FILE = ".engine.json"
 """In a model repository. Triton does not look at it."""

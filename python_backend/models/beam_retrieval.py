@@ -46,6 +46,7 @@ from ..search.retriever import Retriever, Search
 from ..settings import config_choice, config_flag, config_int, config_threads
 from ..tensors import error_response, make_response, read_optional_tensor, read_parameters, read_tensor
 from ..version_folder import check_same_bundle
+from ..watch.overdue import Overdue
 from ..watch.publisher import MetricsPublisher
 from ..watch.search_watch import SearchWatch
 
@@ -56,6 +57,9 @@ if TYPE_CHECKING:
 
 ON_SCORER_FAILURE = ("error", "fallback")
 """What requests get while the scorer fails: the error, or a cheap ranking (`nann.cheap_ranking`)."""
+_HANG_MARGIN_S = 15.0
+"""How much longer than its deadline a batch may take. `nann serve` loses patience earlier, so that a search that waits
+for its scorer ends with the scorer."""
 SCORER_PLACES = ("bls", "in_process")
 """Where rounds are scored: by the model `scorer`, or by its ONNX file in this process."""
 
@@ -86,12 +90,17 @@ class TritonPythonModel:
             threads = config_threads(config, "scorer_threads")
             engine = config_choice(config, "engine", ENGINES, default=AUTO)
             self.in_process = _load_in_process(Path(args["model_repository"]).parent, self.version, threads, engine)
+        self._overdue = Overdue(limit.deadline_ms / 1000 + _HANG_MARGIN_S)
         self._publisher = MetricsPublisher(args)
         self._one_step = _open_one_step(args, self._publisher) if one_step else None
         self.watch = SearchWatch(config, bundle, self.retriever, self._publisher, self._scorer_of)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Searches for the valid requests together; an invalid one fails alone."""
+        with self._overdue.batch():
+            return self._responses(requests)
+
+    def _responses(self, requests: Sequence[Any]) -> list[Any]:
         return [response_to(outcome) for outcome in self.outcomes(requests)]
 
     def outcomes(self, requests: Sequence[Any]) -> list[Outcome]:
@@ -113,6 +122,7 @@ class TritonPythonModel:
         """Reports the remaining metrics and spans."""
         if self._one_step is not None:
             self._one_step.close()
+        self._overdue.close()
         self.watch.close()
         self._publisher.close()
 

@@ -9,21 +9,23 @@ from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle
 from nann.durable_files import write_json
 from nann.errors import ConfigError
 
-from ..version_folder import ONE, onnx_files
+from ..version_folder import ONE
 
 SETTING_FILE = Path(".versions") / "instances.json"
 _MORE_BYTES = 512 << 20
 """What all processes but the first may take together."""
 _PROCESS_BYTES = 100 << 20
-"""Of a process without the weights, about."""
+"""What a further process takes, about (`nann bench --only instances`)."""
 
 
 def fitting_instances(bundle: Bundle, steps: str, cores: int) -> int:
-    """One for each core, as far as memory allows: each has the weights of the user encoder, and in ONE the scorer's."""
-    files = bundle.manifest["files"]
+    """One for each core, as far as memory allows.
+
+    Each has what is in the ONNX file of the user encoder, and in ONE in the scorer's. Weights in a file beside it, such
+    as item tables, are memory-mapped, so that all processes share them.
+    """
     names = (USER_ENCODER_FILE, SCORER_FILE) if steps == ONE else (USER_ENCODER_FILE,)
-    models = (onnx_files(bundle.manifest, name) for name in names)
-    weights = sum(int(files[name]["bytes"]) for names in models for name in names)
+    weights = sum(int(bundle.manifest["files"][name]["bytes"]) for name in names)
     return max(1, min(cores, 1 + _MORE_BYTES // (_PROCESS_BYTES + weights)))
 
 

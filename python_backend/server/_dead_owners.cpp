@@ -35,7 +35,10 @@ EXPORTED int pthread_mutex_trylock(pthread_mutex_t* mutex) noexcept {
 EXPORTED int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex) {
   static const auto real = replaced<decltype(pthread_cond_wait)>("pthread_cond_wait");
   static const auto wait_until = replaced<decltype(pthread_cond_clockwait)>("pthread_cond_clockwait");
-  if (!lies_in_shared_memory(mutex)) return real(condition, mutex);
+  if (!lies_in_shared_memory(mutex)) {
+    wake_batchers();
+    return real(condition, mutex);
+  }
   for (;;) {
     const timespec look = next_look();
     const int result = recovered(mutex, wait_until(condition, mutex, CLOCK_MONOTONIC, &look));

@@ -62,6 +62,9 @@ bool is_given_up(const void* address);
 // Says that the stub to which this thread gives requests is dead (`_lost_factories.cpp`).
 void lose_factories();
 
+// Says that this thread begins to wait; if it has just executed a batch, it is idle now (`_batcher_wakes.cpp`).
+void wake_batchers();
+
 // Says that this thread makes a queue, and so loads a model.
 void begin_queue(const void* semaphore);
 

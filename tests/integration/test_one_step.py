@@ -13,7 +13,7 @@ import pytest
 from support import live_bundle
 from support.cli_commands import nann
 from support.live_bundle import FAILING_INDEX, NAN_INDEX, item_ids
-from support.own_server import own_server, server_options
+from support.own_server import edited, own_server, server_options
 from support.serve_process import serving, stubs
 from support.stored_users import write_store
 from support.under_load import MIXED, Load
@@ -23,6 +23,7 @@ from nann.clients import RetrievalClient
 from nann.errors import NannError, RequestTimeout
 from nann.python_backend.repository.deploy import deploy, rollback_online
 from nann.python_backend.repository.install import install_bundle
+from nann.python_backend.server.processes import DEAD, child_processes, served_model
 from nann.python_backend.server.triton import TritonServer
 
 pytestmark = pytest.mark.triton
@@ -30,6 +31,18 @@ pytestmark = pytest.mark.triton
 IDS = item_ids()
 FORMS = {"one": {"beam_retrieval", "catalog"}, "two": {"beam_retrieval", "scorer", "catalog"}}
 """The processes of each form."""
+HANGS_ONCE = """
+import os, time
+from nann.python_backend.models.beam_retrieval import TritonPythonModel as Model
+
+class TritonPythonModel(Model):
+    def outcomes(self, requests):
+        try:
+            os.remove({switch!r})
+        except FileNotFoundError:
+            return super().outcomes(requests)
+        time.sleep(1000)
+"""
 FIELDS = ("item_ids", "scores", "unknown_items", "items_scored", "items_matching", "status", "stored_items")
 
 
@@ -57,6 +70,12 @@ def asked() -> list[tuple[list | None, dict]]:
         (list(range(10_001)), {}),
         (users[9], {"user_id": "x" * 300}),
     ]
+
+
+def processes_of(triton: int) -> list[int]:
+    """The living processes of beam_retrieval."""
+    alive = (pid for pid, state in child_processes(triton).items() if state != DEAD)
+    return [pid for pid in alive if (served := served_model(pid)) is not None and served[0] == "beam_retrieval"]
 
 
 def answer(client: RetrievalClient, history: list | None, options: dict) -> object:
@@ -162,6 +181,28 @@ def test_the_process_that_does_it_all_is_killed_and_comes_back(live_bundle_path,
             load.wait_for(serve.is_ready)
             load.more()
         assert set(serve.stubs) == FORMS["one"]
+
+
+@pytest.mark.slow
+def test_one_of_two_processes_that_hangs_ends_itself(live_bundle_path, bundle, tmp_path):
+    install_bundle(live_bundle_path, tmp_path / "repository")
+    with edited(tmp_path / "repository/beam_retrieval/config.pbtxt", deadline_ms=1000):
+        pass
+    model = tmp_path / "repository/beam_retrieval/1/model.py"
+    model.unlink()
+    model.write_text(HANGS_ONCE.format(switch=str(tmp_path / "hang")))
+    options = ("--instances", "2")
+    with (
+        serving(live_bundle_path, tmp_path, *options, steps="one") as serve,
+        Load(serve.grpc_url, {"first": bundle}) as load,
+    ):
+        assert len(processes_of(serve.triton)) == 2
+        (tmp_path / "hang").touch()
+        load.wait_for(lambda: "it was loaded again" in serve.words)
+        load.wait_for(serve.is_ready)
+        load.more()
+        load.wait_for(lambda: len(processes_of(serve.triton)) == 2)
+        assert "this process hangs, and ends" in (tmp_path / "log").read_text()
 
 
 def test_steps_that_do_not_fit_the_target(live_bundle_path, tmp_path):

@@ -22,6 +22,7 @@ from support.waiting import wait_until
 
 from nann.clients import RetrievalClient
 from nann.errors import ServerError
+from nann.python_backend.engines.recorded import recorded_engine
 from nann.python_backend.repository.install import install_bundle
 from nann.python_backend.server.install import find_triton
 from nann.python_backend.server.stub_supervisor import child_processes
@@ -99,7 +100,9 @@ def test_a_signal_stops_everything(serve, tmp_path, number):
 
 def test_a_ctrl_c_at_the_terminal_reaches_the_command_only_and_stops_in_order(serve, tmp_path):
     """Served under a name, and described in JSON."""
-    process, url = serve("--host", "localhost", "--json")
+    process, url = serve("--host", "localhost", "--json", "--engine", "onnxruntime")
+    assert "scorer: engine onnxruntime; as asked for" in (tmp_path / "log").read_text()
+    assert recorded_engine(tmp_path / "repository") == "onnxruntime"
     described = json.loads(process.stdout.readline())
     os.killpg(process.pid, signal.SIGINT)
     _, words = process.communicate(timeout=120)
@@ -230,6 +233,12 @@ def test_a_byte_that_was_changed_in_the_repository_stops_the_start(live_bundle_p
 def test_a_target_that_does_not_exist(live_bundle_path, tmp_path):
     words = refused(*_arguments(live_bundle_path, tmp_path, *free_ports(3)), "--target", "nonsense")
     assert "target is 'nonsense'; user_encoder has configurations for embedded, onnxruntime" in words
+
+
+def test_an_engine_that_does_not_exist(live_bundle_path, tmp_path):
+    words = refused(*_arguments(live_bundle_path, tmp_path, *free_ports(3)), "--engine", "nonsense")
+    assert "the scorer's engine is 'nonsense'; expected auto or onnxruntime or native or openvino" in words
+    assert recorded_engine(tmp_path / "repository") is None
 
 
 def test_the_query_command_over_both_protocols(server, live_bundle_path):

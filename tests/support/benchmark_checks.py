@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
 
 from nann.perf.benchmark import Benchmark
-from nann.perf.benchmarks import by_user, gate, instances, lockstep, marking, prepare, refresh, retrieval, served, start
+from nann.perf.benchmarks import (
+    before,
+    by_user,
+    gate,
+    instances,
+    lockstep,
+    marking,
+    prepare,
+    refresh,
+    retrieval,
+    served,
+    start,
+)
 from nann.perf.benchmarks.scorer import CANDIDATE_COUNTS
 
 from .reports import curve, drawn, level, tables
@@ -233,6 +246,18 @@ def _gate(result: Any, found: Tables, figures: Figures) -> None:
     assert rows[0]["passes"] == f"up to {1.5 * result[gate.GATED[0].key]:.2f}"
 
 
+def _before(result: Any, found: Tables, figures: Figures) -> None:
+    (rows,) = found
+    compared = [one[form] for one in result.values() for form in before.FORMS]
+    assert len(rows) == len(compared)
+    for row, one in zip(rows, compared, strict=True):
+        for side in ("before", "after"):
+            assert row[f"p50 ms {side}"] == f"{one[side]['p50_ms']:.2f}"
+            assert row[f"QPS {side}"] == f"{one[side]['qps']:.0f}"
+        assert row["ratio"].split()[0] == f"{median(one['p50_ratios']):.2f}"
+        assert row["throughput ratio"].split()[0] == f"{median(one['throughput_ratios']):.2f}"
+
+
 _CHECKS: dict[str, Callable[[Any, Tables, Figures], None]] = {
     "scorer": _scorer,
     "marking": _marking,
@@ -242,6 +267,7 @@ _CHECKS: dict[str, Callable[[Any, Tables, Figures], None]] = {
     "by_user": _by_user,
     "load": _load,
     "instances": _instances,
+    "before": _before,
     "filters": _filters,
     "catalog": _catalog,
     "index_load": _index_load,

@@ -31,7 +31,7 @@ def _environment(extra: str):
 
 
 bare, train, serve, client = map(_environment, ("", "train", "serve", "client"))
-deploy, trace, feast = map(_environment, ("deploy", "trace", "feast"))
+deploy, trace, feast, explore = map(_environment, ("deploy", "trace", "feast", "explore"))
 
 
 def _grown(base: str, extra: str):

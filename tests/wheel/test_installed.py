@@ -1,8 +1,8 @@
 """The installed wheel: what it holds, and that each extra brings what its commands need.
 
 The wheel is built from the source distribution. Each extra is really installed, with its dependencies, into a virtual
-environment of its own: none, train, serve, serve-torch, client, perf, deploy, trace. Commands run outside of the
-repository.
+environment of its own: none, train, serve, serve-torch, client, explore, perf, deploy, trace. Commands run outside of
+the repository.
 
 - In each environment: `--help` of every command; every command of a missing extra says so in one line.
 - train: prepare, train, index, export, evaluate, baselines, plan-shapes and tune on a small log.
@@ -48,6 +48,7 @@ EXTRAS = {
     "deploy": {"deploy"},
     "trace": set(),
     "client": {"client"},
+    "explore": {"client", "deploy", "explore"},
     "serve_torch": {"serve", "deploy", "client"},
     "perf": {"client", "perf"},
 }
@@ -83,11 +84,11 @@ def test_the_wheel_holds_what_is_needed_and_nothing_else(wheel):
         names = set(archive.namelist())
     assert {name.split("/")[0] for name in names} == {"nann", f"nann-{nann.__version__}.dist-info"}
     kinds = {Path(name).suffix for name in names if "dist-info" not in name}
-    assert kinds == {".py", ".pyi", ".so", ".pbtxt", ".yaml", ".csv", ".typed"}
+    assert kinds == {".py", ".pyi", ".so", ".pbtxt", ".yaml", ".csv", ".typed", ".html", ".css", ".js", ".svg"}
     missing = {
         f"nann/{path.relative_to(ROOT)}" if path.parts[len(ROOT.parts)] != "nann" else str(path.relative_to(ROOT))
-        for folder in ("nann", "cli", "clients", "perf", "python_backend", "training", "model_repository")
-        for pattern in ("*.py", "*.pbtxt", "*.yaml", "*.csv", "py.typed")
+        for folder in ("nann", "cli", "clients", "explore", "perf", "python_backend", "training", "model_repository")
+        for pattern in ("*.py", "*.pbtxt", "*.yaml", "*.csv", "*.html", "*.css", "*.js", "*.svg", "py.typed")
         for path in (ROOT / folder).rglob(pattern)
         if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
     } - names
@@ -124,6 +125,13 @@ def _help_and_missing_extras(environment: Environment, extras: set[str]) -> None
         assert re.fullmatch(rf'nann: {command} needs [\w-]+; install it with: pip install "nann\[{extra}\]"\n', err), (
             err
         )
+
+
+def test_the_page_is_installed(explore):
+    names = explore.python(
+        "from nann.explore.app import STATIC; print(*(path.name for path in STATIC.iterdir()))"
+    ).split()
+    assert set(names) == {path.name for path in (ROOT / "explore/static").iterdir()}
 
 
 def test_trace_reports_spans(trace):

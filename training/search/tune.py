@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -20,6 +20,7 @@ from nann.errors import ConfigError
 from nann.graph import HnswGraph, layer_files
 from nann.reachability import Reachability
 from nann.scorer import Scorer
+from nann.scorer_check import SCORER_CHECK_FILE
 from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
 from nann.search_requests import SERVED_BOUNDS, SearchBounds
@@ -27,13 +28,14 @@ from nann.signature import ENTRY_ALL, ENTRY_LAYERS, ENTRY_SEEDS
 
 from ..data.prepared import PreparedData
 from ..export.onnx_export import require_exported
-from ..reports.plots import COLORS, GREY, figure, plain_log
 from ..scorers import OnnxScorer
+from .checked_users import add_check_of
 from .evaluate import check_same_items
 from .filter_mix import FilterMix
 from .measured_users import MeasuredUsers, bundle_users
 from .repair import LINKS, link_orphans
 from .timed_search import WORTH_TIMING, SearchTimer, timed
+from .tuning_plot import plot_frontier
 from .tuning_search import tune_all, tune_search
 from .tuning_trials import Aim, SearchTuning, Trial, merged
 
@@ -75,7 +77,7 @@ def tune_bundle(
     plot: Path | None = None,
     seconds: float | None = None,
     bounds: SearchBounds = SERVED_BOUNDS,
-    timer: SearchTimer | None = None,
+    timer: Callable[[Bundle], SearchTimer] | None = None,
 ) -> TuningReport:
     """Finds the cheapest search that reaches a coverage or a recall-Delta, and makes it the bundle's default.
 
@@ -101,7 +103,7 @@ def tune_bundle(
         plot: where to write the plot; None: beside the bundle.
         seconds: try no more settings after so many seconds, counted from the start; None: no limit.
         bounds: what the server allows; nothing beyond is tried.
-        timer: None: the cheapest is the one with the fewest evaluations; all items at once count 1.5 times less.
+        timer: of the bundle's searches; None: the fewest evaluations are the cheapest, all items at once count less.
 
     Raises:
         ConfigError: if no setting within the bounds reaches the aim; the message names the best one found. If the aim
@@ -124,6 +126,7 @@ def tune_bundle(
     missed = Reachability.of(bundle.graph)
     vectors = np.asarray(bundle.item_vectors)
     graph = link_orphans(bundle.graph, vectors, missed.orphans) if repair else bundle.graph
+    linked = graph is not bundle.graph
     index = SearchIndex(graph, bundle.light_vectors)
     measured = MeasuredUsers.of(scorer, batch, queries, bundle.item_count, top_k)
     _require_recall(measured, wanted)
@@ -131,11 +134,16 @@ def tune_bundle(
     slack = 1.0 if timer is None else WORTH_TIMING
     limits = {"until": until, "max_ef": bounds.max_ef}
     by_entry = tune_entries(index, scorer, measured, wanted, max_share, entries, slack=slack, **limits)
+    _require_best(merged(list(by_entry.values())), missed, max_share, len(batch), repair, seconds)
+    if SCORER_CHECK_FILE not in bundle.manifest["files"]:
+        bundle = add_check_of(bundle, data)
+    clock = None if timer is None else timer(bundle)
     final: list[Trial] = []
-    if timer is not None:
-        by_entry, final = timed(by_entry, index, batch, timer)
+    if clock is not None:
+        by_entry, final = timed(by_entry, index, batch, clock)
     tuning = merged(list(by_entry.values()))
-    best = _require_best(tuning, missed, max_share, len(batch), repair, seconds)
+    assert tuning.best is not None
+    best = tuning.best
     frontier = tuning.thinned
     found = measured.search(index, scorer, best.params)
     record = {
@@ -146,16 +154,16 @@ def tune_bundle(
         **missed.summary(),
         "frontier": [trial.summary() for trial in frontier],
     }
-    if timer is not None:
-        record["timed"] = {"engine": timer.engine, "searches": [trial.summary() for trial in final]}
-    if graph is not bundle.graph:
+    if clock is not None:
+        record["timed"] = {"engine": clock.engine, "searches": [trial.summary() for trial in final]}
+    if linked:
         before = measured.measure(bundle.index, scorer, best.params)
         record["repair"] = _repair_record(bundle.graph, graph, missed, before)
     path = plot or bundle.path.with_name(f"{bundle.path.name}.tuning.png")
-    plot_frontier(tuning, bundle.item_count, len(batch), path)
+    plot_frontier(tuning, describe(best.params), bundle.item_count, len(batch), path)
     others = [each.best.params for each in by_entry.values() if each.best is not None]
     record["seconds"] = round(monotonic() - start, 1)
-    write_tuning(bundle, graph, best.params, others, record)
+    write_tuning(bundle, graph if linked else bundle.graph, best.params, others, record)
     return TuningReport(best.params, record, tuple(frontier), tuple(final), path)
 
 
@@ -207,31 +215,6 @@ def tuning_record(users: MeasuredUsers, by_entry: Mapping[str, SearchTuning], ma
         "walks": tuning.walks,
         "by_entry": {one: each.nearest.summary() for one, each in by_entry.items() if each.nearest is not None},
     }
-
-
-def plot_frontier(tuning: SearchTuning, item_count: int, users: int, path: Path) -> None:
-    """Plots coverage against share scored: every setting tried, the frontier, and the one picked."""
-    top_k = tuning.trials[0].params.top_k
-    frontier, best = tuning.frontier, tuning.best
-    with figure(path) as (axis,):
-        for entry, color in ((ENTRY_LAYERS, GREY), (ENTRY_SEEDS, COLORS[2]), (ENTRY_ALL, COLORS[3])):
-            tried = [trial for trial in tuning.trials if trial.params.entry == entry]
-            x, y = ([100 * getattr(trial, name) for trial in tried] for name in ("share_scored", "coverage"))
-            if tried:
-                axis.scatter(x, y, s=6, color=color, alpha=0.5, linewidths=0, label=f"tried, entry {entry}")
-        line = [(100 * trial.share_scored, 100 * trial.coverage) for trial in frontier]
-        axis.plot(*zip(*line, strict=True), color=COLORS[0], marker="o", markersize=3, label="frontier")
-        if tuning.wanted.coverage:
-            axis.axhline(100 * tuning.wanted.coverage, color="black", linestyle=":", label=f"wanted: {tuning.wanted}")
-        if best is not None:
-            label = f"picked: {describe(best.params)}"
-            pick = (100 * best.share_scored, 100 * best.coverage)
-            axis.plot(*pick, color=COLORS[1], marker="*", markersize=14, linestyle="", label=label)
-        plain_log(axis, "x")
-        axis.set_xlabel(f"share of the {item_count:,} items scored (%)")
-        axis.set_ylabel(f"coverage@{top_k} (%)")
-        axis.set_title(f"What coverage costs ({users} validation users)")
-        axis.legend(fontsize=8, loc="lower right")
 
 
 def describe(params: SearchParams) -> str:
@@ -292,9 +275,9 @@ def _require_recall(users: MeasuredUsers, wanted: Aim) -> None:
 
 def _require_best(
     tuning: SearchTuning, missed: Reachability, max_share: float, users: int, repair: bool, seconds: float | None
-) -> Trial:
+) -> None:
     if tuning.best is not None:
-        return tuning.best
+        return
     nearest = tuning.nearest
     if nearest is None and not tuning.walks and seconds is not None:
         raise ConfigError(

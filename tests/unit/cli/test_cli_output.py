@@ -12,7 +12,7 @@ from support.tiny_log import ITEMS
 
 from nann.bundle import Bundle
 from nann.cli import main as cli_main
-from nann.cli.demo import Demo, next_command
+from nann.cli.demo import Demo, next_commands
 from nann.python_backend.repository.install import install_if_new
 
 pytestmark = pytest.mark.heavy
@@ -33,7 +33,7 @@ def test_the_commands():
     assert names == {
         "prepare", "train", "index", "export", "evaluate", "baselines", "tune", "plan-shapes", "build-engine", "serve",
         "deploy", "rollback", "refresh", "filters", "items", "query", "events", "demo", "experiments", "bench",
-        "batch",
+        "batch", "explore",
     }  # fmt: skip
 
 
@@ -153,10 +153,15 @@ def test_the_demo_ends_with_a_command_that_works_in_this_shell(tmp_path, monkeyp
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
     folder = f"{tmp_path}/a folder"
     histories = f"'{folder}/data/complete_journey/histories'"
-    assert next_command(run) == f"nann serve --bundle '{folder}/bundle' --histories {histories}"
+    served = f"--bundle '{folder}/bundle' --histories {histories}"
+    assert list(next_commands(run).values()) == [
+        f"nann explore {served} --data '{folder}/data/complete_journey'",
+        f"nann serve {served}",
+    ]
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr("sys.argv", [".venv/bin/nann", "demo"])
-    assert next_command(Demo(Path("build"))).startswith(".venv/bin/nann serve --bundle build/bundle --histories build/")
+    first, _ = next_commands(Demo(Path("build"))).values()
+    assert first.startswith(".venv/bin/nann explore --bundle build/bundle --histories build/")
 
 
 def test_item_rows_are_exported_and_evaluated_alike(pipeline, tmp_path):

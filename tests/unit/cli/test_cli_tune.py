@@ -28,7 +28,11 @@ def test_tune_recommends_what_it_found(pipeline: Pipeline, tmp_path):
     assert coverage in frontier
     assert coverage in by_time
     (ms,) = (
-        one["ms"] for one in body["tuning"]["timed"]["searches"] if one["entry"] == body["search"].get("entry", one["entry"]) and one["ef"] == body["search"]["ef"] and one["rounds"] == body["search"]["rounds"]
+        one["ms"]
+        for one in body["tuning"]["timed"]["searches"]
+        if one["entry"] == body["search"].get("entry", one["entry"])
+        and one["ef"] == body["search"]["ef"]
+        and one["rounds"] == body["search"]["rounds"]
     )
     assert f"{ms:.2f}" in by_time
     found, targets = body["tuning"]["targets_found_by_all"], body["tuning"]["targets"]

@@ -56,7 +56,7 @@ def bundle(made, tmp_path):
 
 
 WALKED = {"evaluate", "tune", "plan-shapes", "baselines", "export", "build-engine", "batch", "refresh"}
-LIVE = {"serve", "deploy", "query"}
+LIVE = {"serve", "deploy", "query", "explore"}
 """Those that need a server: tests/integration/test_custom_scorer.py, and `install_bundle` below for the first two."""
 
 

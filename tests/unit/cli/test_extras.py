@@ -19,7 +19,7 @@ from nann.cli.main import app
 from nann.packages import find_package
 
 ROOT = Path(__file__).resolve().parents[3]
-FOLDERS = ("nann", "cli", "clients", "perf", "python_backend", "training", "model_repository")
+FOLDERS = ("nann", "cli", "clients", "explore", "perf", "python_backend", "training", "model_repository")
 REQUIRED = {"numpy", "rich", "typer", "nann"}
 BY_TRITON = {"triton_python_backend_utils"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-PACKAGES = ("nann", "training", "python_backend", "clients", "perf", "cli", "model_repository", "examples")
+PACKAGES = ("nann", "training", "python_backend", "clients", "explore", "perf", "cli", "model_repository", "examples")
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 SAFE_BY = {
     "np.load": ("allow_pickle", False),

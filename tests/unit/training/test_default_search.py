@@ -11,6 +11,7 @@ import pytest
 from nann.bundle import Bundle
 from nann.errors import ConfigError
 from nann.metrics import coverage
+from nann.scorer_check import CHECKED_ITEMS, CHECKED_USERS, ScorerCheck
 from nann.search_params import SearchOptions, SearchParams
 from nann.search_requests import SERVED_BOUNDS
 from nann.training.checkpoint import Checkpoint
@@ -97,6 +98,20 @@ def test_the_cheapest_step_that_covers_enough_is_recommended(data, bundle, users
     assert min(cheapest.values()) < bundle.item_count / 1.5
     evaluated = evaluate_bundle(opened, data, split="validation", users=32)
     assert (evaluated.coverage, evaluated.share_scored) == (record["coverage"], record["share_scored"])
+
+
+def test_the_bundle_gets_users_with_their_exact_best_items(data, bundle, users):
+    scorer, measured = users
+    tune_bundle(bundle, data, Aim(0.6), max_share=1.0)
+    tuned = ScorerCheck.load(bundle.path)
+    recommend_search(Bundle.open(bundle.path), data)
+    for check in (tuned, ScorerCheck.load(Bundle.open(bundle.path).path)):
+        assert check.candidates.shape == (CHECKED_USERS, min(CHECKED_ITEMS, bundle.item_count))
+        np.testing.assert_array_equal(check.candidates[:, :10], measured.exact[:CHECKED_USERS])
+        known = check.candidates >= 0
+        expected = scorer.score(check.user_states, np.maximum(check.candidates, 0))
+        np.testing.assert_allclose(check.scores[known], expected[known], rtol=1e-5, atol=1e-6)
+        assert check.agreement(check.scores) == 1
 
 
 def test_the_best_step_is_recommended_if_none_covers_enough(data, bundle, users, monkeypatch):

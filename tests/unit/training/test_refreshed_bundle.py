@@ -311,7 +311,7 @@ def test_a_corpus_that_outgrew_the_server_is_walked_and_no_longer_scored_as_a_wh
     copied = Bundle.open(shutil.copytree(bundle.path, tmp_path / "bundle"))
     every = copied.search_params.scoring_all()
     before = copied.change(search=search_to_json(every), search_by_entry=copied.manifest["search_by_entry"])
-    assert ITEMS == SERVED_BOUNDS.max_ef
+    assert SERVED_BOUNDS.max_ef == ITEMS
     added = [Upsert(NEW[number], {}, **vectors_like(bundle, 100)) for number in range(1 + more)]
     write(tmp_path / "journal", bundle, (added, DELETED[:1]))
     refresh_bundle(before, tmp_path / "journal", tmp_path / "next", threads=1)

@@ -26,9 +26,12 @@ class ClockedScorer:
         return self.scorer.score(user_states, candidates)
 
 
-def timer(bundle, call_ns, item_ns):
-    scorer = ClockedScorer(OnnxScorer.of_bundle(bundle, 1), call_ns, item_ns)
-    return SearchTimer(scorer, "clocked", lambda: scorer.now_ns)
+def timer(call_ns, item_ns):
+    def of_bundle(bundle):
+        scorer = ClockedScorer(OnnxScorer.of_bundle(bundle, 1), call_ns, item_ns)
+        return SearchTimer(scorer, "clocked", lambda: scorer.now_ns)
+
+    return of_bundle
 
 
 def trial(items_scored, ms=None, *, rounds=2, coverage=1.0, every=False):
@@ -44,7 +47,7 @@ def bundle(exported_bundle, tmp_path):
 
 @pytest.mark.heavy
 def test_all_items_are_scored_where_calls_are_dear_and_not_where_items_are(data, bundle):
-    report = tune_bundle(bundle, data, Aim(0.9), top_k=10, timer=timer(bundle, 1_000_000, 100))
+    report = tune_bundle(bundle, data, Aim(0.9), top_k=10, timer=timer(1_000_000, 100))
     assert report.params == SearchParams(10, (10,), (0,), every_item=True)
     tuned = Bundle.open(bundle.path)
     assert tuned.search_params == report.params
@@ -57,7 +60,7 @@ def test_all_items_are_scored_where_calls_are_dear_and_not_where_items_are(data,
     assert times[0] == pytest.approx(1 + 300 * 100e-6)
     assert all(one["coverage"] >= 0.9 for one in record["searches"])
 
-    report = tune_bundle(tuned, data, Aim(0.9), top_k=10, timer=timer(bundle, 0, 1000))
+    report = tune_bundle(tuned, data, Aim(0.9), top_k=10, timer=timer(0, 1000))
     assert not report.params.every_item
     (slow,) = (one for one in report.timed if one.params.every_item)
     (picked,) = (one for one in report.timed if one.params == report.params)
@@ -69,7 +72,7 @@ def test_all_items_are_scored_where_calls_are_dear_and_not_where_items_are(data,
 
 @pytest.mark.heavy
 def test_a_search_with_fewer_rounds_wins_where_calls_are_dear(data, bundle):
-    report = tune_bundle(bundle, data, Aim(0.9), top_k=10, entry="seeds", timer=timer(bundle, 1_000_000, 1))
+    report = tune_bundle(bundle, data, Aim(0.9), top_k=10, entry="seeds", timer=timer(1_000_000, 1))
     counted = tune_bundle(bundle, data, Aim(0.9), top_k=10, entry="seeds")
     assert report.params.rounds <= counted.params.rounds
     assert report.params.rounds[0] == min(one.params.rounds[0] for one in report.timed)

@@ -1,0 +1,204 @@
+"""`nann explore`."""
+
+from __future__ import annotations
+
+import json as json_text
+import signal
+import socket
+import subprocess
+import sys
+import webbrowser
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nann.errors import ConfigError, ServerError
+from nann.packages import find_package
+
+from .support import DEFAULT_BUNDLE, DEFAULT_REPOSITORY, JsonOption, RepositoryOption, console, print_json
+
+if TYPE_CHECKING:
+    from ..explore.corpus import Corpus
+    from ..explore.explorer import Addresses, Explorer
+    from ..explore.people import HeldOutUsers
+    from ..explore.replay import Replay
+
+DEFAULT_DATA = Path("build/data/complete_journey")
+_LOCAL = "127.0.0.1"
+_GRPC_PORT, _HTTP_PORT, _METRICS_PORT = 8001, 8000, 8002
+_STOP_WITHIN_S = 30.0
+
+
+def explore(
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="gRPC address of a server, host:port. Default: the one at 127.0.0.1:8001; if none answers there, "
+            "`nann serve` is started with --repository and --bundle, and stopped in the end.",
+            show_default=False,
+        ),
+    ] = None,
+    http_url: Annotated[
+        str | None,
+        typer.Option(help="Its HTTP address, for commands to copy. Default: port 8000 of the host of --url."),
+    ] = None,
+    metrics_url: Annotated[
+        str | None, typer.Option(help="Address of its metrics. Default: port 8002 of the host of --url.")
+    ] = None,
+    bundle: Annotated[
+        Path, typer.Option(help="Bundle that the server answers from: names, item vectors and models are read from it.")
+    ] = DEFAULT_BUNDLE,
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    histories: Annotated[
+        str | None,
+        typer.Option(
+            help="Store of users' histories, for a server that is started; see `nann serve`.",
+            envvar="NANN_HISTORIES",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"Prepared data set, for random test users. Default: {DEFAULT_DATA}, if it exists.", show_default=False
+        ),
+    ] = None,
+    cache: Annotated[Path, typer.Option(help="Folder for the picture's projection.")] = Path("build/explore"),
+    host: Annotated[
+        str, typer.Option(help="Address to bind to. The default can't be reached from other machines.")
+    ] = _LOCAL,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of the page; 0: any that is free.")] = 8080,
+    open_page: Annotated[
+        bool | None,
+        typer.Option(
+            "--open/--no-open", help="Open the page in a browser. Default: at a terminal.", show_default=False
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the retrieval on a page: ask, see the walk through the graph, turn the dials, compare, watch the server.
+
+    The page is at http://127.0.0.1:8080, until Ctrl-C. It reads and changes nothing.
+    """
+    import uvicorn
+
+    from ..explore.app import make_app
+
+    with (
+        closing(_listening(host, port)) as listening,
+        _interrupted_by_sigterm(),
+        suppress(KeyboardInterrupt),
+    ):
+        corpus = _corpus(bundle, cache)  # before a server is waited for: it takes a moment too
+        with _server(url, http_url, metrics_url, _serve_options(repository, bundle, histories)) as addresses:
+            explorer = _explorer(addresses, corpus, repository, data)
+            here = f"http://{host}:{listening.getsockname()[1]}"
+            console.print(f"{here} shows bundle {bundle} and the server at {addresses.grpc}; Ctrl-C ends it")
+            if json:
+                print_json({"url": here, **vars(addresses)})
+            if sys.stdout.isatty() if open_page is None else open_page:
+                webbrowser.open(here)
+            config = uvicorn.Config(make_app(explorer, _hosts(host)), log_level="warning", lifespan="on")
+            uvicorn.Server(config).run([listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        raise ConfigError(f"{host}:{port} can't be listened at: {error.strerror}; choose another --port") from error
+
+
+def _hosts(host: str) -> list[str]:
+    """By which names the page may be asked for. Who binds it to all addresses wants to be asked by any."""
+    return ["*"] if host in ("0.0.0.0", "::", "") else [host, _LOCAL, "localhost"]  # noqa: S104
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does, so that a server that it started is stopped."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _serve_options(repository: Path, bundle: Path, histories: str | None) -> list[str]:
+    ports = {"--grpc-port": _GRPC_PORT, "--http-port": _HTTP_PORT, "--metrics-port": _METRICS_PORT}
+    given = {"--repository": repository, "--bundle": bundle, "--histories": histories, **ports}
+    return ["--json", *(str(word) for pair in given.items() if pair[1] is not None for word in pair)]
+
+
+@contextmanager
+def _server(
+    url: str | None, http_url: str | None, metrics_url: str | None, options: Sequence[str]
+) -> Iterator[Addresses]:
+    """The addresses of the server to join, or of one that runs, with these options, as long as the block."""
+    from ..explore.explorer import Addresses
+
+    joined = url or f"{_LOCAL}:{_GRPC_PORT}"
+    if url is not None or _is_ready(joined):
+        host = joined.rpartition(":")[0]
+        yield Addresses(joined, http_url or f"{host}:{_HTTP_PORT}", metrics_url or f"{host}:{_METRICS_PORT}")
+        return
+    console.print(f"no server at {joined}: starting `nann serve`")
+    with subprocess.Popen(
+        [sys.executable, "-m", "nann", "serve", *options], stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            line = server.stdout.readline()
+            if not line:
+                raise ServerError(f"`nann serve` ended with exit code {server.wait()}; its last lines say why")
+            started = json_text.loads(line)
+            metrics = str(started["metrics"]).removeprefix("http://").removesuffix("/metrics")
+            yield Addresses(started["grpc"], started["http"], metrics)
+        finally:
+            server.terminate()
+            server.wait(_STOP_WITHIN_S)
+
+
+def _is_ready(address: str) -> bool:
+    from ..clients import RetrievalClient
+
+    with RetrievalClient(address, timeout_s=1.0, retry=False) as client:
+        return client.is_ready()
+
+
+def _corpus(bundle: Path, cache: Path) -> Corpus:
+    from nann.bundle import Bundle
+
+    from ..explore.corpus import Corpus
+
+    return Corpus(Bundle.open(bundle, ()), cache)  # the server verifies the files that it answers from
+
+
+def _explorer(addresses: Addresses, corpus: Corpus, repository: Path, data: Path | None) -> Explorer:
+    from ..explore.explorer import Explorer
+    from ..python_backend.histories.opening import open_histories, recorded_address
+
+    def replay() -> Replay:
+        from ..explore.replay import Replay
+
+        store = recorded_address(repository)
+        return Replay(corpus.bundle, None if store is None else open_histories(store, 1.0))
+
+    def people() -> HeldOutUsers:
+        from ..explore.people import HeldOutUsers
+
+        assert data is not None
+        return HeldOutUsers(data, corpus.bundle)
+
+    if data is None and DEFAULT_DATA.is_dir():
+        data = DEFAULT_DATA
+    if data is not None:
+        find_package("polars")  # said now rather than in the page
+    return Explorer(addresses, corpus, replay, None if data is None else people)

@@ -1,0 +1,55 @@
+"""A question as a command of curl and as a program in Python, to copy."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from nann.item_ids import IdKind, Ids
+from nann.signature import BEHAVIOR_ITEM_IDS, ENSEMBLE, EXCLUDE_ITEM_IDS, USER_ID, USER_PROFILE, TensorSpec
+
+from .asked import Asked
+
+
+def as_curl(asked: Asked, item_ids: Ids, kind: IdKind, http_url: str) -> str:
+    """The request over KServe V2, to host:port; `item_ids` are those of the bundle."""
+    history, excluded = (_ids(listed, item_ids, kind) for listed in (asked.items, asked.excluded))
+    inputs = []
+    if history or asked.user_id is None:
+        inputs.append(_tensor(kind.spec(BEHAVIOR_ITEM_IDS), history or [kind.request_padding]))
+    if asked.user_id is not None:
+        inputs.append(_tensor(USER_ID, [asked.user_id]))
+    if asked.profile is not None:
+        inputs.append(_tensor(USER_PROFILE, asked.profile))
+    if excluded:
+        inputs.append(_tensor(kind.spec(EXCLUDE_ITEM_IDS), excluded))
+    text = json.dumps({"inputs": inputs, "parameters": asked.options.to_parameters()}, ensure_ascii=False)
+    return f"curl -s http://{http_url}/v2/models/{ENSEMBLE.name}/infer -d {shlex.quote(text)}"
+
+
+def as_python(asked: Asked, item_ids: Ids, kind: IdKind, grpc_url: str) -> str:
+    """The same with the client of this package."""
+    history, excluded = (_ids(listed, item_ids, kind) for listed in (asked.items, asked.excluded))
+    arguments = [repr(history)] if history or asked.user_id is None else []
+    named: dict[str, Any] = {"user_id": asked.user_id, "exclude_item_ids": excluded or None}
+    if asked.profile is not None:
+        named["user_profile"] = [list(asked.profile)]
+    named |= asked.options.to_parameters()
+    arguments += [f"{name}={value!r}" for name, value in named.items() if value is not None]
+    given = "".join(f"        {argument},\n" for argument in arguments)
+    return (
+        "from nann.clients import RetrievalClient\n\n"
+        f"with RetrievalClient({grpc_url!r}) as client:\n"
+        f"    result = client.retrieve(\n{given}    )\n"
+        "print(result.item_ids, result.scores)\n"
+    )
+
+
+def _tensor(spec: TensorSpec, values: Sequence[Any]) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.triton_dtype, "shape": [1, len(values)], "data": list(values)}
+
+
+def _ids(items: Sequence[int], item_ids: Ids, kind: IdKind) -> list[Any]:
+    return kind.plain(item_ids[list(items)]) if items else []

@@ -1,0 +1,53 @@
+"""One Chromium and one live server for all tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support import live_bundle
+from support.browser import chromium
+from support.explore_page import Page, explored
+from support.own_server import own_server
+from support.stored_users import write_store
+
+from nann.bundle import Bundle
+from nann.explore.explorer import Addresses
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return live_bundle.make_bundle(tmp_path_factory.mktemp("live") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def page(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """The page beside a live server with a store of histories."""
+    folder = tmp_path_factory.mktemp("server")
+    store = str(write_store(folder / "histories"))
+    with own_server(bundle.path, folder, admin_key=None, histories=store) as server:
+        addresses = Addresses(server.grpc_url, server.http_url, server.metrics_url)
+        with explored(bundle, folder / "cache", addresses, histories=store) as page:
+            yield page
+
+
+@pytest.fixture
+def tab(browser) -> Iterator:
+    """A fresh tab; the test fails if its console says anything."""
+    context = browser.new_context(
+        viewport={"width": 1600, "height": 960}, permissions=["clipboard-read", "clipboard-write"]
+    )
+    tab = context.new_page()
+    said: list[str] = []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    yield tab
+    context.close()
+    # Chromium itself notes each answer that is no 200, which tests of errors bring about.
+    assert [text for text in said if "Failed to load resource" not in text] == []
