@@ -1,4 +1,4 @@
-"""All measurements that need a GPU, in one run: parity, call times, serving under load, exhaustive scoring, training.
+"""All measurements that need a GPU, in one run: parity, call times, load, kinds of search, training.
 
     python -m nann.perf.gpu.report --bundle build/bundle --data build/data/complete_journey --out build/perf/gpu
 
@@ -23,6 +23,7 @@ import typer
 from nann.bundle import Bundle
 from nann.errors import ConfigError
 from nann.scorer import Float32Array
+from nann.search_input import UserBatch
 
 from ...python_backend.repository.install import install_bundle
 from ...python_backend.server.install import triton_at
@@ -41,8 +42,10 @@ from ..servers.serving import serving
 from ..servers.triton_counters import breakdown, read_metrics
 from .plans import plan_differences
 from .scorer_calls import device_name, exhaustive_ms, measure_points, user_states
+from .strategies import measure_strategies, strategies_text
 
 _QUERIES = 256
+_SEARCHED = 32
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,14 @@ def _exhaustive_text(times: Json) -> str:
     return "\n".join(f"- {users} users: {ms:.2f} ms, {1000 * int(users) / ms:.0f} QPS" for users, ms in times.items())
 
 
+def _strategies(session: Session) -> Json:
+    bundle = session.bundle
+    queries = PreparedData.load(session.data).queries("validation", bundle.sequence_length, _SEARCHED)
+    own = bundle.features.own_items(queries.behaviors)
+    users = UserBatch(session.states[: len(own)], own)
+    return measure_strategies(session.repository, bundle, users, session.device)
+
+
 def _training(session: Session) -> Json:
     if session.training_steps == 0:
         raise ConfigError("no --training-steps")
@@ -157,6 +168,7 @@ REPORT = Report(
         Part("tensorrt", "The TensorRT plan", _plans, _plans_text),
         Part("load", "Served by Triton's Python backend, target torch", _load, lambda loads: listing(loads, _LOADS)),
         Part("exhaustive_ms", "Scoring every item instead", _exhaustive, _exhaustive_text),
+        Part("strategies", "All items, light scan and walk at equal coverage", _strategies, strategies_text),
         Part("training", "Training", _training, "{examples_per_s:,.0f} examples/s.".format_map),
     ),
     word="part",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from nann.perf.gpu.strategies import LEVELS, SHARES
+
 from .reports import tables
 
 
@@ -13,7 +15,8 @@ def check_gpu_report(body: Any, text: str) -> None:
     assert [row["value"] for row in facts] == [
         str(value) for value in [*body["environment"].values(), *body["bundle"].values()]
     ]
-    points, loads = found
+    points, loads, *strategies = found
+    assert len(strategies) == ("strategies" in body)
     for row, point in zip(points, body["points"], strict=True):
         half = point["half_difference"]
         assert list(row.values()) == [
@@ -32,6 +35,8 @@ def check_gpu_report(body: Any, text: str) -> None:
         ]
     for users, ms in body["exhaustive_ms"].items():
         assert f"- {users} users: {ms:.2f} ms, {1000 * int(users) / ms:.0f} QPS" in text
+    if "strategies" in body:
+        assert len(strategies[0]) == len(SHARES) * len(LEVELS)
     if "training" in body:
         assert f"## Training\n\n{body['training']['examples_per_s']:,.0f} examples/s." in text
     for name, reason in body["skipped"].items():

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from typing import TypeVar
 
 import numpy as np
 
+NameT = TypeVar("NameT", bound=Hashable)
+
 
 def alternate(
-    alternatives: Mapping[str, Callable[[], object]],
+    alternatives: Mapping[NameT, Callable[[], object]],
     repeats: int,
     prepare: Callable[[Callable[[], object]], object] = lambda alternative: None,
     clock: Callable[[], int] = time.perf_counter_ns,
-) -> dict[str, float]:
+) -> dict[NameT, float]:
     """Median wall time of each alternative in ms, by name.
 
     Each runs once untimed, then `repeats` times in turn. `prepare` gets the alternative before each run, untimed.
     The clock tells ns.
     """
-    elapsed_ns: dict[str, list[int]] = {name: [] for name in alternatives}
+    elapsed_ns: dict[NameT, list[int]] = {name: [] for name in alternatives}
     for alternative in alternatives.values():
         alternative()
     for _ in range(repeats):

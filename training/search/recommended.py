@@ -30,7 +30,8 @@ def recommended_searches(
         search: for entry "layers".
         asked: what the default search has instead, and its entry; a `top_k` is that of every search.
         item_count: N.
-        light: whether there is a light score. Entry by seeds is far cheaper, so it is then the default.
+        light: whether there is a light score. Entry by seeds is far cheaper, so it is then the default; where all items
+            would be seeds, they are scored without a walk.
         bounds: the server's.
 
     Raises:
@@ -44,7 +45,10 @@ def recommended_searches(
     layers = SearchParams(search.top_k, search.ef, search.rounds).asked(SearchOptions(top_k=top_k))
     by_entry = {ENTRY_SEEDS: seeded_search(top_k, item_count)} if light else {}
     by_entry[ENTRY_LAYERS] = layers
-    _, first = parse_search(asked.to_parameters(), next(iter(by_entry.values())), by_entry)
+    first = next(iter(by_entry.values()))
+    if first.seeds is not None and first.seeds.count == item_count <= bounds.max_ef:
+        first = first if asked.to_parameters().keys() - {"top_k", "entry"} else first.scoring_all()
+    _, first = parse_search(asked.to_parameters(), first, by_entry)
     found = [first, *(one for one in by_entry.values() if one.entry != first.entry)]
     for params in found:
         bounds.check_defaults(params, item_count)

@@ -39,7 +39,9 @@ class SearchTimer:
     engine: str
     clock: Callable[[], int] = perf_counter_ns
 
-    def ms_per_user(self, index: SearchIndex, users: UserBatch, searches: Sequence[SearchParams]) -> list[float]:
+    def ms_per_user(
+        self, index: SearchIndex, users: UserBatch, searches: Sequence[SearchParams]
+    ) -> dict[SearchParams, float]:
         """The time that each search takes for one user: the median of a few blocks of users, which take turns."""
         each = [users[row : row + 1] for row in range(min(len(users), TIMED_USERS))]
 
@@ -47,17 +49,15 @@ class SearchTimer:
             for one in each:
                 beam_search(index, self.scorer, one, params)
 
-        blocks = {str(place): partial(block, params) for place, params in enumerate(searches)}
-        return [ms / len(each) for ms in alternate(blocks, _BLOCKS, clock=self.clock).values()]
+        times = alternate({params: partial(block, params) for params in searches}, _BLOCKS, clock=self.clock)
+        return {params: ms / len(each) for params, ms in times.items()}
 
 
 def timed(
     by_entry: Mapping[str, SearchTuning], index: SearchIndex, users: UserBatch, timer: SearchTimer
 ) -> tuple[dict[str, SearchTuning], list[Trial]]:
     """The tunings with the fastest of their finalists as their best; and all finalists, fastest first."""
-    final = {entry: finalists(tuning) for entry, tuning in by_entry.items()}
-    searches = [trial.params for trials in final.values() for trial in trials]
-    ms = dict(zip(searches, timer.ms_per_user(index, users, searches), strict=True))
+    ms = timer.ms_per_user(index, users, [trial.params for tuning in by_entry.values() for trial in finalists(tuning)])
     found = {}
     for entry, tuning in by_entry.items():
         trials = tuple(replace(trial, ms=ms.get(trial.params)) for trial in tuning.trials)

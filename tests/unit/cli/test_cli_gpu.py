@@ -97,4 +97,5 @@ def test_the_gpu_report_rehearsed(pipeline, gpu_bundle, tmp_path):
     assert [row["concurrency"] for row in report["load"]] == [1, 3]
     assert all(row["qps"] > 0 and row["users_per_search"] >= 1 for row in report["load"])
     assert report["skipped"] == {"tensorrt": "no --plans"}
+    assert {point["strategy"] for point in report["strategies"]["points"]} == {"all", "scan", "walk"}
     check_gpu_report(report, (tmp_path / "report" / "report.md").read_text())

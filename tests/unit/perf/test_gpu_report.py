@@ -65,7 +65,7 @@ def test_what_could_not_be_measured_is_named_and_the_rest_is_written(tmp_path, m
     parts = tuple(
         replace(part, run=refuse if part.name == "tensorrt" else lambda session, name=part.name: BODY.get(name))
         for part in report.REPORT.parts
-        if part.name != "training"
+        if part.name not in ("training", "strategies")
     )
     monkeypatch.setattr(report, "REPORT", replace(report.REPORT, parts=parts))
     monkeypatch.setattr(report.Bundle, "open", lambda path: None)

@@ -35,6 +35,15 @@ def test_what_is_asked_for_is_the_default_and_a_top_k_is_for_all():
     assert recommended(top_k=200) == [SearchParams(200, (10, 30, 200), (1, 3, 4))]
 
 
+def test_of_a_corpus_in_which_all_items_would_be_seeds_all_are_scored():
+    every, seeds = SearchParams(50, (50,), (0,), every_item=True), SearchParams(50, (100,), (4,), SeedParams(200, 200))
+    assert recommended(light=True, items=200) == [every, seeds, LAYERS]
+    assert recommended(light=True, items=201) == [seeds, LAYERS]
+    assert recommended(light=True, items=200, entry="seeds") == [seeds, LAYERS]
+    assert recommended(light=True, items=200, ef=(120,))[0].ef == (120,)
+    assert recommended(items=200) == [LAYERS]
+
+
 @pytest.mark.parametrize(
     ("asked", "error", "message"),
     [

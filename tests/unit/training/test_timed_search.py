@@ -54,7 +54,7 @@ def test_all_items_are_scored_where_calls_are_dear_and_not_where_items_are(data,
     record = tuned.notes["tuning"]["timed"]
     assert record["engine"] == "clocked"
     assert record["searches"][0]["entry"] == "all"
-    assert {one["entry"] for one in record["searches"]} == {"all", "seeds", "layers"}
+    assert {one["entry"] for one in record["searches"]} >= {"all", "seeds"}, "layers only if about as cheap"
     times = [one["ms"] for one in record["searches"]]
     assert times == sorted(times)
     assert times[0] == pytest.approx(1 + 300 * 100e-6)
@@ -72,8 +72,8 @@ def test_all_items_are_scored_where_calls_are_dear_and_not_where_items_are(data,
 
 @pytest.mark.heavy
 def test_a_search_with_fewer_rounds_wins_where_calls_are_dear(data, bundle):
-    report = tune_bundle(bundle, data, Aim(0.9), top_k=10, entry="seeds", timer=timer(1_000_000, 1))
-    counted = tune_bundle(bundle, data, Aim(0.9), top_k=10, entry="seeds")
+    report = tune_bundle(bundle, data, Aim(0.9), top_k=10, entry="seeds", max_share=1.0, timer=timer(1_000_000, 1))
+    counted = tune_bundle(bundle, data, Aim(0.9), top_k=10, entry="seeds", max_share=1.0)
     assert report.params.rounds <= counted.params.rounds
     assert report.params.rounds[0] == min(one.params.rounds[0] for one in report.timed)
     assert counted.timed == ()
