@@ -8,6 +8,7 @@ from .benchmark import Benchmark, Json
 from .benchmarks import (
     before,
     by_user,
+    cascade,
     catalog,
     filters,
     gate,
@@ -31,6 +32,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     marking.BENCHMARK,
     lockstep.BENCHMARK,
     retrieval.BENCHMARK,
+    cascade.BENCHMARK,
     served.BENCHMARK,
     by_user.BENCHMARK,
     latency_curve.BENCHMARK,

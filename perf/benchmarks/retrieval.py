@@ -53,7 +53,7 @@ def compare(users: OfflineUsers, timed: int, repeats: int, say: Say) -> Json:
     """Quality of each method over all users, and its time per user over the first `timed`."""
     top_k = users.bundle.search_params.top_k
     say(f"retrieval: every item of {users.bundle.item_count:,} for {len(users.batch)} users")
-    exact = exact_search(users.scorer, users.batch, users.bundle.item_count, top_k, user_block=1).items
+    exact = exact_search(users.exact_scorer, users.batch, users.bundle.item_count, top_k, user_block=1).items
     judge = MeasuredUsers(users.batch, users.queries, exact)
     walks = users.bundle.search_by_entry
     methods = {entry: judge.walk(users.bundle.index, users.scorer, params) for entry, params in walks.items()}

@@ -45,7 +45,7 @@ class AskedUsers:
 
     def offline(self, scorer: Scorer) -> OfflineUsers:
         """The same users, for searches in this process."""
-        return OfflineUsers(self.bundle, scorer, self.users.queries, self.users.batch)
+        return OfflineUsers(self.bundle, scorer, scorer, self.users.queries, self.users.batch)
 
     def quality(self, answers: Sequence[Answer]) -> dict[str, float]:
         """recall, recall_all (of the exhaustive top K) and coverage over the users who were answered, each once."""

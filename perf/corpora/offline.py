@@ -14,6 +14,7 @@ from nann.search_params import SearchParams
 from nann.search_result import SearchResult
 from nann.stage_clock import StageClock
 
+from ...python_backend.engines.choose import bundle_engine
 from ...python_backend.engines.onnx_model import EmbeddedScorer
 from ...training.data.prepared import PreparedData, Queries
 from ...training.search.measured_users import bundle_users
@@ -22,10 +23,14 @@ from .table1 import Corpus
 
 @dataclass(frozen=True)
 class OfflineUsers:
-    """Test users: `queries` has their behaviours and targets, `batch` is what a search takes of them."""
+    """Test users: `queries` has their behaviours and targets, `batch` is what a search takes of them.
+
+    `scorer` runs in the engine that serves the bundle on this machine, `exact_scorer` in onnxruntime.
+    """
 
     bundle: Bundle
     scorer: Scorer
+    exact_scorer: Scorer
     queries: Queries
     batch: UserBatch
 
@@ -34,7 +39,8 @@ class OfflineUsers:
         """Encodes the first `users` test users; the scorer runs as in the server, on one thread."""
         bundle = Bundle.open(corpus.bundle, ())
         queries, batch = bundle_users(bundle, PreparedData.load(corpus.data), "test", users, threads=1)
-        return cls(bundle, EmbeddedScorer.open(bundle.path / SCORER_FILE, rows=bundle.item_rows), queries, batch)
+        exact = EmbeddedScorer.open(bundle.path / SCORER_FILE, rows=bundle.item_rows)
+        return cls(bundle, EmbeddedScorer(bundle_engine(bundle).engine, bundle.item_rows), exact, queries, batch)
 
     def search(
         self, params: SearchParams, rows: slice, kernels: Kernels = NATIVE, scorer: Scorer | None = None

@@ -54,4 +54,5 @@ def users(tmp_path_factory: pytest.TempPathFactory) -> OfflineUsers:
         excluded_indptr=np.zeros(USERS + 1, np.int64),
         excluded_items=np.zeros(0, np.int32),
     )
-    return OfflineUsers(bundle, PlantedScorer(vectors), queries, UserBatch(states, queries.behaviors))
+    scorer = PlantedScorer(vectors)
+    return OfflineUsers(bundle, scorer, scorer, queries, UserBatch(states, queries.behaviors))

@@ -28,6 +28,7 @@ from ...reports.plots import GREY, figure
 from ...reports.text import percent
 from ...search.measured_users import MeasuredUsers
 from ..curves import draw_curves
+from .inner_product_index import InnerProductIndex
 
 _USER_BLOCK, _ITEM_CHUNK = 16, 4096
 _M, _EF_CONSTRUCTION, _LEAST_EF = 32, 200, 400
@@ -97,20 +98,12 @@ class ScoredPool:
 def cascade_candidates(two_tower: TwoTower, n: int) -> Int32Array:
     """The two-tower model's top n by hnswlib: `int32[U, n]`, best inner product first.
 
-    hnswlib's inner-product space finds only about half of a long list. So items get one more dimension, which gives
-    all of them the same norm: the nearest by L2 then have the largest inner products (Bachrach et al. 2014). If hnswlib
-    can't find n items, brute force does, which favours the cascade.
+    If hnswlib can't find n items, brute force does, which favours the cascade.
     """
     n = min(n, len(two_tower.items))
-    norms = np.linalg.norm(two_tower.items, axis=1)
-    rest = np.sqrt(np.maximum(norms.max() ** 2 - norms**2, 0))
-    index = _index(np.column_stack([two_tower.items, rest]).astype(np.float32))
-    index.set_ef(max(2 * n, _LEAST_EF))
-    # Only the direction of a user vector matters; with the items' norm, queries lie among the items.
-    lengths = np.maximum(np.linalg.norm(two_tower.users, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    users = np.pad(two_tower.users / lengths * norms.max(), ((0, 0), (0, 1))).astype(np.float32)
+    index = InnerProductIndex(two_tower.items)
     try:
-        found: Int32Array = index.knn_query(users, k=n)[0].astype(np.int32)
+        found = index.best(two_tower.users, n)
     except RuntimeError:
         blocks = [two_tower.users[i : i + _USER_BLOCK] for i in range(0, len(two_tower.users), _USER_BLOCK)]
         order = [np.argsort(-(block @ two_tower.items.T), axis=1, kind="stable")[:, :n] for block in blocks]
