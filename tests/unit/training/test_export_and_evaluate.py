@@ -13,13 +13,14 @@ from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError, DataError, RequestError, ScorerError
 from nann.exact_search import exact_search
 from nann.filters import NamedFilters
+from nann.native_scorer import NativeScorer, native_refusal
 from nann.search_input import UserBatch
 from nann.search_params import SearchOptions
 from nann.signature import SCORER, USER_ENCODER
 from nann.training.checkpoint import Checkpoint
 from nann.training.config import ModelConfig
 from nann.training.data.item_columns import catalogue_of
-from nann.training.export import onnx_export as export
+from nann.training.export import onnx_file
 from nann.training.export.onnx_export import PARITY_SHAPES, export_to_bundle
 from nann.training.export.serving_modules import serving_modules
 from nann.training.scorers import OnnxScorer, OnnxUserEncoder, TorchScorer, encode_users_torch
@@ -333,7 +334,7 @@ def test_large_tables_get_their_own_file_that_the_next_export_replaces(data, che
         return OnnxScorer(opened.path / "scorer.onnx").score(states, candidates)
 
     inline, files = scores(), set(Bundle.open(indexed.path).manifest["files"])
-    monkeypatch.setattr(export, "_EXTERNAL_BYTES", 1024)
+    monkeypatch.setattr(onnx_file, "_EXTERNAL_BYTES", 1024)
     report = export_checkpoint(checkpoint, data, Bundle.open(indexed.path))
     beside = {"user_encoder.onnx.data", "scorer.onnx.data"}
     assert set(Bundle.open(indexed.path).manifest["files"]) == files | beside
@@ -342,6 +343,11 @@ def test_large_tables_get_their_own_file_that_the_next_export_replaces(data, che
     assert report.scorer_bytes == sum(sizes.values())
     assert (indexed.path / "scorer.onnx.data").stat().st_mode == (indexed.path / "scorer.onnx").stat().st_mode
     np.testing.assert_array_equal(scores(), inline)
+    if native_refusal(Bundle.open(indexed.path).manifest) is None:  # maps the table there
+        opened = Bundle.open(indexed.path)
+        states = OnnxUserEncoder(opened.path / "user_encoder.onnx").encode(queries.behaviors, queries.profiles)
+        native = NativeScorer.open(opened.path, opened.manifest).score(states, candidates)
+        np.testing.assert_allclose(native, inline, rtol=0, atol=0.02 * np.abs(inline).max())
     monkeypatch.undo()
     export_checkpoint(checkpoint, data, Bundle.open(indexed.path))
     assert set(Bundle.open(indexed.path).manifest["files"]) == files
