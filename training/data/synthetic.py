@@ -2,9 +2,11 @@
 
 The catalogue. Items lie on a line, which is cut into categories of uneven sizes, and those into neighbourhoods of about
 `neighborhood_items`. Popularity follows Zipf's law, independent of the position on the line.
+With `traits` items lie on a grid of as many traits (size, price, ...) instead, whose cells take the neighbourhoods'
+place.
 The users. An interest is a neighbourhood. A user has some interests at a time, and new ones replace them over time. A
 session stays with one interest, but some of its behaviours are in the next neighbourhood, repeat an earlier item, or
-have any item.
+have any item. On a grid a behaviour may be a few cells off in each trait.
 
 Each random number is a hash of (random seed, stream, position), the position being a row, a user or an interest. So the
 log does not depend on how many users are made at once, and nothing loops over users or rows.
@@ -12,7 +14,7 @@ log does not depend on how many users are made at once, and nothing loops over u
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +27,7 @@ import polars as pl
 from nann.errors import ConfigError
 
 from .rows import InteractionLog, RowCounts
-from .synthetic_catalogue import Catalogue
+from .synthetic_catalogue import Catalogue, GridCatalogue
 
 CHUNK_ROWS = 2_000_000
 """Rows made at once, about 300 MB."""
@@ -37,7 +39,9 @@ ITEMS_PER_CATEGORY = 4_163_442 / 9_439
 _START_S, _SPAN_S = 1_511_539_200, 9 * 86_400  # UserBehavior's nine days
 _INTERESTS_APART = 1 << 24  # positions reserved for the interests of one user
 _REPRESENTATIVES = 8
-_SESSION, _INTEREST, _PHASE, _COUNT, _PICK, _STRAY, _NOISE, _ITEM, _REPEAT, _BACK, _LENGTH, _WHEN, _LEFT = range(13)
+_SESSION, _INTEREST, _PHASE, _COUNT, _PICK, _STRAY, _NOISE, _ITEM, _REPEAT, _BACK, _LENGTH, _WHEN, _LEFT, _STEP = range(
+    14
+)
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -62,6 +66,9 @@ class SyntheticSpec:
         repeat: share of behaviours that repeat an earlier item of the user.
         noise: share of behaviours with any item, by popularity alone.
         seed: random seed.
+        traits: number of traits. 0: no grid, but a line. A cell has about `neighborhood_items`.
+        wander: on a grid, in place of `stray`: in each trait a behaviour is at least n cells off with probability
+            wander^n.
     """
 
     items: int = 1_000_000
@@ -80,6 +87,8 @@ class SyntheticSpec:
     repeat: float = 0.1
     noise: float = 0.05
     seed: int = 0
+    traits: int = 0
+    wander: float = 0.25
 
     def __post_init__(self) -> None:
         for name, least in (("items", 1), ("users", 1), ("interests", 1), ("categories", 1), ("neighborhood_items", 1)):
@@ -90,6 +99,10 @@ class SyntheticSpec:
             raise ConfigError(
                 f"behaviors_per_user is {self.behaviors_per_user:g}, least_behaviors {self.least_behaviors} and "
                 f"session_behaviors {self.session_behaviors:g}; expected at least 1 each, the first the largest"
+            )
+        if self.traits < 0 or not 0 < self.wander < 1:
+            raise ConfigError(
+                f"traits is {self.traits} and wander {self.wander}; expected at least 0, and above 0 and below 1"
             )
         for name in ("stray", "repeat", "noise"):
             if not 0 <= getattr(self, name) <= 1:
@@ -118,8 +131,10 @@ class SyntheticSpec:
         return f"synthetic_{self.items}"
 
     def settings(self) -> dict[str, Any]:
-        """For manifests."""
-        return {"synthetic": True, **asdict(self), "users": self.user_count, "categories": self.category_count}
+        """For manifests and folder names; of a grid only with one, since logs without are older than it."""
+        grid = () if self.traits else ("traits", "wander")
+        own = {name: value for name, value in asdict(self).items() if name not in grid}
+        return {"synthetic": True, **own, "users": self.user_count, "categories": self.category_count}
 
 
 def synthetic_log(
@@ -156,6 +171,13 @@ def synthetic_log(
     )
 
 
+def catalogue_of(spec: SyntheticSpec) -> Catalogue:
+    """The items of a log; a `GridCatalogue` if they have traits."""
+    sizes = (spec.items, spec.category_count, spec.category_skew, spec.neighborhood_items)
+    rest = (spec.skew, spec.head, np.random.default_rng(spec.seed))
+    return GridCatalogue(*sizes, *rest, spec.traits) if spec.traits else Catalogue(*sizes, *rest)
+
+
 class _Rows(NamedTuple):
     """Rows of the log: user from 1, position on the catalogue's line, Unix seconds."""
 
@@ -169,11 +191,7 @@ class _LogMaker:
 
     def __init__(self, spec: SyntheticSpec) -> None:
         self.spec = spec
-        rng, sizes = (
-            np.random.default_rng(spec.seed),
-            (spec.category_count, spec.category_skew, spec.neighborhood_items),
-        )
-        self.catalogue = Catalogue(spec.items, *sizes, spec.skew, spec.head, rng)
+        self.catalogue = catalogue_of(spec)
         users = np.arange(spec.user_count)
         more = spec.behaviors_per_user - spec.least_behaviors
         lengths = spec.least_behaviors + np.floor(-np.log1p(-self._uniform(_LENGTH, users)) * (more + 0.5))
@@ -213,12 +231,22 @@ class _LogMaker:
         begins = (number == 0) | (self._uniform(_SESSION, row) < 1 / spec.session_behaviors)
         session = np.cumsum(begins) - 1
         near = self._interest(row[begins], user[begins], number[begins])[session]
-        stray = self._uniform(_STRAY, row)
-        step = (stray >= 1 - spec.stray / 2).astype(np.int64) - (stray < spec.stray / 2)
-        low, high = catalogue.popularity_range(catalogue.beside(near, step))
+        if isinstance(catalogue, GridCatalogue):
+            home = catalogue.moved(near, self._steps(row))
+        else:
+            stray = self._uniform(_STRAY, row)
+            home = catalogue.beside(near, (stray >= 1 - spec.stray / 2).astype(np.int64) - (stray < spec.stray / 2))
+        low, high = catalogue.popularity_range(home)
         anywhere = self._uniform(_NOISE, row) < spec.noise
         low, high = np.where(anywhere, 0, low), np.where(anywhere, catalogue.popularity[-1], high)
         return catalogue.at_popularity(low + self._uniform(_ITEM, row) * (high - low))
+
+    def _steps(self, row: IntArray) -> Iterator[IntArray]:
+        """How many cells off its interest each row's behaviour is, by trait; as often below as above."""
+        for trait in range(self.spec.traits):
+            side = 2 * self._uniform(_STEP + trait, row) - 1
+            steps = np.floor(np.log1p(-np.abs(side)) / np.log(self.spec.wander)).astype(np.int64)
+            yield np.where(side < 0, -steps, steps)
 
     def _interest(self, row: IntArray, user: IntArray, number: IntArray) -> IntArray:
         """The neighbourhood of each session that starts at these rows."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -70,6 +72,52 @@ class Catalogue:
         """The place at a value of the cumulative popularity."""
         place: IntArray = np.minimum(np.searchsorted(self.popularity, value, side="right") - 1, len(self.item_ids) - 1)
         return place
+
+
+class GridCatalogue(Catalogue):
+    """Items on a grid of `traits` dimensions, all with the same number of values; the line runs through it row by row.
+
+    A neighbourhood is a cell; cells have about as many items each. Categories are parts of the line, as before.
+    """
+
+    def __init__(
+        self,
+        items: int,
+        categories: int,
+        category_skew: float,
+        neighborhood_items: int,
+        skew: float,
+        head: float,
+        rng: np.random.Generator,
+        traits: int,
+    ) -> None:
+        super().__init__(items, categories, category_skew, neighborhood_items, skew, head, rng)
+        values = max(2, int((items / neighborhood_items + 0.5) ** (1 / traits)))
+        self._shape = (values,) * traits
+        cells = int(np.prod(self._shape))
+        self.first_place = np.arange(cells + 1) * items // cells
+        self._weight = self.popularity[self.first_place]
+
+    @property
+    def neighborhood_count(self) -> int:
+        """The number of cells."""
+        return len(self.first_place) - 1
+
+    def traits_of(self, item_ids: IntArray) -> FloatArray:
+        """The traits of some items, `float64[n, traits]`: which cell of the grid, counted from 0 in each dimension."""
+        place = np.empty(len(self.item_ids), np.int64)
+        place[self.item_ids - 1] = np.arange(len(place))
+        traits = np.unravel_index(self.neighborhood_of(place[item_ids - 1]), self._shape)
+        return np.column_stack(traits).astype(np.float64)
+
+    def moved(self, cell: IntArray, steps: Iterable[IntArray]) -> IntArray:
+        """The cell some steps off in each trait; what would leave the grid is turned back at its edge."""
+        moved = []
+        for value, step, count in zip(np.unravel_index(cell, self._shape), steps, self._shape, strict=True):
+            inside = np.abs(value + step)
+            moved.append(np.clip(count - 1 - np.abs(count - 1 - inside), 0, None))
+        there: IntArray = np.ravel_multi_index(tuple(moved), self._shape)
+        return there
 
 
 def _zipf_sizes(items: int, categories: int, skew: float) -> IntArray:

@@ -46,6 +46,7 @@ from ..scorers import TorchScorer, encode_users_torch
 from ..search.measured_users import USER_BLOCK, MeasuredUsers, exact_top
 from ..search.pipeline import index_checkpoint, weights_hash
 from ..train import train
+from ..warm_start import WarmStart
 from .settings import SPLIT, StudySettings
 
 CHECKPOINT_EVERY_STEPS = 250
@@ -95,14 +96,20 @@ def trained(
     folder: Path,
     on_train: Callable[[int], None],
     checkpoint_every_steps: int = 1000,
+    start: Callable[[], WarmStart] | None = None,
 ) -> Checkpoint:
-    """The checkpoint of a finished training in `folder`; missing steps are trained, after `on_train(first step)`."""
+    """The checkpoint of a finished training in `folder`; missing steps are trained, after `on_train(first step)`.
+
+    A new training begins with the weights of `start`, if it is given.
+    """
     path = folder / CHECKPOINT_FILE
     found = Checkpoint.load(path) if path.is_file() else None
     if found is not None and found.step >= config.steps:
         return found
     on_train(found.step if found else 0)
-    train(data, config, folder, resume=found is not None, checkpoint_every_steps=checkpoint_every_steps)
+    weights = start() if start is not None and found is None else None
+    resume = found is not None
+    train(data, config, folder, resume=resume, warm_start=weights, checkpoint_every_steps=checkpoint_every_steps)
     return Checkpoint.load(path)
 
 

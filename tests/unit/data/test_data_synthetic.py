@@ -12,8 +12,8 @@ from nann.errors import ConfigError
 from nann.training.data.prepare import prepare
 from nann.training.data.prepared import PreparedData
 from nann.training.data.protocol import Protocol
-from nann.training.data.synthetic import SyntheticSpec, synthetic_log
-from nann.training.data.synthetic_catalogue import Catalogue
+from nann.training.data.synthetic import SyntheticSpec, catalogue_of, synthetic_log
+from nann.training.data.synthetic_catalogue import Catalogue, GridCatalogue
 
 SPEC = SyntheticSpec(items=2000, users=400, categories=20, neighborhood_items=40, seed=3)
 
@@ -125,6 +125,43 @@ def test_catalogue_of_a_line():
     assert np.all(next_home - home <= 1)
 
 
+def test_catalogue_of_a_grid():
+    catalogue = GridCatalogue(1300, 7, 0.7, 1, 1.0, 1e-3, np.random.default_rng(0), 3)
+    assert catalogue.neighborhood_count == 10**3
+    assert np.diff(catalogue.first_place).tolist().count(2) == 300
+    assert np.diff(catalogue.first_place).max() == 2
+    traits = catalogue.traits_of(catalogue.item_ids)
+    cell = catalogue.neighborhood_of(np.arange(1300))
+    np.testing.assert_array_equal(traits @ [100, 10, 1], cell)
+    rng = np.random.default_rng(1)
+    steps = rng.integers(-12, 13, (3, 1000))
+    moved = catalogue.moved(np.arange(1000), steps)
+    for before, step, after in zip(
+        np.unravel_index(np.arange(1000), (10,) * 3), steps, np.unravel_index(moved, (10,) * 3), strict=True
+    ):
+        inside = (before + step >= 0) & (before + step < 10)
+        np.testing.assert_array_equal(after[inside], (before + step)[inside])
+        below = (before + step < 0) & (before + step > -10)
+        np.testing.assert_array_equal(after[below], -(before + step)[below])
+
+
+def test_on_a_grid_behaviours_are_near_an_interest_in_every_trait(tmp_path):
+    plain = {"interests": 1, "drift": 0.0, "repeat": 0.0, "noise": 0.0, "neighborhood_items": 1}
+    spec = SyntheticSpec(items=3**10, users=300, traits=2, wander=0.3, **plain)
+    rows = drawn_rows(spec, tmp_path)
+    traits = catalogue_of(spec).traits_of(rows["item"].to_numpy())
+    for trait in traits.T:
+        off = rows.with_columns(trait=trait).select((pl.col("trait") - pl.col("trait").median().over("user")).abs())
+        steps = off.to_series().round()
+        for least in (1, 2, 3):
+            assert (steps >= least).mean() == pytest.approx(0.3**least, rel=0.15)
+
+
+def test_a_log_without_traits_is_named_as_before():
+    assert not {"traits", "wander"} & SyntheticSpec(items=100).settings().keys()
+    assert {"traits", "wander"} < SyntheticSpec(items=100, traits=2).settings().keys()
+
+
 def test_it_feeds_prepare_and_says_that_it_is_synthetic(tmp_path):
     manifest = prepare(lambda scratch: synthetic_log(SPEC, scratch), tmp_path / "data", Protocol())
     assert manifest["name"] == "synthetic_2k"
@@ -156,6 +193,8 @@ def test_what_a_user_did_tells_what_comes_next_better_than_popularity(tmp_path):
         ({"users": 0}, "users is 0; expected at least 1"),
         ({"behaviors_per_user": 5.0}, "expected at least 1 each, the first the largest"),
         ({"repeat": 1.5}, "repeat is 1.5; expected a share from 0 to 1"),
+        ({"traits": -1}, "traits is -1 and wander 0.25; expected at least 0"),
+        ({"wander": 1.0}, "wander 1.0; expected at least 0, and above 0 and below 1"),
         ({"skew": -1.0}, "skew, category_skew, drift and seed must not be negative"),
         ({"items": 10, "categories": 11}, "categories is 11; expected at most 10, one per item"),
     ],

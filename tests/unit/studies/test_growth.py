@@ -3,15 +3,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from support.tiny_log import CONFIG
 from support.written import drawn, lines, tables
 
 from nann.errors import DataError
 from nann.training.config import TrainingConfig
-from nann.training.data.synthetic import SyntheticSpec
+from nann.training.data.synthetic import SyntheticSpec, catalogue_of
 from nann.training.studies import runs
 from nann.training.studies.measures import corpus_growth
+from nann.training.studies.measures.content_start import content_start
 from nann.training.studies.measures.corpus_growth import GrowthSettings
 
 pytestmark = pytest.mark.heavy
@@ -95,3 +97,19 @@ def test_bounds_that_every_search_exceeds_are_refused(tmp_path):
     settings = replace(SETTINGS, max_share=0.001)
     with pytest.raises(DataError, match="every search scores more than 0% of the items; raise max_share"):
         corpus_growth.run([400], tmp_path, settings)
+
+
+def test_items_with_traits_begin_as_what_they_are(tmp_path):
+    spec = SyntheticSpec(items=625, users=150, behaviors_per_user=30, categories=8, traits=2, neighborhood_items=1)
+    settings = replace(SETTINGS, spec=spec)
+    made = corpus_growth.make_size(625, tmp_path, settings, lambda step: None)
+    assert made.checkpoint.step == 20
+    weights = content_start(spec, made.data, settings.config).checkpoint.model
+    own = weights["item_embedding.weight"][:, 1:].numpy()
+    traits = catalogue_of(spec).traits_of(made.data.item_ids)
+    apart = np.abs(traits[:, None] - traits).sum(axis=2)
+    similar = np.corrcoef(own)
+    assert similar[apart == 1].mean() > 0.7
+    assert similar[apart >= 12].mean() < 0.2
+    trained = made.checkpoint.model["item_embedding.weight"][:, 1:].numpy()
+    assert 0 < np.abs(trained - own).mean() < 0.1  # it trained on, and began there

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from ...search.tuning_search import tune_every_entry
 from ...search.tuning_trials import Aim
 from ..runs import ServedModules, indexed, trained
 from ..settings import ONE_MILLION
+from .content_start import content_start
 
 
 @dataclass(frozen=True)
@@ -162,11 +164,17 @@ class Made:
 
 
 def make_size(items: int, folder: Path, settings: GrowthSettings, on_step: Callable[[str], None]) -> Made:
-    """Makes one size's corpus, model and index; steps that an earlier call has finished are read."""
+    """Makes one size's corpus, model and index; steps that an earlier call has finished are read.
+
+    Where items have traits, the training begins with `content_start`.
+    """
     spec, home = replace(settings.spec, items=items), size_folder(items, folder, settings)
     home.mkdir(parents=True, exist_ok=True)
     data = _data(spec, home / "data", on_step)
-    checkpoint = trained(data, settings.config, home / "train", lambda first: on_step(f"{spec.name}: training"))
+    start = partial(content_start, spec, data, settings.config) if spec.traits else None
+    checkpoint = trained(
+        data, settings.config, home / "train", lambda first: on_step(f"{spec.name}: training"), start=start
+    )
     bundle = indexed(checkpoint, data, home / "bundle", lambda: on_step(f"{spec.name}: index"))
     return Made(spec.name, data, checkpoint, bundle, ServedModules.of(checkpoint.restore(data)), settings, home)
 
