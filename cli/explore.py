@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..explore.replay import Replay
 
 DEFAULT_DATA = Path("build/data/complete_journey")
-_LOCAL = "127.0.0.1"
+_LOCAL, _ANY = "127.0.0.1", "*"
 _GRPC_PORT, _HTTP_PORT, _METRICS_PORT = 8001, 8000, 8002
 _STOP_WITHIN_S = 30.0
 
@@ -95,8 +95,10 @@ def explore(
         corpus = _corpus(bundle, cache)  # before a server is waited for: it takes a moment too
         with _server(url, http_url, metrics_url, _serve_options(repository, bundle, histories)) as addresses:
             explorer = _explorer(addresses, corpus, repository, data)
-            here = f"http://{host}:{listening.getsockname()[1]}"
+            here = _page_url(host, listening.getsockname()[1])
             console.print(f"{here} shows bundle {bundle} and the server at {addresses.grpc}; Ctrl-C ends it")
+            if _hosts(host) == [_ANY]:
+                console.print("whoever reaches this machine may open the page, and ask the server through it")
             if json:
                 print_json({"url": here, **vars(addresses)})
             if sys.stdout.isatty() if open_page is None else open_page:
@@ -107,14 +109,24 @@ def explore(
 
 def _listening(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((host, port))
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise ConfigError(f"{host}:{port} can't be listened at: {error.strerror}; choose another --port") from error
+        raise ConfigError(
+            f"{host}:{port} can't be listened at: {error.strerror}; choose another --port, or --host"
+        ) from error
+
+
+def _page_url(host: str, port: int) -> str:
+    """What this machine's browser opens."""
+    name = _LOCAL if _hosts(host) == [_ANY] else host
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
 def _hosts(host: str) -> list[str]:
     """By which names the page may be asked for. Who binds it to all addresses wants to be asked by any."""
-    return ["*"] if host in ("0.0.0.0", "::", "") else [host, _LOCAL, "localhost"]  # noqa: S104
+    if host in ("0.0.0.0", "::", ""):  # noqa: S104
+        return [_ANY]
+    return [f"[{host}]" if ":" in host else host, _LOCAL, "localhost"]
 
 
 @contextmanager

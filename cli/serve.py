@@ -78,6 +78,7 @@ def serve(
             help="What runs the scorer on a CPU, with the target embedded: onnxruntime, native (the product's own "
             "networks, in bfloat16), openvino (bfloat16), or auto: one that is faster than onnxruntime and keeps 99% "
             "of the exact best items. It is recorded in the repository. Default: what was recorded, or auto.",
+            envvar="NANN_ENGINE",
             show_default=False,
         ),
     ] = None,

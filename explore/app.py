@@ -46,7 +46,7 @@ _KINDS: tuple[tuple[type[NannError], int, str], ...] = (
 )
 """Error, status and the word by which the page tells it apart; the first that fits counts."""
 _MAX_BODY_BYTES = 1 << 20
-_MOST_FOUND = 12
+_MOST_FOUND, _MOST_DIGITS = 12, 18
 
 
 class _WithHeaders:
@@ -118,7 +118,8 @@ class _Answers:
 
     async def _items(self, request: Request) -> Any:
         numbers = [text for text in request.query_params.get("items", "").split(",") if text]
-        asked = self._explorer.asked({"items": [int(text) if text.isdecimal() else text for text in numbers]})
+        whole = [int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else text for text in numbers]
+        asked = self._explorer.asked({"items": whole})
         return await self._explorer.items(list(asked.items))
 
     async def _query(self, request: Request) -> Any:
@@ -153,7 +154,7 @@ async def _body(request: Request) -> dict[str, Any]:
     Raises:
         RequestError: if it is none. Another page of the web can't send one without asking first, by its content type.
     """
-    if request.headers.get("content-type") != "application/json":
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RequestError(f"content-type is {request.headers.get('content-type')!r}; expected application/json")
     text = b""
     async for part in request.stream():

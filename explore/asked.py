@@ -50,7 +50,7 @@ class Asked:
             if len(listed) > MAX_ITEMS:
                 raise RequestError(f"{name} holds {len(listed):,} items; expected at most {MAX_ITEMS:,}")
         user_id, profile = body.get("user_id") or None, body.get("profile")
-        if user_id is not None and not isinstance(user_id, str):
+        if user_id is not None and not (isinstance(user_id, str) and _is_unicode(user_id)):
             raise RequestError(f"user_id is {_short(user_id)}; expected text")
         return cls(
             items,
@@ -86,3 +86,8 @@ def _whole(name: str, values: Any, low: int, high: int) -> tuple[int, ...]:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be sent: JSON may hold halves of a character."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)

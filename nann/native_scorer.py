@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -71,10 +72,10 @@ class NativeScorer:
         if not isinstance(form, Mapping) or not path.is_file():
             raise BundleError(f"{folder} has no native form of its scorer; run `nann export` again")
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 kernel = native_kernel(form, arrays)
                 table = _table(folder, form, arrays)
-        except (KeyError, TypeError, ValueError, OSError, MemoryError) as error:
+        except (KeyError, TypeError, ValueError, OSError, EOFError, BadZipFile, MemoryError) as error:
             raise BundleError(f"{path} does not fit its manifest: {error}; run `nann export` again") from error
         return cls(kernel, table, threads)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -45,9 +46,9 @@ class ScorerCheck:
         """
         path = folder / SCORER_CHECK_FILE
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 check = cls(arrays["user_states"], arrays["candidates"], arrays["scores"])
-        except (KeyError, ValueError, OSError) as error:
+        except (KeyError, ValueError, OSError, EOFError, BadZipFile) as error:
             raise BundleError(f"{path} can't be read: {error}; run `nann export` again") from error
         shapes = [array.shape for array in (check.user_states, check.candidates, check.scores)]
         kinds = [str(array.dtype) for array in (check.user_states, check.candidates, check.scores)]

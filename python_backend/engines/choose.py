@@ -10,7 +10,7 @@ from time import perf_counter
 import numpy as np
 
 from nann.bundle import SCORER_FILE, Bundle
-from nann.errors import ConfigError, ScorerError
+from nann.errors import BundleError, ConfigError, ScorerError
 from nann.item_rows import ItemRows
 from nann.native_scorer import native_refusal
 from nann.scorer import Float32Array, Int32Array
@@ -130,15 +130,14 @@ def _others(files: _Files, threads: int) -> dict[str, _Other]:
 
 def _compared(make: Callable[[], ScorerEngine], onnx: ScorerEngine, files: _Files) -> tuple[ScorerEngine | None, str]:
     """An engine if it passes the bundle's check and is faster than onnxruntime; and what was found."""
-    check = ScorerCheck.load(files.bundle.path)
     rows = files.rows() if files.bundle.item_row_width else None
     try:
-        engine = make()
+        check, engine = ScorerCheck.load(files.bundle.path), make()
         kept = min(check.agreement(scores) for scores in _both_ways(engine, check, rows))
-    except (ScorerError, RuntimeError) as error:
+    except (BundleError, ScorerError, RuntimeError) as error:  # a form of a later version, for one
         return None, f"fails: {error}"
     if kept < MIN_AGREEMENT:
-        return None, f"keeps {kept:.1%} of the exact best {TOP_K}; expected {MIN_AGREEMENT:.0%}"
+        return None, f"keeps {kept:.2%} of the exact best {TOP_K}; expected {MIN_AGREEMENT:.0%}"
     own, others = _times((engine, onnx), check, rows)
     if own >= others:
         return None, f"takes {own / others:.2f} of onnxruntime's time"

@@ -42,7 +42,7 @@ def chosen_steps(asked: str, target: str, gpu: bool, instances: int | None = Non
         ConfigError: if there is no such choice, or the target does not allow it.
     """
     if asked not in (*STEPS, AUTO):
-        raise ConfigError(f"--steps is {asked!r}; expected {', '.join(STEPS)} or {AUTO}")
+        raise ConfigError(f"--steps or {STEPS_VARIABLE} is {asked!r}; expected {', '.join(STEPS)} or {AUTO}")
     if asked not in (SEPARATE, AUTO) and target != EMBEDDED:
         raise ConfigError(
             f"--steps {asked} runs the user encoder with onnxruntime in the process of the search, and the target is "

@@ -51,6 +51,12 @@ def test_only_its_own_names_are_answered(page):
         connection.close()
 
 
+def test_an_item_of_thousands_of_digits_is_refused(page):
+    status, _, body = page.get(f"/api/items?items={'9' * 5000}")
+    assert status == 400
+    assert "items holds '999" in body["message"]
+
+
 def test_what_the_page_knows_of_the_bundle(page, bundle):
     _, _, about = page.get("/api/about")
     assert (about["bundle"], about["items"], about["entry"]) == (bundle.bundle_id, live_bundle.ITEMS, "layers")

@@ -40,6 +40,7 @@ def test_a_question_is_read():
         ({"excluded": [50]}, "excluded holds 50"),
         ({"excluded": [1] * 1001}, "excluded holds 1,001 items"),
         ({"user_id": 17}, "user_id is 17; expected text"),
+        ({"user_id": "\ud800"}, "user_id is .*; expected text"),
         ({"profile": [1.5]}, "profile holds 1.5"),
         ({"parameters": [1]}, r"parameters is \[1\]; expected a JSON object"),
         ({"parameters": {"topk": 1}}, "unknown request parameter 'topk'; known are top_k"),

@@ -56,7 +56,7 @@ def test_the_faster_engine_is_taken_if_it_keeps_the_best_items(bundle, tmp_path)
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda scores: scores[:, ::-1], r"keeps \d+\.\d% of the exact best 200; expected 99%"),
+        (lambda scores: scores[:, ::-1], r"keeps \d+\.\d\d% of the exact best 200; expected 99%"),
         (
             lambda scores: np.where(scores == scores.max(), scores.min() - 1, scores),
             r"keeps 99\.[0-9]+% of the exact best 200$",
@@ -116,6 +116,20 @@ def test_a_bundle_gets_the_engine_that_it_would_have_once_installed(bundle, tmp_
     assert bundle_engine(bundle, "onnxruntime").name == "onnxruntime"
     with pytest.raises(ConfigError, match="engine is 'magic'; expected auto or onnxruntime or native"):
         bundle_engine(bundle, "magic")
+
+
+def test_a_form_or_a_check_that_can_not_be_read_leaves_onnxruntime(bundle, tmp_path):
+    later = bundle.change(export={**bundle.manifest["export"], "native": {"form": "of a later version"}})
+    _, chosen = open_scorer(installed(later, tmp_path / "later"), "auto")
+    assert chosen.name == "onnxruntime"
+    assert "native: fails: " in chosen.reason
+    assert "the form is 'of a later version'" in chosen.reason
+    path = bundle.path / SCORER_CHECK_FILE
+    path.write_bytes(path.read_bytes()[:1000])
+    cut = bundle.change(written=[path.name])
+    _, chosen = open_scorer(installed(cut, tmp_path / "cut"), "auto")
+    assert chosen.name == "onnxruntime"
+    assert "scorer.check.npz can't be read" in chosen.reason
 
 
 def test_an_engine_that_is_asked_for_is_not_compared(bundle, tmp_path):

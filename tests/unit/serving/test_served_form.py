@@ -33,7 +33,7 @@ def test_what_has_no_place_is_refused():
             ConfigError, match=rf"--steps {steps} runs .* target is 'torch'; expected --target embedded"
         ):
             chosen_steps(steps, "torch", False)
-    with pytest.raises(ConfigError, match=r"--steps is 'three'; expected one, two, separate or auto"):
+    with pytest.raises(ConfigError, match=r"--steps or NANN_STEPS is 'three'; expected one, two, separate or auto"):
         chosen_steps("three", "embedded", False)
     with pytest.raises(ConfigError, match=r"--instances is 2, and steps are separate; it is of --steps one and two"):
         chosen_steps("auto", "torch", False, 2)
