@@ -18,7 +18,7 @@ help:
 	@echo "make test-gpu     those that need a GPU, where there is one"
 	@echo "make test-wheel   the built wheel with each extra in a clean environment (minutes; needs a package index)"
 	@echo "make test-containers  images are built and run, where a Docker engine is or can be started"
-	@echo "make test-browser  the page of nann explore in Chromium, which npm fetches where there is none; SCREENSHOTS=FOLDER"
+	@echo "make test-browser  the page of nann explore in Chromium, which npm fetches where there is none"
 	@echo "make soak         good, bad and cancelled requests for SOAK_S=1800 seconds: nothing may grow"
 	@echo "make fuzz         coverage-guided, FUZZ_S=60 seconds a target"
 	@echo "make sanitize     the native kernel under address and undefined-behaviour sanitizers"
@@ -70,9 +70,8 @@ test-wheel: $(INSTALLED)
 test-containers: $(INSTALLED)
 	$(BIN)/python -m pytest -m containers tests/containers
 
-SCREENSHOTS ?= build/explore/screenshots
 test-browser: $(INSTALLED)
-	NANN_SCREENSHOTS=$(SCREENSHOTS) $(BIN)/python -m pytest -s -m browser tests/browser
+	$(BIN)/python -m pytest -s -m browser tests/browser
 
 SOAK_S ?= 1800
 soak: $(INSTALLED)

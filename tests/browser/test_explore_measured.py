@@ -9,7 +9,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from nann.explore.people import HeldOutUsers
 pytestmark = [pytest.mark.browser, pytest.mark.triton]
 
 BUNDLE, DATA = ROOT / "build/bundle", ROOT / "build/data/complete_journey"
+PICTURES = ROOT / "build/explore/screenshots"
 FIRST_VIEW_S, PAINTED_MS = 2.0, 150.0
 USERS = 20
 
@@ -86,8 +86,7 @@ def household(url: str) -> dict[str, Any]:
     ],
 )
 def test_pictures(tab, explored, name, size, scheme):
-    folder = Path(os.environ.get("NANN_SCREENSHOTS", ROOT / "build/explore/screenshots"))
-    folder.mkdir(parents=True, exist_ok=True)
+    PICTURES.mkdir(parents=True, exist_ok=True)
     tab.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     tab.set_viewport_size({"width": size[0], "height": size[1]})
     tab.goto(explored[0])
@@ -103,6 +102,6 @@ def test_pictures(tab, explored, name, size, scheme):
         tab.click("#back")
     tab.evaluate("document.activeElement.blur()")
     tab.wait_for_timeout(4500)  # two readings of the metrics
-    path = folder / f"{name}.png"
+    path = PICTURES / f"{name}.png"
     tab.screenshot(path=path, full_page=size[0] < 1260)
     assert path.stat().st_size > 50_000
