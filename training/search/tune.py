@@ -85,7 +85,8 @@ def tune_bundle(
     could be cheaper still, unless it is the only one. In a corpus of which a request may have all items scored, that is
     recommended where it is the cheapest. A timer then compares the few cheapest of each by their time.
 
-    Only validation users are read. The bundle's id changes only if a repair adds links, since no other file changes.
+    Only validation users are read. The bundle's id changes only if a repair adds links, or if it gets the users on whom
+    engines of the scorer are compared, which a bundle of an earlier release lacks.
     Nothing is written before everything has been measured.
 
     Args:

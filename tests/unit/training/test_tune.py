@@ -13,6 +13,7 @@ from nann.bundle import Bundle, write_manifest
 from nann.errors import ConfigError
 from nann.metrics import coverage
 from nann.reachability import reachable_items
+from nann.scorer_check import SCORER_CHECK_FILE
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchOptions, SearchParams, SeedParams
 from nann.search_requests import SERVED_BOUNDS, SearchBounds
@@ -20,6 +21,7 @@ from nann.training.checkpoint import Checkpoint
 from nann.training.config import IndexConfig
 from nann.training.data.prepared import Queries
 from nann.training.scorers import OnnxScorer
+from nann.training.search.checked_users import add_check_of
 from nann.training.search.evaluate import evaluate_bundle
 from nann.training.search.ground_rounds import search_by_ground_round
 from nann.training.search.index import build_hnsw, graph_from_hnswlib
@@ -46,7 +48,7 @@ def checkpoint(data, config, tmp_path_factory):
 def exported(data, checkpoint, tmp_path_factory):
     indexed = index_checkpoint(checkpoint, data, tmp_path_factory.mktemp("exported") / "bundle", threads=1)
     export_checkpoint(checkpoint, data, indexed)
-    return indexed.path
+    return add_check_of(Bundle.open(indexed.path), data).path
 
 
 @pytest.fixture
@@ -191,6 +193,15 @@ def test_the_manifest_recommends_the_pick_and_the_bundle_stays_the_same(data, bu
     assert {y for _, y in wanted} == {90}
     assert picked == [(100 * record["share_scored"], 100 * record["coverage"])]
     json.dumps(record, allow_nan=False)
+
+
+def test_a_bundle_without_users_to_check_engines_on_gets_some_and_its_graph_stays(data, bundle):
+    before = bundle.change(removed=[SCORER_CHECK_FILE])
+    record = tune_bundle(before, data, Aim(0.9), max_share=1.0).record
+    after = Bundle.open(bundle.path)
+    assert set(after.manifest["files"]) == {*before.manifest["files"], SCORER_CHECK_FILE}
+    assert all(after.manifest["files"][name] == entry for name, entry in before.manifest["files"].items())
+    assert record.get("repair") is None
 
 
 def test_test_users_are_not_read(data, bundle):
