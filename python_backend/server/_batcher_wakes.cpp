@@ -5,10 +5,10 @@
 // the instance becomes idle: the request waits for the next one, or for the end of the batcher's own wait of 500 ms.
 // Triton 2.51 has this fault; newer releases have fixed it.
 //
-// The next request of a client that waits for its answers comes so early that it meets this nearly always: the thread of
-// an instance sends the answer first, and has something to do then. So this thread wakes the batchers here, as it begins
-// to wait for its next batch. To a batcher that is a spurious wake-up, which it must expect anyway. And a wait of 500 ms
-// returns every 5 ms, for what is missed, such as a batcher that is not waiting yet.
+// The next request of a client that waits for its answers comes so early that it meets this nearly always: the thread
+// of an instance sends the answer first, and has something to do then. So this thread wakes the batchers here, as it
+// begins to wait for its next batch. To a batcher that is a spurious wake-up, which it must expect anyway. And a wait
+// of 500 ms returns every 5 ms, for what is missed, such as a batcher that is not waiting yet.
 #include <pthread.h>
 
 #include <cerrno>
@@ -47,7 +47,8 @@ std::unordered_set<pthread_cond_t*>& waiting() {
 EXPORTED TRITONSERVER_Error* TRITONBACKEND_ModelInstanceReportBatchStatistics(TRITONBACKEND_ModelInstance* instance,
                                                                               uint64_t batch_size, uint64_t start_ns,
                                                                               uint64_t compute_start_ns,
-                                                                              uint64_t compute_end_ns, uint64_t end_ns) {
+                                                                              uint64_t compute_end_ns,
+                                                                              uint64_t end_ns) {
   static const auto real = replaced<decltype(TRITONBACKEND_ModelInstanceReportBatchStatistics)>(
       "TRITONBACKEND_ModelInstanceReportBatchStatistics");
   has_executed = true;

@@ -219,7 +219,8 @@ EXPORTED TRITONSERVER_Error* TRITONSERVER_ServerInferAsync(TRITONSERVER_Server* 
     timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);  // what Python's time.monotonic_ns reads
     const int64_t now_ns = static_cast<int64_t>(now.tv_sec) * 1000000000 + now.tv_nsec;
-    if (TRITONSERVER_Error* error = TRITONSERVER_InferenceRequestSetIntParameter(request, kArrived, now_ns)) return error;
+    if (TRITONSERVER_Error* error = TRITONSERVER_InferenceRequestSetIntParameter(request, kArrived, now_ns))
+      return error;
   }
   return real(server, request, trace);
 }
