@@ -27,6 +27,7 @@ from ..corpora.offline import OfflineUsers
 NAME = "cascade"
 LEVELS, RECALLS = (0.8, 0.9, 0.95, 0.98, 0.99), (0.95, 0.99)
 """Coverage, and recall as a share of the exact list's."""
+WAYS = ("search", "cascade")
 DEMANDING = 0.95
 """From this coverage on a search must not take longer than a cascade."""
 USERS = {"real": (64, 16), "table1": (32, 16)}
@@ -53,7 +54,7 @@ def compare(users: OfflineUsers, first_stage: InnerProductIndex, timed: int, rep
     exact = exact_search(users.exact_scorer, users.batch, items, top_k, user_block=1).items
     judge = MeasuredUsers(users.batch, users.queries, exact)
     say(f"{NAME}: what the settings of both ways reach")
-    ways = {"search": _searches(users, judge), "cascade": _cascades(users, judge, first_stage)}
+    ways = dict(zip(WAYS, (_searches(users, judge), _cascades(users, judge, first_stage)), strict=True))
     wanted = [("coverage", level) for level in LEVELS] + [("recall", share) for share in RECALLS]
     picked = {
         way: [_fewest(settings, metric, _least(judge, metric, share)) for metric, share in wanted]
@@ -145,12 +146,16 @@ def _markdown(result: Json) -> str:
 
 
 def _of_corpus(one: Json) -> str:
-    columns = ["at least", "search", "evaluations", "ms", "cascade", "evaluations", "ms", "search / cascade"]
+    columns = [
+        "at least",
+        *(f"{way}{what}" for way in WAYS for what in ("", ": evaluations", ": ms")),
+        "search / cascade",
+    ]
     rows = []
     for row in one["levels"]:
         of_all = "" if row["metric"] == "coverage" else " of the exact list's"
         cells = [f"{row['metric']} {percent(row['level'], 0)}{of_all}"]
-        for way in ("search", "cascade"):
+        for way in WAYS:
             found = row[way]
             none = ["no setting", MISSING, MISSING]
             cells += none if found is None else [found["how"], f"{found['evaluations']:,.0f}", f"{found['ms']:.2f}"]

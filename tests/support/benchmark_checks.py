@@ -14,6 +14,7 @@ from nann.perf.benchmark import Benchmark
 from nann.perf.benchmarks import (
     before,
     by_user,
+    cascade,
     gate,
     instances,
     lockstep,
@@ -25,6 +26,7 @@ from nann.perf.benchmarks import (
     start,
 )
 from nann.perf.benchmarks.scorer import CANDIDATE_COUNTS
+from nann.training.reports.text import MISSING
 
 from .reports import curve, drawn, level, tables
 
@@ -50,7 +52,7 @@ def column(rows: list[dict[str, str]], name: str) -> list[str]:
 
 
 def _scorer(result: Any, found: Tables, figures: Figures) -> None:
-    forms, engines = found
+    forms, engines, *native = found
     for row, form in zip(forms, result["forms"], strict=True):
         assert list(row.values()) == [
             str(form["users"]),
@@ -61,6 +63,9 @@ def _scorer(result: Any, found: Tables, figures: Figures) -> None:
         assert row["engine"] == engine["engine"]
         times = {f"{count:,}": f"{count}_ms_per_1000" for count in CANDIDATE_COUNTS} | {"walk": "walk_ms_per_1000"}
         assert [row[header] for header in times] == [f"{engine[key]:.3f}" for key in times.values()]
+    for kept, one in zip(*native, result["native"], strict=True):
+        shares = (one["agreement"], one["coverage"]["served"], one["coverage"]["native"])
+        assert list(kept.values()) == [one["corpus"], *(f"{100 * share:.2f}%" for share in shares)]
     (axes,) = figures["perf_scorer.png"].axes
     for users in {form["users"] for form in result["forms"]}:
         assert curve(axes, f"users per call: {users}") == [
@@ -94,6 +99,20 @@ def _lockstep(result: Any, found: Tables, figures: Figures) -> None:
             assert bars.get_label() == part
         assert axes.get_title() == f"{one['items']:,} items"
     assert all_axes[0].get_ylabel() == "ms per user"
+
+
+def _cascade(result: Any, found: Tables, figures: Figures) -> None:
+    for rows, one in zip(found, result.values(), strict=True):
+        for row, at in zip(rows, one["levels"], strict=True):
+            for way in cascade.WAYS:
+                wanted = at[way] or {"how": "no setting"}
+                shown = [row[way], row[f"{way}: evaluations"], row[f"{way}: ms"]]
+                numbers = (
+                    [MISSING, MISSING] if at[way] is None else [f"{wanted['evaluations']:,.0f}", f"{wanted['ms']:.2f}"]
+                )
+                assert shown == [wanted["how"], *numbers]
+            if at["search"] and at["cascade"]:
+                assert row["search / cascade"] == f"{at['search']['ms'] / at['cascade']['ms']:.2f}"
 
 
 def _retrieval(result: Any, found: Tables, figures: Figures) -> None:
@@ -263,6 +282,7 @@ _CHECKS: dict[str, Callable[[Any, Tables, Figures], None]] = {
     "marking": _marking,
     "lockstep": _lockstep,
     "retrieval": _retrieval,
+    "cascade": _cascade,
     "served": _served,
     "by_user": _by_user,
     "load": _load,
