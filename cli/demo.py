@@ -172,9 +172,12 @@ def _serve_and_ask(run: Demo) -> dict[str, Any]:
     from nann.bundle import Bundle
 
     from ..clients import RetrievalClient
-    from ..python_backend.repository.install import install_bundle
+    from ..python_backend.repository.install import install_bundle, set_instances
+    from ..python_backend.server.install import has_gpu
     from ..python_backend.server.ports import free_ports
+    from ..python_backend.server.served_form import AUTO, chosen_steps
     from ..python_backend.server.triton import ServerOptions, TritonServer
+    from ..python_backend.version_folder import EMBEDDED, SEPARATE
     from ..training.data.prepared import PreparedData
 
     repository = run.folder / "demo_repository"
@@ -183,7 +186,11 @@ def _serve_and_ask(run: Demo) -> dict[str, Any]:
     install_bundle(run.bundle, repository)
     http_port, grpc_port, metrics_port = free_ports(3)
     log = repository.with_suffix(".log")
-    options = ServerOptions(repository, "127.0.0.1", http_port, grpc_port, metrics_port, log_file=log)
+    steps, _ = chosen_steps(AUTO, EMBEDDED, has_gpu())  # as `nann serve` does
+    if steps != SEPARATE:
+        set_instances(repository, steps, None)
+    ports = (http_port, grpc_port, metrics_port)
+    options = ServerOptions(repository, "127.0.0.1", *ports, log_file=log, steps=steps)
     with run.step("serve", "the ensemble in a real Triton Inference Server"):
         server = TritonServer(options)
         server.start()
