@@ -19,7 +19,7 @@ class EmptyModel:
     """A model for requests of one user each.
 
     Attributes:
-        columns: width of each output by name; `candidate_scores` is as wide as the candidates.
+        columns: width of outputs by name, where it is not 1; `candidate_scores` is as wide as the candidates.
         calls: number of candidates in each call of the model `scorer`.
     """
 
@@ -31,7 +31,7 @@ class EmptyModel:
         (spec,) = (spec for spec in MODELS if spec.name == args["model_name"])
         self._inputs = spec.inputs
         self._outputs = {
-            tensor: np.zeros((1, self.columns[tensor.name]), tensor.dtype)
+            tensor: np.zeros((1, self.columns.get(tensor.name, 1)), tensor.dtype)
             for tensor in spec.outputs
             if tensor is not CANDIDATE_SCORES
         }

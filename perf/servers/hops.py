@@ -12,15 +12,10 @@ from nann.signature import (
     BEHAVIORS,
     FEATURE_TRANSFORM,
     ITEM_IDS,
-    ITEMS_MATCHING,
-    ITEMS_SCORED,
     ORIGIN,
     PROFILE_CODES,
-    REQUEST_KEY,
     SCORER,
     SCORES,
-    STATUS,
-    UNKNOWN_ITEMS,
     USER_ENCODER,
     USER_STATE,
 )
@@ -48,21 +43,9 @@ def empty(repository: Path, bundle: Bundle, calls: list[Calls], *, calls_scorer:
     """
     top_k, states = bundle.search_params.top_k, calls[0][0][0]
     columns = {
-        FEATURE_TRANSFORM: {
-            BEHAVIORS: bundle.sequence_length,
-            PROFILE_CODES: bundle.profile_width,
-            UNKNOWN_ITEMS: 1,
-            ORIGIN: 2,
-        },
+        FEATURE_TRANSFORM: {BEHAVIORS: bundle.sequence_length, PROFILE_CODES: bundle.profile_width, ORIGIN: 2},
         USER_ENCODER: {USER_STATE: states.shape[1]},
-        BEAM_RETRIEVAL: {
-            ITEM_IDS: top_k,
-            SCORES: top_k,
-            ITEMS_SCORED: 1,
-            ITEMS_MATCHING: 1,
-            STATUS: 1,
-            REQUEST_KEY: 1,
-        },
+        BEAM_RETRIEVAL: {ITEM_IDS: top_k, SCORES: top_k},
         SCORER: {},
     }
     for model, outputs in columns.items():
