@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from nann.durable_files import write_json
 from nann.errors import ConfigError
+
+from ..recorded_setting import recorded_setting
 
 AUTO, ONNXRUNTIME, NATIVE, OPENVINO = "auto", "onnxruntime", "native", "openvino"
 ENGINES = (AUTO, ONNXRUNTIME, NATIVE, OPENVINO)
@@ -21,14 +22,8 @@ def recorded_engine(repository: Path) -> str | None:
     Raises:
         ConfigError: if what is recorded can't be read.
     """
-    path = repository / SETTING_FILE
-    if not path.exists():
-        return None
-    try:
-        engine = json.loads(path.read_text(encoding="utf-8"))["engine"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} can't be read ({error}); give --engine again") from error
-    return checked_engine(engine)
+    engine = recorded_setting(repository / SETTING_FILE, "engine", str, "give --engine again")
+    return None if engine is None else checked_engine(engine)
 
 
 def checked_engine(engine: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from nann.durable_files import remove_file, write_json
 from nann.errors import ConfigError
 from nann.histories import HISTORY_LIMIT, FileHistories, Histories
+
+from ..recorded_setting import recorded_setting
 
 SETTING_FILE = ".histories.json"
 """In a model repository. Triton does not look at it."""
@@ -54,13 +55,7 @@ def recorded_address(repository: Path) -> str | None:
     Raises:
         ConfigError: if what is recorded can't be read.
     """
-    path = repository / SETTING_FILE
-    if not path.exists():
-        return None
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["address"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} can't be read ({error}); give --histories again") from error
+    return recorded_setting(repository / SETTING_FILE, "address", str, "give --histories again")
 
 
 def record_address(repository: Path, address: str | None) -> None:

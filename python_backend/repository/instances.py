@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle
 from nann.durable_files import write_json
-from nann.errors import ConfigError
 
+from ..recorded_setting import recorded_setting
 from ..version_folder import ONE
 
 SETTING_FILE = Path(".versions") / "instances.json"
@@ -35,13 +34,9 @@ def recorded_instances(repository: Path) -> int:
     Raises:
         ConfigError: if what is recorded can't be read.
     """
-    path = repository / SETTING_FILE
-    if not path.exists():
-        return 1
-    try:
-        return int(json.loads(path.read_text(encoding="utf-8"))["instances"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} can't be read ({error}); remove it, and start `nann serve` again") from error
+    advice = "remove it, and start `nann serve` again"
+    instances = recorded_setting(repository / SETTING_FILE, "instances", int, advice)
+    return 1 if instances is None else instances
 
 
 def record_instances(repository: Path, instances: int) -> bool:
