@@ -123,13 +123,11 @@ class Lockstep:
         self.scores[beyond] = PADDING_SCORE
 
     def result(self, top_k: npt.NDArray[np.int64], width: int) -> SearchResult:
-        """The top_k (`int64[B]`) best of each user's W, padded to `width`."""
+        """The top_k (`int64[B]`) best of each user's W, padded to `width`; all items match, as without conditions."""
         items, scores = fit(self.items, self.scores, top_k, width)
-        if self._conditions is None:
-            matching = np.full(len(items), self._item_count, np.int64)
-        else:
-            matching = self._conditions.matching
-        return SearchResult(items, scores, self._items_scored, self._rounds, matching)
+        return SearchResult(
+            items, scores, self._items_scored, self._rounds, np.full(len(items), self._item_count, np.int64)
+        )
 
 
 def keep_rows(items: Int32Array, users: BoolArray) -> Int32Array:
