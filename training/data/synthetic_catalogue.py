@@ -49,7 +49,7 @@ class Catalogue:
     @property
     def neighborhood_count(self) -> int:
         """The number of neighbourhoods."""
-        return len(self._category)
+        return len(self.first_place) - 1
 
     def neighborhood_of(self, place: IntArray) -> IntArray:
         """The neighbourhood of each place."""
@@ -97,11 +97,6 @@ class GridCatalogue(Catalogue):
         cells = int(np.prod(self._shape))
         self.first_place = np.arange(cells + 1) * items // cells
         self._weight = self.popularity[self.first_place]
-
-    @property
-    def neighborhood_count(self) -> int:
-        """The number of cells."""
-        return len(self.first_place) - 1
 
     def traits_of(self, item_ids: IntArray) -> FloatArray:
         """The traits of some items, `float64[n, traits]`: which cell of the grid, counted from 0 in each dimension."""
