@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from nann.array_files import read_arrays
 from nann.durable_files import new_file
 
 Float32Array = npt.NDArray[np.float32]
@@ -62,8 +63,8 @@ class Projection:
     def kept(cls, path: Path, vectors: Float32Array) -> Projection:
         """The one in this file; made and written where there is none that fits `float32[N, d]`."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                found = cls(*(arrays[name] for name in ("matrix", "stretch", "sample")))
+            arrays = read_arrays(path)
+            found = cls(*(arrays[name] for name in ("matrix", "stretch", "sample")))
             if found.matrix.shape == (vectors.shape[1], 2) and found.sample[-1] < len(vectors):
                 return found
         except (OSError, EOFError, KeyError, ValueError, BadZipFile):

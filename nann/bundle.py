@@ -36,12 +36,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nann.array_files import load_array
 from nann.bundle_notes import NOTES_FILE, read_notes, without_notes
 from nann.durable_files import write_json
 from nann.errors import BundleError
 from nann.features import FeatureTransform, profile_codes
 from nann.filters.catalogue import Catalogue, attribute_files
-from nann.graph import HnswGraph, graph_files, load_array
+from nann.graph import HnswGraph, graph_files
 from nann.item_ids import KINDS, NUMBERS, IdKind, Ids
 from nann.item_rows import ItemRows
 from nann.manifest import (

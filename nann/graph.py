@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nann.array_files import load_array
 from nann.errors import BundleError, DataError
 
 LEVELS_FILE = "levels.npy"
@@ -138,28 +139,6 @@ def layer_files(number: int) -> tuple[str, str]:
 def graph_files(layer_count: int) -> list[str]:
     """File names of a whole graph."""
     return [LEVELS_FILE, *(name for number in range(layer_count) for name in layer_files(number))]
-
-
-def load_array(path: Path, dtype: type, ndim: int) -> npt.NDArray[Any]:
-    """Memory-maps one `.npy` file read-only and checks its dtype and rank.
-
-    Raises:
-        BundleError: if it can't be read, or is not what was expected.
-    """
-    try:
-        # Not np.load: it opens zip archives and pickles too.
-        # As a plain array: NumPy runs Python code for each result that it computes from one of its memmap class.
-        array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r").view(np.ndarray)
-    except Exception as error:  # broken bytes can make NumPy raise anything
-        raise BundleError(f"{path} can't be read as a NumPy array: {error}; make the bundle again") from error
-    if array.dtype.type is not dtype or not array.dtype.isnative or array.ndim != ndim:
-        raise BundleError(
-            f"{path} holds {array.dtype}[{array.ndim} dimensions]; expected {dtype.__name__}[{ndim}]; "
-            "make the bundle again"
-        )
-    if not array.flags.c_contiguous:
-        raise BundleError(f"{path} is in Fortran order; expected C order; make the bundle again")
-    return array
 
 
 def _validate_layer(number: int, layer: Layer, levels: npt.NDArray[np.uint8]) -> None:

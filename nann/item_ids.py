@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nann.array_files import load_array
 from nann.errors import BundleError, DataError, RequestError
-from nann.graph import load_array
 from nann.kernels import Int32Array
 from nann.signature import PADDING_IDS, PADDING_ITEM, TensorSpec
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nann import _kernels
+from nann.array_files import read_arrays
 from nann.errors import BundleError
 from nann.item_rows import ItemRows
 from nann.kernel_checks import check
@@ -72,9 +73,9 @@ class NativeScorer:
         if not isinstance(form, Mapping) or not path.is_file():
             raise BundleError(f"{folder} has no native form of its scorer; run `nann export` again")
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                kernel = native_kernel(form, arrays)
-                table = _table(folder, form, arrays)
+            arrays = read_arrays(path)
+            kernel = native_kernel(form, arrays)
+            table = _table(folder, form, arrays)
         except (KeyError, TypeError, ValueError, OSError, EOFError, BadZipFile, MemoryError) as error:
             raise BundleError(f"{path} does not fit its manifest: {error}; run `nann export` again") from error
         return cls(kernel, table, threads)

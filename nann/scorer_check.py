@@ -12,6 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from nann.array_files import read_arrays
 from nann.errors import BundleError
 from nann.scorer import Float32Array, Int32Array
 from nann.signature import PADDING_ITEM
@@ -46,8 +47,8 @@ class ScorerCheck:
         """
         path = folder / SCORER_CHECK_FILE
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                check = cls(arrays["user_states"], arrays["candidates"], arrays["scores"])
+            arrays = read_arrays(path)
+            check = cls(arrays["user_states"], arrays["candidates"], arrays["scores"])
         except (KeyError, ValueError, OSError, EOFError, BadZipFile) as error:
             raise BundleError(f"{path} can't be read: {error}; run `nann export` again") from error
         shapes = [array.shape for array in (check.user_states, check.candidates, check.scores)]

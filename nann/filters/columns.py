@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nann import item_sets
+from nann.array_files import load_array
 from nann.errors import BundleError, FilterError
-from nann.graph import load_array
 
 from .predicate import NEGATED, ORDERING, Comparison, Value, at, is_number, name_text, value_text
 from .vocabulary import Vocabulary

@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from nann import item_sets
+from nann.array_files import read_array
 from nann.durable_files import new_file, remove_file
 from nann.errors import ConfigError, FilterError, InvalidInputError, RequestError
 from nann.features import FeatureTransform
@@ -118,7 +119,7 @@ class NamedFilters:
                 stream.seek(0)
                 if begin != _NPY:
                     return stream.read(4 * MAX_LENGTH + 1).decode()
-                ids: Ids = np.lib.format.read_array(stream, allow_pickle=False)
+                ids: Ids = read_array(stream)
         except FileNotFoundError:
             return None
         except ValueError as error:

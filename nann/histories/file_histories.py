@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from nann.array_files import load_array
 from nann.durable_files import new_folder
 from nann.errors import ConfigError, DataError, HistoryError, InvalidInputError
-from nann.graph import load_array
 from nann.item_ids import MAX_ID_BYTES, TEXT, Ids, shown
 
 from .events import Events, merged

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from nann.array_files import read_array
 from nann.bundle import WARMUP_FILES, Bundle
 from nann.plans import Shapes, graph_batch_sizes, optimization_profiles
 from nann.signature import ModelSpec, TensorSpec
@@ -50,7 +49,8 @@ def write_warmup(bundle: Bundle, spec: ModelSpec, folder: Path) -> None:
     folder.mkdir(parents=True)
     for profile in optimization_profiles(bundle, spec):
         for tensor, shape in profile.largest.items():
-            row: npt.NDArray[Any] = np.load(bundle.path / WARMUP_FILES[tensor.name], allow_pickle=False)
+            with (bundle.path / WARMUP_FILES[tensor.name]).open("rb") as stream:
+                row = read_array(stream)
             np.resize(row, shape).astype(tensor.dtype).tofile(folder / _warmup_file(tensor, shape))
 
 

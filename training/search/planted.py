@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from nann.array_files import load_array
 from nann.bundle import ITEM_VECTORS_FILE
 from nann.durable_files import new_folder
-from nann.graph import HnswGraph, load_array
+from nann.graph import HnswGraph
 from nann.scorer import Float32Array, Int32Array
 
 from ..config import IndexConfig

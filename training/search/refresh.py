@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nann import item_sets
+from nann.array_files import load_array
 from nann.bundle import (
     BEHAVIOR_IDS_FILE,
     ITEM_ENCODER_FILE,
@@ -213,12 +214,12 @@ def _write(folder: Path, bundle: Bundle, snapshot: Snapshot, items: _Items, thre
         items.save(folder / LIGHT_VECTORS_FILE, light, added.light if added is not None else light)
     placed = _placed(bundle, added)
     items.save(folder / ITEM_VECTORS_FILE, bundle.item_vectors, placed)
-    vectors = np.load(folder / ITEM_VECTORS_FILE, mmap_mode="r", allow_pickle=False)
+    vectors = load_array(folder / ITEM_VECTORS_FILE, np.float32, 2)
     config = _index_config(bundle)
     graph = next_graph(bundle.graph, bundle.item_vectors, vectors, items.old, config, threads=threads)
     reachability = Reachability.require(graph)
     searches = [fitted(one, graph.entry_layer) for one in bundle.search_by_entry.values()]
-    light_vectors = None if light is None else np.load(folder / LIGHT_VECTORS_FILE, mmap_mode="r", allow_pickle=False)
+    light_vectors = None if light is None else load_array(folder / LIGHT_VECTORS_FILE, np.float32, 2)
     check_searches(SearchIndex(graph, light_vectors), searches)
     default = _default_entry(bundle, len(items.ids))
     others = [one for one in searches if one.entry not in (default, ENTRY_ALL)]

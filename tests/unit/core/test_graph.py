@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.searching import make_graph, random_graph
 
+from nann.array_files import load_array
 from nann.errors import BundleError
-from nann.graph import HnswGraph, Layer, graph_files, layer_files, load_array
+from nann.graph import HnswGraph, Layer, graph_files, layer_files
 
 
 def int32(*values):
