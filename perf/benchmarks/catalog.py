@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,11 +59,13 @@ def measure(cache: Path, sizes: Sizes, users: int, repeats: int, say: Say) -> Js
     for items in sizes.items:
         say(f"{NAME}: {items:,} items")
         bundle = planted_bundle(cache / NAME / f"bundle-{items}", cache / "growth", items)
-        changed, unchanged = (install(bundle.path, cache / NAME / name) for name in ("changed", "unchanged"))
-        with serving(changed) as server, serving(unchanged) as empty:
+        changed, *unchanged = (install(bundle.path, cache / NAME / name) for name in ("changed", "empty", "again"))
+        with serving(changed) as server:
             found = _added(server, bundle, sizes.new, say)
             say(f"{NAME}: with and without added items, in turn")
-            corpora.append({**found, **compare(server, empty, histories(bundle, users, 1)[0], repeats)})
+            with serving(unchanged[0]) as empty, serving(unchanged[1]) as again:
+                servers = {"full": server, "empty": empty, "again": again}
+                corpora.append({**found, **compare(servers, histories(bundle, users, 1)[0], repeats)})
             if deletes is None:
                 say(f"{NAME}: deletions beside {sizes.searches:,} searches")
                 deletes = _deleted(server, bundle, users, sizes.searches)
@@ -114,19 +117,20 @@ def _percentiles(name: str, values: Sequence[float]) -> dict[str, float]:
     return {f"{name}_p50_ms": float(p50), f"{name}_p99_ms": float(p99)}
 
 
-def compare(full: TritonServer, empty: TritonServer, asked: Histories, repeats: int) -> Json:
-    """Each user asks each server in turn, the empty one twice: the second ratio says how much is chance."""
-    urls = {"full": full.grpc_url, "empty": empty.grpc_url, "again": empty.grpc_url}
-    timed: dict[str, list[float]] = {name: [] for name in urls}
-    with RetrievalClient(full.grpc_url) as first, RetrievalClient(empty.grpc_url) as second:
-        clients = {"full": first, "empty": second, "again": second}
+def compare(servers: Mapping[str, TritonServer], asked: Histories, repeats: int) -> Json:
+    """Each user asks each server in turn. Two have no added items: the second one's ratio says how much is chance.
+
+    No server is asked twice in a row: it would find its own data in the CPU's caches, and the others would not.
+    """
+    timed: dict[str, list[float]] = {name: [] for name in servers}
+    with ExitStack() as stack:
+        clients = {name: stack.enter_context(RetrievalClient(each.grpc_url)) for name, each in servers.items()}
         for client in clients.values():  # untimed
             client.retrieve(asked[0])
-        for number, history in enumerate([*asked] * repeats):
-            names = [*clients][number % len(clients) :] + [*clients][: number % len(clients)]
-            for name in names:
+        for history in [*asked] * repeats:
+            for name, client in clients.items():
                 start_ns = time.perf_counter_ns()
-                clients[name].retrieve(history)
+                client.retrieve(history)
                 timed[name].append((time.perf_counter_ns() - start_ns) / 1e6)
     p50 = {name: float(np.median(values)) for name, values in timed.items()}
     return {
