@@ -51,14 +51,12 @@ def descends(span, ancestor, by_id) -> bool:
 @pytest.mark.parametrize(("protocol", "entry"), [("grpc", "layers"), ("http", "seeds")])
 def test_one_tree_from_the_callers_span_to_the_stages_of_a_round(traced, bundle, protocol, entry):
     server, collector = traced
-    trace_id = os.urandom(16).hex()
-    ask(server, protocol, trace_id, entry=entry)
     params = bundle.search_by_entry[entry]
     # The entry layer is one call, whatever its rounds; so are the seeds.
     rounds = 1 + sum(params.rounds[1:] if entry == "layers" else params.rounds)
     once = dict.fromkeys(("InferRequest", "nann", "feature_transform", "user_encoder", "beam_retrieval", "search"), 1)
     each_round = dict.fromkeys(("round", "score", "select", "scorer"), rounds)
-    spans = collector.of_trace(trace_id, once | each_round)
+    spans = collector.of_request(lambda trace_id: ask(server, protocol, trace_id, entry=entry), once | each_round)
     by_id = {span.span_id: span for span in spans}
 
     def named(name):
@@ -95,9 +93,7 @@ def test_one_tree_from_the_callers_span_to_the_stages_of_a_round(traced, bundle,
 def test_a_request_without_a_context_starts_no_trace(traced):
     server, collector = traced
     ask(server, "grpc", None)
-    last = os.urandom(16).hex()
-    ask(server, "grpc", last)
-    collector.of_trace(last, {"InferRequest": 1, "search": 1})
+    collector.of_request(lambda trace_id: ask(server, "grpc", trace_id), {"InferRequest": 1, "search": 1})
     assert all(span.parent_id for span in collector.spans), "a span without a parent"
 
 

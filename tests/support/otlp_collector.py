@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import json
+import os
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -37,18 +39,25 @@ class Collector:
         self.arrived = threading.Condition()
         self.url = ""
 
-    def of_trace(self, trace_id: str, expected: Mapping[str, int], timeout_s: float = 90) -> list[Span]:
-        """Waits until a trace has this many spans of each name, and returns its spans."""
+    def of_request(self, ask: Callable[[str], object], expected: Mapping[str, int]) -> list[Span]:
+        """Asks under a new trace id, and returns the trace's spans when there are this many of each name.
 
-        def mine() -> list[Span]:
-            return [span for span in self.spans if span.trace_id == trace_id]
+        It asks again if they do not come: an exporter that waits 10 s for a busy machine throws its spans away.
+        """
+        for _ in range(3):
+            trace_id = os.urandom(16).hex()
+            ask(trace_id)
+            missing = functools.partial(self._missing, trace_id, expected)
+            with self.arrived:
+                if self.arrived.wait_for(lambda missing=missing: not missing(), 30):
+                    return self._of_trace(trace_id)
+        raise AssertionError(f"missing: {missing()}")
 
-        def missing() -> Counter[str]:
-            return Counter(expected) - Counter(span.name for span in mine())
+    def _of_trace(self, trace_id: str) -> list[Span]:
+        return [span for span in self.spans if span.trace_id == trace_id]
 
-        with self.arrived:
-            assert self.arrived.wait_for(lambda: not missing(), timeout_s), f"missing: {missing()}"
-            return mine()
+    def _missing(self, trace_id: str, expected: Mapping[str, int]) -> Counter[str]:
+        return Counter(expected) - Counter(span.name for span in self._of_trace(trace_id))
 
     def take(self, spans: list[Span]) -> None:
         with self.arrived:
