@@ -80,10 +80,10 @@ def compare(users: OfflineUsers, timed: int, repeats: int, say: Say) -> Json:
 
 def cascade(users: OfflineUsers, n: int, top_k: int, rows: slice = slice(None)) -> Int32Array:
     """The n best by light score, found by the light walk on the graph, re-ranked by the scorer: `int32[U, top_k]`."""
-    some = users.batch[rows]
-    wide = [SeedParams(n, 2 * n + _LEAST_EF)] * len(some)
-    found = light_walk(users.bundle.index, some, wide, threads=1).items
-    return ScoredPool.of(users.scorer, some.states, found).best(n, top_k).items
+    states = users.batch.states[rows]
+    wide = [SeedParams(n, 2 * n + _LEAST_EF)] * len(states)
+    found = light_walk(users.bundle.index, states, wide, None, threads=1).items
+    return ScoredPool.of(users.scorer, states, found).best(n, top_k).items
 
 
 _Run = Callable[[slice], object]
