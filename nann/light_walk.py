@@ -17,13 +17,14 @@ import numpy.typing as npt
 
 from nann.conditions import Conditions
 from nann.errors import RequestError, ScorerError
-from nann.kernels import NATIVE, Float32Array, Int32Array, Int64Array, Kernels, Uint64Array, fitting_threads
+from nann.kernels import NATIVE, Float32Array, Int32Array, Int64Array, Kernels, Uint64Array
 from nann.light_codes import LightCodes
 from nann.lockstep import take_rows
 from nann.search_input import SearchIndex
 from nann.search_params import SeedParams
 from nann.search_result import fit
 from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS, PADDING_ITEM, PADDING_SCORE, USER_STATE
+from nann.threads import fitting_threads
 
 _STEPS_PER_EF = 4
 """The most items that a walk expands, as a multiple of its ef: more than it needs, so that no walk is unbounded."""

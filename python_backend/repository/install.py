@@ -9,8 +9,8 @@ from pathlib import Path
 from nann.bundle import Bundle
 from nann.bundle_check import check_servable
 from nann.errors import BundleError, ConfigError
-from nann.kernels import core_count
 from nann.plans import Plans
+from nann.threads import core_count
 
 from ..history import Versions, bundle_of, release_path
 from ..server.repository_lock import repository_lock

@@ -86,7 +86,7 @@ def test_threads_share_the_users_of_a_batch_and_find_the_same(case):
             return NATIVE.implementation.merge_top(items, scores, new_items, new_scores, ef, threads)
 
     everything_is_worth_it = mock.patch.multiple("nann.lockstep", _EXPANDED_PER_THREAD=1, _MERGED_PER_THREAD=1)
-    with mock.patch("nann.kernels.core_count", return_value=3), everything_is_worth_it:
+    with mock.patch("nann.threads.core_count", return_value=3), everything_is_worth_it:
         shared = beam_search(
             SearchIndex(graph, None), scorer, scorer.users(), params, kernels=Kernels("recording", Native())
         )
