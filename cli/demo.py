@@ -209,10 +209,10 @@ def _serve_and_ask(run: Demo) -> dict[str, Any]:
 def _installed(run: Demo) -> ServerOptions:
     """A repository with the bundle, and how to serve it: as `nann serve` does, at free ports."""
     from ..python_backend.repository.install import install_bundle, set_instances
-    from ..python_backend.server.install import has_gpu
     from ..python_backend.server.ports import free_ports
     from ..python_backend.server.served_form import AUTO, chosen_steps
     from ..python_backend.server.triton import ServerOptions
+    from ..python_backend.server.triton_install import has_gpu
     from ..python_backend.version_folder import EMBEDDED, SEPARATE
 
     repository = run.folder / "demo_repository"

@@ -139,10 +139,10 @@ def serve(
     """
     from ..python_backend.engines.recorded import checked_engine
     from ..python_backend.server.admin_key import read_admin_key
-    from ..python_backend.server.install import find_triton, has_gpu
     from ..python_backend.server.served_form import chosen_steps
     from ..python_backend.server.tls import ServerTls
     from ..python_backend.server.triton import ServerOptions
+    from ..python_backend.server.triton_install import find_triton, has_gpu
 
     find_triton().check_target(target)
     divided, said = chosen_steps(steps, target, has_gpu(), instances)
@@ -265,9 +265,9 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 def _look_after(server: TritonServer) -> Callable[[], None]:
     """What to call repeatedly while the server runs."""
-    from ..python_backend.history import Versions
     from ..python_backend.repository.versions import models_locked
     from ..python_backend.server.stub_supervisor import StubSupervisor
+    from ..python_backend.version_history import Versions
 
     if (pid := server.pid) is None:  # it has stopped already: `wait` says so
         return lambda: None

@@ -10,13 +10,13 @@ from support import golden, tiny_bundle
 from nann import durable_files
 from nann.bundle import Bundle, write_manifest
 from nann.errors import BundleError, ConfigError
-from nann.python_backend.history import Versions
 from nann.python_backend.repository import configs as configurations
 from nann.python_backend.repository.configs import hand_written
 from nann.python_backend.repository.deploy import rollback_offline
 from nann.python_backend.repository.install import current_bundle, install_bundle, install_if_new
 from nann.python_backend.server.repository_lock import repository_lock
 from nann.python_backend.version_folder import TEMPLATE
+from nann.python_backend.version_history import Versions
 
 GRAPH = {f"layer{n}.{part}.npy" for n in (0, 1) for part in ("indptr", "neighbors")} | {"levels.npy"}
 EXPECTED = {
