@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nann.bundle import Bundle
 
     from ..clients import RetrievalResult
+    from ..python_backend.server.triton import ServerOptions
     from ..training.data.prepared import Queries
     from ..training.search.evaluate import Evaluation
 
@@ -172,25 +173,12 @@ def _serve_and_ask(run: Demo) -> dict[str, Any]:
     from nann.bundle import Bundle
 
     from ..clients import RetrievalClient
-    from ..python_backend.repository.install import install_bundle, set_instances
-    from ..python_backend.server.install import has_gpu
-    from ..python_backend.server.ports import free_ports
-    from ..python_backend.server.served_form import AUTO, chosen_steps
-    from ..python_backend.server.triton import ServerOptions, TritonServer
-    from ..python_backend.version_folder import EMBEDDED, SEPARATE
+    from ..python_backend.server.triton import TritonServer
     from ..training.data.prepared import PreparedData
 
-    repository = run.folder / "demo_repository"
     data, bundle = PreparedData.load(run.data), Bundle.open(run.bundle)
     queries = data.queries("test", bundle.sequence_length, COMPARED_USERS)
-    install_bundle(run.bundle, repository)
-    http_port, grpc_port, metrics_port = free_ports(3)
-    log = repository.with_suffix(".log")
-    steps, _ = chosen_steps(AUTO, EMBEDDED, has_gpu())  # as `nann serve` does
-    if steps != SEPARATE:
-        set_instances(repository, steps, None)
-    ports = (http_port, grpc_port, metrics_port)
-    options = ServerOptions(repository, "127.0.0.1", *ports, log_file=log, steps=steps)
+    options = _installed(run)
     with run.step("serve", "the ensemble in a real Triton Inference Server"):
         server = TritonServer(options)
         server.start()
@@ -216,6 +204,25 @@ def _serve_and_ask(run: Demo) -> dict[str, Any]:
         "latency_p50_ms": round(statistics.median(answer.latency_ms for answer in answers), 3),
         "items": bundle.item_count,
     }
+
+
+def _installed(run: Demo) -> ServerOptions:
+    """A repository with the bundle, and how to serve it: as `nann serve` does, at free ports."""
+    from ..python_backend.repository.install import install_bundle, set_instances
+    from ..python_backend.server.ports import free_ports
+    from ..python_backend.server.served_form import AUTO, chosen_steps
+    from ..python_backend.server.triton import ServerOptions
+    from ..python_backend.server.triton_install import has_gpu
+    from ..python_backend.version_folder import EMBEDDED, SEPARATE
+
+    repository = run.folder / "demo_repository"
+    install_bundle(run.bundle, repository)
+    steps, _ = chosen_steps(AUTO, EMBEDDED, has_gpu())
+    if steps != SEPARATE:
+        set_instances(repository, steps, None)
+    http_port, grpc_port, metrics_port = free_ports(3)
+    ports, log = (http_port, grpc_port, metrics_port), repository.with_suffix(".log")
+    return ServerOptions(repository, "127.0.0.1", *ports, log_file=log, steps=steps)
 
 
 def _print_example(bundle: Bundle, queries: Queries, answer: RetrievalResult) -> None:

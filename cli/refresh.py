@@ -96,7 +96,7 @@ def _check_journal(bundle: Bundle, repository: Path) -> None:
     """Refuses a bundle for which the journal may lack changes, which a compaction has left out."""
     from nann.manifest import JOURNAL_SEQUENCE
 
-    from ..python_backend.history import contained_sequence
+    from ..python_backend.version_history import contained_sequence
 
     own, needed = int(bundle.manifest.get(JOURNAL_SEQUENCE, 0)), contained_sequence(repository)
     if own < needed:

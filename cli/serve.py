@@ -23,7 +23,7 @@ from .support import DEFAULT_REPOSITORY, AdminKeyOption, RepositoryOption, conso
 if TYPE_CHECKING:
     from nann.bundle import Bundle
 
-    from ..python_backend.server.triton import TritonServer
+    from ..python_backend.server.triton import ServerOptions, TritonServer
 
 NO_HISTORIES = "none"
 """Of --histories: the server asks no store any more."""
@@ -137,74 +137,105 @@ def serve(
     Everything that the server needs is verified before it starts: if a file of the bundle is missing or changed, or a
     port is taken, the command ends and says what to do.
     """
-    from ..python_backend.engines.recorded import checked_engine, record_engine
-    from ..python_backend.histories.opening import open_histories, record_address, recorded_address
-    from ..python_backend.repository.configs import check_target
-    from ..python_backend.repository.install import current_bundle, install_if_new, set_instances
+    from ..python_backend.engines.recorded import checked_engine
     from ..python_backend.server.admin_key import read_admin_key
-    from ..python_backend.server.install import find_triton, has_gpu
-    from ..python_backend.server.ports import check_ports
     from ..python_backend.server.served_form import chosen_steps
     from ..python_backend.server.tls import ServerTls
-    from ..python_backend.server.triton import ServerOptions, TritonServer
-    from ..python_backend.version_folder import SEPARATE
+    from ..python_backend.server.triton import ServerOptions
+    from ..python_backend.server.triton_install import find_triton, has_gpu
 
     find_triton().check_target(target)
     divided, said = chosen_steps(steps, target, has_gpu(), instances)
     if engine is not None:
         checked_engine(engine)
     tls = ServerTls.of_options(tls_cert, tls_key, tls_ca)
-    key = read_admin_key(admin_key_file)
-    ports = (http_port, grpc_port, metrics_port)
     options = ServerOptions(
         repository,
         host,
-        *ports,
+        http_port,
+        grpc_port,
+        metrics_port,
         target,
         log_file,
-        admin_key=key,
+        admin_key=read_admin_key(admin_key_file),
         tls=tls,
         http_inference=http_inference,
         catalog_stream=catalog_stream or None,
         steps=divided,
     )
-    _check_stream(options.catalog_stream)
-    check_ports(options.host, options.ports)
-    if histories is not None and histories != NO_HISTORIES:
-        open_histories(histories, 1.0).close()
+    _check(options, histories)
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _stop)
-        version = install_if_new(bundle, repository, plans)
-        check_target(repository, target)
-        if divided != SEPARATE:
-            set_instances(repository, divided, instances)
-        if engine is not None:
-            record_engine(repository, engine)
-        if histories is not None:
-            record_address(repository, None if histories == NO_HISTORIES else histories)
-        if log_file is None and sys.stderr.isatty() and os.access(repository, os.W_OK):
-            options = replace(options, log_file=repository / LOG_FILE)
-        opened = current_bundle(repository)
-        line = f"version {version} of {repository}: bundle {opened.bundle_id} ({opened.item_count:,} items)"
-        console.print(line, soft_wrap=True)
-        console.print(said, soft_wrap=True, markup=False, highlight=False)
-        with TritonServer(options) as server:
-            look_after = _look_after(server)  # asks the server, so before anybody is told to rely on it
-            _welcome(server, opened)
-            if json:
-                print_json(_described(server, version, opened) | {"histories": recorded_address(repository)})
-            server.wait(look_after)
+        version = _prepare(options, bundle, plans, instances, engine, histories)
+        _run(_with_log(options), version, said, json)
     except _Stopped:
         console.print("stopped")
 
 
-def _check_stream(url: str | None) -> None:
-    """Refuses a URL, or a password, that the catalog could not use; Redis may be away."""
-    if url is not None:
-        from ..python_backend.catalog_stream import CatalogStream
+def _check(options: ServerOptions, histories: str | None) -> None:
+    """Refuses what the server could not use, before the repository is touched; Redis may be away."""
+    from ..python_backend.catalog_stream import CatalogStream
+    from ..python_backend.histories.opening import open_histories
+    from ..python_backend.server.ports import check_ports
 
-        CatalogStream(url).close()
+    if options.catalog_stream is not None:
+        CatalogStream(options.catalog_stream).close()
+    check_ports(options.host, options.ports)
+    if histories is not None and histories != NO_HISTORIES:
+        open_histories(histories, 1.0).close()
+
+
+def _prepare(
+    options: ServerOptions,
+    bundle: Path | None,
+    plans: Path | None,
+    instances: int | None,
+    engine: str | None,
+    histories: str | None,
+) -> int:
+    """Installs the bundle if it is new, and records the options in the repository; the version to serve."""
+    from ..python_backend.engines.recorded import record_engine
+    from ..python_backend.histories.opening import record_address
+    from ..python_backend.repository.configs import check_target
+    from ..python_backend.repository.install import install_if_new, set_instances
+    from ..python_backend.version_folder import SEPARATE
+
+    repository = options.repository
+    version = install_if_new(bundle, repository, plans)
+    check_target(repository, options.target)
+    if options.steps != SEPARATE:
+        set_instances(repository, options.steps, instances)
+    if engine is not None:
+        record_engine(repository, engine)
+    if histories is not None:
+        record_address(repository, None if histories == NO_HISTORIES else histories)
+    return version
+
+
+def _with_log(options: ServerOptions) -> ServerOptions:
+    """At a terminal Triton's log goes into a file of the repository, which must be there by now."""
+    if options.log_file is None and sys.stderr.isatty() and os.access(options.repository, os.W_OK):
+        return replace(options, log_file=options.repository / LOG_FILE)
+    return options
+
+
+def _run(options: ServerOptions, version: int, divided: str, json: bool) -> None:
+    """Serves until the server ends or a signal comes; `divided` says in words how a request is divided."""
+    from ..python_backend.histories.opening import recorded_address
+    from ..python_backend.repository.install import current_bundle
+    from ..python_backend.server.triton import TritonServer
+
+    opened = current_bundle(options.repository)
+    line = f"version {version} of {options.repository}: bundle {opened.bundle_id} ({opened.item_count:,} items)"
+    console.print(line, soft_wrap=True)
+    console.print(divided, soft_wrap=True, markup=False, highlight=False)
+    with TritonServer(options) as server:
+        look_after = _look_after(server)  # asks the server, so before anybody is told to rely on it
+        _welcome(server, opened)
+        if json:
+            print_json(_described(server, version, opened) | {"histories": recorded_address(options.repository)})
+        server.wait(look_after)
 
 
 def _described(server: TritonServer, version: int, bundle: Bundle) -> dict[str, object]:
@@ -234,9 +265,9 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 def _look_after(server: TritonServer) -> Callable[[], None]:
     """What to call repeatedly while the server runs."""
-    from ..python_backend.history import Versions
     from ..python_backend.repository.versions import models_locked
     from ..python_backend.server.stub_supervisor import StubSupervisor
+    from ..python_backend.version_history import Versions
 
     if (pid := server.pid) is None:  # it has stopped already: `wait` says so
         return lambda: None

@@ -102,7 +102,7 @@ def find_serving() -> None:
         ModuleNotFoundError: naming a package that is not installed.
         ServerError: if Triton is not complete.
     """
-    from ..python_backend.server.install import find_triton
+    from ..python_backend.server.triton_install import find_triton
 
     find_triton()
     for package in ("hnswlib", "tritonclient"):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..training.checkpoint import Checkpoint
     from ..training.config import TrainingConfig
     from ..training.data.prepared import PreparedData
+    from ..training.train import TrainingReport
 
 
 def train(
@@ -96,6 +97,14 @@ def train(
         raise typer.Exit(130) from interruption
     if process_rank():  # torchrun started several processes, and the main one reports
         return
+    _say(report)
+    if json:
+        paths = {"checkpoint": report.checkpoint, "best_checkpoint": report.best_checkpoint}
+        known = None if warm_start is None else warm_start.known
+        print_json({**asdict(report), **{name: path and str(path) for name, path in paths.items()}, "known": known})
+
+
+def _say(report: TrainingReport) -> None:
     console.print(
         f"{report.steps:,} steps, {report.examples:,} examples in {report.seconds:.0f} s "
         f"({report.step_ms:.0f} ms per step, {report.examples_per_s:,.0f} examples/s, at most "
@@ -107,10 +116,6 @@ def train(
             f"{stopped}best validation recall {100 * best.recall:.2f}% at step {best.step:,}; `nann index` and `nann "
             f"export` take the last step unless told otherwise: --checkpoint {report.best_checkpoint}"
         )
-    if json:
-        paths = {"checkpoint": report.checkpoint, "best_checkpoint": report.best_checkpoint}
-        known = None if warm_start is None else warm_start.known
-        print_json({**asdict(report), **{name: path and str(path) for name, path in paths.items()}, "known": known})
 
 
 def _configuration(

@@ -16,6 +16,7 @@ from .support import DEFAULT_BUNDLE, BundleOption, JsonOption, console, make_tab
 if TYPE_CHECKING:
     from nann.search_params import SearchParams
 
+    from ..training.search.tune import TuningReport
     from ..training.search.tuning_trials import Trial
 
 
@@ -97,7 +98,7 @@ def tune(
     from ..python_backend.repository.configs import search_bounds
     from ..training.data.prepared import PreparedData
     from ..training.search.timed_search import SearchTimer
-    from ..training.search.tune import describe, tune_bundle
+    from ..training.search.tune import tune_bundle
     from ..training.search.tuning_trials import Aim
 
     if aim not in ("coverage", "recall"):
@@ -122,25 +123,35 @@ def tune(
         bounds=SERVED_BOUNDS if repository is None else search_bounds(repository),
         timer=timer,
     )
+    _show(report, under_filters=bool(filter))
+    if json:
+        opened = Bundle.open(bundle, files=[])
+        found = {"search": search_to_json(report.params), "plot": str(report.plot), "tuning": report.record}
+        print_json({"bundle_id": opened.bundle_id, **found})
+
+
+def _show(report: TuningReport, *, under_filters: bool) -> None:
     record = report.record
+    title = f"frontier on {record['users']} validation users, top {report.params.top_k}"
+    output.print(make_table(title, ("search", "share scored", "coverage", "recall-Delta", ""), _frontier(report)))
+    output.print(_by_time(report.timed, report.params, record["timed"]["engine"]))
+    if under_filters:
+        output.print(_under_each(record))
+    console.print(_rests_on(record), highlight=False)
+    console.print(f"{_missed(record)}; plot: {report.plot}", highlight=False)
+    console.print(f"{record['walks']} walks; {record['seconds']:.0f} s in all", highlight=False)
+
+
+def _frontier(report: TuningReport) -> list[list[str]]:
+    from ..training.search.tune import describe
+
     rows = []
     for trial in report.frontier:
         picked = trial.params == report.params
         style = "[bold green]" if picked else ""
         cells = (describe(trial.params), f"{trial.share_scored:.2%}", f"{trial.coverage:.2%}", trial.lost)
         rows.append([style + cell for cell in (*cells, "recommended" if picked else "")])
-    title = f"frontier on {record['users']} validation users, top {report.params.top_k}"
-    output.print(make_table(title, ("search", "share scored", "coverage", "recall-Delta", ""), rows))
-    output.print(_by_time(report.timed, report.params, record["timed"]["engine"]))
-    if filter:
-        output.print(_under_each(record))
-    console.print(_rests_on(record), highlight=False)
-    console.print(f"{_missed(record)}; plot: {report.plot}", highlight=False)
-    console.print(f"{record['walks']} walks; {record['seconds']:.0f} s in all", highlight=False)
-    if json:
-        opened = Bundle.open(bundle, files=[])
-        found = {"search": search_to_json(report.params), "plot": str(report.plot), "tuning": record}
-        print_json({"bundle_id": opened.bundle_id, **found})
+    return rows
 
 
 def _by_time(timed: Sequence[Trial], picked: SearchParams, engine: str) -> Table:

@@ -13,12 +13,13 @@ from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle
 from nann.errors import RequestError
 from nann.histories import Histories, ids_of_kind
 from nann.item_ids import Ids
-from nann.kernels import BoolArray, core_count
+from nann.kernels import BoolArray
 from nann.request_conditions import RequestConditions
 from nann.search_input import UserBatch
 from nann.search_params import SearchParams
 from nann.search_requests import SERVED_BOUNDS, parse_search
 from nann.signature import BEHAVIORS, PROFILE_CODES, USER_ENCODER
+from nann.threads import core_count
 
 from ..python_backend.engines.onnx_model import EmbeddedScorer, OnnxModel
 from .asked import Asked

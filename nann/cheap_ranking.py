@@ -51,7 +51,8 @@ def rank_by_light_score(
     """
     widths = [one.ef[-1] if one.seeds is None else max(one.ef[-1], one.seeds.ef) for one in params]
     walks = [SeedParams(_MORE * one.top_k, _WIDER * width) for one, width in zip(params, widths, strict=True)]
-    found = light_walk(index, users, walks)
+    conditions = Conditions.of(users, index.item_count, NATIVE, index.graph.item_count)
+    found = light_walk(index, users.states, walks, conditions)
     items, scores = _by_exact_score(index, users, found.items, found.scores)
     top_k = np.array([one.top_k for one in params], np.int64)
     return fit(items, scores, top_k, int(top_k.max(initial=0)))

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from nann import _kernels
 from nann.kernel_checks import check, check_at_least
-from nann.kernels import Float32Array, Int32Array, fitting_threads
+from nann.kernels import Float32Array, Int32Array
 from nann.signature import CANDIDATE_ROWS, CANDIDATES, TensorSpec
+from nann.threads import fitting_threads
 
 _GATHERED_PER_THREAD = 8_000_000
 """Bytes of rows that justify a thread: about 1 ms of work, as its start may take a tenth of that."""

@@ -17,13 +17,14 @@ import numpy.typing as npt
 
 from nann.conditions import Conditions
 from nann.errors import RequestError, ScorerError
-from nann.kernels import NATIVE, Float32Array, Int32Array, Int64Array, Kernels, Uint64Array, fitting_threads
+from nann.kernels import NATIVE, Float32Array, Int32Array, Int64Array, Kernels, Uint64Array
 from nann.light_codes import LightCodes
 from nann.lockstep import take_rows
-from nann.search_input import SearchIndex, UserBatch
+from nann.search_input import SearchIndex
 from nann.search_params import SeedParams
 from nann.search_result import fit
 from nann.signature import ENTRY_LAYERS, ENTRY_SEEDS, PADDING_ITEM, PADDING_SCORE, USER_STATE
+from nann.threads import fitting_threads
 
 _STEPS_PER_EF = 4
 """The most items that a walk expands, as a multiple of its ef: more than it needs, so that no walk is unbounded."""
@@ -52,8 +53,9 @@ class Seeds:
 
 def light_walk(
     index: SearchIndex,
-    users: UserBatch,
+    user_states: Float32Array,
     params: Sequence[SeedParams],
+    conditions: Conditions | None,
     *,
     kernels: Kernels = NATIVE,
     threads: int | None = None,
@@ -62,8 +64,9 @@ def light_walk(
 
     Args:
         index: its light vectors are x_v.
-        users: the last d columns of their states are w_u.
+        user_states: `float32[B, S]`, whose last d columns are w_u.
         params: one per user.
+        conditions: what the users may be shown; None: all items.
         kernels: the inner loops.
         threads: how many threads share the users; None: as many as this process has cores.
 
@@ -75,9 +78,8 @@ def light_walk(
         raise RequestError(
             f"entry is {ENTRY_SEEDS!r}; expected {ENTRY_LAYERS!r}: this bundle's model has no light score"
         )
-    states = light_users(users.states, index.light_width)
-    conditions = Conditions.of(users, index.item_count, kernels, index.graph.item_count)
-    threads = threads or fitting_threads(len(users))
+    states = light_users(user_states, index.light_width)
+    threads = threads or fitting_threads(len(states))
     if conditions is None:
         counts = np.array([min(one.count, index.item_count) for one in params], np.int64)
         seeds = _walk(index, states, params, counts, None, kernels, threads)

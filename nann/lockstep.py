@@ -12,10 +12,11 @@ from nann.conditions import Conditions
 from nann.errors import ScorerError
 from nann.graph import HnswGraph
 from nann.item_sets import bitmap_words
-from nann.kernels import BoolArray, Float32Array, Int32Array, Kernels, fitting_threads
+from nann.kernels import BoolArray, Float32Array, Int32Array, Kernels
 from nann.scorer import Scorer
 from nann.search_result import SearchResult, fit
 from nann.signature import PADDING_ITEM, PADDING_SCORE
+from nann.threads import fitting_threads
 
 RowArray = npt.NDArray[np.intp]
 _EXPANDED_PER_THREAD, _MERGED_PER_THREAD = 5_000, 16_000

@@ -322,7 +322,3 @@ class SearchParams:
             raise RequestError(
                 f"ef is {list(self.ef)}; expected one value with seeds: the search is on the ground layer alone"
             )
-
-
-PAPER_SEARCH_PARAMS = SearchParams(top_k=200, ef=(100, 200, 400), rounds=(1, 1, 3))
-"""The paper's defaults (section 4)."""

@@ -189,10 +189,9 @@ def _seeds(
     scanning = plan.scanned > 0
     found = []
     if len(rows := np.flatnonzero(plan.seeded & ~scanning)):
-        blocked = None if conditions is None else take_rows(conditions.blocked, rows)
-        walkers = UserBatch(take_rows(users.states, rows), None, blocked)  # a light walk does not read own items
+        states, theirs = take_rows(users.states, rows), None if conditions is None else conditions[rows]
         params = [one for one, scans in zip(plan.seeds, scanning, strict=True) if one is not None and not scans]
-        found.append((rows, light_walk(index, walkers, params, kernels=kernels).items))
+        found.append((rows, light_walk(index, states, params, theirs, kernels=kernels).items))
     if len(rows := np.flatnonzero(scanning)):
         assert conditions is not None
         items, _ = light_scan(

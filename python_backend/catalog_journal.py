@@ -10,7 +10,7 @@ from nann.catalog import JournalReader, JournalWriter, compacted
 from nann.catalog.journal import journal_path
 from nann.catalog.journal_format import Record
 
-from .history import contained_sequence
+from .version_history import contained_sequence
 
 _COMPACT_BYTES = 16 << 20
 """A journal has at least so many bytes when it is compacted, and twice as many as after the last time."""

@@ -8,7 +8,7 @@ from nann.catalog import LiveCorpus
 from nann.catalog.journal import journal_path
 
 from .engines.item_encoder import item_encoder
-from .history import CurrentBundle
+from .version_history import CurrentBundle
 
 
 class CurrentCorpus:

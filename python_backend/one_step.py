@@ -1,4 +1,4 @@
-"""From the requests that clients send to searches without a model of Triton in between: features and user states."""
+"""The steps before a search in the process of beam_retrieval, for `nann serve --steps one` and `two`."""
 
 from __future__ import annotations
 

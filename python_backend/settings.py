@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nann.errors import InvalidInputError
-from nann.kernels import core_count
+from nann.threads import core_count
 
 CATALOG_STREAM_VARIABLE = "NANN_CATALOG_STREAM"
 """Environment variable that tells the catalog of `nann serve --catalog-stream`; empty or not set: there is none."""

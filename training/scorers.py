@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from nann.bundle import SCORER_FILE, Bundle
 from nann.errors import BundleError
 from nann.item_rows import ItemRows, candidate_tensor
-from nann.kernels import core_count
 from nann.scorer import Float32Array, Int32Array, score_in_blocks, shared_by
 from nann.signature import BEHAVIORS, CANDIDATE_SCORES, PROFILE_CODES, USER_STATE
+from nann.threads import core_count
 
 _BLOCK_PAIRS = 200_000
 """(user, candidate) pairs per call; the activations of more would take gigabytes."""

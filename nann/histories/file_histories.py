@@ -105,11 +105,6 @@ class FileHistories:
         """The number of users, U."""
         return len(self._content.users)
 
-    @property
-    def behavior_count(self) -> int:
-        """The number of behaviours of all users."""
-        return len(self._content.items)
-
     def read(self, user_ids: Sequence[bytes]) -> list[UserHistory | None]:
         """What the store has of each user; None: it does not know the user."""
         self._follow()

@@ -22,7 +22,7 @@ from ...training.search.measured_users import MeasuredUsers
 from ...training.studies.measures.inner_product_index import InnerProductIndex
 from ...training.studies.measures.other_retrievers import ScoredPool
 from ..benchmark import Benchmark, BenchSettings, Json, Say
-from ..corpora.offline import OfflineUsers
+from ..corpora.offline import OfflineUsers, one_by_one
 
 NAME = "cascade"
 LEVELS, RECALLS = (0.8, 0.9, 0.95, 0.98, 0.99), (0.95, 0.99)
@@ -61,7 +61,7 @@ def compare(users: OfflineUsers, first_stage: InnerProductIndex, timed: int, rep
         for way, settings in ways.items()
     }
     say(f"{NAME}: timing")
-    runs = {one.words: partial(_each, one.run, timed) for row in picked.values() for one in row if one is not None}
+    runs = {one.words: partial(one_by_one, one.run, timed) for row in picked.values() for one in row if one is not None}
     ms = alternate(runs, repeats)
     rows = []
     for place, (metric, share) in enumerate(wanted):
@@ -112,11 +112,6 @@ def _least(judge: MeasuredUsers, metric: str, share: float) -> float:
 def _fewest(settings: Sequence[_Setting], metric: str, least: float) -> _Setting | None:
     reached = [one for one in settings if one.point[metric] >= least]
     return min(reached, key=lambda one: one.point["evaluations"], default=None)
-
-
-def _each(run: Callable[[slice], object], users: int) -> None:
-    for row in range(users):
-        run(slice(row, row + 1))
 
 
 def two_sided(users: OfflineUsers) -> Float32Array:

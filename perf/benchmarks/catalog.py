@@ -160,18 +160,31 @@ def _deleted(server: TritonServer, bundle: Bundle, users: int, searches: int) ->
 
 def _markdown(result: Json) -> str:
     corpora, deletes = result["corpora"], result["deletes"]
-    header = [
-        "items",
-        "added",
-        "upserts/s",
-        "watched",
-        "retrievable p50 ms",
-        "retrievable p99 ms",
-        "upsert p50 ms",
-        "upsert p99 ms",
-    ]
-    header += ["searches/s beside", "their p50 ms"]
-    found = [
+    return (
+        "Planted vectors (as in the growth of the corpus) and a scorer of inner products that takes item rows, "
+        f"{result['search']}, as installed by default. Items are added until they are {ADDED_SHARE:.0%} of the corpus. "
+        f"The last ones come at {UPSERTS_PER_S:g} a second beside {result['clients']} clients in a closed loop. Each "
+        f"is the best item of a user, and {result['probers']} further clients ask as fast as they can for the users of "
+        "as many of them as they are able to watch, several in a request. Retrievable: from the begin of the request "
+        f"that adds an item to the end of the first answer with it.\n\n{_found_table(corpora)}\n\n"
+        "What the added items cost: one client asks a server with all of them and a server without any in turn; p50. "
+        "The server without is asked twice: the second ratio says how much is chance.\n\n"
+        f"{_cost_table(corpora)}\n\n"
+        f"Deletions: {deletes['deleted']:,} items, {deletes['deleted_of_added']:,} of them added ones, are deleted "
+        f"beside {deletes['searches']:,} searches ({deletes['searches_per_s']:,.0f} a second, {_USERS_PER_REQUEST} "
+        f"users in a request, {result['clients']} clients, {deletes['items']:,} items). Each is the best item of a "
+        f"user who was answered last. Answers to searches that began after the acknowledgement hold "
+        f"{deletes['returned']:,} of them."
+    )
+
+
+_FOUND_MS = ("retrievable_p50_ms", "retrievable_p99_ms", "upsert_p50_ms", "upsert_p99_ms")
+
+
+def _found_table(corpora: Sequence[Json]) -> str:
+    columns = ["items", "added", "upserts/s", "watched", "retrievable p50 ms", "retrievable p99 ms"]
+    columns += ["upsert p50 ms", "upsert p99 ms", "searches/s beside", "their p50 ms"]
+    rows = [
         [
             f"{one['items']:,}",
             f"{one['added']:,}",
@@ -183,7 +196,11 @@ def _markdown(result: Json) -> str:
         ]
         for one in corpora
     ]
-    cost = [
+    return table(columns, rows)
+
+
+def _cost_table(corpora: Sequence[Json]) -> str:
+    rows = [
         [
             f"{one['items']:,}",
             f"{one['added']:,}",
@@ -195,25 +212,7 @@ def _markdown(result: Json) -> str:
         ]
         for one in corpora
     ]
-    return (
-        "Planted vectors (as in the growth of the corpus) and a scorer of inner products that takes item rows, "
-        f"{result['search']}, as installed by default. Items are added until they are {ADDED_SHARE:.0%} of the corpus. "
-        f"The last ones come at {UPSERTS_PER_S:g} a second beside {result['clients']} clients in a closed loop. Each "
-        f"is the best item of a user, and {result['probers']} further clients ask as fast as they can for the users of "
-        "as many of them as they are able to watch, several in a request. Retrievable: from the begin of the request "
-        f"that adds an item to the end of the first answer with it.\n\n{table(header, found)}\n\n"
-        "What the added items cost: one client asks a server with all of them and a server without any in turn; p50. "
-        "The server without is asked twice: the second ratio says how much is chance.\n\n"
-        f"{table(['items', 'added', 'requests', 'without ms', 'with ms', 'ratio', 'without, again'], cost)}\n\n"
-        f"Deletions: {deletes['deleted']:,} items, {deletes['deleted_of_added']:,} of them added ones, are deleted "
-        f"beside {deletes['searches']:,} searches ({deletes['searches_per_s']:,.0f} a second, {_USERS_PER_REQUEST} "
-        f"users in a request, {result['clients']} clients, {deletes['items']:,} items). Each is the best item of a "
-        f"user who was answered last. Answers to searches that began after the acknowledgement hold "
-        f"{deletes['returned']:,} of them."
-    )
-
-
-_FOUND_MS = ("retrievable_p50_ms", "retrievable_p99_ms", "upsert_p50_ms", "upsert_p99_ms")
+    return table(["items", "added", "requests", "without ms", "with ms", "ratio", "without, again"], rows)
 
 
 def _headline(result: Json) -> dict[str, Json]:

@@ -1,8 +1,9 @@
 """Compares the search with two other ways to a top list of the same scorer: scoring every item, and a cascade.
 
-All run in one process with the same onnxruntime session, one user at a time, without a server. The cascade's first
-stage takes the best n items by light score, found by graph search; the second stage scores these. n is the smallest
-that reaches 99% of the recall, or of the coverage, of the search that the bundle recommends ("ours").
+All run in one process with the same onnxruntime session, one user at a time, without a server. The cascade here has
+this product's own first stage: the light walk takes the best n items by light score, and the scorer orders them. So it
+shows what the rounds of the search add. n is the smallest that reaches 99% of the recall, or of the coverage, of the
+search that the bundle recommends ("ours"). The benchmark `cascade` has hnswlib as the first stage.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ...training.reports.text import MISSING, percent, table
 from ...training.search.measured_users import MeasuredUsers
 from ...training.studies.measures.other_retrievers import ScoredPool
 from ..benchmark import Benchmark, BenchSettings, Json, Say
-from ..corpora.offline import OfflineUsers
+from ..corpora.offline import OfflineUsers, one_by_one
 
 LABELS = {
     ENTRY_SEEDS: "search, entry seeds",
@@ -63,7 +64,7 @@ def compare(users: OfflineUsers, timed: int, repeats: int, say: Say) -> Json:
         methods[f"cascade_{metric}"] = judge.point(cascade(users, n, top_k), n)
         runs[f"cascade_{metric}"] = partial(cascade, users, n, top_k)
     say(f"retrieval: timing {', '.join(runs)}")
-    times = alternate({name: _each(run, timed) for name, run in runs.items()}, repeats)
+    times = alternate({name: partial(one_by_one, run, timed) for name, run in runs.items()}, repeats)
     for name, ms in times.items():
         methods[name]["ms"] = ms / timed
     methods["exhaustive"] = {**judge.point(exact, users.bundle.item_count), "ms": _exhaustive_ms(users, top_k, repeats)}
@@ -80,17 +81,13 @@ def compare(users: OfflineUsers, timed: int, repeats: int, say: Say) -> Json:
 
 def cascade(users: OfflineUsers, n: int, top_k: int, rows: slice = slice(None)) -> Int32Array:
     """The n best by light score, found by the light walk on the graph, re-ranked by the scorer: `int32[U, top_k]`."""
-    some = users.batch[rows]
-    wide = [SeedParams(n, 2 * n + _LEAST_EF)] * len(some)
-    found = light_walk(users.bundle.index, some, wide, threads=1).items
-    return ScoredPool.of(users.scorer, some.states, found).best(n, top_k).items
+    states = users.batch.states[rows]
+    wide = [SeedParams(n, 2 * n + _LEAST_EF)] * len(states)
+    found = light_walk(users.bundle.index, states, wide, None, threads=1).items
+    return ScoredPool.of(users.scorer, states, found).best(n, top_k).items
 
 
 _Run = Callable[[slice], object]
-
-
-def _each(run: _Run, users: int) -> Callable[[], object]:
-    return lambda: [run(slice(row, row + 1)) for row in range(users)]
 
 
 def _cascade_sizes(users: OfflineUsers, judge: MeasuredUsers, ours: dict[str, float]) -> dict[str, int]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from nann.bundle import Bundle
-from nann.kernels import core_count
 from nann.native_scorer import native_refusal
 from nann.scorer import Float32Array, Int32Array
 from nann.signature import SCORER
+from nann.threads import core_count
 
 from ...python_backend.engines.native_model import NativeModel
 from ...python_backend.engines.onnx_model import EmbeddedScorer

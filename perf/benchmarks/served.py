@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nann.kernels import core_count
 from nann.search_params import SearchParams
 from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, FEATURE_TRANSFORM, SCORER, USER_ENCODER
+from nann.threads import core_count
 
 from ...python_backend.server.triton import TritonServer
 from ...training.reports.plots import COLORS, figure

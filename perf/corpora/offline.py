@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nann.beam_search import beam_search
@@ -62,3 +63,9 @@ class OfflineUsers:
             whole_ns = time.perf_counter_ns() - start
         stages = {**clock.elapsed_ns, "python": whole_ns - sum(clock.elapsed_ns.values())}
         return {name: elapsed_ns / users / 1e6 for name, elapsed_ns in stages.items()}
+
+
+def one_by_one(run: Callable[[slice], object], users: int) -> None:
+    """Runs something for the first users, each alone."""
+    for row in range(users):
+        run(slice(row, row + 1))

@@ -26,7 +26,7 @@ from nann.scorer import Float32Array
 from nann.search_input import UserBatch
 
 from ...python_backend.repository.install import install_bundle
-from ...python_backend.server.install import triton_at
+from ...python_backend.server.triton_install import triton_at
 from ...training.config import TrainingConfig
 from ...training.data.prepared import PreparedData
 from ...training.reports.report import Part, Report

@@ -20,9 +20,9 @@ from ...python_backend.engines.onnx_model import EmbeddedScorer
 from ...python_backend.engines.recorded import AUTO, recorded_engine
 from ...python_backend.repository.configs import write_made_configs
 from ...python_backend.repository.install import install_bundle
-from ...python_backend.server.install import TritonInstall
 from ...python_backend.server.ports import free_ports
 from ...python_backend.server.triton import ServerOptions, TritonServer
+from ...python_backend.server.triton_install import TritonInstall
 from ...python_backend.version_folder import ONE, SEPARATE
 
 TARGET = "embedded"

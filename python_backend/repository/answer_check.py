@@ -33,10 +33,10 @@ from nann.signature import (
 
 from ..engines.item_encoder import item_encoder
 from ..engines.onnx_model import EmbeddedScorer, OnnxModel
-from ..history import release_path
 from ..server.control import ModelControl
 from ..server.served_form import ServedForm
 from ..version_folder import ONNX_FILE
+from ..version_history import release_path
 
 CHECKED_USERS = 4
 MIN_OVERLAP = 0.9

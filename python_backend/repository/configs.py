@@ -1,6 +1,6 @@
 """The configurations in a model repository: copies of the hand-written ones, and those made from them.
 
-The scorer's name one input by the form of the bundle: `candidates`, or `candidate_rows` for a bundle with item rows.
+The input of the scorer's is `candidates`, or `candidate_rows` where the bundle has item rows.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from nann.signature import (
     TensorSpec,
 )
 
-from ..history import VERSIONS_FOLDER, bundle_of, release_path
 from ..version_folder import (
     CATALOG_VERSION,
     EMBEDDED,
@@ -41,6 +40,7 @@ from ..version_folder import (
     TORCH,
     TWO,
 )
+from ..version_history import VERSIONS_FOLDER, bundle_of, release_path
 from .config_text import with_blocks_of, with_instances, with_parameter, without_blocks
 from .instances import recorded_instances
 from .tensorrt_configs import WARMUP_FOLDER

@@ -20,10 +20,10 @@ from pathlib import Path
 from nann.errors import DeployError, NannError
 from nann.signature import BEAM_RETRIEVAL, ENSEMBLE, SCORER
 
-from ..history import Versions, bundle_of, release_path
 from ..server.control import CHANGING, READY, ModelControl
 from ..server.repository_lock import repository_lock
 from ..server.served_form import ServedForm
+from ..version_history import Versions, bundle_of, release_path
 from .answer_check import check_release
 from .configs import made_configs, pin_ensemble, write_made_configs
 from .install import check_new, choose_version, open_artefacts

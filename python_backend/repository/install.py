@@ -9,12 +9,12 @@ from pathlib import Path
 from nann.bundle import Bundle
 from nann.bundle_check import check_servable
 from nann.errors import BundleError, ConfigError
-from nann.kernels import core_count
 from nann.plans import Plans
+from nann.threads import core_count
 
-from ..history import Versions, bundle_of, release_path
 from ..server.repository_lock import repository_lock
 from ..version_folder import TEMPLATE, TENSORRT, bundle_artefacts
+from ..version_history import Versions, bundle_of, release_path
 from .configs import copy_template, pin_ensemble, search_bounds, write_made_configs
 from .instances import fitting_instances, record_instances
 from .versions import (

@@ -27,8 +27,8 @@ from nann.errors import ConfigError, DeployError
 from nann.plans import PLANS_FILE, Plans, plan_file
 from nann.signature import BEAM_RETRIEVAL, MODELS
 
-from ..history import VERSIONS_FOLDER, Versions, release_path, versions_folder
 from ..version_folder import PLAN_FILE, TEMPLATE, TENSORRT, bundle_artefacts
+from ..version_history import VERSIONS_FOLDER, Versions, release_path, versions_folder
 from .tensorrt_configs import WARMUP_FOLDER, tensorrt_addition, write_warmup
 
 DEFAULT_KEPT_VERSIONS = 3

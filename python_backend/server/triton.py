@@ -23,7 +23,6 @@ from ..version_folder import EMBEDDED, ONE, SEPARATE, STEPS_CONFIGS
 from .admin_key import ADMIN_HEADER, GRPC_ADMIN_HEADER
 from .control import ModelControl
 from .hidden_key import hidden_key
-from .install import TritonInstall, find_triton, has_gpu
 from .log import NO_GPU_LINES, LogRelay, failure_lines
 from .ports import address_of, check_ports, raise_file_limit
 from .process_group import ProcessGroup
@@ -31,6 +30,7 @@ from .processes import DEAD, child_processes
 from .repository_lock import repository_lock
 from .shared_memory import FOLDER, PREFIX, own_regions, remove_dead
 from .tls import ServerTls
+from .triton_install import TritonInstall, find_triton, has_gpu
 
 # No client of a retrieval server needs these, and shared memory has had security holes.
 _RESTRICTED_APIS = "shared-memory,model-repository,trace,logging"

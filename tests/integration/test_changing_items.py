@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 
 import numpy as np
 import pytest
+from support.background import Background
 from support.cli_commands import nann, refused
 from support.live_bundle import ITEMS, attributes, item_ids, make_bundle
 from support.own_server import ADMIN_KEY, own_server
@@ -39,33 +39,27 @@ def change(control, ids, texts) -> dict:
     )
 
 
-class Asking:
+class Asking(Background):
     """Threads that search all the time; `answers` has for each answer when its request began, and its ids."""
 
     def __init__(self, url: str, threads: int = 3) -> None:
         self.answers: list[tuple[float, set[int]]] = []
-        self._end = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(url, number)) for number in range(threads)]
+        self._url = url
+        super().__init__(threads)
 
     def __enter__(self) -> Asking:
-        for thread in self._threads:
-            thread.start()
+        super().__enter__()
         wait_until(lambda: len(self.answers) > 5)
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join()
 
     def more(self, count: int) -> None:
         enough = len(self.answers) + count
         wait_until(lambda: len(self.answers) >= enough)
 
-    def _ask(self, url: str, number: int) -> None:
+    def work(self, number: int) -> None:
         rng = np.random.default_rng(number)
-        with RetrievalClient(url, timeout_s=30) as client:
-            while not self._end.is_set():
+        with RetrievalClient(self._url, timeout_s=30) as client:
+            while not self.ended.is_set():
                 history = ALL[rng.integers(10, 60, 5)].tolist()
                 entry = ("layers", "seeds")[int(rng.integers(2))]
                 begun = time.monotonic()

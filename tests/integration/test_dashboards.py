@@ -6,11 +6,11 @@ import contextlib
 import json
 import re
 import subprocess
-import threading
 
 import pytest
 import yaml
 from support import observed, prometheus
+from support.background import Background
 from support.live_bundle import FAILING_INDEX, item_ids
 from support.own_server import own_server
 from support.redis_server import running_redis
@@ -46,27 +46,19 @@ def watched(live_bundle_path, tmp_path_factory):
         ) as server,
         prometheus.running(server.metrics_url, folder / "prometheus") as running,
         RetrievalClient(server.grpc_url, timeout_s=20) as client,
-        asking(client),
+        Asking(client),
     ):
         yield running
 
 
-class asking:  # noqa: N801 - a context manager
+class Asking(Background):
     """Sends good requests, and some that fail, until the end."""
 
     def __init__(self, client: RetrievalClient) -> None:
         self._client = client
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        super().__init__()
 
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _run(self) -> None:
+    def work(self, number: int) -> None:
         for ids in observed.users(100_000):
             for history, parameters in (
                 (ids, {}),
@@ -76,7 +68,7 @@ class asking:  # noqa: N801 - a context manager
             ):
                 with contextlib.suppress(NannError):
                     self._client.retrieve(history, **parameters)
-            if self._end.wait(0.05):
+            if self.ended.wait(0.05):
                 return
 
 

@@ -19,12 +19,12 @@ from support.under_load import MIXED, Load, asked_for_readiness
 from nann.bundle import Bundle, write_manifest
 from nann.clients import RetrievalClient
 from nann.errors import BundleError, ConfigError, DeployError, ServerUnavailable
-from nann.python_backend.history import Versions
 from nann.python_backend.repository import deploy as deployment
 from nann.python_backend.repository.deploy import deploy, rollback_online
 from nann.python_backend.repository.install import install_bundle, install_if_new
 from nann.python_backend.server.control import ModelControl
 from nann.python_backend.server.triton import TritonServer
+from nann.python_backend.version_history import Versions
 from nann.signature import MODELS
 
 pytestmark = pytest.mark.triton
@@ -258,7 +258,7 @@ FULL_DISK = """
 import sys
 from pathlib import Path
 from nann.errors import DeployError
-from nann.python_backend.history import Versions
+from nann.python_backend.version_history import Versions
 from nann.python_backend.repository.install import install_bundle
 
 first, second, repository = map(Path, sys.argv[1:])

@@ -17,10 +17,10 @@ from support.waiting import wait_until
 
 from nann.bundle import Bundle
 from nann.errors import DeployError, NannError
-from nann.python_backend.history import Versions
 from nann.python_backend.repository.deploy import deploy
 from nann.python_backend.server.control import ModelControl
 from nann.python_backend.server.processes import DEAD, child_processes, served_model
+from nann.python_backend.version_history import Versions
 from nann.signature import MODELS, PROCESSES
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow, pytest.mark.timeout(7200)]

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from support.background import Background
 from support.live_bundle import item_ids, make_bundle
 from support.own_server import edited
 from support.serve_process import Serve, serving
@@ -59,7 +60,7 @@ class Group:
     asked: object = None
 
 
-class Changing:
+class Changing(Background):
     """A thread that adds, changes and deletes items of one group after the other, until the context ends."""
 
     def __init__(self, bundle, seed: int) -> None:
@@ -71,26 +72,17 @@ class Changing:
         self._items = SIZE * len(self.groups)
         self._vectors = bundle.item_rows.base[:SIZE], bundle.light_vectors[:SIZE]
         self._random = random.Random(seed)
-        self._end = threading.Event()
         self.lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Changing:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
+        super().__init__()
 
     def more(self, count: int) -> None:
         """Waits for so many more acknowledgements."""
         enough = self.acknowledged + count
         wait_until(lambda: self.acknowledged >= enough)
 
-    def _run(self) -> None:
+    def work(self, _number: int) -> None:
         number = 0
-        while not self._end.is_set():
+        while not self.ended.is_set():
             time.sleep(0.002)
             with self.lock:
                 if not self.url:
@@ -135,37 +127,26 @@ class Changing:
         control.catalog("upsert_items", tensors)
 
 
-class Searching:
+class Searching(Background):
     """Threads that search all the time; `answers` has for each answer when its request began, and its ids."""
 
     def __init__(self, threads: int = 2) -> None:
         self.url = ""
         self.answers: list[tuple[float, set[int]]] = []
-        self._end = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(threads)]
-
-    def __enter__(self) -> Searching:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join()
+        super().__init__(threads)
 
     def more(self, count: int) -> None:
         """Waits for so many more answers."""
         enough = len(self.answers) + count
         wait_until(lambda: len(self.answers) >= enough)
 
-    def _run(self, number: int) -> None:
+    def work(self, number: int) -> None:
         rng = np.random.default_rng(number)
-        wait_until(lambda: self.url or self._end.is_set())
-        while not self._end.is_set():
+        wait_until(lambda: self.url or self.ended.is_set())
+        while not self.ended.is_set():
             url = self.url
             with RetrievalClient(url, timeout_s=30) as client:
-                while not self._end.is_set() and url == self.url:
+                while not self.ended.is_set() and url == self.url:
                     history = [ALL[index] for index in rng.integers(250, 800, 5)]
                     begun = time.monotonic()
                     try:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 import numpy as np
 import pytest
+from support.background import Background
 from support.cli_commands import nann
 from support.live_bundle import ITEMS, item_ids, make_bundle
 from support.own_server import own_server
@@ -23,7 +23,7 @@ ALL = item_ids()
 KEY = "fedcba9876543210"
 
 
-class Changing:
+class Changing(Background):
     """A thread that adds items and deletes others, one batch after the other, and keeps what was acknowledged."""
 
     def __init__(self, control, bundle: Bundle) -> None:
@@ -31,16 +31,7 @@ class Changing:
         self.deleted: list[int] = []
         self.failed: list[Exception] = []
         self._control, self._bundle = control, bundle
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._change)
-
-    def __enter__(self) -> Changing:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
+        super().__init__()
 
     def add(self, item_id: int, like: int, times: float = 0.5) -> None:
         self._control.catalog(
@@ -54,9 +45,9 @@ class Changing:
         )
         self.added.append(item_id)
 
-    def _change(self) -> None:
+    def work(self, _number: int) -> None:
         number = 0
-        while not self._end.is_set() and number < 900:
+        while not self.ended.is_set() and number < 900:
             number += 1
             try:
                 self.add(5 + 3 * number, like=number)

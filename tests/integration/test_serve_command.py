@@ -24,9 +24,9 @@ from nann.clients import RetrievalClient
 from nann.errors import ServerError
 from nann.python_backend.engines.recorded import recorded_engine
 from nann.python_backend.repository.install import install_bundle
-from nann.python_backend.server.install import find_triton
 from nann.python_backend.server.stub_supervisor import child_processes
 from nann.python_backend.server.triton import TritonServer
+from nann.python_backend.server.triton_install import find_triton
 
 pytestmark = pytest.mark.triton
 

@@ -20,8 +20,8 @@ from nann.clients import RetrievalClient
 from nann.errors import ServerError
 from nann.python_backend.repository.configs import check_target
 from nann.python_backend.repository.install import install_bundle
-from nann.python_backend.server.install import TritonInstall
 from nann.python_backend.server.triton import TritonServer
+from nann.python_backend.server.triton_install import TritonInstall
 from nann.shape_grid import ShapeGrid
 
 pytestmark = pytest.mark.triton

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 import urllib.request
 
 import numpy as np
 import pytest
+from support.background import Background
 from support.cli_commands import nann
 from support.live_bundle import item_ids
 from support.own_server import edited, own_server
@@ -92,23 +92,15 @@ def test_the_store_is_an_option_of_serve_that_a_restart_keeps(live_bundle_path, 
     assert (refused.code, "is no store of histories" in refused.stderr) == (2, True)
 
 
-class Asking:
+class Asking(Background):
     """A thread that asks for a user again and again."""
 
     def __init__(self, url: str) -> None:
         self.statuses: list[int] = []
         self.failures: list[NannError] = []
         self.slowest_ms = 0.0
-        self._url, self._stop = url, threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Asking:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._url = url
+        super().__init__()
 
     def more(self, status: int) -> None:
         """Waits for ten answers in a row with this status."""
@@ -118,9 +110,9 @@ class Asking:
             lambda: (self.statuses[-20:], self.failures),
         )
 
-    def _run(self) -> None:
+    def work(self, number: int) -> None:
         with RetrievalClient(self._url, timeout_s=30) as client:
-            while not self._stop.is_set():
+            while not self.ended.is_set():
                 try:
                     result = client.retrieve(IDS[[70, 71]].tolist(), user_id="17")
                     self.statuses.append(int(result.status[0]))

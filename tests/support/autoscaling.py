@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 import re
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import yaml
 
+from support.background import Background
 from support.elastic_fleet import ElasticFleet
 from support.helm import ROOT, template
 
@@ -109,7 +109,7 @@ class Moment:
     ready: int
 
 
-class Controller:
+class Controller(Background):
     """Applies an autoscaler to a fleet every `sync_s` seconds, in a thread, until the context ends.
 
     `moments` has what it saw. A query without a value changes nothing, as in Kubernetes.
@@ -120,19 +120,10 @@ class Controller:
     ) -> None:
         self.moments: list[Moment] = []
         self._autoscaler, self._fleet, self._query, self._sync_s = Autoscaler(rules), fleet, query, sync_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        super().__init__()
 
-    def __enter__(self) -> Controller:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._sync_s):
+    def work(self, number: int) -> None:
+        while not self.ended.wait(self._sync_s):
             samples = self._query(self._autoscaler.rules.query)
             if not samples:
                 continue

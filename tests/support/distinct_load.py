@@ -12,6 +12,7 @@ import numpy as np
 from nann.bundle import Bundle
 from nann.clients import RetrievalClient
 from nann.errors import NannError
+from support.background import Background
 from support.live_bundle import ITEMS, item_ids
 from support.reference import OfflineEnsemble
 from support.waiting import wait_until
@@ -22,7 +23,7 @@ _TOP_KS = (3, 7, 11, 20, 33, 50)
 
 
 @dataclass
-class DistinctLoad:
+class DistinctLoad(Background):
     """Threads that send requests of different users, user counts and `top_k`, until the context ends.
 
     Attributes:
@@ -49,20 +50,13 @@ class DistinctLoad:
         params = replace(self.bundle.search_params, top_k=max(_TOP_KS))
         self._users = [rng.choice(item_ids()[10:ITEMS], 8, replace=False).tolist() for _ in range(_HISTORIES)]
         self._expected = [offline.retrieve(user, params)[0] for user in self._users]
-        self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._running = [threading.Thread(target=self._ask, args=(number,)) for number in range(self.threads)]
+        super().__init__(self.threads)
 
     def __enter__(self) -> DistinctLoad:
-        for thread in self._running:
-            thread.start()
+        super().__enter__()
         self.wait_for_answers(20)
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._running:
-            thread.join()
 
     def wait_for_answers(self, count: int, timeout_s: float = 90) -> float:
         """Waits until `count` more requests were answered rightly; returns the seconds it took."""
@@ -70,10 +64,10 @@ class DistinctLoad:
         wait_until(lambda: self.right >= enough, lambda: (self.right, self.failures), timeout_s)
         return time.monotonic() - start
 
-    def _ask(self, number: int) -> None:
+    def work(self, number: int) -> None:
         rng = np.random.default_rng(number)
         with RetrievalClient(self.url, timeout_s=30, retry=False) as client:
-            while not self._stop.is_set():
+            while not self.ended.is_set():
                 chosen = rng.choice(_HISTORIES, rng.integers(1, _MOST_USERS + 1), replace=False)
                 top_k = int(rng.choice(_TOP_KS))
                 try:

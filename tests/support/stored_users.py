@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from nann.histories import Events
 from nann.histories.file_histories import write_histories
+from support.history_events import events_of
 from support.live_bundle import item_ids
 
 HISTORIES: dict[str, list[int]] = {
@@ -20,9 +19,7 @@ HISTORIES: dict[str, list[int]] = {
 
 def events() -> Events:
     """The histories as events."""
-    items = np.array([item for one in HISTORIES.values() for item in one])
-    indptr = np.append(0, np.cumsum([len(one) for one in HISTORIES.values()]))
-    return Events([user.encode() for user in HISTORIES], indptr, np.arange(len(items)), items)
+    return events_of({user.encode(): list(enumerate(items)) for user, items in HISTORIES.items()})
 
 
 def write_store(folder: Path) -> Path:

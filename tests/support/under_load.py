@@ -15,6 +15,7 @@ from nann.bundle import Bundle
 from nann.clients import RetrievalClient
 from nann.errors import NannError
 from nann.python_backend.server.triton import TritonServer
+from support.background import Background
 from support.live_bundle import ITEMS, item_ids
 from support.reference import OfflineEnsemble
 from support.serve_process import Serve
@@ -32,7 +33,7 @@ class Failure:
 
 
 @dataclass
-class Load:
+class Load(Background):
     """Threads that send requests with almost no pause, until the context ends.
 
     `answers` counts answers by name of the bundle that gives exactly this answer; `times_s` holds when each came.
@@ -52,19 +53,12 @@ class Load:
         self._users = [item_ids()[rng.integers(10, ITEMS, rng.integers(3, 12))].tolist() for _ in range(USERS)]
         offline = {name: OfflineEnsemble(bundle) for name, bundle in self.bundles.items()}
         self._expected = {name: [oracle.retrieve(user)[:2] for user in self._users] for name, oracle in offline.items()}
-        self._stop = threading.Event()
-        self._running = [threading.Thread(target=self._ask, args=(number,)) for number in range(self.threads)]
+        super().__init__(self.threads)
 
     def __enter__(self) -> Load:
-        for thread in self._running:
-            thread.start()
+        super().__enter__()
         self.wait_for(lambda: sum(self.answers.values()) >= 2 * self.threads)
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._running:
-            thread.join()
 
     def wait_for(self, condition) -> None:
         wait_until(condition, lambda: (self.answers, self.failures[-3:]))
@@ -74,10 +68,10 @@ class Load:
         enough = sum(self.answers.values()) + self.threads + count
         self.wait_for(lambda: sum(self.answers.values()) >= enough)
 
-    def _ask(self, number: int) -> None:
+    def work(self, number: int) -> None:
         with RetrievalClient(self.url, self.protocol, timeout_s=30, retry=self.retry) as client:
             turn = number
-            while not self._stop.is_set():
+            while not self.ended.is_set():
                 turn += 1
                 try:
                     result = client.retrieve(self._users[turn % USERS])

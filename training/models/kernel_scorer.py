@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from .attribute_bag import AttributeBag
+from .kernel_terms import Gates, by_age, forgetting
 from .layers import ProfileTransformer
 from .scorer import Scorer
 from .unknown_ids import UnknownIds
@@ -32,12 +33,9 @@ from .unknown_ids import UnknownIds
 MAX_SIMILARITY = 12.0
 """Similarities are cut here before the exponential: e^12 times a long history is far from overflow."""
 _EMBEDDING_STD = 0.05
-_FORGETTING, _FORGETTING_UNTIL = 0.2, 20
-"""At the start a behaviour of age a weighs exp(-0.2 min(a, 20))."""
 _REPEAT_WEIGHT = 4.0
 """An item of the history starts log(1 + e^4) above others, and grows by about 1 for each e-fold of its count: from 0 it
 would take most of a training to learn that the first purchase tells more than all that follow."""
-_GATE_SCALE = 0.3
 
 
 class KernelUser(NamedTuple):
@@ -128,8 +126,8 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
             self.unknown_ids = UnknownIds(item_counts > 0, config.id_dropout, width)
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.key, self.query = _identity(width), _identity(width)
-        self.recency = nn.Parameter(_forgetting(config.sequence_length))
-        self.head_recency = nn.Parameter(_forgetting(attended).repeat(heads, 1))
+        self.recency = nn.Parameter(forgetting(config.sequence_length))
+        self.head_recency = nn.Parameter(forgetting(attended).repeat(heads, 1))
         self.repeat_recency = nn.Parameter(torch.full((config.sequence_length * self.kernel.repeats,), _REPEAT_WEIGHT))
         self.user_network = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), _zeros(2 * width, width))
         self.profile_network: nn.Sequential | None = None
@@ -141,8 +139,8 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         self.heads_on = heads > 0
         self.head_keys, self.head_queries = (nn.Parameter(torch.eye(width).repeat(heads, 1, 1)) for _ in range(2))
         self.temperatures = nn.Parameter(torch.linspace(0.5, 1.5, heads) if heads > 1 else torch.ones(heads))
-        self.head_gates = _Gates(heads, width, len(item_counts), 0.0)
-        self.repeat_gates = _Gates(int(self.kernel.repeats), width, len(item_counts), 1.0)
+        self.head_gates = Gates(heads, width, len(item_counts), 0.0)
+        self.repeat_gates = Gates(int(self.kernel.repeats), width, len(item_counts), 1.0)
         # What is empty trains nothing, and DistributedDataParallel would wait for its gradient.
         for parameter in self.parameters():
             parameter.requires_grad_(parameter.numel() > 0)
@@ -180,9 +178,9 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         shift = log_popularity[rows[known]] - self.log_popularity[known]
         self.item_bias.weight[known] += self.popularity * shift[:, None]
         for gates in (self.head_gates, self.repeat_gates):
-            gates.start.add_(_GATE_SCALE * (gates.usual + math.log(len(log_popularity))) * gates.item[:, -1])
+            gates.keep_scores(len(log_popularity))
 
-    def _gates(self) -> list[_Gates]:
+    def _gates(self) -> list[Gates]:
         """Of the terms that take part in the score, heads first."""
         return [self.head_gates, self.repeat_gates] if self.heads_on else [self.repeat_gates]
 
@@ -281,7 +279,7 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         keys = self.key(embedded)
         # Each behaviour's age as each context sees it; negative for what comes after it: [R, G, T].
         ages = rows.ends[..., None] - 1 - torch.arange(keys.shape[1], device=keys.device)
-        users = self.user_vector(_by_age(self.recency, ages), keys, rows.profile_codes)  # [R, G, d - 1]
+        users = self.user_vector(by_age(self.recency, ages), keys, rows.profile_codes)  # [R, G, d - 1]
         directions = vectors[:, :-1]
         scores = users @ directions.T + vectors[:, -1]
         of_users = torch.cat([each.of_user(users) for each in self._gates()], dim=-1)  # [R, G, E]
@@ -293,9 +291,9 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         for head in range(self.kernel.heads if self.heads_on else 0):
             queries = directions @ (self.head_queries[head] * self.temperatures[head])
             similar = (keys @ self.head_keys[head] @ queries.T).clamp(max=MAX_SIMILARITY).exp()  # [R, T, C]
-            scores = scores + gated(_by_age(self.head_recency[head], ages) @ similar, head)
+            scores = scores + gated(by_age(self.head_recency[head], ages) @ similar, head)
         if self.kernel.repeats:
-            weights = _by_age(self.repeat_recency, ages)
+            weights = by_age(self.repeat_recency, ages)
             places = rows.candidates[:, None].expand_as(weights)
             found = weights.new_zeros(*users.shape[:2], len(vectors) + 1).scatter_add(2, places, weights)
             scores = scores + gated(found[..., :-1], -1)
@@ -314,28 +312,6 @@ class KernelScorer(Scorer[KernelUser, KernelItem]):
         return vectors
 
 
-class _Gates(nn.Module):
-    """How much each of some terms counts, by user and item.
-
-    The item's popularity matters too: that an unpopular item is in the history tells the more.
-    """
-
-    def __init__(self, count: int, width: int, items: int, start: float) -> None:
-        super().__init__()
-        self.usual = -math.log(items)  # popularity if all items had the same
-        self.start = nn.Parameter(torch.full((count,), start))
-        self.user = nn.Parameter(torch.zeros(count, width))
-        self.item = nn.Parameter(torch.zeros(count, width + 1))
-
-    def of_user(self, vector: Tensor) -> Tensor:
-        """float[..., d - 1] -> float[..., count]."""
-        return self.start + _GATE_SCALE * vector @ self.user.T
-
-    def of_item(self, vector: Tensor) -> Tensor:
-        """e_v, float[..., d] -> float[..., count]."""
-        return _GATE_SCALE * (vector @ self.item.T - self.usual * self.item[:, -1])
-
-
 def _in_history(user: KernelUser, items: Tensor) -> Tensor:
     """The sum of r_r over the behaviours that are each item: int[B or 1, C] -> float[B, C]."""
     if len(items) > 1:
@@ -349,11 +325,6 @@ def _in_history(user: KernelUser, items: Tensor) -> Tensor:
     return weights.new_zeros(len(weights), len(distinct)).scatter_add(1, nearest, weights)[:, places]
 
 
-def _by_age(recency: Tensor, ages: Tensor) -> Tensor:
-    """exp(recency), float[A], at each age; 0 where the age is not from 0 to A - 1: float, shape of `ages`."""
-    return recency.exp()[ages.clamp(0, len(recency) - 1)] * ((ages >= 0) & (ages < len(recency)))
-
-
 def _identity(width: int) -> nn.Linear:
     linear = nn.Linear(width, width)
     nn.init.eye_(linear.weight)
@@ -365,7 +336,3 @@ def _zeros(width_in: int, width_out: int) -> nn.Linear:
     linear = nn.Linear(width_in, width_out)
     nn.init.zeros_(linear.weight)
     return linear
-
-
-def _forgetting(length: int) -> Tensor:
-    return -_FORGETTING * torch.arange(length).clamp(max=_FORGETTING_UNTIL)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from nann.kernels import core_count
+from nann.threads import core_count
 
 from .store import Json
 

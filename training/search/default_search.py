@@ -14,8 +14,9 @@ from ..data.prepared import PreparedData
 from ..scorers import OnnxScorer
 from .checked_users import add_check, add_check_of
 from .measured_users import MeasuredUsers, bundle_users
-from .tune import SPLIT, entries_to_tune, tune_entries, tuning_record, write_tuning
+from .tune import entries_to_tune, tune_entries, tuning_record, write_tuning
 from .tuning_search import tune_all
+from .tuning_subject import SPLIT
 from .tuning_trials import Aim, SearchTuning, merged
 
 USERS = 32

@@ -18,7 +18,6 @@ from nann.bundle import Bundle, search_to_json
 from nann.durable_files import new_file
 from nann.errors import ConfigError
 from nann.graph import HnswGraph, layer_files
-from nann.reachability import Reachability
 from nann.scorer import Scorer
 from nann.scorer_check import SCORER_CHECK_FILE
 from nann.search_input import SearchIndex
@@ -28,18 +27,15 @@ from nann.signature import ENTRY_ALL, ENTRY_LAYERS, ENTRY_SEEDS
 
 from ..data.prepared import PreparedData
 from ..export.onnx_export import require_exported
-from ..scorers import OnnxScorer
 from .checked_users import add_check_of
 from .evaluate import check_same_items
-from .filter_mix import FilterMix
-from .measured_users import MeasuredUsers, bundle_users
-from .repair import LINKS, link_orphans
+from .measured_users import MeasuredUsers
 from .timed_search import WORTH_TIMING, SearchTimer, timed
 from .tuning_plot import plot_frontier
 from .tuning_search import tune_all, tune_search
+from .tuning_subject import SPLIT, TuningSubject
 from .tuning_trials import Aim, SearchTuning, Trial, merged
 
-SPLIT = "validation"
 DEFAULT_USERS = 256
 DEFAULT_MAX_SHARE = 0.25
 
@@ -121,51 +117,39 @@ def tune_bundle(
     _check(bundle, wanted, max_share, top_k, bounds)
     require_exported(bundle)
     check_same_items(bundle, data)
-    queries, batch = bundle_users(bundle, data, SPLIT, users)
-    mix, batch = FilterMix.under(filters, bundle, batch)
-    scorer = OnnxScorer.of_bundle(bundle)
-    missed = Reachability.of(bundle.graph)
-    vectors = np.asarray(bundle.item_vectors)
-    graph = link_orphans(bundle.graph, vectors, missed.orphans) if repair else bundle.graph
-    linked = graph is not bundle.graph
-    index = SearchIndex(graph, bundle.light_vectors)
-    measured = MeasuredUsers.of(scorer, batch, queries, bundle.item_count, top_k)
-    _require_recall(measured, wanted)
+    subject = TuningSubject.of(bundle, data, top_k, users, filters, repair=repair)
+    _require_recall(subject.users, wanted)
     until = np.inf if seconds is None else start + seconds
     slack = 1.0 if timer is None else WORTH_TIMING
     limits = {"until": until, "max_ef": bounds.max_ef}
-    by_entry = tune_entries(index, scorer, measured, wanted, max_share, entries, slack=slack, **limits)
-    _require_best(merged(list(by_entry.values())), missed, max_share, len(batch), repair, seconds)
+    index, measured = subject.index, subject.users
+    by_entry = tune_entries(index, subject.scorer, measured, wanted, max_share, entries, slack=slack, **limits)
+    _require_best(merged(list(by_entry.values())), subject, max_share, repair, seconds)
     if SCORER_CHECK_FILE not in bundle.manifest["files"]:
         bundle = add_check_of(bundle, data)
     clock = None if timer is None else timer(bundle)
     final: list[Trial] = []
     if clock is not None:
-        by_entry, final = timed(by_entry, index, batch, clock)
+        by_entry, final = timed(by_entry, index, measured.batch, clock)
     tuning = merged(list(by_entry.values()))
     assert tuning.best is not None
-    best = tuning.best
-    frontier = tuning.thinned
-    found = measured.search(index, scorer, best.params)
+    best = tuning.best.params
     record = {
         "by": "nann tune",
         **tuning_record(measured, by_entry, max_share),
-        **measured.measures(found, index.item_count),
-        "by_filter": mix.measures(measured, found),
-        **missed.summary(),
-        "frontier": [trial.summary() for trial in frontier],
+        **subject.measures(best),
+        "frontier": [trial.summary() for trial in tuning.thinned],
     }
     if clock is not None:
         record["timed"] = {"engine": clock.engine, "searches": [trial.summary() for trial in final]}
-    if linked:
-        before = measured.measure(bundle.index, scorer, best.params)
-        record["repair"] = _repair_record(bundle.graph, graph, missed, before)
+    if subject.repaired:
+        record["repair"] = subject.repair(best)
     path = plot or bundle.path.with_name(f"{bundle.path.name}.tuning.png")
-    plot_frontier(tuning, describe(best.params), bundle.item_count, len(batch), path)
+    plot_frontier(tuning, describe(best), bundle.item_count, len(measured), path)
     others = [each.best.params for each in by_entry.values() if each.best is not None]
     record["seconds"] = round(monotonic() - start, 1)
-    write_tuning(bundle, graph if linked else bundle.graph, best.params, others, record)
-    return TuningReport(best.params, record, tuple(frontier), tuple(final), path)
+    write_tuning(bundle, index.graph if subject.repaired else bundle.graph, best, others, record)
+    return TuningReport(best, record, tuple(tuning.thinned), tuple(final), path)
 
 
 def tune_entries(
@@ -275,7 +259,7 @@ def _require_recall(users: MeasuredUsers, wanted: Aim) -> None:
 
 
 def _require_best(
-    tuning: SearchTuning, missed: Reachability, max_share: float, users: int, repair: bool, seconds: float | None
+    tuning: SearchTuning, subject: TuningSubject, max_share: float, repair: bool, seconds: float | None
 ) -> None:
     if tuning.best is not None:
         return
@@ -292,23 +276,13 @@ def _require_best(
         )
     lower = "lower --coverage" if np.isinf(tuning.wanted.recall_delta) else "raise --recall-delta"
     advice = f"raise --max-share or {lower}" + (", or raise --seconds" if seconds is not None else "")
-    if missed.orphans.size and not repair:
-        advice += f"; {len(missed.orphans)} items have no link to them or can't be reached: try --repair"
+    if subject.missed.orphans.size and not repair:
+        advice += f"; {len(subject.missed.orphans)} items have no link to them or can't be reached: try --repair"
     raise ConfigError(
-        f"no search that scores at most {max_share:.1%} of the items reaches {tuning.wanted} on {users} "
+        f"no search that scores at most {max_share:.1%} of the items reaches {tuning.wanted} on {len(subject.users)} "
         f"validation users; the best found has {nearest.reached}, scoring {nearest.share_scored:.2%} with "
         f"{describe(nearest.params)}: {advice}"
     )
-
-
-def _repair_record(old: HnswGraph, new: HnswGraph, missed: Reachability, before: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "items_linked": len(missed.orphans),
-        "links_each": LINKS,
-        "links_added": len(new.layers[0].neighbors) - len(old.layers[0].neighbors),
-        "unreachable_items_left": len(Reachability.of(new).unreachable),
-        "before": {name: before[name] for name in ("coverage", "share_scored", "recall_retrieval")},
-    }
 
 
 def write_tuning(

@@ -11,7 +11,7 @@ from support.cli_commands import nann, refused
 from nann.bundle import Bundle
 from nann.durable_files import link_or_copy
 from nann.filters import NamedFilters
-from nann.python_backend.history import Versions, release_path
+from nann.python_backend.version_history import Versions, release_path
 from nann.signature import BEAM_RETRIEVAL
 from nann.training import IndexConfig, SearchConfig, create_bundle
 

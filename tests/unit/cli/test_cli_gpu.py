@@ -66,7 +66,9 @@ def test_the_target_tensorrt_without_plans(pipeline, tmp_path, monkeypatch):
     command = ("serve", "--bundle", pipeline.bundle, "--repository", tmp_path / "r", "--target", "tensorrt")
     assert "has no tensorrt backend; serve with --target embedded or torch" in refused(*command)
     assert not (tmp_path / "r").exists(), "nothing is installed for a target that this Triton lacks"
-    monkeypatch.setattr("nann.python_backend.server.install.TritonInstall.check_target", lambda install, target: None)
+    monkeypatch.setattr(
+        "nann.python_backend.server.triton_install.TritonInstall.check_target", lambda install, target: None
+    )
     assert "no TensorRT plans are installed" in refused(*command)
 
 

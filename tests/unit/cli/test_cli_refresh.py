@@ -11,8 +11,8 @@ from support.live_bundle import make_bundle
 from nann.bundle import Bundle
 from nann.catalog import Changes, JournalWriter, Upsert
 from nann.catalog.journal import journal_path
-from nann.python_backend.history import contained_sequence
 from nann.python_backend.repository.install import install_bundle
+from nann.python_backend.version_history import contained_sequence
 
 
 @pytest.fixture

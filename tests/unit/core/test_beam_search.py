@@ -24,7 +24,7 @@ from nann.errors import RequestError, ScorerError
 from nann.exact_search import exact_search
 from nann.kernels import NATIVE, NUMPY, Kernels
 from nann.search_input import SearchIndex, UserBatch
-from nann.search_params import PAPER_SEARCH_PARAMS, SearchParams
+from nann.search_params import SearchParams
 from nann.signature import PADDING_SCORE
 
 BOTH = pytest.mark.parametrize("kernel", [NATIVE, NUMPY], ids=lambda kernel: kernel.name)
@@ -86,7 +86,7 @@ def test_threads_share_the_users_of_a_batch_and_find_the_same(case):
             return NATIVE.implementation.merge_top(items, scores, new_items, new_scores, ef, threads)
 
     everything_is_worth_it = mock.patch.multiple("nann.lockstep", _EXPANDED_PER_THREAD=1, _MERGED_PER_THREAD=1)
-    with mock.patch("nann.kernels.core_count", return_value=3), everything_is_worth_it:
+    with mock.patch("nann.threads.core_count", return_value=3), everything_is_worth_it:
         shared = beam_search(
             SearchIndex(graph, None), scorer, scorer.users(), params, kernels=Kernels("recording", Native())
         )
@@ -201,9 +201,10 @@ def test_equals_the_pseudocode_at_the_paper_s_parameters():
     rng = np.random.default_rng(5)
     graph = random_graph(rng, 4000, 3, 24)
     scorer = TableScorer(rng.normal(size=(8, 4000)))
-    result = beam_search(SearchIndex(graph, None), scorer, scorer.users(), PAPER_SEARCH_PARAMS)
+    params = SearchParams(top_k=200, ef=(100, 200, 400), rounds=(1, 1, 3))  # section 4
+    result = beam_search(SearchIndex(graph, None), scorer, scorer.users(), params)
     for row, score in enumerate(scorer.table):
-        assert_row(result, row, knn_search(graph, score, PAPER_SEARCH_PARAMS)[0], score)
+        assert_row(result, row, knn_search(graph, score, params)[0], score)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from nann import item_sets, light_walk, search_start
 from nann.beam_search import beam_search
 from nann.cheap_ranking import rank_by_light_score, rank_by_neighbourhood
 from nann.exact_search import exact_search
-from nann.kernels import NATIVE, NUMPY
+from nann.kernels import NATIVE, NUMPY, Kernels
 from nann.light_codes import LightCodes
 from nann.search_input import SearchIndex, UnlinkedItems, UserBatch
 from nann.search_params import SearchParams, SeedParams
@@ -242,3 +242,28 @@ class TestWhatIsBlocked:
         users = UserBatch(np.zeros((1, 1), np.float32), None, np.full((1, 4), 1 << 8, np.uint64))
         with pytest.raises(Exception, match="blocked holds an item of 200 or above; expected items below 200"):
             beam_search(SearchIndex(RING, None), Scorer([[0]], None), users, SearchParams(1, (1,), (0,)))
+
+
+class _Counting:
+    """The native functions; notes what is asked to be counted."""
+
+    def __init__(self):
+        self.counted = []
+
+    def __getattr__(self, name):
+        return getattr(NATIVE.implementation, name)
+
+    def count(self, sets):
+        self.counted.append(sets.shape)
+        return NATIVE.count(sets)
+
+
+@pytest.mark.usefixtures("walking")
+def test_a_search_from_seeds_counts_what_is_blocked_once():
+    implementation = _Counting()
+    blocked = item_sets.of_items(np.arange(10, dtype=np.int32), 200)[None]
+    scorer = Scorer(-np.arange(200)[None], blocked)
+    users, params = UserBatch(scorer.states(), None, blocked), SearchParams(3, (5,), (2,), SeedParams(5, 10))
+    index, kernels = SearchIndex(RING, np.ones((200, 1), np.float32)), Kernels("counting", implementation)
+    assert beam_search(index, scorer, users, params, kernels=kernels).items_matching.tolist() == [190]
+    assert implementation.counted == [(1, 4), (1, 1)], "all words, and those from the end of the graph on"

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.history_events import events_of
 
 from nann.errors import ConfigError, DataError, HistoryError
-from nann.histories import Events, FileHistories, ids_of_kind, is_histories, merged
+from nann.histories import FileHistories, ids_of_kind, is_histories, merged
 from nann.histories.file_histories import write_histories
 from nann.item_ids import NUMBERS, TEXT
 
@@ -17,20 +18,6 @@ BATCHES = st.lists(st.lists(st.tuples(st.integers(0, 6), st.sampled_from([b"1", 
 
 def in_time(batch):
     return sorted(batch, key=lambda event: event[0])
-
-
-def events_of(users, profiles=None):
-    """Events of a dictionary of user -> list of (time, item), in order of time."""
-    each = [user_events for user_events in users.values() for user_events in user_events]
-    items = [item for _, item in each]
-    numbers = all(isinstance(item, int) for item in items)
-    return Events(
-        [user.encode() for user in users],
-        np.append(0, np.cumsum([len(one) for one in users.values()])).astype(np.int64),
-        np.array([time for time, _ in each], np.int64),
-        np.array(items, np.int64 if numbers else np.bytes_),
-        None if profiles is None else np.array(profiles, np.int32),
-    )
 
 
 @given(BATCHES, st.integers(1, 8))
@@ -72,7 +59,7 @@ def test_equal_times_keep_their_order_and_count():
 @pytest.fixture
 def folder(tmp_path):
     write_histories(
-        tmp_path / "store", events_of({"17": [(1, 11), (2, 12), (3, 13)], "4": [(9, 14)]}, [[1, 2], [3, 0]])
+        tmp_path / "store", events_of({b"17": [(1, 11), (2, 12), (3, 13)], b"4": [(9, 14)]}, [[1, 2], [3, 0]])
     )
     return tmp_path / "store"
 
@@ -85,28 +72,28 @@ def test_a_folder_is_read_by_user(folder):
     store = FileHistories(folder)
     assert read(store, "4", "17", "5", "170", "", "1\0", "17\0", "u" * 300) == [[14], [11, 12, 13], *[None] * 6]
     assert [one.profile.tolist() for one in store.read([b"17", b"4"])] == [[1, 2], [3, 0]]
-    assert (store.user_count, store.behavior_count, read(store)) == (2, 4, [])
+    assert (store.user_count, read(store)) == (2, [])
     assert [user for user, _ in store.events().each()] == [b"17", b"4"]
     store.close()
 
 
 def test_behaviours_are_added_and_the_rest_stays(folder):
     store, other = FileHistories(folder), FileHistories(folder)
-    assert store.append(events_of({"17": [(3, 13), (2, 12)][::-1], "9": [(1, 15)]})) == 1
+    assert store.append(events_of({b"17": [(3, 13), (2, 12)][::-1], b"9": [(1, 15)]})) == 1
     assert read(store, "17", "9", "4") == [[11, 12, 13], [15], [14]]
     assert read(other, "9") == [[15]], "a server reads what another process wrote"
     assert [one.profile.tolist() for one in store.read([b"17", b"9"])] == [[1, 2], [0, 0]]
-    assert store.append(events_of({"9": [(2, b"sku-1")]})) == 1
+    assert store.append(events_of({b"9": [(2, b"sku-1")]})) == 1
     assert read(store, "17", "9") == [[b"11", b"12", b"13"], [b"15", b"sku-1"]]
-    assert store.append(events_of({"9": []}, [[7]])) == 0
+    assert store.append(events_of({b"9": []}, [[7]])) == 0
     assert [one.profile.tolist() for one in store.read([b"17", b"9"])] == [[0], [7]], "codes of another data set"
 
 
 def test_the_newest_are_kept(tmp_path):
-    write_histories(tmp_path / "few", events_of({"a": [(time, time) for time in range(1, 6)], "b": []}), limit=3)
+    write_histories(tmp_path / "few", events_of({b"a": [(time, time) for time in range(1, 6)], b"b": []}), limit=3)
     store = FileHistories(tmp_path / "few")
     assert read(store, "a", "b") == [[3, 4, 5], []]
-    assert store.append(events_of({"a": [(2, 2), (6, 6)]})) == 1
+    assert store.append(events_of({b"a": [(2, 2), (6, 6)]})) == 1
     assert read(store, "a") == [[4, 5, 6]]
     with pytest.raises(ConfigError, match="limit is 0; expected at least 1 behaviour for each user"):
         write_histories(tmp_path / "none", events_of({}), limit=0)
@@ -116,7 +103,7 @@ def test_an_empty_store_takes_texts(tmp_path):
     write_histories(tmp_path / "empty", events_of({}))
     store = FileHistories(tmp_path / "empty")
     assert read(store, "a") == [None]
-    assert store.append(events_of({"a": [(1, b"x y"), (1, "ü".encode())]})) == 2
+    assert store.append(events_of({b"a": [(1, b"x y"), (1, "ü".encode())]})) == 2
     assert read(store, "a") == [[b"x y", "ü".encode()]]
 
 
@@ -164,7 +151,7 @@ def test_other_folders_and_users_are_refused(tmp_path):
     assert not is_histories(tmp_path)
     for user in ("", "a\0", "u" * 257):
         with pytest.raises(DataError, match=r"a user id is .*; expected 1 to 256 bytes of UTF-8 without NUL"):
-            write_histories(tmp_path / "new", events_of({user: [(1, 1)]}))
+            write_histories(tmp_path / "new", events_of({user.encode(): [(1, 1)]}))
 
 
 def test_ids_as_a_bundle_has_them():

@@ -78,7 +78,7 @@ def test_what_a_scorer_reads_of_candidates():
 
 def test_a_large_call_is_shared_by_threads(monkeypatch):
     monkeypatch.setattr("nann.item_rows._GATHERED_PER_THREAD", 100)
-    monkeypatch.setattr("nann.kernels.core_count", lambda: 3)
+    monkeypatch.setattr("nann.threads.core_count", lambda: 3)
     asked = []
     monkeypatch.setattr(ItemRows, "gather", lambda self, items, threads: asked.append(threads))
     rows = ItemRows(np.ones((3, 5), np.float32))

@@ -18,6 +18,7 @@ from support.searching import (
 
 from nann import _kernels, item_sets
 from nann.beam_search import beam_search
+from nann.conditions import Conditions
 from nann.errors import RequestError, ScorerError
 from nann.graph import HnswGraph, Layer
 from nann.kernels import NATIVE, NUMPY
@@ -67,9 +68,9 @@ def seed_params(draw):
 @given(case=light_walks(), threads=st.integers(1, 3))
 def test_native_equals_numpy_to_the_bit(case, threads):
     graph, _, light, states, params = case
-    index, users = SearchIndex(graph, light), UserBatch(states, None)
-    native = light_walk(index, users, params, threads=threads)
-    numpy = light_walk(index, users, params, kernels=NUMPY)
+    index = SearchIndex(graph, light)
+    native = light_walk(index, states, params, None, threads=threads)
+    numpy = light_walk(index, states, params, None, kernels=NUMPY)
     for name in ("items", "scores", "light_scored"):
         one, other = getattr(native, name), getattr(numpy, name)
         assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
@@ -80,7 +81,7 @@ def test_native_equals_numpy_to_the_bit(case, threads):
 @given(case=light_walks())
 def test_equals_a_plain_best_first_search(kernel, case):
     graph, _, light, states, params = case
-    found = light_walk(SearchIndex(graph, light), UserBatch(states, None), params, kernels=kernel)
+    found = light_walk(SearchIndex(graph, light), states, params, None, kernels=kernel)
     users = light_users(states, light.shape[1])
     for row, (user, one) in enumerate(zip(users, params, strict=True)):
         score = inner_products(user, light)
@@ -103,8 +104,8 @@ def test_a_large_walk_is_the_same_with_any_number_of_threads():
     light = rng.normal(size=(5000, 64)).astype(np.float32)
     states = rng.normal(size=(17, 70)).astype(np.float32)
     params = [SeedParams(300, 500)] * 17
-    index, users = SearchIndex(graph, light), UserBatch(states, None)
-    alone, shared = (light_walk(index, users, params, threads=threads) for threads in (1, 8))
+    index = SearchIndex(graph, light)
+    alone, shared = (light_walk(index, states, params, None, threads=threads) for threads in (1, 8))
     np.testing.assert_array_equal(alone.items, shared.items)
     np.testing.assert_array_equal(alone.scores, shared.scores)
     exact = np.argsort(-(states[:, -64:] @ light.T), axis=1)[:, :300]
@@ -159,7 +160,7 @@ def test_users_of_one_batch_may_enter_in_different_ways(kernel, case):
         if one.seeds is None:
             items, counted = knn_search(graph, score, one)
         else:
-            seeds = light_walk(index, users[row : row + 1], [one.seeds]).items[0]
+            seeds = light_walk(index, states[row : row + 1], [one.seeds], None).items[0]
             starts = {*seeds.tolist(), *(() if own is None else own[row].tolist())} - {-1}
             items, counted = seeded_oracle(graph, score, sorted(starts), one)
         assert_row(result, row, items, score)
@@ -177,7 +178,7 @@ def test_with_as_many_seeds_as_ef_it_is_algorithm_2():
     params = SearchParams(10, (30,), (3,), SeedParams(30, 60))
     index, users = SearchIndex(graph, light), UserBatch(states, None)
     result = beam_search(index, scorer, users, params)
-    seeds = light_walk(index, users, [params.seeds] * 3).items
+    seeds = light_walk(index, states, [params.seeds] * 3, None).items
     for row, score in enumerate(scorer.table):
         expected = best(search_layer(graph, score, seeds[row].tolist(), 30, 0, 3, []), score, 10)
         assert_row(result, row, expected, score)
@@ -197,11 +198,11 @@ class TestRefusals:
 
     def test_states_that_are_too_narrow(self):
         with pytest.raises(RequestError, match=r"user_state has shape \[1, 2\]; expected \[B, 3 or more\]"):
-            light_walk(self.index, UserBatch(np.zeros((1, 2), np.float32), None), [self.seeded.seeds])
+            light_walk(self.index, np.zeros((1, 2), np.float32), [self.seeded.seeds], None)
 
     def test_states_that_are_no_numbers(self):
         with pytest.raises(ScorerError, match="light part of user_state holds NaN or infinity"):
-            light_walk(self.index, UserBatch(np.full((1, 3), np.nan, np.float32), None), [self.seeded.seeds])
+            light_walk(self.index, np.full((1, 3), np.nan, np.float32), [self.seeded.seeds], None)
 
     def test_several_values_a_layer(self):
         with pytest.raises(RequestError, match="ef and rounds have 1 values; expected 2, one per layer from layer 1"):
@@ -264,8 +265,8 @@ def test_a_long_walk_under_conditions_of_a_large_corpus(monkeypatch):
     graph = HnswGraph((links, top), np.r_[np.zeros(count - 1, np.uint8), np.uint8(1)], 1, count - 1)
     light = np.linspace(0, 1, count, dtype=np.float32)[:, None]  # each item leads to the next worse
     blocked = item_sets.of_items(np.array([count - 2], np.int32), count)[None]
-    found = light_walk(
-        SearchIndex(graph, light), UserBatch(np.ones((1, 1), np.float32), None, blocked), [SeedParams(100, ef)]
-    )
+    users = UserBatch(np.ones((1, 1), np.float32), None, blocked)
+    conditions = Conditions.of(users, count, NATIVE)
+    found = light_walk(SearchIndex(graph, light), users.states, [SeedParams(100, ef)], conditions)
     assert found.items[0].tolist() == [count - 1, *range(count - 3, count - 102, -1)]
     assert found.light_scored[0] < 2 * ef, "a walk, no scan"

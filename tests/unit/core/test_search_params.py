@@ -6,12 +6,7 @@ import pytest
 
 from nann.errors import RequestError
 from nann.filters import where
-from nann.search_params import PAPER_SEARCH_PARAMS, REQUEST_PARAMETERS, SearchOptions, SearchParams, SeedParams
-
-
-def test_the_papers_parameters():
-    params = PAPER_SEARCH_PARAMS
-    assert (params.top_k, params.ef, params.rounds) == (200, (100, 200, 400), (1, 1, 3))
+from nann.search_params import REQUEST_PARAMETERS, SearchOptions, SearchParams, SeedParams
 
 
 @pytest.mark.parametrize(
@@ -66,7 +61,8 @@ def test_impossible_seeds_are_refused(seeds, message):
 def test_with_seeds_there_is_one_layer():
     params = SearchParams(5, (7,), (1,), SeedParams(10, 10))
     assert (params.entry, params.layer_count(2)) == ("seeds", 1)
-    assert (PAPER_SEARCH_PARAMS.entry, PAPER_SEARCH_PARAMS.layer_count(2)) == ("layers", 3)
+    layers = SearchParams(5, (7, 7, 7), (1, 1, 1))
+    assert (layers.entry, layers.layer_count(2)) == ("layers", 3)
     with pytest.raises(RequestError, match=r"ef is \[7, 7\]; expected one value with seeds: the search is"):
         SearchParams(5, (7, 7), (1, 1), SeedParams(10, 10))
 

@@ -14,8 +14,8 @@ from support.triton_fakes import SEARCH_PARAMETERS
 from nann.catalog import JournalReader
 from nann.catalog.checks import MAX_ITEMS
 from nann.catalog.journal import journal_path
-from nann.python_backend.history import Versions
 from nann.python_backend.repository.install import install_bundle
+from nann.python_backend.version_history import Versions
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from support import triton_fakes
 from support.live_bundle import ITEMS, item_ids, make_bundle
 
 from nann.filters import NamedFilters
-from nann.python_backend.history import Versions
 from nann.python_backend.repository.install import install_bundle
+from nann.python_backend.version_history import Versions
 
 IDS = item_ids()
 

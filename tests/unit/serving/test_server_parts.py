@@ -15,11 +15,11 @@ from nann.errors import ConfigError, ServerError
 from nann.python_backend.server import install as triton_install
 from nann.python_backend.server import process_group
 from nann.python_backend.server import triton as server_module
-from nann.python_backend.server.install import TritonInstall, find_triton
 from nann.python_backend.server.log import failure_lines
 from nann.python_backend.server.ports import check_ports, free_ports
 from nann.python_backend.server.process_group import ProcessGroup
 from nann.python_backend.server.triton import ServerOptions, TritonServer, server_command
+from nann.python_backend.server.triton_install import TritonInstall, find_triton
 
 
 def test_ports_that_are_taken_equal_or_no_ports():

@@ -15,13 +15,13 @@ from support.waiting import wait_until
 
 from nann.bundle import Bundle
 from nann.errors import ServerError, ServerUnavailable
-from nann.python_backend.history import Versions
 from nann.python_backend.repository.install import install_bundle
 from nann.python_backend.repository.versions import models_locked
 from nann.python_backend.server import stub_supervisor
 from nann.python_backend.server.heartbeat import Heartbeat, Restarts, tiny_request
 from nann.python_backend.server.processes import DEAD, child_processes, process_state, served_model
 from nann.python_backend.server.stub_supervisor import StubSupervisor
+from nann.python_backend.version_history import Versions
 from nann.signature import BEAM_RETRIEVAL, CATALOG, ENSEMBLE, FEATURE_TRANSFORM, HEARTBEAT_ID, PROCESSES, RESTARTS
 
 PARENT = """

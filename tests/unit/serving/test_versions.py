@@ -7,7 +7,6 @@ import pytest
 from support import tiny_bundle
 
 from nann.errors import BundleError, ConfigError, DeployError
-from nann.python_backend.history import Versions, release_path
 from nann.python_backend.repository import deploy as deployment
 from nann.python_backend.repository.answer_check import Answers, compare
 from nann.python_backend.repository.deploy import rollback_offline
@@ -22,6 +21,7 @@ from nann.python_backend.repository.versions import (
 from nann.python_backend.server.admin_key import read_admin_key
 from nann.python_backend.server.control import ModelState
 from nann.python_backend.version_folder import check_same_bundle
+from nann.python_backend.version_history import Versions, release_path
 from nann.signature import BEAM_RETRIEVAL, MODELS
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
@@ -16,6 +17,9 @@ from nann.training.data.log_source import ProfileTable
 from nann.training.data.prepare import prepare
 from nann.training.data.prepared import PreparedData
 from nann.training.data.protocol import Protocol
+
+if TYPE_CHECKING:
+    from nann.training.checkpoint import Checkpoint
 
 
 def prepared(folder: Path, users: int, protocol: Protocol) -> Path:
@@ -53,17 +57,23 @@ def many_users(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
 
 
 @pytest.fixture(scope="session")
-def exported_bundle(data: PreparedData, config: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of a barely trained scorer, with ONNX files. Copy it before changing it."""
+def trained(data: PreparedData, config: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """A barely trained scorer."""
     from nann.training.checkpoint import Checkpoint
-    from nann.training.search.pipeline import export_checkpoint, index_checkpoint
     from nann.training.train import train
 
-    folder = tmp_path_factory.mktemp("exported_bundle")
     model = config.model.model_copy(update={"profile": ProfileConfig()})
-    checkpoint = Checkpoint.load(train(data, config.model_copy(update={"model": model}), folder / "train").checkpoint)
-    bundle = index_checkpoint(checkpoint, data, folder / "bundle", threads=1)
-    export_checkpoint(checkpoint, data, bundle)
+    run = train(data, config.model_copy(update={"model": model}), tmp_path_factory.mktemp("trained"))
+    return Checkpoint.load(run.checkpoint)
+
+
+@pytest.fixture(scope="session")
+def exported_bundle(data: PreparedData, trained: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its bundle, with ONNX files. Copy it before changing it."""
+    from nann.training.search.pipeline import export_checkpoint, index_checkpoint
+
+    bundle = index_checkpoint(trained, data, tmp_path_factory.mktemp("exported") / "bundle", threads=1)
+    export_checkpoint(trained, data, bundle)
     return bundle.path
 
 
