@@ -261,7 +261,10 @@ class TritonServer:
         with hidden_key(self._admin_key) as key:
             command = server_command(options, install, repository, backends, f"{runtime.name}-", key.placeholder)
             variables = {**install.environment(), NOT_READY_VARIABLE: str(self._not_ready_file)}
-            variables |= {CATALOG_STREAM_VARIABLE: options.catalog_stream or "", FOLDER_VARIABLE: str(runtime / "found")}
+            variables |= {
+                CATALOG_STREAM_VARIABLE: options.catalog_stream or "",
+                FOLDER_VARIABLE: str(runtime / "found"),
+            }
             # Not our working directory: a folder `nann/` there would hide the package of that name.
             self._group = ProcessGroup.start(
                 command, key.environment(variables), runtime, FOLDER / f"{runtime.name}-", (key.pipe, lock, regions)
@@ -273,13 +276,14 @@ class TritonServer:
         deadline = time.monotonic() + self.options.start_timeout_s
         in_the_way_since: float | None = None
         while not self.is_ready():
-            files.check()
-            if self.pid is None:
+            pid = self.pid
+            files.check(wait=pid is None)  # a file that is damaged is the reason that helps
+            if pid is None:
                 raise ServerError(self._failure("Triton could not start"))
             now = time.monotonic()
             if now > deadline:
                 raise ServerError(self._failure(f"Triton was not ready after {self.options.start_timeout_s:.0f} s"))
-            obstacle = self._obstacle(self.pid)
+            obstacle = self._obstacle(pid)
             in_the_way_since = None if obstacle is None else in_the_way_since or now
             if in_the_way_since is not None and now - in_the_way_since > _OBSTACLE_S:
                 raise ServerError(self._failure(f"Triton can't get ready, since {obstacle}"))
