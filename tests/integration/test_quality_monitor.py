@@ -22,9 +22,12 @@ EVERYONE = {"quality_share": 1, "quality_load": 1}
 USERS = observed.users(24)
 
 
-def ask_and_compare(bundle, folder):
+def ask_and_compare(bundle, folder, **options):
     """Served ids of all users, and the metrics after each user was compared."""
-    with own_server(bundle, folder, **EVERYONE) as server, RetrievalClient(server.grpc_url, timeout_s=20) as client:
+    with (
+        own_server(bundle, folder, **EVERYONE, **options) as server,
+        RetrievalClient(server.grpc_url, timeout_s=20) as client,
+    ):
         answers = []
         for done, ids in enumerate(USERS, 1):
             answers.append(client.retrieve(ids).item_ids[0])
@@ -51,6 +54,13 @@ def test_live_coverage_is_offline_coverage(healthy, bundle):
     expected = coverage(answers, bundle.item_ids[exact.items])
     assert 0.7 < expected < 1
     assert live_coverage(metrics) == pytest.approx(expected, abs=1e-9)
+
+
+def test_one_process_finds_the_same_beside_its_requests(healthy, live_bundle_path, tmp_path):
+    answers, metrics = ask_and_compare(live_bundle_path, tmp_path, steps="one")
+    np.testing.assert_array_equal(answers, healthy[0])
+    assert metrics("nann_quality_users_total", result="compared") == len(USERS)
+    assert live_coverage(metrics) == live_coverage(healthy[1])
 
 
 def test_a_damaged_graph_shows(healthy, bundle, tmp_path):
