@@ -76,8 +76,8 @@ def serve(
         str | None,
         typer.Option(
             help="What runs the scorer on a CPU, with the target embedded: onnxruntime, native (the product's own "
-            "networks, in bfloat16), openvino (bfloat16), or auto: one that is faster than onnxruntime and keeps 99% "
-            "of the exact best items. It is recorded in the repository. Default: what was recorded, or auto.",
+            "networks, in bfloat16), openvino (bfloat16), or auto: one that keeps 99% of the exact best items, in 90% "
+            "of onnxruntime's time at most. It is recorded in the repository. Default: what was recorded, or auto.",
             envvar="NANN_ENGINE",
             show_default=False,
         ),

@@ -73,9 +73,10 @@ def _install(bundle: Bundle, plans: Plans | None, repository: Path, version: int
 def install_if_new(bundle: Path | None, repository: Path, plans: Path | None = None) -> int:
     """Prepares a repository for the start of a server, even after a command that was interrupted.
 
-    A bundle that never was a version of the repository becomes its current one. A bundle that was, such as that of the
-    first start after later deploys, changes nothing. Without `bundle`, `DEFAULT_BUNDLE` is used if it exists. Nothing
-    is written that is there already.
+    A bundle that never was a version of the repository is verified and becomes its current one. A bundle that was, such
+    as that of the first start after later deploys, changes nothing: only its manifest is read. The start verifies the
+    files of the current version. Without `bundle`, `DEFAULT_BUNDLE` is used if it exists. Nothing is written that is
+    there already.
 
     Returns:
         The current version.
@@ -84,16 +85,17 @@ def install_if_new(bundle: Path | None, repository: Path, plans: Path | None = N
         BundleError, ConfigError, DeployError: as for `install_bundle`.
     """
     installed = repository.is_dir() and Versions.read(repository).current is not None
-    opened, opened_plans = None, None
+    new = None
     if bundle is not None or not installed or DEFAULT_BUNDLE.exists():
-        opened, opened_plans = open_artefacts(bundle or DEFAULT_BUNDLE, plans)
+        listed = Bundle.open(bundle or DEFAULT_BUNDLE, ())
+        identity = identity_of(listed, None if plans is None else _servable_plans(plans, listed))
+        if identity not in Versions.read(repository).identities.values():
+            new = open_artefacts(listed.path, plans)
     with _unserved(repository):
-        if opened is not None:
-            known = Versions.read(repository).identities.values()
-            if identity_of(opened, opened_plans) not in known:
-                _install(opened, opened_plans, repository)
-                with locked(repository):
-                    prune(repository, Versions.read(repository), DEFAULT_KEPT_VERSIONS)
+        if new is not None:
+            _install(*new, repository)
+            with locked(repository):
+                prune(repository, Versions.read(repository), DEFAULT_KEPT_VERSIONS)
         copy_template(repository)
         with locked(repository):
             return _activate(repository)

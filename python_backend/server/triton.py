@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nann.errors import ConfigError, NannError, ServerError
+from nann.found_once import FOLDER_VARIABLE
 from nann.signature import CATALOG, ENSEMBLE, SCORER
 
 from ..settings import CATALOG_STREAM_VARIABLE
@@ -31,6 +32,7 @@ from .repository_lock import repository_lock
 from .shared_memory import FOLDER, PREFIX, own_regions, remove_dead
 from .tls import ServerTls
 from .triton_install import TritonInstall, find_triton, has_gpu
+from .verified_ahead import VerifiedAhead
 
 # No client of a retrieval server needs these, and shared memory has had security holes.
 _RESTRICTED_APIS = "shared-memory,model-repository,trace,logging"
@@ -150,6 +152,7 @@ class TritonServer:
         """Starts the server and waits until all models are ready; does nothing if it runs already.
 
         Raises:
+            BundleError: if a file of the current version is missing or changed.
             ConfigError: if a port can't be used, too few files may be open, or another server uses the repository.
             ServerError: with Triton's reason, if it is not installed, a model does not load or loading takes too long.
         """
@@ -161,8 +164,7 @@ class TritonServer:
         install = self._install or find_triton()
         install.check_target(options.target)
         try:
-            self._launch(install)
-            self._wait_until_ready()
+            self._wait_until_ready(self._launch(install))
         except BaseException:
             self.stop()
             raise
@@ -234,7 +236,7 @@ class TritonServer:
             while self.control.loaded_versions(ENSEMBLE.name) and time.monotonic() < deadline:
                 time.sleep(_POLL_S)
 
-    def _launch(self, install: TritonInstall) -> None:
+    def _launch(self, install: TritonInstall) -> VerifiedAhead:
         options, keep = self.options, self._cleanup.enter_context
         lock = keep(repository_lock(options.repository, options.words))
         runtime = Path(keep(tempfile.TemporaryDirectory(prefix=PREFIX)))
@@ -245,6 +247,8 @@ class TritonServer:
         remove_dead()
         regions = keep(own_regions(runtime.name))
         backends = install.make_backend_directory(runtime / "backends")
+        (runtime / "found").mkdir()
+        files = keep(contextlib.closing(VerifiedAhead(options.repository, runtime / "found")))
         self._not_ready_file = runtime / "not-ready"
         repository = options.repository.resolve()
         if not _is_plain(repository):  # Triton starts the processes of its models with a shell, and does not quote
@@ -257,27 +261,34 @@ class TritonServer:
         with hidden_key(self._admin_key) as key:
             command = server_command(options, install, repository, backends, f"{runtime.name}-", key.placeholder)
             variables = {**install.environment(), NOT_READY_VARIABLE: str(self._not_ready_file)}
-            variables[CATALOG_STREAM_VARIABLE] = options.catalog_stream or ""
+            variables |= {
+                CATALOG_STREAM_VARIABLE: options.catalog_stream or "",
+                FOLDER_VARIABLE: str(runtime / "found"),
+            }
             # Not our working directory: a folder `nann/` there would hide the package of that name.
             self._group = ProcessGroup.start(
                 command, key.environment(variables), runtime, FOLDER / f"{runtime.name}-", (key.pipe, lock, regions)
             )
         self._relay = LogRelay(self._group.output, sink, None if has_gpu() else NO_GPU_LINES)
+        return files
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self, files: VerifiedAhead) -> None:
         deadline = time.monotonic() + self.options.start_timeout_s
         in_the_way_since: float | None = None
         while not self.is_ready():
-            if self.pid is None:
+            pid = self.pid
+            files.check(wait=pid is None)  # a file that is damaged is the reason that helps
+            if pid is None:
                 raise ServerError(self._failure("Triton could not start"))
             now = time.monotonic()
             if now > deadline:
                 raise ServerError(self._failure(f"Triton was not ready after {self.options.start_timeout_s:.0f} s"))
-            obstacle = self._obstacle(self.pid)
+            obstacle = self._obstacle(pid)
             in_the_way_since = None if obstacle is None else in_the_way_since or now
             if in_the_way_since is not None and now - in_the_way_since > _OBSTACLE_S:
                 raise ServerError(self._failure(f"Triton can't get ready, since {obstacle}"))
             time.sleep(_POLL_S)
+        files.check(wait=True)
 
     def _obstacle(self, pid: int) -> str | None:
         """What keeps the server from ever getting ready, although it runs; None: nothing that is known."""

@@ -62,14 +62,15 @@ class QualityMonitor:
         self._random = random.Random()  # noqa: S311  which requests are sampled is no secret
         self._samples: queue.Queue[_Sample] = queue.Queue(_QUEUE_SIZE)
         self._closing = threading.Event()
-        self._users = {
-            result: publisher.counter("nann_quality_users_total", "Sampled users by result", result=result)
-            for result in ("compared", "dropped", "failed")
-        }
+        # In this order they are sent: who sees that a user was compared sees what was found for them, too.
         self._wanted = publisher.counter("nann_quality_items_wanted_total", "Items in the exact answers")
         self._found = publisher.counter(
             "nann_quality_items_found_total", "Items of the exact answers that were answered"
         )
+        self._users = {
+            result: publisher.counter("nann_quality_users_total", "Sampled users by result", result=result)
+            for result in ("compared", "dropped", "failed")
+        }
         self._thread = threading.Thread(target=self._run, name="quality", daemon=True)
         self._thread.start()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -67,9 +69,10 @@ class Asking(Background):
                 self.answers.append((begun, set(found)))
 
 
-def test_a_deleted_item_is_in_no_answer_to_a_later_request(live_bundle_path, tmp_path):
+@pytest.mark.parametrize("steps", ["separate", "one"])
+def test_a_deleted_item_is_in_no_answer_to_a_later_request(live_bundle_path, tmp_path, steps):
     gone: list[tuple[float, set[int]]] = []
-    with own_server(live_bundle_path, tmp_path, instances=2) as server, Asking(server.grpc_url) as asking:
+    with own_server(live_bundle_path, tmp_path, instances=2, steps=steps) as server, Asking(server.grpc_url) as asking:
         for _ in range(8):
             asking.more(30)
             often = set.union(*(found for _, found in asking.answers[-20:])) - {-1}
@@ -88,6 +91,20 @@ def test_a_deleted_item_is_in_no_answer_to_a_later_request(live_bundle_path, tmp
     assert any(found & gone[0][1] for begun, found in asking.answers if begun < gone[0][0])
     for acknowledged, ids in gone:
         assert [found & ids for begun, found in asking.answers if begun > acknowledged and found & ids] == []
+
+
+def test_a_new_attribute_counts_for_the_next_request_to_each_process(live_bundle_path, tmp_path):
+    with (
+        own_server(live_bundle_path, tmp_path, instances=2, steps="one") as server,
+        RetrievalClient(server.grpc_url, timeout_s=20) as client,
+        ThreadPoolExecutor(8) as pool,  # enough at a time for both
+    ):
+        for count in range(1, 4):
+            assert change(server.control, [ALL[100 + count]], ['{"department": "NEVER SEEN"}'])["replaced"] == 1
+            asked = partial(client.retrieve, ALL[20:25].tolist(), filter='department = "NEVER SEEN"')
+            answers = list(pool.map(lambda _, ask=asked: ask(), range(24)))
+            assert {int(one.items_matching[0]) for one in answers} == {count}
+            assert {*answers[0].item_ids[0].tolist()} == {-1, *ALL[101 : 101 + count].tolist()}
 
 
 def test_changes_of_attributes_outlive_a_restart_and_a_deploy(live_bundle_path, tmp_path):

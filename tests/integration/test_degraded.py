@@ -22,12 +22,14 @@ from nann.signature import PADDING_SCORE, STATUS_COMPLETE, STATUS_DEGRADED
 pytestmark = pytest.mark.triton
 
 IDS = item_ids()[[20, 21, 22, 20]].tolist()
+calls_the_scorer = pytest.mark.parametrize("degrading_server", ["separate", "two"], indirect=True)
+in_every_form = pytest.mark.parametrize("degrading_server", ["separate", "two", "one"], indirect=True)
 
 
 @pytest.fixture(scope="module")
-def degrading_server(live_bundle_path, tmp_path_factory) -> Iterator:
+def degrading_server(request, live_bundle_path, tmp_path_factory) -> Iterator:
     folder = tmp_path_factory.mktemp("degrading")
-    with own_server(live_bundle_path, folder, on_scorer_failure="fallback") as server:
+    with own_server(live_bundle_path, folder, steps=request.param, on_scorer_failure="fallback") as server:
         yield server
 
 
@@ -46,6 +48,7 @@ def without_scorer(server) -> Iterator[None]:
         control(server, "scorer", "load")
 
 
+@calls_the_scorer
 def test_without_a_scorer_the_light_score_ranks_and_with_it_all_is_as_before(
     degrading_server, degrading_client, bundle
 ):
@@ -76,12 +79,14 @@ def test_without_a_scorer_the_light_score_ranks_and_with_it_all_is_as_before(
     assert after.status.tolist() == [STATUS_COMPLETE]
 
 
+@in_every_form
 def test_a_scorer_that_fails_for_one_user_degrades_that_user(degrading_client):
     result = degrading_client.retrieve([item_ids()[FAILING_INDEX]])
     assert result.status.tolist() == [STATUS_DEGRADED]
     assert degrading_client.retrieve(IDS).status.tolist() == [STATUS_COMPLETE]
 
 
+@in_every_form
 def test_without_a_usable_light_score_the_scorers_error_is_the_answer(degrading_client):
     """The user encoder returns NaN for this user, and the light score would read it too."""
     with pytest.raises(ServerError, match="holds NaN"):

@@ -20,15 +20,21 @@ pytestmark = pytest.mark.triton
 
 EVERYONE = {"quality_share": 1, "quality_load": 1}
 USERS = observed.users(24)
+FITTING = 12
+"""So many users wait for their comparison at most, which the monitor has room for."""
 
 
-def ask_and_compare(bundle, folder):
-    """Served ids of all users, and the metrics after each user was compared."""
-    with own_server(bundle, folder, **EVERYONE) as server, RetrievalClient(server.grpc_url, timeout_s=20) as client:
+def ask_and_compare(bundle, folder, **options):
+    """Served ids of all users, and the metrics after they were compared."""
+    with (
+        own_server(bundle, folder, **EVERYONE, **options) as server,
+        RetrievalClient(server.grpc_url, timeout_s=20) as client,
+    ):
         answers = []
-        for done, ids in enumerate(USERS, 1):
+        for ids in USERS:
             answers.append(client.retrieve(ids).item_ids[0])
-            metrics = observed.metrics_when(server, lambda now, done=done: now("nann_quality_users_total") == done)
+            if len(answers) % FITTING == 0:
+                metrics = observed.metrics_when(server, lambda now: now("nann_quality_users_total") == len(answers))
         return np.array(answers), metrics
 
 
@@ -51,6 +57,13 @@ def test_live_coverage_is_offline_coverage(healthy, bundle):
     expected = coverage(answers, bundle.item_ids[exact.items])
     assert 0.7 < expected < 1
     assert live_coverage(metrics) == pytest.approx(expected, abs=1e-9)
+
+
+def test_one_process_finds_the_same_beside_its_requests(healthy, live_bundle_path, tmp_path):
+    answers, metrics = ask_and_compare(live_bundle_path, tmp_path, steps="one")
+    np.testing.assert_array_equal(answers, healthy[0])
+    assert metrics("nann_quality_users_total", result="compared") == len(USERS)
+    assert live_coverage(metrics) == live_coverage(healthy[1])
 
 
 def test_a_damaged_graph_shows(healthy, bundle, tmp_path):

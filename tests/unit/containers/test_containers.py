@@ -16,9 +16,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 from compose_pydantic import ComposeSpecification
 from dockerfile_parse import DockerfileParser
+
+from nann.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
@@ -178,6 +181,14 @@ def test_the_variables_that_servers_get_are_read_by_our_code(compose):
     for name in SERVERS:
         for variable in compose["services"][name]["environment"]:
             assert f'"{variable}"' in code, variable
+
+
+def test_the_servers_get_the_variables_of_the_commands_options(compose):
+    command = typer.main.get_command(app).commands["serve"]
+    variables = {option.envvar for option in command.params if option.envvar}
+    assert {"NANN_STEPS", "NANN_ENGINE"} <= variables
+    for name in SERVERS:
+        assert variables <= compose["services"][name]["environment"].keys()
 
 
 def test_targets_and_build_arguments_are_the_dockerfiles(compose, instructions):

@@ -14,8 +14,10 @@ from support.native_bundle import INNER_PRODUCT, with_check
 
 from nann.bundle import Bundle
 from nann.errors import BundleError, ConfigError, ScorerError
+from nann.found_once import FOLDER_VARIABLE
 from nann.native_scorer import NATIVE_SCORER_FILE
-from nann.python_backend.engines.choose import bundle_engine, open_scorer
+from nann.python_backend.engines import choose
+from nann.python_backend.engines.choose import bundle_engine, open_scorer, time_share
 from nann.python_backend.engines.native_model import NativeModel
 from nann.python_backend.engines.onnx_model import EmbeddedScorer
 from nann.python_backend.engines.recorded import SETTING_FILE, record_engine, recorded_engine
@@ -196,6 +198,61 @@ def test_damaged_files_are_refused(bundle, tmp_path):
     check.save(bundle.path)
     with pytest.raises(BundleError, match=r"scorer\.check\.npz has .* of shapes"):
         ScorerCheck.load(bundle.path)
+
+
+def test_a_process_takes_the_engine_that_another_one_of_the_server_has_found(bundle, tmp_path, monkeypatch):
+    folder = installed(bundle, tmp_path)
+    (tmp_path / "found").mkdir()
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "found"))
+    _, first = open_scorer(folder, "auto")
+    monkeypatch.setattr(choose, "time_share", lambda *_: pytest.fail("engines are compared again"))
+    _, second = open_scorer(folder, "auto")
+    assert str(second) == str(first)
+    check = ScorerCheck.load(bundle.path)
+    np.testing.assert_array_equal(
+        second.engine.score(check.user_states, check.candidates, bundle.item_rows),
+        first.engine.score(check.user_states, check.candidates, bundle.item_rows),
+    )
+    _, asked = open_scorer(folder, "onnxruntime")
+    assert asked.name == "onnxruntime"
+
+
+class TimedEngine:
+    """Takes its time and what other work on the machine takes of it, by a clock of its own."""
+
+    def __init__(self, machine: BusyMachine, own_s: float) -> None:
+        self.machine, self.own_s = machine, own_s
+
+    def score(self, *_) -> None:
+        self.machine.now_s += self.own_s + self.machine.taken_s()
+
+
+class BusyMachine:
+    """A clock, and other work: two of three calls are interrupted, for up to four times the slower engine's time."""
+
+    def __init__(self, seed: int) -> None:
+        self.now_s, self._rng = 0.0, np.random.default_rng(seed)
+
+    def taken_s(self) -> float:
+        return self._rng.choice([0, 1, 1]) * self._rng.uniform(0.1, 4.0) * 1e-3
+
+    def share(self, own: float) -> float:
+        check = ScorerCheck(np.zeros((4, 2), np.float32), np.zeros((4, 8), np.int32), np.zeros((4, 8), np.float32))
+        engines = (TimedEngine(self, own * 1e-3), TimedEngine(self, 1e-3))
+        return time_share(*engines, check, None, clock=lambda: self.now_s)
+
+
+@pytest.mark.parametrize("own", [0.1, 0.7, 1.0, 1.4])
+def test_other_work_on_the_machine_does_not_decide(own):
+    shares = [BusyMachine(seed).share(own) for seed in range(200)]
+    assert np.abs(np.array(shares) / own - 1).max() < 0.07
+
+
+def test_a_comparison_ends_although_no_time_comes_back():
+    machine = BusyMachine(0)
+    machine.taken_s = lambda: machine.now_s / 10 + 1e-3  # every call takes longer than the one before
+    machine.share(0.5)
+    assert 0.5 < machine.now_s < 2
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[]"])

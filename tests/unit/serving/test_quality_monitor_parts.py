@@ -73,6 +73,14 @@ def test_it_counts_what_the_answer_has_of_the_exact_one(make, scorer):
     assert sum(scorer.widths) == ITEMS
 
 
+def test_whoever_sees_that_a_user_was_compared_sees_their_items(make, monkeypatch):
+    sent: list[str] = []
+    monkeypatch.setattr(triton_fakes.Metric, "increment", lambda metric, by: sent.append(metric._name))
+    make().offer(users(10), np.array([[10, 9, 11, 400, -1]]), ITEMS, None)
+    wait_until(lambda: len(sent) == 3)
+    assert sent[-1] == "nann_quality_users_total"
+
+
 def test_items_that_the_user_may_not_get_are_not_missed(make):
     allowed = item_sets.of_items(np.array([3, 5, 20], np.int32), ITEMS)
     blocked = item_sets.invert(allowed, ITEMS)[None]
