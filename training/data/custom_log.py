@@ -97,7 +97,8 @@ def read_log(
     for what, how in after.items():
         say(f"{what}: {how}")
     good, counts = stage.finish()
-    said = [f"{empty:,} rows have empty lists, and so no behaviours"] if empty else []
+    said = kinds.remarks()
+    said += [f"{empty:,} rows have empty lists, and so no behaviours"] if empty else []
     files_read = tuple(str(table.file.path) for table in tables)
     log = InteractionLog(name, files_read, kinds.applied(good), counts, conversions=tuple(said), appendable=True)
     return _with_tables(log, source, found | after)

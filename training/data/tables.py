@@ -161,7 +161,7 @@ def open_table(
 
 
 def whole_table(table: Table, columns: Sequence[str], row: str) -> pl.DataFrame:
-    """The named columns of a table that has one row per user or item (`row`, for messages), all at once.
+    """The named columns of a table that has one row per user or item (`row`, for messages), all at once, and `LINE`.
 
     Raises:
         DataError: if the file can't be read, has no rows, or has a line that can't be split or decoded.
@@ -179,7 +179,7 @@ def whole_table(table: Table, columns: Sequence[str], row: str) -> pl.DataFrame:
         number, reason = malformed.select(LINE, MALFORMED).row(0)
         advice = "" if table.fixed else ", or see --encoding and --separator"
         raise DataError(f"{path}:{number}: {reason}; correct the line{advice}")
-    return rows.drop(LINE, MALFORMED)
+    return rows.drop(MALFORMED)
 
 
 def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
