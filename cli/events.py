@@ -15,6 +15,26 @@ from rich.progress import Progress
 from nann.errors import ConfigError
 from nann.histories import HISTORY_LIMIT
 
+from .log_options import (
+    COLUMNS,
+    BasketOption,
+    EncodingOption,
+    EscapeOption,
+    EventColumnOption,
+    EventsOption,
+    HeaderOption,
+    ItemIdsOption,
+    ItemOption,
+    MinValueOption,
+    NullOption,
+    QuoteOption,
+    SeparatorOption,
+    TimeFormatOption,
+    UserOption,
+    ValueColumnOption,
+    panel_option,
+    text_format,
+)
 from .prepare_output import MaxBadShareOption, names_of
 from .prepared_summary import say
 from .support import JsonOption, console, print_json
@@ -22,7 +42,7 @@ from .support import JsonOption, console, print_json
 if TYPE_CHECKING:
     from nann.histories import Events, Histories
 
-    from ..training.data.canonical_rows import LogRules
+    from ..training.data.canonical_rows import LogColumns, LogRules
     from ..training.data.csv_rows import TextFormat
 
 _STANDARD_INPUT = Path("-")
@@ -43,29 +63,35 @@ def events(
     to: Annotated[
         str, typer.Option(help="The store: redis://HOST:6379/0, or a folder, which is made if it is not there.")
     ],
-    user: Annotated[str, typer.Option(help="Column with the user.")] = "user",
-    item: Annotated[str, typer.Option(help="Column with the item.")] = "item",
-    time: Annotated[str, typer.Option(help="Column with the time: a number, a timestamp or ISO 8601 text.")] = "time",
-    basket: Annotated[str | None, typer.Option(help="Column with the basket or session.")] = None,
-    columns: Annotated[
-        str, typer.Option(help="Names of the columns of text files without a header, separated by commas.")
-    ] = "",
-    event_column: Annotated[str | None, typer.Option(help="Column with the type of the event.")] = None,
-    types: Annotated[str, typer.Option("--events", help="Types to keep, separated by commas.")] = "",
-    time_format: Annotated[
-        str | None, typer.Option(help="Of times that are no numbers and not ISO 8601, such as '%d.%m.%Y %H:%M'.")
-    ] = None,
-    separator: Annotated[str, typer.Option(help="Between the fields of a CSV. Default: found from the header.")] = "",
-    null: Annotated[
-        list[str] | None, typer.Option(help="A text that stands for a missing value, such as NULL; may be repeated.")
-    ] = None,
+    user: UserOption = "user",
+    item: ItemOption = "item",
+    time: Annotated[str, panel_option(COLUMNS, "The time: a number, a timestamp or ISO 8601 text.")] = "time",
+    basket: BasketOption = None,
+    columns: HeaderOption = "",
+    event_column: EventColumnOption = None,
+    types: EventsOption = "",
+    value_column: ValueColumnOption = None,
+    min_value: MinValueOption = None,
+    item_ids: ItemIdsOption = "auto",
+    time_format: TimeFormatOption = None,
+    null: NullOption = None,
+    separator: SeparatorOption = "",
+    encoding: EncodingOption = "utf-8",
+    quote: QuoteOption = '"',
+    escape: EscapeOption = "",
     merge_repeats: Annotated[
         bool,
         typer.Option("--merge-repeats", help="Leave out repeats as `nann prepare log --merge-repeats` does."),
     ] = False,
     limit: Annotated[
-        int, typer.Option(min=1, help="Behaviours of a user that are kept, the newest; an existing folder has its own.")
-    ] = HISTORY_LIMIT,
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"Behaviours of a user that are kept, the newest. Default: {HISTORY_LIMIT}, or what a folder that is "
+            "there was made with.",
+            show_default=False,
+        ),
+    ] = None,
     max_bad_share: MaxBadShareOption = 0.01,
     json: JsonOption = False,
 ) -> None:
@@ -77,16 +103,15 @@ def events(
 
     Example: nann events today.parquet --to redis://127.0.0.1:6379/0 --user uid --item sku --time at
     """
-    from ..training.data.canonical_rows import LogRules
-    from ..training.data.csv_rows import TextFormat
+    from ..training.data.canonical_rows import LogColumns, LogRules
 
     start = clock.perf_counter()
-    store = _opened(to, limit)
+    store, kept = _opened(to, limit)
     read, counts = _copied(files) or _read(
         files,
-        {"user": user, "item": item, "time": time, "basket": basket, "event": event_column},
-        LogRules(names_of(types), None, time_format),
-        TextFormat("\t" if separator in ("tab", "\\t") else separator, names_of(columns), nulls=tuple(null or ())),
+        LogColumns(user, item, time, None, basket, event_column, value_column),
+        LogRules(names_of(types), min_value, time_format, item_ids),
+        text_format(separator, columns, encoding, quote, escape, null),
         merge_repeats,
         max_bad_share,
     )
@@ -105,7 +130,7 @@ def events(
     }
     say(
         f"{added:,} of {total:,} behaviours of {len(read.users):,} users are new in {to}; the others are there "
-        f"already, or older than the newest {limit:,} of a user; {body['events_per_s']:,} a second"
+        f"already, or older than the newest {kept:,} of a user; {body['events_per_s']:,} a second"
     )
     if cut := counts.get("cut_last_lines"):
         say(f"{cut} {'file ends' if cut == 1 else 'files end'} within a line, which is left out: send the rest again")
@@ -113,16 +138,24 @@ def events(
         print_json(body)
 
 
-def _opened(to: str, limit: int) -> Histories:
-    from nann.histories import NO_EVENTS
+def _opened(to: str, limit: int | None) -> tuple[Histories, int]:
+    """The store, made if it is a new folder, and how many behaviours of a user it keeps."""
+    from nann.histories import NO_EVENTS, FileHistories
     from nann.histories.file_histories import write_histories
 
     from ..python_backend.histories.opening import is_folder, open_histories
 
     folder = Path(to)
     if is_folder(to) and not (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-        write_histories(folder, NO_EVENTS, limit)
-    return open_histories(to, _TIMEOUT_S, limit)
+        write_histories(folder, NO_EVENTS, limit or HISTORY_LIMIT)
+    store = open_histories(to, _TIMEOUT_S, limit or HISTORY_LIMIT)
+    kept = store.limit if isinstance(store, FileHistories) else limit or HISTORY_LIMIT
+    if kept != (limit or kept):
+        raise ConfigError(
+            f"--limit is {limit:,}, and {to} was made with {kept:,}; leave --limit out, or copy the folder: `nann "
+            f"events {to} --to NEW_FOLDER --limit {limit}`"
+        )
+    return store, kept
 
 
 def _copied(files: list[Path]) -> tuple[Events, dict[str, int]] | None:
@@ -138,7 +171,7 @@ def _copied(files: list[Path]) -> tuple[Events, dict[str, int]] | None:
 
 def _read(
     files: list[Path],
-    named: dict[str, str | None],
+    columns: LogColumns,
     rules: LogRules,
     text: TextFormat,
     merge_repeats: bool,
@@ -146,7 +179,6 @@ def _read(
 ) -> tuple[Events, dict[str, int]]:
     from nann.histories import NO_EVENTS
 
-    from ..training.data.canonical_rows import LogColumns
     from ..training.data.histories import read_events
     from ..training.data.log_source import LogSource
 
@@ -155,10 +187,7 @@ def _read(
         if len(paths) == 1 and files[0] == _STANDARD_INPUT and not paths[0].stat().st_size:
             return NO_EVENTS, {}  # what feeds it had nothing to say
         (parts := Path(scratch) / "parts").mkdir()
-        log_columns = LogColumns(
-            str(named["user"]), str(named["item"]), named["time"], None, named["basket"], named["event"]
-        )
-        source = LogSource(tuple(paths), log_columns, "log", text, rules)
+        source = LogSource(tuple(paths), columns, "log", text, rules)
         return read_events(source, parts, merged=merge_repeats, max_bad_share=max_bad_share, say=say)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,21 +119,6 @@ def remove_filter(
     else:
         model_control(url, admin_key_file).catalog(REMOVE_FILTER, name=name)
     console.print(f"filter {name} is removed", highlight=False)
-
-
-def named_filters(given: Iterable[str]) -> dict[str, str]:
-    """Reads NAME=FILTER.
-
-    Raises:
-        ConfigError: if there is no "=", or a name twice.
-    """
-    found: dict[str, str] = {}
-    for each in given:
-        name, equals, text = each.partition("=")
-        if not equals or name in found:
-            raise ConfigError(f"--named-filter is {each!r}; expected NAME=FILTER, each name once")
-        found[name] = text
-    return found
 
 
 def warn_of_misfits(repository: Path) -> None:

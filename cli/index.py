@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from nann.errors import ConfigError
 from nann.search_params import SEARCH_PARAMETERS, SearchOptions
 
-from .filters import named_filters
 from .support import (
     DEFAULT_BUNDLE,
     DEFAULT_CHECKPOINT,
@@ -61,7 +62,7 @@ def index(
     from ..training.search.tune import describe
 
     asked = SearchOptions(**search)
-    filters = named_filters(named_filter or [])
+    filters = _named_filters(named_filter or [])
     loaded = PreparedData.load(data)
     bundle = index_checkpoint(Checkpoint.load(checkpoint), loaded, out, asked=asked, filters=filters, threads=threads)
     if journal_sequence:
@@ -76,3 +77,18 @@ def index(
         body = {"bundle_id": bundle.bundle_id, "item_count": bundle.item_count, "graph": graph}
         body["search"] = search_to_json(bundle.search_params)
         print_json({"bundle": str(out), **body, "reachability": bundle.notes["reachability"]})
+
+
+def _named_filters(given: Iterable[str]) -> dict[str, str]:
+    """Reads NAME=FILTER.
+
+    Raises:
+        ConfigError: if there is no "=", or a name twice.
+    """
+    found: dict[str, str] = {}
+    for each in given:
+        name, equals, text = each.partition("=")
+        if not equals or name in found:
+            raise ConfigError(f"--named-filter is {each!r}; expected NAME=FILTER, each name once")
+        found[name] = text
+    return found

@@ -11,6 +11,26 @@ import typer
 
 from nann.errors import ConfigError
 
+from .log_options import (
+    COLUMNS,
+    BasketOption,
+    EncodingOption,
+    EscapeOption,
+    EventColumnOption,
+    EventsOption,
+    HeaderOption,
+    ItemIdsOption,
+    ItemOption,
+    MinValueOption,
+    NullOption,
+    QuoteOption,
+    SeparatorOption,
+    TimeFormatOption,
+    UserOption,
+    ValueColumnOption,
+    panel_option,
+    text_format,
+)
 from .prepare_output import DATA_FOLDER, FilesArgument, MaxBadShareOption, OutOption, names_of, write
 from .prepared_summary import say, show_sample
 from .protocol_options import protocol_of, with_protocol_options
@@ -25,11 +45,6 @@ _WITH_APPEND = {"files", "append", "out", "name", "items", "profile", "max_bad_s
 """Options that may be given with --append; the data set has the others."""
 
 
-def _option(panel: str, about: str, *names: str) -> Any:
-    return typer.Option(*names, help=about, rich_help_panel=panel)
-
-
-_COLUMNS, _EVENTS, _VALUES = "Columns", "Which events count", "How values are written"
 _ITEMS, _PROFILE = "Item attributes", "User profiles"
 
 
@@ -49,63 +64,57 @@ def log(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read a sample, print what is found, write nothing.")
     ] = False,
-    user: Annotated[str, _option(_COLUMNS, "The user: a number or text.")] = "user",
-    item: Annotated[str, _option(_COLUMNS, "The item: a number or text.")] = "item",
+    user: UserOption = "user",
+    item: ItemOption = "item",
     time: Annotated[
         str,
-        _option(_COLUMNS, "The time: a number, a timestamp or ISO 8601 text; 'none' if the rows are in order of time."),
+        panel_option(
+            COLUMNS, "The time: a number, a timestamp or ISO 8601 text; 'none' if the rows are in order of time."
+        ),
     ] = "time",
-    category: Annotated[str | None, _option(_COLUMNS, "The item's category; its most frequent one counts.")] = None,
-    basket: Annotated[str | None, _option(_COLUMNS, "The basket or session.")] = None,
-    columns: Annotated[
-        str, _option(_COLUMNS, "Names of the columns of text files without a header, separated by commas.")
-    ] = "",
-    event_column: Annotated[str | None, _option(_EVENTS, "Column with the type of the event.")] = None,
-    events: Annotated[str, _option(_EVENTS, "Types to keep, separated by commas.")] = "",
-    value_column: Annotated[str | None, _option(_EVENTS, "Column with a number, such as a rating.")] = None,
-    min_value: Annotated[float | None, _option(_EVENTS, "The least number to keep.")] = None,
-    item_ids: Annotated[
-        str, _option(_VALUES, "number, text, or auto: numbers if all are whole ones from 1 to 2^63 - 1.")
-    ] = "auto",
-    time_format: Annotated[
-        str | None, _option(_VALUES, "Of times that are no numbers and not ISO 8601, such as '%d.%m.%Y %H:%M'.")
-    ] = None,
-    null: Annotated[
-        list[str] | None, _option(_VALUES, "A text that stands for a missing value, such as NULL; may be repeated.")
-    ] = None,
-    separator: Annotated[
-        str, _option(_VALUES, "Between the fields of a CSV; 'tab' for a tab. Default: found from the header.")
-    ] = "",
-    encoding: Annotated[str, _option(_VALUES, "Of text files: latin-1, cp1252, utf-16, ...")] = "utf-8",
-    quote: Annotated[str, _option(_VALUES, "Around fields of a CSV; '' if quotes are text.")] = '"',
-    escape: Annotated[str, _option(_VALUES, "Makes the next character text, such as '\\\\'. Default: none.")] = "",
-    profile: Annotated[Path | None, _option(_PROFILE, "Table of user profiles, one row per user.")] = None,
-    profile_user: Annotated[str | None, _option(_PROFILE, "Its column with the user. Default: --user.")] = None,
+    category: Annotated[str | None, panel_option(COLUMNS, "The item's category; its most frequent one counts.")] = None,
+    basket: BasketOption = None,
+    columns: HeaderOption = "",
+    event_column: EventColumnOption = None,
+    events: EventsOption = "",
+    value_column: ValueColumnOption = None,
+    min_value: MinValueOption = None,
+    item_ids: ItemIdsOption = "auto",
+    time_format: TimeFormatOption = None,
+    null: NullOption = None,
+    separator: SeparatorOption = "",
+    encoding: EncodingOption = "utf-8",
+    quote: QuoteOption = '"',
+    escape: EscapeOption = "",
+    profile: Annotated[Path | None, panel_option(_PROFILE, "Table of user profiles, one row per user.")] = None,
+    profile_user: Annotated[str | None, panel_option(_PROFILE, "Its column with the user. Default: --user.")] = None,
     profile_fields: Annotated[
-        str, _option(_PROFILE, "Its columns that are fields, separated by commas. Default: all.")
+        str, panel_option(_PROFILE, "Its columns that are fields, separated by commas. Default: all.")
     ] = "",
     profile_numbers: Annotated[
         str,
-        _option(
+        panel_option(
             _PROFILE, "Columns to read as numbers, cut into at most 16 bins. Floats always are; all else is a category."
         ),
     ] = "",
-    items: Annotated[Path | None, _option(_ITEMS, "Table with one row per item.")] = None,
-    items_id: Annotated[str | None, _option(_ITEMS, "Its column with the item. Default: --item.")] = None,
+    items: Annotated[Path | None, panel_option(_ITEMS, "Table with one row per item.")] = None,
+    items_id: Annotated[str | None, panel_option(_ITEMS, "Its column with the item. Default: --item.")] = None,
     items_fields: Annotated[
         str,
-        _option(
+        panel_option(
             _ITEMS,
             "Columns that are attributes, separated by commas: text and whole numbers are categories, floats are "
             "numbers, lists are several values. Default: all but the names.",
         ),
     ] = "",
     items_numbers: Annotated[
-        str, _option(_ITEMS, "Columns to read as numbers, though they hold text or whole numbers.")
+        str, panel_option(_ITEMS, "Columns to read as numbers, though they hold text or whole numbers.")
     ] = "",
-    items_name: Annotated[str | None, _option(_ITEMS, "Column with the item's name, to be shown to people.")] = None,
+    items_name: Annotated[
+        str | None, panel_option(_ITEMS, "Column with the item's name, to be shown to people.")
+    ] = None,
     items_separator: Annotated[
-        str, _option(_ITEMS, "Between several values in a text; '' if a text is one value.")
+        str, panel_option(_ITEMS, "Between several values in a text; '' if a text is one value.")
     ] = "|",
     max_bad_share: MaxBadShareOption = 0.01,
     json_output: JsonOption = False,
@@ -121,7 +130,6 @@ def log(
     """
     from ..training.data.append import append_log, source_of
     from ..training.data.canonical_rows import LogColumns, LogRules
-    from ..training.data.csv_rows import TextFormat
     from ..training.data.item_table import ItemTable
     from ..training.data.log_source import LogSource, ProfileTable
     from ..training.data.prepare import prepare
@@ -142,12 +150,11 @@ def log(
     names = (items_id or item, names_of(items_fields), names_of(items_numbers), items_name)
     if items is None and names != (item, (), (), None):
         raise ConfigError("an --items- option is given without a table of items; give the table with --items")
-    mark = "\t" if separator in ("tab", "\\t") else separator
     source = LogSource(
         tuple(files),
         LogColumns(user, item, None if time == "none" else time, category, basket, event_column, value_column),
         name,
-        TextFormat(mark, names_of(columns), encoding, quote, escape, tuple(null or ())),
+        text_format(separator, columns, encoding, quote, escape, null),
         LogRules(names_of(events), min_value, time_format, item_ids),
         None if profile is None else ProfileTable(profile, *chosen),
         None if items is None else ItemTable(items, *names, items_separator),

@@ -114,7 +114,7 @@ def _say(report: TrainingReport) -> None:
         stopped, best = "stopped early; " if report.stopped_early else "", report.best
         console.print(
             f"{stopped}best validation recall {100 * best.recall:.2f}% at step {best.step:,}; `nann index` and `nann "
-            f"export` take the last step unless told otherwise: --checkpoint {report.best_checkpoint}"
+            f"export` take the last step, or what `nann index --checkpoint {report.best_checkpoint}` names"
         )
 
 

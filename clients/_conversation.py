@@ -20,7 +20,7 @@ from nann.errors import (
     ServerUnavailable,
 )
 from nann.item_ids import KINDS, NUMBERS, IdKind
-from nann.search_params import SearchOptions
+from nann.search_params import SearchOptions, check_names
 from nann.signature import BUNDLE_SETTING, ID_KIND_SETTING
 
 from ._addresses import Addresses, Attempts
@@ -91,6 +91,9 @@ class Conversation:
     ) -> Steps[RetrievalResult]:
         """Those of `RetrievalClient.retrieve`; `inputs` are further arguments of `encode_request`."""
         timeout_s = self._timeout_s if timeout_s is None else _checked(timeout_s, RequestError)
+        check_names(parameters, ("options", "timeout_s", "behavior_item_ids", *inputs))
+        if not isinstance(options, SearchOptions | None):
+            raise RequestError(f"options is {options!r}; expected SearchOptions, or their fields as keywords: top_k=10")
         options = replace(options or SearchOptions(), **parameters)
         encode = partial(encode_request, behavior_item_ids, options, **inputs)
         request = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nann.errors import RequestError
-from nann.search_params import REQUEST_PARAMETERS, SearchOptions
+from nann.search_params import SearchOptions, check_names
 
 MAX_ITEMS = 1_000
 """The longest history, and the most exclusions, that the page sends."""
@@ -69,8 +69,7 @@ def options_of(parameters: Any) -> SearchOptions:
     """
     if not isinstance(parameters, Mapping):
         raise RequestError(f"parameters is {_short(parameters)}; expected a JSON object")
-    if unknown := sorted(set(parameters) - set(REQUEST_PARAMETERS)):
-        raise RequestError(f"unknown request parameter {unknown[0]!r}; known are {', '.join(REQUEST_PARAMETERS)}")
+    check_names(sorted(parameters))
     return SearchOptions.read(parameters)
 
 

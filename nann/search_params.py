@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from numbers import Integral
 from types import MappingProxyType
 from typing import Any
@@ -188,6 +189,23 @@ CONDITIONS: Mapping[str, RequestParameter] = MappingProxyType(
     {name: parameter for name, parameter in REQUEST_PARAMETERS.items() if not parameter.default}
 )
 """Those that say which items may be returned."""
+
+
+def check_names(names: Iterable[str], others: Sequence[str] = ()) -> None:
+    """Refuses a name that no parameter of a request has.
+
+    Args:
+        names: what came.
+        others: what else may be meant, in a call from Python.
+
+    Raises:
+        RequestError: naming the first one and those that there are, the most similar one before them.
+    """
+    for name in names:
+        if name not in REQUEST_PARAMETERS:
+            known = (*REQUEST_PARAMETERS, *others)
+            meant = "".join(f"did you mean {near!r}? " for near in get_close_matches(str(name), known, 1))
+            raise RequestError(f"unknown request parameter {name!r}; {meant}known are {', '.join(known)}")
 
 
 def either(words: Sequence[str]) -> str:

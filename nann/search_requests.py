@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from nann.errors import BundleError, RequestError
-from nann.search_params import REQUEST_PARAMETERS, SearchOptions, SearchParams, either
+from nann.search_params import REQUEST_PARAMETERS, SearchOptions, SearchParams, check_names, either
 from nann.signature import ENTRY_ALL, ENTRY_SEEDS, ON_DEADLINE_ERROR, REQUEST_KEY
 
 # Parameters that Triton, its clients and those of other KServe servers add to a request for their own use.
@@ -117,9 +117,7 @@ def own_parameters(text: str) -> Mapping[str, Any]:
         for name, value in parameters.items()
         if name not in _RESERVED and not name.startswith(_RESERVED_PREFIX)
     }
-    for name in own:
-        if name not in REQUEST_PARAMETERS:
-            raise RequestError(f"unknown request parameter {name!r}; known are {', '.join(REQUEST_PARAMETERS)}")
+    check_names(own)
     return own
 
 

@@ -32,7 +32,8 @@ def check_before_training(data: PreparedData, config: TrainingConfig) -> None:
     if config.model.id_dropout and not data.describes_items:
         raise ConfigError(
             f"model.id_dropout is {config.model.id_dropout:g}, and nothing but ids describes the data set's items: "
-            "prepare it with categories or --items, or set model.id_dropout to 0"
+            "prepare it with categories or attributes (`nann prepare log --category`, `nann prepare log --items`), or "
+            "set model.id_dropout to 0"
         )
 
 

@@ -126,7 +126,7 @@ class RunLog:
             later = f", then come {self._end - end:,} of another stage" if end < self._end else ""
             self._print(
                 f"{_time(seconds)} for the next {end - done:,} steps, {_time(step_s)} each, without validations{later}"
-                "; Ctrl-C saves, and --resume goes on"
+                "; Ctrl-C saves, and `nann train --resume` goes on"
             )
 
     def _print(self, line: str) -> None:

@@ -263,8 +263,8 @@ class _Run:
 
     def _how_to_go_on(self, done: int) -> str:
         return (
-            f"interrupted: {self.out / CHECKPOINT_FILE} has step {done:,} of {self.config.steps:,}; go on with the "
-            "same command and --resume, without --overwrite"
+            f"interrupted: {self.out / CHECKPOINT_FILE} has step {done:,} of {self.config.steps:,}; go on with "
+            "`nann train --resume` and the same options, without --overwrite"
         )
 
     def _validates(self, done: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,8 +103,10 @@ class LiveCorpus:
         self._failure: Exception | None = None
         self._snapshot = Snapshot(0, None, self._catalogue, None)
 
-    def refresh(self) -> Snapshot:
+    def refresh(self, check: Callable[[Changes], None] | None = None) -> Snapshot:
         """Applies what is new in the journal. Where nothing is, this takes one look at the file.
+
+        `check` is called with each batch of changes before it is applied, and may raise.
 
         Raises:
             JournalError: if the journal is damaged, or of a later release.
@@ -116,6 +118,8 @@ class LiveCorpus:
             try:
                 for record in records:
                     changes = Changes.unpack(record.payload)
+                    if check is not None:
+                        check(changes)
                     if record.sequence > self.contained:
                         self._apply(changes)
                     self.counts.newest_s = changes.time_s

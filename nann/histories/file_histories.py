@@ -105,6 +105,11 @@ class FileHistories:
         """The number of users, U."""
         return len(self._content.users)
 
+    @property
+    def limit(self) -> int:
+        """The most behaviours of a user that are kept."""
+        return self._content.limit
+
     def read(self, user_ids: Sequence[bytes]) -> list[UserHistory | None]:
         """What the store has of each user; None: it does not know the user."""
         self._follow()

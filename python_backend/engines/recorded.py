@@ -22,7 +22,9 @@ def recorded_engine(repository: Path) -> str | None:
     Raises:
         ConfigError: if what is recorded can't be read.
     """
-    engine = recorded_setting(repository / SETTING_FILE, "engine", str, "give --engine again")
+    engine = recorded_setting(
+        repository / SETTING_FILE, "engine", str, "start the server with `nann serve --engine` again"
+    )
     return None if engine is None else checked_engine(engine)
 
 

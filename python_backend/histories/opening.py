@@ -55,7 +55,9 @@ def recorded_address(repository: Path) -> str | None:
     Raises:
         ConfigError: if what is recorded can't be read.
     """
-    return recorded_setting(repository / SETTING_FILE, "address", str, "give --histories again")
+    return recorded_setting(
+        repository / SETTING_FILE, "address", str, "start the server with `nann serve --histories` again"
+    )
 
 
 def record_address(repository: Path, address: str | None) -> None:

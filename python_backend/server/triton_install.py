@@ -66,8 +66,8 @@ class TritonInstall:
         """
         if target in BACKEND_TARGETS and not (self.python_backend.parent / target).is_dir():
             raise ServerError(
-                f"the Triton in {self.server.parent} has no {target} backend; serve with --target embedded or torch, "
-                "or in a container of Triton that has it"
+                f"the Triton in {self.server.parent} has no {target} backend; start it with `nann serve --target "
+                "embedded` or torch, or in a container of Triton that has it"
             )
         for package in TARGET_PACKAGES.get(target, ()):
             find_package(package)

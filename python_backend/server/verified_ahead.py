@@ -5,11 +5,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from nann.threads import core_count
 from nann.manifest import verify_file
+from nann.threads import core_count
 
-from ..version_history import Versions, bundle_of, release_path
 from ..version_folder import bundle_artefacts
+from ..version_history import Versions, bundle_of, release_path
 
 
 class VerifiedAhead:

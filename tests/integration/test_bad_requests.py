@@ -141,7 +141,7 @@ def test_another_tensor(raw):
         ({"filter_name": "dear"}, "filter_name is 'dear'; expected one of: available_de"),
         ({"filter_name": "../cheap"}, "filter_name is '../cheap'; expected one of: available_de"),
         ({"filter_name": True}, "filter_name is True; expected text"),
-        ({"topk": 5}, "unknown request parameter 'topk'; known are top_k, ef, rounds"),
+        ({"topk": 5}, "unknown request parameter 'topk'; did you mean 'top_k'? known are top_k, ef, rounds"),
     ],
     ids=lambda value: str(value)[:40],
 )

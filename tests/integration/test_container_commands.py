@@ -87,6 +87,6 @@ def test_a_target_that_this_triton_has_no_backend_for(served, live_bundle_path, 
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
     assert result.returncode == 2
     assert (
-        "has no onnxruntime backend; serve with --target embedded or torch, or in a container of Triton"
+        "has no onnxruntime backend; start it with `nann serve --target embedded` or torch, or in a container of Triton"
         in result.stderr
     )

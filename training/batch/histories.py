@@ -130,7 +130,7 @@ def read_histories(path: Path, kind: IdKind) -> Histories:
         DataError: if a file can't be read, lacks a column, or has a user twice or ids of another kind.
     """
     wanted = {USER: "a user's id", ITEMS: "a list of item ids, oldest first"}
-    tables = [open_table(file, TextFormat(), wanted) for file in log_files([path])]
+    tables = [open_table(file, TextFormat(), wanted, fixed=True) for file in log_files([path])]
     rows = pl.concat([whole_table(table, [USER, ITEMS], "user") for table in tables], how="vertical_relaxed")
     texts = _unique(rows[USER]).cast(pl.String)
     numbers = texts.cast(pl.Int64, strict=False)

@@ -120,7 +120,7 @@ def _of_one_kind(old: pl.LazyFrame, log: InteractionLog) -> tuple[pl.LazyFrame, 
     if before["item"] == pl.Int64 and now["item"] == pl.String:
         raise DataError(
             f"the data set's item ids are numbers, and the log's are {log.settings['found']['item ids']}; append a "
-            "log of numbers, or prepare everything again with --item-ids text"
+            "log of numbers, or prepare everything again with `nann prepare log --item-ids text`"
         )
     texts = [pl.col(key).cast(pl.String) for key in before if before[key] != now[key]]
     return old.with_columns(texts), log.rows.select(list(before)).with_columns(texts)

@@ -9,7 +9,7 @@ import polars as pl
 from nann.errors import DataError
 
 _MAX_EXACT_FLOAT = float(1 << 53)
-_TEXTS = (pl.String, pl.Categorical, pl.Enum)
+TEXTS = (pl.String, pl.Categorical, pl.Enum)
 
 
 def fits_int64(kind: pl.DataType) -> bool:
@@ -34,7 +34,7 @@ def key_column(name: str, kind: pl.DataType, wanted: pl.DataType, path: Path) ->
     if kind.is_decimal():
         text = column.cast(pl.String)
         return pl.when(text.str.contains(r"^[^.]*(\.0*)?$")).then(text.str.replace(r"\.0*$", ""))
-    if kind.is_integer() or kind in _TEXTS:
+    if kind.is_integer() or kind in TEXTS:
         text = column.cast(pl.String).str.strip_chars()
         return pl.when(text.str.len_bytes() > 0).then(text)
     raise DataError(f"column {name!r} of {path} has type {kind}; expected whole numbers or text")

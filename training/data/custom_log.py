@@ -22,7 +22,7 @@ from .profiles import UserProfiles, encode_profiles
 from .rows import MAX_BAD_SHARE, InteractionLog, RowStage, mark_cut
 from .sources import BATCH_BYTES
 from .tables import BATCH_ROWS, Table, TableBatch, open_table, whole_table
-from .times import TimeColumn, common_unit, shown_time
+from .times import TimeColumn, common_unit, date_form, shown_time
 
 _SAMPLE_BYTES = 1 << 20
 _SAMPLE_ROWS = 50_000
@@ -97,7 +97,8 @@ def read_log(
     for what, how in after.items():
         say(f"{what}: {how}")
     good, counts = stage.finish()
-    said = [f"{empty:,} rows have empty lists, and so no behaviours"] if empty else []
+    said = kinds.remarks()
+    said += [f"{empty:,} rows have empty lists, and so no behaviours"] if empty else []
     files_read = tuple(str(table.file.path) for table in tables)
     log = InteractionLog(name, files_read, kinds.applied(good), counts, conversions=tuple(said), appendable=True)
     return _with_tables(log, source, found | after)
@@ -144,6 +145,12 @@ def _row_reader(tables: Sequence[Table], columns: LogColumns, rules: LogRules, f
     if batch is None:
         return RowReader(columns, rules, types, TimeColumn(columns.time, form=rules.time_format))
     raw = exploded(batch.rows, _lists(batch.rows.schema))[0]
+    if not rules.time_format and (form := date_form(raw[columns.time])):
+        line, date = raw.select(LINE, columns.time).drop_nulls().row(0)
+        raise DataError(
+            f"time (column {columns.time!r}) has dates that are written as numbers, such as {date} "
+            f"({table.file.label}:{line}), which are no times since 1970; read them with --time-format {form}"
+        )
     unit = "seconds" if rules.time_format else common_unit(raw[columns.time])
     time = TimeColumn(columns.time, unit, rules.time_format)
     values = raw[columns.time]

@@ -9,13 +9,13 @@ import polars as pl
 
 from nann.errors import DataError
 
-from .columns import item_number, key_column
-from .csv_rows import TextFormat
+from .columns import TEXTS, item_number, key_column, plain_number
+from .csv_rows import LINE, TextFormat
 from .files import LogFile
-from .tables import open_table, whole_table
+from .remarks import Remarks, finite_numbers
+from .tables import PARQUET, open_table, whole_table
 
 VALUE_SEPARATOR = "|"
-_TEXTS = (pl.String, pl.Categorical, pl.Enum)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ def read_items(table: ItemTable, text: TextFormat, item_type: pl.DataType) -> It
     source = open_table(LogFile.of(path), text, options, beside=True)
     others = [name for name in source.schema if name not in (table.item, table.name)]
     fields = tuple(dict.fromkeys([*(table.fields or others), *table.numbers]))
-    raw = whole_table(source, [table.item, *fields, *([table.name] if table.name else [])], "item")
+    written = whole_table(source, [table.item, *fields, *([table.name] if table.name else [])], "item")
+    raw = written if source.kind == PARQUET else written.with_columns(_typed(written[name]) for name in fields)
     key = key_column(table.item, raw.schema[table.item], pl.String(), path)
     columns = [(key if item_type == pl.String else item_number(key, pl.String())).alias("item")]
     columns += [_values(name, raw, table).alias(f"field_{i}") for i, name in enumerate(fields)]
@@ -89,46 +90,44 @@ def read_items(table: ItemTable, text: TextFormat, item_type: pl.DataType) -> It
         columns.append(_text(pl.col(table.name)).alias("name"))
     whole = raw.select(columns)
     frame = whole.filter(pl.col("item").is_not_null())
-    what = "item" if item_type == pl.String else "whole number"
-    said = [left_out(whole.height - frame.height, "rows", f"{path} have no {what} in column {table.item!r}")]
-    for name, column in zip(fields, whole.select(pl.selectors.starts_with("field_")), strict=True):
-        if column.dtype == pl.Float64:
-            said.append(not_numbers(raw[name], column, path))
+    remarks = Remarks(str(path), written[LINE])
+    remarks.without_key(written[table.item], whole["item"], "item" if item_type == pl.String else "whole number")
+    for i, name in enumerate(fields):
+        if whole.schema[f"field_{i}"] == pl.Float64:
+            remarks.not_numbers(written[name], whole[f"field_{i}"])
         else:
-            said.append(spaces_around(raw[name], path, table.value_separator))
+            remarks.almost_numbers(raw[name], "--items-numbers")
+            remarks.spaces_around(raw[name], table.value_separator)
     if table.name:
-        said.append(spaces_around(raw[table.name], path))
+        remarks.spaces_around(written[table.name])
     repeated = frame.filter(pl.col("item").is_duplicated())
     if repeated.height:
         raise DataError(f"{path} has several rows for item {repeated['item'][0]}; expected one row per item")
-    return ItemValues(frame, fields, str(path), tuple(filter(None, said)))
+    return ItemValues(frame, fields, str(path), tuple(remarks.said))
 
 
-def left_out(count: int, what: str, why: str) -> str:
-    """A line about so many things that were not read; empty if there are none."""
-    return f"{count:,} {what} of {why}: left out" if count else ""
+def _typed(texts: pl.Series) -> pl.Series:
+    """A column of a text file, which has no types, as Parquet would have it: whole numbers, floats, or true and false.
+
+    They are all of a kind or stay text. Numbers are floats if one of them has a decimal point, as in a profile.
+    """
+    given: pl.Series = texts.str.strip_chars().replace("", None) if texts.dtype == pl.String else texts.clear()
+    first = given.drop_nulls().head(100)
+    for read in (_flags, _whole_numbers, finite_numbers) if len(first) else ():
+        if not read(first).null_count() and (typed := read(given)).null_count() == given.null_count():
+            # Texts such as 007 are numbers too, but not written as numbers are.
+            return typed if read is not finite_numbers or given.str.contains(".", literal=True).any() else texts
+    return texts
 
 
-def not_numbers(raw: pl.Series, numbers: pl.Series, path: Path | str) -> str:
-    """A line about the values of a column that are there and are no finite numbers; empty if there are none."""
-    given = raw.is_not_null() & (raw.str.strip_chars() != "" if raw.dtype == pl.String else True)
-    count = int((given & numbers.is_null()).sum())
-    return f"{count:,} values of column {raw.name!r} of {path} are no numbers: unknown" if count else ""
+def _flags(texts: pl.Series) -> pl.Series:
+    words = {"true": True, "false": False}
+    flags: pl.Series = texts.str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Boolean)
+    return flags
 
 
-def spaces_around(raw: pl.Series, path: Path | str, value_separator: str = "") -> str:
-    """A line about the texts of a column that have spaces around them; empty if there are none."""
-    several = isinstance(raw.dtype, (pl.List, pl.Array))
-    texts = raw.cast(pl.List(raw.dtype.inner)).explode() if several else raw  # type: ignore[attr-defined]
-    if texts.dtype not in _TEXTS:
-        return ""
-    texts = texts.cast(pl.String)
-    if value_separator and not several:
-        texts = texts.str.split(value_separator).explode()
-    stripped = texts.str.strip_chars()
-    count = int(((stripped != texts) & (stripped != "")).sum())
-    where = f"column {raw.name!r} of {path}"
-    return f"{count:,} values of {where} have spaces around them; the spaces were left out" if count else ""
+def _whole_numbers(texts: pl.Series) -> pl.Series:
+    return texts.to_frame().select(plain_number(pl.col(texts.name))).to_series()
 
 
 def _values(name: str, raw: pl.DataFrame, table: ItemTable) -> pl.Expr:
@@ -138,13 +137,13 @@ def _values(name: str, raw: pl.DataFrame, table: ItemTable) -> pl.Expr:
         return _numbers(name, raw, table.path)
     if isinstance(kind, (pl.List, pl.Array)):
         inner = kind.inner
-        if inner.is_integer() or inner == pl.Boolean or inner in _TEXTS:
+        if inner.is_integer() or inner == pl.Boolean or inner in TEXTS:
             values = column.cast(pl.List(inner)).list.eval(_text(pl.element()))
             return values.list.drop_nulls().list.unique().fill_null([])
-    elif kind in _TEXTS and table.value_separator:
+    elif kind in TEXTS and table.value_separator:
         values = column.cast(pl.String).str.split(table.value_separator).list.eval(_text(pl.element()))
         return values.list.drop_nulls().list.unique().fill_null([])
-    elif kind.is_integer() or kind in (*_TEXTS, pl.Boolean):
+    elif kind.is_integer() or kind in (*TEXTS, pl.Boolean):
         return pl.concat_list(_text(column)).list.drop_nulls()
     raise DataError(
         f"column {name!r} of {table.path} has type {kind}; expected numbers, text, or lists of whole numbers or text: "

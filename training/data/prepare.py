@@ -105,7 +105,10 @@ def _write(
     kept = rows if protocol.whole_corpus else rows.join(users.frame.lazy(), on="user", how="semi")
     items = numbered_items(kept, log.items, None if log.appended is None else log.appended.items)
     if items.height < LEAST_ITEMS:
-        raise DataError(f"the log has one item; expected at least {LEAST_ITEMS}, to find one of: check --item")
+        raise DataError(
+            f"the log has one item; expected at least {LEAST_ITEMS}, to find one of: `nann prepare log --item` names "
+            "its column of items"
+        )
     attributes = None if log.attributes is None else encode_items(log.attributes, items["item"])
     kept_as_they_are = kept_columns(items, log.attributes, with_category="category" in rows.collect_schema())
     on_step("Sorting behaviours by user and time")

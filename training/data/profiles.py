@@ -17,9 +17,10 @@ import polars as pl
 
 from nann.errors import DataError
 
-from .columns import key_column, plain_number
+from .columns import TEXTS, key_column, plain_number
+from .csv_rows import LINE
 from .item_attributes import CATEGORY, NUMBER, bin_edges
-from .item_table import left_out, not_numbers, spaces_around
+from .remarks import Remarks
 
 MANY_VALUES = 1_000
 """A category with more values is pointed out: it may be a number."""
@@ -55,7 +56,7 @@ def encode_profiles(
     """Turns the columns of a user table into codes.
 
     Args:
-        table: one row per user; values are compared as text, empty ones are unknown.
+        table: one row per user, and `LINE`; values are compared as text, empty ones are unknown.
         user: the column with the user's id, as the log has it.
         fields: the columns that are profile fields.
         log_users: has the log's `user` column.
@@ -78,22 +79,26 @@ def encode_profiles(
     known = frame.join(log_users.select("user").unique().collect(), on="user", how="semi")
     if not known.height:
         raise DataError(f"none of the {frame.height:,} users of {source} is in the log; check its column {user!r}")
-    said = [left_out(table.height - frame.height, "rows", f"{source} have no user as the log has them in {user!r}")]
-    said += [spaces_around(table[name], source) for name in (user, *fields)]
+    remarks = Remarks(source, table[LINE])
+    remarks.without_key(table[user], key["user"], "user as the log has them")
+    for name in (user, *fields):
+        remarks.spaces_around(table[name])
     coded, described = [], []
     for i, (name, column) in enumerate(zip(fields, columns, strict=True)):
         field, codes = _coded(known[f"profile_{i}"], frame[f"profile_{i}"])
         described.append({"name": name, **field})
         coded.append(codes)
         if field["kind"] == NUMBER:
-            said.append(not_numbers(table[name], column, source))
-        elif len(field["values"]) > MANY_VALUES:
-            said.append(
+            remarks.not_numbers(table[name], column)
+            continue
+        remarks.almost_numbers(table[name], "--profile-numbers")
+        if len(field["values"]) > MANY_VALUES:
+            remarks.said.append(
                 f"column {name!r} of {source} has {len(field['values']):,} values, each a category of its own: "
                 "--profile-numbers reads it as a number, --profile-fields leaves it out"
             )
     outside = table.height - known.height
-    return UserProfiles(frame.with_columns(coded), tuple(described), outside, tuple(filter(None, said)))
+    return UserProfiles(frame.with_columns(coded), tuple(described), outside, tuple(remarks.said))
 
 
 def _key(table: pl.DataFrame, user: str, user_type: pl.DataType, source: str) -> pl.Expr:
@@ -106,7 +111,7 @@ def _key(table: pl.DataFrame, user: str, user_type: pl.DataType, source: str) ->
 
 def _values(column: pl.Series, as_number: bool, source: str) -> pl.Series:
     """A column as String or Float64, null where it is unknown."""
-    if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Categorical, pl.Enum, pl.Boolean)):
+    if not (column.dtype.is_numeric() or column.dtype in (*TEXTS, pl.Boolean)):
         raise DataError(
             f"column {column.name!r} of {source} has type {column.dtype}; expected numbers, text or true or false: "
             "name the columns to read with --profile-fields"

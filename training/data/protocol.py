@@ -88,7 +88,10 @@ class Protocol:
                 f"protocol {self.kind} with {given}; expected a time with {TIME_SPLIT}, and only with it: --split-time"
             )
         if self.split_time is not None and parse_time(self.split_time) is None:
-            raise ConfigError(f"split time is {self.split_time!r}; expected seconds, a date or an ISO 8601 timestamp")
+            raise ConfigError(
+                f"split time is {self.split_time!r}; expected a date such as 2024-01-31, "
+                "an ISO 8601 timestamp or seconds since 1970"
+            )
 
     @property
     def split_time_us(self) -> int | None:

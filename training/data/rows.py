@@ -30,7 +30,7 @@ KEEP = "keep"
 EXAMPLE_COUNT = 5
 _SHOWN_LENGTH = 60
 
-_ADVICE = {
+ADVICE = {
     "damaged text": "--encoding names the encoding of text, such as latin-1",
     WRONG_COLUMNS: "--separator says what is between the fields, --quote '' that quotes are text",
     BROKEN_QUOTES: "--quote '' says that quotes are text, --escape what stands before one",
@@ -39,6 +39,7 @@ _ADVICE = {
     "user (": "--user says which column has the users, --null what stands for none",
     "value (": "--value-column says which column has the values, --null what stands for none",
 }
+"""The options that may help, by a part of the reason why rows are bad."""
 _FEW = 0.1
 
 
@@ -132,15 +133,18 @@ class InteractionLog:
 class RowStage:
     """Takes a reader's rows batch by batch: writes good ones to Parquet parts in `scratch`, counts bad ones.
 
+    `advice` says what helps against bad rows, by a part of their reason.
+
     Raises:
         ConfigError: if `max_bad_share`, above which `finish` refuses the log, is outside 0 to 1.
     """
 
-    def __init__(self, scratch: Path, max_bad_share: float) -> None:
+    def __init__(self, scratch: Path, max_bad_share: float, advice: Mapping[str, str] = ADVICE) -> None:
         if not 0 <= max_bad_share <= 1:
             raise ConfigError(f"max_bad_share is {max_bad_share}; expected a share from 0 to 1")
         self._scratch = scratch
         self._max_bad_share = max_bad_share
+        self._advice = advice
         self._parts: list[Path] = []
         self._read = self._filtered = self._cut = self._trimmed = 0
         self._reasons: Counter[str] = Counter()
@@ -212,8 +216,16 @@ class RowStage:
         return (
             f"{counts.bad:,} of {counts.read:,} rows are bad ({counts.bad / counts.read:.1%}; at most "
             f"{self._max_bad_share:.1%} may be): {reasons}. "
-            f"First: {'; '.join(first if len(counts.bad_by_reason) == 1 else counts.bad_examples)}. {_advice(counts)}"
+            f"First: {'; '.join(first if len(counts.bad_by_reason) == 1 else counts.bad_examples)}. {self._how(counts)}"
         )
+
+    def _how(self, counts: RowCounts) -> str:
+        """What to do about bad rows."""
+        if counts.bad < _FEW * counts.read:
+            return "Correct these rows, or raise the tolerated share with --max-bad-share"
+        advice = [text for reason in counts.bad_by_reason for part, text in self._advice.items() if part in reason]
+        known = f": {'; '.join(dict.fromkeys(advice))}" if advice else "; see --help"
+        return f"So many are seldom damaged, but read in the wrong way{known}"
 
 
 def mark_cut(batch: pl.DataFrame, cut: pl.Expr | None = None) -> pl.DataFrame:
@@ -221,14 +233,6 @@ def mark_cut(batch: pl.DataFrame, cut: pl.Expr | None = None) -> pl.DataFrame:
     is_last = pl.col("number") == pl.col("number").max()
     is_cut = is_last & (pl.col("problem").is_not_null() | (pl.lit(False) if cut is None else cut))
     return batch.with_columns(problem=pl.when(is_cut).then(pl.lit(CUT_LAST_LINE)).otherwise(pl.col("problem")))
-
-
-def _advice(counts: RowCounts) -> str:
-    if counts.bad < _FEW * counts.read:
-        return "Correct these rows, or raise the tolerated share with --max-bad-share"
-    advice = [text for reason in counts.bad_by_reason for part, text in _ADVICE.items() if part in reason]
-    known = f": {'; '.join(dict.fromkeys(advice))}" if advice else "; see --help"
-    return f"So many are seldom damaged, but read in the wrong way{known}"
 
 
 def _shortened(text: str) -> str:

@@ -51,14 +51,18 @@ def check_encoding(name: str) -> None:
         ) from error
 
 
-def text_batches(path: Path, batch_bytes: int = BATCH_BYTES, encoding: str = UTF_8) -> Iterator[TextBatch]:
+def text_batches(
+    path: Path, batch_bytes: int = BATCH_BYTES, encoding: str = UTF_8, *, fixed: bool = False
+) -> Iterator[TextBatch]:
     """The lines of a text file, packed or plain, `batch_bytes` at a time; what can't be decoded becomes U+FFFD.
+
+    `fixed`: nobody can choose the encoding, so that messages name no option.
 
     Raises:
         DataError: if the file is missing, empty, not text, or a damaged archive.
     """
     number, rest = 1, ""
-    for block in _texts(path, batch_bytes, encoding):
+    for block in _texts(path, batch_bytes, encoding, fixed):
         head, newline, tail = block.rpartition("\n")
         if not newline:
             rest += tail
@@ -73,19 +77,21 @@ def text_batches(path: Path, batch_bytes: int = BATCH_BYTES, encoding: str = UTF
         yield TextBatch(_lines(rest, number)[0], unterminated=True)
 
 
-def _texts(path: Path, size: int, encoding: str) -> Iterator[str]:
+def _texts(path: Path, size: int, encoding: str, fixed: bool) -> Iterator[str]:
     """The text in blocks; a byte order mark is no part of it."""
     utf_8 = codecs.lookup(encoding).name == UTF_8
     decoder = codecs.getincrementaldecoder("utf-8-sig" if utf_8 else encoding)(errors="replace")
     first = True
     for block in byte_blocks(path, size):
         if first and utf_8 and block.startswith(_UTF_16_MARKS):
-            raise DataError(f"{path} begins like UTF-16 and not like UTF-8; read it with --encoding utf-16")
+            how = "write it in UTF-8" if fixed else "read it with --encoding utf-16"
+            raise DataError(f"{path} begins like UTF-16 and not like UTF-8; {how}")
         first = False
         try:
             text = decoder.decode(block)
         except UnicodeError as error:  # not that of a character, which is replaced
-            raise DataError(f"{path} is not in {encoding.upper()} ({error}); name its --encoding") from error
+            how = "write it again" if fixed else "name its --encoding"
+            raise DataError(f"{path} is not in {encoding.upper()} ({error}); {how}") from error
         if "\0" in text[:65536]:
             raise DataError(f"{path} is binary; expected text in {encoding.upper()}, one row per line")
         yield text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class Table:
         text: its format, if it is text.
         separator: between the fields of a CSV.
         header: names of a CSV's fields.
+        fixed: how it is read can't be chosen, so that messages name no option.
     """
 
     file: LogFile
@@ -63,6 +64,7 @@ class Table:
     text: TextFormat
     separator: str = ""
     header: tuple[str, ...] = ()
+    fixed: bool = False
 
     @property
     def described(self) -> str:
@@ -94,7 +96,7 @@ class Table:
     def _csv(self, names: list[str], batch_bytes: int) -> Iterator[TableBatch]:
         splitter = CsvSplitter(self.header, self.separator, self.text)
         skip = not self.text.columns
-        batches = text_batches(self.file.path, batch_bytes, self.text.encoding)
+        batches = text_batches(self.file.path, batch_bytes, self.text.encoding, fixed=self.fixed)
         for batch, is_last in _with_last(batches):
             lines = batch.lines.slice(1) if skip and batch.lines.height else batch.lines
             skip = skip and not batch.lines.height
@@ -104,7 +106,7 @@ class Table:
 
     def _json(self, names: list[str], batch_bytes: int) -> Iterator[TableBatch]:
         schema = {name: self.schema[name] for name in names}
-        for batch in text_batches(self.file.path, batch_bytes, self.text.encoding):
+        for batch in text_batches(self.file.path, batch_bytes, self.text.encoding, fixed=self.fixed):
             rows = json_rows(batch.lines["text"], schema).alias("row")
             malformed = pl.when(pl.col("row").is_null()).then(pl.lit(NOT_JSON)).alias(MALFORMED)
             frame = pl.DataFrame([rows, batch.lines["number"].alias(LINE)]).with_columns(malformed)
@@ -124,14 +126,17 @@ class Table:
             raise _damaged(self.file.path, error) from error
 
 
-def open_table(file: LogFile, text: TextFormat, wanted: Mapping[str, str], *, beside: bool = False) -> Table:
+def open_table(
+    file: LogFile, text: TextFormat, wanted: Mapping[str, str], *, beside: bool = False, fixed: bool = False
+) -> Table:
     """Finds out how a file is to be read.
 
     Args:
         file: CSV (plain or packed), JSON lines or Parquet, by its content.
         text: how to read text.
-        wanted: columns that it must have: name -> the option that names it.
+        wanted: columns that it must have: name -> the option that names it; or, of a `fixed` table, what it holds.
         beside: a table beside the log, which has a header, and maybe another separator.
+        fixed: as of `Table`.
 
     Raises:
         DataError: if the file is missing, empty or damaged, or lacks a column.
@@ -139,7 +144,7 @@ def open_table(file: LogFile, text: TextFormat, wanted: Mapping[str, str], *, be
     if is_parquet(file.path):
         table = Table(file, PARQUET, _parquet_schema(file.path) | _folder_columns(file), text)
     else:
-        batch = next(text_batches(file.path, _HEADER_BYTES, text.encoding), None)
+        batch = next(text_batches(file.path, _HEADER_BYTES, text.encoding, fixed=fixed), None)
         if batch is None or not batch.lines.height:
             raise DataError(f"{file.path} has no header; expected a first line that names the columns")
         lines = batch.lines["text"]
@@ -150,12 +155,13 @@ def open_table(file: LogFile, text: TextFormat, wanted: Mapping[str, str], *, be
             table = Table(file, JSON_LINES, json_schema(lines.head(1_000)) | _folder_columns(file), text)
         else:
             table = _csv_table(file, lines[0], text, wanted, beside)
+    table = replace(table, fixed=fixed)
     _check_columns(table, wanted)
     return table
 
 
 def whole_table(table: Table, columns: Sequence[str], row: str) -> pl.DataFrame:
-    """The named columns of a table that has one row per user or item (`row`, for messages), all at once.
+    """The named columns of a table that has one row per user or item (`row`, for messages), all at once, and `LINE`.
 
     Raises:
         DataError: if the file can't be read, has no rows, or has a line that can't be split or decoded.
@@ -171,8 +177,9 @@ def whole_table(table: Table, columns: Sequence[str], row: str) -> pl.DataFrame:
     malformed = rows.filter(pl.col(MALFORMED).is_not_null())
     if malformed.height:
         number, reason = malformed.select(LINE, MALFORMED).row(0)
-        raise DataError(f"{path}:{number}: {reason}; correct the line, or see --encoding and --separator")
-    return rows.drop(LINE, MALFORMED)
+        advice = "" if table.fixed else ", or see --encoding and --separator"
+        raise DataError(f"{path}:{number}: {reason}; correct the line{advice}")
+    return rows.drop(MALFORMED)
 
 
 def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -220,10 +227,13 @@ def _check_columns(table: Table, wanted: Mapping[str, str]) -> None:
             raise DataError(f"the header of {path} has column {name!r} twice; give each column its own name")
     missing = [f"{name!r} ({option})" for name, option in wanted.items() if name not in table.schema]
     if missing:
+        options = (
+            "Name its columns with these options, what is between the fields of a CSV with --separator, and the "
+            "columns of a file without a header with --columns"
+        )
         raise DataError(
-            f"{path} has no column {', '.join(missing)}; it has {', '.join(map(repr, table.schema))}. Name its columns "
-            "with these options, what is between the fields of a CSV with --separator, and the columns of a file "
-            "without a header with --columns"
+            f"{path} has no column {', '.join(missing)}; it has {', '.join(map(repr, table.schema))}. "
+            + ("Expected a table with these columns, and a CSV with a header" if table.fixed else options)
         )
 
 

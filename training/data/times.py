@@ -17,6 +17,10 @@ UNITS = {"seconds": 1e11, "milliseconds": 1e14, "microseconds": 1e17, "nanosecon
 
 _PER_UNIT = {"seconds": 1e6, "milliseconds": 1e3, "microseconds": 1.0, "nanoseconds": 1e-3}
 
+_DATES = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+"""Digits -> strftime format of a date that is written as a number."""
+_MOST = 0.9
+
 # ISO 8601, extended and basic, and what databases write: a blank for the T, hours alone as an offset, "UTC".
 _ISO = (
     r"^([0-9]{4})[-/]?([0-9]{2})[-/]?([0-9]{2})"
@@ -58,7 +62,7 @@ class TimeColumn:
             DataError: if their type can't hold times.
         """
         if self.form is not None:
-            return _parsed(values.cast(pl.String).str.strip_chars(), self.form)
+            return _parsed(_written(values), self.form)
         if _is_timestamp(values.dtype):
             moments: pl.Series = values.cast(pl.Datetime("us")).dt.epoch("us")
             return moments
@@ -117,9 +121,26 @@ def common_unit(values: pl.Series) -> str:
     return str(counts["unit"][0]) if counts.height else "seconds"
 
 
+def date_form(values: pl.Series) -> str | None:
+    """The strftime format of numbers that are dates from 1990 to 2100, 20240131; None if most are no such numbers.
+
+    As seconds or milliseconds since 1970 they would be days of 1970 or 1976, or the 27th century.
+    """
+    if not (values.dtype.is_numeric() or values.dtype == pl.String):
+        return None
+    texts = _written(values.drop_nulls())
+    for digits, form in _DATES.items():
+        alike = texts.filter(texts.str.contains(rf"^(?:199[0-9]|20[0-9]{{2}}|2100)[0-9]{{{digits - 4}}}$"))
+        if len(alike) and len(_parsed(alike, form).drop_nulls()) > _MOST * len(texts):
+            return form
+    return None
+
+
 def parse_time(text: str) -> int | None:
-    """A time as a log may write it, in microseconds since 1970; None if it is not a time."""
+    """A time as a log may write it, in microseconds since 1970; None if it is not a time, or a date as a number."""
     values = pl.Series("time", [text])
+    if date_form(values):
+        return None
     moment: int | None = TimeColumn("time", common_unit(values)).microseconds(values)[0]
     return moment
 
@@ -142,6 +163,13 @@ def _numbers(values: pl.Series, name: str) -> pl.Series:
     plain = values.str.strip_chars() if kind == pl.String else values
     numbers: pl.Series = plain.cast(pl.Int64 if kind.is_integer() else pl.Float64, strict=False)
     return numbers
+
+
+def _written(values: pl.Series) -> pl.Series:
+    """Values as text; whole floats, which columns of numbers with gaps often are, as whole numbers."""
+    whole = values.cast(pl.Int64, strict=False) if values.dtype.is_float() else values
+    texts: pl.Series = whole.cast(pl.String).str.strip_chars()
+    return texts
 
 
 def _filled(times: pl.Series, text: pl.Series, read: Callable[[pl.Series], pl.Series]) -> pl.Series:

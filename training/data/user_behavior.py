@@ -17,6 +17,7 @@ BEHAVIOR_TYPES = ("pv", "cart", "fav", "buy")
 """Page view, added to the cart, added to the favourites, purchase."""
 
 _COLUMNS = ("user", "item", "category", "type", "time")
+_ADVICE = {"": f"expected {','.join(_COLUMNS)} without a header; `nann prepare log` reads other files"}
 
 
 def read_user_behavior(
@@ -39,10 +40,10 @@ def read_user_behavior(
     unknown = sorted(set(behavior_types) - set(BEHAVIOR_TYPES))
     if unknown or not behavior_types:
         raise ConfigError(f"behaviour types {unknown or 'none'}; expected some of {', '.join(BEHAVIOR_TYPES)}")
-    stage = RowStage(scratch, max_bad_share)
+    stage = RowStage(scratch, max_bad_share, _ADVICE)
     for path in files:
         time_digits = 0
-        for batch in text_batches(path, batch_bytes):
+        for batch in text_batches(path, batch_bytes, fixed=True):
             rows = _parse(batch, time_digits)
             kept = pl.col("type").is_in(list(behavior_types)).alias(KEEP)
             stage.add(path.name, rows.drop("time_digits").with_columns(kept).drop("type"))

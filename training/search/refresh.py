@@ -33,7 +33,6 @@ from nann.bundle_notes import without_notes
 from nann.catalog import Changes, LiveCorpus, Snapshot
 from nann.catalog.added_items import Added
 from nann.catalog.checks import check_kind
-from nann.catalog.journal import JournalReader
 from nann.catalog.overrides import LiveCatalogue
 from nann.durable_files import link_or_copy, new_folder
 from nann.errors import BundleError, RequestError
@@ -154,9 +153,8 @@ def refresh_bundle(bundle: Bundle, journal: Path, out: Path, *, threads: int = -
     """
     _check(bundle)
     check_folder(out)
-    _check_kind(bundle, journal)
     corpus = LiveCorpus(bundle, journal, _encoder(bundle))
-    snapshot = corpus.refresh()
+    snapshot = corpus.refresh(lambda changes: _check_kind(changes, bundle, journal))
     if snapshot.sequence <= corpus.contained:
         return None
     items = _Items.of(bundle, snapshot)
@@ -186,10 +184,9 @@ def _check(bundle: Bundle) -> None:
         raise BundleError(f"{bundle.path} has no {ITEM_VECTORS_FILE}; make the bundle again with `nann index`")
 
 
-def _check_kind(bundle: Bundle, journal: Path) -> None:
+def _check_kind(changes: Changes, bundle: Bundle, journal: Path) -> None:
     try:
-        for record in JournalReader(journal).new():
-            check_kind(Changes.unpack(record.payload), bundle.id_kind)
+        check_kind(changes, bundle.id_kind)
     except RequestError as error:
         raise BundleError(
             f"the changes in {journal} are those of another bundle than {bundle.path}: {error}; name the bundle that "

@@ -59,7 +59,8 @@ def run(runs: Runs, settings: StudySettings) -> Json:
     if not (runs.data.describes_items and all(answers.values())):
         raise ConfigError(
             f"the test users have {answers['new']:,} answers that training never saw, and {answers['old']:,} others; "
-            "expected both, and items with categories or attributes: prepare the log with --protocol time-split"
+            "expected both, and items with categories or attributes: prepare the log with `nann "
+            "prepare log --protocol time-split`"
         )
     steps = settings.worth.steps or max(1, round(SETTINGS.share * auto.steps))
     auto = auto.model_copy(update={"validation": ValidationConfig(every=0)})  # the measures are the study's own

@@ -46,6 +46,30 @@ def test_a_new_folder_has_the_limit_that_is_asked_for(log, tmp_path):
     options = (*COLUMNS[:6], "--max-bad-share", 0.5)
     assert nann("events", log, "--to", tmp_path / "store", "--limit", 2, *options).code == 0
     assert stored(tmp_path / "store")[b"17"] == [b"5", b"7"]
+    again = nann("events", log, "--to", tmp_path / "store", *options)
+    assert "or older than the newest 2 of a user" in again.stderr
+
+
+def test_an_existing_folder_keeps_its_limit_and_a_copy_has_another(log, tmp_path):
+    options, store = (*COLUMNS[:6], "--max-bad-share", 0.5), tmp_path / "store"
+    assert nann("events", log, "--to", store, "--limit", 2, *options).code == 0
+    for limit in (1, 3):
+        line = refused("events", log, "--to", store, "--limit", limit, *options)
+        assert f"--limit is {limit}, and {store} was made with 2; leave --limit out, or copy the folder" in line
+    assert nann("events", log, "--to", store, "--limit", 2, *options).code == 0
+    assert nann("events", store, "--to", tmp_path / "new", "--limit", 1).code == 0
+    assert stored(tmp_path / "new")[b"17"] == [b"7"]
+
+
+def test_a_log_in_another_form_is_read_with_the_options_of_prepare(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_bytes(
+        'user;item;time;stars\nJosé;5;2024-01-02;4\nJosé;6;2024-01-03;2\nJosé;7"x;2024-01-04;5\n'.encode("latin-1")
+    )
+    ways = ("--encoding", "latin-1", "--quote", "", "--value-column", "stars", "--min-value", 3, "--item-ids", "text")
+    ended = nann("events", path, "--to", tmp_path / "store", *ways)
+    assert ended.code == 0, ended.stderr
+    assert stored(tmp_path / "store") == {"José".encode(): [b"5", b'7"x']}
 
 
 def test_an_hour_without_events_is_no_error(tmp_path, monkeypatch):

@@ -64,7 +64,7 @@ def test_a_log_or_a_data_set(gpu_bundle, given):
 
 def test_the_target_tensorrt_without_plans(pipeline, tmp_path, monkeypatch):
     command = ("serve", "--bundle", pipeline.bundle, "--repository", tmp_path / "r", "--target", "tensorrt")
-    assert "has no tensorrt backend; serve with --target embedded or torch" in refused(*command)
+    assert "has no tensorrt backend; start it with `nann serve --target embedded` or torch" in refused(*command)
     assert not (tmp_path / "r").exists(), "nothing is installed for a target that this Triton lacks"
     monkeypatch.setattr(
         "nann.python_backend.server.triton_install.TritonInstall.check_target", lambda install, target: None

@@ -1,3 +1,4 @@
+import asyncio
 import socket
 import sys
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from nann.clients import InferRequest, RetrievalClient, SearchOptions
+from nann.clients import AsyncRetrievalClient, InferRequest, RetrievalClient, SearchOptions
 from nann.clients._errors import translate
 from nann.errors import ConfigError, RequestError, RequestTimeout, ServerError, ServerOverloaded, ServerUnavailable
 from nann.signature import DEADLINE_MESSAGE
@@ -217,6 +218,19 @@ def test_invalid_options_are_refused_before_sending():
     client = RetrievalClient(transport=transport)
     with pytest.raises(RequestError, match="top_k: 0 is out of bounds; expected 1 to 2147483647"):
         client.retrieve([1], top_k=0)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'topk'"):
-        client.retrieve([1], topk=5)
+    with pytest.raises(RequestError, match=r"options is {'top_k': 5}; expected SearchOptions, or their fields as key"):
+        client.retrieve([1], {"top_k": 5})
     assert transport.calls == []
+
+
+@pytest.mark.parametrize(
+    ("keyword", "meant"),
+    [("topk", "did you mean 'top_k'[?] "), ("timeout", "did you mean 'timeout_s'[?] "), ("zzz", "")],
+)
+def test_a_misspelled_keyword_is_named_with_what_was_probably_meant(keyword, meant):
+    message = f"unknown request parameter '{keyword}'; {meant}known are top_k, .*ef,"
+    with pytest.raises(RequestError, match=message):
+        RetrievalClient(transport=FakeTransport()).retrieve([1], **{keyword: 5})
+    waiting = AsyncRetrievalClient(transport=FakeTransport()).retrieve([1], **{keyword: 5})
+    with pytest.raises(RequestError, match=message):
+        asyncio.run(waiting)

@@ -136,6 +136,23 @@ def test_one_item_that_is_no_plain_number_makes_all_of_them_text(write, scratch,
     assert rows_of(asked, "item") == [(2,), (2,)]
 
 
+@pytest.mark.parametrize("batch_bytes", [20, 1 << 20])
+@pytest.mark.parametrize("strays", [0, 1, 9, 10, 100])
+def test_a_few_rows_that_make_all_items_text_are_pointed_out(write, scratch, strays, batch_bytes):
+    items = [*range(1, 101 - strays), *(f"N/A-{place}" for place in range(strays))]
+    path = write("log.csv", HEADER + "".join(f"1,{item},3\n" for item in items))
+    log = read_log([path], LogColumns(), scratch, batch_bytes=batch_bytes)
+    few = (
+        f"item ids are text because of {strays} of 100 rows, the first: 'N/A-0' (log.csv:{102 - strays}) is no plain "
+        "whole number from 1 to 2^63 - 1; --item-ids number makes such rows bad ones, --item-ids text says that all "
+        "ids are text"
+    )
+    assert log.conversions == ((few,) if 0 < strays < 10 else ())
+    (scratch / "told").mkdir()
+    told = read_log([path], LogColumns(), scratch / "told", rules=LogRules(item_ids="text"))
+    assert told.conversions == ()
+
+
 def test_a_cut_last_line_is_counted(write, scratch):
     log = read_log([write("log.csv", HEADER + "1,2,3\n1,2")], LogColumns(), scratch, max_bad_share=0)
     assert (log.counts.read, log.counts.bad, log.counts.cut_last_lines) == (1, 0, 1)

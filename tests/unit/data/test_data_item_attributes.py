@@ -169,6 +169,32 @@ def test_a_csv_names_its_numbers_and_its_value_separator(write):
     assert plain.frame["field_0"].to_list() == [["x/y"], ["x/y|z"], ["y"], ["x/z"], []]
 
 
+def test_columns_of_a_text_file_have_the_types_that_parquet_would_have(tmp_path, write):
+    columns = {
+        "price": ["1.5", "", " 2 ", "1e3"],
+        "year": ["1999", "2024", "", "-1"],
+        "on": ["true", "False", "", "TRUE"],
+        "code": ["007", "12", "", "1"],
+        "large": [str(2**63), "1", "", "2"],
+        "mixed": ["1.5", "2", "", "n/a"],
+        "tags": ["1|2", "3", "", "4"],
+        "none": ["", "", "", ""],
+    }
+    rows = [",".join(row) for row in zip("1234", *columns.values(), strict=True)]
+    text = read_items(ItemTable(write("items.csv", "\n".join([",".join(("item", *columns)), *rows]) + "\n")), *NUMBERS)
+    frame = pl.DataFrame(
+        {
+            **{"item": [1, 2, 3, 4], **columns},
+            **{"price": [1.5, None, 2, 1000], "year": [1999, 2024, None, -1], "on": [True, False, None, True]},
+        }
+    )
+    typed = read_items(ItemTable(table(tmp_path / "items.parquet", frame)), *NUMBERS)
+    lists = pl.col(pl.List(pl.String)).list.sort()
+    assert text.frame.with_columns(lists).equals(typed.frame.with_columns(lists))
+    assert [name for name in text.frame.columns if name.startswith("exact")] == ["exact_1", "exact_2"]
+    assert text.frame["exact_2"].to_list() == [True, False, None, True]
+
+
 def test_types_of_columns(tmp_path):
     frame = pl.DataFrame(
         {

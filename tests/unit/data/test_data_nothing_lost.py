@@ -132,7 +132,9 @@ def test_rows_of_profiles_that_fit_nobody_are_counted(write, scratch):
     assert log.profiles.outside == 3
     assert len(log.conversions) == 1
     assert log.conversions[0].startswith("2 rows of ")
-    assert log.conversions[0].endswith("users.csv have no user as the log has them in 'user': left out")
+    assert log.conversions[0].endswith(
+        "users.csv have no user as the log has them in column 'user', the first has '007' (users.csv:2): left out"
+    )
 
 
 def test_float_users_of_a_profile_table_are_whole_numbers(write, tmp_path, scratch):
@@ -174,7 +176,7 @@ def test_what_is_no_number_is_counted_and_many_categories_are_pointed_out(write,
     log = with_profile(write, scratch, range(1_100), "user,score,code\n" + rows, numbers=("score",))
     first, second = log.conversions
     assert first.startswith("4 values of column 'score' of ")
-    assert first.endswith("are no numbers: unknown")
+    assert first.endswith("are no numbers, the first is '?' (users.csv:2): unknown")
     assert "column 'code'" in second
     assert "has 1,100 values, each a category of its own: --profile-numbers reads it as a number" in second
     assert (log.profiles.codes.sort("user")["profile_0"] == 0).to_list() == [user < 4 for user in range(1_100)]
@@ -213,8 +215,28 @@ def test_items_without_an_id_and_values_without_a_number_are_counted(write, scra
     text = "item,price\n1,1.5\n2,2\n3,n/a\nx,3\n,4\n4,\n5,5\n6,inf\n"
     read = read_log([log], LogColumns(), scratch, items=ItemTable(write("items.csv", text), numbers=("price",)))
     assert [line.replace(str(scratch.parent) + "/", "") for line in read.conversions] == [
-        "2 rows of items.csv have no whole number in column 'item': left out",
-        "2 values of column 'price' of items.csv are no numbers: unknown",
+        "2 rows of items.csv have no whole number in column 'item', the first has 'x' (items.csv:5): left out",
+        "2 values of column 'price' of items.csv are no numbers, the first is 'n/a' (items.csv:4): unknown",
+    ]
+
+
+def test_a_column_that_one_value_makes_text_is_pointed_out_with_the_option_that_reads_it(write, scratch):
+    users = range(40)
+    log = write("log.csv", HEADER + "".join(f"{user},{user + 1},1\n" for user in users))
+    prices = ["n/a" if user == 7 else f"{user}.5" for user in users]
+    sizes = ["XL" if user % 3 else user for user in users]  # as many are text on purpose
+    rows = [f"{user + 1},{price},{size}\n" for user, price, size in zip(users, prices, sizes, strict=True)]
+    items = ItemTable(write("items.csv", "item,price,size\n" + "".join(rows)))
+    rows = [f"{user},{price},{size}\n" for user, price, size in zip(users, prices, sizes, strict=True)]
+    profile = ProfileTable(write("users.csv", "user,income,size\n" + "".join(rows)))
+    read = read_log([log], LogColumns(), scratch, items=items, profile=profile)
+    assert [line.replace(str(scratch.parent) + "/", "") for line in read.conversions] == [
+        f"column {name!r} of {file} is text, though 39 of its 40 values are numbers: the first that is none is 'n/a' "
+        f"({file}:9); {option} {name} reads it as numbers, and what is none as unknown"
+        for name, file, option in (
+            ("income", "users.csv", "--profile-numbers"),
+            ("price", "items.csv", "--items-numbers"),
+        )
     ]
 
 

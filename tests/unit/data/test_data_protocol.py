@@ -132,7 +132,7 @@ def test_what_does_not_fit_together_is_refused():
         Protocol(kind=TIME_SPLIT)
     with pytest.raises(ConfigError, match=r"protocol paper with the time '2021-01-01'; expected .* only with it"):
         Protocol(split_time="2021-01-01")
-    with pytest.raises(ConfigError, match="split time is 'yesterday'; expected seconds, a date or an ISO 8601 timest"):
+    with pytest.raises(ConfigError, match="split time is 'yesterday'; expected a date such as 2024-01-31, an ISO"):
         Protocol(kind=TIME_SPLIT, split_time="yesterday")
 
 

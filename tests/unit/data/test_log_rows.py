@@ -89,7 +89,9 @@ def test_a_table_of_items_has_the_ids_as_the_log_has_them(write, tmp_path, scrat
     items = write("items.csv", "item;price\n007;1\n7;2\n8;3\n;4\n")
     read = read_log([log], LogColumns(), scratch, items=ItemTable(items, numbers=("price",)))
     assert dict(read.attributes.frame.select("item", "field_0").rows()) == {"007": 1, "7": 2, "8": 3}
-    assert read.conversions[0].endswith("items.csv have no item in column 'item': left out")
+    assert read.conversions[0].endswith(
+        "items.csv have no item in column 'item', the first has '' (items.csv:5): left out"
+    )
     numbers = write("numbers.csv", HEADER + "1,7,3\n1,8,3\n")
     read = read_log([numbers], LogColumns(), scratch, items=ItemTable(items, numbers=("price",)))
     assert dict(read.attributes.frame.select("item", "field_0").rows()) == {7: 2, 8: 3}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, timezone
 
 import polars as pl
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from nann.errors import ConfigError, DataError
 from nann.training.data.canonical_rows import LogColumns, LogRules
 from nann.training.data.custom_log import read_log
-from nann.training.data.times import TimeColumn, parse_time
+from nann.training.data.times import TimeColumn, date_form, parse_time
 
 HEADER = "user,item,time\n"
 
@@ -44,6 +45,29 @@ def test_iso_8601_against_datetime(moment, form, zone, digits):
     expected = local - timedelta(hours=hours_of(zone))
     text = moment.strftime(form) + fraction + zone
     assert parse_time(text) == (expected - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1), text
+
+
+@pytest.mark.parametrize("form", ["%Y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S"])
+@pytest.mark.parametrize("kind", [pl.String, pl.Int64, pl.Float64])
+def test_dates_as_numbers_are_refused_with_the_option_that_reads_them(tmp_path, scratch, form, kind):
+    moments = [datetime(2024, 1, 31, 12, 30, 1, tzinfo=timezone.utc) + timedelta(days=day) for day in range(60)]
+    written = pl.Series([None, *(moment.strftime(form) for moment in moments)]).cast(pl.Int64).cast(kind)
+    frame = pl.DataFrame({"user": 1, "item": range(1, 62), "time": written})
+    frame.write_parquet(tmp_path / "log.parquet")
+    example = re.escape(str(written[1]))
+    with pytest.raises(
+        DataError,
+        match=rf"time \(column 'time'\) has dates that are written as numbers, such as {example} \(log.parquet:2\), "
+        rf"which are no times since 1970; read them with --time-format {form}$",
+    ):
+        read_log([tmp_path / "log.parquet"], LogColumns(), scratch, max_bad_share=1)
+    rules = LogRules(time_format=form)
+    read = read_log([tmp_path / "log.parquet"], LogColumns(), scratch, rules=rules, max_bad_share=0.1)
+    expected = [datetime.strptime(moment.strftime(form), form).replace(tzinfo=timezone.utc) for moment in moments]
+    assert read.rows.collect()["time"].to_list() == [int(moment.timestamp()) * 1_000_000 for moment in expected]
+    assert date_form(pl.Series(["20241331", "20240001", "20240230"])) is None  # months and days that there are not
+    assert date_form(pl.Series([1706700601, 1706700602])) is None
+    assert parse_time(moments[0].strftime(form)) is None
 
 
 @settings(max_examples=100, deadline=None)

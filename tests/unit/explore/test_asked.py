@@ -43,7 +43,7 @@ def test_a_question_is_read():
         ({"user_id": "\ud800"}, "user_id is .*; expected text"),
         ({"profile": [1.5]}, "profile holds 1.5"),
         ({"parameters": [1]}, r"parameters is \[1\]; expected a JSON object"),
-        ({"parameters": {"topk": 1}}, "unknown request parameter 'topk'; known are top_k"),
+        ({"parameters": {"topk": 1}}, "unknown request parameter 'topk'; did you mean 'top_k'[?] known are top_k"),
         ({"parameters": {"top_k": 0}}, "parameter top_k: 0 is out of bounds"),
     ],
 )

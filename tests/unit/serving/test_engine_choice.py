@@ -258,7 +258,9 @@ def test_a_comparison_ends_although_no_time_comes_back():
 @pytest.mark.parametrize("text", ["{", "{}", "[]"])
 def test_a_damaged_setting_is_refused(tmp_path, text):
     (tmp_path / SETTING_FILE).write_text(text)
-    with pytest.raises(ConfigError, match=r"\.engine\.json can't be read .*; give --engine again"):
+    with pytest.raises(
+        ConfigError, match=r"\.engine\.json can't be read .*; start the server with `nann serve --engine` again"
+    ):
         recorded_engine(tmp_path)
     (tmp_path / SETTING_FILE).write_text(json.dumps({"engine": "magic"}))
     with pytest.raises(ConfigError, match="the scorer's engine is 'magic'; expected"):

@@ -153,5 +153,7 @@ def test_addresses(tmp_path):
     record_address(tmp_path, None)
     assert recorded_address(tmp_path) is None
     (tmp_path / ".histories.json").write_text("[]")
-    with pytest.raises(ConfigError, match=r"histories.json can't be read .*; give --histories again"):
+    with pytest.raises(
+        ConfigError, match=r"histories.json can't be read .*; start the server with `nann serve --histories` again"
+    ):
         recorded_address(tmp_path)

@@ -57,7 +57,7 @@ def test_tritons_own_parameters_are_left_alone():
     [
         (
             {"topk": 5},
-            "unknown request parameter 'topk'; known are top_k, ef, rounds, entry, seeds, seed_ef, deadline_ms, ",
+            "unknown request parameter 'topk'; did you mean 'top_k'[?] known are top_k, ef, rounds, entry, ",
         ),
         ({"top_k": 0}, "top_k: 0 is out of bounds; expected 1 to 200"),
         ({"top_k": 201}, "top_k: 201 is out of bounds; expected 1 to 200"),

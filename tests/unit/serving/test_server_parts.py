@@ -99,7 +99,8 @@ def test_in_a_container_its_own_triton_is_used(monkeypatch, tmp_path):
     for target in ("tensorrt", "torch", "embedded"):
         install.check_target(target)
     with pytest.raises(
-        ServerError, match=r"has no onnxruntime backend; serve with --target embedded or torch, or in a container"
+        ServerError,
+        match=r"has no onnxruntime backend; start it with `nann serve --target embedded` or torch, or in a container",
     ):
         install.check_target("onnxruntime")
 
