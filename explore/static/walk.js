@@ -61,12 +61,18 @@ function fresh(round) {
 }
 
 function caption(round) {
+  const kept = count(round.best.length);
+  if (!walk.walked) {
+    const scored = round.scored.length;
+    const which = scored === walk.matching ? "all" : `the best ${count(scored)} by the light score, of`;
+    return `No walk: ${which} ${count(walk.matching)} items that may be shown were scored, and the best ${kept} kept`;
+  }
   const where = layerName(round.layer);
   const what = isStart(round)
     ? `${count(round.scored.length)} entry points scored`
     : `${count(round.frontier.length)} looked around, ${count(round.scored.length)} new scored`;
   const step = isStart(round) ? "Start" : `Round ${round.round}`;
-  return `${step}, ${where}: ${what}, ${count(fresh(round).length)} of them among the best ${count(round.best.length)}`;
+  return `${step}, ${where}: ${what}, ${count(fresh(round).length)} of them among the best ${kept}`;
 }
 
 function go(to, { grow = true } = {}) {
@@ -157,7 +163,8 @@ function draw(context) {
   put("own", walk.own, 0.75);
   context.globalAlpha = 1;
   edges(context, round);
-  if (isStart(round)) put(round.layer === 0 && walk.entry === "seeds" ? "seed" : "scored", round.scored, 0.8);
+  const isSeeded = walk.walked && round.layer === 0 && walk.entry === "seeds";
+  if (isStart(round)) put(isSeeded ? "seed" : "scored", round.scored, 0.8);
   else {
     context.globalAlpha = grown;
     put("scored", round.scored);
