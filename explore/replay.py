@@ -64,6 +64,8 @@ class Replay:
         self._encoder = OnnxModel(bundle.path / USER_ENCODER_FILE, USER_ENCODER)
         self._scorer = EmbeddedScorer.open(bundle.path / SCORER_FILE, core_count(), bundle.item_rows)
         self._conditions = RequestConditions(bundle, operator)
+        if bundle.light_vectors is not None:
+            _ = bundle.index.light_codes  # made now, as the server does: they are no part of a search's time
         self._kept: OrderedDict[bytes, EveryScore] = OrderedDict()
         self._one = threading.Lock()
 

@@ -35,6 +35,9 @@ function figure(title, value, unit, tuned, about) {
   );
 }
 
+/** A share that is not known yet (undefined), or of no items (null). */
+const share = (known) => (known === undefined ? "…" : known === null ? "–" : percent(known));
+
 function parts() {
   if (!now.answer) return [];
   const { answer, compared, tuned } = now;
@@ -59,14 +62,14 @@ function parts() {
     ),
     figure(
       `Coverage@${k}`,
-      coverage === undefined || coverage === null ? "…" : percent(coverage),
+      share(coverage),
       "",
-      beside((other) => (other.coverage == null ? "…" : percent(other.coverage))),
+      beside((other) => share(other.coverage)),
       "The share of the exhaustive list's first items that the answer has",
     ),
     figure(
       "Cascade's coverage",
-      cascade === undefined ? (compared ? "none" : "…") : percent(cascade),
+      cascade === undefined ? (compared ? "none" : "…") : share(cascade),
       "",
       compared && !compared.cascade ? "no light score" : `with ${count(answer.evaluations)} scored`,
       "The same of two-sided vectors and re-ranking, with as many evaluations",

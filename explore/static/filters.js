@@ -1,6 +1,6 @@
 /** Which items may be shown: conditions that the builder writes as the filter's text, and the text itself. */
 
-import { $, el, later } from "./dom.js";
+import { $, el, later, renew } from "./dom.js";
 import { changed, onChange, state } from "./state.js";
 
 const OPERATORS = {
@@ -192,5 +192,5 @@ function renderExcluded() {
       el("button", { type: "button", "aria-label": `Show ${name} again`, onclick: remove, text: "×" }),
     );
   };
-  $("excluded").replaceChildren(...state.excluded.map(chip));
+  renew($("excluded"), state.excluded.map(chip), $("exclude"));
 }

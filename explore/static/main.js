@@ -157,19 +157,20 @@ async function watch() {
   setTimeout(watch, STATUS_MS);
 }
 
-function startCopies() {
-  for (const kind of ["curl", "python"]) {
-    $(`copy-${kind}`).addEventListener("click", async () => {
-      const text = (await post("snippets", question()))[kind];
-      try {
-        await navigator.clipboard.writeText(text);
-        toast("Copied");
-      } catch {
-        $("copied").querySelector("textarea").value = text;
-        $("copied").showModal();
-        $("copied").querySelector("textarea").select();
-      }
-    });
+async function copy(kind) {
+  let text;
+  try {
+    text = (await post("snippets", question()))[kind];
+  } catch (error) {
+    return toast(error.message);
+  }
+  try {
+    await navigator.clipboard.writeText(text);
+    return toast("Copied");
+  } catch {
+    $("copied").querySelector("textarea").value = text;
+    $("copied").showModal();
+    return $("copied").querySelector("textarea").select();
   }
 }
 
@@ -178,7 +179,7 @@ async function start() {
   startPeople();
   startDials();
   startFilters();
-  startCopies();
+  for (const kind of ["curl", "python"]) $(`copy-${kind}`).addEventListener("click", () => copy(kind));
   whenFocused(pointAt);
   whenPointed(markRow);
   onChange(later(ask, 60));

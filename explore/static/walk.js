@@ -33,7 +33,15 @@ export function showWalk(body) {
     body.items.map((item, row) => [item, { x: body.places[row][0], y: body.places[row][1], name: body.names[row] }]),
   );
   table();
-  go(walk.rounds.length - 1, { grow: false });
+  if (!walk.rounds.length) return nothing();
+  return go(walk.rounds.length - 1, { grow: false });
+}
+
+function nothing() {
+  stop();
+  $("caption").textContent = "No walk: no item may be shown";
+  controls();
+  picture.setLayer(0);
 }
 
 export function hideWalk() {
@@ -209,11 +217,11 @@ function ring(context, item) {
 
 function role(item) {
   const round = walk.rounds[at];
-  const place = round.best.indexOf(item);
+  const place = round ? round.best.indexOf(item) : -1; // there is no round where no item may be shown
   if (place >= 0) return `number ${place + 1} of the best so far`;
   if (walk.own.includes(item)) return "the user's own";
-  if (round.frontier.includes(item)) return "frontier";
-  if (round.scored.includes(item)) return "scored in this round";
+  if (round?.frontier.includes(item)) return "frontier";
+  if (round?.scored.includes(item)) return "scored in this round";
   return walk.rounds.slice(0, at).some((each) => each.scored.includes(item)) ? "scored before" : "not yet scored";
 }
 
