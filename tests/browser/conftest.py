@@ -13,6 +13,7 @@ from support.stored_users import write_store
 
 from nann.bundle import Bundle
 from nann.explore.explorer import Addresses
+from nann.filters import NamedFilters
 
 
 @pytest.fixture(scope="session")
@@ -31,9 +32,11 @@ def page(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     """The page beside a live server with a store of histories."""
     folder = tmp_path_factory.mktemp("server")
     store = str(write_store(folder / "histories"))
+    NamedFilters.of_repository(folder / "repository").set("cheap", "price < 5")
     with own_server(bundle.path, folder, admin_key=None, histories=store) as server:
         addresses = Addresses(server.grpc_url, server.http_url, server.metrics_url)
-        with explored(bundle, folder / "cache", addresses, histories=store) as page:
+        known = {"histories": store, "repository": folder / "repository"}
+        with explored(bundle, folder / "cache", addresses, **known) as page:
             yield page
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -164,9 +165,21 @@ def test_a_dial_changes_the_search_and_stands_beside_the_tuned_one(asked, client
     turned = client.retrieve([int(IDS[1234]), int(IDS[300])], rounds=[1, 2, 1])
     assert f"{turned.items_scored[0]:,}" in asked.inner_text("#figures")
     assert f"tuned: {tuned.items_scored[0]:,}" in asked.inner_text("#figures")
+    bars = [each.get_attribute("aria-label") for each in asked.query_selector_all(".bars svg")]
+    assert [text.split(" ")[:2] for text in bars] == [["light", "walk"]] * 2, (
+        "this search's stages, and the tuned one's"
+    )
+    assert "scorer" in bars[1]
+    assert "Tuned search" in asked.inner_text(".bars")
+    assert re.search(r"scorer [\d.]+ ms, tuned [\d.]+ ms", asked.inner_text("#figures"))
     asked.click("text=tuned 4")
     answers(asked, 3)
     assert "as tuned" in asked.inner_text("#figures")
+    explained(asked)
+    assert len(asked.query_selector_all(".bars svg")) == 1
+    asked.fill("#number-ef", "")
+    asked.press("#number-ef", "Enter")
+    assert asked.input_value("#number-ef") == "60", "an empty number is the tuned one"
 
 
 def test_another_entry_has_dials_of_its_own(asked, client):
@@ -202,6 +215,40 @@ def test_the_builder_writes_a_filter_and_mistakes_are_shown(asked, client):
     assert "got the end; expected a number" in asked.inner_text("#filter-wrong")
     asked.fill("#filter", "price < 0")
     asked.wait_for_selector("text=No item may be shown")
+
+
+def test_a_filter_with_a_name_is_asked_for_and_copied(asked, client):
+    names = asked.evaluate("[...document.querySelectorAll('#filter-names option')].map((each) => each.value)")
+    assert names == ["available_de", "cheap"], "the bundle's and the operator's"
+    asked.fill("#filter-name", "cheap")
+    answers(asked, 2)
+    assert asked.inner_text("#filter-name-about") == "price < 5"
+    result = client.retrieve([int(IDS[1234]), int(IDS[300])], filter="price < 5")
+    assert IDS[listed(asked)].tolist() == result.item_ids[0].tolist()
+    explained(asked)
+    assert f"{result.items_matching[0]:,} items that may be shown were scored" in asked.inner_text("#caption")
+    asked.click("#copy-python")
+    asked.wait_for_selector("text=Copied")
+    assert "filter_name='cheap'," in asked.evaluate("navigator.clipboard.readText()")
+    asked.fill("#filter-name", 'no "such" <b>')
+    asked.press("#filter-name", "Enter")
+    asked.wait_for_selector("#filter-name-wrong:not([hidden])")
+    assert """filter_name is 'no "such" <b>'; expected one of""" in asked.inner_text("#filter-name-wrong")
+    assert asked.get_attribute("#filter-name", "aria-invalid") == "true"
+    asked.fill("#filter-name", "")
+    answers(asked, 3)
+    assert asked.is_hidden("#filter-name-wrong")
+
+
+def test_where_nothing_may_be_shown_no_figure_is_waited_for(asked):
+    asked.fill("#filter", "price < 0")
+    answers(asked, 2)
+    until(asked, "document.querySelector('#caption').textContent === 'No walk: no item may be shown'")
+    until(asked, "!document.querySelector('#figures').textContent.includes('…')")
+    assert "Coverage@0\n\n\N{EN DASH}" in asked.inner_text("#figures")
+    box = asked.query_selector("#picture").bounding_box()
+    for share in np.linspace(0.1, 0.9, 40):  # over the user's own items, which are still drawn
+        asked.mouse.move(box["x"] + share * box["width"], box["y"] + 0.5 * box["height"])
 
 
 def test_an_item_can_be_left_out_and_shown_again(asked, client, bundle):
@@ -268,6 +315,35 @@ def test_health_is_live(asked):
     until(asked, "document.querySelectorAll('#health svg path').length >= 4")
 
 
+def focused(tab) -> str:
+    return tab.evaluate("document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent")
+
+
+def test_the_keyboard_gets_through_the_list_and_past_it(asked):
+    names = [row.query_selector(".item").inner_text() for row in asked.query_selector_all("#results tbody tr")]
+    asked.focus("#results .scroll")
+    said = []
+    for key in ("Tab", "ArrowDown", "ArrowDown", "ArrowUp", "Tab"):
+        asked.keyboard.press(key)
+        said.append(focused(asked))
+    assert said == [names[0], names[1], names[2], names[1], f"Leave out {names[1]}"]
+    asked.keyboard.press("Enter")
+    answers(asked, 2)
+    explained(asked)
+    assert focused(asked) == f"Leave out {names[2]}", "the focus stays in its place"
+    asked.keyboard.press("Tab")
+    asked.keyboard.press("Tab")
+    assert focused(asked) == "The walk through the items, as a picture"
+    asked.focus(f"[aria-label='Show {names[1]} again']")
+    asked.keyboard.press("Enter")
+    assert asked.evaluate("document.activeElement.id") == "exclude"
+    asked.focus("[aria-label='Remove item 1234']")
+    asked.keyboard.press("Enter")
+    assert focused(asked) == "Remove item 300"
+    asked.keyboard.press("Enter")
+    assert asked.evaluate("document.activeElement.id") == "search"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1600, 1000, 400])
 def test_nothing_bars_people(tab, page, scheme, width):
@@ -308,6 +384,17 @@ def test_a_server_that_goes_away_and_comes_back(tab, bundle, tmp_path):
             answers(tab, 0)
             tab.wait_for_selector("#server[data-state=ready]")
             assert tab.is_hidden("#notice") or "does not answer" not in tab.inner_text("#notice")
+
+
+def test_a_page_whose_own_server_has_ended_says_so(tab, bundle, tmp_path):
+    fake = FakeServer(settings={"bundle": bundle.bundle_id, "item_id_kind": "numbers"})
+    with running(fake) as address, explored(bundle, tmp_path, Addresses(address, *[NOWHERE.http] * 2)) as page:
+        opened(tab, page)
+        pick(tab, "item 1")
+        answers(tab, 0)
+    for button in ("#copy-curl", "#copy-python"):
+        tab.click(button)
+        tab.wait_for_selector("#toast:has-text('own server has ended')")
 
 
 def test_an_overloaded_server_is_asked_again(tab, bundle, tmp_path):

@@ -82,14 +82,13 @@ def test_it_joins_a_server_with_tls(secured, live_bundle_path, tmp_path):
         assert asked(url, "walk", question)["matching"] == answer["matching"] == result.items_matching[0]
         wait_until(lambda: asked(url, "health")["totals"].get("complete", 0) > 0)
         copies = asked(url, "snippets", question)
-    with tls_proxy(ports[0], ca, ca.with_suffix(".key")) as other_url:
-        command = copies["curl"].replace(http_url, other_url)
-        by_curl = json.loads(subprocess.run(command, shell=True, capture_output=True, check=True, timeout=60).stdout)
-    assert (
-        next(each["data"] for each in by_curl["outputs"] if each["name"] == "item_ids") == result.item_ids[0].tolist()
-    )
-    program = [sys.executable, "-c", copies["python"]]
-    assert str(result.item_ids[0, 0]) in subprocess.run(program, capture_output=True, text=True, check=True).stdout
+        printed_by = [
+            subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+            for command in (["sh", "-c", copies["curl"]], [sys.executable, "-c", copies["python"]])
+        ]
+    outputs = {each["name"]: each["data"] for each in json.loads(printed_by[0])["outputs"]}
+    assert outputs["item_ids"] == result.item_ids[0].tolist()
+    assert str(result.item_ids[0, 0]) in printed_by[1]
 
 
 def test_a_server_with_tls_says_nothing_to_who_comes_without(secured, live_bundle_path, tmp_path):
