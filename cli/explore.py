@@ -18,9 +18,22 @@ import typer
 from nann.errors import ConfigError, ServerError
 from nann.packages import find_package
 
-from .support import DEFAULT_BUNDLE, DEFAULT_REPOSITORY, JsonOption, RepositoryOption, console, print_json
+from .support import (
+    DEFAULT_BUNDLE,
+    DEFAULT_REPOSITORY,
+    JsonOption,
+    RepositoryOption,
+    TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
+    TlsOption,
+    console,
+    print_json,
+    tls_of,
+)
 
 if TYPE_CHECKING:
+    from ..clients import Tls
     from ..explore.corpus import Corpus
     from ..explore.explorer import Addresses, Explorer
     from ..explore.people import HeldOutUsers
@@ -43,11 +56,23 @@ def explore(
     ] = None,
     http_url: Annotated[
         str | None,
-        typer.Option(help="Its HTTP address, for commands to copy. Default: port 8000 of the host of --url."),
+        typer.Option(
+            help="Its HTTP address, for commands to copy: host:port, or https://host:port of a proxy. Default: port "
+            "8000 of the host of --url.",
+            show_default=False,
+        ),
     ] = None,
     metrics_url: Annotated[
-        str | None, typer.Option(help="Address of its metrics. Default: port 8002 of the host of --url.")
+        str | None,
+        typer.Option(
+            help="Address of its metrics, in the same forms. Default: port 8002 of the host of --url.",
+            show_default=False,
+        ),
     ] = None,
+    tls: TlsOption = False,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     bundle: Annotated[
         Path, typer.Option(help="Bundle that the server answers from: names, item vectors and models are read from it.")
     ] = DEFAULT_BUNDLE,
@@ -82,19 +107,23 @@ def explore(
     """Show the retrieval on a page: ask, see the walk through the graph, turn the dials, compare, watch the server.
 
     The page is at http://127.0.0.1:8080, until Ctrl-C. It reads and changes nothing.
+
+    With a --tls option a server is joined, and none is started.
     """
     import uvicorn
 
     from ..explore.app import make_app
 
+    trust = tls_of(tls, tls_ca, tls_cert, tls_key)
     with (
         closing(_listening(host, port)) as listening,
         _interrupted_by_sigterm(),
         suppress(KeyboardInterrupt),
     ):
         corpus = _corpus(bundle, cache)  # before a server is waited for: it takes a moment too
-        with _server(url, http_url, metrics_url, _serve_options(repository, bundle, histories)) as addresses:
-            explorer = _explorer(addresses, corpus, repository, data)
+        options = _serve_options(repository, bundle, histories)
+        with _server(url, http_url, metrics_url, trust, options) as addresses:
+            explorer = _explorer(addresses, trust, corpus, repository, data)
             here = _page_url(host, listening.getsockname()[1])
             console.print(f"{here} shows bundle {bundle} and the server at {addresses.grpc}; Ctrl-C ends it")
             if _hosts(host) == [_ANY]:
@@ -151,13 +180,16 @@ def _serve_options(repository: Path, bundle: Path, histories: str | None) -> lis
 
 @contextmanager
 def _server(
-    url: str | None, http_url: str | None, metrics_url: str | None, options: Sequence[str]
+    url: str | None, http_url: str | None, metrics_url: str | None, trust: Tls | None, options: Sequence[str]
 ) -> Iterator[Addresses]:
     """The addresses of the server to join, or of one that runs, with these options, as long as the block."""
     from ..explore.explorer import Addresses
 
     joined = url or f"{_LOCAL}:{_GRPC_PORT}"
-    if url is not None or _is_ready(joined):
+    ready = _is_ready(joined, trust)
+    if url is not None or trust is not None or ready:
+        if not ready:
+            console.print(f"no server answers at {joined} yet{'' if trust is None else ', over TLS'}")
         host = joined.rpartition(":")[0]
         yield Addresses(joined, http_url or f"{host}:{_HTTP_PORT}", metrics_url or f"{host}:{_METRICS_PORT}")
         return
@@ -178,10 +210,10 @@ def _server(
             server.wait(_STOP_WITHIN_S)
 
 
-def _is_ready(address: str) -> bool:
+def _is_ready(address: str, trust: Tls | None) -> bool:
     from ..clients import RetrievalClient
 
-    with RetrievalClient(address, timeout_s=1.0, retry=False) as client:
+    with RetrievalClient(address, timeout_s=1.0, retry=False, tls=trust) as client:
         return client.is_ready()
 
 
@@ -193,15 +225,19 @@ def _corpus(bundle: Path, cache: Path) -> Corpus:
     return Corpus(Bundle.open(bundle, ()), cache)  # the server verifies the files that it answers from
 
 
-def _explorer(addresses: Addresses, corpus: Corpus, repository: Path, data: Path | None) -> Explorer:
+def _explorer(addresses: Addresses, trust: Tls | None, corpus: Corpus, repository: Path, data: Path | None) -> Explorer:
+    from nann.filters import NamedFilters
+
     from ..explore.explorer import Explorer
     from ..python_backend.histories.opening import open_histories, recorded_address
+
+    operator = NamedFilters.of_repository(repository)
 
     def replay() -> Replay:
         from ..explore.replay import Replay
 
         store = recorded_address(repository)
-        return Replay(corpus.bundle, None if store is None else open_histories(store, 1.0))
+        return Replay(corpus.bundle, None if store is None else open_histories(store, 1.0), operator)
 
     def people() -> HeldOutUsers:
         from ..explore.people import HeldOutUsers
@@ -213,4 +249,4 @@ def _explorer(addresses: Addresses, corpus: Corpus, repository: Path, data: Path
         data = DEFAULT_DATA
     if data is not None:
         find_package("polars")  # said now rather than in the page
-    return Explorer(addresses, corpus, replay, None if data is None else people)
+    return Explorer(addresses, corpus, replay, None if data is None else people, trust=trust, operator=operator)

@@ -15,7 +15,20 @@ from nann.item_ids import NUMBERS, IdKind, kind_of
 from nann.search_params import REQUEST_PARAMETERS, SearchOptions
 from nann.signature import STATUS_COMPLETE, STATUS_NAMES
 
-from .support import DEFAULT_BUNDLE, JsonOption, console, output, parse_integers, print_json, with_search_options
+from .support import (
+    DEFAULT_BUNDLE,
+    JsonOption,
+    TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
+    TlsOption,
+    console,
+    output,
+    parse_integers,
+    print_json,
+    tls_of,
+    with_search_options,
+)
 
 if TYPE_CHECKING:
     from nann.bundle import Bundle
@@ -55,12 +68,10 @@ def query(
         Path | None,
         typer.Option(help=f"Bundle to read item names from. Default: {DEFAULT_BUNDLE}, if it is the one that answers."),
     ] = None,
-    tls: Annotated[
-        bool, typer.Option("--tls", help="Use TLS, and trust the system's certificate authorities.")
-    ] = False,
-    tls_ca: Annotated[Path | None, typer.Option(help="Use TLS, and trust only these certificates.")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="Use TLS, and identify with this certificate.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Private key of --tls-cert.")] = None,
+    tls: TlsOption = False,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     timeout_s: Annotated[float, typer.Option(help="How long to wait for the answer, in seconds.")] = 10.0,
     json: JsonOption = False,
     **search: Any,
@@ -70,7 +81,7 @@ def query(
     Ids that the server does not know are dropped and counted. A search option that is not given has the value that the
     bundle recommends. Without --deadline-ms the deadline is nine tenths of the timeout.
     """
-    from ..clients import RetrievalClient, Tls
+    from ..clients import RetrievalClient
 
     if not (user or ids) or (user and ids and len(user) != len(ids)):
         raise ConfigError(
@@ -80,7 +91,7 @@ def query(
     codes = parse_integers("--profile", profile)
     named = _named_bundle(bundle)
     address = url or f"127.0.0.1:{_DEFAULT_PORTS.get(protocol, 8001)}"
-    trust = Tls(tls_ca, tls_cert, tls_key) if tls or tls_ca or tls_cert or tls_key else None
+    trust = tls_of(tls, tls_ca, tls_cert, tls_key)
     with RetrievalClient(address, protocol, timeout_s, retry=False, tls=trust) as client:
         kind = NUMBERS
         with contextlib.suppress(NannError):  # if no server answers, the request below says so

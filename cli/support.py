@@ -21,6 +21,7 @@ from nann.search_params import RequestParameter
 if TYPE_CHECKING:
     from nann.bundle import Bundle
 
+    from ..clients import Tls
     from ..python_backend.server.control import ModelControl
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -44,6 +45,11 @@ AdminKeyOption = Annotated[
 ]
 UrlOption = Annotated[str, typer.Option(help="HTTP address of the server, host:port.")]
 DEFAULT_URL = "127.0.0.1:8000"
+
+TlsOption = Annotated[bool, typer.Option("--tls", help="Use TLS, and trust the system's certificate authorities.")]
+TlsCaOption = Annotated[Path | None, typer.Option(help="Use TLS, and trust only these certificates.")]
+TlsCertOption = Annotated[Path | None, typer.Option(help="Use TLS, and identify with this certificate.")]
+TlsKeyOption = Annotated[Path | None, typer.Option(help="Private key of --tls-cert.")]
 
 console = Console(stderr=True)
 """Progress and remarks, on standard error."""
@@ -85,6 +91,17 @@ def as_typed(command: str, **options: str | int | float | Path | None) -> str:
     """The command line; only the last part of a path is kept, since the rest means nothing on another machine."""
     given = ((name.replace("_", "-"), value) for name, value in options.items() if value is not None)
     return " ".join([command, *(f"--{name} {Path(str(value)).name}" for name, value in given)])
+
+
+def tls_of(tls: bool, ca: Path | None, certificate: Path | None, key: Path | None) -> Tls | None:
+    """How a client trusts a server, by the options --tls, --tls-ca, --tls-cert and --tls-key; None: without TLS.
+
+    Raises:
+        ConfigError: if the files do not fit together, or one is missing.
+    """
+    from ..clients import Tls
+
+    return Tls(ca, certificate, key) if tls or ca or certificate or key else None
 
 
 def model_control(url: str, admin_key_file: Path | None) -> ModelControl:

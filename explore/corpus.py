@@ -92,5 +92,4 @@ class Corpus:
             "search": {entry: search_to_json(params) for entry, params in bundle.search_by_entry.items()},
             "bounds": vars(bounds),
             "attributes": self._attributes.schema(),
-            "filters": dict(bundle.filters),
         }

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from nann.errors import NannError, RequestError, ServerUnavailable
+from nann.errors import ConfigError, NannError, RequestError, ServerUnavailable
+from nann.filters import NamedFilters
 from nann.item_ids import Ids
 from nann.kernels import Float32Array, Int32Array
 from nann.signature import PADDING_ITEM, STATUS_NAMES
 
-from ..clients import AsyncRetrievalClient
+from ..clients import AsyncRetrievalClient, Tls
 from .asked import Asked
 from .comparison import RankedList, cascade, exhaustive
 from .corpus import Corpus
@@ -39,7 +40,13 @@ _METRICS_TIMEOUT_S = 2.0
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the server answers, each host:port."""
+    """Where the server answers.
+
+    Attributes:
+        grpc: host:port.
+        http: host:port, or a URL such as https://host:port, for commands to copy.
+        metrics: the same, of the metrics.
+    """
 
     grpc: str
     http: str
@@ -55,6 +62,8 @@ class Explorer:
         replay: opens the models of this bundle; called once, in the background.
         people: reads the test users; called once, in the background. None: there are none.
         timeout_s: how long to wait for the server.
+        trust: TLS files; None: the server has no TLS.
+        operator: filters that the server's operator has named; None: they are not known here.
     """
 
     def __init__(
@@ -64,8 +73,12 @@ class Explorer:
         replay: Callable[[], Replay],
         people: Callable[[], HeldOutUsers] | None = None,
         timeout_s: float = 10.0,
+        *,
+        trust: Tls | None = None,
+        operator: NamedFilters | None = None,
     ) -> None:
         self.addresses = addresses
+        self._trust, self._operator = trust, operator
         self._corpus = corpus
         self._client: AsyncRetrievalClient | None = None
         self._timeout_s = timeout_s
@@ -83,7 +96,9 @@ class Explorer:
     async def about(self) -> dict[str, Any]:
         """The bundle, the dials' ranges and defaults, and where the server is."""
         about = await asyncio.to_thread(self._corpus.about)
-        return {**about, "server": vars(self.addresses), "test_users": self._people is not None}
+        filters = await asyncio.to_thread(self._named_filters)
+        test_users = self._people is not None
+        return {**about, "filters": filters, "server": vars(self.addresses), "test_users": test_users}
 
     async def status(self) -> dict[str, Any]:
         """Whether the server is ready, and answers from this page's bundle."""
@@ -156,7 +171,10 @@ class Explorer:
         }
 
     async def walk(self, asked: Asked) -> dict[str, Any]:
-        """The walk round by round, with name and place of every item in it."""
+        """The walk round by round, with name and place of every item in it.
+
+        `walked` is False where all items that may be shown are scored, or the best of a scan, and there is no walk.
+        """
         return await self._computed(lambda replay: self._walk(replay, asked))
 
     async def compare(self, asked: Asked, answer: list[int], evaluations: int) -> dict[str, Any]:
@@ -173,8 +191,8 @@ class Explorer:
         """The question as a command of curl and as a program."""
         ids, kind = self._corpus.bundle.item_ids, self._corpus.bundle.id_kind
         return {
-            "curl": as_curl(asked, ids, kind, self.addresses.http),
-            "python": as_python(asked, ids, kind, self.addresses.grpc),
+            "curl": as_curl(asked, ids, kind, with_scheme(self.addresses.http), self._trust),
+            "python": as_python(asked, ids, kind, self.addresses.grpc, self._trust),
         }
 
     async def health(self) -> dict[str, Any]:
@@ -185,7 +203,7 @@ class Explorer:
         """
         now_s = time.time()
         if now_s - self._polled_s >= _POLL_S:
-            text = await asyncio.to_thread(_read_metrics, self.addresses.metrics)
+            text = await asyncio.to_thread(_read_metrics, self.addresses.metrics, self._trust)
             self._polled_s = now_s  # only now: what can't be read is tried again by every page
             self._health.add(now_s, read_samples(text))
         return self._health.to_json()
@@ -198,8 +216,19 @@ class Explorer:
     def _opened(self) -> AsyncRetrievalClient:
         # Opened within the event loop, to which its connections belong. What the server refuses is shown, not retried.
         if self._client is None:
-            self._client = AsyncRetrievalClient(self.addresses.grpc, timeout_s=self._timeout_s, retry=False)
+            address, limit_s = self.addresses.grpc, self._timeout_s
+            self._client = AsyncRetrievalClient(address, timeout_s=limit_s, retry=False, tls=self._trust)
         return self._client
+
+    def _named_filters(self) -> dict[str, str | None]:
+        """The filters' texts by name, the operator's before the bundle's; None: of a list of items."""
+        found: dict[str, str | None] = dict(self._corpus.bundle.filters)
+        if (operator := self._operator) is not None:
+            for name in operator.names():
+                with suppress(ConfigError):  # its file is damaged: the server refuses it too, and says so
+                    definition = operator.read(name)
+                    found[name] = definition if isinstance(definition, str) else None
+        return dict(sorted(found.items()))
 
     def _row(self, items: Sequence[int]) -> Ids:
         """`[1, n]` external ids, as a request has them."""
@@ -218,6 +247,8 @@ class Explorer:
         items = np.union1d(walk.items, own).astype(np.int32)
         return {
             "entry": person.params.entry,
+            "walked": len(walk.rounds) > 1 or (person.batch.blocked is None and person.params.entry != "all"),
+            "matching": int(walk.result.items_matching[0]),
             "rounds": [each.to_json() for each in walk.rounds],
             "own": own.tolist(),
             "items": items.tolist(),
@@ -254,9 +285,16 @@ class Explorer:
         }
 
 
-def _read_metrics(address: str) -> str:
+def with_scheme(address: str) -> str:
+    """The URL of host:port; one that is a URL stays."""
+    return address if "://" in address else f"http://{address}"
+
+
+def _read_metrics(address: str, trust: Tls | None) -> str:
+    url = f"{with_scheme(address)}/metrics"
+    context = trust.context() if trust is not None and url.startswith("https:") else None
     try:
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=_METRICS_TIMEOUT_S) as response:
+        with urllib.request.urlopen(url, timeout=_METRICS_TIMEOUT_S, context=context) as response:
             return str(response.read().decode())
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise ServerUnavailable(

@@ -11,6 +11,7 @@ import numpy as np
 from nann import item_sets
 from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle
 from nann.errors import RequestError
+from nann.filters import NamedFilters
 from nann.histories import Histories, ids_of_kind
 from nann.item_ids import Ids
 from nann.kernels import BoolArray
@@ -51,17 +52,21 @@ class Replay:
     Args:
         bundle: that the server answers from.
         histories: the store that the server asks; None: it has none, or it is not known.
+        operator: filters that the server's operator has named; None: they are not known.
 
     Raises:
         BundleError: if a model of the bundle can't be loaded.
     """
 
-    def __init__(self, bundle: Bundle, histories: Histories | None) -> None:
+    def __init__(self, bundle: Bundle, histories: Histories | None, operator: NamedFilters | None = None) -> None:
         self._bundle = bundle
         self._histories = histories
+        self._operator = operator
         self._encoder = OnnxModel(bundle.path / USER_ENCODER_FILE, USER_ENCODER)
         self._scorer = EmbeddedScorer.open(bundle.path / SCORER_FILE, core_count(), bundle.item_rows)
-        self._conditions = RequestConditions(bundle)
+        self._conditions = RequestConditions(bundle, operator)
+        if bundle.light_vectors is not None:
+            _ = bundle.index.light_codes  # made now, as the server does: they are no part of a search's time
         self._kept: OrderedDict[bytes, EveryScore] = OrderedDict()
         self._one = threading.Lock()
 
@@ -69,9 +74,11 @@ class Replay:
         """The user and the search of a question, as the server sees them.
 
         Raises:
-            RequestError: if the question is none for this bundle, or names a user and no store is known.
+            RequestError: if the question is none for this bundle, or names a user and no store is known, or a filter
+                that is not known.
             HistoryError: if the store can't be asked.
         """
+        self._check_name(asked.options.filter_name)
         ids, stored_profile = self._history(asked)
         given = asked.profile if asked.profile is not None else stored_profile
         codes = None if given is None else np.array([given], np.int64)
@@ -109,6 +116,14 @@ class Replay:
         if person.batch.blocked is not None:
             shown[item_sets.members(person.batch.blocked[0])] = False
         return shown
+
+    def _check_name(self, name: str | None) -> None:
+        known = self._operator is not None and name is not None and self._operator.version(name) is not None
+        if name is not None and name not in self._bundle.filters and not known:
+            raise RequestError(
+                f"the filter {name!r} can't be read here; start `nann explore` with the server's --repository, which "
+                "holds what its operator has named"
+            )
 
     def _history(self, asked: Asked) -> tuple[Ids, tuple[int, ...] | None]:
         """`[1, L]` external ids, and the stored profile."""

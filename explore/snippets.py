@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from nann.item_ids import IdKind, Ids
 from nann.signature import BEHAVIOR_ITEM_IDS, ENSEMBLE, EXCLUDE_ITEM_IDS, USER_ID, USER_PROFILE, TensorSpec
 
+from ..clients import Tls
 from .asked import Asked
 
 
-def as_curl(asked: Asked, item_ids: Ids, kind: IdKind, http_url: str) -> str:
-    """The request over KServe V2, to host:port; `item_ids` are those of the bundle."""
+def as_curl(asked: Asked, item_ids: Ids, kind: IdKind, http_url: str, trust: Tls | None = None) -> str:
+    """The request over KServe V2, to http://host:port or, with TLS files, https; `item_ids` are those of the bundle."""
     history, excluded = (_ids(listed, item_ids, kind) for listed in (asked.items, asked.excluded))
     inputs = []
     if history or asked.user_id is None:
@@ -26,10 +28,15 @@ def as_curl(asked: Asked, item_ids: Ids, kind: IdKind, http_url: str) -> str:
     if excluded:
         inputs.append(_tensor(kind.spec(EXCLUDE_ITEM_IDS), excluded))
     text = json.dumps({"inputs": inputs, "parameters": asked.options.to_parameters()}, ensure_ascii=False)
-    return f"curl -s http://{http_url}/v2/models/{ENSEMBLE.name}/infer -d {shlex.quote(text)}"
+    words = ["curl", "-s", f"{http_url}/v2/models/{ENSEMBLE.name}/infer"]
+    if http_url.startswith("https:"):
+        files = _files(trust)
+        options = {"ca": "--cacert", "certificate": "--cert", "key": "--key"}
+        words[2:2] = [word for name, path in files.items() for word in (options[name], path)]
+    return shlex.join([*words, "-d", text])
 
 
-def as_python(asked: Asked, item_ids: Ids, kind: IdKind, grpc_url: str) -> str:
+def as_python(asked: Asked, item_ids: Ids, kind: IdKind, grpc_url: str, trust: Tls | None = None) -> str:
     """The same with the client of this package."""
     history, excluded = (_ids(listed, item_ids, kind) for listed in (asked.items, asked.excluded))
     arguments = [repr(history)] if history or asked.user_id is None else []
@@ -39,9 +46,11 @@ def as_python(asked: Asked, item_ids: Ids, kind: IdKind, grpc_url: str) -> str:
     named |= asked.options.to_parameters()
     arguments += [f"{name}={value!r}" for name, value in named.items() if value is not None]
     given = "".join(f"        {argument},\n" for argument in arguments)
+    files = ", ".join(f"{name}={path!r}" for name, path in _files(trust).items())
+    imported, opened = ("", "") if trust is None else (", Tls", f", tls=Tls({files})")
     return (
-        "from nann.clients import RetrievalClient\n\n"
-        f"with RetrievalClient({grpc_url!r}) as client:\n"
+        f"from nann.clients import RetrievalClient{imported}\n\n"
+        f"with RetrievalClient({grpc_url!r}{opened}) as client:\n"
         f"    result = client.retrieve(\n{given}    )\n"
         "print(result.item_ids, result.scores)\n"
     )
@@ -49,6 +58,12 @@ def as_python(asked: Asked, item_ids: Ids, kind: IdKind, grpc_url: str) -> str:
 
 def _tensor(spec: TensorSpec, values: Sequence[Any]) -> dict[str, Any]:
     return {"name": spec.name, "datatype": spec.triton_dtype, "shape": [1, len(values)], "data": list(values)}
+
+
+def _files(trust: Tls | None) -> dict[str, str]:
+    """The TLS files by what they are, so that a copy works in any folder."""
+    files = {} if trust is None else vars(trust)
+    return {name: str(Path(path).resolve()) for name, path in files.items() if path is not None}
 
 
 def _ids(items: Sequence[int], item_ids: Ids, kind: IdKind) -> list[Any]:

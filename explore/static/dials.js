@@ -70,7 +70,7 @@ function dial(name) {
     const [, low, high] = range(name);
     set(name, linear ? Number(slider.value) : toValue(Number(slider.value), low, high));
   });
-  number.addEventListener("change", () => set(name, Number(number.value)));
+  number.addEventListener("change", () => set(name, number.value === "" ? range(name)[0] : Number(number.value)));
   const show = () => {
     const [base, low, high] = range(name);
     const value = state.dials[name] ?? base;

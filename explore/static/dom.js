@@ -15,6 +15,17 @@ export function el(tag, properties = {}, ...children) {
   return made;
 }
 
+const FOCUSABLE = "button, input, [tabindex]";
+
+/** Replaces what is in `parent`. The focus stays at its place there, or goes to `otherwise` where nothing is left. */
+export function renew(parent, children, otherwise = null) {
+  const place = [...parent.querySelectorAll(FOCUSABLE)].indexOf(document.activeElement);
+  parent.replaceChildren(...children);
+  if (place < 0) return;
+  const left = [...parent.querySelectorAll(FOCUSABLE)];
+  (left[Math.min(place, left.length - 1)] ?? otherwise)?.focus({ preventScroll: true });
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 
 export function svg(tag, attributes = {}, ...children) {

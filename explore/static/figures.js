@@ -35,6 +35,9 @@ function figure(title, value, unit, tuned, about) {
   );
 }
 
+/** A share that is not known yet (undefined), or of no items (null). */
+const share = (known) => (known === undefined ? "…" : known === null ? "–" : percent(known));
+
 function parts() {
   if (!now.answer) return [];
   const { answer, compared, tuned } = now;
@@ -59,14 +62,14 @@ function parts() {
     ),
     figure(
       `Coverage@${k}`,
-      coverage === undefined || coverage === null ? "…" : percent(coverage),
+      share(coverage),
       "",
-      beside((other) => (other.coverage == null ? "…" : percent(other.coverage))),
+      beside((other) => share(other.coverage)),
       "The share of the exhaustive list's first items that the answer has",
     ),
     figure(
       "Cascade's coverage",
-      cascade === undefined ? (compared ? "none" : "…") : percent(cascade),
+      cascade === undefined ? (compared ? "none" : "…") : share(cascade),
       "",
       compared && !compared.cascade ? "no light score" : `with ${count(answer.evaluations)} scored`,
       "The same of two-sided vectors and re-ranking, with as many evaluations",
@@ -89,37 +92,58 @@ function hits() {
   return el("p", { class: "stages", text: `Of the ${next.size} items taken next: ${lists.join(", ")}.` });
 }
 
-function stages() {
-  const { total, ...known } = now.stages;
+/** Milliseconds by stage, as words and the names of their colours; "rest" is what no stage took. */
+function shares({ total, ...known }) {
   const rest = Math.max(0, total - Object.values(known).reduce((sum, each) => sum + each, 0));
-  const shares = [
+  return [
     ...Object.entries(STAGES).map(([name, [words, tone]]) => [words, known[name] ?? 0, tone]),
     ["rest", rest, "line"],
   ];
+}
+
+/** A search's time as a bar, drawn so that `longest` milliseconds fill the width. */
+function bar(spentIn, longest) {
   const whole = svg("svg", {
     viewBox: "0 0 100 6",
     preserveAspectRatio: "none",
     role: "img",
-    "aria-label": shares.map(([words, spent]) => `${words} ${ms(spent)}`).join(", "),
+    "aria-label": shares(spentIn)
+      .map(([words, spent]) => `${words} ${ms(spent)}`)
+      .join(", "),
   });
   let from = 0;
-  for (const [, spent, tone] of shares) {
-    const width = (100 * spent) / total;
+  for (const [, spent, tone] of shares(spentIn)) {
+    const width = (100 * spent) / longest;
     whole.append(svg("rect", { x: from, y: 0, width, height: 6, fill: color(tone) }));
     from += width;
   }
-  const words = shares
-    .filter(([, spent]) => spent > 0.02 * total)
-    .map(([name, spent, tone]) => {
+  return whole;
+}
+
+/** Where the search's time went, and beside it the tuned search's; both were repeated in the page's own server. */
+function stages() {
+  const searches = [["Repeated here", now.stages]];
+  if (now.tuned !== undefined) searches.push(["Tuned search", now.tuned?.stages]);
+  const known = searches.filter(([, each]) => each).map(([, each]) => each);
+  const longest = Math.max(...known.map((each) => each.total));
+  const bars = searches.flatMap(([title, each]) => [
+    el("span", { text: title }),
+    each ? bar(each, longest) : el("span"),
+    el("span", { class: "total", text: each ? ms(each.total) : "…" }),
+  ]);
+  const [own, tuned] = known.map(shares);
+  const words = own
+    .map(([name, spent, tone], row) => [name, spent, tone, tuned?.[row][1]])
+    .filter(([, spent, , other]) => spent > 0.02 * longest || other > 0.02 * longest)
+    .map(([name, spent, tone, other]) => {
       const swatch = el("i", { class: "swatch" });
       swatch.style.background = color(tone);
-      return el("span", {}, swatch, `${name} ${ms(spent)}`);
+      return el("span", {}, swatch, `${name} ${ms(spent)}${other === undefined ? "" : `, tuned ${ms(other)}`}`);
     });
   return el(
     "div",
-    { class: "stages", title: "Measured while the search was repeated in this page's server" },
-    whole,
-    el("span", { text: "Repeated here:" }),
-    ...words,
+    { class: "spent", title: "Measured while the search was repeated in this page's server" },
+    el("div", { class: "bars" }, ...bars),
+    el("div", { class: "stages" }, ...words),
   );
 }

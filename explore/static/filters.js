@@ -1,6 +1,6 @@
 /** Which items may be shown: conditions that the builder writes as the filter's text, and the text itself. */
 
-import { $, el, later } from "./dom.js";
+import { $, el, later, renew } from "./dom.js";
 import { changed, onChange, state } from "./state.js";
 
 const OPERATORS = {
@@ -87,11 +87,56 @@ function builder(attributes, write) {
 
 /** Shows a mistake at the filter, where it was made; null takes it away. */
 export function showFilterMistake(message) {
-  const wrong = $("filter-wrong");
-  if (!wrong) return;
-  wrong.hidden = message === null;
-  wrong.textContent = message ?? "";
-  $("filter").setAttribute("aria-invalid", message !== null);
+  const inText = Boolean(message?.includes("parameter filter:"));
+  const inName = !inText && state.filterName !== "" && Boolean(message?.includes("filter"));
+  for (const [id, wrong] of Object.entries({ filter: inText, "filter-name": inName })) {
+    $(`${id}-wrong`).hidden = !wrong;
+    $(`${id}-wrong`).textContent = wrong ? message : "";
+    $(id).setAttribute("aria-invalid", wrong);
+  }
+}
+
+const mistake = (id) => el("p", { id: `${id}-wrong`, class: "wrong", role: "alert", hidden: true });
+
+/** The filter with a name: one of those that are known here, or another that the server may know. */
+function named(filters) {
+  const about = el("p", { id: "filter-name-about", class: "quiet" });
+  const input = el("input", {
+    id: "filter-name",
+    type: "text",
+    list: "filter-names",
+    autocomplete: "off",
+    spellcheck: "false",
+    maxlength: 100,
+    placeholder: Object.keys(filters).length ? `one of ${Object.keys(filters).length}, or another` : "a name that the server knows",
+    "aria-describedby": "filter-name-about filter-name-wrong",
+  });
+  const take = () => {
+    const name = input.value.trim();
+    const isKnown = Object.hasOwn(filters, name);
+    about.textContent = isKnown ? (filters[name] ?? "a list of items") : "";
+    if (name === state.filterName) return;
+    state.filterName = name;
+    changed("search");
+  };
+  // While a name is typed it is no name yet, unless it was picked from the list.
+  input.addEventListener("input", () => (!input.value || Object.hasOwn(filters, input.value)) && take());
+  input.addEventListener("change", take);
+  input.addEventListener("keydown", (event) => event.key === "Enter" && take());
+  const listed = el(
+    "datalist",
+    { id: "filter-names" },
+    ...Object.keys(filters).map((value) => el("option", { value })),
+  );
+  return el(
+    "div",
+    { class: "named-filter" },
+    el("label", { for: "filter-name", text: "Filter with a name" }),
+    input,
+    listed,
+    about,
+    mistake("filter-name"),
+  );
 }
 
 export function startFilters() {
@@ -119,22 +164,7 @@ export function startFilters() {
   text.addEventListener("change", () => set(text.value));
   const parts = [];
   if (attributes.length) parts.push(builder(attributes, write));
-  if (Object.keys(filters).length) {
-    const named = el(
-      "select",
-      {
-        "aria-label": "Named filters of the bundle",
-        onchange: () => {
-          if (named.value) write(`(${named.value})`);
-          named.selectedIndex = 0;
-        },
-      },
-      el("option", { value: "", text: "named filters…" }),
-      ...Object.entries(filters).map(([name, value]) => el("option", { value, text: name })),
-    );
-    parts.push(named);
-  }
-  parts.push(text, el("p", { id: "filter-wrong", class: "wrong", role: "alert", hidden: true }));
+  parts.push(text, mistake("filter"), named(filters));
   const exclude = el("input", {
     type: "checkbox",
     id: "exclude",
@@ -162,5 +192,5 @@ function renderExcluded() {
       el("button", { type: "button", "aria-label": `Show ${name} again`, onclick: remove, text: "×" }),
     );
   };
-  $("excluded").replaceChildren(...state.excluded.map(chip));
+  renew($("excluded"), state.excluded.map(chip), $("exclude"));
 }

@@ -8,7 +8,7 @@ import { hideFigures, showFigures } from "./figures.js";
 import { startHealth } from "./health.js";
 import { startPeople } from "./people.js";
 import { hideAnswer, markRow, showAnswer, showComparison, showOwn, whenFocused } from "./results.js";
-import { isAsked, onChange, question, state, tunedQuestion } from "./state.js";
+import { isAsked, isFiltered, onChange, question, state, tunedQuestion } from "./state.js";
 import { startTheme } from "./theme.js";
 import { hideWalk, pointAt, redrawWalk, showWalk, startWalk, whenPointed } from "./walk.js";
 
@@ -60,15 +60,19 @@ function remarks(answer) {
   if (state.userId !== null && answer.stored === 0)
     said.push(`The store knows no behaviours of user “${state.userId}”: these are the answers for a new user.`);
   if (answer.unknown) said.push(`${count(answer.unknown)} items of the history are unknown to the model.`);
-  if (state.filter.trim() || state.excludeHistory || state.excluded.length)
-    said.push(`${count(answer.matching)} items may be shown.`);
+  if (isFiltered()) said.push(`${count(answer.matching)} items may be shown.`);
   return said.join(" ");
 }
 
+/** What is shown is, or is no more, the answer to an earlier question. */
+function stale(yes) {
+  for (const id of ["figures", "results"]) $(id).classList.toggle("stale", yes);
+}
+
 function failed(error) {
-  $("results").classList.add("stale");
+  stale(true);
   if (error.kind === "refused") {
-    showFilterMistake(state.filter.trim() && error.message.includes("filter") ? error.message : null);
+    showFilterMistake(error.message);
     return notice(error.message, "bad");
   }
   const retry = el("button", { type: "button", text: "Try again", onclick: ask });
@@ -93,7 +97,7 @@ async function ask() {
   } catch (error) {
     return error.name === "AbortError" ? null : failed(error);
   }
-  $("results").classList.remove("stale");
+  stale(false);
   showFilterMistake(null);
   notice(remarks(answer) || null);
   showAnswer(answer);
@@ -123,8 +127,10 @@ async function explain(asked, answer, tuned, signal) {
     if (tuned === null) return;
     const other = await post("query", tuned, signal);
     showFigures({ tuned: { answer: other } });
+    const { stages_ms: stages } = await post("walk", tuned, signal);
+    showFigures({ tuned: { answer: other, stages } });
     const { exhaustive } = await comparison(tuned, other, signal);
-    showFigures({ tuned: { answer: other, coverage: exhaustive.answer_coverage } });
+    showFigures({ tuned: { answer: other, stages, coverage: exhaustive.answer_coverage } });
   } catch (error) {
     if (error.name !== "AbortError") notice(`The answer can't be explained: ${error.message}`, "bad");
   }
@@ -151,19 +157,20 @@ async function watch() {
   setTimeout(watch, STATUS_MS);
 }
 
-function startCopies() {
-  for (const kind of ["curl", "python"]) {
-    $(`copy-${kind}`).addEventListener("click", async () => {
-      const text = (await post("snippets", question()))[kind];
-      try {
-        await navigator.clipboard.writeText(text);
-        toast("Copied");
-      } catch {
-        $("copied").querySelector("textarea").value = text;
-        $("copied").showModal();
-        $("copied").querySelector("textarea").select();
-      }
-    });
+async function copy(kind) {
+  let text;
+  try {
+    text = (await post("snippets", question()))[kind];
+  } catch (error) {
+    return toast(error.message);
+  }
+  try {
+    await navigator.clipboard.writeText(text);
+    return toast("Copied");
+  } catch {
+    $("copied").querySelector("textarea").value = text;
+    $("copied").showModal();
+    return $("copied").querySelector("textarea").select();
   }
 }
 
@@ -172,7 +179,7 @@ async function start() {
   startPeople();
   startDials();
   startFilters();
-  startCopies();
+  for (const kind of ["curl", "python"]) $(`copy-${kind}`).addEventListener("click", () => copy(kind));
   whenFocused(pointAt);
   whenPointed(markRow);
   onChange(later(ask, 60));

@@ -1,7 +1,7 @@
 /** Whose history: search as you type, chips, a test user, a user id. */
 
 import { get } from "./api.js";
-import { $, el, later, toast } from "./dom.js";
+import { $, el, later, renew, toast } from "./dom.js";
 import { changed, state } from "./state.js";
 
 const SHOWN_CHIPS = 5;
@@ -122,9 +122,11 @@ function chip(each, place) {
   );
 }
 
+const short = (text) => (text.length > 60 ? `${text.slice(0, 57)}…` : text);
+
 function heading() {
   if (state.userId !== null)
-    return `User ${state.userId}: the history in the store${state.history.length ? ", and then" : ""}`;
+    return `User ${short(state.userId)}: the history in the store${state.history.length ? ", and then" : ""}`;
   if (state.person)
     return `Test user ${state.person.user}: ${state.history.length} earlier, ${state.person.next.size} taken next`;
   return state.history.length ? `${state.history.length} in the history, oldest first` : "";
@@ -167,7 +169,7 @@ function render() {
     );
   if (shown.length)
     parts.push(el("ol", { "aria-label": "History, oldest first" }, ...shown.map(([each, place]) => chip(each, place))));
-  $("history").replaceChildren(...parts);
+  renew($("history"), parts, $("search"));
 }
 
 export function startPeople() {

@@ -1,6 +1,6 @@
 /** The answer, the exhaustive list and the cascade, with each item's place in the others. */
 
-import { $, el } from "./dom.js";
+import { $, el, renew } from "./dom.js";
 import { add } from "./people.js";
 import { changed, state } from "./state.js";
 
@@ -102,10 +102,12 @@ function place(name, lists, item) {
 }
 
 function row(each, number, { columns, lists }) {
+  const stop = number === 1 ? 0 : -1;
   const attributes = Object.values(each.attributes).slice(0, 4).join(" · ");
   const name = el("button", {
     type: "button",
     class: "item",
+    tabindex: stop,
     text: each.name,
     title: "Add to the history",
     onclick: () => each.item !== null && add(each),
@@ -116,6 +118,7 @@ function row(each, number, { columns, lists }) {
       : el("button", {
           type: "button",
           class: "hide",
+          tabindex: stop,
           "aria-label": `Leave out ${each.name}`,
           title: "Leave out",
           text: "⊘",
@@ -165,7 +168,6 @@ function chooser() {
             list = name;
             all = false;
             render();
-            $("results").querySelector("input:checked").focus();
           },
         }),
         el("span", { text: TITLES[name] }),
@@ -181,6 +183,18 @@ function empty() {
     el("strong", { text: "No item may be shown" }),
     el("p", { text: "Nothing fits what may be shown. Loosen the filter." }),
   );
+}
+
+/** One stop of the tab key for the whole list: up and down go from row to row. */
+function step(event) {
+  const row = event.target.closest("tbody tr");
+  const next = { ArrowDown: row?.nextElementSibling, ArrowUp: row?.previousElementSibling }[event.key];
+  if (!next) return;
+  event.preventDefault();
+  const [from, to] = [row, next].map((each) => [...each.querySelectorAll("button")]);
+  from.forEach((button) => (button.tabIndex = -1));
+  to.forEach((button) => (button.tabIndex = 0));
+  to[Math.min(from.indexOf(event.target), to.length - 1)].focus();
 }
 
 function render() {
@@ -203,7 +217,13 @@ function render() {
   const more = table.items.length - shown.length;
   const scroll = el(
     "div",
-    { class: "scroll", tabindex: 0, role: "region", "aria-label": "List" },
+    {
+      class: "scroll",
+      tabindex: 0,
+      role: "region",
+      "aria-label": "List; up and down go from row to row",
+      onkeydown: step,
+    },
     body,
     more > 0
       ? el("button", {
@@ -218,10 +238,10 @@ function render() {
       : null,
   );
   const kept = $("results").querySelector(".scroll")?.scrollTop ?? 0;
-  $("results").replaceChildren(
+  renew($("results"), [
     chooser(),
     el("p", { class: "quiet", text: ABOUT[list] }),
     table.items.length ? scroll : empty(),
-  );
+  ]);
   scroll.scrollTop = kept;
 }

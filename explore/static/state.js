@@ -8,6 +8,7 @@ export const state = {
   entry: null,
   dials: {}, // name -> number, of those that differ from the tuned search
   filter: "",
+  filterName: "", // of a filter that the bundle or the server's operator has named
   excludeHistory: false,
   excluded: [], // {item, name}, which may not be shown
 };
@@ -23,11 +24,15 @@ export function tuned() {
   return search[chosen] ?? { top_k: Math.min(search[entry].top_k, state.about.items), ef: [0], rounds: [0] };
 }
 
+/** Whether there are items that may not be shown. */
+export const isFiltered = () => Object.keys(conditions()).length > 0 || state.excluded.length > 0;
+
 /** Whether somebody or something is asked about. */
 export const isAsked = () => state.history.length > 0 || state.userId !== null;
 
 const conditions = () => ({
   ...(state.filter.trim() ? { filter: state.filter.trim() } : {}),
+  ...(state.filterName ? { filter_name: state.filterName } : {}),
   ...(state.excludeHistory ? { exclude_history: true } : {}),
 });
 

@@ -33,7 +33,15 @@ export function showWalk(body) {
     body.items.map((item, row) => [item, { x: body.places[row][0], y: body.places[row][1], name: body.names[row] }]),
   );
   table();
-  go(walk.rounds.length - 1, { grow: false });
+  if (!walk.rounds.length) return nothing();
+  return go(walk.rounds.length - 1, { grow: false });
+}
+
+function nothing() {
+  stop();
+  $("caption").textContent = "No walk: no item may be shown";
+  controls();
+  picture.setLayer(0);
 }
 
 export function hideWalk() {
@@ -61,12 +69,18 @@ function fresh(round) {
 }
 
 function caption(round) {
+  const kept = count(round.best.length);
+  if (!walk.walked) {
+    const scored = round.scored.length;
+    const which = scored === walk.matching ? "all" : `the best ${count(scored)} by the light score, of`;
+    return `No walk: ${which} ${count(walk.matching)} items that may be shown were scored, and the best ${kept} kept`;
+  }
   const where = layerName(round.layer);
   const what = isStart(round)
     ? `${count(round.scored.length)} entry points scored`
     : `${count(round.frontier.length)} looked around, ${count(round.scored.length)} new scored`;
   const step = isStart(round) ? "Start" : `Round ${round.round}`;
-  return `${step}, ${where}: ${what}, ${count(fresh(round).length)} of them among the best ${count(round.best.length)}`;
+  return `${step}, ${where}: ${what}, ${count(fresh(round).length)} of them among the best ${kept}`;
 }
 
 function go(to, { grow = true } = {}) {
@@ -157,7 +171,8 @@ function draw(context) {
   put("own", walk.own, 0.75);
   context.globalAlpha = 1;
   edges(context, round);
-  if (isStart(round)) put(round.layer === 0 && walk.entry === "seeds" ? "seed" : "scored", round.scored, 0.8);
+  const isSeeded = walk.walked && round.layer === 0 && walk.entry === "seeds";
+  if (isStart(round)) put(isSeeded ? "seed" : "scored", round.scored, 0.8);
   else {
     context.globalAlpha = grown;
     put("scored", round.scored);
@@ -202,11 +217,11 @@ function ring(context, item) {
 
 function role(item) {
   const round = walk.rounds[at];
-  const place = round.best.indexOf(item);
+  const place = round ? round.best.indexOf(item) : -1; // there is no round where no item may be shown
   if (place >= 0) return `number ${place + 1} of the best so far`;
   if (walk.own.includes(item)) return "the user's own";
-  if (round.frontier.includes(item)) return "frontier";
-  if (round.scored.includes(item)) return "scored in this round";
+  if (round?.frontier.includes(item)) return "frontier";
+  if (round?.scored.includes(item)) return "scored in this round";
   return walk.rounds.slice(0, at).some((each) => each.scored.includes(item)) ? "scored before" : "not yet scored";
 }
 

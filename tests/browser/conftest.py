@@ -8,11 +8,14 @@ import pytest
 from support import live_bundle
 from support.browser import chromium
 from support.explore_page import Page, explored
+from support.explore_tab import answers, explained, opened, pick
 from support.own_server import own_server
 from support.stored_users import write_store
 
 from nann.bundle import Bundle
+from nann.clients import RetrievalClient
 from nann.explore.explorer import Addresses
+from nann.filters import NamedFilters
 
 
 @pytest.fixture(scope="session")
@@ -31,9 +34,11 @@ def page(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     """The page beside a live server with a store of histories."""
     folder = tmp_path_factory.mktemp("server")
     store = str(write_store(folder / "histories"))
+    NamedFilters.of_repository(folder / "repository").set("cheap", "price < 5")
     with own_server(bundle.path, folder, admin_key=None, histories=store) as server:
         addresses = Addresses(server.grpc_url, server.http_url, server.metrics_url)
-        with explored(bundle, folder / "cache", addresses, histories=store) as page:
+        known = {"histories": store, "repository": folder / "repository"}
+        with explored(bundle, folder / "cache", addresses, **known) as page:
             yield page
 
 
@@ -51,3 +56,22 @@ def tab(browser) -> Iterator:
     context.close()
     # Chromium itself notes each answer that is no 200, which tests of errors bring about.
     assert [text for text in said if "Failed to load resource" not in text] == []
+
+
+@pytest.fixture
+def asked(tab, page: Page):
+    """A tab in which two products were picked and everything is explained."""
+    opened(tab, page)
+    pick(tab, "item 1234")
+    answers(tab, 0)
+    pick(tab, "item 300")
+    answers(tab, 1)
+    explained(tab)
+    return tab
+
+
+@pytest.fixture(scope="session")
+def client(page: Page) -> Iterator[RetrievalClient]:
+    about = page.get("/api/about")[2]
+    with RetrievalClient(about["server"]["grpc"]) as client:
+        yield client

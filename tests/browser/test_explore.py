@@ -1,94 +1,20 @@
-"""The page of `nann explore` in Chromium, beside a live server and on bad days."""
+"""The page of `nann explore` in Chromium, beside a live server."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
-import grpc
 import numpy as np
 import pytest
 from support import live_bundle
-from support.browser import axe
-from support.explore_page import NOWHERE, explored
-from support.fake_server import FakeServer, running
-from support.ports import free_ports
-from support.waiting import wait_until
-
-from nann.clients import RetrievalClient
-from nann.explore.explorer import Addresses
+from support.explore_tab import answers, by_score, count, explained, listed, opened, pick, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.triton]
 
 IDS = live_bundle.item_ids()
-
-
-def opened(tab, page):
-    tab.goto(page.url)
-    tab.wait_for_selector("body[data-ready]")
-
-
-def pick(tab, name: str) -> None:
-    """Types a name and picks the first product that is found, with the keyboard."""
-    tab.fill("#search", name)
-    tab.wait_for_selector("#found li[role=option]:not(.none)")
-    tab.press("#search", "Enter")
-
-
-def until(tab, condition: str) -> None:
-    """Waits for a condition in JavaScript. Playwright's own way evaluates text, which the page's policy forbids."""
-
-    def holds() -> bool:
-        tab.wait_for_timeout(10)  # in which the tab's events are handled
-        return tab.evaluate(condition)
-
-    wait_until(holds, condition, timeout_s=30)
-
-
-def answers(tab, after: int) -> None:
-    """Waits until more than `after` answers were painted."""
-    until(tab, f"Number(document.body.dataset.answers ?? 0) > {after}")
-
-
-def count(tab) -> int:
-    return int(tab.evaluate("document.body.dataset.answers ?? 0"))
-
-
-def explained(tab) -> None:
-    until(
-        tab,
-        "!document.querySelector('#figures').textContent.includes('…') && !document.querySelector('#play').disabled",
-    )
-
-
-def listed(tab) -> list[int]:
-    return [int(row.get_attribute("data-item")) for row in tab.query_selector_all("#results tbody tr")]
-
-
-@pytest.fixture
-def asked(tab, page):
-    """A tab in which two products were picked and everything is explained."""
-    opened(tab, page)
-    pick(tab, "item 1234")
-    answers(tab, 0)
-    pick(tab, "item 300")
-    answers(tab, 1)
-    explained(tab)
-    return tab
-
-
-@pytest.fixture(scope="module")
-def client(page):
-    about = page.get("/api/about")[2]
-    with RetrievalClient(about["server"]["grpc"]) as client:
-        yield client
-
-
-def by_score(bundle, history: list[int]) -> list[int]:
-    """All items from the best for this history to the worst, by NumPy alone."""
-    vectors = bundle.item_vectors
-    return np.argsort(-(vectors @ vectors[history].mean(axis=0)), kind="stable").tolist()
 
 
 def test_what_comes_is_what_the_client_gets(asked, client, bundle):
@@ -164,9 +90,21 @@ def test_a_dial_changes_the_search_and_stands_beside_the_tuned_one(asked, client
     turned = client.retrieve([int(IDS[1234]), int(IDS[300])], rounds=[1, 2, 1])
     assert f"{turned.items_scored[0]:,}" in asked.inner_text("#figures")
     assert f"tuned: {tuned.items_scored[0]:,}" in asked.inner_text("#figures")
+    bars = [each.get_attribute("aria-label") for each in asked.query_selector_all(".bars svg")]
+    assert [text.split(" ")[:2] for text in bars] == [["light", "walk"]] * 2, (
+        "this search's stages, and the tuned one's"
+    )
+    assert "scorer" in bars[1]
+    assert "Tuned search" in asked.inner_text(".bars")
+    assert re.search(r"scorer [\d.]+ ms, tuned [\d.]+ ms", asked.inner_text("#figures"))
     asked.click("text=tuned 4")
     answers(asked, 3)
     assert "as tuned" in asked.inner_text("#figures")
+    explained(asked)
+    assert len(asked.query_selector_all(".bars svg")) == 1
+    asked.fill("#number-ef", "")
+    asked.press("#number-ef", "Enter")
+    assert asked.input_value("#number-ef") == "60", "an empty number is the tuned one"
 
 
 def test_another_entry_has_dials_of_its_own(asked, client):
@@ -179,46 +117,6 @@ def test_another_entry_has_dials_of_its_own(asked, client):
     seeds = int(asked.input_value("#number-seeds"))
     result = client.retrieve([int(IDS[1234]), int(IDS[300])], entry="seeds", seeds=seeds)
     assert IDS[listed(asked)].tolist() == result.item_ids[0].tolist()
-
-
-def test_the_builder_writes_a_filter_and_mistakes_are_shown(asked, client):
-    asked.fill("#value", "PRODUCE")
-    asked.click("text=Add >> nth=-1")
-    answers(asked, 2)
-    asked.select_option("#attribute", "price")
-    asked.select_option("#operator", "<")
-    asked.fill("#value", "40")
-    asked.press("#value", "Enter")
-    answers(asked, 3)
-    text = asked.input_value("#filter")
-    assert text == 'department = "PRODUCE" and price < 40'
-    asked.check("#exclude")
-    answers(asked, 4)
-    result = client.retrieve([int(IDS[1234]), int(IDS[300])], filter=text, exclude_history=True)
-    assert IDS[listed(asked)].tolist() == result.item_ids[0].tolist()
-    assert f"{result.items_matching[0]:,} items may be shown" in asked.inner_text("#notice")
-    asked.fill("#filter", "price <")
-    asked.wait_for_selector("#filter-wrong:not([hidden])")
-    assert "got the end; expected a number" in asked.inner_text("#filter-wrong")
-    asked.fill("#filter", "price < 0")
-    asked.wait_for_selector("text=No item may be shown")
-
-
-def test_an_item_can_be_left_out_and_shown_again(asked, client, bundle):
-    first = listed(asked)[0]
-    asked.hover("#results tbody tr")
-    asked.click("#results tbody tr .hide")
-    answers(asked, 2)
-    result = client.retrieve([int(IDS[1234]), int(IDS[300])], exclude_item_ids=[int(IDS[first])])
-    assert IDS[listed(asked)].tolist() == result.item_ids[0].tolist()
-    assert first not in listed(asked)
-    explained(asked)
-    exact = [item for item in by_score(bundle, [1234, 300]) if item != first]
-    place = exact.index(listed(asked)[0]) + 1
-    assert asked.query_selector("#results tbody td:nth-child(4)").inner_text() == str(place), "in the list without it"
-    asked.click(f"[aria-label='Show item {first} again']")
-    answers(asked, 3)
-    assert listed(asked)[0] == first
 
 
 def test_copies_run(asked):
@@ -266,57 +164,3 @@ def test_health_is_live(asked):
     asked.wait_for_selector("#shares", timeout=10_000)
     assert "requests since the start" in asked.inner_text("#health")
     until(asked, "document.querySelectorAll('#health svg path').length >= 4")
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1600, 1000, 400])
-def test_nothing_bars_people(tab, page, scheme, width):
-    tab.emulate_media(color_scheme=scheme)
-    tab.set_viewport_size({"width": width, "height": 900})
-    opened(tab, page)
-    pick(tab, "item 40")
-    answers(tab, 0)
-    explained(tab)
-    tab.click("summary")
-    tab.evaluate(axe().replace("</script", "<\\/script"))
-    found = tab.evaluate("axe.run(document).then((found) => found.violations)")
-    assert [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")] == []
-    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing to scroll sideways"
-
-
-def test_the_theme_can_be_chosen(tab, page):
-    tab.emulate_media(color_scheme="light")
-    opened(tab, page)
-    themes = []
-    for _ in range(3):
-        themes.append(tab.evaluate("document.documentElement.dataset.theme"))
-        tab.click("#theme")
-    assert themes == ["light", "light", "dark"]
-
-
-def test_a_server_that_goes_away_and_comes_back(tab, bundle, tmp_path):
-    (port,) = free_ports(1)
-    addresses = Addresses(f"127.0.0.1:{port}", NOWHERE.http, NOWHERE.metrics)
-    fake = FakeServer(settings={"bundle": bundle.bundle_id, "item_id_kind": "numbers"})
-    with explored(bundle, tmp_path, addresses, timeout_s=2) as page:
-        opened(tab, page)
-        pick(tab, "item 1")
-        tab.wait_for_selector("text=The server does not answer.")
-        tab.wait_for_selector("#server[data-state=away]")
-        assert "no metrics at" in tab.inner_text("#health")
-        with running(fake, port):
-            answers(tab, 0)
-            tab.wait_for_selector("#server[data-state=ready]")
-            assert tab.is_hidden("#notice") or "does not answer" not in tab.inner_text("#notice")
-
-
-def test_an_overloaded_server_is_asked_again(tab, bundle, tmp_path):
-    full = (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
-    fake = FakeServer([full, full], settings={"bundle": "another", "item_id_kind": "numbers"})
-    with running(fake) as address, explored(bundle, tmp_path, Addresses(address, *[NOWHERE.http] * 2)) as page:
-        opened(tab, page)
-        pick(tab, "item 1")
-        tab.wait_for_selector("text=The server is overloaded")
-        answers(tab, 0)
-        assert len(fake.requests) == 3
-        assert "the server answers from another bundle, another" in tab.inner_text("#corpus")

@@ -6,10 +6,8 @@ import json
 import os
 import secrets
 import socket
-import ssl
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -21,6 +19,7 @@ from support.certificates import make_certificate
 from support.live_bundle import item_ids
 from support.ports import free_ports
 from support.server_usage import commands_with, group_processes
+from support.tls_proxy import tls_proxy
 from tritonclient.utils import InferenceServerException
 
 from nann.clients import RetrievalClient, Tls
@@ -284,54 +283,14 @@ def test_tls_of_the_server_alone_and_the_commands(live_bundle_path, certificates
         process.communicate(timeout=120)
 
 
-def test_https_through_a_proxy(server, certificates, tls_proxy):
-    url = tls_proxy(server.options.http_port, *certificates["server"])
-    with RetrievalClient(url, "http", timeout_s=10, tls=Tls(certificates["server"][0])) as client:
-        answer = client.retrieve(USER)
-    with RetrievalClient(server.http_url, "http") as client:
-        np.testing.assert_array_equal(answer.item_ids, client.retrieve(USER).item_ids)
-    with (
-        RetrievalClient(url, "http", timeout_s=10, retry=False, tls=Tls(certificates["stranger"][0])) as client,
-        pytest.raises(ServerUnavailable),
-    ):
-        client.retrieve(USER)
-
-
-@pytest.fixture
-def tls_proxy():
-    """A proxy that terminates TLS, as nginx does."""
-    listeners = []
-
-    def copy(source: socket.socket, target: socket.socket) -> None:
-        try:
-            while data := source.recv(1 << 16):
-                target.sendall(data)
-        except OSError:
-            pass
-        finally:
-            target.close()
-
-    def start(port: int, certificate: Path, key: Path) -> str:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        listener = context.wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=True)
-        listeners.append(listener)
-
-        def serve() -> None:
-            while True:
-                try:
-                    front, _ = listener.accept()
-                except ssl.SSLError:
-                    continue  # a client that does not trust us
-                except OSError:
-                    return  # closed
-                back = socket.create_connection(("127.0.0.1", port))
-                for pair in ((front, back), (back, front)):
-                    threading.Thread(target=copy, args=pair, daemon=True).start()
-
-        threading.Thread(target=serve, daemon=True).start()
-        return f"127.0.0.1:{listener.getsockname()[1]}"
-
-    yield start
-    for listener in listeners:
-        listener.close()
+def test_https_through_a_proxy(server, certificates):
+    with tls_proxy(server.options.http_port, *certificates["server"]) as url:
+        with RetrievalClient(url, "http", timeout_s=10, tls=Tls(certificates["server"][0])) as client:
+            answer = client.retrieve(USER)
+        with RetrievalClient(server.http_url, "http") as client:
+            np.testing.assert_array_equal(answer.item_ids, client.retrieve(USER).item_ids)
+        with (
+            RetrievalClient(url, "http", timeout_s=10, retry=False, tls=Tls(certificates["stranger"][0])) as client,
+            pytest.raises(ServerUnavailable),
+        ):
+            client.retrieve(USER)

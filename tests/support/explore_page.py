@@ -16,11 +16,13 @@ from typing import Any
 import uvicorn
 
 from nann.bundle import Bundle
+from nann.clients import Tls
 from nann.explore.app import make_app
 from nann.explore.corpus import Corpus
 from nann.explore.explorer import Addresses, Explorer
 from nann.explore.people import HeldOutUsers
 from nann.explore.replay import Replay
+from nann.filters import NamedFilters
 from nann.python_backend.histories.opening import open_histories
 from support.ports import free_ports
 from support.waiting import wait_until
@@ -63,6 +65,8 @@ def explored(
     histories: str | None = None,
     data: Path | None = None,
     timeout_s: float = 10.0,
+    trust: Tls | None = None,
+    repository: Path | None = None,
 ) -> Iterator[Page]:
     """The page of a bundle, beside whatever is at `addresses`.
 
@@ -73,10 +77,14 @@ def explored(
         histories: address of its store.
         data: prepared data set, for test users.
         timeout_s: how long to wait for the server.
+        trust: TLS files.
+        repository: of the server, which holds its operator's filters; None: it is not known.
     """
     store = None if histories is None else open_histories(histories, 1.0)
     people = None if data is None else partial(HeldOutUsers, data, bundle)
-    explorer = Explorer(addresses, Corpus(bundle, cache), partial(Replay, bundle, store), people, timeout_s)
+    operator = None if repository is None else NamedFilters.of_repository(repository)
+    replay = partial(Replay, bundle, store, operator)
+    explorer = Explorer(addresses, Corpus(bundle, cache), replay, people, timeout_s, trust=trust, operator=operator)
     (port,) = free_ports(1)
     app = make_app(explorer, ["127.0.0.1", "localhost"])
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", lifespan="on"))

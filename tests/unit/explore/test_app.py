@@ -15,6 +15,7 @@ from support.fake_server import FakeServer, running
 from nann.bundle import Bundle
 from nann.explore.app import STATIC
 from nann.explore.explorer import Addresses
+from nann.filters import NamedFilters
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_what_the_page_knows_of_the_bundle(page, bundle):
     assert (about["bundle"], about["items"], about["entry"]) == (bundle.bundle_id, live_bundle.ITEMS, "layers")
     assert set(about["search"]) == {"layers", "seeds"}
     assert about["bounds"]["max_top_k"] == 1000
-    assert about["filters"] == live_bundle.NAMED
+    assert about["filters"] == live_bundle.NAMED, "an operator's are not known here"
     assert about["test_users"] is False
 
 
@@ -92,10 +93,48 @@ def test_a_walk_is_explained_without_a_server(page):
 
 
 @pytest.mark.parametrize(
+    ("parameters", "walked", "scored"),
+    [
+        ({}, True, None),
+        ({"exclude_history": True}, True, None),
+        ({"entry": "seeds", "exclude_history": True}, False, None),  # so few items are scanned by the light score
+        ({"entry": "seeds", "filter": 'tag = "adult"'}, False, 80),
+        ({"entry": "seeds", "filter": "price < -1"}, False, 0),
+        ({"entry": "all"}, False, live_bundle.ITEMS),
+    ],
+)
+def test_a_search_that_does_not_walk_is_told_from_one_that_does(page, parameters, walked, scored):
+    walk = page.post("/api/walk", {"items": [30], "parameters": parameters})[2]
+    assert walk["walked"] is walked
+    if scored is not None:
+        assert (walk["evaluations"], walk["matching"]) == (scored, scored)
+
+
+def test_an_operators_filters_are_known_from_the_repository(bundle, tmp_path):
+    filters = NamedFilters.of_repository(tmp_path / "repository")
+    filters.set("cheap", "price < 5")
+    filters.set("listed", live_bundle.item_ids()[[3, 4, 900]])
+    (own,) = live_bundle.NAMED
+    filters.set(own, "available")
+    (tmp_path / "repository/.filters/damaged.filter").write_bytes(b"\xff")
+    with explored(bundle, tmp_path, NOWHERE, repository=tmp_path / "repository") as page:
+        named = page.get("/api/about")[2]["filters"]
+        assert named == {own: "available", "cheap": "price < 5", "listed": None}, "the operator's before the bundle's"
+        walk = page.post("/api/walk", {"items": [30], "parameters": {"filter_name": "listed"}})[2]
+        assert (walk["matching"], sorted(walk["rounds"][0]["scored"])) == (3, [3, 4, 900])
+        filters.set("listed", live_bundle.item_ids()[[7]])
+        question = {"items": [30], "parameters": {"filter_name": "listed"}}
+        compared = page.post("/api/compare", {"question": question, "answer": [7], "evaluations": 1})[2]
+        assert compared["exhaustive"]["ranks"] == [1], "as it is now"
+
+
+@pytest.mark.parametrize(
     ("path", "body", "status", "kind", "message"),
     [
         ("query", {"items": [3]}, 503, "away", "127.0.0.1:1"),
         ("walk", {"parameters": {"filter": "pric < 3"}}, 400, "refused", "got 'pric'; expected an attribute"),
+        ("walk", {"parameters": {"filter_name": "cheap"}}, 400, "refused", "the filter 'cheap' can't be read here; "
+         "start `nann explore` with the server's --repository"),
         ("walk", {"items": [99999]}, 400, "refused", "items holds 99999"),
         ("compare", {"answer": [], "evaluations": "x"}, 400, "refused", "evaluations is 'x'; expected how many"),
         ("snippets", b"{", 400, "refused", "the request is not JSON"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nann.clients import Tls
 from nann.errors import RequestError
 from nann.explore.asked import Asked
 from nann.explore.snippets import as_curl, as_python
@@ -54,7 +56,7 @@ def test_what_can_not_be_asked(body, message):
 
 def test_curl_sends_what_the_client_would():
     body = {"items": [1], "user_id": "it's", "profile": [2, 0], "excluded": [4, 5], "parameters": {"top_k": 3}}
-    words = shlex.split(as_curl(Asked.of_json(body, N), IDS, NUMBERS, "h:8000"))
+    words = shlex.split(as_curl(Asked.of_json(body, N), IDS, NUMBERS, "http://h:8000"))
     assert words[:4] == ["curl", "-s", "http://h:8000/v2/models/nann/infer", "-d"]
     body = json.loads(words[4])
     assert {each["name"]: each["data"] for each in body["inputs"]} == {
@@ -64,18 +66,18 @@ def test_curl_sends_what_the_client_would():
 
 
 def test_of_text_ids():
-    (tensor,) = json.loads(shlex.split(as_curl(Asked((4,)), TEXTS, TEXT, "h:1"))[-1])["inputs"]
+    (tensor,) = json.loads(shlex.split(as_curl(Asked((4,)), TEXTS, TEXT, "http://h:1"))[-1])["inputs"]
     assert tensor == {"name": "behavior_item_ids", "datatype": "BYTES", "shape": [1, 1], "data": ["sku-é"]}
 
 
 def test_a_user_alone_needs_no_items():
     asked = Asked((), "u-1")
-    assert "behavior_item_ids" not in as_curl(asked, IDS, NUMBERS, "h:1")
+    assert "behavior_item_ids" not in as_curl(asked, IDS, NUMBERS, "http://h:1")
     assert "retrieve(\n        user_id='u-1',\n    )" in as_python(asked, IDS, NUMBERS, "h:2")
 
 
 def test_nobody_is_a_history_of_padding():
-    (tensor,) = json.loads(shlex.split(as_curl(Asked(), IDS, NUMBERS, "h:1"))[-1])["inputs"]
+    (tensor,) = json.loads(shlex.split(as_curl(Asked(), IDS, NUMBERS, "http://h:1"))[-1])["inputs"]
     assert tensor["data"] == [0]
 
 
@@ -86,3 +88,26 @@ def test_python_is_a_program():
     assert "[11],\n" in text
     assert "exclude_item_ids=[12],\n" in text
     assert """filter='a = "b"',""" in text
+
+
+def test_copies_know_the_tls_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ("it's a ca.pem", "own.pem", "own.key")
+    ca, certificate, key = (Path(name) for name in names)
+    for path in (ca, certificate, key):
+        path.touch()
+    files = [str(tmp_path / name) for name in names]
+    trust = Tls(ca, certificate, key)
+    words = shlex.split(as_curl(Asked((1,)), IDS, NUMBERS, "https://h:443", trust))
+    assert words[:9] == [
+        "curl", "-s", "--cacert", files[0], "--cert", files[1], "--key", files[2],
+        "https://h:443/v2/models/nann/infer",
+    ]  # fmt: skip
+    assert "--cacert" not in as_curl(Asked((1,)), IDS, NUMBERS, "http://h:8000", trust), "nothing is encrypted there"
+    text = as_python(Asked((1,)), IDS, NUMBERS, "h:2", trust)
+    compile(text, "snippet", "exec")
+    assert "import RetrievalClient, Tls\n" in text
+    assert (
+        f"""RetrievalClient('h:2', tls=Tls(ca="{files[0]}", certificate='{files[1]}', key='{files[2]}')) as""" in text
+    )
+    assert "('h:2', tls=Tls())" in as_python(Asked((1,)), IDS, NUMBERS, "h:2", Tls())

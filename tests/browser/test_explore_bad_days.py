@@ -1,0 +1,53 @@
+"""The page of `nann explore` on bad days: the server away or overloaded, the page's own server ended."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from support.explore_page import NOWHERE, explored
+from support.explore_tab import answers, opened, pick
+from support.fake_server import FakeServer, running
+from support.ports import free_ports
+
+from nann.explore.explorer import Addresses
+
+pytestmark = [pytest.mark.browser, pytest.mark.triton]
+
+
+def test_a_server_that_goes_away_and_comes_back(tab, bundle, tmp_path):
+    (port,) = free_ports(1)
+    addresses = Addresses(f"127.0.0.1:{port}", NOWHERE.http, NOWHERE.metrics)
+    fake = FakeServer(settings={"bundle": bundle.bundle_id, "item_id_kind": "numbers"})
+    with explored(bundle, tmp_path, addresses, timeout_s=2) as page:
+        opened(tab, page)
+        pick(tab, "item 1")
+        tab.wait_for_selector("text=The server does not answer.")
+        tab.wait_for_selector("#server[data-state=away]")
+        assert "no metrics at" in tab.inner_text("#health")
+        with running(fake, port):
+            answers(tab, 0)
+            tab.wait_for_selector("#server[data-state=ready]")
+            assert tab.is_hidden("#notice") or "does not answer" not in tab.inner_text("#notice")
+
+
+def test_a_page_whose_own_server_has_ended_says_so(tab, bundle, tmp_path):
+    fake = FakeServer(settings={"bundle": bundle.bundle_id, "item_id_kind": "numbers"})
+    with running(fake) as address, explored(bundle, tmp_path, Addresses(address, *[NOWHERE.http] * 2)) as page:
+        opened(tab, page)
+        pick(tab, "item 1")
+        answers(tab, 0)
+    for button in ("#copy-curl", "#copy-python"):
+        tab.click(button)
+        tab.wait_for_selector("#toast:has-text('own server has ended')")
+
+
+def test_an_overloaded_server_is_asked_again(tab, bundle, tmp_path):
+    full = (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
+    fake = FakeServer([full, full], settings={"bundle": "another", "item_id_kind": "numbers"})
+    with running(fake) as address, explored(bundle, tmp_path, Addresses(address, *[NOWHERE.http] * 2)) as page:
+        opened(tab, page)
+        pick(tab, "item 1")
+        tab.wait_for_selector("text=The server is overloaded")
+        answers(tab, 0)
+        assert len(fake.requests) == 3
+        assert "the server answers from another bundle, another" in tab.inner_text("#corpus")
