@@ -120,6 +120,11 @@ async function explain(asked, answer, tuned, signal) {
     const walk = await post("walk", asked, signal);
     showWalk(walk);
     showOwn(walk.own);
+    if (walk.matching !== answer.matching)
+      notice(
+        `${remarks(answer)} Of the server's items ${count(answer.matching)} may be shown, of those known here ` +
+          `${count(walk.matching)}: what explains the answer is not exactly what the server did.`,
+      );
     showFigures({ stages: walk.stages_ms });
     const compared = await comparison(asked, answer, signal);
     showComparison(compared);

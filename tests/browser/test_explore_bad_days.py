@@ -50,4 +50,5 @@ def test_an_overloaded_server_is_asked_again(tab, bundle, tmp_path):
         tab.wait_for_selector("text=The server is overloaded")
         answers(tab, 0)
         assert len(fake.requests) == 3
+        tab.wait_for_selector("text=Of the server's items 9 may be shown, of those known here 4,000")
         assert "the server answers from another bundle, another" in tab.inner_text("#corpus")
