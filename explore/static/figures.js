@@ -139,7 +139,7 @@ function stages() {
   const [own, tuned] = known.map(shares);
   const words = own
     .map(([name, spent, tone], row) => [name, spent, tone, tuned?.[row][1]])
-    .filter(([, spent, , other]) => spent > 0.02 * longest || other > 0.02 * longest)
+    .filter(([, spent, , other]) => spent > 0.02 * known[0].total || other > 0.02 * known[1]?.total)
     .map(([name, spent, tone, other]) => {
       const swatch = el("i", { class: "swatch" });
       swatch.style.background = color(tone);
@@ -147,7 +147,7 @@ function stages() {
     });
   return el(
     "div",
-    { class: "spent", title: "Measured while the search was repeated in this page's server" },
+    { class: "spent", title: "The fastest of three repetitions in this page's server" },
     el("div", { class: "bars" }, ...bars),
     el("div", { class: "stages" }, ...words),
   );
