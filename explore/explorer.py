@@ -225,7 +225,7 @@ class Explorer:
         found: dict[str, str | None] = dict(self._corpus.bundle.filters)
         if (operator := self._operator) is not None:
             for name in operator.names():
-                with suppress(ConfigError):  # its file is damaged: the server refuses it too, and says so
+                with suppress(ConfigError, OSError):  # damaged, or not for us to read: who names it is told
                     definition = operator.read(name)
                     found[name] = definition if isinstance(definition, str) else None
         return dict(sorted(found.items()))
@@ -287,13 +287,13 @@ class Explorer:
 
 def with_scheme(address: str) -> str:
     """The URL of host:port; one that is a URL stays."""
-    return address if "://" in address else f"http://{address}"
+    return (address if "://" in address else f"http://{address}").rstrip("/")
 
 
 def _read_metrics(address: str, trust: Tls | None) -> str:
-    url = f"{with_scheme(address)}/metrics"
-    context = trust.context() if trust is not None and url.startswith("https:") else None
+    url = f"{with_scheme(address).removesuffix('/metrics')}/metrics"
     try:
+        context = trust.context() if trust is not None and url.startswith("https:") else None
         with urllib.request.urlopen(url, timeout=_METRICS_TIMEOUT_S, context=context) as response:
             return str(response.read().decode())
     except (urllib.error.URLError, OSError, ValueError) as error:

@@ -29,6 +29,8 @@ from .walk import Walk, traced_walk
 
 _KEPT_USERS = 4
 """Users whose scores of all items are kept: a dial that moves asks for the same user again."""
+_WALKS = 3
+"""How often a walk is taken: one that had to wait for a processor says nothing of where a search's time goes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +96,10 @@ class Replay:
         return Person(ids, UserBatch(states, features.own_items(behaviors), blocked), params)
 
     def walk(self, person: Person) -> Walk:
-        """The walk that the server takes for this question."""
+        """The walk that the server takes for this question, with the times of the fastest of a few."""
         with self._one:
-            return traced_walk(self._bundle.index, self._scorer, person.batch, person.params)
+            walks = [traced_walk(self._bundle.index, self._scorer, person.batch, person.params) for _ in range(_WALKS)]
+        return min(walks, key=lambda walk: walk.stages_ms["total"])
 
     def every_score(self, person: Person) -> EveryScore:
         """The user's scores of all items; kept for the users that came last."""

@@ -16,7 +16,7 @@ from .asked import Asked
 
 
 def as_curl(asked: Asked, item_ids: Ids, kind: IdKind, http_url: str, trust: Tls | None = None) -> str:
-    """The request over KServe V2, to http://host:port or, with TLS files, https; `item_ids` are those of the bundle."""
+    """The request over KServe V2, to a URL; `item_ids` are those of the bundle."""
     history, excluded = (_ids(listed, item_ids, kind) for listed in (asked.items, asked.excluded))
     inputs = []
     if history or asked.user_id is None:
@@ -28,12 +28,10 @@ def as_curl(asked: Asked, item_ids: Ids, kind: IdKind, http_url: str, trust: Tls
     if excluded:
         inputs.append(_tensor(kind.spec(EXCLUDE_ITEM_IDS), excluded))
     text = json.dumps({"inputs": inputs, "parameters": asked.options.to_parameters()}, ensure_ascii=False)
-    words = ["curl", "-s", f"{http_url}/v2/models/{ENSEMBLE.name}/infer"]
-    if http_url.startswith("https:"):
-        files = _files(trust)
-        options = {"ca": "--cacert", "certificate": "--cert", "key": "--key"}
-        words[2:2] = [word for name, path in files.items() for word in (options[name], path)]
-    return shlex.join([*words, "-d", text])
+    files = _files(trust) if http_url.startswith("https:") else {}
+    options = {"ca": "--cacert", "certificate": "--cert", "key": "--key"}
+    trusted = [word for name, path in files.items() for word in (options[name], path)]
+    return shlex.join(["curl", "-s", *trusted, f"{http_url}/v2/models/{ENSEMBLE.name}/infer", "-d", text])
 
 
 def as_python(asked: Asked, item_ids: Ids, kind: IdKind, grpc_url: str, trust: Tls | None = None) -> str:

@@ -14,7 +14,10 @@ const STAGES = {
 let now = {};
 const render = () => $("figures").replaceChildren(...parts());
 
-/** Takes over what is known of the answer: `answer`, `compared`, `stages`, and of the tuned search `tuned`. */
+/**
+ * Takes over what is known of the answer: `answer`, `compared`, `stages`, of the tuned search `tuned`; `unexplained` if
+ * no more will be known.
+ */
 export function showFigures(known) {
   now = known.answer ? { ...known } : { ...now, ...known };
   render();
@@ -36,7 +39,8 @@ function figure(title, value, unit, tuned, about) {
 }
 
 /** A share that is not known yet (undefined), or of no items (null). */
-const share = (known) => (known === undefined ? "…" : known === null ? "–" : percent(known));
+const share = (known) => (known === undefined ? waited() : known === null ? "–" : percent(known));
+const waited = () => (now.unexplained ? "–" : "…");
 
 function parts() {
   if (!now.answer) return [];
@@ -44,7 +48,8 @@ function parts() {
   const k = answer.items.length;
   const coverage = compared?.exhaustive.answer_coverage;
   const cascade = compared?.cascade?.coverage;
-  const beside = (text) => (tuned === undefined ? "as tuned" : tuned === null ? "tuned: …" : `tuned: ${text(tuned)}`);
+  const beside = (text) =>
+    tuned === undefined ? "as tuned" : tuned === null ? `tuned: ${waited()}` : `tuned: ${text(tuned)}`;
   const made = [
     figure(
       "Items scored",
@@ -69,7 +74,7 @@ function parts() {
     ),
     figure(
       "Cascade's coverage",
-      cascade === undefined ? (compared ? "none" : "…") : share(cascade),
+      cascade === undefined ? (compared ? "none" : waited()) : share(cascade),
       "",
       compared && !compared.cascade ? "no light score" : `with ${count(answer.evaluations)} scored`,
       "The same of two-sided vectors and re-ranking, with as many evaluations",
@@ -129,12 +134,12 @@ function stages() {
   const bars = searches.flatMap(([title, each]) => [
     el("span", { text: title }),
     each ? bar(each, longest) : el("span"),
-    el("span", { class: "total", text: each ? ms(each.total) : "…" }),
+    el("span", { class: "total", text: each ? ms(each.total) : waited() }),
   ]);
   const [own, tuned] = known.map(shares);
   const words = own
     .map(([name, spent, tone], row) => [name, spent, tone, tuned?.[row][1]])
-    .filter(([, spent, , other]) => spent > 0.02 * longest || other > 0.02 * longest)
+    .filter(([, spent, , other]) => spent > 0.02 * known[0].total || other > 0.02 * known[1]?.total)
     .map(([name, spent, tone, other]) => {
       const swatch = el("i", { class: "swatch" });
       swatch.style.background = color(tone);
@@ -142,7 +147,7 @@ function stages() {
     });
   return el(
     "div",
-    { class: "spent", title: "Measured while the search was repeated in this page's server" },
+    { class: "spent", title: "The fastest of three repetitions in this page's server" },
     el("div", { class: "bars" }, ...bars),
     el("div", { class: "stages" }, ...words),
   );

@@ -108,7 +108,9 @@ function named(filters) {
     autocomplete: "off",
     spellcheck: "false",
     maxlength: 100,
-    placeholder: Object.keys(filters).length ? `one of ${Object.keys(filters).length}, or another` : "a name that the server knows",
+    placeholder: Object.keys(filters).length
+      ? `one of ${Object.keys(filters).length}, or another`
+      : "a name that the server knows",
     "aria-describedby": "filter-name-about filter-name-wrong",
   });
   const take = () => {

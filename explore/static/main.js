@@ -115,11 +115,25 @@ const answered = (answer) => answer.items.map((each) => each.item).filter((item)
 const comparison = (asked, answer, signal) =>
   post("compare", { question: asked, answer: answered(answer), evaluations: answer.evaluations }, signal);
 
+function unexplained(error, answer, walk) {
+  if (error.name === "AbortError") return;
+  if (!walk) hideWalk(); // it is of an earlier question
+  showComparison({});
+  showFigures({ unexplained: true });
+  notice(`${remarks(answer)} The answer can't be explained: ${error.message}`.trim(), "bad");
+}
+
 async function explain(asked, answer, tuned, signal) {
+  let walk = null;
   try {
-    const walk = await post("walk", asked, signal);
+    walk = await post("walk", asked, signal);
     showWalk(walk);
     showOwn(walk.own);
+    if (walk.matching !== answer.matching)
+      notice(
+        `${remarks(answer)} Of the server's items ${count(answer.matching)} may be shown, of those known here `.trim() +
+          ` ${count(walk.matching)}: what explains the answer is not exactly what the server did.`,
+      );
     showFigures({ stages: walk.stages_ms });
     const compared = await comparison(asked, answer, signal);
     showComparison(compared);
@@ -132,7 +146,7 @@ async function explain(asked, answer, tuned, signal) {
     const { exhaustive } = await comparison(tuned, other, signal);
     showFigures({ tuned: { answer: other, stages, coverage: exhaustive.answer_coverage } });
   } catch (error) {
-    if (error.name !== "AbortError") notice(`The answer can't be explained: ${error.message}`, "bad");
+    unexplained(error, answer, walk);
   }
 }
 

@@ -29,6 +29,7 @@ export function showAnswer(body) {
   render();
 }
 
+/** The other lists and the answer's places in them; of those that are missing nothing will be known. */
 export function showComparison(body) {
   compared = body;
   if (list === "cascade" && !body.cascade) list = "served";

@@ -33,25 +33,22 @@ export function showWalk(body) {
     body.items.map((item, row) => [item, { x: body.places[row][0], y: body.places[row][1], name: body.names[row] }]),
   );
   table();
-  if (!walk.rounds.length) return nothing();
+  if (!walk.rounds.length) return nothing("No walk: no item may be shown");
   return go(walk.rounds.length - 1, { grow: false });
 }
 
-function nothing() {
+function nothing(words) {
   stop();
-  $("caption").textContent = "No walk: no item may be shown";
+  $("caption").textContent = words;
   controls();
   picture.setLayer(0);
 }
 
 export function hideWalk() {
-  stop();
   walk = null;
   focused = null;
   $("rounds").replaceChildren();
-  $("caption").textContent = "";
-  controls();
-  picture.setLayer(0);
+  nothing("");
 }
 
 /** Points at an item of the walk; null: at none. */

@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 import pytest
 from support.explore_page import NOWHERE, explored
-from support.explore_tab import answers, opened, pick
+from support.explore_tab import answers, explained, opened, pick
 from support.fake_server import FakeServer, running
 from support.ports import free_ports
 
@@ -41,6 +41,21 @@ def test_a_page_whose_own_server_has_ended_says_so(tab, bundle, tmp_path):
         tab.wait_for_selector("#toast:has-text('own server has ended')")
 
 
+def test_an_answer_that_can_not_be_explained_here_stands_alone(tab, bundle, tmp_path):
+    fake = FakeServer(settings={"bundle": bundle.bundle_id, "item_id_kind": "numbers"})
+    with running(fake) as address, explored(bundle, tmp_path, Addresses(address, *[NOWHERE.http] * 2)) as page:
+        opened(tab, page)
+        pick(tab, "item 1")
+        answers(tab, 0)
+        explained(tab)
+        tab.fill("#user-id", "17")  # there is no store
+        tab.press("#user-id", "Enter")
+        tab.wait_for_selector("text=The answer can't be explained: the history of user '17' can't be read here")
+        assert not tab.is_enabled("#play"), "the walk of the question before is gone"
+        assert tab.inner_text("#caption") == ""
+        assert "…" not in tab.inner_text("#figures") + tab.inner_text("#results")
+
+
 def test_an_overloaded_server_is_asked_again(tab, bundle, tmp_path):
     full = (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
     fake = FakeServer([full, full], settings={"bundle": "another", "item_id_kind": "numbers"})
@@ -50,4 +65,5 @@ def test_an_overloaded_server_is_asked_again(tab, bundle, tmp_path):
         tab.wait_for_selector("text=The server is overloaded")
         answers(tab, 0)
         assert len(fake.requests) == 3
+        tab.wait_for_selector("text=Of the server's items 9 may be shown, of those known here 4,000")
         assert "the server answers from another bundle, another" in tab.inner_text("#corpus")
