@@ -16,7 +16,18 @@ from nann.errors import ConfigError
 from nann.item_ids import IdKind
 from nann.search_params import CONDITIONS, SEARCH_PARAMETERS, SearchOptions
 
-from .support import JsonOption, console, output, print_json, with_search_options
+from .support import (
+    JsonOption,
+    TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
+    TlsOption,
+    console,
+    output,
+    print_json,
+    tls_of,
+    with_search_options,
+)
 
 if TYPE_CHECKING:
     from ..training.batch.answers import Answers
@@ -45,6 +56,10 @@ def batch(
     protocol: Annotated[str, typer.Option(help="With --url: grpc or http.")] = "grpc",
     in_flight: Annotated[int, typer.Option(min=1, help="With --url: the most requests at the same time.")] = 8,
     timeout_s: Annotated[float, typer.Option(help="With --url: for each request, in seconds.")] = 60.0,
+    tls: TlsOption = False,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     part_users: Annotated[int, typer.Option(min=1, help="Users in one Parquet file.")] = 10_000,
     profiles: Annotated[
         bool, typer.Option("--profiles/--no-profiles", help="Use the user profiles of the data set.")
@@ -67,9 +82,17 @@ def batch(
         raise ConfigError("the answers come from --bundle or from --url; expected one of them")
     if (workers and bundle is None) or (ray and not workers):
         raise ConfigError("--workers goes with --bundle, and --ray with --workers; expected all that one needs")
-    options = SearchOptions(**search)
+    options, trust = SearchOptions(**search), tls_of(tls, tls_ca, tls_cert, tls_key)
+    if trust is not None and url is None:
+        raise ConfigError("a --tls option came without --url; it is for servers")
     addresses = [] if url is None else [address.strip() for address in url.split(",")]
-    served = {"addresses": addresses, "protocol": protocol, "timeout_s": timeout_s, "in_flight": in_flight}
+    served = {
+        "addresses": addresses,
+        "protocol": protocol,
+        "timeout_s": timeout_s,
+        "in_flight": in_flight,
+        "tls": trust,
+    }
     with _answering(bundle, options, workers, ray, served) as answering:
         asked = _histories(histories, data, users, answering.id_kind, profiles)
         job = {**answering.job, "options": options.to_parameters(), "users_hash": asked.digest}

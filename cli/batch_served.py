@@ -13,7 +13,7 @@ from nann.search_params import SearchOptions
 from nann.shape_grid import MAX_BATCH_SIZE
 from nann.signature import STATUS_COMPLETE, STATUS_NAMES
 
-from ..clients import AsyncRetrievalClient
+from ..clients import AsyncRetrievalClient, Tls
 
 if TYPE_CHECKING:
     from ..training.batch.answers import Answers
@@ -36,6 +36,7 @@ class ServedAnswers:
         options: of every user.
         timeout_s: for each request.
         in_flight: the most requests at the same time.
+        tls: TLS files; None: the servers have no TLS.
 
     Entering raises ConfigError if the servers answer from different bundles, and ServerError if none answers, or one
     does not name its bundle.
@@ -46,12 +47,18 @@ class ServedAnswers:
     """
 
     def __init__(
-        self, addresses: list[str], protocol: str, options: SearchOptions, timeout_s: float, in_flight: int
+        self,
+        addresses: list[str],
+        protocol: str,
+        options: SearchOptions,
+        timeout_s: float,
+        in_flight: int,
+        tls: Tls | None = None,
     ) -> None:
         self._options, self._in_flight = options, in_flight
         self._loop = asyncio.new_event_loop()
-        self._client = AsyncRetrievalClient(addresses, protocol, timeout_s)
-        self._each = {address: AsyncRetrievalClient(address, protocol, timeout_s) for address in addresses}
+        self._client = AsyncRetrievalClient(addresses, protocol, timeout_s, tls=tls)
+        self._each = {address: AsyncRetrievalClient(address, protocol, timeout_s, tls=tls) for address in addresses}
 
     def answers(self, blocks: Iterable[Histories]) -> Iterator[Answers]:
         """Those of each block of users, in order.

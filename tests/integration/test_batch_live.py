@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from support.certificates import make_certificate
 from support.cli_commands import nann
 from support.live_bundle import ITEMS, item_ids, make_bundle
 from support.own_server import control, own_server
+from support.tls_proxy import tls_proxy
 from support.waiting import wait_until
 
 from nann.errors import BundleError, ConfigError, ServerError
@@ -64,6 +66,24 @@ def test_servers_give_the_same_answers(server, table, in_process, tmp_path, prot
     assert ended.code == 0, ended.stderr
     assert ended.json["answered"] == 300
     assert_same(read(tmp_path / "out"), in_process[:300])
+
+
+@pytest.mark.triton
+def test_servers_behind_tls(server, table, in_process, tmp_path):
+    (tmp_path / "users").write_text("\n".join(map(str, range(1, 101))))
+    certificate, key = make_certificate(tmp_path, "proxy")
+    asked = ("--histories", table, "--users", tmp_path / "users", "--protocol", "http", "--out", tmp_path / "out")
+    with tls_proxy(int(server.http_url.split(":")[1]), certificate, key) as url:
+        ended = nann("batch", *asked, "--url", url, "--tls", *OPTIONS)
+        assert (ended.code, "no retrieval server answers at" in ended.stderr) == (2, True), ended.stderr
+        ended = nann("batch", *asked, "--url", url, "--tls-ca", certificate, *OPTIONS)
+        assert ended.code == 0, ended.stderr
+    assert_same(read(tmp_path / "out"), in_process[:100])
+
+
+def test_tls_is_for_servers(table, live_bundle_path, tmp_path):
+    ended = nann("batch", "--histories", table, "--bundle", live_bundle_path, "--out", tmp_path / "out", "--tls")
+    assert (ended.code, "a --tls option came without --url; it is for servers" in ended.stderr) == (2, True)
 
 
 @pytest.mark.triton
