@@ -175,11 +175,12 @@ def serve(
 
 def _check(options: ServerOptions, histories: str | None) -> None:
     """Refuses what the server could not use, before the repository is touched; Redis may be away."""
-    from ..python_backend.catalog_stream import CatalogStream
     from ..python_backend.histories.opening import open_histories
     from ..python_backend.server.ports import check_ports
 
     if options.catalog_stream is not None:
+        from ..python_backend.catalog_stream import CatalogStream  # imports redis, an extra
+
         CatalogStream(options.catalog_stream).close()
     check_ports(options.host, options.ports)
     if histories is not None and histories != NO_HISTORIES:

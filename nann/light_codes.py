@@ -21,7 +21,8 @@ _ALIGNED = 16
 _LARGEST_CODE = 127
 _FINER = 2 * _LARGEST_CODE
 """How much finer the second code of a number is: the first leaves at most half a step."""
-_BLOCK_ITEMS = 1 << 16
+_BLOCK_ITEMS = 1 << 12
+"""A block of 64 numbers an item and what is made of it stay in the core's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,8 @@ class LightCodes:
         width = vectors.shape[1]
         largest = np.zeros(width, np.float32)
         for start in range(0, len(vectors), _BLOCK_ITEMS):
-            largest = np.maximum(largest, np.abs(vectors[start : start + _BLOCK_ITEMS]).max(axis=0))
+            block = vectors[start : start + _BLOCK_ITEMS]
+            largest = np.maximum(largest, np.maximum(block.max(axis=0), -block.min(axis=0)))
         first = np.where(largest > 0, largest / _LARGEST_CODE, 1).astype(np.float32)
         levels = [first, first / _FINER] if 2 * width <= _ALIGNED else [first]
         codes = np.zeros((len(vectors) + room, -(-width // _ALIGNED) * _ALIGNED), np.int8)
@@ -56,12 +58,14 @@ class LightCodes:
         """Makes the codes from row `start` on those of `float32[X, d]`; numbers beyond the scales' reach are cut."""
         levels = self.scales.reshape(-1, self.width)
         for first in range(0, len(vectors), _BLOCK_ITEMS):
-            left = np.array(vectors[first : first + _BLOCK_ITEMS])
+            left = vectors[first : first + _BLOCK_ITEMS]
             rows = slice(start + first, start + first + len(left))
             for level, scales in enumerate(levels):
-                found = np.clip(np.rint(left / scales), -_LARGEST_CODE, _LARGEST_CODE)
+                found = left / scales
+                np.clip(np.rint(found, out=found), -_LARGEST_CODE, _LARGEST_CODE, out=found)
                 self.codes[rows, level * self.width : (level + 1) * self.width] = found
-                left -= found * scales
+                if level + 1 < len(levels):
+                    left = left - found * scales
 
     def of_users(self, users: Float32Array) -> tuple[Int16Array, npt.NDArray[np.float64]]:
         """a_u of `float32[B, d]`, all finite, as `int16[B, D]`, and `float64[B]`, step.

@@ -34,6 +34,8 @@ _AGAIN, _AS_FAST = 3, 1.05
 """How often a call must take its best time, or 5% more, before that time is believed."""
 _FASTER = 0.9
 """The most of onnxruntime's time that another engine may take: of two that are as fast, every start takes the same."""
+_CLEARLY = 2.0
+"""A share so many times smaller or larger than `_FASTER` needs no more turns."""
 _AS_ASKED = "as asked for"
 _NO_CHECK = "the bundle has nothing to compare others on: run `nann export` again, or `nann tune`"
 
@@ -184,8 +186,8 @@ def time_share(
 ) -> float:
     """The time of an engine over that of another, for a few users of a check, one at a time.
 
-    They take turns. Other work on the machine only adds time, so the best time of each call counts; there are more
-    turns until the best times have come back, since chance does not repeat itself.
+    They take turns. Other work on the machine only adds time, so the best time of each call counts. Where the share is
+    near the one that decides, there are more turns until the best times have come back: chance does not repeat itself.
 
     Args:
         engine: whose time is divided.
@@ -205,9 +207,11 @@ def time_share(
         tries.append(turn)
         times = np.array(tries)
         best = times.min(axis=0)
-        believed = np.sum(times <= best * _AS_FAST, axis=0) >= _AGAIN
-        if len(tries) >= _LEAST_TURNS and (believed.all() or clock() - begun > _LONG_ENOUGH_S):
-            return float(best[: len(users)].sum() / best[len(users) :].sum())
+        share = float(best[: len(users)].sum() / best[len(users) :].sum())
+        clear = not _FASTER / _CLEARLY < share < _FASTER * _CLEARLY
+        believed = (np.sum(times <= best * _AS_FAST, axis=0) >= _AGAIN).all()
+        if len(tries) >= _LEAST_TURNS and (clear or believed or clock() - begun > _LONG_ENOUGH_S):
+            return share
 
 
 def _rows_beside(folder: Path) -> ItemRows | None:

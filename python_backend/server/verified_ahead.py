@@ -21,6 +21,7 @@ class VerifiedAhead:
 
     Raises:
         BundleError: if the version has no readable manifest.
+        DeployError: if it can't be read which version is current.
     """
 
     def __init__(self, repository: Path, found: Path) -> None:
@@ -53,4 +54,4 @@ class VerifiedAhead:
 
     def close(self) -> None:
         """Ends the threads, each after the file that it reads."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)

@@ -50,23 +50,30 @@ def test_a_module_that_no_extra_brings_is_a_fault_of_ours(name):
     assert advice(ModuleNotFoundError(name=name), "train") is None
 
 
-def without(module: str) -> subprocess.CompletedProcess[str]:
-    """`nann prepare synthetic` where a module is not installed."""
+def without(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command where a module is not installed."""
     code = f"import sys; sys.modules['{module}'] = None; from nann.cli.main import main; main()"
-    command = [sys.executable, "-c", code, "prepare", "synthetic", "--items", "50"]
+    command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_a_command_without_its_extra_ends_in_one_line():
-    ended = without("polars")
+    ended = without("polars", "prepare", "synthetic", "--items", "50")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == 'nann: prepare needs polars; install it with: pip install "nann[train]"\n'
 
 
 def test_a_module_of_ours_that_is_missing_keeps_its_traceback():
-    ended = without("nann.training.data.synthetic")
+    ended = without("nann.training.data.synthetic", "prepare", "synthetic", "--items", "50")
     assert ended.returncode == 1
     assert "Traceback" in ended.stderr
+
+
+def test_a_server_without_a_stream_needs_no_redis(tmp_path):
+    serve = ("serve", "--repository", str(tmp_path), "--http-port", "0")
+    assert "--http-port is 0; expected 1 to 65535" in without("redis", *serve).stderr
+    ended = without("redis", *serve, "--catalog-stream", "redis://127.0.0.1:6379/0/items")
+    assert ended.stderr == 'nann: serve needs redis; install it with: pip install "nann[redis]"\n'
 
 
 def test_a_package_is_found_or_missed_as_an_import_would():

@@ -242,16 +242,16 @@ class BusyMachine:
         return time_share(*engines, check, None, clock=lambda: self.now_s)
 
 
-@pytest.mark.parametrize("own", [0.1, 0.7, 1.0, 1.4])
+@pytest.mark.parametrize("own", [0.1, 0.5, 0.7, 1.0, 1.4, 2.0])
 def test_other_work_on_the_machine_does_not_decide(own):
     shares = [BusyMachine(seed).share(own) for seed in range(200)]
-    assert np.abs(np.array(shares) / own - 1).max() < 0.07
+    assert {share <= choose._FASTER for share in shares} == {own <= choose._FASTER}
 
 
 def test_a_comparison_ends_although_no_time_comes_back():
     machine = BusyMachine(0)
     machine.taken_s = lambda: machine.now_s / 10 + 1e-3  # every call takes longer than the one before
-    machine.share(0.5)
+    machine.share(0.8)
     assert 0.5 < machine.now_s < 2
 
 

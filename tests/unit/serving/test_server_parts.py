@@ -12,8 +12,7 @@ import pytest
 from support.waiting import wait_until
 
 from nann.errors import ConfigError, ServerError
-from nann.python_backend.server import install as triton_install
-from nann.python_backend.server import process_group
+from nann.python_backend.server import process_group, triton_install
 from nann.python_backend.server import triton as server_module
 from nann.python_backend.server.log import failure_lines
 from nann.python_backend.server.ports import check_ports, free_ports
