@@ -100,18 +100,23 @@ def batch(
         there = len(asked) - sum(map(len, parts.missing()))
         start_s = time.monotonic()
         with _progress(len(asked), there) as progress:
-            answered = write_parts(
+            answered, unknown = write_parts(
                 parts, asked, answering.block, answering.answers, check=answering.check, progress=progress
             )
         seconds = time.monotonic() - start_s
     rate = answered / seconds if answered else 0.0
     before = f", {there:,} were there before" if there else ""
     output.print(f"{answered:,} users answered into {out}{before}: {rate:,.0f} users/s", highlight=False)
+    if unknown:
+        console.print(
+            f"the bundle does not know {unknown:,} items of their histories, which count for nothing", highlight=False
+        )
     if json:
         print_json(
             {
                 "users": len(asked),
                 "answered": answered,
+                "unknown_items": unknown,
                 "seconds": seconds,
                 "users_per_s": rate,
                 "out": str(out),

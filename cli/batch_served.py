@@ -124,7 +124,7 @@ class ServedAnswers:
                 f"a server's answer is {status}, and not what its scorer would say; the parts that are complete are "
                 "kept: run the command again when the server is well"
             )
-        return Answers(found.item_ids, found.scores)
+        return Answers(found.item_ids, found.scores, int(found.unknown_items.sum()))
 
     def _common_bundle(self) -> str:
         answers = self._wait_for(self._ask_each())

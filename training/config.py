@@ -194,6 +194,14 @@ class TrainingConfig(_Section):
     search: SearchConfig = SearchConfig()
     validation: ValidationConfig = ValidationConfig()
 
+    @model_validator(mode="after")
+    def _only_a_kernel_has_a_start(self) -> TrainingConfig:
+        if self.start is not None and self.model.architecture != "kernel":
+            raise ValueError(
+                f"start is for model.architecture kernel, and it is {self.model.architecture}: leave it out"
+            )
+        return self
+
     @property
     def start_steps(self) -> int:
         """Steps before those of `optimization`."""

@@ -92,6 +92,8 @@ def _tokens(text: str) -> list[_Token]:
 
 
 def _unreadable(text: str, start: int) -> str:
+    if text[start] in "'\u2018\u2019\u201c\u201d":
+        return f'{at(start + 1)}got {text[start]}; expected texts in double quotes, as in color = "red"'
     if text[start] != '"':
         return f"{at(start + 1)}got {text[start]!r}; expected a name, a value, an operator, a comma or a parenthesis"
     escape = re.compile(r'(?:[^"\\]|\\["\\])*').match(text, start + 1)

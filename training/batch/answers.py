@@ -34,16 +34,18 @@ class Answers:
     Attributes:
         item_ids: external ids, best first: `int64[B, K]` padded with -1, or `object[B, K]` padded with "".
         scores: `float32[B, K]`.
+        unknown_items: how many ids of the users' histories the bundle does not know.
     """
 
     item_ids: Ids
     scores: npt.NDArray[np.float32]
+    unknown_items: int
 
     @classmethod
     def joined(cls, parts: Iterable[Answers]) -> Answers:
         """Those of several blocks of users, which have the same K."""
-        ids, scores = zip(*((part.item_ids, part.scores) for part in parts), strict=True)
-        return cls(np.concatenate(ids), np.concatenate(scores))
+        ids, scores, unknown = zip(*((part.item_ids, part.scores, part.unknown_items) for part in parts), strict=True)
+        return cls(np.concatenate(ids), np.concatenate(scores), sum(unknown))
 
 
 class SearchedBundle:
@@ -98,14 +100,14 @@ class BundleAnswers:
     def _search(self, histories: Histories) -> Answers:
         bundle, options = self._searched.bundle, self._searched.options
         features, ids = bundle.features, histories.padded(bundle.id_kind)
-        behaviors, _ = features.behaviors(ids)
+        behaviors, unknown = features.behaviors(ids)
         codes = histories.profiles if features.profile_sizes else None
         states = self._encoder.encode(behaviors, features.profile(codes, len(behaviors)))
         # As on the server: nothing of the whole history, though the model reads only its end.
         history = features.item_indices(ids) if options.exclude_history else behaviors
         users = UserBatch(states, behaviors, self._searched.conditions.blocked(options, history))
         found = beam_search(bundle.index, self._scorer, users, self._searched.params)
-        return Answers(bundle.external_ids(found.items), found.scores)
+        return Answers(bundle.external_ids(found.items), found.scores, int(unknown.sum()))
 
     def _check_profiles(self, histories: Histories) -> None:
         fields = self._searched.bundle.manifest["profile_fields"]

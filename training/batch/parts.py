@@ -102,7 +102,7 @@ def write_parts(
     *,
     check: Callable[[], None] = lambda: None,
     progress: Callable[[int], None] = lambda users: None,
-) -> int:
+) -> tuple[int, int]:
     """Answers and writes the parts that are missing.
 
     Args:
@@ -114,7 +114,7 @@ def write_parts(
         progress: called with the number of users of each block.
 
     Returns:
-        How many users were answered.
+        How many users were answered, and how many items of their histories the bundle does not know.
     """
     missing = parts.missing()
 
@@ -123,7 +123,7 @@ def write_parts(
             for start in range(part.start, part.stop, block):
                 yield histories[start : min(start + block, part.stop)]
 
-    given, answered = answers(blocks()), 0
+    given, answered, unknown = answers(blocks()), 0, 0
     for part in missing:
         found, users = [], 0
         while users < len(part):
@@ -131,6 +131,7 @@ def write_parts(
             users += len(found[-1].scores)
             progress(len(found[-1].scores))
         check()
-        parts.write(histories.users[part.start : part.stop], part.start, Answers.joined(found))
-        answered += users
-    return answered
+        joined = Answers.joined(found)
+        parts.write(histories.users[part.start : part.stop], part.start, joined)
+        answered, unknown = answered + users, unknown + joined.unknown_items
+    return answered, unknown

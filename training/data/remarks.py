@@ -15,6 +15,14 @@ _MOST = 0.9
 """A column of texts with at least such a share of numbers may be meant as one of numbers."""
 
 
+_OTHER_FORM = (
+    r"^[-+]?[0-9]{1,3}(?:[ '.]?[0-9]{3})*,[0-9]+$"
+    r"|^[-+]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?$"
+    r"|^[$€£¥]\s*[0-9][0-9 '.,]*$|^[0-9][0-9 '.,]*\s*[$€£¥]$"
+)
+"""Numbers with a decimal comma, with commas between the thousands, or with a currency."""
+
+
 class Remarks:
     """Collects remarks on one table.
 
@@ -49,7 +57,10 @@ class Remarks:
             )
 
     def almost_numbers(self, raw: pl.Series, option: str) -> None:
-        """On a column that is read as text, and of which most values are numbers; `option` reads it as numbers."""
+        """On a column that is read as text, and of which most values are numbers, or would be in another form.
+
+        `option` reads it as numbers.
+        """
         if raw.dtype != pl.String:
             return
         given = _given(raw)
@@ -60,6 +71,13 @@ class Remarks:
                 f"{self._column(raw)} is text, though {all_given - count:,} of its {all_given:,} values are numbers: "
                 f"the first that is none is {self._first(raw, wrong)}; {option} {raw.name} reads it as numbers, and "
                 "what is none as unknown"
+            )
+            return
+        other = wrong & raw.str.strip_chars().str.contains(_OTHER_FORM).fill_null(False)
+        if (alike := int(other.sum())) and all_given - count + alike >= _MOST * all_given:
+            self.said.append(
+                f"{self._column(raw)} is text, though its values look like numbers, such as {self._first(raw, other)}; "
+                "only those written as 1234.5 are read as numbers"
             )
 
     def spaces_around(self, raw: pl.Series, value_separator: str = "") -> None:

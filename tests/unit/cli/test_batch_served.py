@@ -37,6 +37,7 @@ def test_answers_come_in_order_and_wait_while_servers_are_busy(opened, monkeypat
     service = FakeServer([BUSY] * 3, settings=NUMBERS)
     answers = list(opened(service).answers(BLOCKS))
     assert [len(answer.scores) for answer in answers] == [16, 16, 8]
+    assert [answer.unknown_items for answer in answers] == [16, 16, 8]  # one a user
     assert len(service.requests) == 3 + 3
     assert {request.parameters["priority"].int64_param for request in service.requests} <= {0, 3}
 

@@ -240,6 +240,26 @@ def test_a_column_that_one_value_makes_text_is_pointed_out_with_the_option_that_
     ]
 
 
+@pytest.mark.parametrize(
+    ("values", "first"),
+    [
+        (["1,75", "1.234,5", "12", "-3,0"], "1,75"),
+        (["12", "1,234.50", "7,000", "1,000,000"], "1,234.50"),
+        (["$3.50", "4 €", "£ 1,000", "5"], "$3.50"),
+        (["12.5.2023", "1.2.3", "2023-01-01", "7"], None),
+        (["38|39", "40", "a,b", "x"], None),
+    ],
+)
+def test_numbers_in_another_form_are_pointed_out(write, scratch, values, first):
+    log = write("log.csv", HEADER + "".join(f"1,{item},1\n" for item in range(1, 5)))
+    rows = "".join(f"{item};{value};{'ab'[item % 2]}\n" for item, value in enumerate(values, 1))
+    read = read_log([log], LogColumns(), scratch, items=ItemTable(write("items.csv", "item;price;brand\n" + rows)))
+    said = [line.partition("items.csv is ")[2] for line in read.conversions]
+    line = 1 + values.index(first) + 1 if first else 0
+    form = f"text, though its values look like numbers, such as {first!r} (items.csv:{line}); only those written as "
+    assert said == ([form + "1234.5 are read as numbers"] if first else [])
+
+
 def test_spaces_around_the_texts_of_items_and_users_are_counted(write, tmp_path, scratch):
     log = write("log.csv", HEADER + "1,1,1\n1,2,1\n")
     text = "item,brand,tags,size,title\n1, Acme,new | red|, 3 ,Milk \n2,Acme,new|  ,4,Tea\n"

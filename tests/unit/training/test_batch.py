@@ -165,6 +165,17 @@ def test_a_filter_that_can_not_be_read_is_told_before_anything_is_written(table,
     assert not (tmp_path / "out").exists()
 
 
+def test_items_that_the_bundle_does_not_know_are_counted(bundle, tmp_path):
+    table = tmp_path / "h.csv"
+    known = live_bundle.item_ids()[20]
+    table.write_text(f'user,items\n1,"{known},999999"\n2,999998\n3,{known}\n')
+    ended = batch(table, bundle, tmp_path / "out", "--part-users", 2, "--json")
+    assert ended.json["unknown_items"] == 2
+    assert "the bundle does not know 2 items of their histories, which count for nothing" in ended.stderr
+    table.write_text(f"user,items\n3,{known}\n")
+    assert "does not know" not in batch(table, bundle, tmp_path / "known").stderr
+
+
 def test_text_ids(tmp_path):
     bundle = live_bundle.make_bundle(tmp_path / "bundle", texts=True)
     texts = live_bundle.text_ids()
@@ -265,7 +276,7 @@ def test_what_was_answered_is_kept_if_the_next_part_fails(tmp_path):
         for block in blocks:
             if block.users[0] == 4:
                 raise DataError("broken")
-            yield Answers(block.item_ids[:, None] + 100, np.ones((len(block), 1), np.float32))
+            yield Answers(block.item_ids[:, None] + 100, np.ones((len(block), 1), np.float32), 0)
 
     with pytest.raises(DataError, match="broken"):
         write_parts(parts, histories, 1, answers)
@@ -281,7 +292,7 @@ def test_a_part_is_not_written_if_its_answers_may_not_be_kept(tmp_path):
         raise DataError("another bundle by now")
 
     def answers(blocks):
-        return (Answers(block.item_ids[:, None], np.ones((len(block), 1), np.float32)) for block in blocks)
+        return (Answers(block.item_ids[:, None], np.ones((len(block), 1), np.float32), 0) for block in blocks)
 
     with pytest.raises(DataError, match="another bundle by now"):
         write_parts(parts, histories, 2, answers, check=check)

@@ -17,7 +17,7 @@ from support.torchrun import two_processes
 
 from nann.errors import ConfigError, DataError
 from nann.training.checkpoint import Checkpoint
-from nann.training.config import TrainingConfig
+from nann.training.config import StartConfig, TrainingConfig
 from nann.training.objective import TrainingObjective
 from nann.training.search.pipeline import index_checkpoint
 from nann.training.train import _Run, train
@@ -138,7 +138,7 @@ def test_other_settings_are_named_with_both_values(data, config, tmp_path):
     other = config.model_copy(update={"optimization": config.optimization.model_copy(update=changed)})
     with pytest.raises(ConfigError, match=message):
         train(data, other, tmp_path, resume=True)
-    start = TrainingConfig.model_validate({**config.model_dump(), "start": {"steps": 3}})
+    start = config.model_copy(update={"start": StartConfig(steps=3)})
     with pytest.raises(ConfigError, match=r"start\.steps was None and is 3"):
         train(data, start, tmp_path, resume=True)
 

@@ -282,7 +282,8 @@ def test_settings_can_be_overridden():
 
 def test_single_settings_can_be_set():
     config = resolve_config("complete_journey_demo")
-    changed = config.with_settings(["model.id_dropout=0.1", "start.steps=5", "model.item_layers=[32, 16]"])
+    settings = ["model.architecture=kernel", "model.id_dropout=0.1", "start.steps=5", "model.item_layers=[32, 16]"]
+    changed = config.with_settings(settings)
     assert changed.model.id_dropout == 0.1
     assert changed.start == StartConfig(steps=5)  # the section was left out
     assert changed.model.vector_dim == 16
@@ -295,6 +296,7 @@ def test_single_settings_can_be_set():
     [
         ("model.depth=3", r"settings model.depth=3: model.depth: Extra inputs"),
         ("model.id_dropout=1.5", r"settings .*: model.id_dropout: Input should be less than 1"),
+        ("start.steps=5", "start is for model.architecture kernel, and it is attention: leave it out"),
         ("seed.is=3", r"setting 'seed.is=3': seed is no section; expected a key as in model.id_dropout"),
         ("model.id_dropout", r"setting 'model.id_dropout' has no value; expected section.key=value"),
         ("loss.nce=[", r"setting 'loss.nce=\[' is not YAML"),

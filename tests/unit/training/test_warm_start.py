@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import torch
 from support.tiny_log import CATEGORIES, CONFIG, ITEMS, USERS
+from support.torchrun import two_processes
 from typer.testing import CliRunner
 
 from nann.cli.main import app
@@ -196,6 +197,25 @@ def test_the_command(days, trained, tmp_path):
     assert body["known"]["items"] == [300, 340]
     expected = Checkpoint.load(trained).config.with_settings(changes).override(steps=3)
     assert Checkpoint.load(out / "checkpoint.pt").config == expected
+
+
+def test_two_processes_begin_with_the_weights_and_replace_their_run(days, now, trained, tmp_path):
+    """torchrun with gloo, steps too small to change a weight: the weights of both processes are those of one."""
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(trained.read_bytes())
+    rates = ("optimization.learning_rate", "optimization.heads_learning_rate")
+    command = ["train", "--data", str(days[0]), "--from", str(path), "--overwrite", "--out", str(tmp_path)]
+    command += ["--steps", "3", "--json", *(word for rate in rates for word in ("--set", f"{rate}=1e-12"))]
+    done = two_processes(tmp_path / "run.py", f"from nann.cli.main import app\napp({command!r})\n")
+    assert done.stderr.count("knows 300 of 340 items") == 1
+    body = json.loads(done.stdout.strip())  # the main process reports alone
+    checkpoint = Checkpoint.load(path)
+    assert body["steps"] == checkpoint.step == 3
+    torch.manual_seed(checkpoint.config.seed)
+    expected = build_model(checkpoint.config, now)
+    warm_start_of(trained, now).apply(expected)
+    for name, tensor in expected.named_parameters():
+        torch.testing.assert_close(checkpoint.model[name], tensor, rtol=0, atol=1e-9)
 
 
 def test_another_network_is_refused(now, trained):
