@@ -73,7 +73,7 @@ class LightCodes:
         No sum of products with a row of `codes` exceeds int32.
         """
         levels = self.scales.reshape(-1, self.width).astype(np.float64)
-        scaled = (users[:, None] * levels).reshape(len(users), -1)
+        scaled = (users[:, None] * levels).reshape(len(users), self.scales.size)
         most = min(np.iinfo(np.int16).max, np.iinfo(np.int32).max // (_LARGEST_CODE * max(self.codes.shape[1], 1)))
         largest = np.abs(scaled).max(axis=1, initial=0)
         steps = np.where(largest > 0, largest / most, 1)
