@@ -36,8 +36,8 @@ WORDS = {
     "two": "2 instances, 2 cores",
     "one_core_in_process": "1 instance, 1 core, scorer in process",
     "two_in_process": "2 instances, 2 cores, scorer in process",
-    "one_step": "1 process of --steps one, 2 cores",
-    "two_of_one_step": "2 processes of --steps one, 2 cores",
+    "one_step": "1 instance, 2 cores, --steps one",
+    "two_of_one_step": "2 instances, 2 cores, --steps one",
 }
 
 
@@ -172,7 +172,7 @@ def _plot(result: Json, path: Path) -> None:
     base = result["servers"]["one_core"]["qps"]
     names = [WORDS[name].replace(", ", ",\n") for name in result["servers"]]
     gains = [one["qps"] / base for one in result["servers"].values()]
-    with figure(path, size=(8.0, 4.2)) as (axes,):
+    with figure(path, size=(10.0, 4.2)) as (axes,):
         bars = axes.bar(names, gains, color=COLORS[0], width=0.6)
         axes.bar_label(bars, [f"{gain:.2f}" for gain in gains], padding=-14, color="white")
         limit = result["engine_two_processes_over_one"]
