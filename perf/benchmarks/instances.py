@@ -13,6 +13,7 @@ from typing import Any
 
 from nann.errors import ConfigError
 
+from ...python_backend.version_folder import ONE
 from ...training.reports.plots import COLORS, figure
 from ...training.reports.text import MISSING, percent, table
 from ..benchmark import Benchmark, BenchSettings, Json, Say
@@ -35,6 +36,8 @@ WORDS = {
     "two": "2 instances, 2 cores",
     "one_core_in_process": "1 instance, 1 core, scorer in process",
     "two_in_process": "2 instances, 2 cores, scorer in process",
+    "one_step": "1 instance, 2 cores, --steps one",
+    "two_of_one_step": "2 instances, 2 cores, --steps one",
 }
 
 
@@ -55,6 +58,8 @@ def deployments() -> dict[str, Deployment]:
         "two": Deployment(2, 1, both),
         "one_core_in_process": Deployment(1, 1, both[:1], "in_process"),
         "two_in_process": Deployment(2, 1, both, "in_process"),
+        "one_step": Deployment(1, 1, both, steps=ONE),
+        "two_of_one_step": Deployment(2, 1, both, steps=ONE),
     }
 
 
@@ -86,7 +91,7 @@ def _measure(
     tool: PerfAnalyzer, repository: Path, deployment: Deployment, asked: AskedUsers, window_s: float
 ) -> dict[str, Any]:
     # perf_analyzer runs on the same cores: with a free core for it, a server on one core would look better than it is.
-    with serving(repository, deployment.cores) as server, pinned(deployment.cores):
+    with serving(repository, deployment.cores, steps=deployment.steps) as server, pinned(deployment.cores):
         ask = partial(run_perf_analyzer, tool, server.grpc_url, asked.histories, calls_scorer=deployment.calls_scorer)
         points = [ask(Load(concurrency=number), window_s) for number in CONCURRENCIES]
         memory = model_pss_mb(server.pid or 0)
@@ -167,7 +172,7 @@ def _plot(result: Json, path: Path) -> None:
     base = result["servers"]["one_core"]["qps"]
     names = [WORDS[name].replace(", ", ",\n") for name in result["servers"]]
     gains = [one["qps"] / base for one in result["servers"].values()]
-    with figure(path, size=(8.0, 4.2)) as (axes,):
+    with figure(path, size=(10.0, 4.2)) as (axes,):
         bars = axes.bar(names, gains, color=COLORS[0], width=0.6)
         axes.bar_label(bars, [f"{gain:.2f}" for gain in gains], padding=-14, color="white")
         limit = result["engine_two_processes_over_one"]
