@@ -247,7 +247,6 @@ class TritonServer:
         remove_dead()
         regions = keep(own_regions(runtime.name))
         backends = install.make_backend_directory(runtime / "backends")
-        (runtime / "found").mkdir()
         files = keep(contextlib.closing(VerifiedAhead(options.repository, runtime / "found")))
         self._not_ready_file = runtime / "not-ready"
         repository = options.repository.resolve()
@@ -261,10 +260,7 @@ class TritonServer:
         with hidden_key(self._admin_key) as key:
             command = server_command(options, install, repository, backends, f"{runtime.name}-", key.placeholder)
             variables = {**install.environment(), NOT_READY_VARIABLE: str(self._not_ready_file)}
-            variables |= {
-                CATALOG_STREAM_VARIABLE: options.catalog_stream or "",
-                FOLDER_VARIABLE: str(runtime / "found"),
-            }
+            variables |= {CATALOG_STREAM_VARIABLE: options.catalog_stream or "", FOLDER_VARIABLE: str(files.found)}
             # Not our working directory: a folder `nann/` there would hide the package of that name.
             self._group = ProcessGroup.start(
                 command, key.environment(variables), runtime, FOLDER / f"{runtime.name}-", (key.pipe, lock, regions)

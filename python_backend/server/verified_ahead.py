@@ -17,7 +17,7 @@ class VerifiedAhead:
 
     Args:
         repository: a model repository; one without a version has nothing to compare.
-        found: folder of what the server's processes have found (`nann.found_once`).
+        found: folder of what the server's processes have found (`nann.found_once`), which is made.
 
     Raises:
         BundleError: if the version has no readable manifest.
@@ -25,6 +25,8 @@ class VerifiedAhead:
     """
 
     def __init__(self, repository: Path, found: Path) -> None:
+        found.mkdir()
+        self.found = found
         self._pool = ThreadPoolExecutor(core_count())
         version = Versions.read(repository).current
         if version is None:

@@ -24,7 +24,6 @@ def bundle(tmp_path):
 
 @pytest.fixture
 def found(tmp_path):
-    (tmp_path / "found").mkdir()
     return tmp_path / "found"
 
 
