@@ -59,17 +59,29 @@ def check_searches(index: SearchIndex, searches: Iterable[SearchParams]) -> None
     Raises:
         BundleError: naming the parameters.
     """
-    rng = np.random.default_rng(0)
-    scorer = _RandomScorer(rng.random(index.item_count, np.float32))
-    users = UserBatch(rng.standard_normal((_USERS, max(index.light_width, 1)), np.float32), None)
     for params in searches:
-        found = np.count_nonzero(beam_search(index, scorer, users, params).items >= 0, axis=1).min()
-        wanted = min(params.top_k, index.item_count)
-        if found < (1 - MAX_UNREACHABLE) * wanted:
+        found = _least_found(index, params)
+        if found < _enough(index, params):
             raise BundleError(
                 f"the search for entry {params.entry} (ef {list(params.ef)}, rounds {list(params.rounds)}) finds "
                 f"{found} items where top_k is {params.top_k}; raise ef, rounds or the number of seeds, or lower top_k"
             )
+
+
+def fills(index: SearchIndex, params: SearchParams) -> bool:
+    """Whether `check_searches` takes these parameters."""
+    return _least_found(index, params) >= _enough(index, params)
+
+
+def _enough(index: SearchIndex, params: SearchParams) -> float:
+    return (1 - MAX_UNREACHABLE) * min(params.top_k, index.item_count)
+
+
+def _least_found(index: SearchIndex, params: SearchParams) -> int:
+    rng = np.random.default_rng(0)
+    scorer = _RandomScorer(rng.random(index.item_count, np.float32))
+    users = UserBatch(rng.standard_normal((_USERS, max(index.light_width, 1)), np.float32), None)
+    return int(np.count_nonzero(beam_search(index, scorer, users, params).items >= 0, axis=1).min())
 
 
 class _RandomScorer:

@@ -204,7 +204,8 @@ def check_names(names: Iterable[str], others: Sequence[str] = ()) -> None:
     for name in names:
         if name not in REQUEST_PARAMETERS:
             known = (*REQUEST_PARAMETERS, *others)
-            meant = "".join(f"did you mean {near!r}? " for near in get_close_matches(str(name), known, 1))
+            # A server's callers choose the name, and the comparison takes long for a long one.
+            meant = "".join(f"did you mean {near!r}? " for near in get_close_matches(str(name)[:40], known, 1))
             raise RequestError(f"unknown request parameter {name!r}; {meant}known are {', '.join(known)}")
 
 

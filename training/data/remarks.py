@@ -66,6 +66,11 @@ class Remarks:
         given = _given(raw)
         wrong = given & finite_numbers(raw).is_null()
         count, all_given = int(wrong.sum()), int(given.sum())
+        if all_given and not count and raw.str.contains(".", literal=True).any():
+            self.said.append(
+                f"{self._column(raw)} is text, though all its values are numbers; {option} {raw.name} reads it as "
+                "numbers"
+            )
         if 0 < count <= (1 - _MOST) * all_given:
             self.said.append(
                 f"{self._column(raw)} is text, though {all_given - count:,} of its {all_given:,} values are numbers: "

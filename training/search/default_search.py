@@ -6,6 +6,7 @@ from time import monotonic
 from typing import Any
 
 from nann.bundle import Bundle
+from nann.bundle_check import fills
 from nann.scorer_check import CHECKED_ITEMS
 from nann.search_requests import SERVED_BOUNDS
 from nann.signature import ENTRY_ALL
@@ -69,6 +70,8 @@ def recommend_search(bundle: Bundle, data: PreparedData) -> dict[str, Any] | Non
         **best.measures,
         "seconds": round(monotonic() - start, 1),
     }
-    found = [each.nearest.params for each in by_entry.values() if each.nearest is not None]
+    nearest = [each.nearest.params for each in by_entry.values() if each.nearest is not None]
+    # Of a small corpus a quarter may be less than top_k: such an entry keeps the configuration's search.
+    found = [params for params in nearest if fills(bundle.index, params)]
     write_tuning(bundle, bundle.graph, best.params, found, record)
     return record

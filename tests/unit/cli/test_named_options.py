@@ -25,6 +25,7 @@ WHOSE = {
     "training/before_training.py": ("train",),
     "training/data/canonical_rows.py": READERS,
     "training/data/custom_log.py": READERS,
+    "training/data/id_kinds.py": READERS,
     "training/data/item_table.py": ("prepare log",),
     "training/data/numbering.py": PREPARE,
     "training/data/output_folder.py": PREPARE,

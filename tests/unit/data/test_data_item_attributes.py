@@ -195,6 +195,17 @@ def test_columns_of_a_text_file_have_the_types_that_parquet_would_have(tmp_path,
     assert text.frame["exact_2"].to_list() == [True, False, None, True]
 
 
+def test_texts_of_parquet_stay_texts_and_numbers_among_them_are_pointed_out(tmp_path):
+    frame = pl.DataFrame({"item": [1, 2], "price": ["1.5", "2"], "code": ["7", "12"]})
+    read = read_items(ItemTable(table(tmp_path / "items.parquet", frame)), *NUMBERS)
+    assert read.frame.select("field_0", "field_1").to_dict(as_series=False) == {
+        "field_0": [["1.5"], ["2"]],
+        "field_1": [["7"], ["12"]],
+    }
+    (said,) = read.conversions
+    assert said.endswith("is text, though all its values are numbers; --items-numbers price reads it as numbers")
+
+
 def test_types_of_columns(tmp_path):
     frame = pl.DataFrame(
         {

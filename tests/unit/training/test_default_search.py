@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from nann.bundle import Bundle
+from nann.bundle_check import check_servable
 from nann.errors import ConfigError
 from nann.metrics import coverage
 from nann.scorer_check import CHECKED_ITEMS, CHECKED_USERS, ScorerCheck
@@ -146,6 +147,20 @@ def test_a_corpus_too_small_for_the_limit_is_searched_without_it(data, bundle, m
     assert record["max_share"] == 1
     assert record["coverage"] >= default_search.AIM.coverage
     assert record["share_scored"] > 0.001
+
+
+def test_a_bundle_of_few_items_can_be_served(data, config, tmp_path, monkeypatch):
+    """No search within the share finds top_k items: to recommend one would leave places empty."""
+    monkeypatch.setattr(default_search, "MAX_SHARE", 0.45)
+    search = config.search.model_copy(update={"top_k": 150, "ef": (150, 300), "rounds": (1, 4)})
+    index = config.index.model_copy(update={"m": 64, "ef_construction": 10})  # few items on the upper layer, few links
+    config = config.model_copy(update={"search": search, "index": index})
+    bundle = Bundle.open(exported(data, config, tmp_path, 1))
+    assert bundle.item_count == 2 * 150
+    assert recommend_search(bundle, data)["max_share"] == 0.45
+    opened = Bundle.open(bundle.path)
+    check_servable(opened)
+    assert opened.search_by_entry["layers"] == bundle.search_by_entry["layers"]
 
 
 def test_without_validation_users_the_configured_search_stays(data, bundle):

@@ -181,7 +181,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data_folder, config, tmp_path, numbe
         _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert "stopping: this step ends and is saved" in said
-    found = re.search(r"interrupted: \S+checkpoint.pt has step ([\d,]+) of 100,000; go on with `nann train --resume`", said)
+    found = re.search(
+        r"interrupted: \S+checkpoint.pt has step ([\d,]+) of 100,000; go on with `nann train --resume`", said
+    )
     step = Checkpoint.load(out / "checkpoint.pt").step
     assert int(found[1].replace(",", "")) == step
     assert "Traceback" not in said
