@@ -56,7 +56,7 @@ def _table(result: Json) -> str:
 def _markdown(result: Json) -> str:
     return "\n\n".join(
         f"**{one['items']:,} items**, {one['users']} test users, the recommended search (entry {one['entry']}), scorer "
-        f"in onnxruntime on one thread; ms per user, in total and by stage:\n\n{_table(one)}"
+        f"on one thread, in the engine that a server takes; ms per user, in total and by stage:\n\n{_table(one)}"
         for one in result.values()
     )
 

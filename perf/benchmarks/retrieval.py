@@ -1,6 +1,6 @@
 """Compares the search with two other ways to a top list of the same scorer: scoring every item, and a cascade.
 
-All run in one process with the same onnxruntime session, one user at a time, without a server. The cascade here has
+All run in one process with the same scorer in the same engine, one user at a time, without a server. The cascade has
 this product's own first stage: the light walk takes the best n items by light score, and the scorer orders them. So it
 shows what the rounds of the search add. n is the smallest that reaches 99% of the recall, or of the coverage, of the
 search that the bundle recommends ("ours"). The benchmark `cascade` has hnswlib as the first stage.
