@@ -15,26 +15,8 @@ from rich.progress import Progress
 from nann.errors import ConfigError
 from nann.histories import HISTORY_LIMIT
 
-from .log_options import (
-    COLUMNS,
-    BasketOption,
-    EncodingOption,
-    EscapeOption,
-    EventColumnOption,
-    EventsOption,
-    HeaderOption,
-    ItemIdsOption,
-    ItemOption,
-    MinValueOption,
-    NullOption,
-    QuoteOption,
-    SeparatorOption,
-    TimeFormatOption,
-    UserOption,
-    ValueColumnOption,
-    panel_option,
-    text_format,
-)
+from . import log_options
+from .log_options import COLUMNS, panel_option, text_format
 from .prepare_output import MaxBadShareOption, names_of
 from .prepared_summary import say
 from .support import JsonOption, console, print_json
@@ -63,22 +45,22 @@ def events(
     to: Annotated[
         str, typer.Option(help="The store: redis://HOST:6379/0, or a folder, which is made if it is not there.")
     ],
-    user: UserOption = "user",
-    item: ItemOption = "item",
+    user: log_options.UserOption = "user",
+    item: log_options.ItemOption = "item",
     time: Annotated[str, panel_option(COLUMNS, "The time: a number, a timestamp or ISO 8601 text.")] = "time",
-    basket: BasketOption = None,
-    columns: HeaderOption = "",
-    event_column: EventColumnOption = None,
-    types: EventsOption = "",
-    value_column: ValueColumnOption = None,
-    min_value: MinValueOption = None,
-    item_ids: ItemIdsOption = "auto",
-    time_format: TimeFormatOption = None,
-    null: NullOption = None,
-    separator: SeparatorOption = "",
-    encoding: EncodingOption = "utf-8",
-    quote: QuoteOption = '"',
-    escape: EscapeOption = "",
+    basket: log_options.BasketOption = None,
+    columns: log_options.HeaderOption = "",
+    event_column: log_options.EventColumnOption = None,
+    types: log_options.EventsOption = "",
+    value_column: log_options.ValueColumnOption = None,
+    min_value: log_options.MinValueOption = None,
+    item_ids: log_options.ItemIdsOption = "auto",
+    time_format: log_options.TimeFormatOption = None,
+    null: log_options.NullOption = None,
+    separator: log_options.SeparatorOption = "",
+    encoding: log_options.EncodingOption = "utf-8",
+    quote: log_options.QuoteOption = '"',
+    escape: log_options.EscapeOption = "",
     merge_repeats: Annotated[
         bool,
         typer.Option("--merge-repeats", help="Leave out repeats as `nann prepare log --merge-repeats` does."),

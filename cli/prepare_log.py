@@ -11,26 +11,8 @@ import typer
 
 from nann.errors import ConfigError
 
-from .log_options import (
-    COLUMNS,
-    BasketOption,
-    EncodingOption,
-    EscapeOption,
-    EventColumnOption,
-    EventsOption,
-    HeaderOption,
-    ItemIdsOption,
-    ItemOption,
-    MinValueOption,
-    NullOption,
-    QuoteOption,
-    SeparatorOption,
-    TimeFormatOption,
-    UserOption,
-    ValueColumnOption,
-    panel_option,
-    text_format,
-)
+from . import log_options
+from .log_options import COLUMNS, panel_option, text_format
 from .prepare_output import DATA_FOLDER, FilesArgument, MaxBadShareOption, OutOption, names_of, write
 from .prepared_summary import say, show_sample
 from .protocol_options import protocol_of, with_protocol_options
@@ -64,8 +46,8 @@ def log(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read a sample, print what is found, write nothing.")
     ] = False,
-    user: UserOption = "user",
-    item: ItemOption = "item",
+    user: log_options.UserOption = "user",
+    item: log_options.ItemOption = "item",
     time: Annotated[
         str,
         panel_option(
@@ -73,19 +55,19 @@ def log(
         ),
     ] = "time",
     category: Annotated[str | None, panel_option(COLUMNS, "The item's category; its most frequent one counts.")] = None,
-    basket: BasketOption = None,
-    columns: HeaderOption = "",
-    event_column: EventColumnOption = None,
-    events: EventsOption = "",
-    value_column: ValueColumnOption = None,
-    min_value: MinValueOption = None,
-    item_ids: ItemIdsOption = "auto",
-    time_format: TimeFormatOption = None,
-    null: NullOption = None,
-    separator: SeparatorOption = "",
-    encoding: EncodingOption = "utf-8",
-    quote: QuoteOption = '"',
-    escape: EscapeOption = "",
+    basket: log_options.BasketOption = None,
+    columns: log_options.HeaderOption = "",
+    event_column: log_options.EventColumnOption = None,
+    events: log_options.EventsOption = "",
+    value_column: log_options.ValueColumnOption = None,
+    min_value: log_options.MinValueOption = None,
+    item_ids: log_options.ItemIdsOption = "auto",
+    time_format: log_options.TimeFormatOption = None,
+    null: log_options.NullOption = None,
+    separator: log_options.SeparatorOption = "",
+    encoding: log_options.EncodingOption = "utf-8",
+    quote: log_options.QuoteOption = '"',
+    escape: log_options.EscapeOption = "",
     profile: Annotated[Path | None, panel_option(_PROFILE, "Table of user profiles, one row per user.")] = None,
     profile_user: Annotated[str | None, panel_option(_PROFILE, "Its column with the user. Default: --user.")] = None,
     profile_fields: Annotated[

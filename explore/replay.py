@@ -121,8 +121,9 @@ class Replay:
         return shown
 
     def _check_name(self, name: str | None) -> None:
-        known = self._operator is not None and name is not None and self._operator.version(name) is not None
-        if name is not None and name not in self._bundle.filters and not known:
+        if name is None or name in self._bundle.filters:
+            return
+        if self._operator is None or self._operator.version(name) is None:
             raise RequestError(
                 f"the filter {name!r} can't be read here; start `nann explore` with the server's --repository, which "
                 "holds what its operator has named"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import grpc
 import pytest
 from support.explore_page import NOWHERE, explored
@@ -14,10 +16,23 @@ from nann.explore.explorer import Addresses
 pytestmark = [pytest.mark.browser, pytest.mark.triton]
 
 
+def settings_of(bundle):
+    return {"bundle": bundle.bundle_id, "item_id_kind": "numbers"}
+
+
+@contextmanager
+def asking(tab, bundle, folder, fake):
+    """The page has sent a first question to this server."""
+    with running(fake) as address, explored(bundle, folder, Addresses(address, *[NOWHERE.http] * 2)) as page:
+        opened(tab, page)
+        pick(tab, "item 1")
+        yield
+
+
 def test_a_server_that_goes_away_and_comes_back(tab, bundle, tmp_path):
     (port,) = free_ports(1)
     addresses = Addresses(f"127.0.0.1:{port}", NOWHERE.http, NOWHERE.metrics)
-    fake = FakeServer(settings={"bundle": bundle.bundle_id, "item_id_kind": "numbers"})
+    fake = FakeServer(settings=settings_of(bundle))
     with explored(bundle, tmp_path, addresses, timeout_s=2) as page:
         opened(tab, page)
         pick(tab, "item 1")
@@ -31,10 +46,7 @@ def test_a_server_that_goes_away_and_comes_back(tab, bundle, tmp_path):
 
 
 def test_a_page_whose_own_server_has_ended_says_so(tab, bundle, tmp_path):
-    fake = FakeServer(settings={"bundle": bundle.bundle_id, "item_id_kind": "numbers"})
-    with running(fake) as address, explored(bundle, tmp_path, Addresses(address, *[NOWHERE.http] * 2)) as page:
-        opened(tab, page)
-        pick(tab, "item 1")
+    with asking(tab, bundle, tmp_path, FakeServer(settings=settings_of(bundle))):
         answers(tab, 0)
     for button in ("#copy-curl", "#copy-python"):
         tab.click(button)
@@ -42,10 +54,7 @@ def test_a_page_whose_own_server_has_ended_says_so(tab, bundle, tmp_path):
 
 
 def test_an_answer_that_can_not_be_explained_here_stands_alone(tab, bundle, tmp_path):
-    fake = FakeServer(settings={"bundle": bundle.bundle_id, "item_id_kind": "numbers"})
-    with running(fake) as address, explored(bundle, tmp_path, Addresses(address, *[NOWHERE.http] * 2)) as page:
-        opened(tab, page)
-        pick(tab, "item 1")
+    with asking(tab, bundle, tmp_path, FakeServer(settings=settings_of(bundle))):
         answers(tab, 0)
         explained(tab)
         tab.fill("#user-id", "17")  # there is no store
@@ -58,10 +67,8 @@ def test_an_answer_that_can_not_be_explained_here_stands_alone(tab, bundle, tmp_
 
 def test_an_overloaded_server_is_asked_again(tab, bundle, tmp_path):
     full = (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
-    fake = FakeServer([full, full], settings={"bundle": "another", "item_id_kind": "numbers"})
-    with running(fake) as address, explored(bundle, tmp_path, Addresses(address, *[NOWHERE.http] * 2)) as page:
-        opened(tab, page)
-        pick(tab, "item 1")
+    fake = FakeServer([full, full], settings=settings_of(bundle) | {"bundle": "another"})
+    with asking(tab, bundle, tmp_path, fake):
         tab.wait_for_selector("text=The server is overloaded")
         answers(tab, 0)
         assert len(fake.requests) == 3

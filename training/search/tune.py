@@ -148,7 +148,7 @@ def tune_bundle(
     plot_frontier(tuning, describe(best), bundle.item_count, len(measured), path)
     others = [each.best.params for each in by_entry.values() if each.best is not None]
     record["seconds"] = round(monotonic() - start, 1)
-    write_tuning(bundle, index.graph if subject.repaired else bundle.graph, best, others, record)
+    write_tuning(bundle, index.graph, best, others, record)
     return TuningReport(best, record, tuple(tuning.thinned), tuple(final), path)
 
 
