@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -104,24 +104,21 @@ def batch(
                 parts, asked, answering.block, answering.answers, check=answering.check, progress=progress
             )
         seconds = time.monotonic() - start_s
-    rate = answered / seconds if answered else 0.0
+    found = {"users": len(asked), "answered": answered, "unknown_items": unknown, "seconds": seconds}
+    body = {**found, "users_per_s": answered / seconds if answered else 0.0, "out": str(out), "job": job}
+    _say(body, there)
+    if json:
+        print_json(body)
+
+
+def _say(body: Mapping[str, Any], there: int) -> None:
+    """The outcome in words; `there` users had been answered before."""
     before = f", {there:,} were there before" if there else ""
-    output.print(f"{answered:,} users answered into {out}{before}: {rate:,.0f} users/s", highlight=False)
-    if unknown:
+    line = f"{body['answered']:,} users answered into {body['out']}{before}: {body['users_per_s']:,.0f} users/s"
+    output.print(line, highlight=False)
+    if unknown := body["unknown_items"]:
         console.print(
             f"the bundle does not know {unknown:,} items of their histories, which count for nothing", highlight=False
-        )
-    if json:
-        print_json(
-            {
-                "users": len(asked),
-                "answered": answered,
-                "unknown_items": unknown,
-                "seconds": seconds,
-                "users_per_s": rate,
-                "out": str(out),
-                "job": job,
-            }
         )
 
 
