@@ -54,7 +54,7 @@ def index(
     them, or with --top-k alone, `nann export` measures a search. `search` in the configuration is for entry layers: a
     model with a light score is entered by seeds, unless --entry says otherwise.
     """
-    from nann.bundle import search_to_json
+    from nann.manifest import search_to_json
 
     from ..training.checkpoint import Checkpoint
     from ..training.data.prepared import PreparedData

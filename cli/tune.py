@@ -89,7 +89,8 @@ def tune(
 
     Example: nann tune --data build/data/complete_journey --coverage 0.99 --max-share 0.07
     """
-    from nann.bundle import Bundle, search_to_json
+    from nann.bundle import Bundle
+    from nann.manifest import search_to_json
     from nann.search_requests import SERVED_BOUNDS
 
     from ..python_backend.engines.choose import bundle_engine

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from nann.bundle import Bundle, search_to_json
+from nann.bundle import Bundle
+from nann.manifest import search_to_json
 from nann.search_requests import SERVED_BOUNDS
 
 from .item_values import Attributes

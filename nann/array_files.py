@@ -42,6 +42,16 @@ def load_array(path: Path, dtype: type, ndim: int) -> npt.NDArray[Any]:
     return array
 
 
+def map_array(path: Path) -> npt.NDArray[Any]:
+    """Memory-maps a `.npy` file; what is written to the array is this process's own and never reaches the file.
+
+    Raises:
+        OSError: if it is not there.
+    """
+    with _ONE_AT_A_TIME:
+        return np.lib.format.open_memmap(path, mode="c").view(np.ndarray)
+
+
 def read_array(stream: BinaryIO) -> npt.NDArray[Any]:
     """The array of an open `.npy` file.
 

@@ -28,7 +28,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -276,7 +276,8 @@ class Bundle:
     @cached_property
     def index(self) -> SearchIndex:
         """What searches walk: the graph and its light vectors."""
-        return SearchIndex(self.graph, self.light_vectors)
+        listed = self.manifest["files"].get(LIGHT_VECTORS_FILE, {})
+        return SearchIndex(self.graph, self.light_vectors, light_key=listed.get("sha256"))
 
     @cached_property
     def attributes(self) -> Catalogue | None:
@@ -324,16 +325,6 @@ def search_file_names(manifest: Mapping[str, Any]) -> list[str]:
 
 def _row_width(manifest: Mapping[str, Any]) -> int:
     return int(manifest.get("export", {}).get("item_row_width", 0))
-
-
-def search_to_json(params: SearchParams) -> dict[str, Any]:
-    """Search parameters as JSON, for the manifest and for results; `nann.manifest.search_from_json` is the reverse."""
-    body: dict[str, Any] = {"top_k": params.top_k, "ef": list(params.ef), "rounds": list(params.rounds)}
-    if params.seeds is not None:
-        body["seeds"] = asdict(params.seeds)
-    if params.every_item:
-        body["every_item"] = True
-    return body
 
 
 def write_manifest(path: Path, manifest: Mapping[str, Any], files: Iterable[str]) -> Bundle:

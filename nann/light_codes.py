@@ -10,11 +10,13 @@ scan chooses items by this, and tells about their light scores.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nann.kernels import Float32Array, Int8Array, Int16Array
+from nann.shared_arrays import shared_arrays
 
 _ALIGNED = 16
 """Rows have a multiple of this many codes, so that the kernel has whole vector registers."""
@@ -53,6 +55,16 @@ class LightCodes:
         made = cls(codes, np.concatenate(levels), width)
         made.write(0, vectors)
         return made
+
+    @classmethod
+    def shared(cls, vectors: Float32Array, room: int, key: str) -> LightCodes:
+        """`of` these, in memory that the processes of a server share; `key` is the hash of the vectors' file."""
+
+        def make() -> dict[str, npt.NDArray[Any]]:
+            made = cls.of(vectors, room)
+            return {"codes": made.codes, "scales": made.scales}
+
+        return cls(**shared_arrays("light-codes", f"{key}-{room}", make), width=vectors.shape[1])
 
     def write(self, start: int, vectors: Float32Array) -> None:
         """Makes the codes from row `start` on those of `float32[X, d]`; numbers beyond the scales' reach are cut."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,16 @@ def search_from_json(body: Mapping[str, Any]) -> SearchParams:
     seeds = SeedParams(**body["seeds"]) if "seeds" in body else None
     ef, rounds = tuple(body["ef"]), tuple(body["rounds"])
     return SearchParams(int(body["top_k"]), ef, rounds, seeds, every_item=body.get("every_item", False))
+
+
+def search_to_json(params: SearchParams) -> dict[str, Any]:
+    """Search parameters as JSON, for the manifest and for results; `search_from_json` is the reverse."""
+    body: dict[str, Any] = {"top_k": params.top_k, "ef": list(params.ef), "rounds": list(params.rounds)}
+    if params.seeds is not None:
+        body["seeds"] = asdict(params.seeds)
+    if params.every_item:
+        body["every_item"] = True
+    return body
 
 
 @dataclass(frozen=True)

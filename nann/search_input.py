@@ -62,6 +62,8 @@ class SearchIndex:
         light_vectors: `float32[N, d]`, the items' vectors for the light score (`nann.light_walk`); None: the model has
             no light score, and no search may start from seeds.
         added: items beside those of the graph; None: there are none. With them, every search must say what is blocked.
+        light_key: the hash of the light vectors' file, by which the processes of a server share what they make of them;
+            None: this process makes its own.
 
     Raises:
         BundleError: if `light_vectors` is not `float32[N, d]`.
@@ -70,6 +72,7 @@ class SearchIndex:
     graph: HnswGraph
     light_vectors: Float32Array | None
     added: UnlinkedItems | None = None
+    light_key: str | None = None
 
     def __post_init__(self) -> None:
         light, count = self.light_vectors, self.graph.item_count
@@ -95,7 +98,10 @@ class SearchIndex:
     def codes_with_room(self) -> LightCodes:
         """`light_codes` of a corpus without added items, and behind them room for those of some."""
         assert self.light_vectors is not None
-        return LightCodes.of(self.light_vectors, max(int(_ROOM * self.graph.item_count), _LEAST_ROOM))
+        room = max(int(_ROOM * self.graph.item_count), _LEAST_ROOM)
+        if self.light_key is None:
+            return LightCodes.of(self.light_vectors, room)
+        return LightCodes.shared(self.light_vectors, room, self.light_key)
 
     @property
     def light_width(self) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nann.bundle import Bundle, search_to_json
-from nann.manifest import MANIFEST_FILE
+from nann.bundle import Bundle
+from nann.manifest import MANIFEST_FILE, search_to_json
 from nann.signature import ENTRY_LAYERS
 
 from ...training.data.synthetic import SyntheticSpec

@@ -24,6 +24,8 @@ _IMAGES = ROOT / "tests" / "containers" / "images"
 _NO_ENGINE = "no container engine: "
 """How a skipped test's reason begins."""
 _CERTIFICATES = ("PIP_CERT", "SSL_CERT_FILE")
+_IMAGES_GB = 8
+"""What the images of all tests take, and what their building leaves behind."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def running_engine(folder: Path) -> Iterator[Engine]:
     if subprocess.run(["docker", "info"], capture_output=True, check=False).returncode != 0:
         if os.geteuid() != 0 or shutil.which("dockerd") is None:
             pytest.skip(f"{_NO_ENGINE}none runs, and this user can't start dockerd")
+        _check_room(folder)
         environment["DOCKER_HOST"] = f"unix://{folder / 'docker.sock'}"
         own = _start_engine(folder)
     try:
@@ -90,6 +93,17 @@ def running_engine(folder: Path) -> Iterator[Engine]:
         if own is not None:
             own.terminate()
             own.wait(timeout=60)
+            subprocess.run(["umount", folder / "exec/netns/default"], capture_output=True, check=False)
+            shutil.rmtree(folder)
+
+
+def _check_room(folder: Path) -> None:
+    free_gb = shutil.disk_usage(folder).free / 1e9
+    if free_gb < _IMAGES_GB:
+        pytest.fail(
+            f"{free_gb:.1f} GB are free in {folder}; the images take {_IMAGES_GB}: make room, or set TMPDIR to a "
+            "folder that has it"
+        )
 
 
 def _start_engine(folder: Path) -> subprocess.Popen[bytes]:

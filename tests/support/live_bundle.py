@@ -20,11 +20,10 @@ from nann.bundle import (
     ITEM_VECTORS_FILE,
     LIGHT_VECTORS_FILE,
     Bundle,
-    search_to_json,
     write_manifest,
 )
 from nann.item_ids import TEXT
-from nann.manifest import ID_KIND
+from nann.manifest import ID_KIND, search_to_json
 from nann.search_params import SearchParams, SeedParams
 from nann.training.config import IndexConfig
 from nann.training.data.item_columns import catalogue_of

@@ -14,15 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import Progress
 
-from nann.bundle import (
-    ITEM_IDS_FILE,
-    ITEM_NAMES_FILE,
-    ITEM_VECTORS_FILE,
-    LIGHT_VECTORS_FILE,
-    Bundle,
-    search_to_json,
-    write_manifest,
-)
+from nann.bundle import ITEM_IDS_FILE, ITEM_NAMES_FILE, ITEM_VECTORS_FILE, LIGHT_VECTORS_FILE, Bundle, write_manifest
 from nann.bundle_check import check_searches
 from nann.durable_files import entries, new_folder
 from nann.errors import BundleError, DataError
@@ -30,7 +22,7 @@ from nann.filters.named import checked_named
 from nann.filters.predicate import Predicate
 from nann.graph import HnswGraph, Layer
 from nann.item_ids import NUMBERS, GivenIds, IdKind, Ids, kind_of, shown
-from nann.manifest import ID_KIND, MANIFEST_FILE
+from nann.manifest import ID_KIND, MANIFEST_FILE, search_to_json
 from nann.reachability import Reachability
 from nann.scorer import Float32Array
 from nann.search_input import SearchIndex

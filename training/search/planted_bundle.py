@@ -17,10 +17,10 @@ from nann.bundle import (
     SCORER_FILE,
     USER_ENCODER_FILE,
     Bundle,
-    search_to_json,
     write_manifest,
 )
 from nann.durable_files import new_folder
+from nann.manifest import search_to_json
 from nann.scorer import Float32Array
 
 from .planted import EF_CONSTRUCTION, WIDTH, M, PlantedCorpus

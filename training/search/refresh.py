@@ -26,7 +26,6 @@ from nann.bundle import (
     ITEM_VECTORS_FILE,
     LIGHT_VECTORS_FILE,
     Bundle,
-    search_to_json,
 )
 from nann.bundle_check import check_searches
 from nann.bundle_notes import without_notes
@@ -41,7 +40,7 @@ from nann.filters.catalogue import attribute_files
 from nann.graph import graph_files
 from nann.item_encoder import ItemEncoder
 from nann.item_ids import Ids
-from nann.manifest import JOURNAL_SEQUENCE
+from nann.manifest import JOURNAL_SEQUENCE, search_to_json
 from nann.reachability import Reachability
 from nann.scorer import Float32Array
 from nann.scorer_check import SCORER_CHECK_FILE, ScorerCheck

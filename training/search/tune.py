@@ -14,10 +14,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from nann.bundle import Bundle, search_to_json
+from nann.bundle import Bundle
 from nann.durable_files import new_file
 from nann.errors import ConfigError
 from nann.graph import HnswGraph, layer_files
+from nann.manifest import search_to_json
 from nann.scorer import Scorer
 from nann.scorer_check import SCORER_CHECK_FILE
 from nann.search_input import SearchIndex

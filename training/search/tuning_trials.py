@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nann.bundle import search_to_json
+from nann.manifest import search_to_json
 from nann.metrics import IntArray, coverage
 from nann.scorer import Int32Array
 from nann.search_params import SearchParams

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from nann.bundle import search_to_json
+from nann.manifest import search_to_json
 from nann.search_params import SearchParams
 
 from ..baselines.plain import Popular

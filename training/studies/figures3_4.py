@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nann.bundle import search_to_json
+from nann.manifest import search_to_json
 
 from ..reports.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, figure, line, percent_axis
 from ..reports.store import Json

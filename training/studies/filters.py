@@ -13,11 +13,12 @@ import numpy as np
 import polars as pl
 
 from nann import item_sets
-from nann.bundle import SCORER_FILE, Bundle, search_to_json
+from nann.bundle import SCORER_FILE, Bundle
 from nann.errors import ConfigError
 from nann.filters import where
 from nann.kernels import Uint64Array
 from nann.light_walk import light_users
+from nann.manifest import search_to_json
 from nann.metrics import coverage
 from nann.scorer import Float32Array
 from nann.search_input import SearchIndex, UserBatch

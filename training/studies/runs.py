@@ -27,9 +27,10 @@ import torch
 from torch import nn
 
 from nann.best_first_search import best_first_search
-from nann.bundle import Bundle, search_to_json
+from nann.bundle import Bundle
 from nann.errors import BundleError
 from nann.graph import HnswGraph
+from nann.manifest import search_to_json
 from nann.scorer import Float32Array
 from nann.search_input import UserBatch
 from nann.search_params import SearchParams

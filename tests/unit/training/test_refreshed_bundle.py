@@ -17,12 +17,13 @@ from support import native_bundle
 from support.live_bundle import DIM, ITEMS, attributes, make_bundle, text_ids
 
 from nann import Bundle, UserBatch, beam_search, item_sets
-from nann.bundle import BEHAVIOR_IDS_FILE, ITEM_ENCODER_FILE, ITEM_FIELDS_FILE, ITEM_VECTORS_FILE, search_to_json
+from nann.bundle import BEHAVIOR_IDS_FILE, ITEM_ENCODER_FILE, ITEM_FIELDS_FILE, ITEM_VECTORS_FILE
 from nann.bundle_check import check_servable
 from nann.catalog import Changes, JournalWriter, LiveCorpus, Upsert
 from nann.catalog.changes import model_of
 from nann.durable_files import write_json
 from nann.errors import BundleError
+from nann.manifest import search_to_json
 from nann.native_scorer import NATIVE_SCORER_FILE
 from nann.scorer_check import ScorerCheck
 from nann.search_requests import SERVED_BOUNDS

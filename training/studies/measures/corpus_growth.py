@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from nann.bundle import Bundle, search_to_json
+from nann.bundle import Bundle
 from nann.durable_files import write_json
 from nann.errors import DataError
+from nann.manifest import search_to_json
 
 from ...checkpoint import Checkpoint
 from ...config import TrainingConfig

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from nann.bundle import search_to_json
 from nann.errors import ConfigError
 from nann.light_walk import light_users
+from nann.manifest import search_to_json
 from nann.scorer import Float32Array, Int32Array, Scorer
 from nann.search_input import SearchIndex
 from nann.search_params import SearchParams
