@@ -49,7 +49,8 @@ def map_array(path: Path) -> npt.NDArray[Any]:
         OSError: if it is not there.
     """
     with _ONE_AT_A_TIME:
-        return np.lib.format.open_memmap(path, mode="c").view(np.ndarray)
+        array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="c").view(np.ndarray)
+    return array
 
 
 def read_array(stream: BinaryIO) -> npt.NDArray[Any]:
