@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from support.own_server import own_server
 
 from nann.clients import RetrievalClient
 from nann.errors import ServerError
+from nann.python_backend.server.processes import child_processes
 from nann.signature import ATTRIBUTES, CHANGED_ITEM_IDS, ITEM_LIGHT, ITEM_ROW
 
 pytestmark = pytest.mark.triton
@@ -27,6 +29,12 @@ def add(control, ids, rows, light, texts=None):
     return control.catalog("upsert_items", tensors)
 
 
+def codes_mapped(server):
+    """Device and inode of each mapping of light codes in the server's processes."""
+    maps = "".join(Path(f"/proc/{pid}/maps").read_text() for pid in child_processes(server.pid))
+    return [" ".join(line.split()[3:5]) for line in maps.splitlines() if line.endswith(".codes.npy")]
+
+
 @pytest.mark.parametrize("texts", [False, True], ids=["numbers", "texts"])
 def test_a_new_item_is_found_under_every_condition(tmp_path, texts):
     bundle = make_bundle(tmp_path / "bundle", item_rows=True, texts=texts)
@@ -36,6 +44,9 @@ def test_a_new_item_is_found_under_every_condition(tmp_path, texts):
         history = known[100:105]
         before = client.retrieve(history)
         best = known.index(before.item_ids[0, 0])
+        mapped = codes_mapped(server)
+        assert len(mapped) == 2, "one for each instance"
+        assert len(set(mapped)) == 1, "of one file, so in memory that they share"
         add(server.control, [new, other], 3 * rows[[best, 7]], 3 * light[[best, 7]], ['{"price": 0.5}', "{}"])
         for entry in ("layers", "seeds", "seeds", "layers"):  # both instances
             found = client.retrieve(history, entry=entry)
