@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from enum import Enum
-from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .support import Command, with_options
+
 if TYPE_CHECKING:
     from ..training.data.protocol import Protocol
-
-Command = TypeVar("Command", bound=Callable[..., None])
 
 
 class ProtocolKind(str, Enum):
@@ -95,25 +93,10 @@ _DEFAULTS: dict[str, Any] = {
 def with_protocol_options(
     validation_users: int | None = None, test_users: int | None = None
 ) -> Callable[[Command], Command]:
-    """Replaces a command's `**` argument by the options of the protocol; those not given get their defaults."""
+    """Replaces a command's `**` argument by the options of the protocol, with these numbers of users as defaults."""
     users = {"validation_users": validation_users, "test_users": test_users}
     defaults = {**_DEFAULTS, **{name: None if count is None else str(count) for name, count in users.items()}}
-    added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=annotation)
-        for name, annotation in _OPTIONS.items()
-    ]
-
-    def replace_options(command: Command) -> Command:
-        @wraps(command)
-        def run(*arguments: Any, **given: Any) -> None:
-            command(*arguments, **{**defaults, **given})
-
-        taken = inspect.signature(command, eval_str=True)
-        *own, _ = taken.parameters.values()
-        run.__signature__ = taken.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
-        return run  # type: ignore[return-value]
-
-    return replace_options
+    return with_options({name: (annotation, defaults[name]) for name, annotation in _OPTIONS.items()})
 
 
 def protocol_of(options: dict[str, Any], *, whole_corpus: bool = False) -> Protocol:

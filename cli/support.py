@@ -6,6 +6,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -149,20 +150,28 @@ def _option(name: str, parameter: RequestParameter) -> Any:
 
 def with_search_options(parameters: Mapping[str, RequestParameter]) -> Callable[[Command], Command]:
     """Replaces a command's `**` argument by one option for each of these request parameters."""
+    return with_options({name: (_option(name, parameter), None) for name, parameter in parameters.items()})
+
+
+def with_options(options: Mapping[str, tuple[Any, Any]]) -> Callable[[Command], Command]:
+    """Replaces a command's `**` argument by options: name -> annotation and default.
+
+    The command gets all of them, also from a caller in Python that names only some.
+    """
     added = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=_option(name, parameter),
-        )
-        for name, parameter in parameters.items()
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in options.items()
     ]
+    defaults = {option.name: option.default for option in added}
 
     def replace_options(command: Command) -> Command:
+        @wraps(command)
+        def run(*arguments: Any, **given: Any) -> None:
+            command(*arguments, **{**defaults, **given})
+
         taken = inspect.signature(command, eval_str=True)
         *own, _ = taken.parameters.values()
-        command.__signature__ = taken.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
-        return command
+        run.__signature__ = taken.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
+        return run  # type: ignore[return-value]
 
     return replace_options
