@@ -13,9 +13,9 @@ from nann.item_ids import MAX_ID_BYTES
 
 from .columns import item_number, key_column, may_be_lost
 from .csv_rows import LINE, MALFORMED
-from .rows import KEEP, TRIMMED, VALUE
+from .rows import ANOTHER_UNIT, KEEP, TRIMMED, VALUE
 from .tables import NOT_UTF8, REPLACED
-from .times import TimeColumn
+from .times import UNITS, TimeColumn, as_number, unit_of
 
 EVENT = "event"
 """Optional column of canonical rows: the event's type as text."""
@@ -92,14 +92,14 @@ class RowReader:
         rules: how they are read.
         key_types: Int64 or String for each key.
         time: the column of times; None without one.
-        time_example: a value of that column in its unit, and where it is, for messages.
+        unit_example: why its numbers are in its unit, with a value and where it is; continues a message.
     """
 
     columns: LogColumns
     rules: LogRules
     key_types: Mapping[str, pl.DataType]
     time: TimeColumn | None
-    time_example: str = ""
+    unit_example: str = ""
 
     def read(self, raw: pl.DataFrame, path: Path) -> pl.DataFrame:
         """Canonical rows.
@@ -183,8 +183,10 @@ class RowReader:
             if self.time.form is not None:
                 yield missing, f"{name} is not as {self.time.form!r}", "time"
                 return
-            other = self.time.other_unit(pl.col(_raw("time")), kinds["time"])
-            yield missing & other, f"{name} is not in {self.time.unit} as {self.time_example}", "time"
+            written = unit_of(as_number(pl.col(_raw("time")), kinds["time"]))
+            for unit in UNITS:  # a number that is null here is not in the column's own
+                reason = f"{name} {ANOTHER_UNIT} {unit}; expected {self.time.unit}"
+                yield missing & (written == unit), f"{reason}{self.unit_example}", "time"
             yield missing, f"{name} is neither a number of {self.time.unit} nor an ISO timestamp", "time"
 
 

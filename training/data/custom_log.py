@@ -22,7 +22,7 @@ from .profiles import UserProfiles, encode_profiles
 from .rows import MAX_BAD_SHARE, InteractionLog, RowStage, mark_cut
 from .sources import BATCH_BYTES
 from .tables import BATCH_ROWS, Table, TableBatch, open_table, whole_table
-from .times import TimeColumn, common_unit, date_form, shown_time
+from .times import TimeColumn, as_number, common_unit, date_form, shown_time
 
 _SAMPLE_BYTES = 1 << 20
 _SAMPLE_ROWS = 50_000
@@ -140,27 +140,47 @@ def _row_reader(tables: Sequence[Table], columns: LogColumns, rules: LogRules, f
     if columns.time is None:
         found["time"] = "none: the order of the rows"
         return RowReader(columns, rules, types, None)
-    table = tables[0]
-    batch = next(table.batches([columns.time], _SAMPLE_BYTES, _SAMPLE_ROWS), None)
-    if batch is None:
-        return RowReader(columns, rules, types, TimeColumn(columns.time, form=rules.time_format))
-    raw = exploded(batch.rows, _lists(batch.rows.schema))[0]
-    if not rules.time_format and (form := date_form(raw[columns.time])):
-        line, date = raw.select(LINE, columns.time).drop_nulls().row(0)
-        raise DataError(
-            f"time (column {columns.time!r}) has dates that are written as numbers, such as {date} "
-            f"({table.file.label}:{line}), which are no times since 1970; read them with --time-format {form}"
-        )
-    unit = "seconds" if rules.time_format else common_unit(raw[columns.time])
-    time = TimeColumn(columns.time, unit, rules.time_format)
-    values = raw[columns.time]
-    good = raw.select(LINE, values.alias("raw"), time.microseconds(values).alias("time")).drop_nulls("time")
+    return RowReader(columns, rules, types, *_time_column(tables, columns.time, rules.time_format, found))
+
+
+def _time_column(
+    tables: Sequence[Table], column: str, form: str | None, found: dict[str, str]
+) -> tuple[TimeColumn, str]:
+    """How times are read, and why in that unit, as `unit_example` of the reader; from the first rows."""
+    batches = ((table, batch) for table in tables for batch in table.batches([column], _SAMPLE_BYTES, _SAMPLE_ROWS))
+    first_rows = next(batches, None)
+    if first_rows is None:
+        return TimeColumn(column, form=form), ""
+    label, batch = first_rows[0].file.label, first_rows[1]
+    raw = exploded(batch.rows, _lists(batch.rows.schema))[0].select(LINE, raw=column)
+    if not form:
+        _refuse_dates(raw.drop_nulls(), column, label)
+    time = TimeColumn(column, "seconds" if form else common_unit(raw["raw"].alias(column)), form)
+    good = raw.with_columns(time=time.microseconds(raw["raw"])).drop_nulls("time")
     if not good.height:
-        return RowReader(columns, rules, types, time)
-    example = f"{good['raw'][0]} is ({table.file.label}:{good[LINE][0]})"
+        return time, ""
     first, last = (shown_time(good["time"].sort()[place]) for place in (0, -1))
     found["time"] = f"{time.described(good['raw'])}, from {first} to {last} in the first {good.height:,} rows"
-    return RowReader(columns, rules, types, time, example)
+    numbers = good.filter(as_number(pl.col("raw"), raw.schema["raw"]).is_not_null())
+    if numbers.is_empty():
+        return time, f", as the first rows have no numbers but times such as {good['raw'][0]} ({label}:{good[LINE][0]})"
+    return time, f", as {numbers['raw'][0]} is ({label}:{numbers[LINE][0]})"
+
+
+def _refuse_dates(rows: pl.DataFrame, column: str, label: str) -> None:
+    """Refuses times (`raw`) of which the numbers are dates such as 20240131."""
+    number = pl.col("raw").str.contains(r"^\s*[0-9]+\s*$") if rows.schema["raw"] == pl.String else pl.lit(True)
+    numbers, others = rows.filter(number), rows.filter(~number)
+    if (form := date_form(numbers["raw"])) is None:
+        return
+    line, date = numbers.select(LINE, "raw").row(0)
+    dates = f"time (column {column!r}) has dates that are written as numbers, such as {date} ({label}:{line})"
+    if date_form(rows["raw"]) is None:
+        line, other = others.select(LINE, "raw").row(0)
+        raise DataError(
+            f"{dates}, and others such as {other} ({label}:{line}); write all of them in one way, such as 2024-01-31"
+        )
+    raise DataError(f"{dates}, which are no times since 1970; read them with --time-format {form}")
 
 
 def _lists(schema: Mapping[str, pl.DataType]) -> list[str]:

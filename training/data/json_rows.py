@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 
 import polars as pl
 
-NOT_JSON = "no JSON object, or a value of another type than in the first lines"
+NOT_JSON = "no JSON object"
+LIST_IN_COLUMN, OBJECT_IN_COLUMN = "a list in column", "an object or a nested list in column"
 
 
 def json_schema(lines: Iterable[str]) -> dict[str, pl.DataType]:
@@ -35,3 +36,25 @@ def json_rows(lines: pl.Series, schema: Mapping[str, pl.DataType]) -> pl.Series:
         middle = len(lines) // 2
         rows = json_rows(lines[:middle], schema).append(json_rows(lines[middle:], schema))
     return rows
+
+
+def unread_lines(lines: pl.Series, rows: pl.Series, schema: Mapping[str, pl.DataType]) -> pl.Series:
+    """Why `json_rows` could not read lines, String; null for those that it could."""
+    places = rows.is_null().arg_true()
+    reasons = [_why(line, schema) for line in lines.gather(places)]
+    found: pl.Series = pl.repeat(None, len(lines), dtype=pl.String, eager=True).scatter(places, reasons)
+    return found
+
+
+def _why(line: str, schema: Mapping[str, pl.DataType]) -> str:
+    try:
+        body = json.loads(line)
+    except (ValueError, RecursionError):
+        return NOT_JSON
+    for name, kind in schema.items() if isinstance(body, dict) else ():
+        value = body.get(name)
+        if any(isinstance(each, (dict, list)) for each in (value if isinstance(value, list) else [value])):
+            return f"{OBJECT_IN_COLUMN} {name!r}; expected numbers or text"
+        if isinstance(value, list) and kind == pl.String():
+            return f"{LIST_IN_COLUMN} {name!r}, which has none in the first lines"
+    return NOT_JSON

@@ -14,6 +14,7 @@ from nann.errors import ConfigError, DataError
 
 from .csv_rows import BROKEN_QUOTES, WRONG_COLUMNS
 from .item_table import ItemValues
+from .json_rows import LIST_IN_COLUMN, OBJECT_IN_COLUMN
 from .profiles import UserProfiles
 from .times import MICROSECONDS
 
@@ -30,7 +31,13 @@ KEEP = "keep"
 EXAMPLE_COUNT = 5
 _SHOWN_LENGTH = 60
 
+ANOTHER_UNIT = "is a number of"
+"""Within the reason why a time is bad, before its unit."""
+
 ADVICE = {
+    ANOTHER_UNIT: "write all times in one unit, or as text such as 2024-01-31T12:30:00Z",
+    LIST_IN_COLUMN: "write a list in each line, or in none",
+    OBJECT_IN_COLUMN: "take the values out of the objects, as jq -c '.item = .item.id' does",
     "damaged text": "--encoding names the encoding of text, such as latin-1",
     WRONG_COLUMNS: "--separator says what is between the fields, --quote '' that quotes are text",
     BROKEN_QUOTES: "--quote '' says that quotes are text, --escape what stands before one",
@@ -39,7 +46,7 @@ ADVICE = {
     "user (": "--user says which column has the users, --null what stands for none",
     "value (": "--value-column says which column has the values, --null what stands for none",
 }
-"""The options that may help, by a part of the reason why rows are bad."""
+"""What may help, by a part of the reason why rows are bad; the first part that a reason has counts."""
 _FEW = 0.1
 
 
@@ -223,7 +230,8 @@ class RowStage:
         """What to do about bad rows."""
         if counts.bad < _FEW * counts.read:
             return "Correct these rows, or raise the tolerated share with --max-bad-share"
-        advice = [text for reason in counts.bad_by_reason for part, text in self._advice.items() if part in reason]
+        fitting = ([text for part, text in self._advice.items() if part in reason] for reason in counts.bad_by_reason)
+        advice = [texts[0] for texts in fitting if texts]
         known = f": {'; '.join(dict.fromkeys(advice))}" if advice else "; see --help"
         return f"So many are seldom damaged, but read in the wrong way{known}"
 

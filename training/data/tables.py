@@ -13,7 +13,7 @@ from nann.errors import DataError
 
 from .csv_rows import LINE, MALFORMED, SEPARATORS, CsvSplitter, TextFormat, header_fields
 from .files import LogFile, is_parquet
-from .json_rows import NOT_JSON, json_rows, json_schema
+from .json_rows import json_rows, json_schema, unread_lines
 from .sources import BATCH_BYTES, TextBatch, text_batches
 
 BATCH_ROWS = 2_000_000
@@ -107,9 +107,10 @@ class Table:
     def _json(self, names: list[str], batch_bytes: int) -> Iterator[TableBatch]:
         schema = {name: self.schema[name] for name in names}
         for batch in text_batches(self.file.path, batch_bytes, self.text.encoding, fixed=self.fixed):
-            rows = json_rows(batch.lines["text"], schema).alias("row")
-            malformed = pl.when(pl.col("row").is_null()).then(pl.lit(NOT_JSON)).alias(MALFORMED)
-            frame = pl.DataFrame([rows, batch.lines["number"].alias(LINE)]).with_columns(malformed)
+            lines = batch.lines["text"]
+            rows = json_rows(lines, schema).alias("row")
+            malformed = unread_lines(lines, rows, schema).alias(MALFORMED)
+            frame = pl.DataFrame([rows, batch.lines["number"].alias(LINE), malformed])
             yield TableBatch(frame.unnest("row"), batch.unterminated)
 
     def _parquet(self, names: list[str], batch_rows: int) -> Iterator[TableBatch]:

@@ -75,13 +75,6 @@ class TimeColumn:
         times = _filled(times, text, _extended)
         return _filled(times, text, _any_iso)
 
-    def other_unit(self, column: pl.Expr, kind: pl.DataType) -> pl.Expr:
-        """Whether values, of a type, are numbers in another unit; true or false."""
-        if _is_timestamp(kind):
-            return pl.lit(False)
-        text = column.str.strip_chars() if kind == pl.String else column
-        return (unit_of(text.cast(pl.Float64, strict=False)) != self.unit).fill_null(False)
-
     def described(self, sample: pl.Series) -> str:
         """How some times are read, in words."""
         if self.form is not None:
@@ -101,6 +94,13 @@ class TimeColumn:
         inside = pl.when((unit_of(number) == self.unit) | (number == 0)).then(number)
         scaled = (inside * int(scale) if scale >= 1 else inside // 1000).round().cast(pl.Int64, strict=False)
         return numbers.to_frame("number").select(scaled).to_series()
+
+
+def as_number(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    """Values of a type that times may have, as Float64; null where one is no number."""
+    if _is_timestamp(kind):
+        return pl.lit(None, pl.Float64)
+    return (column.str.strip_chars() if kind == pl.String else column).cast(pl.Float64, strict=False)
 
 
 def unit_of(number: pl.Expr) -> pl.Expr:

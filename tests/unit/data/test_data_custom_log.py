@@ -96,7 +96,8 @@ def test_times(write, scratch, text, microseconds):
         ("1,2,inf", "time (column 'time') is neither a number of seconds nor an ISO timestamp: 'inf'"),
         (
             "1,2,1511544070000000",
-            "time (column 'time') is not in seconds as 3 is (log.csv:2): '1511544070000000'",
+            "time (column 'time') is a number of microseconds; expected seconds, as 3 is (log.csv:2): "
+            "'1511544070000000'",
         ),
         ("1,2,2017-13-45", "time (column 'time') is neither a number of seconds nor an ISO timestamp: '2017-13-45'"),
     ],

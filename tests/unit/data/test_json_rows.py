@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import polars as pl
 import pytest
@@ -50,12 +51,47 @@ def test_json_sessions_and_bad_lines(write, scratch):
     assert log.rows.select("user", "item", "time").collect().rows() == [("a", 1, 5_000_000), ("a", 2, 6_000_000)]
     assert log.counts.bad_examples == (
         "log.jsonl:3 (lists of different lengths)",
-        "log.jsonl:4 (no JSON object, or a value of another type than in the first lines)",
+        "log.jsonl:4 (no JSON object)",
     )
     assert log.conversions == ("1 rows have empty lists, and so no behaviours",)
     with pytest.raises(DataError, match=r"is a JSON array; expected one object a line: jq -c"):
         read_log([write("a.json", json.dumps(lines))], LogColumns(), scratch)
     assert json_schema(['{"a": 1}', "x", '{"a": [1], "b": null}']) == {"a": pl.List(pl.String), "b": pl.String()}
+
+
+@pytest.mark.parametrize(
+    ("item", "reason", "advice"),
+    [
+        (
+            [3],
+            "a list in column 'item', which has none in the first lines",
+            "write a list in each line, or in none",
+        ),
+        (
+            {"id": 3},
+            "an object or a nested list in column 'item'; expected numbers or text",
+            "take the values out of the objects, as jq -c '.item = .item.id' does",
+        ),
+        ([[3]], "an object or a nested list in column 'item'; expected numbers or text", "take the values out"),
+        (float("nan"), "no JSON object", "see --help"),  # Python writes it so, and JSON has no such number
+    ],
+)
+def test_json_values_of_another_type_name_their_column(write, scratch, item, reason, advice):
+    """The first lines, by which columns are of lists or not, are a thousand."""
+    lines = [{"user": row % 7, "item": 1 + row % 5, "time": row + 3} for row in range(1_000)]
+    text = "\n".join(map(json.dumps, [*lines, *({**line, "item": item} for line in lines[:500])])) + "\n"
+    place = re.escape(f"500 of 1,500 rows are bad (33.3%; at most 1.0% may be): 500 {reason}. First: log.jsonl:1001; ")
+    with pytest.raises(DataError, match=place + ".* wrong way[:;] " + re.escape(advice)):
+        read_log([write("log.jsonl", text)], LogColumns(), scratch)
+    assert read_log([write("log.jsonl", text)], LogColumns(), scratch, max_bad_share=0.5).counts.bad == 500
+
+
+def test_lists_of_lists_are_told_from_lists(write, scratch):
+    lines = [{"user": 1, "item": [1, 2], "time": [3, 4]}, {"user": 1, "item": [1, [2]], "time": [3, 4]}]
+    text = "\n".join(map(json.dumps, lines)) + "\n"
+    log = read_log([write("log.jsonl", text)], LogColumns(), scratch, max_bad_share=0.5)
+    said = "log.jsonl:2 (an object or a nested list in column 'item'; expected numbers or text)"
+    assert log.counts.bad_examples == (said,)
 
 
 def test_exploding_keeps_the_order():

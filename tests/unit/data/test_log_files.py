@@ -186,8 +186,9 @@ def test_what_was_found_is_printed_and_in_the_manifest(tmp_path):
 
 REFUSED = {
     ("latin1.csv", ()): r"3,000 of 3,000 rows are bad.*damaged text, or in another encoding.*latin1.csv:2 .*--encoding",
-    ("time_mixed_s_ms.csv", ()): r"1,500 time .* is not in seconds as 1569888000 is \(time_mixed_s_ms.csv:2\). "
-    r"First: time_mixed_s_ms.csv:3 \('1569888037000'\)",
+    ("time_mixed_s_ms.csv", ()): r"1,500 time .* is a number of milliseconds; expected seconds, as 1569888000 is "
+    r"\(time_mixed_s_ms.csv:2\). First: time_mixed_s_ms.csv:3 \('1569888037000'\).* in the wrong way: write all times "
+    r"in one unit, or as text such as 2024-01-31T12:30:00Z$",
     (
         "item_uuid.csv",
         ("--item-ids", "number"),

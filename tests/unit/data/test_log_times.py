@@ -112,3 +112,60 @@ def test_times_by_format(write, scratch):
         read_log([log], LogColumns(), scratch, rules=LogRules(time_format="%Y"))
     with pytest.raises(ConfigError, match=r"time format .* can't be used"):
         TimeColumn("t", form="%Q")
+
+
+ISO, MILLISECONDS = "2024-01-01T00:00:00Z", 1704067200000
+
+
+def test_numbers_of_another_unit_after_text(write, scratch):
+    """Numbers after the sample are read as seconds, if the sample has none; the message says why."""
+    text = write("a.csv", HEADER + f"1,2,{ISO}\n" * 10)
+    numbers = write("b.csv", HEADER + f"1,2,{MILLISECONDS}\n1,2,{MILLISECONDS // 1000}\n")
+    log = read_log([text, numbers], LogColumns(), scratch, max_bad_share=0.1)
+    assert log.counts.bad_examples == (
+        "b.csv:2 (time (column 'time') is a number of milliseconds; expected seconds, as the first rows have no "
+        f"numbers but times such as {ISO} (a.csv:2): '{MILLISECONDS}')",
+    )
+    assert log.rows.collect()["time"].to_list() == [MILLISECONDS * 1000] * 11
+
+
+def test_numbers_of_another_unit_after_timestamps(tmp_path, scratch):
+    moments = pl.Series("time", [MILLISECONDS]).cast(pl.Datetime("ms"))
+    pl.DataFrame({"user": 1, "item": 2, "time": moments}).write_parquet(tmp_path / "a.parquet")
+    pl.DataFrame({"user": 1, "item": 2, "time": [MILLISECONDS]}).write_parquet(tmp_path / "b.parquet")
+    with pytest.raises(
+        DataError,
+        match=r"1 time \(column 'time'\) is a number of milliseconds; expected seconds, as the first rows have no "
+        r"numbers but times such as 2024-01-01 00:00:00 \(a.parquet:1\). "
+        rf"First: b.parquet:1 \('{MILLISECONDS}'\).* write all times in one unit",
+    ):
+        read_log([tmp_path], LogColumns(), scratch)
+
+
+def test_text_beside_numbers_is_read_in_their_unit(write, scratch):
+    for name, written in (("a.csv", f"1,2,{ISO}\n1,2,{MILLISECONDS}\n"), ("b.csv", f"1,2,{MILLISECONDS}\n1,2,{ISO}\n")):
+        log = read_log([write(name, HEADER + written)], LogColumns(), scratch)
+        assert log.rows.collect()["time"].to_list() == [MILLISECONDS * 1000] * 2
+        assert log.settings["found"]["time"].startswith("milliseconds since 1970 and ISO 8601 text, from 2024-01-01")
+
+
+def test_the_unit_is_found_in_the_first_file_with_rows(write, scratch):
+    files = [write("a.csv", HEADER), write("b.csv", HEADER + f"1,2,{MILLISECONDS}\n")]
+    assert read_log(files, LogColumns(), scratch).rows.collect()["time"].to_list() == [MILLISECONDS * 1000]
+
+
+def test_dates_as_numbers_beside_other_times_are_refused(write, scratch):
+    """As seconds since 1970 they would be days of August 1970."""
+    log = write("log.csv", HEADER + f"1,2,{ISO}\n" * 9 + "1,2,20240131\n")
+    with pytest.raises(
+        DataError,
+        match=r"time \(column 'time'\) has dates that are written as numbers, such as 20240131 \(log.csv:11\), and "
+        rf"others such as {ISO} \(log.csv:2\); write all of them in one way, such as 2024-01-31$",
+    ):
+        read_log([log], LogColumns(), scratch)
+
+
+def test_a_type_without_times_names_the_column(tmp_path, scratch):
+    pl.DataFrame({"user": 1, "item": 2, "at": [True]}).write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(DataError, match="column 'at' has type Boolean; expected numbers, timestamps or text as times"):
+        read_log([tmp_path / "log.parquet"], LogColumns(time="at"), scratch)
