@@ -69,6 +69,7 @@ def serve(
             min=1,
             help="With --steps one or two: how many processes search side by side. Default: one for each core, as far "
             "as their weights take little memory.",
+            envvar="NANN_INSTANCES",
             show_default=False,
         ),
     ] = None,

@@ -31,7 +31,7 @@ CLIENTS = (1, 16)
 _BLOCK_WINDOW_S = 1.0
 """Of a block: short, so that the two servers alternate quickly."""
 _STOP_TIMEOUT_S = 60
-_STEPS = "NANN_STEPS"
+_FORM_VARIABLES = {"NANN_STEPS", "NANN_INSTANCES"}
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _serving(nann: Sequence[str], bundle: Path, folder: Path, *options: str) -> 
     ports = ("--http-port", http, "--grpc-port", grpc, "--metrics-port", metrics)
     files = ("--bundle", bundle.absolute(), "--repository", folder / "repository", "--log-file", folder / "log")
     command = [*nann, "serve", "--json", *map(str, (*files, *ports)), *options]
-    environment = {name: value for name, value in os.environ.items() if name != _STEPS}
+    environment = {name: value for name, value in os.environ.items() if name not in _FORM_VARIABLES}
     with (folder / "words").open("w+") as words:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=words, text=True, env=environment)
         try:

@@ -20,8 +20,8 @@ from ..version_folder import EMBEDDED, ONE, SEPARATE, STEPS, TWO
 from .control import ModelControl
 
 AUTO = "auto"
-STEPS_VARIABLE = "NANN_STEPS"
-"""Environment variable with the choice of `nann serve --steps`."""
+STEPS_VARIABLE, INSTANCES_VARIABLE = "NANN_STEPS", "NANN_INSTANCES"
+"""Environment variables with the choices of `nann serve --steps` and `--instances`."""
 _WORDS = {
     ONE: "one process does all of a request, the scorer too",
     TWO: "one process does all of a request but the scorer, which it calls",
@@ -51,8 +51,8 @@ def chosen_steps(asked: str, target: str, gpu: bool, instances: int | None = Non
     steps = asked if asked != AUTO else ONE if target == EMBEDDED and not gpu else SEPARATE
     if instances is not None and steps == SEPARATE:
         raise ConfigError(
-            f"--instances is {instances}, and steps are {steps}; it is of --steps {ONE} and {TWO}: here instance_group "
-            "in config.pbtxt of beam_retrieval says it"
+            f"--instances or {INSTANCES_VARIABLE} is {instances}, and steps are {steps}; it is of --steps {ONE} "
+            f"and {TWO}: here instance_group in config.pbtxt of beam_retrieval says it"
         )
     why = "" if asked != AUTO or steps == SEPARATE else ": no GPU is here"
     return steps, f"steps {steps} ({_WORDS[steps]}){why}"

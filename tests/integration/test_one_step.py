@@ -211,3 +211,14 @@ def test_steps_that_do_not_fit_the_target(live_bundle_path, tmp_path):
     )
     assert refused.code == 2
     assert "--steps one runs the user encoder with onnxruntime in the process of the search" in refused.stderr
+
+
+def test_instances_by_the_variable(live_bundle_path, tmp_path, monkeypatch):
+    monkeypatch.setenv("NANN_INSTANCES", "2")
+    refused = nann("serve", "--bundle", live_bundle_path, "--repository", tmp_path, "--steps", "separate")
+    assert refused.code == 2
+    assert "--instances or NANN_INSTANCES is 2, and steps are separate" in refused.stderr
+    monkeypatch.setenv("NANN_INSTANCES", "0")
+    assert "NANN_INSTANCES" in nann("serve", "--bundle", live_bundle_path, "--repository", tmp_path).stderr
+    monkeypatch.setenv("NANN_INSTANCES", "")  # as a container has it whose operator sets nothing
+    assert "none is not a bundle" in nann("serve", "--bundle", tmp_path / "none", "--repository", tmp_path).stderr

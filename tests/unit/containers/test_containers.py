@@ -186,7 +186,7 @@ def test_the_variables_that_servers_get_are_read_by_our_code(compose):
 def test_the_servers_get_the_variables_of_the_commands_options(compose):
     command = typer.main.get_command(app).commands["serve"]
     variables = {option.envvar for option in command.params if option.envvar}
-    assert {"NANN_STEPS", "NANN_ENGINE"} <= variables
+    assert {"NANN_STEPS", "NANN_INSTANCES", "NANN_ENGINE"} <= variables
     for name in SERVERS:
         assert variables <= compose["services"][name]["environment"].keys()
 

@@ -35,7 +35,9 @@ def test_what_has_no_place_is_refused():
             chosen_steps(steps, "torch", False)
     with pytest.raises(ConfigError, match=r"--steps or NANN_STEPS is 'three'; expected one, two, separate or auto"):
         chosen_steps("three", "embedded", False)
-    with pytest.raises(ConfigError, match=r"--instances is 2, and steps are separate; it is of --steps one and two"):
+    with pytest.raises(
+        ConfigError, match=r"--instances or NANN_INSTANCES is 2, and steps are separate; it is of --steps one and two"
+    ):
         chosen_steps("auto", "torch", False, 2)
 
 
