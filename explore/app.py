@@ -99,6 +99,7 @@ class _Answers:
         self._explorer = explorer
         self.routes: tuple[tuple[str, str, Callable[[Request], Awaitable[Any]]], ...] = (
             ("about", "GET", lambda _: explorer.about()),
+            ("filters", "GET", lambda _: explorer.filters()),
             ("status", "GET", lambda _: explorer.status()),
             ("health", "GET", lambda _: explorer.health()),
             ("random-user", "GET", lambda _: explorer.random_user()),

@@ -96,9 +96,12 @@ class Explorer:
     async def about(self) -> dict[str, Any]:
         """The bundle, the dials' ranges and defaults, and where the server is."""
         about = await asyncio.to_thread(self._corpus.about)
-        filters = await asyncio.to_thread(self._named_filters)
         test_users = self._people is not None
-        return {**about, "filters": filters, "server": vars(self.addresses), "test_users": test_users}
+        return {**about, "filters": await self.filters(), "server": vars(self.addresses), "test_users": test_users}
+
+    async def filters(self) -> dict[str, str | None]:
+        """The filters' texts by name, as they are now: an operator may set some at any time."""
+        return await asyncio.to_thread(self._named_filters)
 
     async def status(self) -> dict[str, Any]:
         """Whether the server is ready, and answers from this page's bundle."""

@@ -1,5 +1,6 @@
 /** Which items may be shown: conditions that the builder writes as the filter's text, and the text itself. */
 
+import { get } from "./api.js";
 import { $, el, later, renew } from "./dom.js";
 import { changed, onChange, state } from "./state.js";
 
@@ -99,7 +100,8 @@ export function showFilterMistake(message) {
 const mistake = (id) => el("p", { id: `${id}-wrong`, class: "wrong", role: "alert", hidden: true });
 
 /** The filter with a name: one of those that are known here, or another that the server may know. */
-function named(filters) {
+function named() {
+  let filters = {};
   const about = el("p", { id: "filter-name-about", class: "quiet" });
   const input = el("input", {
     id: "filter-name",
@@ -108,15 +110,14 @@ function named(filters) {
     autocomplete: "off",
     spellcheck: "false",
     maxlength: 100,
-    placeholder: Object.keys(filters).length
-      ? `one of ${Object.keys(filters).length}, or another`
-      : "a name that the server knows",
     "aria-describedby": "filter-name-about filter-name-wrong",
   });
+  const describe = (name) => {
+    about.textContent = Object.hasOwn(filters, name) ? (filters[name] ?? "a list of items") : "";
+  };
   const take = () => {
     const name = input.value.trim();
-    const isKnown = Object.hasOwn(filters, name);
-    about.textContent = isKnown ? (filters[name] ?? "a list of items") : "";
+    describe(name);
     if (name === state.filterName) return;
     state.filterName = name;
     changed("search");
@@ -125,11 +126,17 @@ function named(filters) {
   input.addEventListener("input", () => (!input.value || Object.hasOwn(filters, input.value)) && take());
   input.addEventListener("change", take);
   input.addEventListener("keydown", (event) => event.key === "Enter" && take());
-  const listed = el(
-    "datalist",
-    { id: "filter-names" },
-    ...Object.keys(filters).map((value) => el("option", { value })),
-  );
+  const listed = el("datalist", { id: "filter-names" });
+  const show = (found) => {
+    filters = found;
+    const names = Object.keys(filters);
+    input.placeholder = names.length ? `one of ${names.length}, or another` : "a name that the server knows";
+    listed.replaceChildren(...names.map((value) => el("option", { value })));
+    describe(state.filterName);
+  };
+  show(state.about.filters);
+  // The operator may have set others since. If the page's server has ended, the next question says so.
+  input.addEventListener("focus", () => get("filters").then(show, () => {}));
   return el(
     "div",
     { class: "named-filter" },
@@ -142,7 +149,7 @@ function named(filters) {
 }
 
 export function startFilters() {
-  const { attributes, filters } = state.about;
+  const { attributes } = state.about;
   const text = el("textarea", {
     id: "filter",
     "aria-label": "Filter, as text",
@@ -166,7 +173,7 @@ export function startFilters() {
   text.addEventListener("change", () => set(text.value));
   const parts = [];
   if (attributes.length) parts.push(builder(attributes, write));
-  parts.push(text, mistake("filter"), named(filters));
+  parts.push(text, mistake("filter"), named());
   const exclude = el("input", {
     type: "checkbox",
     id: "exclude",

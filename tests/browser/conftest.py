@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support import live_bundle
@@ -30,11 +31,23 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="session")
-def page(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the server, with its repository."""
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="session")
+def operator(folder: Path) -> NamedFilters:
+    """The filters that the server's operator has named."""
+    filters = NamedFilters.of_repository(folder / "repository")
+    filters.set("cheap", "price < 5")
+    return filters
+
+
+@pytest.fixture(scope="session")
+def page(bundle: Bundle, folder: Path, operator: NamedFilters) -> Iterator[Page]:
     """The page beside a live server with a store of histories."""
-    folder = tmp_path_factory.mktemp("server")
     store = str(write_store(folder / "histories"))
-    NamedFilters.of_repository(folder / "repository").set("cheap", "price < 5")
     with own_server(bundle.path, folder, admin_key=None, histories=store) as server:
         addresses = Addresses(server.grpc_url, server.http_url, server.metrics_url)
         known = {"histories": store, "repository": folder / "repository"}

@@ -58,6 +58,26 @@ def test_a_filter_with_a_name_is_asked_for_and_copied(asked, client):
     assert asked.is_hidden("#filter-name-wrong")
 
 
+def test_names_that_an_operator_sets_meanwhile_are_found(asked, client, operator):
+    operator.set("dear", "price > 20")
+    try:
+        asked.focus("#filter-name")
+        until(asked, "document.querySelector('#filter-names option[value=dear]') !== null")
+        assert asked.get_attribute("#filter-name", "placeholder") == "one of 3, or another"
+        asked.fill("#filter-name", "dear")  # known, so it is taken as it is typed
+        answers(asked, 2)
+        assert asked.inner_text("#filter-name-about") == "price > 20"
+        result = client.retrieve([int(IDS[1234]), int(IDS[300])], filter="price > 20")
+        assert IDS[listed(asked)].tolist() == result.item_ids[0].tolist()
+    finally:
+        operator.remove("dear")
+    asked.fill("#filter-name", "")
+    answers(asked, 3)
+    asked.focus("#filter")
+    asked.focus("#filter-name")
+    until(asked, "document.querySelector('#filter-names option[value=dear]') === null")
+
+
 def test_where_nothing_may_be_shown_no_figure_is_waited_for(asked):
     asked.fill("#filter", "price < 0")
     answers(asked, 2)

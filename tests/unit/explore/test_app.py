@@ -126,6 +126,8 @@ def test_an_operators_filters_are_known_from_the_repository(bundle, tmp_path):
         question = {"items": [30], "parameters": {"filter_name": "listed"}}
         compared = page.post("/api/compare", {"question": question, "answer": [7], "evaluations": 1})[2]
         assert compared["exhaustive"]["ranks"] == [1], "as it is now"
+        filters.set("later", "price > 5")
+        assert page.get("/api/filters")[2] == {**named, "later": "price > 5"}
 
 
 @pytest.mark.parametrize(
