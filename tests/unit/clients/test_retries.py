@@ -98,7 +98,7 @@ def test_retries_end_with_the_timeout(open_client, nobody, protocol):
         start_s = time.monotonic()
         with pytest.raises(ServerUnavailable, match=f"no retrieval server answers at {nobody}"):
             client.retrieve([1])
-        assert 0.2 < time.monotonic() - start_s < 2
+        assert 0.2 < time.monotonic() - start_s < 5
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
@@ -160,7 +160,7 @@ def test_a_cancelled_task_does_not_cancel_its_request_on_the_server():
     answer = service.ModelInfer
 
     def slow(request, context):
-        time.sleep(0.5)
+        time.sleep(2)
         answered.append(context.is_active())
         return answer(request, context)
 
@@ -174,7 +174,7 @@ def test_a_cancelled_task_does_not_cancel_its_request_on_the_server():
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert time.monotonic() - start_s < 0.2
+            assert time.monotonic() - start_s < 1
         assert answered == [True], "the client waits for it before it closes"
 
     with running(service) as url:
