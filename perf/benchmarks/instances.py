@@ -36,6 +36,7 @@ WORDS = {
     "two": "2 instances, 2 cores",
     "one_core_in_process": "1 instance, 1 core, scorer in process",
     "two_in_process": "2 instances, 2 cores, scorer in process",
+    "one_core_of_one_step": "1 instance, 1 core, --steps one",
     "one_step": "1 instance, 2 cores, --steps one",
     "two_of_one_step": "2 instances, 2 cores, --steps one",
 }
@@ -58,6 +59,7 @@ def deployments() -> dict[str, Deployment]:
         "two": Deployment(2, 1, both),
         "one_core_in_process": Deployment(1, 1, both[:1], "in_process"),
         "two_in_process": Deployment(2, 1, both, "in_process"),
+        "one_core_of_one_step": Deployment(1, 1, both[:1], steps=ONE),
         "one_step": Deployment(1, 1, both, steps=ONE),
         "two_of_one_step": Deployment(2, 1, both, steps=ONE),
     }
@@ -82,6 +84,7 @@ def run(settings: BenchSettings, say: Say) -> Json:
         "items": asked.bundle.item_count,
         "servers": servers,
         "two_instances_over_one": servers["two"]["qps"] / servers["one_core"]["qps"],
+        "two_processes_over_one": servers["two_of_one_step"]["qps"] / servers["one_core_of_one_step"]["qps"],
         "engine_two_processes_over_one": engine,
         "extra_instance_pss_mb": more,
     }
@@ -161,9 +164,10 @@ def _markdown(result: Json) -> str:
         "throughput. perf_analyzer runs on the server's cores. An instance is one of beam_retrieval and one of scorer."
         f"\n\n{table(header, rows)}\n\n"
         f"Two instances on two cores answer {result['two_instances_over_one']:.2f} times as many requests as one on "
-        f"one core. The scorer alone, without server and search, makes {result['engine_two_processes_over_one']:.2f} "
-        "times as many calls in two processes on these cores as in one. That is about the most that a second core "
-        "can give.\n\n"
+        f"one core; with --steps one, as `nann serve` chooses without a GPU, {result['two_processes_over_one']:.2f} "
+        "times. The scorer alone, without server and search, makes "
+        f"{result['engine_two_processes_over_one']:.2f} times as many calls in two processes on these cores as in "
+        "one. That is about the most that a second core can give.\n\n"
         f"A further instance takes {sum(more.values()):,.0f} MB (PSS: shared pages count once): {memory}."
     )
 
@@ -187,6 +191,7 @@ def _plot(result: Json, path: Path) -> None:
 def _headline(result: Json) -> dict[str, Json]:
     return {
         "two_instances_over_one": result["two_instances_over_one"],
+        "two_processes_over_one": result["two_processes_over_one"],
         "extra_instance_pss_mb": sum(result["extra_instance_pss_mb"].values()),
     }
 
