@@ -266,18 +266,18 @@ class Explorer:
         person = replay.person(asked)
         every, shown = replay.every_score(person), replay.shown(person)
         exact, usual = exhaustive(every, shown), cascade(every, shown, evaluations)
-        served = np.array(answer, np.int32)
+        # Asked for, not come: an answer that is too short misses items too.
+        served, top_k = np.array(answer, np.int32), person.params.top_k
         return {
-            "exhaustive": self._listed(exact, every.deep, exact, served),
-            "cascade": None if usual is None else self._listed(usual, every.deep, exact, served),
+            "exhaustive": self._listed(exact, every.deep, exact, served, top_k),
+            "cascade": None if usual is None else self._listed(usual, every.deep, exact, served, top_k),
             "milliseconds": 1e3 * (time.perf_counter() - start_s),
         }
 
     def _listed(
-        self, ranked: RankedList, scores: Float32Array, exact: RankedList, served: Int32Array
+        self, ranked: RankedList, scores: Float32Array, exact: RankedList, served: Int32Array, top_k: int
     ) -> dict[str, Any]:
-        """A list's first K items, the places of the answer's K items in it, and coverage of the exact K."""
-        top_k = len(served)
+        """A list's first K items, the places of the answer's items in it, and coverage of the exact K."""
         best = ranked.items[:top_k]
         described = self._corpus.described(best.tolist())
         return {

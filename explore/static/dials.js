@@ -1,7 +1,7 @@
 /** The search's dials, each beside its tuned value. */
 
 import { $, el } from "./dom.js";
-import { changed, state, tuned } from "./state.js";
+import { changed, state, topK, tuned } from "./state.js";
 
 const WORDS = {
   top_k: "Items to return",
@@ -17,13 +17,12 @@ const STEPS = 1000;
 function range(name) {
   const { bounds } = state.about;
   const base = tuned();
-  const topK = state.dials.top_k ?? base.top_k;
   const last = (values) => values[values.length - 1];
   switch (name) {
     case "top_k":
       return [base.top_k, 1, bounds.max_top_k];
     case "ef":
-      return [Math.max(last(base.ef), topK), topK, bounds.max_ef];
+      return [Math.max(last(base.ef), topK()), topK(), bounds.max_ef];
     case "rounds":
       return [last(base.rounds), 0, Math.min(10, bounds.max_rounds)];
     case "seeds":
@@ -67,8 +66,12 @@ function dial(name) {
   const number = el("input", { type: "number", id: `number-${name}`, "aria-label": `${WORDS[name]}, as a number` });
   const reset = el("button", { type: "button", class: "tuned", onclick: () => set(name, range(name)[0]) });
   slider.addEventListener("input", () => {
-    const [, low, high] = range(name);
-    set(name, linear ? Number(slider.value) : toValue(Number(slider.value), low, high));
+    const [base, low, high] = range(name);
+    const [place, now] = [Number(slider.value), state.dials[name] ?? base];
+    let value = linear ? place : toValue(place, low, high);
+    // A key's step is less than one where numbers are small.
+    if (value === now && !slider.matches(":active")) value += Math.sign(place - toPlace(now, low, high));
+    set(name, value);
   });
   number.addEventListener("change", () => set(name, number.value === "" ? range(name)[0] : Number(number.value)));
   const show = () => {

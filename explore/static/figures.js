@@ -15,8 +15,8 @@ let now = {};
 const render = () => $("figures").replaceChildren(...parts());
 
 /**
- * Takes over what is known of the answer: `answer`, `compared`, `stages`, of the tuned search `tuned`; `unexplained` if
- * no more will be known.
+ * Takes over what is known of the answer: `answer`, how many items could have come (`wanted`), `compared`, `stages`, of
+ * the tuned search `tuned`; `unexplained` if no more will be known.
  */
 export function showFigures(known) {
   now = known.answer ? { ...known } : { ...now, ...known };
@@ -44,8 +44,7 @@ const waited = () => (now.unexplained ? "–" : "…");
 
 function parts() {
   if (!now.answer) return [];
-  const { answer, compared, tuned } = now;
-  const k = answer.items.length;
+  const { answer, wanted, compared, tuned } = now;
   const coverage = compared?.exhaustive.answer_coverage;
   const cascade = compared?.cascade?.coverage;
   const beside = (text) =>
@@ -66,7 +65,7 @@ function parts() {
       "From this page's server to the answer and back",
     ),
     figure(
-      `Coverage@${k}`,
+      `Coverage@${wanted}`,
       share(coverage),
       "",
       beside((other) => share(other.coverage)),
@@ -80,7 +79,7 @@ function parts() {
       "The same of two-sided vectors and re-ranking, with as many evaluations",
     ),
   ];
-  if (now.person && k) made.push(hits());
+  if (now.person && wanted) made.push(hits());
   if (now.stages) made.push(stages());
   return made;
 }

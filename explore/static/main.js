@@ -8,7 +8,7 @@ import { hideFigures, showFigures } from "./figures.js";
 import { startHealth } from "./health.js";
 import { startPeople } from "./people.js";
 import { hideAnswer, markRow, showAnswer, showComparison, showOwn, whenFocused } from "./results.js";
-import { isAsked, isFiltered, onChange, question, state, tunedQuestion } from "./state.js";
+import { isAsked, isFiltered, onChange, question, state, topK, tunedQuestion } from "./state.js";
 import { startTheme } from "./theme.js";
 import { hideWalk, pointAt, redrawWalk, showWalk, startWalk, whenPointed } from "./walk.js";
 
@@ -51,6 +51,9 @@ function nothingAsked() {
   for (const id of ["copy-curl", "copy-python"]) $(id).disabled = true;
 }
 
+/** How many items could have come. */
+const wanted = (answer) => Math.min(topK(), answer.matching);
+
 /** What the answer itself says that a reader must know. */
 function remarks(answer) {
   const said = [];
@@ -60,6 +63,8 @@ function remarks(answer) {
   if (state.userId !== null && answer.stored === 0)
     said.push(`The store knows no behaviours of user “${state.userId}”: these are the answers for a new user.`);
   if (answer.unknown) said.push(`${count(answer.unknown)} items of the history are unknown to the model.`);
+  if (answer.items.length < wanted(answer))
+    said.push(`The search found ${count(answer.items.length)} of the ${count(wanted(answer))} items asked for.`);
   if (isFiltered()) said.push(`${count(answer.matching)} items may be shown.`);
   return said.join(" ");
 }
@@ -102,7 +107,7 @@ async function ask() {
   notice(remarks(answer) || null);
   showAnswer(answer);
   const tuned = tunedQuestion();
-  showFigures({ answer, tuned: tuned === null ? undefined : null, person: state.person });
+  showFigures({ answer, wanted: wanted(answer), tuned: tuned === null ? undefined : null, person: state.person });
   for (const id of ["copy-curl", "copy-python"]) $(id).disabled = false;
   await painted();
   document.body.dataset.paintedMs = (performance.now() - start).toFixed(1);

@@ -24,6 +24,9 @@ export function tuned() {
   return search[chosen] ?? { top_k: Math.min(search[entry].top_k, state.about.items), ef: [0], rounds: [0] };
 }
 
+/** How many items are asked for. */
+export const topK = () => state.dials.top_k ?? tuned().top_k;
+
 /** Whether there are items that may not be shown. */
 export const isFiltered = () => Object.keys(conditions()).length > 0 || state.excluded.length > 0;
 
@@ -54,10 +57,9 @@ export function question() {
   return { ...who(), parameters: { ...asked, ...conditions() } };
 }
 
-/** The same question with the tuned search; null if that is what is asked anyway. */
+/** The same question, for as many items, with the tuned search; null if that is what is asked anyway. */
 export function tunedQuestion() {
   const differs = Object.keys(state.dials).some((name) => name !== "top_k");
   if (!differs && (state.entry === null || state.entry === state.about.entry)) return null;
-  const topK = state.dials.top_k ? { top_k: state.dials.top_k } : {};
-  return { ...who(), parameters: { ...topK, ...conditions() } };
+  return { ...who(), parameters: { top_k: topK(), ...conditions() } };
 }

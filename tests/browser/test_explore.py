@@ -119,6 +119,25 @@ def test_another_entry_has_dials_of_its_own(asked, client):
     assert IDS[listed(asked)].tolist() == result.item_ids[0].tolist()
 
 
+def test_an_answer_that_is_too_short_misses_what_it_lacks(asked, client, bundle):
+    asked.click("label:has(input[value=seeds])")
+    answers(asked, 2)
+    for number, (name, value) in enumerate({"rounds": 0, "seeds": 1}.items()):
+        asked.fill(f"#number-{name}", str(value))
+        asked.press(f"#number-{name}", "Enter")
+        answers(asked, 3 + number)
+    explained(asked)
+    result = client.retrieve([int(IDS[1234]), int(IDS[300])], entry="seeds", seeds=1, rounds=0)
+    found = np.flatnonzero(np.isin(IDS, result.item_ids[0])).tolist()
+    assert sorted(listed(asked)) == found
+    assert 0 < len(found) < 20
+    assert f"The search found {len(found)} of the 20 items asked for." in asked.inner_text("#notice")
+    exact = by_score(bundle, [1234, 300])[:20]
+    assert f"Coverage@20\n\n{np.isin(exact, found).mean():.1%}" in asked.inner_text("#figures")
+    asked.click("label:has(input[value=exhaustive])")
+    assert listed(asked) == exact
+
+
 def test_copies_run(asked):
     asked.click("#copy-python")
     asked.wait_for_selector("text=Copied")

@@ -38,6 +38,17 @@ def test_the_keyboard_gets_through_the_list_and_past_it(asked):
     assert asked.evaluate("document.activeElement.id") == "search"
 
 
+def test_an_arrow_key_moves_a_dial_where_its_numbers_are_small(asked):
+    asked.fill("#number-top_k", "5")
+    asked.press("#number-top_k", "Enter")
+    answers(asked, 2)
+    asked.focus("#dial-top_k")
+    for answered, (key, value) in enumerate({"ArrowRight": "6", "ArrowLeft": "5", "ArrowDown": "4"}.items()):
+        asked.keyboard.press(key)
+        assert asked.input_value("#number-top_k") == value
+        answers(asked, 3 + answered)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1600, 1000, 400])
 def test_nothing_bars_people(tab, page, scheme, width):
