@@ -92,6 +92,10 @@ class AsyncRetrievalClient:
         """As `RetrievalClient.bundle_id`."""
         return await self._carry_out(self._conversation.bundle_id())
 
+    async def bundle_identity(self) -> str | None:
+        """As `RetrievalClient.bundle_identity`."""
+        return await self._carry_out(self._conversation.bundle_identity())
+
     async def id_kind(self) -> IdKind:
         """As `RetrievalClient.id_kind`."""
         return await self._carry_out(self._conversation.id_kind())

@@ -131,6 +131,10 @@ class RetrievalClient:
         """
         return self._carry_out(self._conversation.bundle_id())
 
+    def bundle_identity(self) -> str | None:
+        """As `bundle_id`, the `identity` of the bundle, which changes with its recommended search too."""
+        return self._carry_out(self._conversation.bundle_identity())
+
     def id_kind(self) -> IdKind:
         """The kind of the server's item ids (`nann.item_ids`): numbers or text. It is asked for once.
 

@@ -21,7 +21,7 @@ from nann.errors import (
 )
 from nann.item_ids import KINDS, NUMBERS, IdKind
 from nann.search_params import SearchOptions, check_names
-from nann.signature import BUNDLE_SETTING, ID_KIND_SETTING
+from nann.signature import BUNDLE_SETTING, ID_KIND_SETTING, IDENTITY_SETTING
 
 from ._addresses import Addresses, Attempts
 from ._codec import InferRequest, RetrievalResult, decode_result, encode_request, join, split
@@ -118,6 +118,10 @@ class Conversation:
     def bundle_id(self) -> Steps[str | None]:
         """Those of `RetrievalClient.bundle_id`."""
         return (yield from self.settings()).get(BUNDLE_SETTING)
+
+    def bundle_identity(self) -> Steps[str | None]:
+        """Those of `RetrievalClient.bundle_identity`."""
+        return (yield from self.settings()).get(IDENTITY_SETTING)
 
     def id_kind(self) -> Steps[IdKind]:
         """Those of `RetrievalClient.id_kind`."""

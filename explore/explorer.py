@@ -104,13 +104,15 @@ class Explorer:
         return await asyncio.to_thread(self._named_filters)
 
     async def status(self) -> dict[str, Any]:
-        """Whether the server is ready, and answers from this page's bundle."""
+        """Whether the server is ready, and answers from this page's bundle, with the search that it recommends."""
         client = self._opened()
-        ready, serves = False, None
+        bundle, ready, serves, identity = self._corpus.bundle, False, None, None
         with suppress(NannError):
             ready = await client.is_ready()
             serves = await client.bundle_id() if ready else None
-        return {"ready": ready, "serves": serves, "same_bundle": serves in (None, self._corpus.bundle.bundle_id)}
+            identity = await client.bundle_identity() if ready else None
+        same, same_search = serves in (None, bundle.bundle_id), identity in (None, bundle.identity)
+        return {"ready": ready, "serves": serves, "same_bundle": same, "same_search": same and same_search}
 
     async def found(self, text: str, limit: int) -> list[dict[str, Any]]:
         """Items by name, as typed so far."""

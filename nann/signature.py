@@ -218,6 +218,8 @@ ITEM_ID_TENSORS = (BEHAVIOR_ITEM_IDS, EXCLUDE_ITEM_IDS, ALLOW_ITEM_IDS, ITEM_IDS
 
 BUNDLE_SETTING = "bundle"
 """Parameter in the served ensemble's configuration: the bundle_id of the bundle that answers."""
+IDENTITY_SETTING = "bundle_identity"
+"""Another: its identity, which differs where the same files have another recommended search."""
 ID_KIND_SETTING = "item_id_kind"
 """Another: the kind of its item ids, by its name in `nann.item_ids`."""
 

@@ -164,6 +164,8 @@ async function watch() {
     const status = await get("status");
     if (status.ready && !status.same_bundle)
       other = ` · the server answers from another bundle, ${status.serves}: start again with that one`;
+    else if (status.ready && !status.same_search)
+      other = " · the server's copy of this bundle is tuned otherwise: start again with that one";
     shown.dataset.state = status.ready ? "ready" : "away";
     shown.lastChild.textContent = status.ready
       ? `answers at ${state.about.server.grpc}`

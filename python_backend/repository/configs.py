@@ -25,6 +25,7 @@ from nann.signature import (
     ENSEMBLE,
     FEATURE_TRANSFORM,
     ID_KIND_SETTING,
+    IDENTITY_SETTING,
     ITEM_ID_TENSORS,
     SCORER,
     USER_ENCODER,
@@ -233,7 +234,8 @@ def pin_ensemble(repository: Path, version: int) -> None:
         raise ConfigError(f"{source} has no step with `{_LATEST}`; restore it, since nann sets the versions")
     bundle = bundle_of(repository, version)
     made = f"\n# Made from ../config.pbtxt.\nversion_policy {{ specific {{ versions: [ {version} ] }} }}\n"
-    for setting, value in ((BUNDLE_SETTING, bundle.bundle_id), (ID_KIND_SETTING, bundle.id_kind.name)):
+    said = ((BUNDLE_SETTING, bundle.bundle_id), (IDENTITY_SETTING, bundle.identity))
+    for setting, value in (*said, (ID_KIND_SETTING, bundle.id_kind.name)):
         made += f'parameters {{ key: "{setting}" value {{ string_value: "{value}" }} }}\n'
     one_step = source.parent / "additions" / _ONE_STEP_FILE
     one_step_text = without_blocks(text, "ensemble_scheduling") + "\n" + one_step.read_text(encoding="utf-8")

@@ -74,3 +74,12 @@ def test_an_overloaded_server_is_asked_again(tab, bundle, tmp_path):
         assert len(fake.requests) == 3
         tab.wait_for_selector("text=Of the server's items 9 may be shown, of those known here 4,000")
         assert "the server answers from another bundle, another" in tab.inner_text("#corpus")
+
+
+def test_a_server_with_another_search_of_the_same_files_is_told_apart(tab, bundle, tmp_path):
+    fake = FakeServer(settings=settings_of(bundle) | {"bundle_identity": bundle.identity})
+    with asking(tab, bundle, tmp_path, fake):
+        tab.wait_for_selector("#server[data-state=ready]")
+        assert tab.inner_text("#corpus") == f"4,000 items · bundle {bundle.bundle_id}"
+        fake.settings["bundle_identity"] = "tuned and deployed"
+        tab.wait_for_selector("#corpus:has-text('copy of this bundle is tuned otherwise: start again')")

@@ -111,7 +111,7 @@ def test_a_missing_certificate_is_said(live_bundle_path, tmp_path):
 def test_it_starts_a_server_and_stops_it(live_bundle_path, tmp_path):
     with exploring(live_bundle_path, tmp_path, "--no-open") as printed:
         assert asked(printed["url"], "status") == {
-            "ready": True, "serves": asked(printed["url"], "about")["bundle"], "same_bundle": True,
+            "ready": True, "serves": asked(printed["url"], "about")["bundle"], "same_bundle": True, "same_search": True,
         }  # fmt: skip
     host, port = printed["grpc"].split(":")
     with pytest.raises(ConnectionRefusedError), socket.create_connection((host, int(port)), timeout=5):

@@ -160,7 +160,7 @@ def test_what_is_not_there_is_said(page):
         "no test users are known; start `nann explore` with --data"
     )
     assert "no metrics at 127.0.0.1:1" in page.get("/api/health")[2]["message"]
-    assert page.get("/api/status")[2] == {"ready": False, "serves": None, "same_bundle": True}
+    assert page.get("/api/status")[2] == {"ready": False, "serves": None, "same_bundle": True, "same_search": True}
     assert page.get("/api/nothing")[0] == 404
     assert page.get("/static/../app.py")[0] == 404
 
@@ -173,7 +173,8 @@ def test_a_server_that_refuses_is_told_from_one_that_is_away(bundle, tmp_path):
     with running(server) as address, explored(bundle, tmp_path, Addresses(address, *[NOWHERE.http] * 2)) as page:
         status, _, refusal = page.post("/api/query", {"items": [3]})
         assert (status, refusal["kind"]) == (429, "overloaded"), json.dumps(refusal)
-        assert page.get("/api/status")[2] == {"ready": True, "serves": "abc", "same_bundle": False}
+        found = page.get("/api/status")[2]
+        assert found == {"ready": True, "serves": "abc", "same_bundle": False, "same_search": False}
         status, _, answer = page.post("/api/query", {"items": [3]})
         assert status == 200
         assert answer["items"] == [{"item": None, "id": "7", "name": "7", "attributes": {}, "score": 1.0}], (
