@@ -9,8 +9,8 @@ from typing import Any
 from nann.errors import RequestError
 from nann.search_params import SearchOptions, check_names
 
-MAX_ITEMS = 1_000
-"""The longest history, and the most exclusions, that the page sends."""
+MAX_ITEMS = 10_000
+"""The longest history, and the most exclusions, that the page sends: those that the server takes."""
 _KEYS = ("items", "user_id", "profile", "excluded", "parameters")
 
 

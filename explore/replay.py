@@ -12,7 +12,7 @@ from nann import item_sets
 from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle
 from nann.errors import RequestError
 from nann.filters import NamedFilters
-from nann.histories import Histories, ids_of_kind
+from nann.histories import HISTORY_LIMIT, Histories, ids_of_kind
 from nann.item_ids import Ids
 from nann.kernels import BoolArray
 from nann.request_conditions import RequestConditions
@@ -130,7 +130,7 @@ class Replay:
             )
 
     def _history(self, asked: Asked) -> tuple[Ids, tuple[int, ...] | None]:
-        """`[1, L]` external ids, and the stored profile."""
+        """`[1, L]` external ids, and the stored profile, as the server takes them."""
         kind = self._bundle.id_kind
         own = kind.row(kind.plain(self._bundle.item_ids[list(asked.items)]))
         if asked.user_id is None:
@@ -143,6 +143,8 @@ class Replay:
         (found,) = self._histories.read([asked.user_id.encode()])
         if found is None:
             return own, None
-        stored = ids_of_kind(kind, found.item_ids)[None]
-        profile = None if found.profile is None else tuple(found.profile.tolist())
+        stored = ids_of_kind(kind, found.item_ids[-HISTORY_LIMIT:])[None]
+        profile = None
+        if found.profile is not None and 0 < len(self._bundle.features.profile_sizes) == len(found.profile):
+            profile = tuple(found.profile.tolist())
         return np.concatenate([stored, own], axis=1), profile

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from support import live_bundle
+from support.history_events import events_of
 from support.reference import OfflineEnsemble
 from support.stored_users import HISTORIES, write_store
 
@@ -18,6 +19,7 @@ from nann.explore.asked import Asked, options_of
 from nann.explore.comparison import cascade, exhaustive
 from nann.explore.replay import Replay
 from nann.histories import FileHistories
+from nann.histories.file_histories import write_histories
 from nann.signature import PADDING_ITEM
 
 ITEMS = (20, 300, 1234)
@@ -141,6 +143,16 @@ def test_a_user_of_the_store(replay, bundle):
     assert person.ids[0].tolist() == [*HISTORIES["17"], own]
     known = replay.person(Asked((), "nobody"))
     assert (known.batch.own_items == PADDING_ITEM).all()
+
+
+def test_what_a_store_has_beyond_what_the_server_takes_is_left(bundle, tmp_path):
+    """More behaviours than the server reads of a user, and a profile where the model knows none."""
+    items = bundle.item_ids[:1200].tolist()
+    write_histories(tmp_path / "h", events_of({b"17": list(enumerate(items))}, [[1]]), limit=2000)
+    replay = Replay(bundle, FileHistories(tmp_path / "h"))
+    assert replay.person(Asked((1234,), "17")).ids[0].tolist() == [*items[-1000:], bundle.item_ids[1234]]
+    person = replay.person(Asked((), "17", options=options_of({"exclude_history": True})))
+    assert np.flatnonzero(~replay.shown(person)).tolist() == list(range(200, 1200))
 
 
 def test_without_a_store_a_user_can_not_be_explained(bundle):
