@@ -178,6 +178,7 @@ export function startPeople() {
   $("search").addEventListener("input", search);
   $("search").addEventListener("blur", () => open(false));
   $("search").addEventListener("keydown", (event) => {
+    if (event.isComposing) return; // the keys are those of an input method, as for Japanese
     if (event.key === "ArrowDown") move(1);
     else if (event.key === "ArrowUp") move(-1);
     else if (event.key === "Escape") open(false);

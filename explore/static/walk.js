@@ -334,7 +334,8 @@ export async function startWalk() {
   });
   box.addEventListener("blur", hideTip);
   box.addEventListener("keydown", (event) => {
-    if (!walk?.rounds.length || !(event.key in KEYS)) return;
+    const ofBrowser = event.ctrlKey || event.metaKey || event.altKey; // its zoom, or back to the page before
+    if (ofBrowser || !walk?.rounds.length || !(event.key in KEYS)) return;
     event.preventDefault();
     KEYS[event.key]();
   });

@@ -38,6 +38,23 @@ def test_the_keyboard_gets_through_the_list_and_past_it(asked):
     assert asked.evaluate("document.activeElement.id") == "search"
 
 
+def test_keys_of_the_browser_and_of_input_methods_stay_theirs(asked):
+    shown = asked.inner_text("#player output")
+    press = """([id, key, more]) => {
+      const event = new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true, ...more });
+      return document.getElementById(id).dispatchEvent(event);
+    }"""
+    for held in ("ctrlKey", "metaKey", "altKey"):
+        for key in ("+", "-", "0", "ArrowLeft"):
+            assert asked.evaluate(press, ["picture", key, {held: True}]), (held, key)
+    assert asked.inner_text("#player output") == shown
+    assert not asked.evaluate(press, ["picture", "ArrowLeft", {}])
+    asked.fill("#search", "item 5")
+    asked.wait_for_selector("#found li[role=option]:not(.none)")
+    assert asked.evaluate(press, ["search", "Enter", {"isComposing": True}])
+    assert asked.is_visible("#found"), "what was typed is no choice yet"
+
+
 def test_an_arrow_key_moves_a_dial_where_its_numbers_are_small(asked):
     asked.fill("#number-top_k", "5")
     asked.press("#number-top_k", "Enter")
