@@ -81,7 +81,7 @@ class Attributes:
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
 def _offered(column: Column) -> dict[str, Any]:

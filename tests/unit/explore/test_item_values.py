@@ -31,6 +31,12 @@ def test_every_item_has_the_values_that_it_was_given(attributes):
         assert shown == {name: text(value) for name, value in values.items() if value not in (None, [])}
 
 
+def test_a_number_is_shown_with_all_its_digits():
+    prices = [1234567.89, 12345.67, 2.0, 0.1, 1e9]
+    shown = Attributes(catalogue_of({"price": prices}, len(prices)).columns).of(np.arange(len(prices), dtype=np.int32))
+    assert [each["price"] for each in shown] == ["1234567.89", "12345.67", "2", "0.1", "1000000000"]
+
+
 def test_the_builder_is_offered_types_values_and_ranges(attributes):
     schema = {each.pop("name"): each for each in attributes.schema()}
     assert schema["department"] == {
