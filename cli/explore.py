@@ -190,7 +190,7 @@ def _server(
     if url is not None or trust is not None or ready:
         if not ready:
             console.print(f"no server answers at {joined} yet{'' if trust is None else ', over TLS'}")
-        host = joined.rpartition(":")[0]
+        host = joined.partition(",")[0].strip().rpartition(":")[0]  # of several servers the first
         yield Addresses(joined, http_url or f"{host}:{_HTTP_PORT}", metrics_url or f"{host}:{_METRICS_PORT}")
         return
     console.print(f"no server at {joined}: starting `nann serve`")

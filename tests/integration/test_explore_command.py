@@ -48,6 +48,13 @@ def test_it_joins_a_server(server, live_bundle_path, tmp_path):
     assert server.pid is not None, "a server that was joined goes on"
 
 
+def test_of_several_servers_the_first_ones_metrics_are_read(server, live_bundle_path, tmp_path):
+    (nobodys,) = free_ports(1)
+    with exploring(live_bundle_path, tmp_path, "--url", f"{server.grpc_url}, localhost:{nobodys}") as printed:
+        assert [printed[name].rpartition(":")[0] for name in ("http", "metrics")] == ["127.0.0.1"] * 2
+        assert asked(printed["url"], "status")["ready"]
+
+
 @pytest.fixture(scope="module")
 def secured(live_bundle_path, tmp_path_factory):
     """A server with TLS in both directions, whose operator has named a filter, and the options of its clients."""
