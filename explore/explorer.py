@@ -252,7 +252,7 @@ class Explorer:
         items = np.union1d(walk.items, own).astype(np.int32)
         return {
             "entry": person.params.entry,
-            "walked": len(walk.rounds) > 1 or (person.batch.blocked is None and person.params.entry != "all"),
+            "walked": walk.walked,
             "matching": int(walk.result.items_matching[0]),
             "rounds": [each.to_json() for each in walk.rounds],
             "own": own.tolist(),

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from nann.beam_search import RoundTrace, beam_search
+from nann.conditions import Conditions
 from nann.graph import HnswGraph
 from nann.kernels import NATIVE, Int32Array
 from nann.scorer import Float32Array, Scorer
 from nann.search_input import SearchIndex, UserBatch
 from nann.search_params import SearchParams
 from nann.search_result import SearchResult
+from nann.search_start import Plan
 from nann.signature import PADDING_ITEM
 from nann.stage_clock import StageClock
 
@@ -53,11 +55,13 @@ class Walk:
     Attributes:
         rounds: in their order.
         result: of the search.
+        walked: False: all items that may be shown were scored, or the best of a scan of them.
         stages_ms: milliseconds by stage (`nann.stage_clock.STAGES`), and `total`.
     """
 
     rounds: Sequence[Round]
     result: SearchResult
+    walked: bool
     stages_ms: dict[str, float]
 
     @property
@@ -79,7 +83,14 @@ def traced_walk(index: SearchIndex, scorer: Scorer, user: UserBatch, params: Sea
     for trace, scored in zip(traces, recorder.calls, strict=True):
         rounds.append(_round(index.graph, rounds[-1] if rounds else None, trace, scored))
     stages = {stage: spent / 1e6 for stage, spent in clock.elapsed_ns.items()}
-    return Walk(rounds, result, {**stages, "total": total_ns / 1e6})
+    return Walk(rounds, result, _is_walk(index, user, params), {**stages, "total": total_ns / 1e6})
+
+
+def _is_walk(index: SearchIndex, user: UserBatch, params: SearchParams) -> bool:
+    conditions = Conditions.of(user, index.item_count, NATIVE, index.graph.item_count)
+    heeded = conditions if conditions is not None and conditions.hindered.any() else None
+    plan = Plan.of(params, 1, index, heeded)
+    return not (plan.every[0] or plan.scanned[0])
 
 
 def _round(graph: HnswGraph, before: Round | None, trace: RoundTrace, scored: Int32Array) -> Round:

@@ -98,6 +98,7 @@ def test_a_walk_is_explained_without_a_server(page):
         ({}, True, None),
         ({"exclude_history": True}, True, None),
         ({"entry": "seeds", "exclude_history": True}, False, None),  # so few items are scanned by the light score
+        ({"entry": "seeds", "seeds": 20, "seed_ef": 20, "rounds": 0, "exclude_history": True}, True, None),
         ({"entry": "seeds", "filter": 'tag = "adult"'}, False, 80),
         ({"entry": "seeds", "filter": "price < -1"}, False, 0),
         ({"entry": "all"}, False, live_bundle.ITEMS),
