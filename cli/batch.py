@@ -150,7 +150,7 @@ def _answering(
         from .batch_served import BLOCK, ServedAnswers
 
         with ServedAnswers(options=options, **served) as servers:
-            job: dict[str, Any] = {"bundle_id": servers.bundle_id, "search": None}
+            job: dict[str, Any] = {**servers.bundle._asdict(), "search": None}
             yield _Answering(servers.id_kind, job, BLOCK, servers.answers, servers.check)
         return
     from ..training.batch.answers import USER_BLOCK, BundleAnswers, SearchedBundle

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from nann.errors import ConfigError, NannError, ServerError, ServerOverloaded, ServerUnavailable
 from nann.item_ids import IdKind
@@ -27,6 +27,16 @@ _BUSY_WAIT_S, _BUSY_S = 0.5, 600.0
 """How long to wait where the servers are overloaded before a request is sent again, and all in all."""
 
 
+class ServedBundle(NamedTuple):
+    """A bundle as a server names it; its identity differs where the same files have another recommended search."""
+
+    bundle_id: str | None
+    identity: str | None
+
+    def __str__(self) -> str:
+        return f"{self.bundle_id}" if self.identity is None else f"{self.bundle_id} (identity {self.identity})"
+
+
 class ServedAnswers:
     """Servers of one bundle; a context manager.
 
@@ -42,7 +52,7 @@ class ServedAnswers:
     does not name its bundle.
 
     Attributes:
-        bundle_id: of the bundle.
+        bundle: which they answer from.
         id_kind: of its item ids.
     """
 
@@ -76,16 +86,16 @@ class ServedAnswers:
 
     def check(self) -> None:
         """Raises ServerError if a server answers from another bundle by now."""
-        bundle_id = self._common_bundle()
-        if bundle_id != self.bundle_id:
+        bundle = self._common_bundle()
+        if bundle != self.bundle:
             raise ServerError(
-                f"the servers answer from bundle {bundle_id}, and answered from {self.bundle_id} before; the parts of "
+                f"the servers answer from bundle {bundle}, and answered from {self.bundle} before; the parts of "
                 "that one are kept: give another folder for the new one"
             )
 
     def __enter__(self) -> ServedAnswers:
         try:
-            self.bundle_id = self._common_bundle()
+            self.bundle = self._common_bundle()
             self.id_kind: IdKind = self._wait_for(self._client.id_kind())
         except BaseException:
             self.__exit__()
@@ -126,23 +136,23 @@ class ServedAnswers:
             )
         return Answers(found.item_ids, found.scores, int(found.unknown_items.sum()))
 
-    def _common_bundle(self) -> str:
+    def _common_bundle(self) -> ServedBundle:
         answers = self._wait_for(self._ask_each())
         found = {answer: address for address, answer in answers.items() if not isinstance(answer, NannError)}
         if not found:
             raise next(answer for answer in answers.values() if isinstance(answer, NannError))
         if len(found) > 1:
-            shown = ", ".join(f"{address} {bundle_id}" for bundle_id, address in found.items())
+            shown = ", ".join(f"{address} {bundle}" for bundle, address in found.items())
             raise ConfigError(f"the servers answer from different bundles: {shown}; deploy the same one to all")
-        (bundle_id,) = found
-        if bundle_id is None:
+        (bundle,) = found
+        if bundle.bundle_id is None:
             raise ServerError("the server does not say which bundle it serves; start it with `nann serve`")
-        return bundle_id
+        return bundle
 
-    async def _ask_each(self) -> dict[str, str | NannError | None]:
-        async def ask(client: AsyncRetrievalClient) -> str | NannError | None:
+    async def _ask_each(self) -> dict[str, ServedBundle | NannError]:
+        async def ask(client: AsyncRetrievalClient) -> ServedBundle | NannError:
             try:
-                return await client.bundle_id()
+                return ServedBundle(await client.bundle_id(), await client.bundle_identity())
             except ServerUnavailable as error:
                 return error
 

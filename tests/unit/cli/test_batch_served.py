@@ -48,17 +48,25 @@ def test_servers_that_stay_busy_end_the_job(opened, monkeypatch):
         list(opened(FakeServer([BUSY] * 9, settings=NUMBERS)).answers(BLOCKS))
 
 
-def test_another_bundle_in_the_meantime_ends_the_job(opened):
-    service = FakeServer(settings=dict(NUMBERS))
+def test_another_bundle_or_search_in_the_meantime_ends_the_job(opened):
+    service = FakeServer(settings={**NUMBERS, "bundle_identity": "1"})
     served = opened(service)
     served.check()
+    service.settings["bundle_identity"] = "2"
+    with pytest.raises(
+        ServerError, match=r"from bundle abc \(identity 2\), and answered from abc \(identity 1\) before"
+    ):
+        served.check()
+    del service.settings["bundle_identity"]
     service.settings["bundle"] = "def"
-    with pytest.raises(ServerError, match="the servers answer from bundle def, and answered from abc before"):
+    with pytest.raises(ServerError, match="the servers answer from bundle def, and answered from abc "):
         served.check()
 
 
 def test_servers_must_have_one_bundle_and_say_which(opened):
     with pytest.raises(ConfigError, match=r"from different bundles: .* abc, .* def; deploy the same one to all"):
         opened(FakeServer(settings=NUMBERS), FakeServer(settings={**NUMBERS, "bundle": "def"}))
+    with pytest.raises(ConfigError, match=r"from different bundles: .* abc, .* abc \(identity 2\); deploy"):
+        opened(FakeServer(settings=NUMBERS), FakeServer(settings={**NUMBERS, "bundle_identity": "2"}))
     with pytest.raises(ServerError, match="the server does not say which bundle it serves; start it with `nann serve`"):
         opened(FakeServer(settings={}))
