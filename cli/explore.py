@@ -120,7 +120,7 @@ def explore(
         _interrupted_by_sigterm(),
         suppress(KeyboardInterrupt),
     ):
-        corpus = _corpus(bundle, cache)  # before a server is waited for: it takes a moment too
+        corpus, data = _corpus(bundle, cache), _data_set(data)  # before a server is waited for: it takes a moment too
         options = _serve_options(repository, bundle, histories)
         with _server(url, http_url, metrics_url, trust, options) as addresses:
             explorer = _explorer(addresses, trust, corpus, repository, data)
@@ -225,6 +225,18 @@ def _corpus(bundle: Path, cache: Path) -> Corpus:
     return Corpus(Bundle.open(bundle, ()), cache)  # the server verifies the files that it answers from
 
 
+def _data_set(path: Path | None) -> Path | None:
+    """That of the test users, if there is one. What is wrong with it is said now rather than in the page."""
+    if path is None and not DEFAULT_DATA.is_dir():
+        return None
+    find_package("polars")
+    from ..training.data.prepared import read_manifest
+
+    found = DEFAULT_DATA if path is None else path
+    read_manifest(found)
+    return found
+
+
 def _explorer(addresses: Addresses, trust: Tls | None, corpus: Corpus, repository: Path, data: Path | None) -> Explorer:
     from nann.filters import NamedFilters
 
@@ -245,8 +257,4 @@ def _explorer(addresses: Addresses, trust: Tls | None, corpus: Corpus, repositor
         assert data is not None
         return HeldOutUsers(data, corpus.bundle)
 
-    if data is None and DEFAULT_DATA.is_dir():
-        data = DEFAULT_DATA
-    if data is not None:
-        find_package("polars")  # said now rather than in the page
     return Explorer(addresses, corpus, replay, None if data is None else people, trust=trust, operator=operator)

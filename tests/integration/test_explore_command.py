@@ -115,6 +115,11 @@ def test_a_missing_certificate_is_said(live_bundle_path, tmp_path):
     assert "url is 'http://h:1'; expected host:port without a scheme" in refused(*given, "--url", "http://h:1")
 
 
+def test_a_folder_that_is_no_data_set_is_said_before_a_server_is_started(live_bundle_path, tmp_path):
+    given = ("explore", "--bundle", live_bundle_path, "--cache", tmp_path, "--port", 0)
+    assert f"{tmp_path} is no prepared data set" in refused(*given, "--data", tmp_path)
+
+
 def test_it_starts_a_server_and_stops_it(live_bundle_path, tmp_path):
     with exploring(live_bundle_path, tmp_path, "--no-open") as printed:
         assert asked(printed["url"], "status") == {
