@@ -252,7 +252,7 @@ class Explorer:
         items = np.union1d(walk.items, own).astype(np.int32)
         return {
             "entry": person.params.entry,
-            "walked": walk.walked,
+            "walked": replay.walks(person),
             "matching": int(walk.result.items_matching[0]),
             "rounds": [each.to_json() for each in walk.rounds],
             "own": own.tolist(),

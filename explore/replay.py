@@ -12,9 +12,9 @@ from nann import item_sets
 from nann.bundle import SCORER_FILE, USER_ENCODER_FILE, Bundle
 from nann.errors import RequestError
 from nann.filters import NamedFilters
-from nann.histories import HISTORY_LIMIT, Histories, ids_of_kind
+from nann.histories import HISTORY_LIMIT, Histories, StoredRows
 from nann.item_ids import Ids
-from nann.kernels import BoolArray
+from nann.kernels import BoolArray, Int64Array
 from nann.request_conditions import RequestConditions
 from nann.search_input import UserBatch
 from nann.search_params import SearchParams
@@ -25,7 +25,7 @@ from nann.threads import core_count
 from ..python_backend.engines.onnx_model import EmbeddedScorer, OnnxModel
 from .asked import Asked
 from .comparison import EveryScore
-from .walk import Walk, traced_walk
+from .walk import Walk, traced_walk, walks
 
 _KEPT_USERS = 4
 """Users whose scores of all items are kept: a dial that moves asks for the same user again."""
@@ -82,8 +82,7 @@ class Replay:
         """
         self._check_name(asked.options.filter_name)
         ids, stored_profile = self._history(asked)
-        given = asked.profile if asked.profile is not None else stored_profile
-        codes = None if given is None else np.array([given], np.int64)
+        codes = stored_profile if asked.profile is None else np.array([asked.profile], np.int64)
         features = self._bundle.features
         behaviors, _ = features.behaviors(ids)
         profile = features.profile(codes, 1)
@@ -100,6 +99,10 @@ class Replay:
         with self._one:
             walks = [traced_walk(self._bundle.index, self._scorer, person.batch, person.params) for _ in range(_WALKS)]
         return min(walks, key=lambda walk: walk.stages_ms["total"])
+
+    def walks(self, person: Person) -> bool:
+        """See `nann.explore.walk.walks`."""
+        return walks(self._bundle.index, person.batch, person.params)
 
     def every_score(self, person: Person) -> EveryScore:
         """The user's scores of all items; kept for the users that came last."""
@@ -129,8 +132,8 @@ class Replay:
                 "holds what its operator has named"
             )
 
-    def _history(self, asked: Asked) -> tuple[Ids, tuple[int, ...] | None]:
-        """`[1, L]` external ids, and the stored profile, as the server takes them."""
+    def _history(self, asked: Asked) -> tuple[Ids, Int64Array | None]:
+        """`[1, L]` external ids, and the codes of the stored profile, `int64[1, P]`, as the server takes them."""
         kind = self._bundle.id_kind
         own = kind.row(kind.plain(self._bundle.item_ids[list(asked.items)]))
         if asked.user_id is None:
@@ -140,11 +143,6 @@ class Replay:
                 f"the history of user {asked.user_id!r} can't be read here; start `nann explore` with the server's "
                 "--repository, whose store it then asks too"
             )
-        (found,) = self._histories.read([asked.user_id.encode()])
-        if found is None:
-            return own, None
-        stored = ids_of_kind(kind, found.item_ids[-HISTORY_LIMIT:])[None]
-        profile = None
-        if found.profile is not None and 0 < len(self._bundle.features.profile_sizes) == len(found.profile):
-            profile = tuple(found.profile.tolist())
-        return np.concatenate([stored, own], axis=1), profile
+        stored = StoredRows(self._histories.read([asked.user_id.encode()]), np.zeros(1, np.bool_))
+        width = len(self._bundle.features.profile_sizes)
+        return stored.before(own, kind, HISTORY_LIMIT), stored.profile(width)

@@ -55,19 +55,24 @@ class Walk:
     Attributes:
         rounds: in their order.
         result: of the search.
-        walked: False: all items that may be shown were scored, or the best of a scan of them.
         stages_ms: milliseconds by stage (`nann.stage_clock.STAGES`), and `total`.
     """
 
     rounds: Sequence[Round]
     result: SearchResult
-    walked: bool
     stages_ms: dict[str, float]
 
     @property
     def items(self) -> Int32Array:
         """`int32[V]`, all items that the walk scored, ascending."""
         return np.asarray(np.unique(np.concatenate([np.zeros(0, np.int32), *(each.scored for each in self.rounds)])))
+
+
+def walks(index: SearchIndex, user: UserBatch, params: SearchParams) -> bool:
+    """Whether a search walks; False: it scores all items that may be shown, or the best of a scan of them."""
+    conditions = Conditions.of(user, index.item_count, NATIVE, index.graph.item_count)
+    plan = Plan.of(params, len(user), index, conditions)
+    return not (plan.every[0] or plan.scanned[0])
 
 
 def traced_walk(index: SearchIndex, scorer: Scorer, user: UserBatch, params: SearchParams) -> Walk:
@@ -83,14 +88,7 @@ def traced_walk(index: SearchIndex, scorer: Scorer, user: UserBatch, params: Sea
     for trace, scored in zip(traces, recorder.calls, strict=True):
         rounds.append(_round(index.graph, rounds[-1] if rounds else None, trace, scored))
     stages = {stage: spent / 1e6 for stage, spent in clock.elapsed_ns.items()}
-    return Walk(rounds, result, _is_walk(index, user, params), {**stages, "total": total_ns / 1e6})
-
-
-def _is_walk(index: SearchIndex, user: UserBatch, params: SearchParams) -> bool:
-    conditions = Conditions.of(user, index.item_count, NATIVE, index.graph.item_count)
-    heeded = conditions if conditions is not None and conditions.hindered.any() else None
-    plan = Plan.of(params, 1, index, heeded)
-    return not (plan.every[0] or plan.scanned[0])
+    return Walk(rounds, result, {**stages, "total": total_ns / 1e6})
 
 
 def _round(graph: HnswGraph, before: Round | None, trace: RoundTrace, scored: Int32Array) -> Round:

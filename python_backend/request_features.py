@@ -18,6 +18,7 @@ import numpy.typing as npt
 from nann.bundle import Bundle, feature_file_names
 from nann.errors import RequestError
 from nann.features import FeatureTransform
+from nann.histories import StoredRows
 from nann.item_ids import Ids
 from nann.kernels import Int64Array
 from nann.search_requests import arrived_ns, excludes_history, request_key
@@ -39,7 +40,7 @@ from nann.signature import (
 
 from .histories.guarded import GuardedHistories
 from .histories.opening import open_histories, recorded_address
-from .histories.stored_rows import StoredRows, stored_rows
+from .histories.stored_rows import stored_rows
 from .origin import Origin
 from .settings import config_int
 from .tensors import log_warning, read_optional_tensor, read_parameters

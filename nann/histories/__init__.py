@@ -3,6 +3,7 @@
 from .events import NO_EVENTS, Events, merged
 from .file_histories import FileHistories, is_histories
 from .history import HISTORY_LIMIT, Histories, UserHistory, ids_of_kind
+from .stored_rows import StoredRows
 
 __all__ = [
     "HISTORY_LIMIT",
@@ -10,6 +11,7 @@ __all__ = [
     "Events",
     "FileHistories",
     "Histories",
+    "StoredRows",
     "UserHistory",
     "ids_of_kind",
     "is_histories",

@@ -9,9 +9,8 @@ from support.cli_commands import nann
 from support.redis_server import running_redis
 
 from nann.features import FeatureTransform
-from nann.histories import FileHistories
+from nann.histories import FileHistories, StoredRows
 from nann.python_backend.histories.opening import open_histories
-from nann.python_backend.histories.stored_rows import StoredRows
 from nann.training.data.prepared import PreparedData
 
 LENGTH = 12
