@@ -19,6 +19,7 @@ import numpy as np
 from nann.errors import ConfigError, ServerError
 
 from ...python_backend.server.ports import free_ports
+from ...python_backend.server.served_form import INSTANCES_VARIABLE, STEPS_VARIABLE
 from ...training.reports.text import percent, table
 from ..benchmark import Benchmark, BenchSettings, Json, Say
 from ..corpora.asked_users import AskedUsers, asked_users
@@ -31,7 +32,6 @@ CLIENTS = (1, 16)
 _BLOCK_WINDOW_S = 1.0
 """Of a block: short, so that the two servers alternate quickly."""
 _STOP_TIMEOUT_S = 60
-_FORM_VARIABLES = {"NANN_STEPS", "NANN_INSTANCES"}
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,9 @@ def _serving(nann: Sequence[str], bundle: Path, folder: Path, *options: str) -> 
     ports = ("--http-port", http, "--grpc-port", grpc, "--metrics-port", metrics)
     files = ("--bundle", bundle.absolute(), "--repository", folder / "repository", "--log-file", folder / "log")
     command = [*nann, "serve", "--json", *map(str, (*files, *ports)), *options]
-    environment = {name: value for name, value in os.environ.items() if name not in _FORM_VARIABLES}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in (STEPS_VARIABLE, INSTANCES_VARIABLE)
+    }
     with (folder / "words").open("w+") as words:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=words, text=True, env=environment)
         try:

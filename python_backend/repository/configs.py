@@ -234,8 +234,12 @@ def pin_ensemble(repository: Path, version: int) -> None:
         raise ConfigError(f"{source} has no step with `{_LATEST}`; restore it, since nann sets the versions")
     bundle = bundle_of(repository, version)
     made = f"\n# Made from ../config.pbtxt.\nversion_policy {{ specific {{ versions: [ {version} ] }} }}\n"
-    said = ((BUNDLE_SETTING, bundle.bundle_id), (IDENTITY_SETTING, bundle.identity))
-    for setting, value in (*said, (ID_KIND_SETTING, bundle.id_kind.name)):
+    settings = {
+        BUNDLE_SETTING: bundle.bundle_id,
+        IDENTITY_SETTING: bundle.identity,
+        ID_KIND_SETTING: bundle.id_kind.name,
+    }
+    for setting, value in settings.items():
         made += f'parameters {{ key: "{setting}" value {{ string_value: "{value}" }} }}\n'
     one_step = source.parent / "additions" / _ONE_STEP_FILE
     one_step_text = without_blocks(text, "ensemble_scheduling") + "\n" + one_step.read_text(encoding="utf-8")
