@@ -98,7 +98,7 @@ def test_retries_end_with_the_timeout(open_client, nobody, protocol):
         start_s = time.monotonic()
         with pytest.raises(ServerUnavailable, match=f"no retrieval server answers at {nobody}"):
             client.retrieve([1])
-        assert 0.2 < time.monotonic() - start_s < 5
+        assert 0.2 < time.monotonic() - start_s < 2
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
