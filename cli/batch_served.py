@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nann.errors import ConfigError, NannError, ServerError, ServerOverloaded, ServerUnavailable
 from nann.item_ids import IdKind
@@ -13,7 +13,7 @@ from nann.search_params import SearchOptions
 from nann.shape_grid import MAX_BATCH_SIZE
 from nann.signature import STATUS_COMPLETE, STATUS_NAMES
 
-from ..clients import AsyncRetrievalClient, Tls
+from ..clients import AsyncRetrievalClient, ServedBundle, Tls
 
 if TYPE_CHECKING:
     from ..training.batch.answers import Answers
@@ -25,16 +25,6 @@ _PRIORITY = 3
 """Bulk jobs wait behind what people ask."""
 _BUSY_WAIT_S, _BUSY_S = 0.5, 600.0
 """How long to wait where the servers are overloaded before a request is sent again, and all in all."""
-
-
-class ServedBundle(NamedTuple):
-    """A bundle as a server names it; its identity differs where the same files have another recommended search."""
-
-    bundle_id: str | None
-    identity: str | None
-
-    def __str__(self) -> str:
-        return f"{self.bundle_id}" if self.identity is None else f"{self.bundle_id} (identity {self.identity})"
 
 
 class ServedAnswers:
@@ -152,7 +142,7 @@ class ServedAnswers:
     async def _ask_each(self) -> dict[str, ServedBundle | NannError]:
         async def ask(client: AsyncRetrievalClient) -> ServedBundle | NannError:
             try:
-                return ServedBundle(await client.bundle_id(), await client.bundle_identity())
+                return await client.served_bundle()
             except ServerUnavailable as error:
                 return error
 

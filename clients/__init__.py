@@ -6,7 +6,7 @@ from nann.search_params import SearchOptions
 from ._async_client import AsyncRetrievalClient
 from ._client import RetrievalClient
 from ._codec import InferRequest, RetrievalResult
-from ._conversation import DEFAULT_TIMEOUT_S
+from ._conversation import DEFAULT_TIMEOUT_S, ServedBundle
 from ._tls import Tls
 from ._transport import PROTOCOLS, AsyncTransport, Transport
 
@@ -19,6 +19,7 @@ __all__ = [
     "RetrievalClient",
     "RetrievalResult",
     "SearchOptions",
+    "ServedBundle",
     "Tls",
     "Transport",
     "where",

@@ -12,7 +12,7 @@ from nann.search_params import SearchOptions
 
 from ._addresses import parse_addresses
 from ._codec import RetrievalResult
-from ._conversation import DEFAULT_TIMEOUT_S, Conversation, Steps, T, Wait
+from ._conversation import DEFAULT_TIMEOUT_S, Conversation, ServedBundle, Steps, T, Wait
 from ._rows import ItemIds, UserIds
 from ._tls import Tls
 from ._transport import AsyncTransport, open_async_transport
@@ -90,11 +90,11 @@ class AsyncRetrievalClient:
 
     async def bundle_id(self) -> str | None:
         """As `RetrievalClient.bundle_id`."""
-        return await self._carry_out(self._conversation.bundle_id())
+        return (await self.served_bundle()).bundle_id
 
-    async def bundle_identity(self) -> str | None:
-        """As `RetrievalClient.bundle_identity`."""
-        return await self._carry_out(self._conversation.bundle_identity())
+    async def served_bundle(self) -> ServedBundle:
+        """As `RetrievalClient.served_bundle`."""
+        return await self._carry_out(self._conversation.served_bundle())
 
     async def id_kind(self) -> IdKind:
         """As `RetrievalClient.id_kind`."""

@@ -12,7 +12,7 @@ from nann.search_params import SearchOptions
 
 from ._addresses import parse_addresses
 from ._codec import RetrievalResult
-from ._conversation import DEFAULT_TIMEOUT_S, Conversation, Steps, T, Wait
+from ._conversation import DEFAULT_TIMEOUT_S, Conversation, ServedBundle, Steps, T, Wait
 from ._rows import ItemIds, UserIds
 from ._tls import Tls
 from ._transport import Transport, open_transport
@@ -129,11 +129,11 @@ class RetrievalClient:
             ServerUnavailable: if no server answers at the address, or it is not ready.
             ServerError: if the server failed.
         """
-        return self._carry_out(self._conversation.bundle_id())
+        return self.served_bundle().bundle_id
 
-    def bundle_identity(self) -> str | None:
-        """As `bundle_id`, the `identity` of the bundle, which changes with its recommended search too."""
-        return self._carry_out(self._conversation.bundle_identity())
+    def served_bundle(self) -> ServedBundle:
+        """As `bundle_id`, with the bundle's identity, which changes with its recommended search too."""
+        return self._carry_out(self._conversation.served_bundle())
 
     def id_kind(self) -> IdKind:
         """The kind of the server's item ids (`nann.item_ids`): numbers or text. It is asked for once.

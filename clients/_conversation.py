@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from nann.errors import (
     ConfigError,
@@ -63,6 +63,21 @@ class _KindUnknown(Exception):  # noqa: N818 - it asks for something
     """The server must say first whether its ids are numbers or text."""
 
 
+class ServedBundle(NamedTuple):
+    """The bundle that answers, as a server names it; None: the server does not say it.
+
+    Attributes:
+        bundle_id: of its manifest; the same files have the same.
+        identity: its `Bundle.identity`, which differs where the same files have another recommended search.
+    """
+
+    bundle_id: str | None
+    identity: str | None
+
+    def __str__(self) -> str:
+        return f"{self.bundle_id}" if self.identity is None else f"{self.bundle_id} (identity {self.identity})"
+
+
 class Conversation:
     """The steps of every method of a client.
 
@@ -115,13 +130,10 @@ class Conversation:
                 return (yield Call(place, "settings", (self._timeout_s,)))  # type: ignore[no-any-return]
         return (yield Call(last, "settings", (self._timeout_s,)))  # type: ignore[no-any-return]
 
-    def bundle_id(self) -> Steps[str | None]:
-        """Those of `RetrievalClient.bundle_id`."""
-        return (yield from self.settings()).get(BUNDLE_SETTING)
-
-    def bundle_identity(self) -> Steps[str | None]:
-        """Those of `RetrievalClient.bundle_identity`."""
-        return (yield from self.settings()).get(IDENTITY_SETTING)
+    def served_bundle(self) -> Steps[ServedBundle]:
+        """Those of `RetrievalClient.served_bundle`."""
+        settings = yield from self.settings()
+        return ServedBundle(settings.get(BUNDLE_SETTING), settings.get(IDENTITY_SETTING))
 
     def id_kind(self) -> Steps[IdKind]:
         """Those of `RetrievalClient.id_kind`."""

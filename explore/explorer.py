@@ -21,7 +21,7 @@ from nann.item_ids import Ids
 from nann.kernels import Float32Array, Int32Array
 from nann.signature import PADDING_ITEM, STATUS_NAMES
 
-from ..clients import AsyncRetrievalClient, Tls
+from ..clients import AsyncRetrievalClient, ServedBundle, Tls
 from .asked import Asked
 from .comparison import RankedList, cascade, exhaustive
 from .corpus import Corpus
@@ -106,13 +106,13 @@ class Explorer:
     async def status(self) -> dict[str, Any]:
         """Whether the server is ready, and answers from this page's bundle, with the search that it recommends."""
         client = self._opened()
-        bundle, ready, serves, identity = self._corpus.bundle, False, None, None
+        bundle, ready, served = self._corpus.bundle, False, ServedBundle(None, None)
         with suppress(NannError):
             ready = await client.is_ready()
-            serves = await client.bundle_id() if ready else None
-            identity = await client.bundle_identity() if ready else None
-        same, same_search = serves in (None, bundle.bundle_id), identity in (None, bundle.identity)
-        return {"ready": ready, "serves": serves, "same_bundle": same, "same_search": same and same_search}
+            served = await client.served_bundle() if ready else served
+        same = served.bundle_id in (None, bundle.bundle_id)
+        same_search = same and served.identity in (None, bundle.identity)
+        return {"ready": ready, "serves": served.bundle_id, "same_bundle": same, "same_search": same_search}
 
     async def found(self, text: str, limit: int) -> list[dict[str, Any]]:
         """Items by name, as typed so far."""

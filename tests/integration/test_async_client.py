@@ -77,7 +77,7 @@ def test_more_users_than_a_request_takes(pair, users, expected, protocol):
     async def ask():
         async with AsyncRetrievalClient(urls(pair, protocol), protocol, timeout_s=60) as client:
             assert await client.bundle_id() == RetrievalClient(pair[0].grpc_url).bundle_id()
-            assert await client.bundle_identity() == RetrievalClient(pair[0].grpc_url).bundle_identity()
+            assert await client.served_bundle() == RetrievalClient(pair[0].grpc_url).served_bundle()
             return await client.retrieve(users)
 
     np.testing.assert_array_equal(asyncio.run(ask()).item_ids, expected)

@@ -126,7 +126,7 @@ def test_more_users_than_one_request_may_have(client, offline):
 
 def test_the_server_says_which_bundle_answers(client, bundle):
     assert client.bundle_id() == bundle.bundle_id
-    assert client.bundle_identity() == bundle.identity
+    assert client.served_bundle().identity == bundle.identity
 
 
 def test_unknown_ids_are_dropped_and_counted(client, offline):

@@ -59,7 +59,9 @@ def test_another_bundle_or_search_in_the_meantime_ends_the_job(opened):
         served.check()
     del service.settings["bundle_identity"]
     service.settings["bundle"] = "def"
-    with pytest.raises(ServerError, match="the servers answer from bundle def, and answered from abc "):
+    with pytest.raises(
+        ServerError, match=r"the servers answer from bundle def, and answered from abc \(identity 1\) before"
+    ):
         served.check()
 
 

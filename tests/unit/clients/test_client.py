@@ -102,7 +102,7 @@ def test_many_users_are_sent_as_several_requests_each_with_its_own_time():
 def test_the_server_says_which_bundle_answers():
     client = RetrievalClient(transport=FakeTransport())
     assert client.bundle_id() == "abc"
-    assert client.bundle_identity() is None, "an older server does not say it"
+    assert client.served_bundle().identity is None, "an older server does not say it"
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
