@@ -142,8 +142,8 @@ def test_a_compacted_journal_still_knows_where_it_is(sites, redis, tmp_path, mon
     monkeypatch.setattr(catalog_journal, "_COMPACT_BYTES", 1000)
     first, second = sites(2)
     first.start(), second.start()
-    for year in range(40):
-        first.ask("upsert_items", [IDS[0]], [{"year": year}])
+    for year in range(40):  # of two items, so that the last of these records is larger than the next one
+        first.ask("upsert_items", IDS[:2], [{"year": year}] * 2)
     assert len(first.journal()) < 20
     for site in (first, second):
         site.stop()
